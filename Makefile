@@ -1,0 +1,74 @@
+# What one does with the project; `make` alone lists it. Needs python3 (3.11 or newer, with venv) and nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+UV := .deps/uv/bin/uv
+LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo serve test soak check protos gen bench release-image lock audit clean
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## show the service at work, on a database of its own
+	$(BIN)/python -m service demo
+
+serve: $(INSTALLED) ## run the server
+	$(BIN)/python -m service serve
+
+test: protos ## run the tests
+	$(BIN)/pytest
+
+soak: protos ## run the tests, with those that take minutes
+	EVBRIDGE_SOAK=1 $(BIN)/pytest
+
+check: protos ## lint, types, layers, and the contract against its last release
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf breaking protos --against gen/released.binpb --exclude-imports
+	$(BIN)/python -m tools.generate --check
+
+protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and protoc
+	@$(BIN)/python -m tools.third_party
+
+gen: $(INSTALLED) ## generate gen/python from protos/
+	$(BIN)/python -m tools.generate
+
+bench: $(INSTALLED) ## measure
+	$(BIN)/python -m bench
+
+release-image: protos ## make the present contract the one that `make check` compares with
+	$(BIN)/buf build protos --exclude-source-info --output gen/released.binpb
+
+lock: $(UV) ## write the lock files from pyproject.toml; UPGRADE=1 takes the newest versions
+	$(LOCK) --extra embedded --group dev --output-file requirements-dev.lock
+	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
+	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
+
+audit: $(INSTALLED) ## look the locked versions up in the vulnerability databases (informational)
+	-$(BIN)/pip-audit --requirement requirements-dev.lock --require-hashes --disable-pip
+
+clean: ## remove what can be made again; keeps .data, the database
+	rm -rf .venv .deps dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("evbridge needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv || { \
+		rm -rf .venv; echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check || { echo 'pyproject.toml and the lock files disagree: make lock' >&2; exit 1; }
+	@touch $@
+
+$(UV):
+	$(PYTHON) -m venv .deps/uv
+	.deps/uv/bin/pip install --quiet uv==0.13.8

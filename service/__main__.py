@@ -1,0 +1,149 @@
+"""The command line: evbridge serve, demo, migrate, keys, simulate, health."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
+
+from service.app import evbridge, keyring, loop_factory, migrated_url, opened
+from service.demo import demo
+from service.domain.caller import role_name
+from service.errors import EvbridgeError
+from service.settings import SettingError, Settings
+from service.simulator.chargeprice import Simulator, parse_fault
+from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
+from service.storage.embedded import EmbeddedPostgresError
+from service.storage.keyring import KeyringInvalid
+from service.storage.migrations import MigrationError
+from service.telemetry import configure_logging, configure_telemetry, shutdown_telemetry
+
+ROLES = {role_name(number).lower(): number for number in (ROLE_READER, ROLE_WRITER, ROLE_ADMIN)}
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    try:
+        settings = Settings.from_environ()
+        configure_logging("WARNING" if arguments.command == "demo" else settings.log_level)
+        configure_telemetry()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(arguments.run(settings, arguments))
+    except (SettingError, KeyringInvalid, MigrationError, EmbeddedPostgresError, EvbridgeError, OSError) as error:
+        sys.exit(f"evbridge: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        shutdown_telemetry()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evbridge", description="Settings are EVBRIDGE_* variables: see README.md.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Any, help: str, among: Any = commands) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = among.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        return added
+
+    command("serve", _serve, "serve gRPC and deliver to partners")
+    command("demo", lambda settings, _: demo(), "tell the whole story on a throw-away database, then exit")
+    command("migrate", _migrate, "bring the database's schema up to date")
+    command("health", _health, "exit 0 when the server at EVBRIDGE_LISTEN is serving")
+    simulate = command("simulate", _simulate, "be a partner on this machine")
+    simulate.add_argument("partner", choices=["chargeprice"])
+    simulate.add_argument("--port", type=int, default=8080)
+    simulate.add_argument("--api-key", default="demo-key", help="the key it accepts (default: %(default)s)")
+    simulate.add_argument("--fault", action="append", default=[], help="lose_answer, status:503, delay:2.5, ...")
+    keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(required=True)
+    create = command("create", _keys_create, "make a key and print it once", keys)
+    create.add_argument("--tenant", required=True, help="made with its first key")
+    create.add_argument("--role", required=True, choices=ROLES)
+    create.add_argument("--name", default="", help="what the key is for")
+    command("list", _keys_list, "list keys, without their secrets", keys).add_argument("--tenant", default="")
+    revoke = command("revoke", _keys_revoke, "revoke a key; it stops working within 5 seconds", keys)
+    revoke.add_argument("--tenant", required=True)
+    revoke.add_argument("key_id")
+    return parser
+
+
+async def _serve(settings: Settings, _: argparse.Namespace) -> None:
+    async with evbridge(settings) as running:
+        scheme = "" if settings.tls_cert_file else "-plaintext "
+        print(f"evbridge serves on {running.address}", file=sys.stderr)
+        if running.first_key:
+            print(
+                f"The first key, an admin of the tenant 'default'. It is shown this once:\n\n"
+                f"  grpcurl {scheme}-H 'authorization: Bearer {running.first_key.reveal()}' {running.address} list\n",
+                file=sys.stderr,
+            )
+        await _until_stopped()
+
+
+async def _until_stopped() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _migrate(settings: Settings, _: argparse.Namespace) -> None:
+    async with migrated_url(settings):
+        print("the schema is current")
+
+
+async def _health(settings: Settings, _: argparse.Namespace) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    address = settings.listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
+    if settings.tls_cert_file:
+        chain = Path(settings.tls_cert_file).read_bytes()
+        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(chain))
+    else:
+        channel = grpc.aio.insecure_channel(address)
+    async with channel:
+        try:
+            reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        except grpc.aio.AioRpcError as error:
+            sys.exit(f"evbridge: {address} answers {error.code().name}")
+        if reply.status != health_pb2.HealthCheckResponse.SERVING:
+            sys.exit(f"evbridge: {address} is not serving")
+
+
+async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:
+    simulator = Simulator(api_key=arguments.api_key)
+    simulator.faults.extend(parse_fault(text) for text in arguments.fault)
+    print(f"{arguments.partner} is simulated on {await simulator.start(port=arguments.port)}", file=sys.stderr)
+    try:
+        await _until_stopped()
+    finally:
+        await simulator.stop()
+
+
+async def _keys_create(settings: Settings, arguments: argparse.Namespace) -> None:
+    keys = keyring(settings)
+    async with migrated_url(settings) as url, opened(settings, url) as database, database.transaction() as conn:
+        key = await api_key_create(conn, keys, arguments.tenant, arguments.name, ROLES[arguments.role])
+    print(key.reveal())
+
+
+async def _keys_list(settings: Settings, arguments: argparse.Namespace) -> None:
+    async with migrated_url(settings) as url, opened(settings, url) as database:
+        for key in await api_key_list(database, arguments.tenant):
+            role = role_name(key.role).lower()
+            state = f"revoked {key.revoke_time:%Y-%m-%d %H:%M}" if key.revoke_time else "in force"
+            print(f"{key.tenant_id}\t{key.key_id}\t{role}\t{key.create_time:%Y-%m-%d %H:%M}\t{state}\t{key.name}")
+
+
+async def _keys_revoke(settings: Settings, arguments: argparse.Namespace) -> None:
+    async with migrated_url(settings) as url, opened(settings, url) as database:
+        if not await api_key_revoke(database, arguments.tenant, arguments.key_id):
+            sys.exit(f"evbridge: tenant {arguments.tenant} has no key {arguments.key_id} in force")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The composition root: settings -> database -> channel -> server and worker. The only file that knows all."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from evbridge.options.v1.options_pb2 import ROLE_ADMIN
+from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
+from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.egress import Egress, EgressPolicy
+from service.bridge.partners import chargeprice
+from service.bridge.ports import Behaviour, Recorder
+from service.bridge.registry import Registry
+from service.delivery.chargeprice import ChargepriceDeliverer
+from service.delivery.worker import DeliveryWorker
+from service.domain.delivery import RetryPolicy
+from service.domain.secret import Secret
+from service.handlers.company import CompanyService
+from service.handlers.delivery import DeliveryService
+from service.handlers.integration import IntegrationService
+from service.interceptors import Authenticator, Interceptors
+from service.server import Server
+from service.settings import SettingError, Settings
+from service.storage.api_key import api_key_first
+from service.storage.embedded import EmbeddedPostgres
+from service.storage.gate import SlotGate
+from service.storage.integration import IntegrationTargets
+from service.storage.keyring import Keyring
+from service.storage.migrations import migrate, pending
+from service.storage.pool import Database
+from service.storage.retention import retention_sweep
+
+log = logging.getLogger(__name__)
+
+PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR,)
+FIRST_TENANT = "default"
+_SWEEP_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evbridge:
+    """A running evbridge. `first_key` is set when the database was empty; it exists nowhere else."""
+
+    address: str
+    database: Database
+    keyring: Keyring
+    first_key: Secret | None
+
+
+@asynccontextmanager
+async def database_url(settings: Settings) -> AsyncIterator[str]:
+    """The named database, or the embedded one for as long as it is entered."""
+    if settings.database_url:
+        yield settings.database_url
+        return
+    embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute())
+    try:
+        yield await embedded.start()
+    finally:
+        await embedded.stop()
+
+
+def keyring(settings: Settings) -> Keyring:
+    """From the settings; beside the embedded database a key file is made. Raises SettingError when there is none."""
+    if settings.secrets_keys:
+        return Keyring.parse(settings.secrets_keys)
+    if settings.secrets_keys_file:
+        return Keyring.load(Path(settings.secrets_keys_file))
+    if settings.database_url:
+        raise SettingError("with EVBRIDGE_DATABASE_URL, set EVBRIDGE_SECRETS_KEYS_FILE or EVBRIDGE_SECRETS_KEYS too")
+    path = settings.data_dir / "secrets.keys"
+    return Keyring.load(path) if path.exists() else Keyring.create(path)
+
+
+@asynccontextmanager
+async def migrated_url(settings: Settings) -> AsyncIterator[str]:
+    """The database's URL, once its schema is current. Raises SettingError when it is not and may not be made so."""
+    async with database_url(settings) as url:
+        direct = settings.database_direct_url or url
+        if settings.migrate:
+            for name in await migrate(direct):
+                log.info("migrated", extra={"migration": name})
+        elif names := await pending(direct):
+            raise SettingError(f"{len(names)} migrations are pending: run `evbridge migrate` first")
+        yield url
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, url: str, *, name: str = "evbridge", acquire_timeout_s: float = 0.25
+) -> AsyncIterator[Database]:
+    """A pool. Calls shed load early; work in the background may wait longer for its connection."""
+    database = Database(
+        url,
+        size=settings.database_pool_size,
+        pgbouncer=settings.pgbouncer,
+        application_name=name,
+        acquire_timeout_s=acquire_timeout_s,
+    )
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncIterator[Evbridge]:
+    """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
+    keys = keyring(settings)
+    policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
+    async with migrated_url(settings) as url, opened(settings, url) as store:
+        first_key = await api_key_first(store, keys, FIRST_TENANT, ROLE_ADMIN) if settings.first_key else None
+        server = Server(
+            settings,
+            store,
+            Interceptors(Authenticator(store, keys), settings.max_deadline_s),
+            {
+                company_pb2.DESCRIPTOR.services_by_name["CompanyService"]: CompanyService(store, keys),
+                integration_pb2.DESCRIPTOR.services_by_name["IntegrationService"]: IntegrationService(
+                    store, keys, policy
+                ),
+                delivery_pb2.DESCRIPTOR.services_by_name["DeliveryService"]: DeliveryService(store),
+            },
+        )
+        address = await server.start()
+        try:
+            async with _delivering(settings, url, keys, policy, record):
+                yield Evbridge(address, store, keys, first_key)
+        finally:
+            await server.stop()
+
+
+@asynccontextmanager
+async def _delivering(
+    settings: Settings, url: str, keys: Keyring, policy: EgressPolicy, record: Recorder | None
+) -> AsyncIterator[None]:
+    """Delivers while entered, over connections of its own."""
+    if not settings.delivery:
+        yield
+        return
+    async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
+        egress = Egress(policy)
+        behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
+        targets, gate = IntegrationTargets(store, keys), SlotGate(store)
+        channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
+        worker = DeliveryWorker(
+            store,
+            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
+            RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
+            settings.delivery_poll_s,
+        )
+        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(_sweep(store, settings.retention_days))]
+        try:
+            yield
+        finally:
+            await worker.stop(settings.drain_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await egress.close()
+
+
+async def _sweep(store: Database, days: int) -> None:
+    while True:
+        try:
+            await retention_sweep(store, days)
+        except Exception:
+            log.exception("the retention sweep broke")
+        await asyncio.sleep(_SWEEP_S)
+
+
+def loop_factory() -> asyncio.AbstractEventLoop:
+    """uvloop where it exists: about a tenth more calls a second."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()

@@ -1,0 +1,221 @@
+"""The one door to the outside: which address may be called, with which credential, and how much may come back.
+
+An address is judged twice by one table: every address a name resolves to, and the address of the socket itself, so that
+literals, odd spellings and names that change their answer between look-up and connect all meet the same rule. Redirects
+are not followed, cookies and the environment's proxies are not used, and a credential leaves only for the origin it was
+stored for. Nothing of aiohttp escapes: its exceptions hold request headers, hence credentials.
+"""
+
+import socket
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from service.bridge.addresses import AddressDenied, EgressError, EgressPolicy, UrlRefused, check_url
+from service.bridge.ports import Target
+from service.bridge.transcode import HttpRequest
+
+__all__ = [
+    "AddressDenied",
+    "Answer",
+    "AnswerLost",
+    "AnswerTimeout",
+    "ConnectFailed",
+    "Egress",
+    "EgressError",
+    "EgressPolicy",
+    "UrlRefused",
+    "check_url",
+]
+
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""The largest body that is read, after decompression."""
+
+CONNECT_TIMEOUT_S = 3.0
+
+
+class ConnectFailed(EgressError):
+    """No connection came about: name, network, TLS, or no time left. Nothing was sent."""
+
+
+class AnswerTimeout(EgressError):
+    """The request was sent, wholly or in part, and its answer was not complete in time."""
+
+
+class AnswerLost(EgressError):
+    """The request was sent, wholly or in part, and the connection broke or carried no HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer of any status. `body` is None when it is larger than we read or in an encoding we do not know."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class _GuardedResolver(AbstractResolver):
+    """Refuses a name as soon as one of its addresses is denied: picking the good ones would help who mixes them."""
+
+    def __init__(self, resolver: AbstractResolver, policy: EgressPolicy) -> None:
+        self._resolver = resolver
+        self._policy = policy
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        results = await self._resolver.resolve(host, port, family)
+        for result in results:
+            self._policy.check_address(result["host"], port)
+        return results
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class Egress:
+    """Sends requests to partners. Made inside a running event loop; `close` ends its connections."""
+
+    def __init__(self, policy: EgressPolicy, resolver: AbstractResolver | None = None) -> None:
+        self._policy = policy
+        self._resolver = _GuardedResolver(resolver or aiohttp.ThreadedResolver(), policy)
+        self._kept_alive = self._session(force_close=False)
+        # A kept-alive connection may have died unnoticed, which leaves what is sent on it in doubt. A read is repeated
+        # then; a change gets a connection of its own.
+        self._fresh = self._session(force_close=True)
+
+    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        sent = aiohttp.TraceConfig()
+        sent.on_request_headers_sent.append(_mark_sent)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=self._resolver,
+                use_dns_cache=False,
+                socket_factory=self._open_socket,
+                force_close=force_close,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            max_line_size=8190,
+            max_field_size=8190,
+            max_headers=128,
+            middlewares=(_send_once,),
+            trace_configs=[sent],
+        )
+
+    def _open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, target = address
+        self._policy.check_address(str(target[0]), int(target[1]))
+        return socket.socket(family, kind, protocol)
+
+    async def request(
+        self,
+        target: Target,
+        request: HttpRequest,
+        *,
+        headers: Mapping[str, str],
+        credential_header: str,
+        credential_prefix: str,
+        timeout_s: float,
+    ) -> Answer:
+        """Sends one request, once, and returns its answer.
+
+        Raises AddressDenied or ConnectFailed when the partner cannot have seen it; AnswerTimeout or AnswerLost when it
+        may have taken effect there.
+        """
+        url = self._url(target, request)
+        credential = credential_prefix + target.credential.reveal()
+        if not (credential.isascii() and credential.isprintable()):
+            raise ConnectFailed("the credential holds a character that a header cannot carry")
+        session = self._kept_alive if request.method == "GET" else self._fresh
+        progress = SimpleNamespace(sent=False)
+        failure: EgressError
+        try:
+            async with session.request(
+                request.method,
+                url,
+                headers={**headers, "Accept-Encoding": "gzip", credential_header: credential},
+                data=request.body,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+                trace_request_ctx=progress,
+            ) as response:
+                return Answer(response.status, response.headers, await _read(response))
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            failure = _failure(error, sent=progress.sent)
+        # Raised out here, so that aiohttp's exception is not even its context.
+        raise failure
+
+    def _url(self, target: Target, request: HttpRequest) -> URL:
+        try:
+            base_url = check_url(target.base_url, self._policy)
+        except UrlRefused as refused:
+            raise AddressDenied(f"the base URL {refused}") from None
+        query = "?" + urlencode(request.query, quote_via=quote) if request.query else ""
+        url = URL(base_url + request.path + query, encoded=True)
+        if url.origin() != URL(base_url, encoded=True).origin():
+            raise AddressDenied("the path leads to another host")
+        return url
+
+    async def close(self) -> None:
+        await self._kept_alive.close()
+        await self._fresh.close()
+        await self._resolver.close()
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp repeats PUT, DELETE and GET by itself, even on a new connection, after the two errors caught here."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise aiohttp.ClientConnectionError from None
+
+
+async def _mark_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    """Runs just before the first byte is written."""
+    context.trace_request_ctx.sent = True
+
+
+def _failure(error: Exception, *, sent: bool) -> EgressError:
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, AddressDenied):
+        return AddressDenied(*cause.args)
+    if not sent:
+        return ConnectFailed("no connection could be made")
+    if isinstance(error, TimeoutError):
+        return AnswerTimeout("the answer was not complete in time")
+    return AnswerLost("the connection broke before the answer was complete")
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body, decompressed; None when it grows beyond the limit or cannot be decompressed."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    # 47: a gzip or zlib header, whichever is there.
+    decoder = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
+    body, complete = bytearray(), encoding == "identity"
+    async for chunk in response.content.iter_any():
+        if decoder is None:
+            body += chunk
+        else:
+            try:
+                body += decoder.decompress(chunk, MAX_ANSWER_BYTES + 1 - len(body))
+            except zlib.error:
+                break
+            complete = decoder.eof
+        if len(body) > MAX_ANSWER_BYTES or (decoder is not None and decoder.unused_data):
+            break
+    else:
+        if complete or not response.content.total_bytes:
+            return bytes(body)
+    response.close()
+    return None

@@ -1,0 +1,156 @@
+"""Operation + message <-> the parts of an HTTP request and its answer. Pure.
+
+The one place where a value becomes part of a URL. A fault of our caller's message is InvalidArgument, one of the bytes
+that came over HTTP CodecError.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from service.bridge.codec import CodecError, Decoded, Trail, Unwritable, parse
+from service.bridge.registry import Operation, Parameter
+from service.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """`path` is percent-encoded and starts with a slash; `query` is not encoded yet; `body` is JSON or None."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    body: bytes | None
+
+
+def to_http(operation: Operation, request: Message, clear: frozenset[str] = frozenset()) -> HttpRequest:
+    """Returns the request as the partner takes it.
+
+    `clear` holds paths, from the message that is the body, of fields that travel as null when they are not set. Raises
+    InvalidArgument for a value that cannot be part of a URL or of JSON.
+    """
+    segments = (
+        segment if isinstance(segment, str) else quote(_segment(request, segment), safe="")
+        for segment in operation.path
+    )
+    return HttpRequest(
+        operation.http_method,
+        "/" + "/".join(segments),
+        tuple((each.name, text) for each in operation.query for text in _texts(request, each)),
+        operation.body.encode(request, clear).encode() if operation.body else None,
+    )
+
+
+def from_http(
+    operation: Operation, variables: Mapping[str, str], query: Iterable[tuple[str, str]], body: bytes
+) -> Message:
+    """Returns the request that to_http would have written so; `variables` as `match` returned them.
+
+    A query parameter the contract does not know is ignored. Raises CodecError.
+    """
+    message = operation.request_type()
+    if operation.body:
+        decoded = operation.body.decode(body)
+        if decoded.rejects:
+            raise CodecError(*decoded.rejects[0])
+        message = decoded.message
+    for segment in operation.path:
+        if isinstance(segment, Parameter):
+            *above, name = segment.name.split(".")
+            setattr(_below(message, above), name, _value(segment, variables[segment.name]))
+    known = {parameter.name: parameter for parameter in operation.query}
+    for name, text in query:
+        if (parameter := known.get(name)) is None:
+            continue
+        value = _value(parameter, text)
+        if parameter.field.is_repeated:
+            getattr(message, parameter.field.name).append(value)
+        else:
+            setattr(message, parameter.field.name, value)
+    return message
+
+
+def reply_to_http(operation: Operation, reply: Message) -> bytes:
+    """Returns the body of an answer, empty for google.protobuf.Empty. Raises InvalidArgument."""
+    return operation.reply.encode(reply).encode()
+
+
+def reply_from_http(operation: Operation, body: bytes) -> Decoded:
+    """Returns the reply and the objects of its pages that were left out. Raises CodecError."""
+    return operation.reply.decode(body)
+
+
+def match(operation: Operation, method: str, raw_path: str) -> Mapping[str, str] | None:
+    """Returns the decoded values of the path's variables, or None when the operation is another one.
+
+    `raw_path` is as it was on the wire: a "%2F" inside a segment belongs to its value.
+    """
+    segments = raw_path.split("/")[1:]
+    if method != operation.http_method or len(segments) != len(operation.path) or not raw_path.startswith("/"):
+        return None
+    variables = {}
+    for segment, raw in zip(operation.path, segments, strict=True):
+        try:
+            text = unquote(raw, errors="strict")
+        except UnicodeDecodeError:
+            return None
+        if isinstance(segment, Parameter):
+            if _leaves_its_place(text):
+                return None
+            variables[segment.name] = text
+        elif text != unquote(segment):
+            return None
+    return variables
+
+
+def _segment(request: Message, variable: Parameter) -> str:
+    *above, name = variable.name.split(".")
+    within = _below(request, above)
+    if not within.HasField(name):
+        raise InvalidArgument.field(variable.name, "is required: it is part of the address")
+    text = _text(variable, getattr(within, name))
+    if _leaves_its_place(text):
+        raise InvalidArgument.field(variable.name, 'must not be empty and have no part that is "." or ".."')
+    return text
+
+
+def _leaves_its_place(text: str) -> bool:
+    """Whether a server that decodes "%2F" before it resolves dots would read another path."""
+    return not text or any(part in (".", "..") for part in text.replace("\\", "/").split("/"))
+
+
+def _below(message: Message, names: Iterable[str]) -> Message:
+    for name in names:
+        message = getattr(message, name)
+    return message
+
+
+def _texts(request: Message, parameter: Parameter) -> list[str]:
+    name = parameter.field.name
+    if parameter.field.is_repeated:
+        return [_text(parameter, value) for value in getattr(request, name)]
+    return [_text(parameter, getattr(request, name))] if request.HasField(name) else []
+
+
+def _text(parameter: Parameter, value: Any) -> str:
+    """A scalar as a URL carries it: as in JSON, but without quotes."""
+    try:
+        return value if isinstance(value, str) else parameter.type.write(value).strip('"')
+    except Unwritable as fault:
+        raise InvalidArgument.field(parameter.field.name, fault.problem) from None
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    in_quotes = parameter.field.type in (
+        FieldDescriptor.TYPE_STRING,
+        FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_ENUM,
+    )
+    try:
+        return parameter.type.read(text if in_quotes else parse(text), Trail())
+    except CodecError:
+        raise CodecError(f"/{parameter.name}", "is not a value of its type") from None

@@ -1,0 +1,112 @@
+"""A company's way to Chargeprice.
+
+Chargeprice guards a company with a lock version of its own and knows no idempotency key. So what is sent is written
+down before it leaves, a lost answer is settled by reading, and nobody else's change is overwritten unasked.
+"""
+
+from dataclasses import replace
+
+from evbridge.partner.chargeprice.v1.company_pb2 import (
+    CompanyDocument,
+    CompanyResource,
+    DeleteCompanyRequest,
+    ListCompaniesRequest,
+    UpsertCompanyRequest,
+)
+from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
+from evbridge.v1.company_pb2 import Company
+from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE
+
+from service.bridge.channel import TENANT_METADATA, PartnerChannel
+from service.bridge.partners.chargeprice import carries, comparable, document
+from service.delivery.reconcile import Held, reconciled
+from service.delivery.worker import Delivered
+from service.domain.content import content_hash
+from service.errors import PartnerNotFound, PartnerVersionConflict
+from service.storage.company import company_current
+from service.storage.delivery import Claim, Peer, peer_get, peer_sending
+from service.storage.pool import Database
+
+PARTNER = "chargeprice"
+
+
+class ChargepriceDeliverer:
+    """Brings the current state of one company to one Chargeprice integration."""
+
+    def __init__(self, database: Database, channel: PartnerChannel) -> None:
+        self._database = database
+        self._stub = CompanyServiceStub(channel)
+
+    async def deliver(self, claim: Claim) -> Delivered:
+        """Raises PartnerChanged when the partner holds someone else's change, and what the channel raises."""
+        async with self._database.connection() as conn:
+            company = await company_current(conn, claim.tenant_id, claim.object_id)
+            peer = await peer_get(conn, claim)
+        if company is None:
+            return await self._delete(claim, peer)
+        certain = peer.state == PEER_OBJECT_STATE_LINKED and not claim.verify
+        if certain and _same(peer.sent_document, document(company, 0)):
+            return Delivered(peer, 0, "the partner holds this state already")
+        try:
+            return await self._put(claim, company, peer, certain)
+        except PartnerVersionConflict:
+            async with self._database.connection() as conn:
+                peer = await peer_get(conn, claim)
+            return await self._put(claim, company, peer, certain=False)
+
+    async def _put(self, claim: Claim, company: Company, peer: Peer, certain: bool) -> Delivered:
+        if not certain:
+            held = await self._read(claim)
+            peer = reconciled(peer, _held(held, peer), overwrite=claim.overwrite, partner=PARTNER)
+            if held is not None and carries(held, document(company, 0)):
+                sent = document(company, held.attributes.version).SerializeToString()
+                return Delivered(replace(peer, sent_document=sent), 0, "found at the partner as it should be")
+        version = peer.acknowledged_version + 1
+        body = document(company, version)
+        await peer_sending(self._database, claim, peer, body.SerializeToString())
+        request = UpsertCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id, document=body)
+        answer: CompanyDocument = await self._stub.UpsertCompany(request, metadata=_tenant(claim))
+        acknowledged = Peer(
+            state=PEER_OBJECT_STATE_LINKED,
+            external_id=answer.data.id,
+            acknowledged_version=answer.data.attributes.version,
+            acknowledged_hash=content_hash(comparable(answer)),
+            sent_document=body.SerializeToString(),
+        )
+        return Delivered(acknowledged, version, f"stored at the partner as version {version}")
+
+    async def _delete(self, claim: Claim, peer: Peer) -> Delivered:
+        if peer.state == PEER_OBJECT_STATE_NONE:
+            return Delivered(None, 0, "the partner does not hold it")
+        await peer_sending(self._database, claim, peer, None)
+        request = DeleteCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id)
+        try:
+            await self._stub.DeleteCompany(request, metadata=_tenant(claim))
+        except PartnerNotFound:
+            return Delivered(None, 0, "was gone at the partner already")
+        return Delivered(None, 0, "deleted at the partner")
+
+    async def _read(self, claim: Claim) -> CompanyResource | None:
+        request = ListCompaniesRequest(integration_id=claim.integration_id, filter_id=claim.object_id)
+        page = await self._stub.ListCompanies(request, metadata=_tenant(claim))
+        return next((company for company in page.data if company.id.lower() == claim.object_id), None)
+
+
+def _tenant(claim: Claim) -> tuple[tuple[str, str], ...]:
+    return ((TENANT_METADATA, claim.tenant_id),)
+
+
+def _same(sent: bytes | None, wanted: CompanyDocument) -> bool:
+    return sent is not None and comparable(CompanyDocument.FromString(sent)) == comparable(wanted)
+
+
+def _held(company: CompanyResource | None, peer: Peer) -> Held | None:
+    if company is None:
+        return None
+    sent = peer.sent_document
+    return Held(
+        external_id=company.id,
+        version=company.attributes.version,
+        content=content_hash(comparable(company)),
+        carries_sent=sent is not None and carries(company, CompanyDocument.FromString(sent)),
+    )

@@ -1,0 +1,179 @@
+"""`evbridge demo`: a company reaches Chargeprice, told step by step, on a throw-away database and a simulated partner.
+
+Every step is a real rpc over a real channel, and every HTTP exchange is one that the bridge made.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import grpc
+from evbridge.v1 import company_pb2, company_pb2_grpc, delivery_pb2, delivery_pb2_grpc, integration_pb2
+from evbridge.v1 import integration_pb2_grpc as integration_grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from service.app import evbridge
+from service.bridge.ports import Exchange
+from service.settings import Settings
+from service.simulator.chargeprice import Simulator, parse_fault
+
+API_KEY = "demo-key"
+COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
+PROVIDER_ID = "2e49b853-36fc-47ed-9826-97828b5b2fdd"
+_DONE = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
+
+
+async def demo() -> None:
+    with tempfile.TemporaryDirectory(prefix="evb-") as directory:
+        settings = Settings(
+            listen="127.0.0.1:0",
+            data_dir=Path(directory),
+            egress_allow_loopback=True,
+            egress_allow_http=True,
+            delivery_poll_s=0.05,
+            delivery_backoff_s=0.2,
+        )
+        say("evbridge starts on an embedded PostgreSQL; a Chargeprice simulator stands in for the partner")
+        simulator = Simulator(api_key=API_KEY)
+        partner_url = await simulator.start()
+        try:
+            async with evbridge(settings, record=show_exchange) as running:
+                print(f"  gRPC on {running.address}, the partner on {partner_url}")
+                if running.first_key is None:
+                    raise RuntimeError("a new database has no key yet")
+                print("  tenant 'default' and its first API key are made")
+                credential = (("authorization", f"Bearer {running.first_key.reveal()}"),)
+                async with grpc.aio.insecure_channel(running.address) as channel:
+                    await Story(channel, credential, simulator).tell(partner_url)
+        finally:
+            await simulator.stop()
+        say("The end. `make serve` gives you the same server to talk to.")
+
+
+class Story:
+    """The rpcs of the demo, each shown with its answer."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, credential: tuple[tuple[str, str], ...], simulator: Simulator
+    ) -> None:
+        self._integrations = integration_grpc.IntegrationServiceStub(channel)
+        self._companies = company_pb2_grpc.CompanyServiceStub(channel)
+        self._deliveries = delivery_pb2_grpc.DeliveryServiceStub(channel)
+        self._credential = credential
+        self._simulator = simulator
+
+    async def tell(self, partner_url: str) -> None:
+        say("1. An integration with Chargeprice. The key is sealed and never shown again")
+        integration = integration_pb2.Integration(
+            id="chargeprice-demo",
+            type=integration_pb2.INTEGRATION_TYPE_CHARGEPRICE,
+            display_name="Chargeprice (simulated)",
+            enabled=True,
+            chargeprice=integration_pb2.ChargepriceConnection(base_url=partner_url, api_key=API_KEY),
+        )
+        await self._call(
+            self._integrations.CreateIntegration, integration_pb2.CreateIntegrationRequest(integration=integration)
+        )
+
+        say("2. The company of Chargeprice's documentation, created over gRPC, travels as PUT /v1/companies/{id}")
+        company = company_pb2.Company(
+            id=COMPANY_ID,
+            version=1,
+            name="EnBW",
+            url="http://www.energy.com",
+            is_cpo=True,
+            is_emp=True,
+            external_source_mapping=company_pb2.ExternalSourceMapping(going_electric_names=["EnBW"]),
+            supported_emp_ids=[PROVIDER_ID],
+        )
+        await self._upsert(company)
+        await self._delivered()
+
+        say("3. An update. Our lock version guards our record, Chargeprice's its own")
+        company.version, company.name = 2, "EnBW mobility+"
+        await self._upsert(company)
+        await self._delivered()
+        print("  the same version once more is refused:")
+        await self._upsert(company)
+
+        say("4. The partner stores an update and its answer is lost: evbridge reads before it would send again")
+        self._simulator.faults.append(parse_fault("lose_answer"))
+        company.version, company.url = 3, "https://www.enbw.com/e-mobility"
+        await self._upsert(company)
+        await self._delivered()
+
+        say("5. Someone else edits the company at Chargeprice: a version conflict, and nothing is overwritten unasked")
+        self._simulator.edit(COMPANY_ID, name="EnBW (edited at the partner)")
+        company.version, company.name = 4, "EnBW Energie"
+        await self._upsert(company)
+        parked = await self._delivered()
+
+        say("6. A person decides that ours is right: RetryDelivery puts it on top")
+        await self._call(
+            self._deliveries.RetryDelivery,
+            delivery_pb2.RetryDeliveryRequest(id=parked.id, overwrite_partner_change=True),
+        )
+        delivered = await self._delivered()
+        held = self._simulator.companies[COMPANY_ID].attributes
+        print(f"  the partner holds {held.name!r}, version {held.version}")
+        if delivered.state != delivery_pb2.DELIVERY_STATE_DELIVERED or held.name != company.name:
+            sys.exit("the demo did not end as it should")
+
+    async def _upsert(self, company: company_pb2.Company) -> None:
+        await self._call(self._companies.UpsertCompany, company_pb2.UpsertCompanyRequest(company=company))
+
+    async def _call(self, method: Any, request: Message) -> None:
+        name = type(request).__name__.removesuffix("Request")
+        shown = MessageToDict(request)
+        if "integration" in shown:
+            shown["integration"]["chargeprice"]["apiKey"] = "***"
+        print(f"  rpc  {name} {compact(shown)}")
+        try:
+            answer = await method(request, metadata=self._credential, timeout=10)
+            print(f"       OK {compact(MessageToDict(answer))}")
+        except grpc.aio.AioRpcError as error:
+            print(f"       {error.code().name} {reason(error)}: {error.details()}")
+
+    async def _delivered(self) -> delivery_pb2.Delivery:
+        """Waits for the delivery to come to rest and shows it."""
+        request = delivery_pb2.ListDeliveriesRequest(object_id=COMPANY_ID)
+        async with asyncio.timeout(20):
+            while True:
+                page = await self._deliveries.ListDeliveries(request, metadata=self._credential, timeout=10)
+                if page.deliveries and page.deliveries[0].state in _DONE:
+                    break
+                await asyncio.sleep(0.05)
+        delivery: delivery_pb2.Delivery = page.deliveries[0]
+        state = delivery_pb2.DeliveryState.Name(delivery.state).removeprefix("DELIVERY_STATE_")
+        known = f"the partner's acknowledged version is {delivery.peer_object.acknowledged_version}"
+        print(f"  delivery {state}; {delivery.description or known}")
+        return delivery
+
+
+def show_exchange(exchange: Exchange) -> None:
+    print(f"  HTTP {exchange.method} {exchange.url} {exchange.request_body.decode()}")
+    body = exchange.response_body.decode(errors="replace")
+    print(f"       {exchange.status} {body}" if exchange.status else "       no answer: the connection was cut")
+
+
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """The reason of the ErrorInfo in an error's trailing metadata."""
+    raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+    for detail in status_pb2.Status.FromString(raw if isinstance(raw, bytes) else raw.encode()).details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
+
+
+def say(text: str) -> None:
+    print(f"\n{text}")
+
+
+def compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,20 @@
+"""Who is calling, as the credential says."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from evbridge.options.v1.options_pb2 import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The tenant and the role (`evbridge.options.v1.Role`) of an API key. `key_id` is its public name."""
+
+    tenant_id: str
+    key_id: str
+    role: int
+
+
+def role_name(role: int) -> str:
+    """As people write it: `ADMIN`."""
+    return Role.Name(cast(Role.ValueType, role)).removeprefix("ROLE_")

@@ -1,0 +1,59 @@
+"""What the contract says about fields, compiled once per message type: output-only fields and secrets."""
+
+from collections.abc import Iterator
+from functools import cache
+
+from evbridge.options.v1 import options_pb2 as options
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from service.domain.secret import Secret
+
+
+def _output_only(field: FieldDescriptor) -> bool:
+    return field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+
+
+def _secret(field: FieldDescriptor) -> bool:
+    return bool(field.GetOptions().Extensions[options.secret])
+
+
+@cache
+def _fields(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The names of a message's output-only fields, secrets, and singular messages of our own to look into."""
+    output_only, secrets, below = [], [], []
+    for field in descriptor.fields:
+        if _output_only(field):
+            output_only.append(field.name)
+        elif _secret(field):
+            secrets.append(field.name)
+        elif field.message_type and not field.is_repeated and field.message_type.file.package.startswith("evbridge."):
+            below.append(field.name)
+    return tuple(output_only), tuple(secrets), tuple(below)
+
+
+def clear_output_only(message: Message) -> None:
+    """Clears every output-only field, in sub-messages too."""
+    output_only, _, below = _fields(message.DESCRIPTOR)
+    for name in output_only:
+        message.ClearField(name)
+    for name in below:
+        if message.HasField(name):
+            clear_output_only(getattr(message, name))
+
+
+def take_secrets(message: Message) -> dict[str, Secret]:
+    """Moves the secrets out of a message: path -> secret, for those that are set. The message holds none afterwards."""
+    return dict(_take(message, ""))
+
+
+def _take(message: Message, prefix: str) -> Iterator[tuple[str, Secret]]:
+    _, secrets, below = _fields(message.DESCRIPTOR)
+    for name in secrets:
+        if text := getattr(message, name):
+            yield prefix + name, Secret(text)
+        message.ClearField(name)
+    for name in below:
+        if message.HasField(name):
+            yield from _take(getattr(message, name), f"{prefix}{name}.")

@@ -1,0 +1,20 @@
+"""Lock versions: 1 to create, the current one + 1 to replace (Chargeprice API, companies)."""
+
+from service.errors import EtagMismatch, VersionConflict
+
+
+def check_version(sent: int, current: int) -> None:
+    """`current` is 0 when nothing is stored. Raises VersionConflict."""
+    if sent != current + 1:
+        raise VersionConflict(
+            f"version {sent} does not follow the current version {current}",
+            version=str(sent),
+            current_version=str(current),
+            expected_version=str(current + 1),
+        )
+
+
+def check_etag(sent: str, current: str, resource: str, id: str) -> None:
+    """An empty `sent` guards nothing. Raises EtagMismatch."""
+    if sent and sent != current:
+        raise EtagMismatch(f"{resource} {id} changed since it was read", resource=resource, id=id)

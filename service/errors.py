@@ -1,0 +1,233 @@
+"""Everything that can go wrong, as one tree; each class has a gRPC code and a reason of `error_reason.proto`.
+
+    EvbridgeError
+    ├── InvalidArgument             INVALID_ARGUMENT     with field violations
+    │   ├── MalformedRequest
+    │   ├── InvalidPageToken
+    │   ├── RequestIdReused
+    │   └── ImmutableField
+    ├── CredentialRequired          UNAUTHENTICATED
+    ├── RoleRequired                PERMISSION_DENIED
+    ├── ResourceNotFound            NOT_FOUND
+    ├── ResourceExists              ALREADY_EXISTS
+    ├── VersionConflict             ABORTED
+    ├── EtagMismatch                ABORTED
+    ├── IntegrationHasObjects       FAILED_PRECONDITION
+    ├── DeliveryInProgress          FAILED_PRECONDITION
+    ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
+    ├── ServerStopping              UNAVAILABLE          with RetryInfo
+    ├── DeadlineLimit               DEADLINE_EXCEEDED
+    ├── EgressDenied                FAILED_PRECONDITION
+    └── PartnerError                what a partner answered, or did not
+        ├── PartnerUnavailable        UNAVAILABLE          no effect there
+        ├── PartnerRateLimited        RESOURCE_EXHAUSTED   no effect there
+        ├── PartnerCredentialRefused  FAILED_PRECONDITION  no effect there
+        ├── PartnerRejected           INVALID_ARGUMENT     no effect there
+        ├── PartnerNotFound           NOT_FOUND            no effect there
+        ├── PartnerVersionConflict    ABORTED              no effect there
+        ├── PartnerOutcomeUnknown     UNAVAILABLE          effect unknown
+        ├── PartnerFault              INTERNAL             effect unknown
+        └── PartnerChanged            ABORTED              found by reading
+
+Messages are for people and never hold a secret, a driver's or a partner's text. No code reads them.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from evbridge.v1 import error_reason_pb2 as reasons
+from google.rpc import code_pb2 as codes
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field that breaks a rule. `path` is written as in the request: `company.supported_emp_ids[3]`."""
+
+    path: str
+    description: str
+
+
+class EvbridgeError(Exception):
+    """Base of all. `metadata` goes into the ErrorInfo, `retry_after_s` into a RetryInfo."""
+
+    code: ClassVar[int] = codes.INTERNAL
+    reason: ClassVar[reasons.ErrorReason.ValueType] = reasons.INTERNAL_FAULT
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        violations: tuple[FieldViolation, ...] = (),
+        retry_after_s: float | None = None,
+        **metadata: str,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = violations
+        self.retry_after_s = retry_after_s
+        self.metadata = metadata
+
+
+class InvalidArgument(EvbridgeError):
+    code = codes.INVALID_ARGUMENT
+    reason = reasons.INVALID_FIELD
+
+    @classmethod
+    def field(cls, path: str, description: str) -> "InvalidArgument":
+        return cls(f"{path}: {description}", violations=(FieldViolation(path, description),))
+
+
+class MalformedRequest(InvalidArgument):
+    reason = reasons.MALFORMED_REQUEST
+
+
+class InvalidPageToken(InvalidArgument):
+    reason = reasons.INVALID_PAGE_TOKEN
+
+
+class RequestIdReused(InvalidArgument):
+    reason = reasons.REQUEST_ID_REUSED
+
+
+class ImmutableField(InvalidArgument):
+    reason = reasons.IMMUTABLE_FIELD
+
+
+class CredentialRequired(EvbridgeError):
+    code = codes.UNAUTHENTICATED
+    reason = reasons.CREDENTIAL_REQUIRED
+
+
+class RoleRequired(EvbridgeError):
+    code = codes.PERMISSION_DENIED
+    reason = reasons.ROLE_REQUIRED
+
+
+class ResourceNotFound(EvbridgeError):
+    code = codes.NOT_FOUND
+    reason = reasons.RESOURCE_NOT_FOUND
+
+    @classmethod
+    def of(cls, resource: str, id: str) -> "ResourceNotFound":
+        return cls(f"{resource} {id} does not exist", resource=resource, id=id)
+
+
+class ResourceExists(EvbridgeError):
+    code = codes.ALREADY_EXISTS
+    reason = reasons.RESOURCE_EXISTS
+
+
+class VersionConflict(EvbridgeError):
+    code = codes.ABORTED
+    reason = reasons.VERSION_CONFLICT
+
+
+class EtagMismatch(EvbridgeError):
+    code = codes.ABORTED
+    reason = reasons.ETAG_MISMATCH
+
+
+class IntegrationHasObjects(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.INTEGRATION_HAS_OBJECTS
+
+
+class DeliveryInProgress(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.DELIVERY_IN_PROGRESS
+
+
+class DatabaseUnavailable(EvbridgeError):
+    code = codes.UNAVAILABLE
+    reason = reasons.DATABASE_UNAVAILABLE
+
+
+class ServerStopping(EvbridgeError):
+    code = codes.UNAVAILABLE
+    reason = reasons.SERVER_STOPPING
+
+
+class DeadlineLimit(EvbridgeError):
+    code = codes.DEADLINE_EXCEEDED
+    reason = reasons.DEADLINE_LIMIT
+
+
+class EgressDenied(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.EGRESS_DENIED
+
+
+class PartnerError(EvbridgeError):
+    """A partner call that did not succeed.
+
+    `http_status` is 0 without an answer; `partner_code` is the partner's own code, already bounded to
+    `[A-Za-z0-9_.-]{0,100}`; `effect_unknown` says whether the request may have taken effect.
+    """
+
+    effect_unknown: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partner: str,
+        http_status: int = 0,
+        partner_code: str = "",
+        violations: tuple[FieldViolation, ...] = (),
+        retry_after_s: float | None = None,
+        **metadata: str,
+    ) -> None:
+        if http_status:
+            metadata["http_status"] = str(http_status)
+        if partner_code:
+            metadata["partner_code"] = partner_code
+        super().__init__(message, violations=violations, retry_after_s=retry_after_s, partner=partner, **metadata)
+        self.http_status = http_status
+        self.partner_code = partner_code
+
+
+class PartnerUnavailable(PartnerError):
+    code = codes.UNAVAILABLE
+    reason = reasons.PARTNER_UNAVAILABLE
+
+
+class PartnerRateLimited(PartnerError):
+    code = codes.RESOURCE_EXHAUSTED
+    reason = reasons.PARTNER_RATE_LIMITED
+
+
+class PartnerCredentialRefused(PartnerError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.PARTNER_CREDENTIAL_REFUSED
+
+
+class PartnerRejected(PartnerError):
+    code = codes.INVALID_ARGUMENT
+    reason = reasons.PARTNER_REJECTED
+
+
+class PartnerNotFound(PartnerError):
+    code = codes.NOT_FOUND
+    reason = reasons.PARTNER_NOT_FOUND
+
+
+class PartnerVersionConflict(PartnerError):
+    code = codes.ABORTED
+    reason = reasons.PARTNER_VERSION_CONFLICT
+
+
+class PartnerOutcomeUnknown(PartnerError):
+    code = codes.UNAVAILABLE
+    reason = reasons.PARTNER_OUTCOME_UNKNOWN
+    effect_unknown = True
+
+
+class PartnerFault(PartnerError):
+    code = codes.INTERNAL
+    reason = reasons.PARTNER_FAULT
+    effect_unknown = True
+
+
+class PartnerChanged(PartnerError):
+    code = codes.ABORTED
+    reason = reasons.PARTNER_CHANGED

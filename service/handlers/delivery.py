@@ -1,0 +1,28 @@
+"""evbridge.v1.DeliveryService."""
+
+from evbridge.v1.delivery_pb2 import Delivery, GetDeliveryRequest, ListDeliveriesRequest, RetryDeliveryRequest
+
+from service.domain.caller import Caller
+from service.domain.pages import key_before, list_response, page_size
+from service.storage.delivery import delivery_get, delivery_page, delivery_retry
+from service.storage.gate import gate_resume
+from service.storage.pool import Database
+
+
+class DeliveryService:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def GetDelivery(self, request: GetDeliveryRequest, caller: Caller) -> Delivery:
+        return await delivery_get(self._database, caller.tenant_id, request.id)
+
+    async def ListDeliveries(self, request: ListDeliveriesRequest, caller: Caller) -> bytes:
+        after, size = key_before(request), page_size(request.page_size)
+        rows = await delivery_page(self._database, caller.tenant_id, request, after, size + 1)
+        return list_response(request, rows, size)
+
+    async def RetryDelivery(self, request: RetryDeliveryRequest, caller: Caller) -> Delivery:
+        async with self._database.transaction() as conn:
+            integration_id = await delivery_retry(conn, caller.tenant_id, request.id, request.overwrite_partner_change)
+            await gate_resume(conn, caller.tenant_id, integration_id)
+        return await delivery_get(self._database, caller.tenant_id, request.id)

@@ -1,0 +1,324 @@
+"""What surrounds every handler: observe -> guard and errors -> authenticate -> validate, composed once per method.
+
+A method's role and its validation are looked up when the server is built, not per call. Handlers get
+`(request, caller)`, answer with a message or its bytes, and raise only errors of `service.errors`.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import grpc
+from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1 import error_reason_pb2 as reasons
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2 as codes
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.propagate import extract
+
+from service.domain.caller import Caller, role_name
+from service.domain.validation import validate
+from service.errors import (
+    CredentialRequired,
+    DeadlineLimit,
+    EvbridgeError,
+    MalformedRequest,
+    RoleRequired,
+    ServerStopping,
+)
+from service.storage.api_key import PURPOSE, api_key_caller, looks_like_key
+from service.storage.keyring import Keyring
+from service.storage.pool import Database, describe
+from service.telemetry import log_fields
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "evbridge"
+Reply = Message | bytes
+Unary = Callable[[Any, Caller], Coroutine[Any, Any, Reply]]
+_CODE_NAMES: dict[int, str] = {value: name for name, value in codes.Code.items()}
+
+
+class Malformed:
+    """What a deserializer returns for bytes that are no message: raising there would end as UNKNOWN."""
+
+
+MALFORMED = Malformed()
+
+
+def deserializer(message_type: type[Message]) -> Callable[[bytes], Message | Malformed]:
+    parse = message_type.FromString
+
+    def deserialize(data: bytes) -> Message | Malformed:
+        try:
+            return parse(data)
+        except (DecodeError, ValueError, RecursionError):
+            return MALFORMED
+
+    return deserialize
+
+
+def serialize(reply: Reply) -> bytes:
+    """Stored bytes go out as they are."""
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()
+
+
+class Authenticator:
+    """Turns `authorization: Bearer <key>` into a Caller. Answers are kept for `ttl_s`: so long a revoked key lives."""
+
+    def __init__(self, database: Database, keyring: Keyring, ttl_s: float = 5.0, capacity: int = 10_000) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._ttl_s = ttl_s
+        self._capacity = capacity
+        # By SHA-256 of the header, so that memory holds no key. Only good keys are kept: bad ones cannot fill it.
+        self._known: dict[bytes, tuple[float, Caller]] = {}
+
+    async def caller(self, metadata: dict[str, str | bytes], role: int) -> Caller:
+        """Raises CredentialRequired, or RoleRequired when the key's role is below `role`."""
+        header = metadata.get("authorization", "")
+        if not isinstance(header, str) or not header:
+            raise CredentialRequired("send a key: authorization: Bearer <key>")
+        name = hashlib.sha256(header.encode()).digest()
+        now = time.monotonic()
+        known = self._known.get(name)
+        if known is None or known[0] < now:
+            known = (now + self._ttl_s, await self._look_up(header))
+            if len(self._known) >= self._capacity:
+                self._known.clear()
+            self._known[name] = known
+        caller = known[1]
+        if caller.role < role:
+            needed, has = (role_name(number) for number in (role, caller.role))
+            raise RoleRequired(f"the method needs the role {needed}", required=needed, role=has)
+        return caller
+
+    async def _look_up(self, header: str) -> Caller:
+        scheme, _, key = header.partition(" ")
+        if scheme.lower() == "bearer" and looks_like_key(key):
+            caller = await api_key_caller(self._database, self._keyring.digests(PURPOSE, key.encode()))
+            if caller is not None:
+                return caller
+        raise CredentialRequired("the key is unknown or revoked")
+
+
+def status_of(error: EvbridgeError) -> status_pb2.Status:
+    """The one place where an error becomes a google.rpc.Status."""
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(
+            reason=reasons.ErrorReason.Name(error.reason), domain=DOMAIN, metadata=error.metadata
+        )
+    ]
+    if error.violations:
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=v.path, description=v.description)
+                    for v in error.violations[:100]
+                ]
+            )
+        )
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = []
+    for detail in details:
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    return status_pb2.Status(code=error.code, message=error.message[:1000], details=packed)
+
+
+def _known_error(error: BaseException) -> EvbridgeError:
+    """Ours as it is; a cancellation from inside as SERVER_STOPPING; anything else hidden behind a reference."""
+    if isinstance(error, EvbridgeError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return ServerStopping("the call was cut short inside the server", retry_after_s=0.5)
+    reference = secrets.token_hex(8)
+    log.error("internal fault", exc_info=error, extra={"reference": reference, "database": describe(error)})
+    return EvbridgeError("internal fault; the log has the details under this reference", reference=reference)
+
+
+class Interceptors:
+    """Builds the surroundings of each method."""
+
+    def __init__(self, authenticator: Authenticator, max_deadline_s: float) -> None:
+        self._authenticator = authenticator
+        self._max_deadline_s = max_deadline_s
+        self._tracer = trace.get_tracer("evbridge")
+        self._duration = metrics.get_meter("evbridge").create_histogram(
+            "rpc.server.call.duration",
+            unit="s",
+            description="From the request's arrival to the answer's departure.",
+            explicit_bucket_boundaries_advisory=[
+                0.001,
+                0.0025,
+                0.005,
+                0.01,
+                0.025,
+                0.05,
+                0.1,
+                0.25,
+                0.5,
+                1,
+                2.5,
+                5,
+                10,
+            ],
+        )
+
+    def unary(self, method: MethodDescriptor, request_type: type[Message], handler: Unary) -> Any:
+        """The grpc handler of a unary method. Raises ValueError for a method without a role."""
+        rpc = f"{method.containing_service.full_name}/{method.name}"
+        role = method.GetOptions().Extensions[options.role]
+        if role == options.ROLE_UNSPECIFIED:
+            raise ValueError(f"{rpc} names no role")
+        patch = request_type.DESCRIPTOR.fields[0].name if method.name.startswith("Update") else ""
+        level = logging.DEBUG if method.GetOptions().idempotency_level == _NO_SIDE_EFFECTS else logging.INFO
+
+        async def serve(request: Any, context: Any) -> Reply:
+            call = self._begin(rpc, level, dict(context.invocation_metadata()))
+            try:
+                caller = await self._authenticator.caller(call.metadata, role)
+                call.describe(caller, request)
+                if request is MALFORMED:
+                    raise MalformedRequest(f"the bytes are not a {request_type.DESCRIPTOR.full_name}")
+                validate(request, patch=patch)
+                reply = await self._within_limit(handler(request, caller), context.time_remaining())
+            except BaseException as error:
+                return await self._fail(call, context, error)
+            call.end(None)
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(
+            serve, request_deserializer=deserializer(request_type), response_serializer=serialize
+        )
+
+    def stream(
+        self,
+        rpc: str,
+        role: int,
+        request_type: type[Message],
+        behaviour: Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]],
+    ) -> Any:
+        """The grpc handler of a bidirectional stream, for callers of at least `role`."""
+
+        async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
+            call = self._begin(rpc, logging.DEBUG, dict(context.invocation_metadata()))
+            try:
+                call.describe(await self._authenticator.caller(call.metadata, role), None)
+                async for reply in behaviour(_well_formed(requests, request_type), context):
+                    yield reply
+            except GeneratorExit:
+                call.end(None)
+                raise
+            except BaseException as error:
+                await self._fail(call, context, error)
+            else:
+                call.end(None)
+
+        return grpc.stream_stream_rpc_method_handler(
+            serve, request_deserializer=deserializer(request_type), response_serializer=serialize
+        )
+
+    async def _within_limit(self, work: Coroutine[Any, Any, Reply], remaining_s: float | None) -> Reply:
+        """The caller's own deadline is enforced by grpc; ours is for callers that set none, or one too far."""
+        if remaining_s is not None and remaining_s <= self._max_deadline_s:
+            return await work
+        limit = asyncio.timeout(self._max_deadline_s)
+        try:
+            async with limit:
+                return await work
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            seconds = f"{self._max_deadline_s:g}"
+            raise DeadlineLimit(f"the call took longer than {seconds} s", limit_seconds=seconds) from None
+
+    async def _fail(self, call: "_Call", context: Any, error: BaseException) -> Any:
+        """Ends a call with an error. A cancellation by the client or the stopping server goes on as it came."""
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            call.end("CANCELLED")
+            raise error
+        if not isinstance(error, Exception | asyncio.CancelledError):
+            raise error
+        failure = _known_error(error)
+        call.end(_CODE_NAMES[failure.code], failure)
+        return await context.abort_with_status(rpc_status.to_status(status_of(failure)))
+
+    def _begin(self, rpc: str, level: int, metadata: dict[str, str | bytes]) -> "_Call":
+        span = self._tracer.start_span(
+            rpc,
+            context=extract(metadata) if "traceparent" in metadata else None,
+            kind=trace.SpanKind.SERVER,
+            attributes={"rpc.system.name": "grpc", "rpc.method": rpc},
+        )
+        otel_context.attach(trace.set_span_in_context(span))
+        return _Call(rpc, level, metadata, span, self._duration)
+
+
+class _Call:
+    """One call while it lasts: its span, its measurement and its line in the log."""
+
+    __slots__ = ("_duration", "_level", "_rpc", "_span", "_started", "metadata")
+
+    def __init__(
+        self,
+        rpc: str,
+        level: int,
+        metadata: dict[str, str | bytes],
+        span: trace.Span,
+        duration: metrics.Histogram,
+    ) -> None:
+        self._started = time.perf_counter()
+        self._rpc = rpc
+        self._level = level
+        self._span = span
+        self._duration = duration
+        self.metadata = metadata
+        # The call has a task, and so a context, of its own: nothing to reset.
+        log_fields.set({"rpc": rpc})
+
+    def describe(self, caller: Caller, request: Any) -> None:
+        request_id = getattr(request, "request_id", "") or self.metadata.get("x-request-id", "")
+        fields = {"rpc": self._rpc, "tenant": caller.tenant_id, "key": caller.key_id}
+        log_fields.set({**fields, "request_id": str(request_id)[:100]} if request_id else fields)
+
+    def end(self, code: str | None, error: EvbridgeError | None = None) -> None:
+        elapsed_s = time.perf_counter() - self._started
+        attributes = {"rpc.system.name": "grpc", "rpc.method": self._rpc, "rpc.response.status_code": code or "OK"}
+        if error is not None:
+            attributes["error.type"] = reasons.ErrorReason.Name(error.reason)
+        self._duration.record(elapsed_s, attributes)
+        if self._span.is_recording():
+            self._span.set_attributes(attributes)
+            if error is not None and error.code in _SERVER_FAULTS:
+                self._span.set_status(trace.StatusCode.ERROR)
+        self._span.end()
+        level = self._level if error is None else logging.INFO
+        if log.isEnabledFor(level):
+            outcome = {"code": code or "OK", "duration_ms": round(elapsed_s * 1000, 3)}
+            log.log(level, "rpc", extra=outcome if error is None else {**outcome, "reason": attributes["error.type"]})
+
+
+# The codes that the semantic conventions count as errors of the server.
+_SERVER_FAULTS = {codes.UNKNOWN, codes.DEADLINE_EXCEEDED, codes.UNIMPLEMENTED, codes.INTERNAL, codes.UNAVAILABLE}
+_NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+
+
+async def _well_formed(requests: AsyncIterator[Any], request_type: type[Message]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if request is MALFORMED:
+            raise MalformedRequest(f"the bytes are not a {request_type.DESCRIPTOR.full_name}")
+        yield request

@@ -1,0 +1,135 @@
+"""The grpc.aio server: every rpc of evbridge.v1 with its surroundings, health, reflection, limits, drain."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+from evbridge.options.v1.options_pb2 import ROLE_READER
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from service.errors import DatabaseUnavailable
+from service.interceptors import Interceptors
+from service.settings import Settings
+from service.storage.pool import Database
+from service.storage.retention import heartbeat
+
+log = logging.getLogger(__name__)
+
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+_PROBE_S = 2.0
+
+_LIMITS = [
+    ("grpc.so_reuseport", 0),  # a port that another program holds is refused, not shared
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_send_message_length", 8 << 20),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    ("grpc.max_concurrent_streams", 100),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+]
+
+
+class Server:
+    """Serves `implementations`: service descriptor -> object with one method per rpc."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        interceptors: Interceptors,
+        implementations: Mapping[ServiceDescriptor, object],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._server = grpc.aio.server(options=_LIMITS, maximum_concurrent_rpcs=settings.max_concurrent_rpcs)
+        self._health = health.aio.HealthServicer()
+        self._services = [service.full_name for service in implementations]
+        self._probe: asyncio.Task[None] | None = None
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for service, implementation in implementations.items():
+            self._register(service, implementation, interceptors)
+        if settings.reflection:
+            self._register_reflection(interceptors)
+
+    def _register(self, service: ServiceDescriptor, implementation: object, interceptors: Interceptors) -> None:
+        """Raises AttributeError for an rpc without an implementation, ValueError for one without a role."""
+        handlers = {
+            method.name: interceptors.unary(
+                method, GetMessageClass(method.input_type), getattr(implementation, method.name)
+            )
+            for method in service.methods
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    def _register_reflection(self, interceptors: Interceptors) -> None:
+        """Reflection in both versions (the messages are the same), for callers with a key like everything else."""
+        servicer = reflection.aio.ReflectionServicer([*self._services, _HEALTH, *_REFLECTION])
+        request_type = reflection_pb2.ServerReflectionRequest
+        for name in _REFLECTION:
+            handler = interceptors.stream(
+                f"{name}/ServerReflectionInfo", ROLE_READER, request_type, servicer.ServerReflectionInfo
+            )
+            handlers = {"ServerReflectionInfo": handler}
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+    async def start(self) -> str:
+        """Listens and returns the address as host:port. Raises OSError when it cannot."""
+        address = self._settings.listen
+        host = address.rpartition(":")[0].strip("[]")
+        if self._settings.tls_cert_file:
+            port = self._server.add_secure_port(address, self._credentials())
+        elif host in ("127.0.0.1", "::1", "localhost") or self._settings.allow_plaintext:
+            port = self._server.add_insecure_port(address)
+        else:
+            raise OSError(f"{address} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true")
+        await self._server.start()
+        await self._check()
+        self._probe = asyncio.create_task(self._check_forever())
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def _credentials(self) -> grpc.ServerCredentials:
+        """Read again for every new connection, so that a renewed certificate needs no restart."""
+
+        def load() -> grpc.ServerCertificateConfiguration:
+            key, chain = (Path(file).read_bytes() for file in (self._settings.tls_key_file, self._settings.tls_cert_file))
+            return grpc.ssl_server_certificate_configuration([(key, chain)])
+
+        return grpc.dynamic_ssl_server_credentials(load(), load)
+
+    async def stop(self) -> None:
+        """Says NOT_SERVING, takes no more calls and lets those under way end within the drain time."""
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._settings.drain_s)
+
+    async def _check_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_S)
+            await self._check()
+
+    async def _check(self) -> None:
+        """Healthy is a database that takes a write; one that only answers reads is not."""
+        status: health_pb2.HealthCheckResponse.ServingStatus.ValueType = health_pb2.HealthCheckResponse.SERVING
+        try:
+            await heartbeat(self._database)
+        except DatabaseUnavailable:
+            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        except Exception:
+            log.exception("the health check broke")
+            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *self._services):
+            await self._health.set(service, status)

@@ -1,0 +1,87 @@
+"""The settings, read once at start from environment variables; a wrong one stops the start and is named."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingError(ValueError):
+    """An environment variable that cannot be used. Names it, never its value."""
+
+
+def _setting(name: str, default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"name": f"EVBRIDGE_{name}", "help": help})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One field per variable; `help` is what the README's table and `evbridge serve --help` show."""
+
+    listen: str = _setting("LISTEN", "127.0.0.1:50051", "host:port of the gRPC server")
+    database_url: str = _setting(
+        "DATABASE_URL", "", "PostgreSQL >= 14; empty: an embedded server in DATA_DIR", secret=True
+    )
+    database_direct_url: str = _setting(
+        "DATABASE_DIRECT_URL", "", "the server behind PgBouncer, for migrations", secret=True
+    )
+    database_pool_size: int = _setting("DATABASE_POOL_SIZE", 10, "connections for calls; delivery uses as many again")
+    pgbouncer: bool = _setting("PGBOUNCER", False, "DATABASE_URL is PgBouncer >= 1.21 in transaction mode")
+    migrate: bool = _setting("MIGRATE", True, "apply migrations at start; false: refuse to start when some are pending")
+    data_dir: Path = _setting("DATA_DIR", Path(".data"), "the embedded database and its key file")
+    secrets_keys: str = _setting(
+        "SECRETS_KEYS", "", "name:base64 of 32 bytes, comma, more; the first seals", secret=True
+    )
+    secrets_keys_file: str = _setting("SECRETS_KEYS_FILE", "", "a file (mode 0600) with the same text")
+    tls_cert_file: str = _setting("TLS_CERT_FILE", "", "PEM certificate chain; with TLS_KEY_FILE turns TLS on")
+    tls_key_file: str = _setting("TLS_KEY_FILE", "", "PEM private key")
+    allow_plaintext: bool = _setting("ALLOW_PLAINTEXT", False, "listen beyond loopback without TLS (behind a mesh)")
+    reflection: bool = _setting("REFLECTION", True, "serve reflection, to callers with a key")
+    first_key: bool = _setting("FIRST_KEY", True, "on an empty database, make an admin key and print it once")
+    max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
+    max_concurrent_rpcs: int = _setting("MAX_CONCURRENT_RPCS", 200, "calls beyond are RESOURCE_EXHAUSTED")
+    drain_s: float = _setting("DRAIN_S", 20.0, "how long calls under way may take to end after SIGTERM")
+    egress_allow_loopback: bool = _setting("EGRESS_ALLOW_LOOPBACK", False, "partners may be on this machine (tests)")
+    egress_allow_http: bool = _setting("EGRESS_ALLOW_HTTP", False, "partners may be spoken to without TLS (tests)")
+    delivery: bool = _setting("DELIVERY", True, "deliver from this process; false: another one does")
+    delivery_poll_s: float = _setting("DELIVERY_POLL_S", 0.25, "how often to look for work")
+    delivery_backoff_s: float = _setting("DELIVERY_BACKOFF_S", 1.0, "first delay after a failure; doubles, to 300 s")
+    delivery_max_attempts: int = _setting("DELIVERY_MAX_ATTEMPTS", 10, "failures after which an object is parked")
+    retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, changes and tombstones are kept")
+    log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Raises SettingError for a value of the wrong type and for an EVBRIDGE_ variable that does not exist."""
+        known = {f.metadata["name"]: f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in environ.items():
+            if not name.startswith("EVBRIDGE_") or name in _OTHERS:
+                continue
+            if name not in known:
+                raise SettingError(f"{name} is not a setting of evbridge")
+            setting = known[name]
+            try:
+                values[setting.name] = _PARSE[type(setting.default)](text)
+            except (ValueError, KeyError):
+                raise SettingError(f"{name} must be a {type(setting.default).__name__}") from None
+        settings = cls(**values)
+        if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
+            raise SettingError("EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE go together")
+        if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
+        return settings
+
+
+# Read elsewhere: by the test suite and by the search for PostgreSQL's binaries.
+_OTHERS = {"EVBRIDGE_TEST_DATABASE_URL", "EVBRIDGE_SOAK", "EVBRIDGE_PG_BIN"}
+
+_BOOLEANS = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}
+
+
+def _parse_bool(text: str) -> bool:
+    return _BOOLEANS[text.strip().lower()]
+
+
+_PARSE: dict[type, Any] = {str: str, int: int, float: float, bool: _parse_bool, type(Path()): Path}

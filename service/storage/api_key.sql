@@ -1,0 +1,29 @@
+-- name: api_key_find
+-- tenant: any, because the key decides the tenant.
+SELECT tenant_id, key_id, role, digest FROM api_key WHERE digest = ANY($1::bytea[]) AND revoke_time IS NULL
+
+-- name: api_key_any
+-- tenant: any, because it tells an empty database from one in use.
+SELECT EXISTS (SELECT FROM api_key)
+
+-- name: api_key_first_lock
+-- tenant: any, because it lets one of several starting processes make the first key.
+SELECT pg_advisory_xact_lock(7290311)
+
+-- name: tenant_ensure
+INSERT INTO tenant (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: api_key_insert
+INSERT INTO api_key (tenant_id, key_id, name, role, digest) VALUES ($1, $2, $3, $4, $5)
+
+-- name: api_key_list
+-- tenant: any, because the operator's command line lists them all when no tenant is named.
+SELECT tenant_id, key_id, name, role, create_time, revoke_time
+FROM api_key
+WHERE $1::text = '' OR tenant_id = $1
+ORDER BY tenant_id, create_time, key_id
+
+-- name: api_key_revoke
+UPDATE api_key SET revoke_time = now()
+WHERE tenant_id = $1 AND key_id = $2 AND revoke_time IS NULL
+RETURNING key_id

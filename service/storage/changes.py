@@ -1,0 +1,66 @@
+"""What is written with every change, in its transaction: the change feed, marks for delivery, the answer to repeat."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, ObjectKind
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_CHARGEPRICE, IntegrationType
+
+from service.domain.caller import Caller
+from service.errors import RequestIdReused
+from service.storage.pool import Connection
+from service.storage.statements import Statements
+
+sql = Statements.beside(__file__)
+
+CREATE, UPDATE, DELETE = "create", "update", "delete"
+
+# Which types of integrations take which kinds of objects.
+_TAKERS: dict[ObjectKind.ValueType, list[IntegrationType.ValueType]] = {
+    OBJECT_KIND_COMPANY: [INTEGRATION_TYPE_CHARGEPRICE],
+}
+
+
+async def change_time(conn: Connection) -> datetime:
+    """The transaction's time, by the database's clock."""
+    now: datetime = await conn.value(sql.change_time)
+    return now
+
+
+async def change_record(
+    conn: Connection, caller: Caller, kind: ObjectKind.ValueType, object_id: str, operation: str, etag: str
+) -> None:
+    """Records who changed what, and makes the object due wherever it is delivered."""
+    await conn.run(sql.change_record, caller.tenant_id, kind, object_id, operation, caller.key_id, etag)
+    if takers := _TAKERS.get(kind):
+        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_id, takers)
+
+
+async def delivery_mark_all(
+    conn: Connection, tenant_id: str, integration_id: str, type: IntegrationType.ValueType
+) -> None:
+    """Makes everything due that an integration of this type takes."""
+    if type in _TAKERS[OBJECT_KIND_COMPANY]:
+        await conn.run(sql.delivery_mark_all_companies, tenant_id, integration_id, OBJECT_KIND_COMPANY)
+
+
+async def idempotency_claim(
+    conn: Connection, tenant_id: str, method: str, request_id: str, digests: Sequence[bytes]
+) -> bytes | None:
+    """The answer given before to this request id; None when it is new and now ours.
+
+    `digests` are keyed hashes of the request, the current key's first. Raises RequestIdReused for another request.
+    """
+    key = (tenant_id, method, UUID(request_id))
+    if await conn.value(sql.idempotency_claim, *key, digests[0]):
+        return None
+    row = await conn.row(sql.idempotency_find, *key)
+    if row is None or row["digest"] not in digests:
+        raise RequestIdReused("the request id was used for another request", request_id=request_id)
+    answer: bytes = row["answer"]
+    return answer
+
+
+async def idempotency_keep(conn: Connection, tenant_id: str, method: str, request_id: str, answer: bytes) -> None:
+    await conn.run(sql.idempotency_keep, tenant_id, method, UUID(request_id), answer)

@@ -1,0 +1,35 @@
+-- name: change_time
+-- tenant: any, because it reads the clock.
+SELECT now()
+
+-- name: change_record
+INSERT INTO change (tenant_id, object_kind, object_id, operation, key_id, etag) VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: delivery_mark
+-- Makes the object due at every integration of the types that take it. One under way is done again afterwards.
+INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
+SELECT tenant_id, integration_id, $2, $3 FROM integration WHERE tenant_id = $1 AND type = ANY($4::smallint[])
+ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
+SET generation = delivery.generation + 1,
+    state = CASE WHEN delivery.state = 2 THEN 2 ELSE 1 END,
+    due_time = now(),
+    failed_attempts = CASE WHEN delivery.state = 2 THEN delivery.failed_attempts ELSE 0 END,
+    update_time = now()
+
+-- name: delivery_mark_all_companies
+-- A new integration is given everything that is there.
+INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
+SELECT tenant_id, $2, $3, company_id::text FROM company WHERE tenant_id = $1 AND delete_time IS NULL
+ON CONFLICT DO NOTHING
+
+-- name: idempotency_claim
+-- Waits for a call under way with the same request id, then finds its row.
+INSERT INTO idempotency (tenant_id, method, request_id, digest) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
+RETURNING request_id
+
+-- name: idempotency_find
+SELECT digest, answer FROM idempotency WHERE tenant_id = $1 AND method = $2 AND request_id = $3
+
+-- name: idempotency_keep
+UPDATE idempotency SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3

@@ -1,0 +1,84 @@
+"""Companies as rows: the serialized message, its lock version and the columns that lists filter by."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from evbridge.v1.company_pb2 import Company, ListCompaniesRequest
+
+from service.domain.pages import MAX_BYTES
+from service.errors import ResourceNotFound, VersionConflict
+from service.storage.pool import Connection, Database
+from service.storage.statements import Statements
+
+sql = Statements.beside(__file__)
+_BEFORE_ALL = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCompany:
+    """A row held under lock. A tombstone has no version: the next company under its id starts at 1."""
+
+    version: int
+    etag: str
+    payload: bytes
+    deleted: bool
+
+
+async def company_get(database: Database, tenant_id: str, company_id: str) -> bytes:
+    """The serialized company. Raises ResourceNotFound, also when it was deleted."""
+    payload: bytes | None = await database.value(sql.company_get, tenant_id, UUID(company_id))
+    if payload is None:
+        raise ResourceNotFound.of("company", company_id)
+    return payload
+
+
+async def company_lock(conn: Connection, tenant_id: str, company_id: str) -> StoredCompany | None:
+    """The row, kept from other writers until the transaction ends; None when there never was one."""
+    row = await conn.row(sql.company_lock, tenant_id, UUID(company_id))
+    if row is None:
+        return None
+    deleted = row["delete_time"] is not None
+    return StoredCompany(0 if deleted else row["version"], row["etag"], row["payload"], deleted)
+
+
+async def company_put(conn: Connection, tenant_id: str, company: Company, stored: StoredCompany | None) -> None:
+    """Writes over `stored`, or a new row. Raises VersionConflict when another writer was first with the new row."""
+    written = await conn.value(
+        sql.company_replace if stored else sql.company_insert,
+        tenant_id,
+        UUID(company.id),
+        company.version,
+        company.is_cpo,
+        company.is_emp,
+        company.etag,
+        company.SerializeToString(),
+    )
+    if written is None:
+        raise VersionConflict("the company was created by another call at this moment", version=str(company.version))
+
+
+async def company_bury(conn: Connection, tenant_id: str, company_id: str) -> None:
+    """Leaves a tombstone; it goes when no partner holds the company any more."""
+    await conn.run(sql.company_bury, tenant_id, UUID(company_id))
+
+
+async def company_page(
+    database: Database, tenant_id: str, request: ListCompaniesRequest, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """(id, serialized company) after the id `after`, in their order, up to `limit` and about 1 MiB."""
+    rows = await database.rows(
+        sql.company_page,
+        tenant_id,
+        UUID(after) if after else _BEFORE_ALL,
+        request.is_cpo if request.HasField("is_cpo") else None,
+        request.is_emp if request.HasField("is_emp") else None,
+        limit,
+        MAX_BYTES,
+    )
+    return [(str(row["company_id"]), row["payload"]) for row in rows]
+
+
+async def company_current(conn: Connection, tenant_id: str, company_id: str) -> Company | None:
+    """What partners should hold now; None when they should hold nothing."""
+    payload: bytes | None = await conn.value(sql.company_get, tenant_id, UUID(company_id))
+    return None if payload is None else Company.FromString(payload)

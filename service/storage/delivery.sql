@@ -1,0 +1,122 @@
+-- name: delivery_get
+SELECT
+    d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
+    d.due_time, d.create_time, d.update_time,
+    p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
+FROM delivery AS d
+LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
+WHERE d.tenant_id = $1 AND d.delivery_id = $2
+
+-- name: delivery_page
+SELECT
+    d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
+    d.due_time, d.create_time, d.update_time,
+    p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
+FROM delivery AS d
+LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
+WHERE d.tenant_id = $1 AND d.delivery_id > $2
+    AND ($3::text = '' OR d.integration_id = $3)
+    AND ($4::smallint = 0 OR d.object_kind = $4)
+    AND ($5::text = '' OR d.object_id = $5)
+    AND ($6::smallint = 0 OR d.state = $6)
+ORDER BY d.delivery_id
+LIMIT $7
+
+-- name: delivery_attempts
+SELECT start_time, duration, reason, description, http_status, partner_code, sent_version
+FROM delivery_attempt
+WHERE tenant_id = $1 AND delivery_id = $2
+ORDER BY attempt_id DESC
+LIMIT 20
+
+-- name: delivery_retry
+-- Nothing is returned for a delivery under way whose worker is alive.
+UPDATE delivery
+SET state = 1, generation = generation + 1, verify = true, overwrite = $3, due_time = now(), failed_attempts = 0,
+    update_time = now()
+WHERE tenant_id = $1 AND delivery_id = $2 AND (state <> 2 OR lease_until <= now())
+RETURNING integration_id
+
+-- name: delivery_waiting
+-- tenant: any, because one worker serves them all.
+SELECT i.tenant_id, i.integration_id, i.type, i.status, coalesce(p.failures, 0) AS failures
+FROM integration AS i
+LEFT JOIN gate_pause AS p USING (tenant_id, integration_id)
+WHERE i.enabled AND coalesce(p.resume_time, '-infinity') <= now()
+    AND EXISTS (
+        SELECT FROM delivery AS d
+        WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state IN (1, 2)
+            AND d.due_time <= now() AND d.lease_until <= now()
+    )
+
+-- name: delivery_claim
+-- The attempt is counted before it is made, so that one that kills its process is counted too.
+UPDATE delivery AS d
+SET state = 2, lease_token = d.lease_token + 1, lease_until = now() + $3::interval,
+    failed_attempts = d.failed_attempts + 1, update_time = now()
+FROM (
+    SELECT w.delivery_id
+    FROM delivery AS w
+    JOIN integration AS i USING (tenant_id, integration_id)
+    LEFT JOIN gate_pause AS p USING (tenant_id, integration_id)
+    WHERE w.tenant_id = $1 AND w.integration_id = $2 AND w.state IN (1, 2)
+        AND w.due_time <= now() AND w.lease_until <= now()
+        AND i.enabled AND coalesce(p.resume_time, '-infinity') <= now()
+    ORDER BY w.due_time
+    LIMIT 1
+    FOR UPDATE OF w SKIP LOCKED
+) AS next
+WHERE d.tenant_id = $1 AND d.delivery_id = next.delivery_id
+RETURNING d.delivery_id, d.object_kind, d.object_id, d.generation, d.lease_token, d.failed_attempts, d.verify, d.overwrite
+
+-- name: delivery_done
+-- A change that came meanwhile (another generation) makes it due again. Fenced by the lease token.
+UPDATE delivery
+SET state = CASE WHEN generation = $4 THEN 3 ELSE 1 END,
+    verify = verify AND generation <> $4, overwrite = overwrite AND generation <> $4,
+    lease_until = '-infinity', due_time = now(), failed_attempts = 0, reason = 0, description = '', update_time = now()
+WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3
+RETURNING state
+
+-- name: delivery_failed
+-- A parked delivery that changed meanwhile is due again. Fenced by the lease token.
+UPDATE delivery
+SET state = CASE WHEN $5::boolean AND generation = $4 THEN 4 ELSE 1 END,
+    overwrite = overwrite AND NOT $5,
+    lease_until = '-infinity',
+    due_time = CASE WHEN generation = $4 THEN now() + $6::interval ELSE now() END,
+    failed_attempts = failed_attempts - CASE WHEN $7::boolean THEN 0 ELSE 1 END,
+    reason = $8, description = $9, update_time = now()
+WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3
+RETURNING state
+
+-- name: delivery_attempt_record
+INSERT INTO delivery_attempt
+    (tenant_id, delivery_id, start_time, duration, reason, description, http_status, partner_code, sent_version)
+VALUES ($1, $2, now() - $3::interval, $3, $4, $5, $6, $7, $8)
+
+-- name: peer_get
+SELECT state, external_id, acknowledged_version, acknowledged_hash, sent_document
+FROM peer_object
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4
+
+-- name: peer_sending
+-- Before the request leaves: from now on its effect is unknown until it is acknowledged.
+INSERT INTO peer_object
+    (tenant_id, integration_id, object_kind, object_id, state, acknowledged_version, acknowledged_hash, sent_document)
+VALUES ($1, $2, $3, $4, 2, $5, $6, $7)
+ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
+SET state = 2, acknowledged_version = EXCLUDED.acknowledged_version,
+    acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document
+
+-- name: peer_acknowledged
+INSERT INTO peer_object
+    (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash,
+     sent_document, acknowledge_time)
+VALUES ($1, $2, $3, $4, 3, $5, $6, $7, $8, now())
+ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
+SET state = 3, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
+    acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document, acknowledge_time = now()
+
+-- name: peer_gone
+DELETE FROM peer_object WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4

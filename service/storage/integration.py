@@ -1,0 +1,158 @@
+"""Integrations as rows, their sealed secrets, and the target that the bridge needs of them."""
+
+from uuid import uuid4
+
+from evbridge.options.v1 import options_pb2 as options
+from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_TYPE_CHARGEPRICE,
+    Integration,
+    IntegrationStatus,
+    IntegrationType,
+    ListIntegrationsRequest,
+)
+
+from service.domain.pages import MAX_BYTES
+from service.domain.secret import Secret
+from service.domain.target import Target
+from service.errors import ResourceExists, ResourceNotFound
+from service.storage.keyring import Keyring, associated
+from service.storage.pool import Connection, Database
+from service.storage.statements import Statements
+
+sql = Statements.beside(__file__)
+
+DEFAULT_CONCURRENCY = 4
+_PARTNERS: dict[IntegrationType.ValueType, options.Partner] = {
+    INTEGRATION_TYPE_CHARGEPRICE: chargeprice.DESCRIPTOR.GetOptions().Extensions[options.partner],
+}
+
+
+async def integration_get(database: Database, tenant_id: str, integration_id: str) -> bytes:
+    """The serialized integration, without secrets. Raises ResourceNotFound."""
+    payload: bytes | None = await database.value(sql.integration_get, tenant_id, integration_id)
+    if payload is None:
+        raise ResourceNotFound.of("integration", integration_id)
+    return payload
+
+
+async def integration_lock(conn: Connection, tenant_id: str, integration_id: str) -> Integration:
+    """Kept from other writers until the transaction ends. Raises ResourceNotFound."""
+    payload: bytes | None = await conn.value(sql.integration_lock, tenant_id, integration_id)
+    if payload is None:
+        raise ResourceNotFound.of("integration", integration_id)
+    return Integration.FromString(payload)
+
+
+async def integration_insert(conn: Connection, tenant_id: str, integration: Integration) -> None:
+    """Raises ResourceExists."""
+    inserted = await conn.value(
+        sql.integration_insert,
+        tenant_id,
+        integration.id,
+        integration.type,
+        integration.enabled,
+        integration.status,
+        integration.etag,
+        integration.SerializeToString(),
+    )
+    if inserted is None:
+        raise ResourceExists(f"integration {integration.id} exists already", resource="integration", id=integration.id)
+
+
+async def integration_replace(conn: Connection, tenant_id: str, integration: Integration) -> None:
+    await conn.run(
+        sql.integration_replace,
+        tenant_id,
+        integration.id,
+        integration.enabled,
+        integration.status,
+        integration.etag,
+        integration.SerializeToString(),
+    )
+
+
+async def integration_status(
+    conn: Connection, tenant_id: str, integration_id: str, status: IntegrationStatus.ValueType, description: str
+) -> None:
+    """Tells what became of the wish to be connected; a disabled or deleted integration stays as it is."""
+    payload: bytes | None = await conn.value(sql.integration_lock, tenant_id, integration_id)
+    integration = Integration.FromString(payload or b"")
+    if integration.enabled:
+        integration.status = status
+        integration.status_description = description
+        await integration_replace(conn, tenant_id, integration)
+
+
+async def integration_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """Takes deliveries, peers and slots along; the secrets too."""
+    await conn.run(sql.secret_forget, tenant_id, _resource(integration_id))
+    await conn.run(sql.integration_delete, tenant_id, integration_id)
+
+
+async def integration_objects(conn: Connection, tenant_id: str, integration_id: str) -> int:
+    """How many objects the partner holds, or may hold, through the integration."""
+    count: int = await conn.value(sql.integration_objects, tenant_id, integration_id)
+    return count
+
+
+async def integration_page(
+    database: Database, tenant_id: str, request: ListIntegrationsRequest, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """(id, serialized integration) after the id `after`, in their order, up to `limit` and about 1 MiB."""
+    enabled = request.enabled if request.HasField("enabled") else None
+    rows = await database.rows(sql.integration_page, tenant_id, after, request.type, enabled, limit, MAX_BYTES)
+    return [(row["integration_id"], row["payload"]) for row in rows]
+
+
+async def secrets_put(
+    conn: Connection, keyring: Keyring, tenant_id: str, integration_id: str, secrets: dict[str, Secret]
+) -> None:
+    """Seals each secret for its own (tenant, integration, field)."""
+    resource = _resource(integration_id)
+    for field, secret in secrets.items():
+        sealed = keyring.seal(secret, associated(tenant_id, resource, field))
+        await conn.run(sql.secret_put, tenant_id, resource, field, sealed)
+
+
+async def secrets_get(conn: Connection, keyring: Keyring, tenant_id: str, integration_id: str) -> dict[str, Secret]:
+    """Field -> secret. Raises SealBroken for one that was moved or tampered with."""
+    resource = _resource(integration_id)
+    return {
+        row["field"]: keyring.open(row["sealed"], associated(tenant_id, resource, row["field"]))
+        for row in await conn.rows(sql.secrets_get, tenant_id, resource)
+    }
+
+
+class IntegrationTargets:
+    """The bridge's `Targets`, read fresh for every call so that a new address or secret holds at once."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    async def target(self, tenant_id: str, integration_id: str) -> Target:
+        async with self._database.connection() as conn:
+            payload: bytes | None = await conn.value(sql.integration_get, tenant_id, integration_id)
+            if payload is None:
+                raise ResourceNotFound.of("integration", integration_id)
+            secrets = await secrets_get(conn, self._keyring, tenant_id, integration_id)
+        integration = Integration.FromString(payload)
+        partner = _PARTNERS[integration.type]
+        return Target(
+            tenant_id=tenant_id,
+            integration_id=integration_id,
+            partner=partner.name,
+            base_url=integration.chargeprice.base_url,
+            credential=secrets["chargeprice.api_key"],
+            max_concurrent_requests=partner.max_concurrent_requests or DEFAULT_CONCURRENCY,
+        )
+
+
+def new_integration_id(type: IntegrationType.ValueType) -> str:
+    """A short id that says what it is: `chargeprice-1f0c9a2e`."""
+    return f"{_PARTNERS[type].name}-{uuid4().hex[:8]}"
+
+
+def _resource(integration_id: str) -> str:
+    return f"integration/{integration_id}"

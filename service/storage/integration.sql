@@ -1,0 +1,51 @@
+-- name: integration_get
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_lock
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
+
+-- name: integration_insert
+INSERT INTO integration (tenant_id, integration_id, type, enabled, status, etag, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT DO NOTHING
+RETURNING integration_id
+
+-- name: integration_replace
+UPDATE integration SET enabled = $3, status = $4, etag = $5, payload = $6
+WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_delete
+DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_page
+SELECT integration_id, payload
+FROM (
+    SELECT
+        integration_id,
+        payload,
+        sum(octet_length(payload)) OVER (ORDER BY integration_id) - octet_length(payload) AS before
+    FROM (
+        SELECT integration_id, payload
+        FROM integration
+        WHERE tenant_id = $1 AND integration_id > $2
+            AND ($3::smallint = 0 OR type = $3) AND ($4::boolean IS NULL OR enabled = $4)
+        ORDER BY integration_id
+        LIMIT $5
+    ) AS page
+) AS sized
+WHERE before < $6
+ORDER BY integration_id
+
+-- name: integration_objects
+-- How many objects the partner holds, or may hold, through the integration.
+SELECT count(*) FROM peer_object WHERE tenant_id = $1 AND integration_id = $2 AND state <> 1
+
+-- name: secrets_get
+SELECT field, sealed FROM secret WHERE tenant_id = $1 AND resource = $2 ORDER BY field
+
+-- name: secret_put
+INSERT INTO secret (tenant_id, resource, field, sealed) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, resource, field) DO UPDATE SET sealed = EXCLUDED.sealed, update_time = now()
+
+-- name: secret_forget
+DELETE FROM secret WHERE tenant_id = $1 AND resource = $2

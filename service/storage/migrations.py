@@ -1,0 +1,168 @@
+"""Brings a database to the schema of this build: numbered files, applied once, in order, never taken back.
+
+    NNNN_name.sql        runs in one transaction
+    NNNN_name.notx.sql   one statement outside a transaction, such as CREATE INDEX CONCURRENTLY
+
+Any number of processes may start at once. The previous version keeps running meanwhile, so a migration gives up a lock
+it does not get quickly, lets the queries behind it pass, and tries again.
+"""
+
+import asyncio
+import hashlib
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from service.storage.pool import connect, describe, host_urls
+
+FOLDER = Path(__file__).parent / "migrations"
+
+_FILE = re.compile(r"(\d{4})_[a-z0-9_]+(\.notx)?\.sql")
+_LOCK = 0x65_76_62_72_69_64_67_65  # "evbridge": the advisory lock of whoever migrates
+_LOCK_WAIT_S = 600.0
+_POLL_S = 0.2
+_ATTEMPTS = 30
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migration (
+    name text PRIMARY KEY,
+    sha256 text NOT NULL,
+    apply_time timestamptz NOT NULL DEFAULT now()
+)"""
+_RECORD = "INSERT INTO schema_migration (name, sha256) VALUES ($1, $2)"
+
+# What an interrupted CREATE INDEX CONCURRENTLY leaves; REINDEX makes its own, which are not ours to drop.
+_INVALID_INDEXES = """
+SELECT format('%I', relname)
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace AND relname !~ '_cc(new|old)[0-9]*$'"""
+
+
+class MigrationError(Exception):
+    """The database and this build's migrations do not fit, or a migration did not get through."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Migration:
+    name: str
+    sql: str
+    in_transaction: bool
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+async def migrate(url: str, folder: Path = FOLDER) -> list[str]:
+    """Applies what is pending and returns its names. `url` must lead to the server itself, not to PgBouncer.
+
+    Raises MigrationError when the database was migrated by a newer build, when an applied file was edited, or when a
+    file fails; the files before it stay applied. Raises driver errors when the database cannot be reached.
+    """
+    connection = await _connected(url)
+    try:
+        if not await _pending(connection, folder):
+            return []
+        await _lock(connection)
+        await connection.execute(_TABLE)
+        applied = []
+        for migration in await _pending(connection, folder):  # another process may have been faster
+            await _apply(connection, migration)
+            applied.append(migration.name)
+        return applied
+    finally:
+        await connection.close(timeout=5)  # gives the lock back
+
+
+async def pending(url: str, folder: Path = FOLDER) -> list[str]:
+    """The names `migrate` would apply. Raises MigrationError as it does."""
+    connection = await _connected(url)
+    try:
+        return [migration.name for migration in await _pending(connection, folder)]
+    finally:
+        await connection.close(timeout=5)
+
+
+async def _connected(url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    settings = {"application_name": "evbridge-migrate", "statement_timeout": "0", "lock_timeout": "200ms"}
+    return await connect(host_urls(url), timeout_s=5, server_settings=settings)
+
+
+async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Asks again and again: a process that waited inside the server would hold a snapshot, and CREATE INDEX
+    CONCURRENTLY waits for every snapshot."""
+    deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_S
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+        if asyncio.get_running_loop().time() > deadline:
+            raise MigrationError("another process has been migrating this database for too long")
+        await asyncio.sleep(_POLL_S)
+
+
+async def _pending(connection: "asyncpg.Connection[asyncpg.Record]", folder: Path) -> list[_Migration]:
+    ours = _files(folder)
+    applied: dict[str, str] = {}
+    if await connection.fetchval("SELECT to_regclass('schema_migration') IS NOT NULL"):
+        applied = {
+            row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM schema_migration")
+        }
+    if unknown := sorted(applied.keys() - {migration.name for migration in ours}):
+        raise MigrationError(
+            f"the database was migrated by a newer build: this one does not know {', '.join(unknown)}; start that build"
+        )
+    for migration in ours:
+        if applied.get(migration.name, migration.sha256) != migration.sha256:
+            raise MigrationError(f"{migration.name} was edited after it was applied: restore it and add a new file")
+    missing = [migration for migration in ours if migration.name not in applied]
+    if missing and applied and missing[0].name < max(applied):
+        raise MigrationError(f"{missing[0].name} comes before {max(applied)}, which is applied: give it a new number")
+    return missing
+
+
+def _files(folder: Path) -> list[_Migration]:
+    migrations: dict[str, _Migration] = {}
+    for path in sorted(folder.glob("*.sql")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise MigrationError(f"{path.name} is not named NNNN_name.sql or NNNN_name.notx.sql")
+        if match[1] in migrations:
+            raise MigrationError(f"{path.name} and {migrations[match[1]].name} have the same number")
+        migrations[match[1]] = _Migration(path.name, path.read_text(encoding="utf-8"), in_transaction=not match[2])
+    return list(migrations.values())
+
+
+async def _apply(connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration) -> None:
+    """Raises MigrationError with the SQLSTATE and the names involved; the server's text stays in its cause."""
+    try:
+        if migration.in_transaction:
+            await _apply_in_transaction(connection, migration)
+        else:
+            await _apply_outside(connection, migration)
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"{migration.name} failed: {describe(error)}") from error
+
+
+async def _apply_in_transaction(connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration) -> None:
+    for left in range(_ATTEMPTS - 1, -1, -1):
+        try:
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(_RECORD, migration.name, migration.sha256)
+            return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            if not left:
+                raise
+        await asyncio.sleep(_POLL_S + random.random())
+
+
+async def _apply_outside(connection: "asyncpg.Connection[asyncpg.Record]", migration: _Migration) -> None:
+    """Waits for its locks without a limit: what runs here blocks no reader and no writer, and giving up would leave
+    an index half built."""
+    await connection.execute("SET lock_timeout = 0")
+    for index in await connection.fetch(_INVALID_INDEXES):
+        await connection.execute(f"DROP INDEX CONCURRENTLY {index[0]}")
+    await connection.execute(migration.sql)
+    await connection.execute(_RECORD, migration.name, migration.sha256)
+    await connection.execute("RESET lock_timeout")

@@ -1,0 +1,26 @@
+"""What is thrown away, and the proof that the database takes writes."""
+
+from datetime import timedelta
+
+from service.storage.pool import Database
+from service.storage.statements import Statements
+
+sql = Statements.beside(__file__)
+
+
+async def retention_sweep(database: Database, days: int) -> None:
+    """Deletes what is older: answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
+    age = timedelta(days=days)
+    await database.run(sql.retention_idempotency)
+    for statement in (
+        sql.retention_changes,
+        sql.retention_attempts,
+        sql.retention_tombstones,
+        sql.retention_deliveries,
+    ):
+        await database.run(statement, age)
+
+
+async def heartbeat(database: Database) -> None:
+    """Raises DatabaseUnavailable when the database cannot be written."""
+    await database.run(sql.heartbeat)

@@ -1,0 +1,36 @@
+-- name: retention_idempotency
+-- tenant: any, because age decides.
+DELETE FROM idempotency WHERE create_time < now() - interval '24 hours'
+
+-- name: retention_changes
+-- tenant: any, because age decides.
+DELETE FROM change WHERE create_time < now() - $1::interval
+
+-- name: retention_attempts
+-- tenant: any, because age decides.
+DELETE FROM delivery_attempt WHERE start_time < now() - $1::interval
+
+-- name: retention_tombstones
+-- tenant: any, because age decides. A tombstone stays while a partner holds the company or still has to be told.
+DELETE FROM company AS c
+WHERE c.delete_time < now() - $1::interval
+    AND NOT EXISTS (
+        SELECT FROM peer_object AS p
+        WHERE p.tenant_id = c.tenant_id AND p.object_kind = 1 AND p.object_id = c.company_id::text
+    )
+    AND NOT EXISTS (
+        SELECT FROM delivery AS d
+        WHERE d.tenant_id = c.tenant_id AND d.object_kind = 1 AND d.object_id = c.company_id::text AND d.state <> 3
+    )
+
+-- name: retention_deliveries
+-- tenant: any, because age decides. The way of an object that is gone here and there.
+DELETE FROM delivery AS d
+WHERE d.state = 3 AND d.object_kind = 1 AND d.update_time < now() - $1::interval
+    AND NOT EXISTS (
+        SELECT FROM company AS c WHERE c.tenant_id = d.tenant_id AND c.company_id::text = d.object_id
+    )
+
+-- name: heartbeat
+-- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.
+INSERT INTO heartbeat (beat_time) VALUES (now()) ON CONFLICT (one) DO UPDATE SET beat_time = now()

@@ -1,0 +1,41 @@
+"""Partners on loopback and a channel to them."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from evbridge.partner.chargeprice.v1 import company_pb2
+from house import KEY, House
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.egress import Egress, EgressPolicy
+from service.bridge.partners import chargeprice
+from service.bridge.registry import Registry
+from service.simulator.chargeprice import Simulator
+
+
+@pytest.fixture
+async def egress() -> AsyncIterator[Egress]:
+    opened = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def connect(egress: Egress) -> Callable[[House], PartnerChannel]:
+    registry = Registry.of([company_pb2.DESCRIPTOR])
+    return lambda house: PartnerChannel(
+        registry, house, house, egress, {"chargeprice": chargeprice}, house.exchanges.append
+    )
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    made = Simulator(api_key=KEY)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def house(simulator: Simulator) -> House:
+    """The integration leads to the simulator."""
+    return House(await simulator.start())

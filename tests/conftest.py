@@ -1,0 +1,170 @@
+"""What tests of every folder share: a PostgreSQL server, a fresh database per test, keys, and how often to repeat.
+
+EVBRIDGE_TEST_DATABASE_URL names a server to use instead of the embedded one; its role must be able to create databases.
+EVBRIDGE_SOAK=1 repeats random tests ten times as often.
+"""
+
+import base64
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import grpc
+import pytest
+
+from service.__main__ import ROLES
+from service.app import Evbridge, evbridge
+from service.simulator.chargeprice import Simulator
+from service.storage.api_key import api_key_create
+from service.storage.embedded import EmbeddedPostgres
+from service.storage.keyring import Keyring
+from service.storage.migrations import migrate
+from service.storage.pool import Database
+from tests.front_door import Client, settings
+
+NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+def _named(url: str, database: str) -> str:
+    return urlsplit(url)._replace(path=f"/{database}").geturl()
+
+
+async def _create(server: str, name: str, template: str = "") -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        # Copying files is several times faster than logging each block; PostgreSQL 14 always copies.
+        strategy = " STRATEGY file_copy" if connection.get_server_version().major >= 15 else ""
+        await connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}{strategy}" if template else ""))
+    finally:
+        await connection.close()
+
+
+async def _drop(server: str, name: str) -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def postgres() -> AsyncIterator[str]:
+    """The URL of a server whose role may create databases."""
+    if url := os.environ.get("EVBRIDGE_TEST_DATABASE_URL"):
+        yield url
+        return
+    # A unix socket's path is short, and pytest's own directories are not.
+    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
+        server = EmbeddedPostgres(Path(directory), NOT_DURABLE)
+        yield await server.start()
+        await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def template_database(postgres: str) -> AsyncIterator[str]:
+    """The name of a database with every migration applied. Nobody connects to it: it is only copied."""
+    name = f"evbridge_template_{secrets.token_hex(4)}"
+    await _create(postgres, name)
+    try:
+        await migrate(_named(postgres, name))
+        yield name
+    finally:
+        await _drop(postgres, name)
+
+
+@pytest.fixture
+async def database_url(postgres: str, template_database: str) -> AsyncIterator[str]:
+    name = f"evbridge_test_{secrets.token_hex(4)}"
+    await _create(postgres, name, template_database)
+    try:
+        yield _named(postgres, name)
+    finally:
+        await _drop(postgres, name)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url, acquire_timeout_s=5.0)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+@pytest.fixture(scope="session")
+def soak() -> Callable[[int], int]:
+    """`soak(1000)`: how often to repeat something that deserves 1000 repetitions when there is time."""
+    return lambda count: count if os.environ.get("EVBRIDGE_SOAK") == "1" else max(1, count // 10)
+
+
+@pytest.fixture(scope="session")
+def keyring() -> Keyring:
+    return Keyring.parse(f"test:{base64.b64encode(bytes(range(32))).decode()}")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant of the test's own: a client per role, and the keys themselves."""
+
+    name: str
+    keys: dict[str, str]
+    reader: Client
+    writer: Client
+    admin: Client
+
+
+@pytest.fixture(scope="session")
+async def shared_database_url(postgres: str, template_database: str) -> AsyncIterator[str]:
+    """One database for all tests that only need a tenant of their own."""
+    name = f"evbridge_shared_{secrets.token_hex(4)}"
+    await _create(postgres, name, template_database)
+    try:
+        yield _named(postgres, name)
+    finally:
+        await _drop(postgres, name)
+
+
+@pytest.fixture(scope="session")
+async def running(shared_database_url: str) -> AsyncIterator[Evbridge]:
+    """A whole evbridge, delivering too."""
+    async with evbridge(settings(shared_database_url)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+async def channel(running: Evbridge) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(running.address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_tenant(running: Evbridge, channel: grpc.aio.Channel) -> Callable[[], Awaitable[Tenant]]:
+    async def make() -> Tenant:
+        name = f"t-{secrets.token_hex(6)}"
+        keys = {}
+        async with running.database.transaction() as conn:
+            for role, number in ROLES.items():
+                keys[role] = (await api_key_create(conn, running.keyring, name, role, number)).reveal()
+        return Tenant(name, keys, **{role: Client(channel, key) for role, key in keys.items()})
+
+    return make
+
+
+@pytest.fixture
+async def tenant(new_tenant: Callable[[], Awaitable[Tenant]]) -> Tenant:
+    return await new_tenant()
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """Chargeprice, on `simulator.url`, for the key "partner-key"."""
+    started = Simulator(api_key="partner-key")
+    await started.start()
+    yield started
+    await started.stop()

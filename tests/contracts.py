@@ -1,0 +1,123 @@
+"""Small contracts for tests, each in a descriptor pool of its own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from evbridge.options.v1 import options_pb2 as options
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf import descriptor_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.type import decimal_pb2
+
+Option = tuple[Any, Any]
+REQUIRED: Option = (field_behavior_pb2.field_behavior, [field_behavior_pb2.REQUIRED])
+SINK: Option = (options.sink, True)
+ITEMS: Option = (options.items, True)
+INTEGRATION_ID: Option = (options.integration_id, True)
+PARTNER = options.Partner(name="example", wire_names=options.WIRE_NAMES_FIELD)
+
+_IMPORTS = (empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2, decimal_pb2)
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {name.removeprefix("TYPE_").lower(): number for name, number in _FIELD.Type.items()}
+
+
+def field(
+    name: str,
+    kind: str,
+    *marks: Option,
+    repeated: bool = False,
+    implicit: bool = False,
+    json_name: str = "",
+    oneof: str = "",
+) -> dict[str, Any]:
+    """A field. `kind` is a scalar of the language, "enum:Name", "map:string:kind", or a message's name."""
+    return locals()
+
+
+def message(name: str, *fields: dict[str, Any]) -> descriptor_pb2.DescriptorProto:
+    made = descriptor_pb2.DescriptorProto(name=name)
+    for oneof in dict.fromkeys(each["oneof"] for each in fields if each["oneof"]):
+        made.oneof_decl.add(name=oneof)
+    for number, each in enumerate(fields, 1):
+        kind = each["kind"]
+        proto = made.field.add(name=each["name"], number=number, label=_FIELD.LABEL_OPTIONAL)
+        if each["repeated"] or kind.startswith("map:"):
+            proto.label = _FIELD.LABEL_REPEATED
+        if kind.startswith("map:"):
+            _, key, value = kind.split(":")
+            entry = "".join(part.capitalize() for part in each["name"].split("_")) + "Entry"
+            nested = message(entry, field("key", key, implicit=True), field("value", value, implicit=True))
+            nested.options.map_entry = True
+            made.nested_type.append(nested)
+            kind = f"{name}.{entry}"
+        _set_type(proto, kind)
+        if each["json_name"]:
+            proto.json_name = each["json_name"]
+        for extension, value in each["marks"]:
+            _set_option(proto.options, extension, value)
+        if each["oneof"]:
+            proto.oneof_index = [oneof.name for oneof in made.oneof_decl].index(each["oneof"])
+    for number, each in enumerate(fields):
+        proto = made.field[number]
+        scalar = proto.type != _FIELD.TYPE_MESSAGE and proto.label == _FIELD.LABEL_OPTIONAL
+        if scalar and not each["implicit"] and not each["oneof"]:  # synthetic oneofs stand after the real ones
+            proto.proto3_optional = True
+            proto.oneof_index = len(made.oneof_decl)
+            made.oneof_decl.add(name=f"_{proto.name}")
+    return made
+
+
+def contract(
+    *messages: descriptor_pb2.DescriptorProto,
+    rpcs: Iterable[dict[str, Any]] = (),
+    partner: options.Partner | None = PARTNER,
+) -> FileDescriptor:
+    """A file of package "example" with an enum Colour (RED, GREEN) and a service Example.
+
+    An rpc is {"name", "request", "response", "http": HttpRule's fields, and options of MethodDescriptorProto}.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="example", syntax="proto3")
+    file.dependency.extend(each.DESCRIPTOR.name for each in _IMPORTS)
+    if partner is not None:
+        file.options.Extensions[options.partner].CopyFrom(partner)
+    colour = file.enum_type.add(name="Colour")
+    for number, name in enumerate(("RED", "GREEN")):
+        colour.value.add(name=name, number=number)
+    file.message_type.extend(messages)
+    for rpc in rpcs:
+        service = file.service[0] if file.service else file.service.add(name="Example")
+        method = service.method.add(
+            name=rpc["name"], input_type=_full_name(rpc["request"]), output_type=_full_name(rpc["response"])
+        )
+        method.server_streaming = rpc.get("server_streaming", False)
+        method.options.idempotency_level = rpc.get("idempotency_level", 0)
+        if "http" in rpc:
+            method.options.Extensions[annotations_pb2.http].CopyFrom(
+                type(method.options.Extensions[annotations_pb2.http])(**rpc["http"])
+            )
+    pool = DescriptorPool()
+    for each in _IMPORTS:
+        pool.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindFileByName("example.proto")
+
+
+def _full_name(name: str) -> str:
+    return f".{name}" if name.startswith("google.") else f".example.{name}"
+
+
+def _set_type(proto: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
+    if kind in _SCALARS:
+        proto.type = _SCALARS[kind]
+    elif kind.startswith("enum:"):
+        proto.type, proto.type_name = _FIELD.TYPE_ENUM, _full_name(kind.removeprefix("enum:"))
+    else:
+        proto.type, proto.type_name = _FIELD.TYPE_MESSAGE, _full_name(kind)
+
+
+def _set_option(target: descriptor_pb2.FieldOptions, extension: Any, value: Any) -> None:
+    if isinstance(value, list):
+        target.Extensions[extension].extend(value)
+    else:
+        target.Extensions[extension] = value

@@ -1,0 +1,151 @@
+"""How tests speak to evbridge: generated stubs on a real channel, with the key of a tenant of their own."""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from evbridge.v1 import (
+    company_pb2_grpc,
+    delivery_pb2,
+    delivery_pb2_grpc,
+    error_reason_pb2,
+    integration_pb2,
+    integration_pb2_grpc,
+)
+from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
+from google.rpc import error_details_pb2, status_pb2
+
+from service.settings import Settings
+
+KEYS = f"test:{base64.b64encode(bytes(range(32))).decode()}"
+
+
+def settings(database_url: str, **changes: Any) -> Settings:
+    """A server on a free port that may call partners on this machine and does not wait long."""
+    return Settings(
+        **{
+            "listen": "127.0.0.1:0",
+            "database_url": database_url,
+            "secrets_keys": KEYS,
+            "data_dir": Path("/nonexistent"),
+            "first_key": False,
+            "egress_allow_loopback": True,
+            "egress_allow_http": True,
+            "delivery_poll_s": 0.02,
+            "delivery_backoff_s": 0.05,
+            "drain_s": 5.0,
+            **changes,
+        }
+    )
+
+
+class Client:
+    """The stubs of every service, with one credential."""
+
+    def __init__(self, channel: grpc.aio.Channel, key: str | None) -> None:
+        metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self.companies = _Stub(company_pb2_grpc.CompanyServiceStub(channel), metadata)
+        self.integrations = _Stub(integration_pb2_grpc.IntegrationServiceStub(channel), metadata)
+        self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)
+
+
+class _Stub:
+    def __init__(self, stub: Any, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._stub = stub
+        self._metadata = metadata
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._stub, name)
+
+        def call(request: Any, timeout: float = 20.0) -> Awaitable[Any]:
+            return method(request, metadata=self._metadata, timeout=timeout)
+
+        return call
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a caller sees of an error."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: dict[str, str] = field(default_factory=dict)
+    retry_after_s: float | None = None
+
+
+def failure_of(error: grpc.aio.AioRpcError) -> Failure:
+    raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+    found: dict[str, Any] = {"reason": ""}
+    for detail in status_pb2.Status.FromString(raw).details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            assert info.domain == "evbridge"
+            assert info.reason in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118 (an enum wrapper, not a dict)
+            found |= {"reason": info.reason, "metadata": dict(info.metadata)}
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest.FromString(detail.value)
+            found["violations"] = {violation.field: violation.description for violation in bad.field_violations}
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            found["retry_after_s"] = (
+                error_details_pb2.RetryInfo.FromString(detail.value).retry_delay.ToTimedelta().total_seconds()
+            )
+    return Failure(code=error.code(), message=error.details() or "", **found)
+
+
+async def fails(call: Awaitable[Any]) -> Failure:
+    """The failure of a call that must fail."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return failure_of(error)
+    raise AssertionError(f"the call succeeded: {answer}")
+
+
+def a_company(**changes: Any) -> Company:
+    """A valid company at version 1 under a new id."""
+    return Company(
+        **{
+            "id": str(uuid4()),
+            "version": 1,
+            "name": "Wattwerk",
+            "url": "https://wattwerk.example/laden",
+            "is_cpo": True,
+            "is_emp": False,
+            "external_source_mapping": ExternalSourceMapping(going_electric_names=["Wattwerk", "WW"]),
+            "supported_emp_ids": [str(uuid4())],
+            **changes,
+        }
+    )
+
+
+def an_integration(base_url: str = "http://127.0.0.1:9", api_key: str = "partner-key", **changes: Any) -> Any:
+    """A valid, enabled Chargeprice integration."""
+    return integration_pb2.Integration(
+        **{
+            "type": integration_pb2.INTEGRATION_TYPE_CHARGEPRICE,
+            "enabled": True,
+            "chargeprice": integration_pb2.ChargepriceConnection(base_url=base_url, api_key=api_key),
+            **changes,
+        }
+    )
+
+
+AT_REST = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
+
+
+async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> delivery_pb2.Delivery:
+    """The only delivery of an object, with its attempts, once it came to rest."""
+    async with asyncio.timeout(limit_s):
+        while True:
+            page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest(object_id=object_id))
+            if page.deliveries and page.deliveries[0].state in AT_REST:
+                assert len(page.deliveries) == 1
+                return await client.deliveries.GetDelivery(delivery_pb2.GetDeliveryRequest(id=page.deliveries[0].id))
+            await asyncio.sleep(0.02)

@@ -1,0 +1,338 @@
+"""DeliveryService, and what deliveries do when the partner answers badly, late or not at all."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from evbridge.partner.chargeprice.v1.company_pb2 import CompanyAttributes, CompanyResource
+from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.company_pb2 import Company, DeleteCompanyRequest, UpsertCompanyRequest
+from evbridge.v1.delivery_pb2 import (
+    DELIVERY_STATE_DELIVERED,
+    DELIVERY_STATE_PARKED,
+    DELIVERY_STATE_PENDING,
+    OBJECT_KIND_COMPANY,
+    PEER_OBJECT_STATE_LINKED,
+    PEER_OBJECT_STATE_NONE,
+    Delivery,
+    GetDeliveryRequest,
+    ListDeliveriesRequest,
+    RetryDeliveryRequest,
+)
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+
+from service.simulator.chargeprice import Simulator, parse_fault
+from tests.conftest import Tenant
+from tests.front_door import a_company, an_integration, fails, settled
+
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+async def connected(tenant: Tenant, simulator: Simulator) -> Tenant:
+    """A tenant with a Chargeprice integration."""
+    request = CreateIntegrationRequest(integration=an_integration(simulator.url, id="cp"))
+    await tenant.admin.integrations.CreateIntegration(request)
+    return tenant
+
+
+async def upsert(tenant: Tenant, company: Company) -> None:
+    await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+
+
+async def retry(tenant: Tenant, delivery: Delivery, **more: Any) -> Delivery:
+    return await tenant.writer.deliveries.RetryDelivery(RetryDeliveryRequest(id=delivery.id, **more))
+
+
+def puts(simulator: Simulator) -> int:
+    return sum(received.method == "PUT" for received in simulator.requests)
+
+
+async def test_a_company_arrives_and_its_delivery_tells(connected: Tenant, simulator: Simulator) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id)
+    assert delivery.state == DELIVERY_STATE_DELIVERED
+    assert (delivery.integration_id, delivery.object_kind) == ("cp", OBJECT_KIND_COMPANY)
+    assert delivery.peer_object.state == PEER_OBJECT_STATE_LINKED
+    assert (delivery.peer_object.external_id, delivery.peer_object.acknowledged_version) == (company.id, 1)
+    assert [attempt.sent_version for attempt in delivery.attempts] == [1]
+    assert not delivery.HasField("next_attempt_time")
+    company.version, company.name = 2, "Renamed"
+    await upsert(connected, company)
+    assert (await settled(connected.reader, company.id)).peer_object.acknowledged_version == 2
+    assert simulator.companies[company.id].attributes.name == "Renamed"
+    assert simulator.history == [(company.id, 1), (company.id, 2)]
+
+
+async def test_the_same_content_again_is_not_sent(connected: Tenant, simulator: Simulator) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    company.version = 2
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id)
+    assert [attempt.sent_version for attempt in delivery.attempts] == [0, 1]
+    assert puts(simulator) == 1
+
+
+async def test_a_deleted_company_is_deleted_at_the_partner_and_can_come_back(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    await connected.writer.companies.DeleteCompany(DeleteCompanyRequest(id=company.id))
+    delivery = await settled(connected.reader, company.id)
+    assert delivery.peer_object.state == PEER_OBJECT_STATE_NONE
+    assert company.id not in simulator.companies
+    await upsert(connected, company)
+    assert (await settled(connected.reader, company.id)).peer_object.acknowledged_version == 1
+
+
+async def test_a_company_that_the_partner_will_not_delete_is_parked(connected: Tenant, simulator: Simulator) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    simulator.with_tariffs.add(company.id)
+    await connected.writer.companies.DeleteCompany(DeleteCompanyRequest(id=company.id))
+    delivery = await settled(connected.reader, company.id)
+    assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_REJECTED)
+    assert (delivery.attempts[0].http_status, delivery.attempts[0].partner_code) == (400, "BAD_REQUEST")
+    simulator.with_tariffs.clear()
+    await retry(connected, delivery)
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+    assert company.id not in simulator.companies
+
+
+PASSING = {
+    "the answer is lost": ["lose_answer"],
+    "the answer is lost three times": ["lose_answer"] * 3,
+    "the connection is cut": ["cut"],
+    "it is busy": ["status:503"],
+    "it is too many": ["status:429:1"],
+    "it fails": ["status:500", "status:500"],
+    "a gateway gives up": ["status:502", "status:504"],
+    "it answers garbage": ["garbage"],
+    "it answers in another envelope": ["wrong_envelope"],
+    "it redirects": ["redirect:http://127.0.0.1:1/"],
+    "it answers with a bomb": ["gzip_bomb"],
+    "one after another": ["status:503", "lose_answer", "garbage", "cut", "status:500"],
+}
+
+
+@pytest.mark.parametrize("faults", PASSING.values(), ids=PASSING)
+async def test_what_passes_is_overcome_and_each_change_is_applied_once(
+    connected: Tenant, simulator: Simulator, faults: list[str]
+) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    simulator.faults.extend(parse_fault(text) for text in faults)
+    company.version, company.name = 2, "After the fault"
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id)
+    assert delivery.state == DELIVERY_STATE_DELIVERED, delivery
+    assert not simulator.faults
+    assert simulator.history == [(company.id, 1), (company.id, 2)]
+    assert simulator.companies[company.id].attributes.name == "After the fault"
+    assert any(attempt.reason for attempt in delivery.attempts)
+
+
+async def test_lost_answers_cost_nothing_and_double_nothing(
+    connected: Tenant, simulator: Simulator, soak: Callable[[int], int]
+) -> None:
+    """The partner starts with the company at version 7, which it had before us."""
+    company = a_company(name="Name 1")
+    simulator.companies[company.id] = CompanyResource(
+        id=company.id, type="company", attributes=CompanyAttributes(name="Held before us", version=7)
+    )
+    changes = soak(100)
+    for number in range(1, changes + 1):
+        simulator.faults.append(parse_fault("PUT=lose_answer"))
+        company.version, company.name = number, f"Name {number}"
+        await upsert(connected, company)
+        delivery = await settled(connected.reader, company.id)
+        assert delivery.state == DELIVERY_STATE_DELIVERED, delivery
+    assert simulator.history == [(company.id, version) for version in range(8, 8 + changes)]
+    assert simulator.companies[company.id].attributes.name == f"Name {changes}"
+    assert puts(simulator) == changes
+
+
+async def test_a_control_partner_that_loses_answers_does_meet_a_naive_client_with_conflicts(
+    simulator: Simulator,
+) -> None:
+    """Without reading first, repeating a PUT whose answer was lost is a false conflict: the test above can fail."""
+    import aiohttp
+
+    body = {
+        "data": {
+            "id": str(uuid4()),
+            "type": "company",
+            "attributes": {"name": "N", "version": 1, "is_cpo": True, "is_emp": False, "external_source_mapping": {}},
+            "relationships": {"supported_emps": {"data": []}},
+        }
+    }
+    simulator.faults.append(parse_fault("PUT=lose_answer"))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        session._retry_connection = False
+        url, headers = f"{simulator.url}/v1/companies/{body['data']['id']}", {"API-Key": "partner-key"}
+        with pytest.raises(aiohttp.ClientError):
+            await session.put(url, json=body, headers=headers)
+        async with session.put(url, json=body, headers=headers) as answer:
+            assert answer.status == 409
+
+
+async def test_someone_elses_change_is_parked_and_overwritten_only_when_told(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    simulator.edit(company.id, name="Theirs")
+    company.version, company.name = 2, "Ours"
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id)
+    assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_CHANGED)
+    assert simulator.companies[company.id].attributes.name == "Theirs"
+    # Compared again, not overwritten.
+    await retry(connected, delivery)
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_PARKED
+    # A change of ours does not overwrite it either.
+    company.version, company.name = 3, "Ours again"
+    await upsert(connected, company)
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_PARKED
+    assert simulator.companies[company.id].attributes.name == "Theirs"
+    await retry(connected, delivery, overwrite_partner_change=True)
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+    assert simulator.companies[company.id].attributes.name == "Ours again"
+
+
+async def test_a_version_that_moved_without_a_change_is_no_conflict(connected: Tenant, simulator: Simulator) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    simulator.edit(company.id)
+    company.version, company.name = 2, "Ours"
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id)
+    assert (delivery.state, delivery.peer_object.acknowledged_version) == (DELIVERY_STATE_DELIVERED, 3)
+
+
+async def test_an_object_removed_at_the_partner_is_parked_and_made_again_only_when_told(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    company = a_company()
+    await upsert(connected, company)
+    await settled(connected.reader, company.id)
+    del simulator.companies[company.id]
+    company.version, company.name = 2, "Ours"
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id)
+    assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_CHANGED)
+    await retry(connected, delivery, overwrite_partner_change=True)
+    assert (await settled(connected.reader, company.id)).peer_object.acknowledged_version == 1
+
+
+async def test_what_keeps_failing_is_parked_with_a_reason_and_a_change_tries_again(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    company = a_company()
+    simulator.faults.extend(parse_fault("PUT=status:500") for _ in range(10))
+    await upsert(connected, company)
+    delivery = await settled(connected.reader, company.id, limit_s=60)
+    assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_FAULT)
+    assert delivery.failed_attempts == 10
+    assert {attempt.http_status for attempt in delivery.attempts} == {500}
+    company.version, company.name = 2, "Better"
+    await upsert(connected, company)
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+
+
+async def test_an_object_that_fails_holds_up_no_other(connected: Tenant, simulator: Simulator) -> None:
+    bad, good = a_company(), a_company()
+    await upsert(connected, bad)
+    await settled(connected.reader, bad.id)
+    simulator.edit(bad.id, name="Theirs")
+    bad.version, bad.name = 2, "Ours"
+    await upsert(connected, bad)
+    await upsert(connected, good)
+    assert (await settled(connected.reader, good.id)).state == DELIVERY_STATE_DELIVERED
+    assert (await settled(connected.reader, bad.id)).state == DELIVERY_STATE_PARKED
+
+
+async def test_requests_leave_one_after_another(
+    connected: Tenant, simulator: Simulator, soak: Callable[[int], int]
+) -> None:
+    companies = [a_company() for _ in range(soak(100))]
+    await asyncio.gather(*(upsert(connected, company) for company in companies))
+    for company in companies:
+        assert (await settled(connected.reader, company.id, limit_s=60)).state == DELIVERY_STATE_DELIVERED
+    assert simulator.max_in_flight == 1
+
+
+async def test_one_integration_does_not_slow_another(
+    connected: Tenant, simulator: Simulator, new_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
+    slow = Simulator(api_key="partner-key")
+    slow_url = await slow.start()
+    slow.faults.extend(parse_fault("delay:30") for _ in range(3))
+    try:
+        other = await new_tenant()
+        await other.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=an_integration(slow_url)))
+        await upsert(other, waiting := a_company())
+        while not slow.requests:
+            await asyncio.sleep(0.01)
+        companies = [a_company() for _ in range(20)]
+        for company in companies:
+            await upsert(connected, company)
+        for company in companies:
+            assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+        page = await other.reader.deliveries.ListDeliveries(ListDeliveriesRequest(object_id=waiting.id))
+        assert page.deliveries[0].state != DELIVERY_STATE_DELIVERED
+        failure = await fails(retry(other, page.deliveries[0]))
+        assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "DELIVERY_IN_PROGRESS")
+    finally:
+        await slow.stop()
+
+
+async def test_lists_filter_and_page(connected: Tenant, simulator: Simulator) -> None:
+    companies = [a_company() for _ in range(5)]
+    for company in companies:
+        await upsert(connected, company)
+        await settled(connected.reader, company.id)
+    for request, count in [
+        (ListDeliveriesRequest(integration_id="cp"), 5),
+        (ListDeliveriesRequest(integration_id="other"), 0),
+        (ListDeliveriesRequest(object_id=companies[0].id), 1),
+        (ListDeliveriesRequest(object_kind=OBJECT_KIND_COMPANY, state=DELIVERY_STATE_DELIVERED), 5),
+        (ListDeliveriesRequest(state=DELIVERY_STATE_PENDING), 0),
+        (ListDeliveriesRequest(page_size=2), 2),
+    ]:
+        page = await connected.reader.deliveries.ListDeliveries(request)
+        assert len(page.deliveries) == count
+        assert bool(page.next_page_token) == (request.page_size == 2)
+        assert not any(delivery.attempts for delivery in page.deliveries)
+
+
+@pytest.mark.parametrize("method", ["GetDelivery", "RetryDelivery"])
+async def test_a_missing_delivery_and_one_of_another_tenant_look_the_same(
+    connected: Tenant, new_tenant: Callable[[], Awaitable[Tenant]], method: str
+) -> None:
+    await upsert(connected, company := a_company())
+    delivery = await settled(connected.reader, company.id)
+    other = await new_tenant()
+    for id in (delivery.id, str(uuid4())):
+        request = {"GetDelivery": GetDeliveryRequest, "RetryDelivery": RetryDeliveryRequest}[method](id=id)
+        failure = await fails(getattr(other.admin.deliveries, method)(request))
+        assert (failure.code, failure.reason) == (Code.NOT_FOUND, "RESOURCE_NOT_FOUND")
+
+
+@pytest.mark.parametrize("method", ["GetDelivery", "RetryDelivery"])
+async def test_an_id_that_is_none_is_refused(connected: Tenant, method: str) -> None:
+    request = {"GetDelivery": GetDeliveryRequest, "RetryDelivery": RetryDeliveryRequest}[method](id="last")
+    failure = await fails(getattr(connected.admin.deliveries, method)(request))
+    assert set(failure.violations) == {"id"}

@@ -1,0 +1,141 @@
+"""A database reaches the schema of this build once, in order, and never silently another."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.storage.migrations import FOLDER, MigrationError, migrate, pending
+
+FILES = {
+    "0001_first.sql": "CREATE TABLE first (id int); CREATE TABLE second (id int);",
+    "0002_index.notx.sql": "-- Built beside its readers.\nCREATE INDEX CONCURRENTLY first_id ON first (id)",
+    "0003_third.sql": "ALTER TABLE second ADD COLUMN third int",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, sql in FILES.items():
+        (tmp_path / name).write_text(sql)
+    return tmp_path
+
+
+@pytest.fixture
+async def connection(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    opened = await asyncpg.connect(empty_database_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def empty_database_url(database_url: str) -> str:
+    """The migrated database of the test, with everything in it taken away."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    return database_url
+
+
+async def tables(connection: asyncpg.Connection) -> set[str]:
+    rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return {row["tablename"] for row in rows}
+
+
+async def test_pending_files_are_applied_in_order_and_once(
+    empty_database_url: str, connection: asyncpg.Connection, folder: Path
+) -> None:
+    assert await pending(empty_database_url, folder) == list(FILES)
+    assert await tables(connection) == set()
+    assert await migrate(empty_database_url, folder) == list(FILES)
+    assert await tables(connection) == {"first", "second", "schema_migration"}
+    assert await migrate(empty_database_url, folder) == []
+    assert await pending(empty_database_url, folder) == []
+
+
+async def test_four_that_start_at_once_apply_each_file_once(empty_database_url: str, folder: Path) -> None:
+    applied = await asyncio.gather(*(migrate(empty_database_url, folder) for _ in range(4)))
+    assert sorted(name for names in applied for name in names) == list(FILES)
+
+
+async def test_the_migrations_of_this_build_fit_an_empty_database(empty_database_url: str) -> None:
+    names = await pending(empty_database_url)
+    assert await migrate(empty_database_url) == names == sorted(path.name for path in FOLDER.glob("*.sql"))
+
+
+async def test_an_edited_file_is_refused(empty_database_url: str, folder: Path) -> None:
+    await migrate(empty_database_url, folder)
+    (folder / "0003_third.sql").write_text("ALTER TABLE second ADD COLUMN third bigint")
+    for refuse in (migrate, pending):
+        with pytest.raises(MigrationError, match=r"0003_third\.sql was edited"):
+            await refuse(empty_database_url, folder)
+
+
+async def test_a_database_of_a_newer_build_is_refused(empty_database_url: str, folder: Path) -> None:
+    await migrate(empty_database_url, folder)
+    (folder / "0003_third.sql").unlink()
+    (folder / "0002_index.notx.sql").unlink()
+    with pytest.raises(MigrationError, match=r"newer build.* 0002_index\.notx\.sql, 0003_third\.sql"):
+        await migrate(empty_database_url, folder)
+
+
+async def test_a_file_that_slipped_in_before_an_applied_one_is_refused(empty_database_url: str, folder: Path) -> None:
+    (folder / "0002_index.notx.sql").unlink()
+    await migrate(empty_database_url, folder)
+    (folder / "0002_late.sql").write_text("SELECT 1")
+    with pytest.raises(MigrationError, match=r"0002_late\.sql comes before 0003_third\.sql"):
+        await migrate(empty_database_url, folder)
+
+
+@pytest.mark.parametrize("name", ["4_short.sql", "0004-dash.sql", "0004_Upper.sql", "0003_again.sql"])
+async def test_a_file_without_a_place_in_the_order_is_refused(empty_database_url: str, folder: Path, name: str) -> None:
+    (folder / name).write_text("SELECT 1")
+    with pytest.raises(MigrationError, match=name):
+        await migrate(empty_database_url, folder)
+
+
+async def test_a_failing_file_leaves_nothing_of_itself_and_keeps_those_before_it(
+    empty_database_url: str, connection: asyncpg.Connection, folder: Path
+) -> None:
+    (folder / "0004_fourth.sql").write_text("CREATE TABLE fourth (id int); INSERT INTO nowhere VALUES (1)")
+    with pytest.raises(MigrationError, match=r"0004_fourth\.sql failed: UndefinedTableError sqlstate=42P01"):
+        await migrate(empty_database_url, folder)
+    assert await tables(connection) == {"first", "second", "schema_migration"}
+    assert await pending(empty_database_url, folder) == ["0004_fourth.sql"]
+
+
+async def test_a_table_in_use_is_waited_for_without_blocking_its_readers(
+    empty_database_url: str, connection: asyncpg.Connection, folder: Path
+) -> None:
+    await connection.execute("CREATE TABLE second (id int)")
+    (folder / "0001_first.sql").write_text("CREATE TABLE first (id int)")
+    reader = await asyncpg.connect(empty_database_url)
+    transaction = reader.transaction()
+    await transaction.start()
+    await reader.execute("SELECT FROM second")
+    # The index waits for every open snapshot, so only the first and the third file are at stake here.
+    (folder / "0002_index.notx.sql").unlink()
+    migrating = asyncio.create_task(migrate(empty_database_url, folder))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'second'::regclass"
+    while not await connection.fetchval(waiting):
+        await asyncio.sleep(0.01)
+    # Queued behind the migration, which gives up after 200 ms; otherwise this would wait for the reader.
+    assert await connection.fetchval("SELECT count(*) FROM second", timeout=10) == 0
+    await transaction.commit()
+    await reader.close()
+    assert await migrating == ["0001_first.sql", "0003_third.sql"]
+
+
+async def test_an_index_whose_build_was_interrupted_is_built_again(
+    empty_database_url: str, connection: asyncpg.Connection, folder: Path
+) -> None:
+    (folder / "0002_index.notx.sql").write_text("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS first_id ON first (id)")
+    (folder / "0001_first.sql").write_text(FILES["0001_first.sql"] + "INSERT INTO first VALUES (1), (1)")
+    with pytest.raises(MigrationError, match=r"0002_index\.notx\.sql failed: UniqueViolationError"):
+        await migrate(empty_database_url, folder)
+    assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'first_id'::regclass") is False
+    await connection.execute("DELETE FROM first")
+    assert await migrate(empty_database_url, folder) == ["0002_index.notx.sql", "0003_third.sql"]
+    assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'first_id'::regclass") is True

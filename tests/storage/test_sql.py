@@ -1,0 +1,65 @@
+"""All SQL against the migrated schema: it prepares, it binds the tenant, and it finds its rows by an index."""
+
+import re
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from service.storage.statements import Statement, all_statements
+
+STATEMENTS = all_statements()
+_EXEMPT = re.compile(r"^-- tenant: any, because \w", re.MULTILINE)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    opened = await asyncpg.connect(database_url)
+    yield opened
+    await opened.close()
+
+
+async def test_every_statement_prepares_against_the_schema(connection: asyncpg.Connection) -> None:
+    for statement in STATEMENTS:
+        try:
+            await connection.prepare(statement.text)
+        except asyncpg.PostgresError as error:
+            error.add_note(statement.name)
+            raise
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_every_statement_binds_the_tenant_or_says_why_not(statement: Statement) -> None:
+    assert "tenant_id" in statement.text or _EXEMPT.search(statement.text)
+    if not _EXEMPT.search(statement.text):
+        assert re.search(r"tenant_id = \$1|\(tenant_id.*VALUES \(\$1|SELECT \$1,", statement.text, re.DOTALL)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.name)
+def test_no_statement_selects_a_star(statement: Statement) -> None:
+    assert not re.search(r"SELECT\s+(\w+\.)?\*", statement.text, re.IGNORECASE)
+
+
+async def test_every_key_begins_with_the_tenant(connection: asyncpg.Connection) -> None:
+    keys = await connection.fetch(
+        """
+        SELECT c.conrelid::regclass::text AS table_name, a.attname AS first_column
+        FROM pg_constraint AS c JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+        WHERE c.contype = 'p' AND c.connamespace = 'public'::regnamespace
+        """
+    )
+    without = {row["table_name"] for row in keys if row["first_column"] != "tenant_id"}
+    assert without == {"heartbeat", "schema_migration"}
+
+
+@pytest.mark.parametrize("name", ["company_get", "company_page", "delivery_claim", "api_key_find", "integration_get"])
+async def test_a_hot_statement_reads_no_whole_table(name: str, connection: asyncpg.Connection) -> None:
+    statement = next(statement for statement in STATEMENTS if statement.name == name)
+    prepared = await connection.prepare(statement.text)
+    arguments = ", ".join(["NULL"] * len(prepared.get_parameters()))
+    async with connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE hot AS {statement.text}")
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE hot({arguments})"))
+        await connection.execute("DEALLOCATE hot")
+    assert "Seq Scan" not in plan, plan
