@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
 
 from service.app import evbridge, keyring, loop_factory, migrated_url, opened
@@ -19,6 +20,7 @@ from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
 from service.storage.embedded import EmbeddedPostgresError
 from service.storage.keyring import KeyringInvalid
 from service.storage.migrations import MigrationError
+from service.storage.pool import describe
 from service.telemetry import configure_logging, configure_telemetry, shutdown_telemetry
 
 ROLES = {role_name(number).lower(): number for number in (ROLE_READER, ROLE_WRITER, ROLE_ADMIN)}
@@ -34,6 +36,8 @@ def main() -> None:
             runner.run(arguments.run(settings, arguments))
     except (SettingError, KeyringInvalid, MigrationError, EmbeddedPostgresError, EvbridgeError, OSError) as error:
         sys.exit(f"evbridge: {error}")
+    except asyncpg.PostgresError as error:
+        sys.exit(f"evbridge: the database refuses: {describe(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
@@ -107,7 +111,8 @@ async def _health(settings: Settings, _: argparse.Namespace) -> None:
         channel = grpc.aio.insecure_channel(address)
     async with channel:
         try:
-            reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+            reply = await check(health_pb2.HealthCheckRequest(), timeout=5)
         except grpc.aio.AioRpcError as error:
             sys.exit(f"evbridge: {address} answers {error.code().name}")
         if reply.status != health_pb2.HealthCheckResponse.SERVING:

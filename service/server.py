@@ -104,7 +104,9 @@ class Server:
         """Read again for every new connection, so that a renewed certificate needs no restart."""
 
         def load() -> grpc.ServerCertificateConfiguration:
-            key, chain = (Path(file).read_bytes() for file in (self._settings.tls_key_file, self._settings.tls_cert_file))
+            key, chain = (
+                Path(file).read_bytes() for file in (self._settings.tls_key_file, self._settings.tls_cert_file)
+            )
             return grpc.ssl_server_certificate_configuration([(key, chain)])
 
         return grpc.dynamic_ssl_server_credentials(load(), load)
@@ -123,13 +125,14 @@ class Server:
 
     async def _check(self) -> None:
         """Healthy is a database that takes a write; one that only answers reads is not."""
-        status: health_pb2.HealthCheckResponse.ServingStatus.ValueType = health_pb2.HealthCheckResponse.SERVING
         try:
             await heartbeat(self._database)
+            writable = True
         except DatabaseUnavailable:
-            status = health_pb2.HealthCheckResponse.NOT_SERVING
+            writable = False
         except Exception:
             log.exception("the health check broke")
-            status = health_pb2.HealthCheckResponse.NOT_SERVING
+            writable = False
+        answer = health_pb2.HealthCheckResponse
         for service in ("", *self._services):
-            await self._health.set(service, status)
+            await self._health.set(service, answer.SERVING if writable else answer.NOT_SERVING)

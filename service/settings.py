@@ -1,7 +1,8 @@
 """The settings, read once at start from environment variables; a wrong one stops the start and is named."""
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,11 @@ class Settings:
             if name not in known:
                 raise SettingError(f"{name} is not a setting of evbridge")
             setting = known[name]
+            read, kind = _READERS[type(setting.default)]
             try:
-                values[setting.name] = _PARSE[type(setting.default)](text)
+                values[setting.name] = read(text)
             except (ValueError, KeyError):
-                raise SettingError(f"{name} must be a {type(setting.default).__name__}") from None
+                raise SettingError(f"{name} must be {kind}") from None
         settings = cls(**values)
         if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
             raise SettingError("EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE go together")
@@ -80,8 +82,22 @@ _OTHERS = {"EVBRIDGE_TEST_DATABASE_URL", "EVBRIDGE_SOAK", "EVBRIDGE_PG_BIN"}
 _BOOLEANS = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}
 
 
-def _parse_bool(text: str) -> bool:
-    return _BOOLEANS[text.strip().lower()]
+def _read_count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise ValueError
+    return count
 
 
-_PARSE: dict[type, Any] = {str: str, int: int, float: float, bool: _parse_bool, type(Path()): Path}
+def _read_seconds(text: str) -> float:
+    if not 0 < (seconds := float(text)) < math.inf:
+        raise ValueError
+    return seconds
+
+
+_READERS: dict[type, tuple[Callable[[str], Any], str]] = {
+    str: (str, "text"),
+    int: (_read_count, "a whole number above 0"),
+    float: (_read_seconds, "a number above 0"),
+    bool: (lambda text: _BOOLEANS[text.strip().lower()], "true or false"),
+    type(Path()): (Path, "a path"),
+}

@@ -133,7 +133,7 @@ async def shared_database_url(postgres: str, template_database: str) -> AsyncIte
 @pytest.fixture(scope="session")
 async def running(shared_database_url: str) -> AsyncIterator[Evbridge]:
     """A whole evbridge, delivering too."""
-    async with evbridge(settings(shared_database_url)) as started:
+    async with evbridge(settings(shared_database_url, delivery_max_attempts=5)) as started:
         yield started
 
 
@@ -165,6 +165,6 @@ async def tenant(new_tenant: Callable[[], Awaitable[Tenant]]) -> Tenant:
 async def simulator() -> AsyncIterator[Simulator]:
     """Chargeprice, on `simulator.url`, for the key "partner-key"."""
     started = Simulator(api_key="partner-key")
-    await started.start()
+    started.url = await started.start()
     yield started
     await started.stop()

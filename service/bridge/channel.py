@@ -35,6 +35,7 @@ _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1,
 _RATE_LIMIT_PAUSE_S = 10.0
 """What a 429 without a readable Retry-After asks for."""
 
+_Attributes = dict[str, str | int]
 _log = logging.getLogger(__name__)
 
 # 503 and 429 are said at the door: the request was not carried out.
@@ -130,7 +131,7 @@ class PartnerChannel:
                 await asyncio.sleep(pause_s)
                 decoded = await self._attempt(operation, target, http_request, deadline - clock())
         if decoded.rejects:
-            _log.warning("%s of %s: %d objects were unreadable", operation.name, target.partner, len(decoded.rejects))
+            _log.warning("%s: %d objects were unreadable", operation.name, len(decoded.rejects))
         return decoded
 
     async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Decoded:
@@ -144,9 +145,7 @@ class PartnerChannel:
             if answer.body is not None:
                 return reply_from_http(operation, answer.body)
         except CodecError as error:
-            _log.warning(
-                "%s of %s: unreadable answer at %s", operation.name, target.partner, error.pointer or "its root"
-            )
+            _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
         raise (errors.PartnerFault if operation.safe else errors.PartnerOutcomeUnknown)(
             f"the answer of {target.partner} breaks its contract", partner=target.partner, http_status=answer.status
         )
@@ -158,11 +157,7 @@ class PartnerChannel:
         headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        attributes: dict[str, str | int] = {
-            "http.request.method": request.method,
-            "server.address": host,
-            "server.port": port,
-        }
+        attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}
         answer, outcome, started = None, "", time.perf_counter()
         with self._tracer.start_as_current_span(
             f"{request.method} {template}",
@@ -256,11 +251,11 @@ def _url(target: Target, request: HttpRequest, *, with_values: bool) -> str:
 def _retry_after_s(value: str, now: datetime) -> float | None:
     """The pause a Retry-After header asks for, in seconds or until a date (RFC 9110, 10.2.3), held to 1 s to 1 h."""
     if value.isascii() and value.isdigit():
-        return min(max(float(value), 1.0), 3600.0)
-    try:
-        until = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return min(max((until - now).total_seconds(), 1.0), 3600.0)
+        seconds = float(value)
+    else:
+        try:
+            until = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
+    return min(max(seconds, 1.0), 3600.0)

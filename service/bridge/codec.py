@@ -32,7 +32,10 @@ from google.protobuf.message_factory import GetMessageClass
 from service.errors import InvalidArgument
 
 MAX_DEPTH: Final = 64
-"""Arrays and objects within each other that a partner's JSON may have."""
+"""Arrays and objects within each other that a partner's JSON may have; in a Struct fewer, see _read_raw."""
+
+_PROTOBUF_DEPTH: Final = 100
+"""Messages within each other that protobuf reads back."""
 
 
 class CodecError(ValueError):
@@ -141,9 +144,8 @@ def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
-def _behaviors(field: FieldDescriptor) -> Container[int]:
-    behaviors: Container[int] = field.GetOptions().Extensions[behavior.field_behavior]
-    return behaviors
+def _is_required(field: FieldDescriptor) -> bool:
+    return bool(behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior])
 
 
 def travels(field: FieldDescriptor, without: Container[str] = ()) -> bool:
@@ -203,8 +205,8 @@ def _compile_message(
     if key in _types:
         return _types[key]
     wire = {wire_name(field, field_names): field for field in descriptor.fields if travels(field, without)}
-    required = {name for name, field in wire.items() if behavior.REQUIRED in _behaviors(field)}
-    always: _Tree = {wire[name]: None for name in wire if name in required}
+    required = {name for name, field in wire.items() if _is_required(field)}
+    always: _Tree = {field: None for field in wire.values() if _is_required(field)}
     enough = len(descriptor.fields) if always else 0
     sink = next((field.name for field in descriptor.fields if marked(field, options.sink)), None)
     choices = [{field.name for field in oneof.fields} for oneof in descriptor.oneofs if len(oneof.fields) > 1]
@@ -303,13 +305,13 @@ def _list_of(type_: Type, items: bool) -> Type:
     read_item, write_item, ready = type_
 
     def read(value: Any, trail: Trail) -> list[Any]:
-        _check(value, list, trail, "an array")
-        if ready is not None and {*map(type, value)} <= {ready}:
-            return value  # type: ignore[no-any-return]
+        values: list[Any] = _check(value, list, trail, "an array")
+        if ready is not None and {*map(type, values)} <= {ready}:
+            return values
         good: list[Any] = []
         trail.append(0)
         depth = len(trail)
-        for position, item in enumerate(value):
+        for position, item in enumerate(values):
             trail[-1] = position
             try:
                 good.append(read_item(item, trail))
@@ -326,8 +328,14 @@ def _list_of(type_: Type, items: bool) -> Type:
 
 def _map_of(type_: Type) -> Type:
     def read(value: Any, trail: Trail) -> dict[str, Any]:
-        _check(value, dict, trail, "an object")
-        return {_read_string(key, trail): type_.read(item, trail) for key, item in value.items()}
+        given: dict[str, Any] = _check(value, dict, trail, "an object")
+        members: dict[str, Any] = {}
+        trail.append(0)
+        for position, (key, item) in enumerate(given.items()):
+            trail[-1] = position  # not the key: that is the partner's word
+            members[_read_string(key, trail)] = type_.read(item, trail)
+        trail.pop()
+        return members
 
     def write(value: Any) -> str:
         return "{" + ",".join(f"{encode_basestring(key)}:{type_.write(value[key])}" for key in sorted(value)) + "}"
@@ -390,11 +398,12 @@ def _integer(values: range, ready: type | None) -> Type:
 def _read_string(value: Any, trail: Trail) -> str:
     if type(value) in (int, _Number):  # partners send ids as numbers
         return str(value)
+    text: str = _check(value, str, trail, "a string")
     try:
-        _check(value, str, trail, "a string").encode()
+        text.encode()
     except UnicodeEncodeError:
         raise trail.fault("must not contain half a surrogate pair") from None
-    return value  # type: ignore[no-any-return]
+    return text
 
 
 def _read_bytes(value: Any, trail: Trail) -> bytes:
@@ -469,8 +478,11 @@ def _write_timestamp(value: Any) -> str:
 
 
 def _read_raw(value: Any, trail: Trail, depth: int = 0) -> Any:
-    """Any JSON as a Struct's constructor takes it. A fault points at the Struct: the names inside are the partner's."""
-    if depth + len(trail) >= MAX_DEPTH:
+    """Any JSON as a Struct's constructor takes it. A fault points at the Struct: the names inside are the partner's.
+
+    A level of JSON is up to three messages here; deeper ones would make a message nobody can parse.
+    """
+    if len(trail) + 3 * (depth + 1) > _PROTOBUF_DEPTH:
         raise trail.fault("is nested too deeply")
     kind = type(value)
     if kind is dict:

@@ -161,8 +161,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
 def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescriptor | None]]:
     """The segments after the first slash: a literal without a field, or a variable's name with its field.
 
-    Raises ContractError for what is not in the template grammar we speak (literals and single-segment variables) and
-    for a variable that names no singular scalar.
+    Raises ContractError for anything else and for a variable that names no singular scalar.
     """
     for segment in path.removeprefix("/").split("/"):
         match = _SEGMENT.fullmatch(segment)
@@ -174,18 +173,19 @@ def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescri
         for part in name.split(".") if name else ():
             field = within.fields_by_name.get(part) if within else None
             within = field.message_type if field and not field.is_repeated else None
-        if name and (field is None or field.is_repeated or field.message_type):
-            raise ContractError(f"the path variable {name} is not a singular scalar of {request.name}")
+        if name and (field is None or field.is_repeated or field.message_type or not travels(field)):
+            raise ContractError(f"the path variable {name} is not a singular scalar of {request.name} that travels")
         yield name or segment, field
 
 
 def _query_fields(request: Descriptor, rule: Any) -> list[FieldDescriptor]:
-    if rule.body == "*":
-        return []
-    elsewhere = {rule.body} | {
-        name for name, field in _segments(request, getattr(rule, rule.WhichOneof("pattern"))) if field
-    }
-    return [field for field in request.fields if travels(field, elsewhere) or marked(field, options.sink)]
+    path = getattr(rule, rule.WhichOneof("pattern"))
+    elsewhere = {rule.body, *(name for name, field in _segments(request, path) if field)}
+    return (
+        []
+        if rule.body == "*"
+        else [field for field in request.fields if travels(field, elsewhere) or marked(field, options.sink)]
+    )
 
 
 def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:

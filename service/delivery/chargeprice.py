@@ -5,7 +5,9 @@ down before it leaves, a lost answer is settled by reading, and nobody else's ch
 """
 
 from dataclasses import replace
+from typing import cast
 
+import grpc
 from evbridge.partner.chargeprice.v1.company_pb2 import (
     CompanyDocument,
     CompanyResource,
@@ -35,7 +37,8 @@ class ChargepriceDeliverer:
 
     def __init__(self, database: Database, channel: PartnerChannel) -> None:
         self._database = database
-        self._stub = CompanyServiceStub(channel)
+        # Grpc-shaped as far as a stub looks.
+        self._stub = CompanyServiceStub(cast(grpc.aio.Channel, channel))
 
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises PartnerChanged when the partner holds someone else's change, and what the channel raises."""

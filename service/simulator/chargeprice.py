@@ -10,6 +10,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -248,6 +249,8 @@ async def _stream(request: web.Request, chunk: bytes, *, pause_s: float) -> web.
     """Writes until the client goes away."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    while True:
-        await response.write(chunk)
-        await asyncio.sleep(pause_s)
+    with suppress(ConnectionError):
+        while True:
+            await response.write(chunk)
+            await asyncio.sleep(pause_s)
+    return response

@@ -32,7 +32,7 @@ class SlotGate:
         try:
             async with asyncio.timeout(timeout_s), self._queues[target.tenant_id, target.integration_id]:
                 while not await self._take(target, holder):
-                    await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))  # noqa: S311
+                    await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))
         except TimeoutError:
             raise PartnerRateLimited(
                 "every request slot of the integration is taken", partner=target.partner, retry_after_s=1.0

@@ -9,7 +9,7 @@ sql = Statements.beside(__file__)
 
 
 async def retention_sweep(database: Database, days: int) -> None:
-    """Deletes what is older: answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
+    """Deletes answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
     age = timedelta(days=days)
     await database.run(sql.retention_idempotency)
     for statement in (

@@ -355,15 +355,16 @@ async def test_an_address_we_do_not_call_is_egress_denied(connect: Connect, base
     assert set(error.metadata) == {"host"}
 
 
-async def test_the_callers_deadline_shortens_the_targets(partner: Partner, connect: Connect) -> None:
+async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Partner, connect: Connect) -> None:
     async def sleep(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(3600)
         return web.Response()
 
     partner.answer = sleep
-    house = House(partner.url, timeout_s=3600)
-    assert type(await failure(connect(house), UPSERT, timeout=0.3)) is PartnerOutcomeUnknown
-    assert house.slot_timeouts_s == [pytest.approx(0.15)]
+    for targets_s, callers_s in ((3600, 0.3), (0.3, 3600)):
+        house = House(partner.url, timeout_s=targets_s)
+        assert type(await failure(connect(house), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
+        assert house.slot_timeouts_s == [pytest.approx(0.15)]
 
 
 async def test_no_slot_means_no_request(partner: Partner, connect: Connect) -> None:

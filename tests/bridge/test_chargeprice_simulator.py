@@ -269,7 +269,7 @@ FAULTS: dict[str, tuple[type[EvbridgeError], bool]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_happens_once_and_is_seen_as_the_error_it_is(
-    house: House, connect: Connect, simulator: Simulator, fault: str
+    house: House, connect: Connect, simulator: Simulator, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected, took_effect = FAULTS[fault]
     house.timeout_s = 0.7 if fault in ("drip", "delay:60") else 15
@@ -280,6 +280,8 @@ async def test_a_fault_happens_once_and_is_seen_as_the_error_it_is(
     await client.put(ENBW, 2 if took_effect else 1)
     assert len(simulator.requests) == 2
     assert not simulator.faults
+    await simulator.stop()
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_fault_waits_for_its_method(client: Client, simulator: Simulator) -> None:
@@ -355,15 +357,16 @@ async def test_the_edge_bounds_bodies_in_size_and_time_and_hides_its_own_faults(
         yield b"{"
         await asyncio.sleep(3600)
 
-    async def status(method: str, data: Any = None) -> tuple[int, str]:
-        async with aiohttp.ClientSession() as http, http.request(method, url, data=data) as answer:
-            return answer.status, await answer.text()
+    async def status(method: str, data: Any = None, query: str = "") -> tuple[int, str, str | None]:
+        async with aiohttp.ClientSession() as http, http.request(method, url + query, data=data) as answer:
+            return answer.status, await answer.text(), answer.headers.get("Connection")
 
     try:
-        assert await status("PUT", bytes(1001)) == (413, '"413 PAYLOAD_TOO_LARGE"')
-        assert await status("PUT", slow()) == (408, '"408 REQUEST_TIMEOUT"')
-        assert await status("PUT", b"") == (400, '"400 BAD_REQUEST"')
-        assert await status("DELETE") == (500, '"500 INTERNAL_SERVER_ERROR"')
+        assert await status("PUT", bytes(1001)) == (413, '"413 PAYLOAD_TOO_LARGE"', "close")
+        assert await status("PUT", slow()) == (408, '"408 REQUEST_TIMEOUT"', "close")
+        assert await status("PUT", b"") == (400, '"400 BAD_REQUEST"', None)
+        assert await status("DELETE") == (500, '"500 INTERNAL_SERVER_ERROR"', None)
+        assert await status("DELETE", query="?" + "a=1&" * 101) == (400, '"400 BAD_REQUEST"', None)
     finally:
         await edge.stop()
     assert "DELETE failed" in caplog.text

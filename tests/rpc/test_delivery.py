@@ -241,11 +241,11 @@ async def test_what_keeps_failing_is_parked_with_a_reason_and_a_change_tries_aga
     connected: Tenant, simulator: Simulator
 ) -> None:
     company = a_company()
-    simulator.faults.extend(parse_fault("PUT=status:500") for _ in range(10))
+    simulator.faults.extend(parse_fault("PUT=status:500") for _ in range(5))
     await upsert(connected, company)
     delivery = await settled(connected.reader, company.id, limit_s=60)
     assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_FAULT)
-    assert delivery.failed_attempts == 10
+    assert delivery.failed_attempts == 5
     assert {attempt.http_status for attempt in delivery.attempts} == {500}
     company.version, company.name = 2, "Better"
     await upsert(connected, company)

@@ -138,11 +138,11 @@ async def test_a_killed_owner_leaves_no_process_and_the_next_one_starts(root: Pa
     owner.kill()
     if server_too:
         os.kill(postmaster, signal.SIGKILL)
+    await owner.wait()  # as long as it is not quite dead, one would attach to its server
     await server.start()
     assert await query(server, "SELECT id FROM kept") == 1
     assert postmaster_of(server) != postmaster
     await server.stop()
-    await owner.wait()
     await until_gone(server)
 
 

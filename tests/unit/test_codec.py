@@ -13,7 +13,7 @@ from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.codec import MAX_DEPTH, Codec, CodecError, compile_codec
+from service.bridge.codec import Codec, CodecError, compile_codec
 from service.errors import InvalidArgument
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
 
@@ -39,6 +39,7 @@ FILE = contract(
         field("raws", "google.protobuf.Value", repeated=True),
         field("labels", "map:string:string"),
         field("things", "map:string:Leaf"),
+        field("named", "map:string:Thing"),
         field("leaf", "Leaf"),
         field("leaves", "Leaf", repeated=True),
         field("inner_thing", "Thing"),
@@ -184,7 +185,7 @@ REFUSED = [
     ("Thing", b'{"tags": ["a", null]}', "/tags/1"),
     ("Thing", b'{"counts": [1, 2147483648]}', "/counts/1"),
     ("Thing", b'{"labels": []}', "/labels"),
-    ("Thing", b'{"labels": {"secret": null}}', "/labels"),
+    ("Thing", b'{"labels": {"a": "", "secret": null}}', "/labels/1"),
     ("Thing", b'{"leaf": []}', "/leaf"),
     ("Thing", b'{"leaf": {"new": 1}}', "/leaf"),
     ("Thing", b'{"leaves": [{}, {"id": []}]}', "/leaves/1/id"),
@@ -206,16 +207,25 @@ def test_what_does_not_follow_the_contract_is_named_by_a_pointer(name: str, wire
 
 
 @pytest.mark.parametrize(
-    "nested",
+    ("name", "opening", "closing", "limit"),
     [
-        lambda depth: '{"inner_thing":' * depth + "{}" + "}" * depth,
-        lambda depth: '{"object":' + '{"a":' * (depth - 1) + "{}" + "}" * depth,
-        lambda depth: '{"raw":' + "[" * depth + "]" * depth + "}",
+        ("inner_thing", '{"inner_thing":', "}", 63),
+        ("named", '{"a":{"named":', "}}", 32),
+        ("object", '{"a":', "}", 33),
+        ("raw", '{"a":', "}", 33),
+        ("raw", "[", "]", 33),
     ],
 )
-def test_json_is_read_to_a_limit_of_depth(nested: Any) -> None:
-    codec("Thing").decode(nested(MAX_DEPTH - 1))
-    for depth in (MAX_DEPTH, 500):
+def test_json_is_read_as_deep_as_the_message_can_be_parsed_again(
+    name: str, opening: str, closing: str, limit: int
+) -> None:
+    def nested(depth: int) -> str:
+        return f'{{"{name}":' + opening * (depth - 1) + ("[]" if opening == "[" else "{}") + closing * (depth - 1) + "}"
+
+    for depth in range(1, limit + 1):
+        decoded = codec("Thing").decode(nested(depth)).message
+        assert type(decoded).FromString(decoded.SerializeToString()) == decoded
+    for depth in (limit + 1, 90, 900):
         with pytest.raises(CodecError):
             codec("Thing").decode(nested(depth))
 

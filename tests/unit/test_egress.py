@@ -7,6 +7,7 @@ import ipaddress
 import re
 import socket
 import traceback
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -461,9 +462,11 @@ async def test_a_path_cannot_lead_the_credential_to_another_host(path: str) -> N
 
 
 async def test_cookies_are_not_kept() -> None:
-    async with wire(answering(b"{}", "Set-Cookie: session=1")) as partner, egress() as out:
-        await send(out, partner.url)
-        await send(out, partner.url)
+    resolver = FakeResolver(["127.0.0.1"])
+    async with wire(answering(b"{}", "Set-Cookie: session=1")) as partner, egress(resolver=resolver) as out:
+        for _ in range(2):
+            await send(out, f"http://partner.example:{partner.port}")
+    assert len(partner.received) == 2
     assert all(b"cookie" not in head.lower() for head in partner.received)
 
 
@@ -498,7 +501,6 @@ def _gzip(text: bytes, wbits: int = 31) -> bytes:
         (bytes(MAX_ANSWER_BYTES + 1), "identity", None),
         (_gzip(bytes(MAX_ANSWER_BYTES)), "gzip", bytes(MAX_ANSWER_BYTES)),
         (_gzip(bytes(MAX_ANSWER_BYTES + 1)), "gzip", None),
-        (_gzip(bytes(256 * 1024 * 1024)), "gzip", None),
         (_gzip(_TEXT)[:-1], "gzip", None),
         (_gzip(_TEXT) + b"more", "gzip", None),
         (_TEXT, "gzip", None),
@@ -514,6 +516,16 @@ async def test_a_body_is_read_whole_within_the_limit_or_not_at_all(
         answer = await send(out, partner.url)
     assert answer.status == 200
     assert answer.body == read
+
+
+async def test_a_bomb_is_not_unpacked() -> None:
+    async with wire(answering(_gzip(bytes(256 * 1024 * 1024)), "Content-Encoding: gzip")) as partner, egress() as out:
+        tracemalloc.start()
+        try:
+            assert (await send(out, partner.url)).body is None
+            assert tracemalloc.get_traced_memory()[1] < 4 * MAX_ANSWER_BYTES
+        finally:
+            tracemalloc.stop()
 
 
 async def test_an_endless_body_is_left_at_the_limit() -> None:

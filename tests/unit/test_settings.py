@@ -1,0 +1,61 @@
+"""Settings come from the environment, complain clearly, and are all in the README."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from service.settings import SettingError, Settings
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_tells_every_setting_with_its_default() -> None:
+    rows = [
+        f"| `{field.metadata['name']}` | {shown(field.default)} | {field.metadata['help']} |"
+        for field in fields(Settings)
+    ]
+    assert "\n".join(rows) in README.read_text()
+
+
+def shown(default: object) -> str:
+    return "" if default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def test_values_are_read_by_their_type() -> None:
+    read = Settings.from_environ(
+        {
+            "EVBRIDGE_LISTEN": "[::1]:1",
+            "EVBRIDGE_DATABASE_POOL_SIZE": "3",
+            "EVBRIDGE_DRAIN_S": "0.5",
+            "EVBRIDGE_REFLECTION": "Off",
+            "EVBRIDGE_DATA_DIR": "/tmp/x",
+            "HOME": "/root",
+        }
+    )
+    assert (read.listen, read.database_pool_size, read.drain_s, read.reflection) == ("[::1]:1", 3, 0.5, False)
+    assert read.data_dir == Path("/tmp/x")
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"EVBRIDGE_DATABASE_POOL_SIZE": "many"}, "EVBRIDGE_DATABASE_POOL_SIZE"),
+        ({"EVBRIDGE_DATABASE_POOL_SIZE": "0"}, "EVBRIDGE_DATABASE_POOL_SIZE"),
+        ({"EVBRIDGE_DRAIN_S": "-1"}, "EVBRIDGE_DRAIN_S"),
+        ({"EVBRIDGE_MAX_DEADLINE_S": "nan"}, "EVBRIDGE_MAX_DEADLINE_S"),
+        ({"EVBRIDGE_REFLECTION": "maybe"}, "EVBRIDGE_REFLECTION"),
+        ({"EVBRIDGE_REFLEXION": "true"}, "EVBRIDGE_REFLEXION"),
+        ({"EVBRIDGE_TLS_CERT_FILE": "cert.pem"}, "EVBRIDGE_TLS_KEY_FILE"),
+        ({"EVBRIDGE_LOG_LEVEL": "loud"}, "EVBRIDGE_LOG_LEVEL"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingError, match=named) as refused:
+        Settings.from_environ(environ)
+    assert not any(value in str(refused.value) for value in environ.values() if len(value) > 4)
+
+
+def test_secrets_do_not_show_in_the_settings() -> None:
+    settings = Settings(database_url="postgresql://u:hunter2@h/d", secrets_keys="k:hunter2")
+    assert "hunter2" not in repr(settings)
