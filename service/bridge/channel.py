@@ -199,7 +199,7 @@ class PartnerChannel:
                             request_headers={**headers, partner.credential_header: "***"},
                             request_body=request.body or b"",
                             status=answer.status if answer else 0,
-                            response_body=(answer.body if answer else None) or b"",
+                            response_body=_redacted((answer.body if answer else None) or b"", target),
                             duration_s=duration_s,
                         )
                     )
@@ -218,7 +218,7 @@ class PartnerChannel:
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
-            partner_code=_NOT_IN_A_CODE.sub("", refusal.code)[:100],
+            partner_code=_NOT_IN_A_CODE.sub("", refusal.code.replace(target.credential.reveal(), ""))[:100],
             violations=refusal.violations,
             retry_after_s=retry_after_s,
         )
@@ -246,6 +246,11 @@ def _url(target: Target, request: HttpRequest, *, with_values: bool) -> str:
     """The URL for people. Query values can hold personal data, so traces see their names only."""
     pairs = (f"{quote(name)}={quote(value) if with_values else 'REDACTED'}" for name, value in request.query)
     return f"{target.base_url}{request.path}" + ("?" + "&".join(pairs) if request.query else "")
+
+
+def _redacted(body: bytes, target: Target) -> bytes:
+    """A partner may say the credential back."""
+    return body.replace(target.credential.reveal().encode(), b"***")
 
 
 def _retry_after_s(value: str, now: datetime) -> float | None:

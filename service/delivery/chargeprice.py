@@ -24,7 +24,7 @@ from service.bridge.partners.chargeprice import carries, comparable, document
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
 from service.domain.content import content_hash
-from service.errors import PartnerNotFound, PartnerVersionConflict
+from service.errors import PartnerNotFound, PartnerOutcomeUnknown, PartnerVersionConflict
 from service.storage.company import company_current
 from service.storage.delivery import Claim, Peer, peer_get, peer_sending
 from service.storage.pool import Database
@@ -69,6 +69,8 @@ class ChargepriceDeliverer:
         await peer_sending(self._database, claim, peer, body.SerializeToString())
         request = UpsertCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id, document=body)
         answer: CompanyDocument = await self._stub.UpsertCompany(request, metadata=_tenant(claim))
+        if (answer.data.id.lower(), answer.data.attributes.version) != (claim.object_id, version):
+            raise PartnerOutcomeUnknown("the answer is about another object or version", partner=PARTNER)
         acknowledged = Peer(
             state=PEER_OBJECT_STATE_LINKED,
             external_id=answer.data.id,

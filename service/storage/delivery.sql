@@ -75,7 +75,7 @@ UPDATE delivery
 SET state = CASE WHEN generation = $4 THEN 3 ELSE 1 END,
     verify = verify AND generation <> $4, overwrite = overwrite AND generation <> $4,
     lease_until = '-infinity', due_time = now(), failed_attempts = 0, reason = 0, description = '', update_time = now()
-WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3
+WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
 -- name: delivery_failed
@@ -87,7 +87,7 @@ SET state = CASE WHEN $5::boolean AND generation = $4 THEN 4 ELSE 1 END,
     due_time = CASE WHEN generation = $4 THEN now() + $6::interval ELSE now() END,
     failed_attempts = failed_attempts - CASE WHEN $7::boolean THEN 0 ELSE 1 END,
     reason = $8, description = $9, update_time = now()
-WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3
+WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
 -- name: delivery_attempt_record

@@ -1,0 +1,250 @@
+"""Claims, leases and fencing; request slots; what retention keeps; one answer for one request id."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+from evbridge.v1.company_pb2 import Company
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, PEER_OBJECT_STATE_LINKED
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_PENDING,
+    INTEGRATION_TYPE_CHARGEPRICE,
+    Integration,
+)
+
+from service.domain.caller import Caller
+from service.domain.delivery import Verdict
+from service.domain.secret import Secret
+from service.domain.target import Target
+from service.errors import PartnerFault, PartnerRateLimited, RequestIdReused
+from service.storage.api_key import api_key_create, api_key_first
+from service.storage.changes import CREATE, change_record, idempotency_claim, idempotency_keep
+from service.storage.company import company_bury, company_put
+from service.storage.delivery import (
+    Claim,
+    Peer,
+    Waiting,
+    attempt_record,
+    delivery_claim,
+    delivery_done,
+    delivery_failed,
+    delivery_waiting,
+    peer_acknowledged,
+    peer_get,
+    peer_gone,
+)
+from service.storage.gate import SlotGate, gate_pause, gate_resume
+from service.storage.integration import integration_insert
+from service.storage.keyring import Keyring
+from service.storage.pool import Database
+from service.storage.retention import retention_sweep
+from service.storage.statements import Statement
+
+CALLER = Caller("acme", "key", 3)
+COMPANY_ID = str(uuid4())
+
+
+@pytest.fixture
+async def waiting(database: Database, keyring: Keyring) -> Waiting:
+    """A tenant with an enabled integration and one company that is due."""
+    integration = Integration(
+        id="cp", type=INTEGRATION_TYPE_CHARGEPRICE, enabled=True, status=INTEGRATION_STATUS_PENDING
+    )
+    company = Company(id=COMPANY_ID, version=1, is_cpo=True, is_emp=False)
+    async with database.transaction() as conn:
+        await api_key_create(conn, keyring, "acme", "test", 3)
+        await integration_insert(conn, "acme", integration)
+        await company_put(conn, "acme", company, None)
+        await change_record(conn, CALLER, OBJECT_KIND_COMPANY, COMPANY_ID, CREATE, "")
+    (found,) = await delivery_waiting(database)
+    assert (found.tenant_id, found.integration_id, found.failures) == ("acme", "cp", 0)
+    return found
+
+
+async def change(database: Database) -> None:
+    async with database.transaction() as conn:
+        await change_record(conn, CALLER, OBJECT_KIND_COMPANY, COMPANY_ID, "update", "")
+
+
+async def claimed(database: Database, waiting: Waiting, lease_s: float = 60.0) -> Claim:
+    claim = await delivery_claim(database, waiting, lease_s)
+    assert claim is not None
+    return claim
+
+
+async def test_a_delivery_is_claimed_once_among_many(database: Database, waiting: Waiting) -> None:
+    claims = await asyncio.gather(*(delivery_claim(database, waiting, 60.0) for _ in range(20)))
+    assert sum(claim is not None for claim in claims) == 1
+    assert not await delivery_waiting(database)
+
+
+async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out(
+    database: Database, waiting: Waiting
+) -> None:
+    first = await claimed(database, waiting, lease_s=0.0)
+    second = await claimed(database, waiting)
+    assert second.lease_token > first.lease_token
+    assert second.failed_attempts == 2  # the first was counted before it was made
+    async with database.transaction() as conn:
+        assert not await delivery_done(conn, first)
+        error = PartnerFault("", partner="p")
+        assert not await delivery_failed(conn, first, error, Verdict(True, True, False), 1.0)
+        assert await delivery_done(conn, second)
+        assert not await delivery_done(conn, second)
+
+
+async def test_a_change_during_an_attempt_makes_it_due_again(database: Database, waiting: Waiting) -> None:
+    claim = await claimed(database, waiting)
+    await change(database)
+    assert await delivery_claim(database, waiting, 60.0) is None
+    async with database.transaction() as conn:
+        assert await delivery_done(conn, claim)
+    assert (await claimed(database, waiting)).generation == claim.generation + 1
+
+
+async def test_a_parked_delivery_waits_for_a_change(database: Database, waiting: Waiting) -> None:
+    claim = await claimed(database, waiting)
+    async with database.transaction() as conn:
+        parked = Verdict(parked=True, counts=True, pauses=False)
+        assert await delivery_failed(conn, claim, PartnerFault("", partner="p"), parked, 0.0)
+    assert not await delivery_waiting(database)
+    await change(database)
+    assert (await claimed(database, waiting)).failed_attempts == 1
+
+
+async def test_a_failure_that_does_not_count_is_taken_back(database: Database, waiting: Waiting) -> None:
+    for _ in range(3):
+        claim = await claimed(database, waiting)
+        assert claim.failed_attempts == 1
+        async with database.transaction() as conn:
+            await delivery_failed(conn, claim, PartnerFault("", partner="p"), Verdict(False, False, True), 0.0)
+
+
+async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: Database, waiting: Waiting) -> None:
+    async with database.transaction() as conn:
+        await gate_pause(conn, "acme", "cp", 60.0)
+        await gate_pause(conn, "acme", "cp", 60.0)
+    assert not await delivery_waiting(database)
+    assert await delivery_claim(database, waiting, 60.0) is None
+    async with database.transaction() as conn:
+        await gate_pause(conn, "acme", "cp", 0.0)
+    (found,) = await delivery_waiting(database)
+    assert found.failures == 3
+    async with database.transaction() as conn:
+        await gate_resume(conn, "acme", "cp")
+    (found,) = await delivery_waiting(database)
+    assert found.failures == 0
+
+
+TARGET = Target("acme", "cp", "p", "http://127.0.0.1:1", Secret("s"), max_concurrent_requests=2, timeout_s=5.0)
+
+
+async def test_two_processes_share_the_slots_of_an_integration(
+    database: Database, waiting: Waiting, soak: Callable[[int], int]
+) -> None:
+    gates, inside, most = [SlotGate(database), SlotGate(database)], 0, 0
+
+    async def call(number: int) -> None:
+        nonlocal inside, most
+        async with gates[number % 2].slot(TARGET, timeout_s=30.0):
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0.005)
+            inside -= 1
+
+    await asyncio.gather(*(call(number) for number in range(soak(300))))
+    assert most == 2
+
+
+async def test_waiting_for_a_slot_ends_with_a_clear_error(database: Database, waiting: Waiting) -> None:
+    gate = SlotGate(database)
+    async with gate.slot(TARGET, timeout_s=1.0), gate.slot(TARGET, timeout_s=1.0):
+        with pytest.raises(PartnerRateLimited):
+            async with gate.slot(TARGET, timeout_s=0.1):
+                raise AssertionError("three are inside")
+    async with gate.slot(TARGET, timeout_s=1.0):
+        pass
+
+
+async def test_the_slot_of_a_dead_holder_is_free_after_its_lease(database: Database, waiting: Waiting) -> None:
+    dead = "INSERT INTO gate_slot VALUES ('acme', 'cp', 1, gen_random_uuid(), now() + interval '0.2 s')"
+    await database.run(Statement("dead", dead))
+    await database.run(Statement("dead", dead.replace("'cp', 1", "'cp', 2")))
+    async with SlotGate(database).slot(TARGET, timeout_s=5.0):
+        pass
+
+
+async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
+    database: Database, waiting: Waiting
+) -> None:
+    claim = await claimed(database, waiting)
+    held = Peer(PEER_OBJECT_STATE_LINKED, COMPANY_ID, 1, b"hash", b"sent")
+    async with database.transaction() as conn:
+        await peer_acknowledged(conn, claim, held)
+        await attempt_record(conn, claim, 0.1, "sent", 1, None)
+        await delivery_done(conn, claim)
+        await company_bury(conn, "acme", COMPANY_ID)
+        assert await peer_get(conn, claim) == held
+    await age(database)
+    await retention_sweep(database, days=30)
+    assert await counts(database) == {"company": 1, "delivery": 1, "delivery_attempt": 0, "change": 0, "idempotency": 0}
+    async with database.transaction() as conn:
+        await peer_gone(conn, claim)
+    await retention_sweep(database, days=30)
+    await retention_sweep(database, days=30)
+    assert await counts(database) == {"company": 0, "delivery": 0, "delivery_attempt": 0, "change": 0, "idempotency": 0}
+
+
+async def test_retention_keeps_what_is_young(database: Database, waiting: Waiting) -> None:
+    before = await counts(database)
+    await retention_sweep(database, days=30)
+    assert await counts(database) == before
+
+
+AGED = {
+    "company": "delete_time",
+    "delivery": "update_time",
+    "delivery_attempt": "start_time",
+    "change": "create_time",
+    "idempotency": "create_time",
+}
+
+
+async def age(database: Database) -> None:
+    for table, column in AGED.items():
+        await database.run(Statement("age", f"UPDATE {table} SET {column} = {column} - interval '31 days'"))
+
+
+async def counts(database: Database) -> dict[str, int]:
+    return {table: await database.value(Statement("count", f"SELECT count(*) FROM {table}")) for table in AGED}
+
+
+async def test_calls_at_once_with_one_request_id_do_the_work_once(database: Database, waiting: Waiting) -> None:
+    request_id, done = str(uuid4()), 0
+
+    async def call() -> bytes:
+        nonlocal done
+        async with database.transaction() as conn:
+            given = await idempotency_claim(conn, "acme", "M", request_id, [b"digest"])
+            if given is not None:
+                return given
+            await asyncio.sleep(0.05)
+            done += 1
+            await idempotency_keep(conn, "acme", "M", request_id, b"answer")
+            return b"answer"
+
+    assert await asyncio.gather(*(call() for _ in range(8))) == [b"answer"] * 8
+    assert done == 1
+    async with database.transaction() as conn:
+        # A rotated key still recognises the request; another request is refused.
+        assert await idempotency_claim(conn, "acme", "M", request_id, [b"new key's", b"digest"]) == b"answer"
+        with pytest.raises(RequestIdReused):
+            await idempotency_claim(conn, "acme", "M", request_id, [b"another"])
+
+
+async def test_the_first_key_is_made_once_by_processes_that_start_together(
+    database: Database, keyring: Keyring
+) -> None:
+    keys = await asyncio.gather(*(api_key_first(database, keyring, "default", 3) for _ in range(5)))
+    assert sum(key is not None for key in keys) == 1

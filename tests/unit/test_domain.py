@@ -1,0 +1,133 @@
+"""Pages, content hashes, secrets, versions and verdicts."""
+
+import pickle
+
+import pytest
+from evbridge.v1.company_pb2 import Company, ListCompaniesRequest, ListCompaniesResponse
+from evbridge.v1.integration_pb2 import ChargepriceConnection, Integration
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import errors
+from service.domain.content import content_hash, etag_of
+from service.domain.delivery import RetryPolicy, verdict
+from service.domain.fields import clear_output_only, take_secrets
+from service.domain.pages import MAX_BYTES, key_before, list_response, page_size, token_after
+from service.domain.secret import Secret
+from service.domain.versions import check_version
+
+KEYS = st.text(min_size=1, max_size=40).filter(lambda key: "\0" not in key)
+
+
+@given(KEYS, st.booleans())
+def test_a_page_token_gives_its_key_back_to_the_same_filters_only(key: str, is_cpo: bool) -> None:
+    request = ListCompaniesRequest(is_cpo=is_cpo, page_size=3)
+    request.page_token = token_after(request, key)
+    request.page_size = 99
+    assert key_before(request) == key
+    request.is_cpo = not is_cpo
+    with pytest.raises(errors.InvalidPageToken):
+        key_before(request)
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_taken_for_a_token_by_chance(text: str) -> None:
+    request = ListCompaniesRequest(page_token=text)
+    if text:
+        with pytest.raises(errors.InvalidPageToken):
+            key_before(request)
+
+
+@given(st.lists(st.text(min_size=1, max_size=300), max_size=5), st.integers(1, 5))
+def test_a_framed_list_parses_to_what_was_framed(names: list[str], size: int) -> None:
+    rows = [(str(number), Company(name=name).SerializeToString()) for number, name in enumerate(names)]
+    request = ListCompaniesRequest()
+    page = ListCompaniesResponse.FromString(list_response(request, rows, size))
+    assert [company.name for company in page.companies] == names[:size]
+    assert bool(page.next_page_token) == (len(names) > size)
+    if page.next_page_token:
+        assert key_before(ListCompaniesRequest(page_token=page.next_page_token)) == str(size - 1)
+
+
+def test_a_page_that_reached_the_limit_in_bytes_has_a_next_one() -> None:
+    page = ListCompaniesResponse.FromString(list_response(ListCompaniesRequest(), [("a", b"\x1a\x00" * MAX_BYTES)], 50))
+    assert page.next_page_token
+
+
+@pytest.mark.parametrize(("asked", "given_"), [(0, 50), (1, 1), (1000, 1000), (1001, 1000)])
+def test_a_page_size_is_defaulted_and_capped(asked: int, given_: int) -> None:
+    assert page_size(asked) == given_
+
+
+def test_the_etag_follows_the_content_and_nothing_else() -> None:
+    company = Company(name="a", version=1)
+    etag = etag_of(company)
+    company.etag = etag
+    company.create_time.FromSeconds(5)
+    assert etag_of(company) == etag
+    assert etag_of(company, b"secret") != etag
+    company.name = "b"
+    assert etag_of(company) != etag
+    assert len(content_hash(company)) == 16
+    assert company.create_time.seconds == 5
+
+
+def test_secrets_are_taken_out_with_their_paths_and_output_only_fields_are_cleared() -> None:
+    integration = Integration(
+        etag="kept", status=2, chargeprice=ChargepriceConnection(base_url="u", api_key="hunter2", api_key_set=True)
+    )
+    secrets = take_secrets(integration)
+    assert {path: secret.reveal() for path, secret in secrets.items()} == {"chargeprice.api_key": "hunter2"}
+    clear_output_only(integration)
+    assert integration == Integration(etag="kept", chargeprice=ChargepriceConnection(base_url="u"))
+    assert take_secrets(integration) == {}
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    secret = Secret("hunter2")
+    shown = [str(secret), repr(secret), f"{secret}", f"{secret!r:>20}", repr([secret]), repr({"key": secret})]
+    assert not any("hunter2" in text for text in shown)
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+    assert secret.reveal() == "hunter2"
+    assert not Secret("")
+
+
+@given(st.integers(1, 2**31 - 1), st.integers(0, 2**31 - 2))
+def test_only_the_version_that_follows_is_taken(sent: int, current: int) -> None:
+    if sent == current + 1:
+        check_version(sent, current)
+    else:
+        with pytest.raises(errors.VersionConflict):
+            check_version(sent, current)
+
+
+POLICY = RetryPolicy(base_s=1.0, cap_s=300.0, max_attempts=3)
+PARTNER = {"partner": "p"}
+VERDICTS = {
+    # error: (parked at the 1st failure, parked at the 3rd, counts, pauses the integration)
+    errors.PartnerUnavailable("", **PARTNER): (False, False, False, True),
+    errors.PartnerRateLimited("", **PARTNER): (False, False, False, True),
+    errors.PartnerCredentialRefused("", **PARTNER): (False, False, False, True),
+    errors.EgressDenied(""): (False, False, False, True),
+    errors.PartnerOutcomeUnknown("", **PARTNER): (False, True, True, False),
+    errors.PartnerFault("", **PARTNER): (False, True, True, False),
+    errors.PartnerVersionConflict("", **PARTNER): (False, True, True, False),
+    errors.PartnerRejected("", **PARTNER): (True, True, True, False),
+    errors.PartnerNotFound("", **PARTNER): (True, True, True, False),
+    errors.PartnerChanged("", **PARTNER): (True, True, True, False),
+    errors.DatabaseUnavailable(""): (False, False, False, False),
+    errors.EvbridgeError(""): (False, True, True, False),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), VERDICTS.items(), ids=lambda value: type(value).__name__)
+def test_a_failure_is_judged(error: errors.EvbridgeError, expected: tuple[bool, bool, bool, bool]) -> None:
+    first, third = verdict(error, 1, POLICY), verdict(error, 3, POLICY)
+    assert (first.parked, third.parked, first.counts, first.pauses) == expected
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_a_delay_grows_to_its_cap_and_is_never_less_than_half_of_it(failures: int, jitter: float) -> None:
+    full = min(300.0, 2.0 ** min(failures - 1, 40))
+    assert full / 2 <= POLICY.backoff_s(failures, jitter) <= full
