@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from evbridge.partner.chargeprice.v1 import company_pb2
-from house import KEY, House
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.partners import chargeprice
 from service.bridge.registry import Registry
 from service.simulator.chargeprice import Simulator
+from tests.bridge.house import KEY, House
 
 
 @pytest.fixture

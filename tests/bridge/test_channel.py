@@ -17,7 +17,6 @@ from evbridge.partner.chargeprice.v1.company_pb2 import (
     UpsertCompanyRequest,
 )
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
-from house import KEY, House
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -41,6 +40,7 @@ from service.errors import (
     PartnerVersionConflict,
     ResourceNotFound,
 )
+from tests.bridge.house import KEY, House
 
 TENANT = (("evbridge-tenant", "acme"),)
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"

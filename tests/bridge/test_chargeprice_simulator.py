@@ -16,7 +16,6 @@ from evbridge.partner.chargeprice.v1.company_pb2 import (
 )
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from evbridge.v1.company_pb2 import Company
-from house import KEY, House
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.edge import Edge, Refused, Reply
@@ -35,6 +34,7 @@ from service.errors import (
     PartnerVersionConflict,
 )
 from service.simulator.chargeprice import Fault, Simulator, parse_fault
+from tests.bridge.house import KEY, House
 
 TENANT = (("evbridge-tenant", "acme"),)
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
