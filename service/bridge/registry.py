@@ -16,17 +16,8 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.bridge.codec import (
-    SPECIAL_TYPES,
-    Codec,
-    Type,
-    compile_codec,
-    compile_value,
-    is_map,
-    marked,
-    travels,
-    wire_name,
-)
+from service.bridge.codec import Codec, compile_codec, is_map, marked, travels, wire_name
+from service.bridge.values import WELL_KNOWN_TYPES, JsonType, scalar
 
 DEFAULT_CONCURRENT_REQUESTS = 4
 
@@ -54,7 +45,7 @@ class Parameter:
 
     name: str
     field: FieldDescriptor
-    type: Type
+    type: JsonType
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +116,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
     if faults:
         raise ContractError("\n".join(faults))
     path = tuple(
-        Parameter(name, field, compile_value(field, partner.field_names)) if field else name
+        Parameter(name, field, scalar(field)) if field else name
         for name, field in _segments(request, getattr(rule, verb))
     )
     in_path = frozenset(segment.name for segment in path if isinstance(segment, Parameter))
@@ -144,7 +135,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         http_method=verb.upper(),
         path=path,
         query=tuple(
-            Parameter(wire_name(field, partner.field_names), field, compile_value(field, partner.field_names))
+            Parameter(wire_name(field, partner.field_names), field, scalar(field))
             for field in _query_fields(request, rule)
         ),
         body=body,
@@ -197,7 +188,7 @@ def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
         yield f"{request.name} needs one string field marked integration_id"
     if rule.response_body and rule.response_body not in method.output_type.fields_by_name:
         yield f"the response_body {rule.response_body} is not a field of {method.output_type.name}"
-    if not rule.response_body and method.output_type.full_name in SPECIAL_TYPES:
+    if not rule.response_body and method.output_type.full_name in WELL_KNOWN_TYPES:
         yield f"{method.output_type.name} cannot be a response itself: make it a field, named by response_body"
     if rule.additional_bindings:
         yield "has additional_bindings"
@@ -216,7 +207,7 @@ def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
 
 def _message_faults(message: Descriptor, field_names: bool, seen: set[str]) -> Iterator[str]:
     """What is wrong with a message or one below it; `seen` are the ones already looked at."""
-    if message.full_name in seen or message.full_name in SPECIAL_TYPES:
+    if message.full_name in seen or message.full_name in WELL_KNOWN_TYPES:
         return
     seen.add(message.full_name)
     if message.file.package == "google.protobuf" and message.name != "Empty":

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import CodecError, Decoded, Trail, Unwritable, parse
+from service.bridge.codec import CodecError, Decoded
 from service.bridge.registry import Operation, Parameter
+from service.bridge.values import Unwritable, from_url_text, to_url_text
 from service.errors import InvalidArgument
 
 
@@ -56,7 +56,7 @@ def from_http(
     if operation.body:
         decoded = operation.body.decode(body)
         if decoded.rejects:
-            raise CodecError(*decoded.rejects[0])
+            raise decoded.rejects[0]
         message = decoded.message
     for segment in operation.path:
         if isinstance(segment, Parameter):
@@ -137,20 +137,14 @@ def _texts(request: Message, parameter: Parameter) -> list[str]:
 
 
 def _text(parameter: Parameter, value: Any) -> str:
-    """A scalar as a URL carries it: as in JSON, but without quotes."""
     try:
-        return value if isinstance(value, str) else parameter.type.write(value).strip('"')
+        return to_url_text(parameter.type, value)
     except Unwritable as fault:
         raise InvalidArgument.field(parameter.field.name, fault.problem) from None
 
 
 def _value(parameter: Parameter, text: str) -> Any:
-    in_quotes = parameter.field.type in (
-        FieldDescriptor.TYPE_STRING,
-        FieldDescriptor.TYPE_BYTES,
-        FieldDescriptor.TYPE_ENUM,
-    )
     try:
-        return parameter.type.read(text if in_quotes else parse(text), Trail())
+        return from_url_text(parameter.type, text)
     except CodecError:
         raise CodecError(f"/{parameter.name}", "is not a value of its type") from None

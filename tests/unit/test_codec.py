@@ -55,6 +55,13 @@ FILE = contract(
     ),
     message("Envelope", field("result", "Page")),
     message("Page", field("data", "Owed", ITEMS, repeated=True), field("total", "int32")),
+    message(
+        "Document",
+        field("data", "Relation", REQUIRED),
+        field("at", "google.protobuf.Timestamp", REQUIRED),
+        field("others", "Document", repeated=True),
+    ),
+    message("Relation", field("data", "Leaf", REQUIRED)),
 )
 
 
@@ -269,6 +276,32 @@ def test_a_bad_item_costs_that_item_alone() -> None:
     assert [reject.pointer for reject in decoded.rejects] == ["/result/data/0/n", "/result/data/2/n"]
 
 
+@pytest.mark.parametrize("body", ['{"at": null, "data": null}', '{"data": null, "at": null, "new": 1}', '{"at": null}'])
+def test_a_body_without_its_required_message_is_no_document(body: str) -> None:
+    with pytest.raises(CodecError) as caught:
+        codec("Document").decode(body)
+    assert (caught.value.pointer, caught.value.problem) == ("/data", "is missing")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ('{"at": null, "data": {"data": null}}', "data {}"),
+        ('{"at": null, "data": {"data": {}}, "others": [{"at": null, "data": null}]}', "data {data {}} others {}"),
+    ],
+)
+def test_inside_a_body_a_required_message_that_is_null_is_none(body: str, text: str) -> None:
+    document = make("Document", text)
+    assert codec("Document").decode(body) == (document, ())
+    assert json.loads(codec("Document").encode(document)) == json.loads(body)
+
+
+def test_inside_a_body_a_required_message_must_still_be_there() -> None:
+    with pytest.raises(CodecError) as caught:
+        codec("Document").decode('{"at": null, "data": {}}')
+    assert caught.value.pointer == "/data/data"
+
+
 def test_a_page_that_is_no_list_is_an_error() -> None:
     with pytest.raises(CodecError) as caught:
         codec("Page").decode('{"data": {"id": "1", "tags": []}}')
@@ -433,7 +466,7 @@ def messages(descriptor: Any) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-@given(messages(chargeprice.CompanyDocument.DESCRIPTOR))
+@given(messages(chargeprice.CompanyDocument.DESCRIPTOR).filter(lambda values: "data" in values))
 def test_every_company_survives_the_wire(values: dict[str, Any]) -> None:
     document = chargeprice.CompanyDocument(**values)
     document_codec = compile_codec(chargeprice.CompanyDocument.DESCRIPTOR, field_names=True)
