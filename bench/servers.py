@@ -18,7 +18,7 @@ import grpc
 from evbridge.v1.company_pb2 import DESCRIPTOR
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
 from service.app import database_url, evbridge, loop_factory
 from service.settings import Settings
@@ -36,7 +36,7 @@ class Running(NamedTuple):
 
 
 def run(pipe: Connection, server: Callable[..., AbstractAsyncContextManager[Running]], *arguments: Any) -> None:
-    """A process's main: tells (address, key), then what its metrics counted whenever it is asked, until the pipe closes."""
+    """A process's main: tells (address, key), then, whenever asked, how many calls were recorded."""
 
     async def serve() -> None:
         async with server(*arguments) as running:
@@ -98,7 +98,7 @@ async def full(directory: Path) -> AsyncIterator[Running]:
 @asynccontextmanager
 async def _bare(get_company: Any) -> AsyncIterator[Running]:
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handlers = {"GetCompany": grpc.unary_unary_rpc_method_handler(get_company)}
+    handlers: Any = {"GetCompany": grpc.unary_unary_rpc_method_handler(get_company)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -111,12 +111,13 @@ async def _bare(get_company: Any) -> AsyncIterator[Running]:
 def _recorded(reader: InMemoryMetricReader) -> int:
     data = reader.get_metrics_data()
     assert data is not None
-    return sum(
-        point.count
+    points = (
+        point
         for resource in data.resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
         if metric.name == "rpc.server.call.duration"
         for point in metric.data.data_points
-        if (point.attributes or {}).get("rpc.method") == PATH[1:]
+        if isinstance(point, HistogramDataPoint) and (point.attributes or {})["rpc.method"] == PATH[1:]
     )
+    return sum(point.count for point in points)

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import cache
 from typing import Any
 
 import grpc
@@ -22,7 +23,7 @@ from google.rpc import code_pb2 as codes
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.propagate import extract
 
 from service.domain.caller import Caller, role_name
@@ -31,6 +32,7 @@ from service.errors import (
     CredentialRequired,
     DeadlineLimit,
     EvbridgeError,
+    FieldViolation,
     MalformedRequest,
     RoleRequired,
     ServerStopping,
@@ -38,11 +40,20 @@ from service.errors import (
 from service.storage.api_key import PURPOSE, api_key_caller, looks_like_key
 from service.storage.keyring import Keyring
 from service.storage.pool import Database, describe
-from service.telemetry import log_fields
+from service.telemetry import Durations, log_fields
 
 log = logging.getLogger(__name__)
+_duration = Durations(
+    "evbridge",
+    "rpc.server.call.duration",
+    "From the request's arrival to the answer's departure.",
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 
 DOMAIN = "evbridge"
+# Clients refuse trailers of more than 8 KiB, and then see neither code nor reason. A character can take 12 bytes there.
+_MESSAGE_CHARACTERS = 200
+_VIOLATIONS_BYTES = 3 << 10
 Reply = Message | bytes
 Unary = Callable[[Any, Caller], Coroutine[Any, Any, Reply]]
 _CODE_NAMES: dict[int, str] = {value: name for name, value in codes.Code.items()}
@@ -119,14 +130,7 @@ def status_of(error: EvbridgeError) -> status_pb2.Status:
         )
     ]
     if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=v.path, description=v.description)
-                    for v in error.violations[:100]
-                ]
-            )
-        )
+        details.append(_bad_request(error.violations))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after_s * 1000))
@@ -135,7 +139,19 @@ def status_of(error: EvbridgeError) -> status_pb2.Status:
     for detail in details:
         packed.append(any_pb2.Any())
         packed[-1].Pack(detail)
-    return status_pb2.Status(code=error.code, message=error.message[:1000], details=packed)
+    return status_pb2.Status(code=error.code, message=error.message[:_MESSAGE_CHARACTERS], details=packed)
+
+
+def _bad_request(violations: tuple[FieldViolation, ...]) -> error_details_pb2.BadRequest:
+    """As many violations as there is room for."""
+    bad = error_details_pb2.BadRequest()
+    for violation in violations:
+        description = violation.description[:_MESSAGE_CHARACTERS]
+        bad.field_violations.add(field=violation.path, description=description)
+        if bad.ByteSize() > _VIOLATIONS_BYTES:
+            del bad.field_violations[-1]
+            break
+    return bad
 
 
 def _known_error(error: BaseException) -> EvbridgeError:
@@ -156,26 +172,7 @@ class Interceptors:
         self._authenticator = authenticator
         self._max_deadline_s = max_deadline_s
         self._tracer = trace.get_tracer("evbridge")
-        self._duration = metrics.get_meter("evbridge").create_histogram(
-            "rpc.server.call.duration",
-            unit="s",
-            description="From the request's arrival to the answer's departure.",
-            explicit_bucket_boundaries_advisory=[
-                0.001,
-                0.0025,
-                0.005,
-                0.01,
-                0.025,
-                0.05,
-                0.1,
-                0.25,
-                0.5,
-                1,
-                2.5,
-                5,
-                10,
-            ],
-        )
+        self._tracing = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
     def unary(self, method: MethodDescriptor, request_type: type[Message], handler: Unary) -> Any:
         """The grpc handler of a unary method. Raises ValueError for a method without a role."""
@@ -185,19 +182,27 @@ class Interceptors:
             raise ValueError(f"{rpc} names no role")
         patch = request_type.DESCRIPTOR.fields[0].name if method.name.startswith("Update") else ""
         level = logging.DEBUG if method.GetOptions().idempotency_level == _NO_SIDE_EFFECTS else logging.INFO
+        repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
 
         async def serve(request: Any, context: Any) -> Reply:
             call = self._begin(rpc, level, dict(context.invocation_metadata()))
             try:
                 caller = await self._authenticator.caller(call.metadata, role)
-                call.describe(caller, request)
+                call.describe(caller)
                 if request is MALFORMED:
                     raise MalformedRequest(f"the bytes are not a {request_type.DESCRIPTOR.full_name}")
                 validate(request, patch=patch)
-                reply = await self._within_limit(handler(request, caller), context.time_remaining())
+                if repeatable and request.request_id:
+                    call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
+                work = handler(request, caller)
+                remaining_s = context.time_remaining()
+                # The caller's own deadline is enforced by grpc.
+                if remaining_s is None or remaining_s > self._max_deadline_s:
+                    work = self._within_limit(work)
+                reply = await work
             except BaseException as error:
                 return await self._fail(call, context, error)
-            call.end(None)
+            call.end()
             return reply
 
         return grpc.unary_unary_rpc_method_handler(
@@ -216,25 +221,23 @@ class Interceptors:
         async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
             call = self._begin(rpc, logging.DEBUG, dict(context.invocation_metadata()))
             try:
-                call.describe(await self._authenticator.caller(call.metadata, role), None)
+                call.describe(await self._authenticator.caller(call.metadata, role))
                 async for reply in behaviour(_well_formed(requests, request_type), context):
                     yield reply
             except GeneratorExit:
-                call.end(None)
+                call.end()
                 raise
             except BaseException as error:
                 await self._fail(call, context, error)
             else:
-                call.end(None)
+                call.end()
 
         return grpc.stream_stream_rpc_method_handler(
             serve, request_deserializer=deserializer(request_type), response_serializer=serialize
         )
 
-    async def _within_limit(self, work: Coroutine[Any, Any, Reply], remaining_s: float | None) -> Reply:
-        """The caller's own deadline is enforced by grpc; ours is for callers that set none, or one too far."""
-        if remaining_s is not None and remaining_s <= self._max_deadline_s:
-            return await work
+    async def _within_limit(self, work: Coroutine[Any, Any, Reply]) -> Reply:
+        """For callers that set no deadline, or one too far. Raises DeadlineLimit."""
         limit = asyncio.timeout(self._max_deadline_s)
         try:
             async with limit:
@@ -258,20 +261,28 @@ class Interceptors:
         return await context.abort_with_status(rpc_status.to_status(status_of(failure)))
 
     def _begin(self, rpc: str, level: int, metadata: dict[str, str | bytes]) -> "_Call":
-        span = self._tracer.start_span(
-            rpc,
-            context=extract(metadata) if "traceparent" in metadata else None,
-            kind=trace.SpanKind.SERVER,
-            attributes={"rpc.system.name": "grpc", "rpc.method": rpc},
-        )
-        otel_context.attach(trace.set_span_in_context(span))
-        return _Call(rpc, level, metadata, span, self._duration)
+        span: trace.Span = trace.INVALID_SPAN
+        # Without a provider there is no span to make, but log lines still carry the caller's trace.
+        if self._tracing or "traceparent" in metadata:
+            span = self._tracer.start_span(
+                rpc,
+                context=extract(metadata) if "traceparent" in metadata else None,
+                kind=trace.SpanKind.SERVER,
+                attributes={"rpc.system.name": "grpc", "rpc.method": rpc},
+            )
+            otel_context.attach(trace.set_span_in_context(span))
+        return _Call(rpc, level, metadata, span)
+
+
+@cache
+def _attributes(rpc: str, code: str) -> dict[str, str]:
+    return {"rpc.system.name": "grpc", "rpc.method": rpc, "rpc.response.status_code": code}
 
 
 class _Call:
     """One call while it lasts: its span, its measurement and its line in the log."""
 
-    __slots__ = ("_duration", "_level", "_rpc", "_span", "_started", "metadata")
+    __slots__ = ("_level", "_rpc", "_span", "_started", "fields", "metadata")
 
     def __init__(
         self,
@@ -279,28 +290,27 @@ class _Call:
         level: int,
         metadata: dict[str, str | bytes],
         span: trace.Span,
-        duration: metrics.Histogram,
     ) -> None:
         self._started = time.perf_counter()
         self._rpc = rpc
         self._level = level
         self._span = span
-        self._duration = duration
         self.metadata = metadata
         # The call has a task, and so a context, of its own: nothing to reset.
-        log_fields.set({"rpc": rpc})
+        self.fields = {"rpc": rpc}
+        log_fields.set(self.fields)
 
-    def describe(self, caller: Caller, request: Any) -> None:
-        request_id = getattr(request, "request_id", "") or self.metadata.get("x-request-id", "")
-        fields = {"rpc": self._rpc, "tenant": caller.tenant_id, "key": caller.key_id}
-        log_fields.set({**fields, "request_id": str(request_id)[:100]} if request_id else fields)
+    def describe(self, caller: Caller) -> None:
+        self.fields["tenant"], self.fields["key"] = caller.tenant_id, caller.key_id
+        if name := self.metadata.get("x-request-id"):
+            self.fields["request_id"] = str(name)[:100]
 
-    def end(self, code: str | None, error: EvbridgeError | None = None) -> None:
+    def end(self, code: str = "OK", error: EvbridgeError | None = None) -> None:
         elapsed_s = time.perf_counter() - self._started
-        attributes = {"rpc.system.name": "grpc", "rpc.method": self._rpc, "rpc.response.status_code": code or "OK"}
+        attributes = _attributes(self._rpc, code)
         if error is not None:
-            attributes["error.type"] = reasons.ErrorReason.Name(error.reason)
-        self._duration.record(elapsed_s, attributes)
+            attributes = {**attributes, "error.type": reasons.ErrorReason.Name(error.reason)}
+        _duration.record(elapsed_s, attributes)
         if self._span.is_recording():
             self._span.set_attributes(attributes)
             if error is not None and error.code in _SERVER_FAULTS:
@@ -308,7 +318,7 @@ class _Call:
         self._span.end()
         level = self._level if error is None else logging.INFO
         if log.isEnabledFor(level):
-            outcome = {"code": code or "OK", "duration_ms": round(elapsed_s * 1000, 3)}
+            outcome = {"code": code, "duration_ms": round(elapsed_s * 1000, 3)}
             log.log(level, "rpc", extra=outcome if error is None else {**outcome, "reason": attributes["error.type"]})
 
 

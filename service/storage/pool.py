@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 
 from service.errors import DatabaseUnavailable, EvbridgeError
 from service.storage.statements import Statement
+from service.telemetry import Durations
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,11 +34,11 @@ _CLOSE_S = 2.0
 _SILENCE_S = 1.0  # how much later than the server's own time limit ours strikes
 
 _tracer = trace.get_tracer(__name__)
-_duration = metrics.get_meter(__name__).create_histogram(
+_duration = Durations(
+    __name__,
     "db.client.operation.duration",
-    unit="s",
-    description="Duration of database client operations.",
-    explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+    "Duration of database client operations.",
+    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10),
 )
 
 _GONE = ("the database cannot be reached", 1.0)
@@ -304,7 +305,7 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Raises DatabaseUnavailable when none becomes free in time. Do not wait for anything else while holding it."""
-        connection = await self._take()
+        connection = self._free() or await self._freed()
         try:
             yield connection
         finally:
@@ -316,7 +317,7 @@ class Database:
 
         Raises DatabaseUnavailable also when the answer to the commit was lost: then it may have happened.
         """
-        connection = await self._take()
+        connection = self._free() or await self._freed()
         try:
             await connection.begin()
             try:
@@ -330,39 +331,42 @@ class Database:
 
     async def value(self, statement: Statement, *args: Any) -> Any:
         """`Connection.value` on a connection of its own, as are `row`, `rows` and `run`."""
-        connection = await self._take()
+        connection = self._free() or await self._freed()
         try:
             return await connection.value(statement, *args)
         finally:
             self._give_back(connection)
 
     async def row(self, statement: Statement, *args: Any) -> asyncpg.Record | None:
-        connection = await self._take()
+        connection = self._free() or await self._freed()
         try:
             return await connection.row(statement, *args)
         finally:
             self._give_back(connection)
 
     async def rows(self, statement: Statement, *args: Any) -> list[asyncpg.Record]:
-        connection = await self._take()
+        connection = self._free() or await self._freed()
         try:
             return await connection.rows(statement, *args)
         finally:
             self._give_back(connection)
 
     async def run(self, statement: Statement, *args: Any) -> int:
-        connection = await self._take()
+        connection = self._free() or await self._freed()
         try:
             return await connection.run(statement, *args)
         finally:
             self._give_back(connection)
 
-    async def _take(self) -> Connection:
+    def _free(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.raw.is_closed():
                 return connection
             self._discard(connection)
+        return None
+
+    async def _freed(self) -> Connection:
         if self._closed:
             raise DatabaseUnavailable("the connections to the database are being closed", retry_after_s=1.0)
         loop = asyncio.get_running_loop()
