@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from evbridge.options.v1 import options_pb2 as options
@@ -201,7 +201,7 @@ class Interceptors:
                     work = self._within_limit(work)
                 reply = await work
             except BaseException as error:
-                return await self._fail(call, context, error)
+                await self._fail(call, context, error)
             call.end()
             return reply
 
@@ -214,9 +214,9 @@ class Interceptors:
         rpc: str,
         role: int,
         request_type: type[Message],
-        behaviour: Callable[[AsyncIterator[Any], Any], AsyncIterator[Message]],
+        behaviour: Callable[..., Any],
     ) -> Any:
-        """The grpc handler of a bidirectional stream, for callers of at least `role`."""
+        """The grpc handler of a bidirectional stream: `behaviour(requests, context)`, for callers of at least `role`."""
 
         async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
             call = self._begin(rpc, logging.DEBUG, dict(context.invocation_metadata()))
@@ -248,7 +248,7 @@ class Interceptors:
             seconds = f"{self._max_deadline_s:g}"
             raise DeadlineLimit(f"the call took longer than {seconds} s", limit_seconds=seconds) from None
 
-    async def _fail(self, call: "_Call", context: Any, error: BaseException) -> Any:
+    async def _fail(self, call: "_Call", context: Any, error: BaseException) -> NoReturn:
         """Ends a call with an error. A cancellation by the client or the stopping server goes on as it came."""
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -258,7 +258,8 @@ class Interceptors:
             raise error
         failure = _known_error(error)
         call.end(_CODE_NAMES[failure.code], failure)
-        return await context.abort_with_status(rpc_status.to_status(status_of(failure)))
+        await context.abort_with_status(rpc_status.to_status(status_of(failure)))
+        raise AssertionError("an aborted call goes on")
 
     def _begin(self, rpc: str, level: int, metadata: dict[str, str | bytes]) -> "_Call":
         span: trace.Span = trace.INVALID_SPAN
