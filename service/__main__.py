@@ -2,13 +2,16 @@
 
 import argparse
 import asyncio
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import grpc
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.app import evbridge, keyring, loop_factory, migrated_url, opened
 from service.demo import demo
@@ -64,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--fault", action="append", default=[], help="lose_answer, status:503, delay:2.5, ...")
     keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(required=True)
     create = command("create", _keys_create, "make a key and print it once", keys)
-    create.add_argument("--tenant", required=True, help="made with its first key")
+    create.add_argument("--tenant", required=True, type=_slug, help="made with its first key")
     create.add_argument("--role", required=True, choices=ROLES)
     create.add_argument("--name", default="", help="what the key is for")
     command("list", _keys_list, "list keys, without their secrets", keys).add_argument("--tenant", default="")
@@ -72,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("--tenant", required=True)
     revoke.add_argument("key_id")
     return parser
+
+
+def _slug(text: str) -> str:
+    """Raises ArgumentTypeError for what cannot name a tenant."""
+    if not re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError("use lower-case letters, digits and '-', a letter first, 63 at most")
+    return text
 
 
 async def _serve(settings: Settings, _: argparse.Namespace) -> None:
@@ -100,16 +110,8 @@ async def _migrate(settings: Settings, _: argparse.Namespace) -> None:
 
 
 async def _health(settings: Settings, _: argparse.Namespace) -> None:
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     address = settings.listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104
-    if settings.tls_cert_file:
-        chain = Path(settings.tls_cert_file).read_bytes()
-        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(chain))
-    else:
-        channel = grpc.aio.insecure_channel(address)
-    async with channel:
+    async with _channel(settings, address) as channel:
         try:
             check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
             reply = await check(health_pb2.HealthCheckRequest(), timeout=5)
@@ -117,6 +119,12 @@ async def _health(settings: Settings, _: argparse.Namespace) -> None:
             sys.exit(f"evbridge: {address} answers {error.code().name}")
         if reply.status != health_pb2.HealthCheckResponse.SERVING:
             sys.exit(f"evbridge: {address} is not serving")
+
+
+def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
+    if not settings.tls_cert_file:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(Path(settings.tls_cert_file).read_bytes()))
 
 
 async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:

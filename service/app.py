@@ -21,6 +21,7 @@ from service.delivery.chargeprice import ChargepriceDeliverer
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
+from service.errors import DatabaseUnavailable
 from service.handlers.company import CompanyService
 from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
@@ -80,14 +81,22 @@ def keyring(settings: Settings) -> Keyring:
 
 @asynccontextmanager
 async def migrated_url(settings: Settings) -> AsyncIterator[str]:
-    """The database's URL, once its schema is current. Raises SettingError when it is not and may not be made so."""
+    """The database's URL, once its schema is current.
+
+    Raises SettingError when it is not and may not be made so, or when the URL is none; DatabaseUnavailable.
+    """
     async with database_url(settings) as url:
         direct = settings.database_direct_url or url
-        if settings.migrate:
-            for name in await migrate(direct):
-                log.info("migrated", extra={"migration": name})
-        elif names := await pending(direct):
+        try:
+            names = await (migrate if settings.migrate else pending)(direct)
+        except ValueError:
+            raise SettingError("EVBRIDGE_DATABASE_URL or EVBRIDGE_DATABASE_DIRECT_URL is no PostgreSQL URL") from None
+        except OSError as error:
+            raise DatabaseUnavailable(f"the database cannot be reached: {error.strerror or 'no answer'}") from None
+        if names and not settings.migrate:
             raise SettingError(f"{len(names)} migrations are pending: run `evbridge migrate` first")
+        for name in names:
+            log.info("migrated", extra={"migration": name})
         yield url
 
 

@@ -216,7 +216,7 @@ class Interceptors:
         request_type: type[Message],
         behaviour: Callable[..., Any],
     ) -> Any:
-        """The grpc handler of a bidirectional stream: `behaviour(requests, context)`, for callers of at least `role`."""
+        """The grpc handler of a stream both ways: `behaviour(requests, context)`, for callers of at least `role`."""
 
         async def serve(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Message]:
             call = self._begin(rpc, logging.DEBUG, dict(context.invocation_metadata()))

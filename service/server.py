@@ -89,12 +89,18 @@ class Server:
         """Listens and returns the address as host:port. Raises OSError when it cannot."""
         address = self._settings.listen
         host = address.rpartition(":")[0].strip("[]")
-        if self._settings.tls_cert_file:
-            port = self._server.add_secure_port(address, self._credentials())
-        elif host in ("127.0.0.1", "::1", "localhost") or self._settings.allow_plaintext:
-            port = self._server.add_insecure_port(address)
-        else:
-            raise OSError(f"{address} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true")
+        try:
+            if self._settings.tls_cert_file:
+                port = self._server.add_secure_port(address, self._credentials())
+            elif host in ("127.0.0.1", "::1", "localhost") or self._settings.allow_plaintext:
+                port = self._server.add_insecure_port(address)
+            else:
+                raise OSError(
+                    f"{address} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true"
+                )
+        except RuntimeError:
+            cause = "the port is taken" + (", or TLS refuses its files" if self._settings.tls_cert_file else "")
+            raise OSError(f"cannot listen on {address}: {cause}") from None
         await self._server.start()
         await self._check()
         self._probe = asyncio.create_task(self._check_forever())

@@ -71,6 +71,9 @@ class Settings:
         settings = cls(**values)
         if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
             raise SettingError("EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE go together")
+        host, _, port = settings.listen.rpartition(":")
+        if not (host and port.isdecimal() and int(port) < 1 << 16):
+            raise SettingError("EVBRIDGE_LISTEN must be host:port")
         if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
         return settings

@@ -1,14 +1,21 @@
-"""How tests speak to evbridge: generated stubs on a real channel, with the key of a tenant of their own."""
+"""How tests speak to evbridge: generated stubs on a real channel, with the key of a tenant of their own.
+
+And how they run it as others do: as a process, beside a collector of its traces.
+"""
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import grpc
+from aiohttp import web
 from evbridge.v1 import (
     company_pb2_grpc,
     delivery_pb2,
@@ -149,3 +156,108 @@ async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> deli
                 assert len(page.deliveries) == 1
                 return await client.deliveries.GetDelivery(delivery_pb2.GetDeliveryRequest(id=page.deliveries[0].id))
             await asyncio.sleep(0.02)
+
+
+def environment(database_url: str, **changes: object) -> dict[str, str]:
+    """The variables of a process of evbridge: `settings`, and `changes` under their names without EVBRIDGE_."""
+    ours = {
+        "LISTEN": "127.0.0.1:0",
+        "DATABASE_URL": database_url,
+        "SECRETS_KEYS": KEYS,
+        "FIRST_KEY": "false",
+        "EGRESS_ALLOW_LOOPBACK": "true",
+        "EGRESS_ALLOW_HTTP": "true",
+        "DELIVERY_POLL_S": "0.02",
+        "DELIVERY_BACKOFF_S": "0.05",
+        **changes,
+    }
+    others = {name: text for name, text in os.environ.items() if not name.startswith(("EVBRIDGE_", "OTEL_"))}
+    return others | {f"EVBRIDGE_{name}": str(value) for name, value in ours.items()}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def command(environ: dict[str, str], *arguments: str, limit_s: float = 60.0) -> Ended:
+    """Runs `evbridge <arguments>` to its end; one that has not ended after `limit_s` is killed."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", *arguments), env=environ, stdout=pipe, stderr=pipe
+    )
+    kill = asyncio.get_running_loop().call_later(limit_s, process.kill)
+    out, err = await process.communicate()
+    kill.cancel()
+    return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+class Serving:
+    """`evbridge serve` as a process; `log` is what it wrote to stderr so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.address = ""
+        self.log = ""
+
+    async def started(self) -> None:
+        """Raises AssertionError, with the log, when it ends instead."""
+        while not self.address:
+            line = await self._line()
+            assert line, self.log
+            if line.startswith("evbridge serves on "):
+                self.address = line.split()[-1]
+
+    async def ended(self) -> int:
+        """Reads on until it ends; its exit code."""
+        while await self._line():
+            pass
+        return await self.process.wait()
+
+    async def _line(self) -> str:
+        assert self.process.stderr is not None
+        line = (await self.process.stderr.readline()).decode()
+        self.log += line
+        return line
+
+
+@asynccontextmanager
+async def serving(environ: dict[str, str]) -> AsyncIterator[Serving]:
+    """A server that takes calls. It is told to stop at the end, if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "serve"), env=environ, stderr=asyncio.subprocess.PIPE, limit=1 << 20
+    )
+    server = Serving(process)
+    reading = None
+    try:
+        await server.started()
+        reading = asyncio.create_task(server.ended())
+        yield server
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await (reading or server.ended())
+
+
+@asynccontextmanager
+async def collecting() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """An OTLP/HTTP collector: its URL, and the bodies it was sent, each after its path."""
+    bodies: list[bytes] = []
+
+    async def collect(request: web.Request) -> web.Response:
+        bodies.append(request.path.encode() + b"\n" + await request.read())
+        return web.Response()
+
+    application = web.Application(client_max_size=1 << 26)
+    application.router.add_post("/v1/{signal}", collect)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", bodies
+    finally:
+        await runner.cleanup()

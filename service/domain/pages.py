@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from uuid import UUID
 
 from google.protobuf.message import Message
 
@@ -49,6 +50,14 @@ def key_before(request: Message) -> str:
     if raw[:8] != _filters(request) or not key or "\0" in key:
         raise InvalidPageToken("the page token belongs to a list with other filters")
     return key
+
+
+def uuid_before(request: Message) -> UUID:
+    """`key_before` for a list in the order of UUIDs; the lowest of all for the first page. Raises InvalidPageToken."""
+    try:
+        return UUID(key_before(request) or "0" * 32)
+    except ValueError:
+        raise InvalidPageToken("the page token is damaged") from None
 
 
 def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int) -> bytes:

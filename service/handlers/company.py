@@ -15,7 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.fields import clear_output_only
-from service.domain.pages import key_before, list_response, page_size
+from service.domain.pages import list_response, page_size, uuid_before
 from service.domain.versions import check_etag, check_version
 from service.errors import ResourceNotFound
 from service.handlers.mutation import mutate
@@ -53,7 +53,7 @@ class CompanyService:
         return await company_get(self._database, caller.tenant_id, request.id)
 
     async def ListCompanies(self, request: ListCompaniesRequest, caller: Caller) -> bytes:
-        after, size = key_before(request), page_size(request.page_size)
+        after, size = uuid_before(request), page_size(request.page_size)
         rows = await company_page(self._database, caller.tenant_id, request, after, size + 1)
         return list_response(request, rows, size)
 

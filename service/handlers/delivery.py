@@ -3,7 +3,7 @@
 from evbridge.v1.delivery_pb2 import Delivery, GetDeliveryRequest, ListDeliveriesRequest, RetryDeliveryRequest
 
 from service.domain.caller import Caller
-from service.domain.pages import key_before, list_response, page_size
+from service.domain.pages import list_response, page_size, uuid_before
 from service.storage.delivery import delivery_get, delivery_page, delivery_retry
 from service.storage.gate import gate_resume
 from service.storage.pool import Database
@@ -17,7 +17,7 @@ class DeliveryService:
         return await delivery_get(self._database, caller.tenant_id, request.id)
 
     async def ListDeliveries(self, request: ListDeliveriesRequest, caller: Caller) -> bytes:
-        after, size = key_before(request), page_size(request.page_size)
+        after, size = uuid_before(request), page_size(request.page_size)
         rows = await delivery_page(self._database, caller.tenant_id, request, after, size + 1)
         return list_response(request, rows, size)
 

@@ -11,7 +11,6 @@ from service.storage.pool import Connection, Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
-_BEFORE_ALL = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +62,13 @@ async def company_bury(conn: Connection, tenant_id: str, company_id: str) -> Non
 
 
 async def company_page(
-    database: Database, tenant_id: str, request: ListCompaniesRequest, after: str, limit: int
+    database: Database, tenant_id: str, request: ListCompaniesRequest, after: UUID, limit: int
 ) -> list[tuple[str, bytes]]:
     """(id, serialized company) after the id `after`, in their order, up to `limit` and about 1 MiB."""
     rows = await database.rows(
         sql.company_page,
         tenant_id,
-        UUID(after) if after else _BEFORE_ALL,
+        after,
         request.is_cpo if request.HasField("is_cpo") else None,
         request.is_emp if request.HasField("is_emp") else None,
         limit,

@@ -23,7 +23,6 @@ from service.storage.pool import Connection, Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
-_BEFORE_ALL = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +83,13 @@ async def delivery_get(database: Database, tenant_id: str, delivery_id: str) -> 
 
 
 async def delivery_page(
-    database: Database, tenant_id: str, request: ListDeliveriesRequest, after: str, limit: int
+    database: Database, tenant_id: str, request: ListDeliveriesRequest, after: UUID, limit: int
 ) -> list[tuple[str, bytes]]:
     """(id, serialized delivery) after the id `after`, in their order, without attempts."""
     rows = await database.rows(
         sql.delivery_page,
         tenant_id,
-        UUID(after) if after else _BEFORE_ALL,
+        after,
         request.integration_id,
         request.object_kind,
         request.object_id,
