@@ -173,6 +173,20 @@ class Interceptors:
         self._max_deadline_s = max_deadline_s
         self._tracer = trace.get_tracer("evbridge")
         self._tracing = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        self._under_way = 0
+        self._stopping = False
+
+    async def drain(self, limit_s: float) -> None:
+        """From now on calls are refused. Returns once those under way have ended, or after `limit_s`.
+
+        grpc's own stop answers a call that arrives meanwhile with CANCELLED, which no client repeats, and waits for
+        watchers of the health service as long as it is let.
+        """
+        self._stopping = True
+        end = time.monotonic() + limit_s
+        await asyncio.sleep(min(_LAME_DUCK_S, limit_s))
+        while self._under_way and time.monotonic() < end:
+            await asyncio.sleep(0.02)
 
     def unary(self, method: MethodDescriptor, request_type: type[Message], handler: Unary) -> Any:
         """The grpc handler of a unary method. Raises ValueError for a method without a role."""
@@ -186,7 +200,10 @@ class Interceptors:
 
         async def serve(request: Any, context: Any) -> Reply:
             call = self._begin(rpc, level, dict(context.invocation_metadata()))
+            self._under_way += 1
             try:
+                if self._stopping:
+                    raise ServerStopping("the server is stopping", retry_after_s=0.5)
                 caller = await self._authenticator.caller(call.metadata, role)
                 call.describe(caller)
                 if request is MALFORMED:
@@ -202,6 +219,8 @@ class Interceptors:
                 reply = await work
             except BaseException as error:
                 await self._fail(call, context, error)
+            finally:
+                self._under_way -= 1
             call.end()
             return reply
 
@@ -325,6 +344,8 @@ class _Call:
 
 # The codes that the semantic conventions count as errors of the server.
 _SERVER_FAULTS = {codes.UNKNOWN, codes.DEADLINE_EXCEEDED, codes.UNIMPLEMENTED, codes.INTERNAL, codes.UNAVAILABLE}
+# How long calls are refused at the least before the port closes: balancers ask for our health every second or so.
+_LAME_DUCK_S = 0.3
 _NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 
 

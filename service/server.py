@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 _PROBE_S = 2.0
+_LAST_BYTES_S = 1.0
 
 _LIMITS = [
     ("grpc.so_reuseport", 0),  # a port that another program holds is refused, not shared
@@ -54,32 +55,33 @@ class Server:
     ) -> None:
         self._settings = settings
         self._database = database
+        self._interceptors = interceptors
         self._server = grpc.aio.server(options=_LIMITS, maximum_concurrent_rpcs=settings.max_concurrent_rpcs)
         self._health = health.aio.HealthServicer()
         self._services = [service.full_name for service in implementations]
         self._probe: asyncio.Task[None] | None = None
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service, implementation in implementations.items():
-            self._register(service, implementation, interceptors)
+            self._register(service, implementation)
         if settings.reflection:
-            self._register_reflection(interceptors)
+            self._register_reflection()
 
-    def _register(self, service: ServiceDescriptor, implementation: object, interceptors: Interceptors) -> None:
+    def _register(self, service: ServiceDescriptor, implementation: object) -> None:
         """Raises AttributeError for an rpc without an implementation, ValueError for one without a role."""
         handlers = {
-            method.name: interceptors.unary(
+            method.name: self._interceptors.unary(
                 method, GetMessageClass(method.input_type), getattr(implementation, method.name)
             )
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
-    def _register_reflection(self, interceptors: Interceptors) -> None:
+    def _register_reflection(self) -> None:
         """Reflection in both versions (the messages are the same), for callers with a key like everything else."""
         servicer = reflection.aio.ReflectionServicer([*self._services, _HEALTH, *_REFLECTION])
         request_type = reflection_pb2.ServerReflectionRequest
         for name in _REFLECTION:
-            handler = interceptors.stream(
+            handler = self._interceptors.stream(
                 f"{name}/ServerReflectionInfo", ROLE_READER, request_type, servicer.ServerReflectionInfo
             )
             handlers = {"ServerReflectionInfo": handler}
@@ -118,11 +120,12 @@ class Server:
         return grpc.dynamic_ssl_server_credentials(load(), load)
 
     async def stop(self) -> None:
-        """Says NOT_SERVING, takes no more calls and lets those under way end within the drain time."""
+        """Says NOT_SERVING, refuses new calls and lets those under way end within the drain time."""
         if self._probe is not None:
             self._probe.cancel()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(self._settings.drain_s)
+        await self._interceptors.drain(self._settings.drain_s)
+        await self._server.stop(_LAST_BYTES_S)
 
     async def _check_forever(self) -> None:
         while True:

@@ -155,13 +155,17 @@ async def test_told_to_stop_it_is_not_serving_and_lets_the_calls_under_way_end(
         await is_held_up(sql, len(calls))
         server.process.terminate()
         assert (await state.read()).status == NOT_SERVING
-        state.cancel()
         async with grpc.aio.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as late:
-            refused = await fails(Client(late, admin_key).companies.ListCompanies(ListCompaniesRequest()))
-            assert refused.code is Code.UNAVAILABLE
+            for busy in (channel, late):
+                refused = await fails(Client(busy, admin_key).companies.ListCompanies(ListCompaniesRequest()))
+                assert (refused.code, refused.reason) == (Code.UNAVAILABLE, "SERVER_STOPPING")
+                assert refused.retry_after_s
         await hold()
         assert [answer.id for answer in await asyncio.gather(*calls)] == [company.id for company in sent]
-        assert await server.process.wait() == 0
+        # The watcher is still there, and does not hold the server up for the whole of its drain time.
+        async with asyncio.timeout(10):
+            assert await server.process.wait() == 0
+        state.cancel()
 
 
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
