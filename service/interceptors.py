@@ -15,17 +15,17 @@ from typing import Any
 import grpc
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1 import error_reason_pb2 as reasons
-from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2 as codes
-from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.propagate import extract
 
 from service.domain.caller import Caller, role_name
+from service.domain.status import status_of
 from service.domain.validation import validate
 from service.errors import (
     CredentialRequired,
@@ -42,7 +42,6 @@ from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)
 
-DOMAIN = "evbridge"
 Reply = Message | bytes
 Unary = Callable[[Any, Caller], Coroutine[Any, Any, Reply]]
 _CODE_NAMES: dict[int, str] = {value: name for name, value in codes.Code.items()}
@@ -109,33 +108,6 @@ class Authenticator:
             if caller is not None:
                 return caller
         raise CredentialRequired("the key is unknown or revoked")
-
-
-def status_of(error: EvbridgeError) -> status_pb2.Status:
-    """The one place where an error becomes a google.rpc.Status."""
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(
-            reason=reasons.ErrorReason.Name(error.reason), domain=DOMAIN, metadata=error.metadata
-        )
-    ]
-    if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=v.path, description=v.description)
-                    for v in error.violations[:100]
-                ]
-            )
-        )
-    if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(error.retry_after_s * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    packed = []
-    for detail in details:
-        packed.append(any_pb2.Any())
-        packed[-1].Pack(detail)
-    return status_pb2.Status(code=error.code, message=error.message[:1000], details=packed)
 
 
 def _known_error(error: BaseException) -> EvbridgeError:

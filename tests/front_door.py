@@ -16,9 +16,15 @@ from evbridge.v1 import (
     error_reason_pb2,
     integration_pb2,
     integration_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
+    tariff_pb2,
+    tariff_pb2_grpc,
+    types_pb2,
 )
 from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
 from google.rpc import error_details_pb2, status_pb2
+from google.type.decimal_pb2 import Decimal
 
 from service.settings import Settings
 
@@ -52,6 +58,8 @@ class Client:
         self.companies = _Stub(company_pb2_grpc.CompanyServiceStub(channel), metadata)
         self.integrations = _Stub(integration_pb2_grpc.IntegrationServiceStub(channel), metadata)
         self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)
+        self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
+        self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 
 class _Stub:
@@ -149,3 +157,33 @@ async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> deli
                 assert len(page.deliveries) == 1
                 return await client.deliveries.GetDelivery(delivery_pb2.GetDeliveryRequest(id=page.deliveries[0].id))
             await asyncio.sleep(0.02)
+
+
+def a_party(**changes: Any) -> party_pb2.Party:
+    """DE*ABC, an operator."""
+    return party_pb2.Party(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "roles": [party_pb2.PARTY_ROLE_CPO],
+            "business_details": types_pb2.BusinessDetails(name="Wattwerk"),
+            **changes,
+        }
+    )
+
+
+def a_tariff(**changes: Any) -> tariff_pb2.Tariff:
+    """25 cents a kWh, by DE*ABC."""
+    energy = tariff_pb2.PriceComponent(
+        type=tariff_pb2.TARIFF_DIMENSION_TYPE_ENERGY, price=Decimal(value="0.25"), vat=Decimal(value="19"), step_size=1
+    )
+    return tariff_pb2.Tariff(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "id": str(uuid4()),
+            "currency": "EUR",
+            "elements": [tariff_pb2.TariffElement(price_components=[energy])],
+            **changes,
+        }
+    )

@@ -34,6 +34,10 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Company."""
     OBJECT_KIND_INTEGRATION: _ObjectKind.ValueType  # 2
     """An Integration; it is recorded in changes and never delivered."""
+    OBJECT_KIND_PARTY: _ObjectKind.ValueType  # 3
+    """A Party; it is recorded in changes and never delivered."""
+    OBJECT_KIND_TARIFF: _ObjectKind.ValueType  # 4
+    """A Tariff; it is recorded in changes and not delivered yet."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -44,6 +48,10 @@ OBJECT_KIND_COMPANY: ObjectKind.ValueType  # 1
 """A Company."""
 OBJECT_KIND_INTEGRATION: ObjectKind.ValueType  # 2
 """An Integration; it is recorded in changes and never delivered."""
+OBJECT_KIND_PARTY: ObjectKind.ValueType  # 3
+"""A Party; it is recorded in changes and never delivered."""
+OBJECT_KIND_TARIFF: ObjectKind.ValueType  # 4
+"""A Tariff; it is recorded in changes and not delivered yet."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:
