@@ -15,6 +15,7 @@
     ├── IntegrationHasObjects       FAILED_PRECONDITION
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
     ├── PartyInUse                  FAILED_PRECONDITION
+    ├── TariffInUse                 FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
@@ -142,6 +143,11 @@ class ReferenceNotFound(EvbridgeError):
 class PartyInUse(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.PARTY_IN_USE
+
+
+class TariffInUse(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_IN_USE
 
 
 class DeliveryInProgress(EvbridgeError):

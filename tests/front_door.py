@@ -16,6 +16,8 @@ from evbridge.v1 import (
     error_reason_pb2,
     integration_pb2,
     integration_pb2_grpc,
+    location_pb2,
+    location_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
     tariff_pb2,
@@ -59,6 +61,7 @@ class Client:
         self.integrations = _Stub(integration_pb2_grpc.IntegrationServiceStub(channel), metadata)
         self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)
         self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
+        self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 
@@ -184,6 +187,51 @@ def a_tariff(**changes: Any) -> tariff_pb2.Tariff:
             "id": str(uuid4()),
             "currency": "EUR",
             "elements": [tariff_pb2.TariffElement(price_components=[energy])],
+            **changes,
+        }
+    )
+
+
+def an_evse(uid: str = "E1", **changes: Any) -> location_pb2.Evse:
+    """Available, with a type 2 socket."""
+    return location_pb2.Evse(
+        **{
+            "uid": uid,
+            "status": location_pb2.EVSE_STATUS_AVAILABLE,
+            "connectors": [a_connector()],
+            **changes,
+        }
+    )
+
+
+def a_connector(id: str = "1", **changes: Any) -> location_pb2.Connector:
+    return location_pb2.Connector(
+        **{
+            "id": id,
+            "standard": location_pb2.CONNECTOR_TYPE_IEC_62196_T2,
+            "format": location_pb2.CONNECTOR_FORMAT_SOCKET,
+            "power_type": location_pb2.POWER_TYPE_AC_3_PHASE,
+            "max_voltage": 230,
+            "max_amperage": 32,
+            **changes,
+        }
+    )
+
+
+def a_location(**changes: Any) -> location_pb2.Location:
+    """In Berlin, with two EVSEs, by DE*ABC."""
+    return location_pb2.Location(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "id": str(uuid4()),
+            "publish": True,
+            "address": "Unter den Linden 1",
+            "city": "Berlin",
+            "country": "DEU",
+            "coordinates": location_pb2.GeoLocation(latitude="52.516275", longitude="13.377704"),
+            "time_zone": "Europe/Berlin",
+            "evses": [an_evse("E1"), an_evse("E2")],
             **changes,
         }
     )

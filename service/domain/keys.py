@@ -1,6 +1,7 @@
 """The names of OCPI objects. They ignore case: country and party are kept in upper case, ids are compared folded."""
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 
 class PartyKey(NamedTuple):
@@ -15,6 +16,14 @@ class PartyKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.country_code}*{self.party_id}"
+
+
+class Named(Protocol):
+    """An object of a party, or the message that names one."""
+
+    country_code: str
+    party_id: str
+    id: str
 
 
 class ObjectKey(NamedTuple):
@@ -39,3 +48,27 @@ class ObjectKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.country_code}{self.party_id}{self.key}"
+
+
+def key_of(named: Named) -> ObjectKey:
+    return ObjectKey.of(named.country_code, named.party_id, named.id)
+
+
+def columns(keys: Iterable[ObjectKey]) -> tuple[list[str], list[str], list[str]]:
+    """The keys as three lists, as `unnest` takes them."""
+    ordered = list(keys)
+    return [key.country_code for key in ordered], [key.party_id for key in ordered], [key.key for key in ordered]
+
+
+class EvseKey(NamedTuple):
+    """An EVSE of a location. `key` is its folded uid."""
+
+    location: ObjectKey
+    key: str
+
+    @classmethod
+    def of(cls, location: ObjectKey, uid: str) -> "EvseKey":
+        return cls(location, uid.casefold())
+
+    def __str__(self) -> str:
+        return f"{self.location}/{self.key}"

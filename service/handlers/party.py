@@ -30,9 +30,9 @@ from service.storage.party import (
     party_get,
     party_insert,
     party_lock,
+    party_objects,
     party_page,
     party_replace,
-    party_tariffs,
 )
 from service.storage.pool import Connection, Database
 
@@ -96,8 +96,13 @@ class PartyService:
                     return Empty()
                 raise
             check_etag(request.etag, stored.etag, "party", str(key))
-            if tariffs := await party_tariffs(conn, caller.tenant_id, key):
-                raise PartyInUse(f"the party owns {tariffs} tariffs", tariffs=str(tariffs))
+            tariffs, locations = await party_objects(conn, caller.tenant_id, key)
+            if tariffs or locations:
+                raise PartyInUse(
+                    f"the party owns {tariffs} tariffs and {locations} locations",
+                    tariffs=str(tariffs),
+                    locations=str(locations),
+                )
             await party_delete(conn, caller.tenant_id, key)
             await change_record(conn, caller, OBJECT_KIND_PARTY, str(key), DELETE, stored.etag)
             return Empty()

@@ -52,10 +52,10 @@ async def party_delete(conn: Connection, tenant_id: str, key: PartyKey) -> None:
     await conn.run(sql.party_delete, tenant_id, *key)
 
 
-async def party_tariffs(conn: Connection, tenant_id: str, key: PartyKey) -> int:
-    """How many tariffs the party owns."""
-    count: int = await conn.value(sql.party_tariffs, tenant_id, *key)
-    return count
+async def party_objects(conn: Connection, tenant_id: str, key: PartyKey) -> tuple[int, int]:
+    """How many tariffs and locations the party owns."""
+    (row,) = await conn.rows(sql.party_objects, tenant_id, *key)
+    return row["tariffs"], row["locations"]
 
 
 async def party_page(database: Database, tenant_id: str, after: str, limit: int) -> list[tuple[str, bytes]]:

@@ -23,9 +23,16 @@ UPDATE party SET etag = $4, payload = $5 WHERE tenant_id = $1 AND country_code =
 -- name: party_delete
 DELETE FROM party WHERE tenant_id = $1 AND country_code = $2 AND party_id = $3
 
--- name: party_tariffs
-SELECT count(*) FROM tariff
-WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND delete_time IS NULL
+-- name: party_objects
+SELECT
+    (
+        SELECT count(*) FROM tariff
+        WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND delete_time IS NULL
+    ) AS tariffs,
+    (
+        SELECT count(*) FROM location
+        WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND delete_time IS NULL
+    ) AS locations
 
 -- name: party_page
 SELECT key, payload

@@ -1,25 +1,16 @@
 """Tariffs as rows: the serialized message and the columns that lists filter by."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
-from service.domain.keys import ObjectKey
+from service.domain.keys import ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound
 from service.storage.pool import Connection, Database
 from service.storage.statements import Statement, Statements
 
 sql = Statements.beside(__file__)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTariff:
-    """A row held under lock; `tariff` is None where only a tombstone is."""
-
-    etag: str
-    tariff: Tariff | None
 
 
 async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> bytes:
@@ -32,7 +23,7 @@ async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> byte
 
 async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
     """The serialized tariffs in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    rows = await database.rows(sql.tariff_get_many, tenant_id, *_columns(set(keys)))
+    rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(set(keys)))
     found = {ObjectKey(row["country_code"], row["party_id"], row["key"]): row["payload"] for row in rows}
     for key in keys:
         if key not in found:
@@ -40,35 +31,37 @@ async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[Obj
     return [found[key] for key in keys]
 
 
-async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, StoredTariff]:
-    """The rows there are, kept from other writers until the transaction ends."""
+async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Tariff | None]:
+    """The tariffs there are, kept from other writers until the transaction ends; None where a tombstone is."""
     return {
-        ObjectKey(row["country_code"], row["party_id"], row["key"]): StoredTariff(
-            row["etag"], None if row["delete_time"] else Tariff.FromString(row["payload"])
+        ObjectKey(row["country_code"], row["party_id"], row["key"]): (
+            None if row["delete_time"] else Tariff.FromString(row["payload"])
         )
-        for row in await conn.rows(sql.tariff_lock, tenant_id, *_columns(set(keys)))
+        for row in await conn.rows(sql.tariff_lock, tenant_id, *columns(keys))
     }
 
 
-async def tariff_put(conn: Connection, tenant_id: str, new: Sequence[Tariff], replaced: Sequence[Tariff]) -> None:
-    """Writes rows that were not there and rows that were.
+async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> set[ObjectKey]:
+    """Those of the tariffs that exist; they cannot be deleted until the transaction ends."""
+    return {ObjectKey(*row) for row in await conn.rows(sql.tariff_hold, tenant_id, *columns(keys))}
 
-    Raises EtagMismatch when another writer was first with a new row.
-    """
-    if new:
-        written = await _write(conn, sql.tariff_insert, tenant_id, new)
-        if written < len(new):
-            raise EtagMismatch("one of the tariffs was created by another call at this moment")
-    if replaced:
+
+async def tariff_put(
+    conn: Connection, tenant_id: str, tariffs: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
+) -> None:
+    """Writes over what `tariff_lock` found. Raises EtagMismatch when another writer was first with a new tariff."""
+    new = [tariff for tariff in tariffs if key_of(tariff) not in locked]
+    if new and await _write(conn, sql.tariff_insert, tenant_id, new) < len(new):
+        raise EtagMismatch("one of the tariffs was created by another call at this moment")
+    if replaced := [tariff for tariff in tariffs if key_of(tariff) in locked]:
         await _write(conn, sql.tariff_replace, tenant_id, replaced)
 
 
 async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs: Sequence[Tariff]) -> int:
-    keys = [key_of(tariff) for tariff in tariffs]
     return await conn.run(
         statement,
         tenant_id,
-        *_columns(keys),
+        *columns([key_of(tariff) for tariff in tariffs]),
         [tariff.type for tariff in tariffs],
         [tariff.currency for tariff in tariffs],
         [tariff.etag for tariff in tariffs],
@@ -90,10 +83,7 @@ async def tariff_page(
     return [(str(ObjectKey(row["country_code"], row["party_id"], row["key"])), row["payload"]) for row in rows]
 
 
-def key_of(tariff: Tariff) -> ObjectKey:
-    return ObjectKey.of(tariff.country_code, tariff.party_id, tariff.id)
-
-
-def _columns(keys: Iterable[ObjectKey]) -> tuple[list[str], list[str], list[str]]:
-    ordered = list(keys)
-    return [key.country_code for key in ordered], [key.party_id for key in ordered], [key.key for key in ordered]
+async def tariff_locations(conn: Connection, tenant_id: str, key: ObjectKey) -> int:
+    """How many locations name the tariff."""
+    count: int = await conn.value(sql.tariff_locations, tenant_id, *key)
+    return count

@@ -37,6 +37,27 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::
 WHERE t.tenant_id = $1 AND t.integration_id = ''
     AND t.country_code = new.country_code AND t.party_id = new.party_id AND t.key = new.key
 
+-- name: tariff_hold
+-- Those of the tariffs that exist, kept from being deleted until the transaction ends.
+SELECT country_code, party_id, key
+FROM tariff
+WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL
+    AND (country_code, party_id, key) IN (
+        SELECT country_code, party_id, key
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    )
+ORDER BY country_code, party_id, key
+FOR KEY SHARE
+
+-- name: tariff_locations
+-- An EVSE that is REMOVED (7) sells nothing any more.
+SELECT count(DISTINCT e.location_key)
+FROM evse AS e
+JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integration_id
+    AND l.country_code = e.country_code AND l.party_id = e.party_id AND l.key = e.location_key
+WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = $2 AND e.party_id = $3
+    AND e.tariff_keys @> ARRAY[$4::text] AND e.status <> 7 AND l.delete_time IS NULL
+
 -- name: tariff_bury
 UPDATE tariff SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4

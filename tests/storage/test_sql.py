@@ -52,7 +52,27 @@ async def test_every_key_begins_with_the_tenant(connection: asyncpg.Connection) 
     assert without == {"heartbeat", "schema_migration"}
 
 
-@pytest.mark.parametrize("name", ["company_get", "company_page", "delivery_claim", "api_key_find", "integration_get"])
+HOT = [
+    "company_get",
+    "company_page",
+    "delivery_claim",
+    "api_key_find",
+    "integration_get",
+    "tariff_hold",
+    "tariff_locations",
+    "location_get",
+    "location_get_many",
+    "location_page",
+    "location_near",
+    "location_box",
+    "location_lock",
+    "evse_lock",
+    "evse_lock_each",
+    "evse_report",
+]
+
+
+@pytest.mark.parametrize("name", HOT)
 async def test_a_hot_statement_reads_no_whole_table(name: str, connection: asyncpg.Connection) -> None:
     statement = next(statement for statement in STATEMENTS if statement.name == name)
     prepared = await connection.prepare(statement.text)

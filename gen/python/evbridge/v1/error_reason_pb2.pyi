@@ -185,7 +185,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     PARTY_IN_USE: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION. The party still owns objects.
 
-        { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3" } }
+        { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
+    """
+    TARIFF_IN_USE: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION. Connectors of locations still name the tariff.
+
+        { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -357,6 +362,11 @@ google.rpc.BadRequest names the field.
 PARTY_IN_USE: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION. The party still owns objects.
 
-    { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3" } }
+    { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
+"""
+TARIFF_IN_USE: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION. Connectors of locations still name the tariff.
+
+    { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -675,7 +675,7 @@ class Location(_message.Message):
 
     @_builtins.property
     def evses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evse]:
-        """Its EVSEs, up to 1,000, each uid once."""
+        """Its EVSEs, up to 1,000 with those that are REMOVED, each uid once."""
 
     @_builtins.property
     def directions(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.DisplayText]:
@@ -1687,7 +1687,7 @@ class EvseStatusReport(_message.Message):
     evse_uid: _builtins.str
     """Required. The EVSE's uid, in any case."""
     status: Global___EvseStatus.ValueType
-    """Required. The status."""
+    """Required. The status. REMOVED is none to report: leave the EVSE out of its location instead."""
     @_builtins.property
     def location(self) -> Global___LocationKey:
         """Required. The location's key."""
@@ -1724,7 +1724,7 @@ class ReportEvseStatusResponse(_message.Message):
     """How many EVSEs have another status now."""
     @_builtins.property
     def unknown_reports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The positions in the request, from 0, of reports on EVSEs that do not exist."""
+        """The positions in the request, from 0, of reports on EVSEs that do not exist or are REMOVED."""
 
     def __init__(
         self,

@@ -30,7 +30,8 @@ class LocationServiceStub:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
-    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its etag.
+    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
+    etag.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -94,7 +95,8 @@ class LocationServiceServicer:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
-    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its etag.
+    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
+    etag.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -148,8 +150,8 @@ class LocationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateLocation(self, request, context):
-        """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced whole, and one
-        that is left out is marked REMOVED, for an EVSE is never deleted.
+        """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
+        whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
         (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -159,8 +161,8 @@ class LocationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchUpsertLocations(self, request, context):
-        """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location, in the
-        order of the request.
+        """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location,
+        in the order of the request.
 
         Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one location stands in its result.
         """
@@ -179,8 +181,8 @@ class LocationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportEvseStatus(self, request, context):
-        """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing. The answer counts what
-        changed and names the EVSEs that do not exist.
+        """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
+        same time. The answer counts what changed and names the EVSEs that do not exist.
 
         Errors: none of its own.
         """
@@ -248,7 +250,8 @@ class LocationService:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
-    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its etag.
+    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
+    etag.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),

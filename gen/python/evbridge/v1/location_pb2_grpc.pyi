@@ -31,7 +31,8 @@ class LocationServiceStub:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
-    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its etag.
+    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
+    etag.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -69,15 +70,15 @@ class LocationServiceStub:
     Errors: INVALID_ARGUMENT.
     """
     UpdateLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.UpdateLocationRequest, _location_pb2.Location]
-    """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced whole, and one
-    that is left out is marked REMOVED, for an EVSE is never deleted.
+    """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
+    whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
     (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertLocations: _grpc.UnaryUnaryMultiCallable[_location_pb2.BatchUpsertLocationsRequest, _location_pb2.BatchUpsertLocationsResponse]
-    """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location, in the
-    order of the request.
+    """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location,
+    in the order of the request.
 
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one location stands in its result.
     """
@@ -88,8 +89,8 @@ class LocationServiceStub:
     INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     ReportEvseStatus: _grpc.UnaryUnaryMultiCallable[_location_pb2.ReportEvseStatusRequest, _location_pb2.ReportEvseStatusResponse]
-    """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing. The answer counts what
-    changed and names the EVSEs that do not exist.
+    """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
+    same time. The answer counts what changed and names the EVSEs that do not exist.
 
     Errors: none of its own.
     """
@@ -99,7 +100,8 @@ class LocationServiceAsyncStub(LocationServiceStub):
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
-    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its etag.
+    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
+    etag.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -134,15 +136,15 @@ class LocationServiceAsyncStub(LocationServiceStub):
     Errors: INVALID_ARGUMENT.
     """
     UpdateLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.UpdateLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
-    """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced whole, and one
-    that is left out is marked REMOVED, for an EVSE is never deleted.
+    """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
+    whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
     (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertLocations: _aio.UnaryUnaryMultiCallable[_location_pb2.BatchUpsertLocationsRequest, _location_pb2.BatchUpsertLocationsResponse]  # type: ignore[assignment]
-    """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location, in the
-    order of the request.
+    """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location,
+    in the order of the request.
 
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one location stands in its result.
     """
@@ -153,8 +155,8 @@ class LocationServiceAsyncStub(LocationServiceStub):
     INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     ReportEvseStatus: _aio.UnaryUnaryMultiCallable[_location_pb2.ReportEvseStatusRequest, _location_pb2.ReportEvseStatusResponse]  # type: ignore[assignment]
-    """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing. The answer counts what
-    changed and names the EVSEs that do not exist.
+    """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
+    same time. The answer counts what changed and names the EVSEs that do not exist.
 
     Errors: none of its own.
     """
@@ -163,7 +165,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
-    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its etag.
+    An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
+    etag.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -232,8 +235,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _location_pb2.UpdateLocationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.Location, _abc.Awaitable[_location_pb2.Location]]:
-        """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced whole, and one
-        that is left out is marked REMOVED, for an EVSE is never deleted.
+        """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
+        whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
         (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -245,8 +248,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _location_pb2.BatchUpsertLocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.BatchUpsertLocationsResponse, _abc.Awaitable[_location_pb2.BatchUpsertLocationsResponse]]:
-        """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location, in the
-        order of the request.
+        """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location,
+        in the order of the request.
 
         Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one location stands in its result.
         """
@@ -269,8 +272,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _location_pb2.ReportEvseStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.ReportEvseStatusResponse, _abc.Awaitable[_location_pb2.ReportEvseStatusResponse]]:
-        """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing. The answer counts what
-        changed and names the EVSEs that do not exist.
+        """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
+        same time. The answer counts what changed and names the EVSEs that do not exist.
 
         Errors: none of its own.
         """

@@ -145,10 +145,10 @@ class TariffServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTariff(self, request, context):
-        """Deletes a tariff. It leaves a tombstone until the partners that hold it know.
+        """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH);
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
+        ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,10 +74,10 @@ class TariffServiceStub:
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one tariff stands in its result.
     """
     DeleteTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.DeleteTariffRequest, _empty_pb2.Empty]
-    """Deletes a tariff. It leaves a tombstone until the partners that hold it know.
+    """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH);
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
+    ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
 
 @_typing.type_check_only
@@ -125,10 +125,10 @@ class TariffServiceAsyncStub(TariffServiceStub):
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one tariff stands in its result.
     """
     DeleteTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.DeleteTariffRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a tariff. It leaves a tombstone until the partners that hold it know.
+    """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH);
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
+    ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
 
 class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -215,10 +215,10 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tariff_pb2.DeleteTariffRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a tariff. It leaves a tombstone until the partners that hold it know.
+        """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH);
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
+        ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
 def add_TariffServiceServicer_to_server(servicer: TariffServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
