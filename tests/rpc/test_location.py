@@ -347,6 +347,17 @@ async def test_a_deleted_location_names_no_tariff(party: Tenant) -> None:
     await party.writer.tariffs.DeleteTariff(drop)
 
 
+async def test_a_tariff_is_not_deleted_while_a_location_begins_to_name_it(party: Tenant) -> None:
+    for number in range(10):
+        tariff = await party.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=f"race{number}")))
+        drop = DeleteTariffRequest(key=TariffKey(country_code="DE", party_id="ABC", id=tariff.id))
+        evses = [an_evse("E1", connectors=[a_connector(tariff_ids=[tariff.id])])]
+        outcomes = await asyncio.gather(
+            party.writer.tariffs.DeleteTariff(drop), create(party, evses=evses), return_exceptions=True
+        )
+        assert [isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes].count(True) == 1
+
+
 async def test_an_update_changes_what_it_names(party: Tenant) -> None:
     created = await create(party, name="before", postal_code="10117")
     changed = await update(party, named(created, name="after"), "name", "postal_code")

@@ -119,6 +119,7 @@ INVALID = [
     ({"party_id": "ABCD"}, "tariff.party_id"),
     ({"id": ""}, "tariff.id"),
     ({"id": "i" * 37}, "tariff.id"),
+    ({"id": "a\0b"}, "tariff.id"),
     ({"id": "ü"}, "tariff.id"),
     ({"currency": "eur"}, "tariff.currency"),
     ({"type": 99}, "tariff.type"),
