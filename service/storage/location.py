@@ -1,6 +1,6 @@
 """Locations as rows: the serialized message without EVSEs, and a row for each EVSE, which is a message in itself."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -91,29 +91,15 @@ async def location_put(
     Raises EtagMismatch when another writer was first with a new location.
     """
     new = [location for location in locations if key_of(location) not in locked]
+    reborn = [location for location in locations if locked.get(key_of(location), location) is None]
+    changed = [each for each in locations if (before := locked.get(key_of(each))) and before.etag != each.etag]
     if new and await _write(conn, sql.location_insert, tenant_id, new) < len(new):
         raise EtagMismatch("one of the locations was created by another call at this moment")
-    replaced: list[Location] = []
-    buried: list[ObjectKey] = []
-    evses: list[tuple[EvseKey, int, Evse]] = []
-    for location in locations:
-        key = key_of(location)
-        before = locked.get(key)
-        if key in locked:
-            if before is None:
-                buried.append(key)
-            if before is None or before.etag != location.etag:
-                replaced.append(location)
-        stored = before.evses if before else ()
-        evses += [
-            (EvseKey.of(key, evse.uid), position, evse)
-            for position, evse in enumerate(location.evses)
-            if position >= len(stored) or stored[position] != evse
-        ]
-    if buried:
-        await conn.run(sql.evse_forget, tenant_id, *columns(buried))
-    if replaced:
+    if reborn:
+        await conn.run(sql.evse_forget, tenant_id, *columns(map(key_of, reborn)))
+    if replaced := reborn + changed:
         await _write(conn, sql.location_replace, tenant_id, replaced)
+    evses = [evse for location in locations for evse in _changed_evses(location, locked.get(key_of(location)))]
     if evses:
         keys, positions, contents = zip(*evses, strict=True)
         await conn.run(
@@ -121,11 +107,8 @@ async def location_put(
             tenant_id,
             *_evse_columns(keys),
             positions,
-            [evse.status for evse in contents],
-            [_time(evse.status_time) for evse in contents],
-            [_time(evse.last_updated) for evse in contents],
+            *_status_columns(contents),
             [_tariff_keys(evse) for evse in contents],
-            [_payload(evse) for evse in contents],
         )
 
 
@@ -146,15 +129,8 @@ async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey])
 
 async def evse_report(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, Evse]) -> None:
     """Writes the statuses of EVSEs that are locked."""
-    await conn.run(
-        sql.evse_report,
-        tenant_id,
-        *_evse_columns(evses),
-        [evse.status for evse in evses.values()],
-        [_time(evse.status_time) for evse in evses.values()],
-        [_time(evse.last_updated) for evse in evses.values()],
-        [_payload(evse) for evse in evses.values()],
-    )
+    if evses:
+        await conn.run(sql.evse_report, tenant_id, *_evse_columns(evses), *_status_columns(evses.values()))
 
 
 async def _write(conn: Connection, statement: Statement, tenant_id: str, locations: Sequence[Location]) -> int:
@@ -170,6 +146,14 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, locatio
     )
 
 
+def _changed_evses(location: Location, before: Location | None) -> Iterator[tuple[EvseKey, int, Evse]]:
+    """(key, position, EVSE) of those that are not stored just so."""
+    key, stored = key_of(location), before.evses if before else ()
+    for position, evse in enumerate(location.evses):
+        if position >= len(stored) or stored[position] != evse:
+            yield EvseKey.of(key, evse.uid), position, evse
+
+
 def _own(location: Location) -> bytes:
     """What a location's own row holds."""
     own = Location()
@@ -177,10 +161,6 @@ def _own(location: Location) -> bytes:
     own.ClearField("evses")
     own.ClearField("last_updated")
     return own.SerializeToString()
-
-
-def _payload(evse: Evse) -> bytes:
-    return Location(evses=[evse]).SerializeToString()
 
 
 def _whole(row: asyncpg.Record) -> bytes:
@@ -206,3 +186,13 @@ def _key(row: asyncpg.Record) -> ObjectKey:
 def _evse_columns(keys: Iterable[EvseKey]) -> tuple[list[str], list[str], list[str], list[str]]:
     ordered = list(keys)
     return *columns(key.location for key in ordered), [key.key for key in ordered]
+
+
+def _status_columns(evses: Collection[Evse]) -> tuple[list[int], list[datetime], list[datetime], list[bytes]]:
+    """What a new status changes: status, status_time, last_updated, payload."""
+    return (
+        [evse.status for evse in evses],
+        [_time(evse.status_time) for evse in evses],
+        [_time(evse.last_updated) for evse in evses],
+        [Location(evses=[evse]).SerializeToString() for evse in evses],
+    )

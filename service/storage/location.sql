@@ -104,20 +104,20 @@ FOR UPDATE
 
 -- name: evse_put
 INSERT INTO evse (
-    tenant_id, country_code, party_id, location_key, key, position, status, status_time, last_updated, tariff_keys,
-    payload
+    tenant_id, country_code, party_id, location_key, key, position, status, status_time, last_updated, payload,
+    tariff_keys
 )
-SELECT $1, country_code, party_id, location_key, key, position, status, status_time, last_updated,
-    string_to_array(tariff_keys, E'\n'), payload
+SELECT $1, country_code, party_id, location_key, key, position, status, status_time, last_updated, payload,
+    string_to_array(tariff_keys, E'\n')
 FROM unnest(
     $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::smallint[], $8::timestamptz[],
-    $9::timestamptz[], $10::text[], $11::bytea[]
+    $9::timestamptz[], $10::bytea[], $11::text[]
 ) AS new (
-    country_code, party_id, location_key, key, position, status, status_time, last_updated, tariff_keys, payload
+    country_code, party_id, location_key, key, position, status, status_time, last_updated, payload, tariff_keys
 )
 ON CONFLICT (tenant_id, integration_id, country_code, party_id, location_key, key) DO UPDATE
 SET position = excluded.position, status = excluded.status, status_time = excluded.status_time,
-    last_updated = excluded.last_updated, tariff_keys = excluded.tariff_keys, payload = excluded.payload
+    last_updated = excluded.last_updated, payload = excluded.payload, tariff_keys = excluded.tariff_keys
 
 -- name: evse_forget
 -- Those of buried locations that are about to live again.
