@@ -13,6 +13,9 @@
     ├── VersionConflict             ABORTED
     ├── EtagMismatch                ABORTED
     ├── IntegrationHasObjects       FAILED_PRECONDITION
+    ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
+    ├── PartyInUse                  FAILED_PRECONDITION
+    ├── TariffInUse                 FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
@@ -130,6 +133,21 @@ class EtagMismatch(EvbridgeError):
 class IntegrationHasObjects(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.INTEGRATION_HAS_OBJECTS
+
+
+class ReferenceNotFound(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.REFERENCE_NOT_FOUND
+
+
+class PartyInUse(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.PARTY_IN_USE
+
+
+class TariffInUse(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_IN_USE
 
 
 class DeliveryInProgress(EvbridgeError):

@@ -16,23 +16,22 @@ from typing import Any, NoReturn
 import grpc
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1 import error_reason_pb2 as reasons
-from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2 as codes
-from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 
 from service.domain.caller import Caller, role_name
+from service.domain.status import status_of
 from service.domain.validation import validate
 from service.errors import (
     CredentialRequired,
     DeadlineLimit,
     EvbridgeError,
-    FieldViolation,
     MalformedRequest,
     RoleRequired,
     ServerStopping,
@@ -50,10 +49,6 @@ _duration = Durations(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
-DOMAIN = "evbridge"
-# Clients refuse trailers of more than 8 KiB, and then see neither code nor reason. A character can take 12 bytes there.
-_MESSAGE_CHARACTERS = 200
-_VIOLATIONS_BYTES = 3 << 10
 Reply = Message | bytes
 Unary = Callable[[Any, Caller], Coroutine[Any, Any, Reply]]
 _CODE_NAMES: dict[int, str] = {value: name for name, value in codes.Code.items()}
@@ -120,38 +115,6 @@ class Authenticator:
             if caller is not None:
                 return caller
         raise CredentialRequired("the key is unknown or revoked")
-
-
-def status_of(error: EvbridgeError) -> status_pb2.Status:
-    """The one place where an error becomes a google.rpc.Status."""
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(
-            reason=reasons.ErrorReason.Name(error.reason), domain=DOMAIN, metadata=error.metadata
-        )
-    ]
-    if error.violations:
-        details.append(_bad_request(error.violations))
-    if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(error.retry_after_s * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    packed = []
-    for detail in details:
-        packed.append(any_pb2.Any())
-        packed[-1].Pack(detail)
-    return status_pb2.Status(code=error.code, message=error.message[:_MESSAGE_CHARACTERS], details=packed)
-
-
-def _bad_request(violations: tuple[FieldViolation, ...]) -> error_details_pb2.BadRequest:
-    """As many violations as there is room for."""
-    bad = error_details_pb2.BadRequest()
-    for violation in violations:
-        description = violation.description[:_MESSAGE_CHARACTERS]
-        bad.field_violations.add(field=violation.path, description=description)
-        if bad.ByteSize() > _VIOLATIONS_BYTES:
-            del bad.field_violations[-1]
-            break
-    return bad
 
 
 def _known_error(error: BaseException) -> EvbridgeError:

@@ -23,9 +23,17 @@ from evbridge.v1 import (
     error_reason_pb2,
     integration_pb2,
     integration_pb2_grpc,
+    location_pb2,
+    location_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
+    tariff_pb2,
+    tariff_pb2_grpc,
+    types_pb2,
 )
 from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
 from google.rpc import error_details_pb2, status_pb2
+from google.type.decimal_pb2 import Decimal
 
 from service.settings import Settings
 
@@ -59,6 +67,9 @@ class Client:
         self.companies = _Stub(company_pb2_grpc.CompanyServiceStub(channel), metadata)
         self.integrations = _Stub(integration_pb2_grpc.IntegrationServiceStub(channel), metadata)
         self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)
+        self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
+        self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
+        self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 
 class _Stub:
@@ -261,3 +272,78 @@ async def collecting() -> AsyncIterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}", bodies
     finally:
         await runner.cleanup()
+
+
+def a_party(**changes: Any) -> party_pb2.Party:
+    """DE*ABC, an operator."""
+    return party_pb2.Party(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "roles": [party_pb2.PARTY_ROLE_CPO],
+            "business_details": types_pb2.BusinessDetails(name="Wattwerk"),
+            **changes,
+        }
+    )
+
+
+def a_tariff(**changes: Any) -> tariff_pb2.Tariff:
+    """25 cents a kWh, by DE*ABC."""
+    energy = tariff_pb2.PriceComponent(
+        type=tariff_pb2.TARIFF_DIMENSION_TYPE_ENERGY, price=Decimal(value="0.25"), vat=Decimal(value="19"), step_size=1
+    )
+    return tariff_pb2.Tariff(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "id": str(uuid4()),
+            "currency": "EUR",
+            "elements": [tariff_pb2.TariffElement(price_components=[energy])],
+            **changes,
+        }
+    )
+
+
+def an_evse(uid: str = "E1", **changes: Any) -> location_pb2.Evse:
+    """Available, with a type 2 socket."""
+    return location_pb2.Evse(
+        **{
+            "uid": uid,
+            "status": location_pb2.EVSE_STATUS_AVAILABLE,
+            "connectors": [a_connector()],
+            **changes,
+        }
+    )
+
+
+def a_connector(id: str = "1", **changes: Any) -> location_pb2.Connector:
+    return location_pb2.Connector(
+        **{
+            "id": id,
+            "standard": location_pb2.CONNECTOR_TYPE_IEC_62196_T2,
+            "format": location_pb2.CONNECTOR_FORMAT_SOCKET,
+            "power_type": location_pb2.POWER_TYPE_AC_3_PHASE,
+            "max_voltage": 230,
+            "max_amperage": 32,
+            **changes,
+        }
+    )
+
+
+def a_location(**changes: Any) -> location_pb2.Location:
+    """In Berlin, with two EVSEs, by DE*ABC."""
+    return location_pb2.Location(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "id": str(uuid4()),
+            "publish": True,
+            "address": "Unter den Linden 1",
+            "city": "Berlin",
+            "country": "DEU",
+            "coordinates": location_pb2.GeoLocation(latitude="52.516275", longitude="13.377704"),
+            "time_zone": "Europe/Berlin",
+            "evses": [an_evse("E1"), an_evse("E2")],
+            **changes,
+        }
+    )

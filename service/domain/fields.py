@@ -21,26 +21,35 @@ def _secret(field: FieldDescriptor) -> bool:
 
 @cache
 def _fields(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The names of a message's output-only fields, secrets, and singular messages of our own to look into."""
+    """The names of a message's output-only fields, its secrets, and the messages of ours that have some inside."""
     output_only, secrets, below = [], [], []
     for field in descriptor.fields:
         if _output_only(field):
             output_only.append(field.name)
         elif _secret(field):
             secrets.append(field.name)
-        elif field.message_type and not field.is_repeated and field.message_type.file.package.startswith("evbridge."):
+        elif (type := field.message_type) and type.file.package.startswith("evbridge.") and any(_fields(type)):
             below.append(field.name)
     return tuple(output_only), tuple(secrets), tuple(below)
 
 
+def _inside(message: Message, names: tuple[str, ...]) -> Iterator[tuple[str, Message]]:
+    """(path, message) for those of the fields that are set, and for each item of those that are lists."""
+    for name in names:
+        value = getattr(message, name)
+        if not isinstance(value, Message):
+            yield from ((f"{name}[{number}]", item) for number, item in enumerate(value))
+        elif message.HasField(name):
+            yield name, value
+
+
 def clear_output_only(message: Message) -> None:
-    """Clears every output-only field, in sub-messages too."""
+    """Clears every output-only field, in sub-messages and lists too."""
     output_only, _, below = _fields(message.DESCRIPTOR)
     for name in output_only:
         message.ClearField(name)
-    for name in below:
-        if message.HasField(name):
-            clear_output_only(getattr(message, name))
+    for _, inner in _inside(message, below):
+        clear_output_only(inner)
 
 
 def take_secrets(message: Message) -> dict[str, Secret]:
@@ -54,6 +63,5 @@ def _take(message: Message, prefix: str) -> Iterator[tuple[str, Secret]]:
         if text := getattr(message, name):
             yield prefix + name, Secret(text)
         message.ClearField(name)
-    for name in below:
-        if message.HasField(name):
-            yield from _take(getattr(message, name), f"{prefix}{name}.")
+    for path, inner in _inside(message, below):
+        yield from _take(inner, f"{prefix}{path}.")

@@ -66,12 +66,18 @@ def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int
     `rows` are (key, payload) in the order of the keys: up to `size` + 1 of them, ending early at MAX_BYTES.
     """
     page = rows[:size]
-    parts: list[bytes] = []
-    for _, payload in page:
-        parts += (b"\x0a", _varint(len(payload)), payload)
+    response = framed([payload for _, payload in page])
     if len(rows) > size or sum(len(payload) for _, payload in page) >= MAX_BYTES:
         token = token_after(request, page[-1][0]).encode()
-        parts += (b"\x12", _varint(len(token)), token)
+        response += b"\x12" + _varint(len(token)) + token
+    return response
+
+
+def framed(payloads: Sequence[bytes]) -> bytes:
+    """Stored payloads as the repeated field 1 of a message, unparsed."""
+    parts: list[bytes] = []
+    for payload in payloads:
+        parts += (b"\x0a", _varint(len(payload)), payload)
     return b"".join(parts)
 
 

@@ -26,13 +26,13 @@ def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
 
 
 def _inside(path: Any, field: str) -> bool:
-    return len(path.elements) > 1 and path.elements[0].field_name == field
+    return path is not None and len(path.elements) > 1 and path.elements[0].field_name == field
 
 
 def _path(field: Any) -> str:
-    """As it is written in the request: `company.supported_emp_ids[3]`."""
+    """As it is written in the request: `company.supported_emp_ids[3]`. Empty for a rule of the whole message."""
     path = ""
-    for element in field.elements:
+    for element in field.elements if field is not None else ():
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None:
             path += f"[{element.subscript.value!r}]"

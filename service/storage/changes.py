@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, ObjectKind
@@ -28,13 +29,31 @@ async def change_time(conn: Connection) -> datetime:
     return now
 
 
+class Change(NamedTuple):
+    """What happened to one object, and its etag then."""
+
+    object_id: str
+    operation: str
+    etag: str
+
+
 async def change_record(
     conn: Connection, caller: Caller, kind: ObjectKind.ValueType, object_id: str, operation: str, etag: str
 ) -> None:
     """Records who changed what, and makes the object due wherever it is delivered."""
-    await conn.run(sql.change_record, caller.tenant_id, kind, object_id, operation, caller.key_id, etag)
+    await change_record_many(conn, caller, kind, [Change(object_id, operation, etag)])
+
+
+async def change_record_many(
+    conn: Connection, caller: Caller, kind: ObjectKind.ValueType, changes: Sequence[Change]
+) -> None:
+    """The same for different objects of one kind, as one statement."""
+    if not changes:
+        return
+    object_ids, operations, etags = zip(*changes, strict=True)
+    await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, operations, etags)
     if takers := _TAKERS.get(kind):
-        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_id, takers)
+        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, takers)
 
 
 async def delivery_mark_all(

@@ -3,12 +3,17 @@
 SELECT now()
 
 -- name: change_record
-INSERT INTO change (tenant_id, object_kind, object_id, operation, key_id, etag) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO change (tenant_id, object_kind, key_id, object_id, operation, etag)
+SELECT $1, $2, $3, object_id, operation, etag
+FROM unnest($4::text[], $5::text[], $6::text[]) AS new (object_id, operation, etag)
 
 -- name: delivery_mark
--- Makes the object due at every integration of the types that take it. One under way is done again afterwards.
+-- Makes the objects due at every integration of the types that take them. One under way is done again afterwards.
 INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
-SELECT tenant_id, integration_id, $2, $3 FROM integration WHERE tenant_id = $1 AND type = ANY($4::smallint[])
+SELECT tenant_id, integration_id, $2, object_id
+FROM integration CROSS JOIN unnest($3::text[]) AS object_id
+WHERE tenant_id = $1 AND type = ANY($4::smallint[])
+ORDER BY integration_id, object_id
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
 SET generation = delivery.generation + 1,
     state = CASE WHEN delivery.state = 2 THEN 2 ELSE 1 END,

@@ -17,6 +17,8 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_attempts,
         sql.retention_tombstones,
         sql.retention_deliveries,
+        sql.retention_tariffs,
+        sql.retention_locations,
     ):
         await database.run(statement, age)
 

@@ -31,6 +31,14 @@ WHERE d.state = 3 AND d.object_kind = 1 AND d.update_time < now() - $1::interval
         SELECT FROM company AS c WHERE c.tenant_id = d.tenant_id AND c.company_id::text = d.object_id
     )
 
+-- name: retention_tariffs
+-- tenant: any, because age decides.
+DELETE FROM tariff WHERE delete_time < now() - $1::interval
+
+-- name: retention_locations
+-- tenant: any, because age decides.
+DELETE FROM location WHERE delete_time < now() - $1::interval
+
 -- name: heartbeat
 -- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.
 INSERT INTO heartbeat (beat_time) VALUES (now()) ON CONFLICT (one) DO UPDATE SET beat_time = now()

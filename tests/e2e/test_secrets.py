@@ -35,6 +35,7 @@ from evbridge.v1.integration_pb2 import (
 )
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from service.storage.api_key import api_key_create, api_key_revoke
 from service.storage.embedded import EmbeddedPostgres
@@ -235,6 +236,8 @@ def mistakes(secret: str, partner_url: str) -> Iterator[Message | tuple[type[Mes
     yield create, whole + b"\xff"
     yield UpsertCompanyRequest, UpsertCompanyRequest(company=a_company()).SerializeToString() + unknown
     yield GetIntegrationRequest, GetIntegrationRequest(id=id).SerializeToString() + unknown
+    for method in METHODS:
+        yield GetMessageClass(method.input_type), unknown
 
 
 async def deliveries(told: Told, key: tuple[str, str]) -> list[Delivery]:

@@ -15,6 +15,7 @@ from evbridge.v1.integration_pb2 import (
 
 from service.domain.caller import Caller
 from service.domain.delivery import Verdict
+from service.domain.keys import ObjectKey
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import PartnerFault, PartnerRateLimited, RequestIdReused
@@ -37,9 +38,12 @@ from service.storage.delivery import (
 from service.storage.gate import SlotGate, gate_pause, gate_resume
 from service.storage.integration import integration_insert
 from service.storage.keyring import Keyring
+from service.storage.location import location_bury, location_put
 from service.storage.pool import Database
 from service.storage.retention import retention_sweep
 from service.storage.statements import Statement
+from service.storage.tariff import tariff_bury, tariff_put
+from tests.front_door import a_location, a_tariff
 
 CALLER = Caller("acme", "key", 3)
 COMPANY_ID = str(uuid4())
@@ -194,6 +198,30 @@ async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
     await retention_sweep(database, days=30)
     await retention_sweep(database, days=30)
     assert await counts(database) == {"company": 0, "delivery": 0, "delivery_attempt": 0, "change": 0, "idempotency": 0}
+
+
+async def test_retention_forgets_deleted_tariffs_and_locations(database: Database, keyring: Keyring) -> None:
+    tariffs = [a_tariff(id=id) for id in ("live", "young", "old")]
+    locations = [a_location(id=id) for id in ("live", "young", "old")]
+    for each in (*locations, *(evse for location in locations for evse in location.evses)):
+        each.last_updated.GetCurrentTime()
+    async with database.transaction() as conn:
+        await api_key_create(conn, keyring, "acme", "test", 3)
+        await tariff_put(conn, "acme", tariffs, {})
+        await location_put(conn, "acme", locations, {})
+        for id in ("young", "old"):
+            await tariff_bury(conn, "acme", ObjectKey("DE", "ABC", id))
+            await location_bury(conn, "acme", ObjectKey("DE", "ABC", id))
+    for table in ("tariff", "location"):
+        age = f"UPDATE {table} SET delete_time = now() - interval '31 days' WHERE key = 'old'"
+        await database.run(Statement("age", age))
+    await retention_sweep(database, days=30)
+    for left, expected in [
+        ("SELECT key FROM tariff ORDER BY key", ["live", "young"]),
+        ("SELECT key FROM location ORDER BY key", ["live", "young"]),
+        ("SELECT DISTINCT location_key FROM evse ORDER BY location_key", ["live", "young"]),
+    ]:
+        assert [row[0] for row in await database.rows(Statement("left", left))] == expected
 
 
 async def test_retention_keeps_what_is_young(database: Database, waiting: Waiting) -> None:

@@ -171,7 +171,8 @@ async def test_a_storm_of_cancellations_leaks_and_tears_nothing(
         assert await store.value(ONE) == 1
         backends = await database.rows(BACKENDS, "storm")
         assert 1 <= len(backends) <= 5
-        assert {row["state"] for row in backends} == {"idle"}
+        # A backend that is only just starting tells no state yet.
+        assert {row["state"] for row in backends} <= {"idle", None}
         stored = await database.rows(Statement("pairs", "SELECT id / 2 AS number, count(*) FROM probe GROUP BY id / 2"))
         assert {row["count"] for row in stored} == {2}
         assert spared <= {row["number"] for row in stored}

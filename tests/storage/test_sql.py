@@ -52,14 +52,58 @@ async def test_every_key_begins_with_the_tenant(connection: asyncpg.Connection) 
     assert without == {"heartbeat", "schema_migration"}
 
 
-@pytest.mark.parametrize("name", ["company_get", "company_page", "delivery_claim", "api_key_find", "integration_get"])
+HOT = [
+    "company_get",
+    "company_page",
+    "delivery_claim",
+    "api_key_find",
+    "integration_get",
+    "tariff_hold",
+    "tariff_locations",
+    "location_get",
+    "location_get_many",
+    "location_page",
+    "location_near",
+    "location_box",
+    "location_lock",
+    "evse_lock",
+    "evse_lock_each",
+    "evse_report",
+]
+
+
+@pytest.mark.parametrize("name", HOT)
 async def test_a_hot_statement_reads_no_whole_table(name: str, connection: asyncpg.Connection) -> None:
+    plan = await _plan(connection, name, "SET LOCAL enable_seqscan = off")
+    assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("name", ["location_near", "location_box"])
+async def test_a_search_looks_in_the_index_of_points(name: str, connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        """
+        INSERT INTO tenant VALUES ('acme');
+        INSERT INTO location (
+            tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated
+        )
+        SELECT 'acme', 'DE', 'ABC', n, 47 + n % 50 * 0.1, 6 + n / 50 * 0.1, '', '', now()
+        FROM generate_series(1, 3000) AS n;
+        ANALYZE location
+        """
+    )
+    plan = await _plan(connection, name)
+    assert re.search("Index Scan (on|using) location_point", plan), plan
+    assert "Seq Scan" not in plan, plan
+
+
+async def _plan(connection: asyncpg.Connection, name: str, *settings: str) -> str:
+    """As it is made for any arguments."""
     statement = next(statement for statement in STATEMENTS if statement.name == name)
     prepared = await connection.prepare(statement.text)
     arguments = ", ".join(["NULL"] * len(prepared.get_parameters()))
     async with connection.transaction():
-        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute("; ".join(["SET LOCAL plan_cache_mode = force_generic_plan", *settings]))
         await connection.execute(f"PREPARE hot AS {statement.text}")
         plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE hot({arguments})"))
         await connection.execute("DEALLOCATE hot")
-    assert "Seq Scan" not in plan, plan
+    return plan

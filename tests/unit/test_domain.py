@@ -5,6 +5,7 @@ import pickle
 import pytest
 from evbridge.v1.company_pb2 import Company, ListCompaniesRequest, ListCompaniesResponse
 from evbridge.v1.integration_pb2 import ChargepriceConnection, Integration
+from evbridge.v1.location_pb2 import Connector, Evse, Location
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,3 +132,12 @@ def test_a_failure_is_judged(error: errors.EvbridgeError, expected: tuple[bool, 
 def test_a_delay_grows_to_its_cap_and_is_never_less_than_half_of_it(failures: int, jitter: float) -> None:
     full = min(300.0, 2.0 ** min(failures - 1, 40))
     assert full / 2 <= POLICY.backoff_s(failures, jitter) <= full
+
+
+def test_output_only_fields_are_cleared_inside_lists_too() -> None:
+    location = Location(name="n", evses=[Evse(uid="E1", connectors=[Connector(id="1")])])
+    (evse,) = location.evses
+    for part in (location, evse, evse.connectors[0]):
+        part.last_updated.FromSeconds(1)
+    clear_output_only(location)
+    assert location == Location(name="n", evses=[Evse(uid="E1", connectors=[Connector(id="1")])])

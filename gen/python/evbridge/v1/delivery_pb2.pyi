@@ -34,6 +34,14 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Company."""
     OBJECT_KIND_INTEGRATION: _ObjectKind.ValueType  # 2
     """An Integration; it is recorded in changes and never delivered."""
+    OBJECT_KIND_PARTY: _ObjectKind.ValueType  # 3
+    """A Party; it is recorded in changes and never delivered."""
+    OBJECT_KIND_TARIFF: _ObjectKind.ValueType  # 4
+    """A Tariff; it is recorded in changes and not delivered yet."""
+    OBJECT_KIND_LOCATION: _ObjectKind.ValueType  # 5
+    """A Location; it is recorded in changes and not delivered yet."""
+    OBJECT_KIND_EVSE: _ObjectKind.ValueType  # 6
+    """The status of an Evse; it is recorded in changes and not delivered yet."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -44,6 +52,14 @@ OBJECT_KIND_COMPANY: ObjectKind.ValueType  # 1
 """A Company."""
 OBJECT_KIND_INTEGRATION: ObjectKind.ValueType  # 2
 """An Integration; it is recorded in changes and never delivered."""
+OBJECT_KIND_PARTY: ObjectKind.ValueType  # 3
+"""A Party; it is recorded in changes and never delivered."""
+OBJECT_KIND_TARIFF: ObjectKind.ValueType  # 4
+"""A Tariff; it is recorded in changes and not delivered yet."""
+OBJECT_KIND_LOCATION: ObjectKind.ValueType  # 5
+"""A Location; it is recorded in changes and not delivered yet."""
+OBJECT_KIND_EVSE: ObjectKind.ValueType  # 6
+"""The status of an Evse; it is recorded in changes and not delivered yet."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

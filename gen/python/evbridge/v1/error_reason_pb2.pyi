@@ -176,6 +176,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "EGRESS_DENIED", "domain": "evbridge", "metadata": { "host": "169.254.169.254" } }
     """
+    REFERENCE_NOT_FOUND: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION. The request names something that must exist and does not: a party, a tariff of a connector.
+    google.rpc.BadRequest names the field.
+
+        { "reason": "REFERENCE_NOT_FOUND", "domain": "evbridge", "metadata": { "resource": "party", "id": "DE*ABC" } }
+    """
+    PARTY_IN_USE: _ErrorReason.ValueType  # 29
+    """FAILED_PRECONDITION. The party still owns objects.
+
+        { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
+    """
+    TARIFF_IN_USE: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION. Connectors of locations still name the tariff.
+
+        { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -336,5 +352,21 @@ EGRESS_DENIED: ErrorReason.ValueType  # 27
 plain http where https is required.
 
     { "reason": "EGRESS_DENIED", "domain": "evbridge", "metadata": { "host": "169.254.169.254" } }
+"""
+REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION. The request names something that must exist and does not: a party, a tariff of a connector.
+google.rpc.BadRequest names the field.
+
+    { "reason": "REFERENCE_NOT_FOUND", "domain": "evbridge", "metadata": { "resource": "party", "id": "DE*ABC" } }
+"""
+PARTY_IN_USE: ErrorReason.ValueType  # 29
+"""FAILED_PRECONDITION. The party still owns objects.
+
+    { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
+"""
+TARIFF_IN_USE: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION. Connectors of locations still name the tariff.
+
+    { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

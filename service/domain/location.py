@@ -1,0 +1,104 @@
+"""What a location is when it is stored again: EVSEs that stay, times that move only with what changed, statuses."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import cache
+from zoneinfo import available_timezones
+
+from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, EvseStatusReport, Location
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.domain.content import etag_of
+from service.domain.keys import ObjectKey
+from service.errors import InvalidArgument
+
+_AHEAD = timedelta(minutes=5)
+_time_zones = cache(available_timezones)
+
+
+def check_time_zone(location: Location, path: str) -> None:
+    """Raises InvalidArgument for a name that is not in the IANA database."""
+    if location.time_zone not in _time_zones():
+        raise InvalidArgument.field(f"{path}.time_zone", "is no time zone of the IANA database")
+
+
+def keep_evses(location: Location, before: Location) -> None:
+    """An EVSE or connector keeps the first spelling of its id; an EVSE that was left out stays, as REMOVED."""
+    stored = _evses(before)
+    for evse in location.evses:
+        if old := stored.pop(evse.uid.casefold(), None):
+            evse.uid = old.uid
+            connectors = _connectors(old)
+            for connector in evse.connectors:
+                if same := connectors.get(connector.id.casefold()):
+                    connector.id = same.id
+    for old in stored.values():
+        location.evses.add().CopyFrom(old)
+        location.evses[-1].status = EVSE_STATUS_REMOVED
+
+
+def stamp_evses(location: Location, before: Location | None, now: datetime) -> None:
+    """Sets the times of EVSEs and connectors: those of `before` where nothing changed, else now."""
+    stored = _evses(before) if before else {}
+    for evse in location.evses:
+        old = stored.get(evse.uid.casefold(), Evse())
+        connectors = _connectors(old)
+        for connector in evse.connectors:
+            _stamp(connector, connectors.get(connector.id.casefold()), now)
+        if evse.status == old.status:
+            evse.status_time.CopyFrom(old.status_time)
+        else:
+            evse.status_time.FromDatetime(now)
+        _stamp(evse, old, now)
+
+
+def location_etag(location: Location) -> str:
+    """The etag: the content, EVSEs taken in. Of their statuses it holds only which are REMOVED."""
+    content = Location()
+    content.CopyFrom(location)
+    for evse in content.evses:
+        if evse.status != EVSE_STATUS_REMOVED:
+            evse.ClearField("status")
+    return etag_of(content)
+
+
+def tariffs_named(location: Location) -> Iterator[tuple[str, ObjectKey]]:
+    """(path, key) of every tariff that a connector names; an EVSE that is REMOVED sells nothing any more."""
+    for row, evse in enumerate(location.evses):
+        if evse.status != EVSE_STATUS_REMOVED:
+            for column, connector in enumerate(evse.connectors):
+                for number, tariff_id in enumerate(connector.tariff_ids):
+                    path = f"evses[{row}].connectors[{column}].tariff_ids[{number}]"
+                    yield path, ObjectKey.of(location.country_code, location.party_id, tariff_id)
+
+
+def reported_time(report: EvseStatusReport, now: datetime, path: str) -> datetime:
+    """Since when the status holds, to the microsecond. Raises InvalidArgument when that is no time, or far ahead."""
+    if not report.HasField("status_time"):
+        return now
+    try:
+        time = report.status_time.ToDatetime(tzinfo=now.tzinfo)
+    except (ValueError, OverflowError):
+        raise InvalidArgument.field(f"{path}.status_time", "is no time") from None
+    if time > now + _AHEAD:
+        raise InvalidArgument.field(f"{path}.status_time", "is more than 5 minutes ahead")
+    return time
+
+
+def is_news(evse: Evse, time: datetime) -> bool:
+    """Whether a status of that time is newer than the one the EVSE has."""
+    return time > evse.status_time.ToDatetime(tzinfo=time.tzinfo)
+
+
+def _stamp(part: Evse | Connector, old: Evse | Connector | None, now: datetime) -> None:
+    part.last_updated.CopyFrom(old.last_updated if old else Timestamp())
+    if part != old:
+        part.last_updated.FromDatetime(now)
+
+
+def _evses(location: Location) -> dict[str, Evse]:
+    return {evse.uid.casefold(): evse for evse in location.evses}
+
+
+def _connectors(evse: Evse) -> dict[str, Connector]:
+    return {connector.id.casefold(): connector for connector in evse.connectors}

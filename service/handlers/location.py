@@ -1,0 +1,218 @@
+"""evbridge.v1.LocationService."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
+from evbridge.v1.location_pb2 import (
+    EVSE_STATUS_REMOVED,
+    BatchGetLocationsRequest,
+    BatchUpsertLocationsRequest,
+    BatchUpsertLocationsResponse,
+    BoundingBox,
+    CreateLocationRequest,
+    DeleteLocationRequest,
+    Evse,
+    GeoLocation,
+    GetLocationRequest,
+    ListLocationsRequest,
+    Location,
+    LocationKey,
+    LocationResult,
+    ReportEvseStatusRequest,
+    ReportEvseStatusResponse,
+    SearchLocationsRequest,
+    UpdateLocationRequest,
+)
+from google.protobuf.empty_pb2 import Empty
+
+from service.domain.caller import Caller
+from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
+from service.domain.keys import EvseKey, ObjectKey, key_of
+from service.domain.location import (
+    check_time_zone,
+    is_news,
+    keep_evses,
+    location_etag,
+    reported_time,
+    stamp_evses,
+    tariffs_named,
+)
+from service.domain.pages import framed, key_before, list_response, page_size
+from service.domain.status import status_of
+from service.domain.versions import check_etag
+from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
+from service.handlers.mutation import mutate
+from service.handlers.owned import Owned, Wish, put, put_one
+from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
+from service.storage.keyring import Keyring
+from service.storage.location import (
+    evse_lock,
+    evse_report,
+    location_box,
+    location_bury,
+    location_get,
+    location_get_many,
+    location_lock,
+    location_near,
+    location_page,
+    location_put,
+)
+from service.storage.pool import Connection, Database
+
+_MAX_FOUND = 500
+
+
+class LocationService:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    async def CreateLocation(self, request: CreateLocationRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Location:
+            wish = Wish(_LOCATIONS, request.location, "location", may_exist=False)
+            return await put_one(conn, caller, now, wish)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def GetLocation(self, request: GetLocationRequest, caller: Caller) -> bytes:
+        return await location_get(self._database, caller.tenant_id, key_of(request.key))
+
+    async def BatchGetLocations(self, request: BatchGetLocationsRequest, caller: Caller) -> bytes:
+        keys = [key_of(key) for key in request.keys]
+        return framed(await location_get_many(self._database, caller.tenant_id, keys))
+
+    async def ListLocations(self, request: ListLocationsRequest, caller: Caller) -> bytes:
+        after, size = key_before(request), page_size(request.page_size)
+        rows = await location_page(self._database, caller.tenant_id, request, after, size + 1)
+        return list_response(request, rows, size)
+
+    async def SearchLocations(self, request: SearchLocationsRequest, caller: Caller) -> bytes:
+        limit = min(page_size(request.limit), _MAX_FOUND)
+        if request.HasField("box"):
+            return framed(await location_box(self._database, caller.tenant_id, _boxes(request.box), limit))
+        point, radius_m = _point(request.near.point), request.near.radius_m
+        boxes, haversine = boxes_around(point, radius_m), haversine_of(radius_m)
+        return framed(await location_near(self._database, caller.tenant_id, boxes, point, haversine, limit))
+
+    async def UpdateLocation(self, request: UpdateLocationRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Location:
+            mask = [*request.update_mask.paths]
+            wish = Wish(_LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
+            return await put_one(conn, caller, now, wish)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def BatchUpsertLocations(self, request: BatchUpsertLocationsRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> BatchUpsertLocationsResponse:
+            wishes = [
+                Wish(_LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
+                for number, location in enumerate(request.locations)
+            ]
+            results = await put(conn, caller, now, wishes)
+            return BatchUpsertLocationsResponse(
+                results=[
+                    LocationResult(error=status_of(result))
+                    if isinstance(result, EvbridgeError)
+                    else LocationResult(location=result)
+                    for result in results
+                ]
+            )
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def DeleteLocation(self, request: DeleteLocationRequest, caller: Caller) -> bytes:
+        key = key_of(request.key)
+
+        async def work(conn: Connection, now: datetime) -> Empty:
+            stored = (await location_lock(conn, caller.tenant_id, [key])).get(key)
+            if stored is None:
+                if request.allow_missing:
+                    return Empty()
+                raise ResourceNotFound.of("location", str(key))
+            check_etag(request.etag, stored.etag, "location", str(key))
+            await location_bury(conn, caller.tenant_id, key)
+            await change_record(conn, caller, OBJECT_KIND_LOCATION, str(key), DELETE, stored.etag)
+            return Empty()
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def ReportEvseStatus(self, request: ReportEvseStatusRequest, caller: Caller) -> bytes:
+        keys = _evse_keys(request)
+        answer = ReportEvseStatusResponse()
+        async with self._database.transaction() as conn:
+            now = await change_time(conn)
+            times = [reported_time(each, now, f"reports[{number}]") for number, each in enumerate(request.reports)]
+            stored = await evse_lock(conn, caller.tenant_id, keys)
+            newer: dict[EvseKey, Evse] = {}
+            changes: list[Change] = []
+            for number, (key, report, time) in enumerate(zip(keys, request.reports, times, strict=True)):
+                evse = stored.get(key)
+                if evse is None or evse.status == EVSE_STATUS_REMOVED:
+                    answer.unknown_reports.append(number)
+                elif is_news(evse, time):
+                    newer[key] = evse
+                    evse.status_time.FromDatetime(time)
+                    if evse.status != report.status:
+                        evse.status = report.status
+                        evse.last_updated.FromDatetime(now)
+                        changes.append(Change(str(key), UPDATE, ""))
+            await evse_report(conn, caller.tenant_id, newer)
+            await change_record_many(conn, caller, OBJECT_KIND_EVSE, changes)
+        answer.changed_count = len(changes)
+        return answer.SerializeToString()
+
+
+class _Locations(Owned[Location]):
+    noun = "location"
+    kind = OBJECT_KIND_LOCATION
+    key = LocationKey
+
+    async def lock(
+        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
+    ) -> Mapping[ObjectKey, Location | None]:
+        return await location_lock(conn, tenant_id, keys)
+
+    async def write(
+        self, conn: Connection, tenant_id: str, objects: Sequence[Location], locked: Mapping[ObjectKey, Location | None]
+    ) -> None:
+        await location_put(conn, tenant_id, objects, locked)
+
+    def keep(self, wanted: Location, before: Location) -> None:
+        keep_evses(wanted, before)
+
+    def check(self, wanted: Location, path: str) -> None:
+        check_time_zone(wanted, path)
+
+    def tariffs(self, wanted: Location) -> Iterator[tuple[str, ObjectKey]]:
+        return tariffs_named(wanted)
+
+    def stamp(self, wanted: Location, before: Location | None, now: datetime) -> None:
+        stamp_evses(wanted, before, now)
+
+    def etag(self, wanted: Location) -> str:
+        return location_etag(wanted)
+
+
+_LOCATIONS = _Locations()
+
+
+def _evse_keys(request: ReportEvseStatusRequest) -> list[EvseKey]:
+    """Raises InvalidArgument when two reports are about the same EVSE."""
+    first: dict[EvseKey, int] = {}
+    for number, report in enumerate(request.reports):
+        if first.setdefault(EvseKey.of(key_of(report.location), report.evse_uid), number) != number:
+            raise InvalidArgument.field(f"reports[{number}].evse_uid", "stands in the request twice")
+    return list(first)
+
+
+def _boxes(box: BoundingBox) -> list[Box]:
+    """Raises InvalidArgument for a box that is upside down."""
+    south_west, north_east = _point(box.south_west), _point(box.north_east)
+    if south_west.latitude > north_east.latitude:
+        raise InvalidArgument.field("box.south_west.latitude", "lies north of the other corner")
+    return boxes_between(south_west, north_east)
+
+
+def _point(place: GeoLocation) -> Point:
+    return Point(float(place.longitude), float(place.latitude))

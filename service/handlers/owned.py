@@ -1,0 +1,196 @@
+"""Objects that a party owns, tariffs and locations: how they are created, changed and upserted, one or many at once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.location_pb2 import Location, LocationKey
+from evbridge.v1.tariff_pb2 import Tariff, TariffKey
+
+from service.domain.caller import Caller
+from service.domain.content import etag_of
+from service.domain.fields import clear_output_only
+from service.domain.keys import ObjectKey, PartyKey, key_of
+from service.domain.masks import merged
+from service.domain.validation import validate
+from service.domain.versions import check_etag
+from service.errors import (
+    EvbridgeError,
+    FieldViolation,
+    InvalidArgument,
+    ReferenceNotFound,
+    ResourceExists,
+    ResourceNotFound,
+)
+from service.storage.changes import CREATE, UPDATE, Change, change_record_many
+from service.storage.party import parties_hold
+from service.storage.pool import Connection
+from service.storage.tariff import tariffs_hold
+
+M = TypeVar("M", Tariff, Location)
+
+
+class Owned(ABC, Generic[M]):
+    """One kind of such objects, and what it does in its own way."""
+
+    noun: str
+    kind: ObjectKind.ValueType
+    key: type[TariffKey | LocationKey]
+
+    @abstractmethod
+    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> Mapping[ObjectKey, M | None]:
+        """The objects there are, kept from other writers until the transaction ends; None where a tombstone is."""
+
+    @abstractmethod
+    async def write(
+        self, conn: Connection, tenant_id: str, objects: Sequence[M], locked: Mapping[ObjectKey, M | None]
+    ) -> None:
+        """Stores objects over what `lock` found. Raises EtagMismatch when another writer was first with a new one."""
+
+    def keep(self, wanted: M, before: M) -> None:
+        """Puts back what an update cannot take away."""
+
+    def check(self, wanted: M, path: str) -> None:
+        """Raises InvalidArgument for what the rules in the contract cannot say."""
+
+    def tariffs(self, wanted: M) -> Iterator[tuple[str, ObjectKey]]:
+        """(path, key) of each tariff that must exist."""
+        yield from ()
+
+    def stamp(self, wanted: M, before: M | None, now: datetime) -> None:
+        """Sets the times of its parts."""
+
+    def etag(self, wanted: M) -> str:
+        return etag_of(wanted)
+
+
+class Wish(Generic[M]):
+    """An object as it was sent, where it stands in the request, and what may be done with it. No mask: all of it."""
+
+    def __init__(
+        self,
+        owned: Owned[M],
+        sent: M,
+        path: str,
+        *,
+        may_exist: bool = True,
+        may_be_missing: bool = True,
+        mask: Sequence[str] = ("*",),
+    ) -> None:
+        self.key = key_of(sent)
+        self.path = path
+        self.flaw: InvalidArgument | None = None
+        self.owned: Owned[M] = owned
+        self._sent: M = sent
+        self._may_exist = may_exist
+        self._may_be_missing = may_be_missing
+        self._mask = mask
+        try:
+            validate(owned.key(country_code=sent.country_code, party_id=sent.party_id, id=sent.id), prefix=f"{path}.")
+        except InvalidArgument as flaw:
+            self.flaw = flaw
+
+    def granted(self, before: M | None) -> M:
+        """The object as it is wanted, valid and without what only we set. Raises what is wrong with it."""
+        owned, sent, id = self.owned, self._sent, str(self.key)
+        if self.flaw:
+            raise self.flaw
+        if before and not self._may_exist:
+            raise ResourceExists(f"{owned.noun} {id} exists already", resource=owned.noun, id=id)
+        if not before and self._may_exist and not self._may_be_missing:
+            raise ResourceNotFound.of(owned.noun, id)
+        check_etag(sent.etag, before.etag if before else "", owned.noun, id)
+        wanted = merged(before, sent, self._mask) if before else merged(sent, sent, ("*",))
+        wanted.country_code, wanted.party_id, _ = self.key
+        wanted.id = before.id if before else sent.id
+        if before:
+            owned.keep(wanted, before)
+        validate(wanted, prefix=f"{self.path}.")
+        owned.check(wanted, self.path)
+        wanted.DiscardUnknownFields()
+        clear_output_only(wanted)
+        return wanted
+
+    def check_references(self, wanted: M, parties: set[PartyKey], tariffs: set[ObjectKey]) -> None:
+        """Raises ReferenceNotFound unless its party and the tariffs it names are among those."""
+        if self.key.party not in parties:
+            violation = FieldViolation(f"{self.path}.party_id", "is none of the tenant's parties")
+            raise _dangling("party", str(self.key.party), (violation,))
+        if missing := [(path, key) for path, key in self.owned.tariffs(wanted) if key not in tariffs]:
+            violations = tuple(
+                FieldViolation(f"{self.path}.{path}", "is no tariff of the party") for path, _ in missing
+            )
+            raise _dangling("tariff", str(missing[0][1]), violations)
+
+
+async def put_one(conn: Connection, caller: Caller, now: datetime, wish: Wish[M]) -> M:
+    """Grants the wish and stores it. Raises why not."""
+    (result,) = await put(conn, caller, now, [wish])
+    if isinstance(result, EvbridgeError):
+        raise result
+    return result
+
+
+async def put(conn: Connection, caller: Caller, now: datetime, wishes: Sequence[Wish[M]]) -> list[M | EvbridgeError]:
+    """Grants each wish or says why not, and stores what was granted. What did not change is not written.
+
+    The wishes are of one kind, and there is at least one.
+    """
+    owned = wishes[0].owned
+    locked = await owned.lock(conn, caller.tenant_id, {wish.key for wish in wishes if not wish.flaw})
+    results: list[M | EvbridgeError] = []
+    seen: set[ObjectKey] = set()
+    for wish in wishes:
+        try:
+            if wish.key in seen:
+                raise InvalidArgument.field(f"{wish.path}.id", "stands in the request twice")
+            seen.add(wish.key)
+            results.append(wish.granted(locked.get(wish.key)))
+        except EvbridgeError as error:
+            results.append(error)
+    wanted = [result for result in results if not isinstance(result, EvbridgeError)]
+    parties = await parties_hold(conn, caller.tenant_id, {wish.key.party for wish in wishes if not wish.flaw})
+    named = {key for each in wanted for _, key in owned.tariffs(each)}
+    tariffs = await tariffs_hold(conn, caller.tenant_id, named) if named else set()
+    changed: list[M] = []
+    for number, (wish, result) in enumerate(zip(wishes, results, strict=True)):
+        if isinstance(result, EvbridgeError):
+            continue
+        try:
+            wish.check_references(result, parties, tariffs)
+        except ReferenceNotFound as error:
+            results[number] = error
+            continue
+        before = locked.get(wish.key)
+        results[number] = stored = _stamped(owned, result, before, now)
+        if stored is not before:
+            changed.append(stored)
+    await owned.write(conn, caller.tenant_id, sorted(changed, key=key_of), locked)
+    await change_record_many(
+        conn,
+        caller,
+        owned.kind,
+        [Change(str(key := key_of(each)), UPDATE if locked.get(key) else CREATE, each.etag) for each in changed],
+    )
+    return results
+
+
+def _stamped(owned: Owned[M], wanted: M, before: M | None, now: datetime) -> M:
+    """With its times and its etag; `before` itself when nothing changed."""
+    owned.stamp(wanted, before, now)
+    wanted.etag = owned.etag(wanted)
+    if before:
+        wanted.create_time.CopyFrom(before.create_time)
+        wanted.last_updated.CopyFrom(before.last_updated)
+        if wanted == before:
+            return before
+    wanted.last_updated.FromDatetime(now)
+    if not before:
+        wanted.create_time.CopyFrom(wanted.last_updated)
+    return wanted
+
+
+def _dangling(resource: str, id: str, violations: tuple[FieldViolation, ...]) -> ReferenceNotFound:
+    return ReferenceNotFound(f"there is no {resource} {id}", violations=violations, resource=resource, id=id)

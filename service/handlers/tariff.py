@@ -1,0 +1,128 @@
+"""evbridge.v1.TariffService."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
+from evbridge.v1.tariff_pb2 import (
+    BatchGetTariffsRequest,
+    BatchUpsertTariffsRequest,
+    BatchUpsertTariffsResponse,
+    CreateTariffRequest,
+    DeleteTariffRequest,
+    GetTariffRequest,
+    ListTariffsRequest,
+    Tariff,
+    TariffKey,
+    TariffResult,
+    UpdateTariffRequest,
+)
+from google.protobuf.empty_pb2 import Empty
+
+from service.domain.caller import Caller
+from service.domain.keys import ObjectKey, key_of
+from service.domain.pages import framed, key_before, list_response, page_size
+from service.domain.status import status_of
+from service.domain.versions import check_etag
+from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
+from service.handlers.mutation import mutate
+from service.handlers.owned import Owned, Wish, put, put_one
+from service.storage.changes import DELETE, change_record
+from service.storage.keyring import Keyring
+from service.storage.pool import Connection, Database
+from service.storage.tariff import (
+    tariff_bury,
+    tariff_get,
+    tariff_get_many,
+    tariff_locations,
+    tariff_lock,
+    tariff_page,
+    tariff_put,
+)
+
+
+class TariffService:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Tariff:
+            wish = Wish(_TARIFFS, request.tariff, "tariff", may_exist=False)
+            return await put_one(conn, caller, now, wish)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def GetTariff(self, request: GetTariffRequest, caller: Caller) -> bytes:
+        return await tariff_get(self._database, caller.tenant_id, key_of(request.key))
+
+    async def BatchGetTariffs(self, request: BatchGetTariffsRequest, caller: Caller) -> bytes:
+        return framed(await tariff_get_many(self._database, caller.tenant_id, [key_of(key) for key in request.keys]))
+
+    async def ListTariffs(self, request: ListTariffsRequest, caller: Caller) -> bytes:
+        after, size = key_before(request), page_size(request.page_size)
+        rows = await tariff_page(self._database, caller.tenant_id, request, after, size + 1)
+        return list_response(request, rows, size)
+
+    async def UpdateTariff(self, request: UpdateTariffRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Tariff:
+            mask = [*request.update_mask.paths]
+            wish = Wish(_TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
+            return await put_one(conn, caller, now, wish)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def BatchUpsertTariffs(self, request: BatchUpsertTariffsRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> BatchUpsertTariffsResponse:
+            wishes = [
+                Wish(_TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
+                for number, tariff in enumerate(request.tariffs)
+            ]
+            results = await put(conn, caller, now, wishes)
+            return BatchUpsertTariffsResponse(
+                results=[
+                    TariffResult(error=status_of(result))
+                    if isinstance(result, EvbridgeError)
+                    else TariffResult(tariff=result)
+                    for result in results
+                ]
+            )
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def DeleteTariff(self, request: DeleteTariffRequest, caller: Caller) -> bytes:
+        key = key_of(request.key)
+
+        async def work(conn: Connection, now: datetime) -> Empty:
+            stored = (await tariff_lock(conn, caller.tenant_id, [key])).get(key)
+            if stored is None:
+                if request.allow_missing:
+                    return Empty()
+                raise ResourceNotFound.of("tariff", str(key))
+            check_etag(request.etag, stored.etag, "tariff", str(key))
+            if locations := await tariff_locations(conn, caller.tenant_id, key):
+                raise TariffInUse(f"{locations} locations name the tariff", locations=str(locations))
+            await tariff_bury(conn, caller.tenant_id, key)
+            await change_record(conn, caller, OBJECT_KIND_TARIFF, str(key), DELETE, stored.etag)
+            return Empty()
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+
+class _Tariffs(Owned[Tariff]):
+    noun = "tariff"
+    kind = OBJECT_KIND_TARIFF
+    key = TariffKey
+
+    async def lock(
+        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
+    ) -> Mapping[ObjectKey, Tariff | None]:
+        return await tariff_lock(conn, tenant_id, keys)
+
+    async def write(
+        self, conn: Connection, tenant_id: str, objects: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
+    ) -> None:
+        await tariff_put(conn, tenant_id, objects, locked)
+
+
+_TARIFFS = _Tariffs()

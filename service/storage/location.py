@@ -1,0 +1,198 @@
+"""Locations as rows: the serialized message without EVSEs, and a row for each EVSE, which is a message in itself."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.domain.geography import Box, Point
+from service.domain.keys import EvseKey, ObjectKey, columns, key_of
+from service.domain.pages import MAX_BYTES
+from service.errors import EtagMismatch, ResourceNotFound
+from service.storage.pool import Connection, Database
+from service.storage.statements import Statement, Statements
+
+sql = Statements.beside(__file__)
+
+
+async def location_get(database: Database, tenant_id: str, key: ObjectKey) -> bytes:
+    """The serialized location. Raises ResourceNotFound, also when it was deleted."""
+    rows = await database.rows(sql.location_get, tenant_id, *key)
+    if not rows:
+        raise ResourceNotFound.of("location", str(key))
+    return _whole(rows[0])
+
+
+async def location_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
+    """The serialized locations in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
+    found = {_key(row): row for row in await database.rows(sql.location_get_many, tenant_id, *columns(set(keys)))}
+    for key in keys:
+        if key not in found:
+            raise ResourceNotFound.of("location", str(key))
+    return [_whole(found[key]) for key in keys]
+
+
+async def location_page(
+    database: Database, tenant_id: str, request: ListLocationsRequest, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """(key, serialized location) after the key `after`, in their order, up to `limit` and about 1 MiB."""
+    filters = (request.country_code.upper(), request.party_id.upper())
+    rows = await database.rows(sql.location_page, tenant_id, *ObjectKey.parsed(after), *filters, limit, MAX_BYTES)
+    return [(str(_key(row)), _whole(row)) for row in rows]
+
+
+async def location_near(
+    database: Database, tenant_id: str, boxes: Sequence[Box], point: Point, haversine: float, limit: int
+) -> list[bytes]:
+    """Serialized locations up to that far from the point, nearest first. The boxes hold them all."""
+    rows = await database.rows(sql.location_near, tenant_id, *zip(*boxes, strict=True), *point, haversine, limit)
+    return [_whole(row) for row in rows]
+
+
+async def location_box(database: Database, tenant_id: str, boxes: Sequence[Box], limit: int) -> list[bytes]:
+    """Serialized locations in the boxes."""
+    rows = await database.rows(sql.location_box, tenant_id, *zip(*boxes, strict=True), limit)
+    return [_whole(row) for row in rows]
+
+
+async def location_lock(
+    conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
+) -> dict[ObjectKey, Location | None]:
+    """The locations there are, kept with their EVSEs from other writers until the transaction ends.
+
+    None where a tombstone is.
+    """
+    locations = await conn.rows(sql.location_lock, tenant_id, *columns(keys))
+    evses = await conn.rows(sql.evse_lock, tenant_id, *columns(keys))
+    parts: dict[ObjectKey, list[bytes]] = {}
+    for row in sorted(evses, key=lambda row: row["position"]):
+        parts.setdefault(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), []).append(
+            row["payload"]
+        )
+    found: dict[ObjectKey, Location | None] = {}
+    for row in locations:
+        key = _key(row)
+        location = found[key] = (
+            None if row["delete_time"] else Location.FromString(b"".join((row["payload"], *parts.get(key, ()))))
+        )
+        if location:
+            last_updated = max((row["last_updated"], *(_time(evse.last_updated) for evse in location.evses)))
+            location.last_updated.FromDatetime(last_updated)
+    return found
+
+
+async def location_put(
+    conn: Connection, tenant_id: str, locations: Sequence[Location], locked: Mapping[ObjectKey, Location | None]
+) -> None:
+    """Writes what changed over what `location_lock` found; a change of statuses alone leaves the location's own row.
+
+    Raises EtagMismatch when another writer was first with a new location.
+    """
+    new = [location for location in locations if key_of(location) not in locked]
+    reborn = [location for location in locations if locked.get(key_of(location), location) is None]
+    changed = [each for each in locations if (before := locked.get(key_of(each))) and before.etag != each.etag]
+    if new and await _write(conn, sql.location_insert, tenant_id, new) < len(new):
+        raise EtagMismatch("one of the locations was created by another call at this moment")
+    if reborn:
+        await conn.run(sql.evse_forget, tenant_id, *columns(map(key_of, reborn)))
+    if replaced := reborn + changed:
+        await _write(conn, sql.location_replace, tenant_id, replaced)
+    evses = [evse for location in locations for evse in _changed_evses(location, locked.get(key_of(location)))]
+    if evses:
+        keys, positions, contents = zip(*evses, strict=True)
+        await conn.run(
+            sql.evse_put,
+            tenant_id,
+            *_evse_columns(keys),
+            positions,
+            *_status_columns(contents),
+            [_tariff_keys(evse) for evse in contents],
+        )
+
+
+async def location_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+    """Leaves a tombstone; the EVSEs stay below it."""
+    await conn.run(sql.location_bury, tenant_id, *key)
+
+
+async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, Evse]:
+    """Those of the EVSEs that exist, kept from other writers until the transaction ends."""
+    return {
+        EvseKey(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), row["key"]): (
+            Location.FromString(row["payload"]).evses[0]
+        )
+        for row in await conn.rows(sql.evse_lock_each, tenant_id, *_evse_columns(keys))
+    }
+
+
+async def evse_report(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, Evse]) -> None:
+    """Writes the statuses of EVSEs that are locked."""
+    if evses:
+        await conn.run(sql.evse_report, tenant_id, *_evse_columns(evses), *_status_columns(evses.values()))
+
+
+async def _write(conn: Connection, statement: Statement, tenant_id: str, locations: Sequence[Location]) -> int:
+    return await conn.run(
+        statement,
+        tenant_id,
+        *columns(map(key_of, locations)),
+        [float(location.coordinates.latitude) for location in locations],
+        [float(location.coordinates.longitude) for location in locations],
+        [location.etag for location in locations],
+        [_own(location) for location in locations],
+        _time(locations[0].last_updated),
+    )
+
+
+def _changed_evses(location: Location, before: Location | None) -> Iterator[tuple[EvseKey, int, Evse]]:
+    """(key, position, EVSE) of those that are not stored just so."""
+    key, stored = key_of(location), before.evses if before else ()
+    for position, evse in enumerate(location.evses):
+        if position >= len(stored) or stored[position] != evse:
+            yield EvseKey.of(key, evse.uid), position, evse
+
+
+def _own(location: Location) -> bytes:
+    """What a location's own row holds."""
+    own = Location()
+    own.CopyFrom(location)
+    own.ClearField("evses")
+    own.ClearField("last_updated")
+    return own.SerializeToString()
+
+
+def _whole(row: asyncpg.Record) -> bytes:
+    last_updated = Timestamp()
+    last_updated.FromDatetime(row["last_updated"])
+    payload: bytes = row["payload"]
+    return payload + Location(last_updated=last_updated).SerializeToString()
+
+
+def _tariff_keys(evse: Evse) -> str:
+    """One per line, for arrays of arrays must be rectangular."""
+    return "\n".join(sorted({id.casefold() for connector in evse.connectors for id in connector.tariff_ids}))
+
+
+def _time(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _key(row: asyncpg.Record) -> ObjectKey:
+    return ObjectKey(row["country_code"], row["party_id"], row["key"])
+
+
+def _evse_columns(keys: Iterable[EvseKey]) -> tuple[list[str], list[str], list[str], list[str]]:
+    ordered = list(keys)
+    return *columns(key.location for key in ordered), [key.key for key in ordered]
+
+
+def _status_columns(evses: Collection[Evse]) -> tuple[list[int], list[datetime], list[datetime], list[bytes]]:
+    """What a new status changes: status, status_time, last_updated, payload."""
+    return (
+        [evse.status for evse in evses],
+        [_time(evse.status_time) for evse in evses],
+        [_time(evse.last_updated) for evse in evses],
+        [Location(evses=[evse]).SerializeToString() for evse in evses],
+    )

@@ -1,0 +1,151 @@
+-- name: location_get
+SELECT payload, last_updated FROM location_whole
+WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
+
+-- name: location_get_many
+SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+FROM location_whole AS w
+JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    USING (country_code, party_id, key)
+WHERE w.tenant_id = $1 AND w.integration_id = ''
+
+-- name: location_page
+-- Measures first, then joins the payloads of what fits.
+SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+FROM (
+    SELECT country_code, party_id, key, sum(size) OVER (ORDER BY country_code, party_id, key) - size AS before
+    FROM (
+        SELECT country_code, party_id, key, size
+        FROM location_whole
+        WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) > ($2, $3, $4)
+            AND ($5::text = '' OR country_code = $5) AND ($6::text = '' OR party_id = $6)
+        ORDER BY country_code, party_id, key
+        LIMIT $7
+    ) AS page
+) AS sized
+JOIN location_whole AS w USING (country_code, party_id, key)
+WHERE w.tenant_id = $1 AND w.integration_id = '' AND before < $8
+ORDER BY w.country_code, w.party_id, w.key
+
+-- name: location_near
+-- What lies in the boxes, by its exact distance: the haversine of the angle to the point, up to $8.
+SELECT w.payload, w.last_updated
+FROM (
+    SELECT country_code, party_id, key, haversine
+    FROM (
+        SELECT
+            l.country_code, l.party_id, l.key,
+            sind((l.latitude - $7) / 2) ^ 2
+                + cosd($7) * cosd(l.latitude) * sind((l.longitude - $6) / 2) ^ 2 AS haversine
+        FROM unnest($2::float8[], $3::float8[], $4::float8[], $5::float8[]) AS area (west, south, east, north)
+        JOIN location AS l
+            ON point(l.longitude, l.latitude) <@ box(point(area.west, area.south), point(area.east, area.north))
+        WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.delete_time IS NULL
+    ) AS around
+    WHERE haversine <= $8
+    ORDER BY haversine, country_code, party_id, key
+    LIMIT $9
+) AS near
+JOIN location_whole AS w USING (country_code, party_id, key)
+WHERE w.tenant_id = $1 AND w.integration_id = ''
+ORDER BY near.haversine, w.country_code, w.party_id, w.key
+
+-- name: location_box
+SELECT w.payload, w.last_updated
+FROM unnest($2::float8[], $3::float8[], $4::float8[], $5::float8[]) AS area (west, south, east, north)
+JOIN location_whole AS w
+    ON point(w.longitude, w.latitude) <@ box(point(area.west, area.south), point(area.east, area.north))
+WHERE w.tenant_id = $1 AND w.integration_id = ''
+LIMIT $6
+
+-- name: location_lock
+-- In the order of the keys, so that two batches wait for each other and never for themselves.
+SELECT country_code, party_id, key, payload, last_updated, delete_time
+FROM location
+WHERE tenant_id = $1 AND integration_id = ''
+    AND (country_code, party_id, key) IN (
+        SELECT country_code, party_id, key
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    )
+ORDER BY country_code, party_id, key
+FOR UPDATE
+
+-- name: location_insert
+INSERT INTO location (tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
+SELECT $1, country_code, party_id, key, latitude, longitude, etag, payload, $9
+FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[])
+    AS new (country_code, party_id, key, latitude, longitude, etag, payload)
+ON CONFLICT DO NOTHING
+
+-- name: location_replace
+UPDATE location AS l
+SET latitude = new.latitude, longitude = new.longitude, etag = new.etag, payload = new.payload,
+    last_updated = $9, delete_time = NULL
+FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[])
+    AS new (country_code, party_id, key, latitude, longitude, etag, payload)
+WHERE l.tenant_id = $1 AND l.integration_id = ''
+    AND l.country_code = new.country_code AND l.party_id = new.party_id AND l.key = new.key
+
+-- name: location_bury
+UPDATE location SET delete_time = now()
+WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
+
+-- name: evse_lock
+-- Those of whole locations, buried ones too. In the order of the keys, as reports lock them.
+SELECT country_code, party_id, location_key, position, payload
+FROM evse
+WHERE tenant_id = $1 AND integration_id = ''
+    AND (country_code, party_id, location_key) IN (
+        SELECT country_code, party_id, key
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    )
+ORDER BY country_code, party_id, location_key, key
+FOR UPDATE
+
+-- name: evse_put
+INSERT INTO evse (
+    tenant_id, country_code, party_id, location_key, key, position, status, status_time, last_updated, payload,
+    tariff_keys
+)
+SELECT $1, country_code, party_id, location_key, key, position, status, status_time, last_updated, payload,
+    string_to_array(tariff_keys, E'\n')
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::smallint[], $8::timestamptz[],
+    $9::timestamptz[], $10::bytea[], $11::text[]
+) AS new (
+    country_code, party_id, location_key, key, position, status, status_time, last_updated, payload, tariff_keys
+)
+ON CONFLICT (tenant_id, integration_id, country_code, party_id, location_key, key) DO UPDATE
+SET position = excluded.position, status = excluded.status, status_time = excluded.status_time,
+    last_updated = excluded.last_updated, payload = excluded.payload, tariff_keys = excluded.tariff_keys
+
+-- name: evse_forget
+-- Those of buried locations that are about to live again.
+DELETE FROM evse AS e
+USING unnest($2::text[], $3::text[], $4::text[]) AS buried (country_code, party_id, key)
+WHERE e.tenant_id = $1 AND e.integration_id = ''
+    AND e.country_code = buried.country_code AND e.party_id = buried.party_id AND e.location_key = buried.key
+
+-- name: evse_lock_each
+-- Single ones, of locations that live, in the order of the keys.
+SELECT e.country_code, e.party_id, e.location_key, e.key, e.payload
+FROM evse AS e
+JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integration_id
+    AND l.country_code = e.country_code AND l.party_id = e.party_id AND l.key = e.location_key
+WHERE e.tenant_id = $1 AND e.integration_id = '' AND l.delete_time IS NULL
+    AND (e.country_code, e.party_id, e.location_key, e.key) IN (
+        SELECT country_code, party_id, location_key, key
+        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
+            AS wanted (country_code, party_id, location_key, key)
+    )
+ORDER BY e.country_code, e.party_id, e.location_key, e.key
+FOR UPDATE OF e
+
+-- name: evse_report
+UPDATE evse AS e
+SET status = new.status, status_time = new.status_time, last_updated = new.last_updated, payload = new.payload
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::timestamptz[], $9::bytea[]
+) AS new (country_code, party_id, location_key, key, status, status_time, last_updated, payload)
+WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = new.country_code
+    AND e.party_id = new.party_id AND e.location_key = new.location_key AND e.key = new.key

@@ -1,0 +1,89 @@
+"""Tariffs as rows: the serialized message and the columns that lists filter by."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
+
+from service.domain.keys import ObjectKey, columns, key_of
+from service.domain.pages import MAX_BYTES
+from service.errors import EtagMismatch, ResourceNotFound
+from service.storage.pool import Connection, Database
+from service.storage.statements import Statement, Statements
+
+sql = Statements.beside(__file__)
+
+
+async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> bytes:
+    """The serialized tariff. Raises ResourceNotFound, also when it was deleted."""
+    payload: bytes | None = await database.value(sql.tariff_get, tenant_id, *key)
+    if payload is None:
+        raise ResourceNotFound.of("tariff", str(key))
+    return payload
+
+
+async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
+    """The serialized tariffs in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
+    rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(set(keys)))
+    found = {ObjectKey(row["country_code"], row["party_id"], row["key"]): row["payload"] for row in rows}
+    for key in keys:
+        if key not in found:
+            raise ResourceNotFound.of("tariff", str(key))
+    return [found[key] for key in keys]
+
+
+async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Tariff | None]:
+    """The tariffs there are, kept from other writers until the transaction ends; None where a tombstone is."""
+    return {
+        ObjectKey(row["country_code"], row["party_id"], row["key"]): (
+            None if row["delete_time"] else Tariff.FromString(row["payload"])
+        )
+        for row in await conn.rows(sql.tariff_lock, tenant_id, *columns(keys))
+    }
+
+
+async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> set[ObjectKey]:
+    """Those of the tariffs that exist; they cannot be deleted until the transaction ends."""
+    return {ObjectKey(*row) for row in await conn.rows(sql.tariff_hold, tenant_id, *columns(keys))}
+
+
+async def tariff_put(
+    conn: Connection, tenant_id: str, tariffs: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
+) -> None:
+    """Writes over what `tariff_lock` found. Raises EtagMismatch when another writer was first with a new tariff."""
+    new = [tariff for tariff in tariffs if key_of(tariff) not in locked]
+    if new and await _write(conn, sql.tariff_insert, tenant_id, new) < len(new):
+        raise EtagMismatch("one of the tariffs was created by another call at this moment")
+    if replaced := [tariff for tariff in tariffs if key_of(tariff) in locked]:
+        await _write(conn, sql.tariff_replace, tenant_id, replaced)
+
+
+async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs: Sequence[Tariff]) -> int:
+    return await conn.run(
+        statement,
+        tenant_id,
+        *columns([key_of(tariff) for tariff in tariffs]),
+        [tariff.type for tariff in tariffs],
+        [tariff.currency for tariff in tariffs],
+        [tariff.etag for tariff in tariffs],
+        [tariff.SerializeToString() for tariff in tariffs],
+    )
+
+
+async def tariff_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+    """Leaves a tombstone."""
+    await conn.run(sql.tariff_bury, tenant_id, *key)
+
+
+async def tariff_page(
+    database: Database, tenant_id: str, request: ListTariffsRequest, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """(key, serialized tariff) after the key `after`, in their order, up to `limit` and about 1 MiB."""
+    filters = (request.country_code.upper(), request.party_id.upper(), request.type, request.currency)
+    rows = await database.rows(sql.tariff_page, tenant_id, *ObjectKey.parsed(after), *filters, limit, MAX_BYTES)
+    return [(str(ObjectKey(row["country_code"], row["party_id"], row["key"])), row["payload"]) for row in rows]
+
+
+async def tariff_locations(conn: Connection, tenant_id: str, key: ObjectKey) -> int:
+    """How many locations name the tariff."""
+    count: int = await conn.value(sql.tariff_locations, tenant_id, *key)
+    return count

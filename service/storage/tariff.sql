@@ -1,0 +1,83 @@
+-- name: tariff_get
+SELECT payload FROM tariff
+WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4 AND delete_time IS NULL
+
+-- name: tariff_get_many
+SELECT t.country_code, t.party_id, t.key, t.payload
+FROM tariff AS t
+JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    USING (country_code, party_id, key)
+WHERE t.tenant_id = $1 AND t.integration_id = '' AND t.delete_time IS NULL
+
+-- name: tariff_lock
+-- In the order of the keys, so that two batches wait for each other and never for themselves.
+SELECT country_code, party_id, key, etag, payload, delete_time
+FROM tariff
+WHERE tenant_id = $1 AND integration_id = ''
+    AND (country_code, party_id, key) IN (
+        SELECT country_code, party_id, key
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    )
+ORDER BY country_code, party_id, key
+FOR UPDATE
+
+-- name: tariff_insert
+INSERT INTO tariff (tenant_id, country_code, party_id, key, type, currency, etag, payload)
+SELECT $1, country_code, party_id, key, type, currency, etag, payload
+FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[])
+    AS new (country_code, party_id, key, type, currency, etag, payload)
+ON CONFLICT DO NOTHING
+RETURNING country_code, party_id, key
+
+-- name: tariff_replace
+UPDATE tariff AS t
+SET type = new.type, currency = new.currency, etag = new.etag, payload = new.payload, delete_time = NULL
+FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[])
+    AS new (country_code, party_id, key, type, currency, etag, payload)
+WHERE t.tenant_id = $1 AND t.integration_id = ''
+    AND t.country_code = new.country_code AND t.party_id = new.party_id AND t.key = new.key
+
+-- name: tariff_hold
+-- Those of the tariffs that exist, kept from being deleted until the transaction ends.
+SELECT country_code, party_id, key
+FROM tariff
+WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL
+    AND (country_code, party_id, key) IN (
+        SELECT country_code, party_id, key
+        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    )
+ORDER BY country_code, party_id, key
+FOR KEY SHARE
+
+-- name: tariff_locations
+-- An EVSE that is REMOVED (7) sells nothing any more.
+SELECT count(DISTINCT e.location_key)
+FROM evse AS e
+JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integration_id
+    AND l.country_code = e.country_code AND l.party_id = e.party_id AND l.key = e.location_key
+WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = $2 AND e.party_id = $3
+    AND e.tariff_keys @> ARRAY[$4::text] AND e.status <> 7 AND l.delete_time IS NULL
+
+-- name: tariff_bury
+UPDATE tariff SET delete_time = now()
+WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
+
+-- name: tariff_page
+SELECT country_code, party_id, key, payload
+FROM (
+    SELECT
+        country_code, party_id, key, payload,
+        sum(octet_length(payload)) OVER (ORDER BY country_code, party_id, key) - octet_length(payload) AS before
+    FROM (
+        SELECT country_code, party_id, key, payload
+        FROM tariff
+        WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) > ($2, $3, $4)
+            AND delete_time IS NULL
+            AND ($5::text = '' OR country_code = $5) AND ($6::text = '' OR party_id = $6)
+            AND ($7::smallint = 0 OR type = $7) AND ($8::text = '' OR currency = $8)
+        ORDER BY country_code, party_id, key
+        LIMIT $9
+    ) AS page
+) AS sized
+WHERE before < $10
+ORDER BY country_code, party_id, key
