@@ -20,10 +20,10 @@ from service.errors import EvbridgeError
 from service.settings import SettingError, Settings
 from service.simulator.chargeprice import Simulator, parse_fault
 from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
+from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgresError
 from service.storage.keyring import KeyringInvalid
 from service.storage.migrations import MigrationError
-from service.storage.pool import describe
 from service.telemetry import configure_logging, configure_telemetry, shutdown_telemetry
 
 ROLES = {role_name(number).lower(): number for number in (ROLE_READER, ROLE_WRITER, ROLE_ADMIN)}

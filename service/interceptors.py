@@ -37,8 +37,9 @@ from service.errors import (
     ServerStopping,
 )
 from service.storage.api_key import PURPOSE, api_key_caller, looks_like_key
+from service.storage.connection import describe
 from service.storage.keyring import Keyring
-from service.storage.pool import Database, describe
+from service.storage.pool import Database
 from service.telemetry import Durations, log_fields
 
 log = logging.getLogger(__name__)

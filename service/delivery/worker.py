@@ -22,6 +22,7 @@ from opentelemetry import metrics, trace
 
 from service.domain.delivery import RetryPolicy, verdict
 from service.errors import EvbridgeError
+from service.storage.connection import describe
 from service.storage.delivery import (
     Claim,
     Peer,
@@ -36,7 +37,7 @@ from service.storage.delivery import (
 )
 from service.storage.gate import gate_pause, gate_resume
 from service.storage.integration import integration_status
-from service.storage.pool import Database, describe
+from service.storage.pool import Database
 from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)

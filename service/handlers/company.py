@@ -21,8 +21,9 @@ from service.errors import ResourceNotFound
 from service.handlers.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record
 from service.storage.company import company_bury, company_get, company_lock, company_page, company_put
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 
 
 class CompanyService:

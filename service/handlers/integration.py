@@ -28,6 +28,7 @@ from service.domain.versions import check_etag
 from service.errors import ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
 from service.handlers.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
+from service.storage.connection import Connection
 from service.storage.gate import gate_resume
 from service.storage.integration import (
     integration_delete,
@@ -42,7 +43,7 @@ from service.storage.integration import (
     secrets_put,
 )
 from service.storage.keyring import Keyring
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 
 CHARGEPRICE_URL = "https://api.chargeprice.app"
 _API_KEY = "chargeprice.api_key"

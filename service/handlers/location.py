@@ -45,6 +45,7 @@ from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
 from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
     evse_lock,
@@ -58,7 +59,7 @@ from service.storage.location import (
     location_page,
     location_put,
 )
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 
 _MAX_FOUND = 500
 

@@ -8,8 +8,9 @@ from google.protobuf.message import Message
 
 from service.domain.caller import Caller
 from service.storage.changes import change_time, idempotency_claim, idempotency_keep
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 
 PURPOSE = "request-id"
 

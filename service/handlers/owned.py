@@ -25,8 +25,8 @@ from service.errors import (
     ResourceNotFound,
 )
 from service.storage.changes import CREATE, UPDATE, Change, change_record_many
+from service.storage.connection import Connection
 from service.storage.party import parties_hold
-from service.storage.pool import Connection
 from service.storage.tariff import tariffs_hold
 
 M = TypeVar("M", Tariff, Location)

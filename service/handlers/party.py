@@ -24,6 +24,7 @@ from service.domain.versions import check_etag
 from service.errors import PartyInUse, ResourceNotFound
 from service.handlers.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.party import (
     party_delete,
@@ -34,7 +35,7 @@ from service.storage.party import (
     party_page,
     party_replace,
 )
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 
 
 class PartyService:

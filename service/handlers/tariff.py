@@ -28,8 +28,9 @@ from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
 from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
 from service.storage.changes import DELETE, change_record
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 from service.storage.tariff import (
     tariff_bury,
     tariff_get,

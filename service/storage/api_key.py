@@ -13,8 +13,9 @@ from datetime import datetime
 
 from service.domain.caller import Caller
 from service.domain.secret import Secret
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

@@ -10,7 +10,7 @@ from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_CHARGEPRICE, Integratio
 
 from service.domain.caller import Caller
 from service.errors import RequestIdReused
-from service.storage.pool import Connection
+from service.storage.connection import Connection
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

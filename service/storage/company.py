@@ -7,7 +7,8 @@ from evbridge.v1.company_pb2 import Company, ListCompaniesRequest
 
 from service.domain.pages import MAX_BYTES
 from service.errors import ResourceNotFound, VersionConflict
-from service.storage.pool import Connection, Database
+from service.storage.connection import Connection
+from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

@@ -19,7 +19,8 @@ from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
 
 from service.domain.delivery import Verdict
 from service.errors import DeliveryInProgress, EvbridgeError, PartnerError, ResourceNotFound
-from service.storage.pool import Connection, Database
+from service.storage.connection import Connection
+from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

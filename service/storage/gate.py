@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 from service.domain.target import Target
 from service.errors import DatabaseUnavailable, PartnerRateLimited
-from service.storage.pool import Connection, Database
+from service.storage.connection import Connection
+from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

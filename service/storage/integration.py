@@ -16,8 +16,9 @@ from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import ResourceExists, ResourceNotFound
+from service.storage.connection import Connection
 from service.storage.keyring import Keyring, associated
-from service.storage.pool import Connection, Database
+from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

@@ -11,7 +11,8 @@ from service.domain.geography import Box, Point
 from service.domain.keys import EvseKey, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound
-from service.storage.pool import Connection, Database
+from service.storage.connection import Connection
+from service.storage.pool import Database
 from service.storage.statements import Statement, Statements
 
 sql = Statements.beside(__file__)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import asyncpg
 
-from service.storage.pool import connect, describe, host_urls
+from service.storage.connection import connect, describe, host_urls
 
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -7,7 +7,8 @@ from evbridge.v1.party_pb2 import Party
 from service.domain.keys import PartyKey
 from service.domain.pages import MAX_BYTES
 from service.errors import ResourceExists, ResourceNotFound
-from service.storage.pool import Connection, Database
+from service.storage.connection import Connection
+from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

@@ -18,8 +18,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.errors import DatabaseUnavailable
-from service.storage import pool
-from service.storage.pool import Database, describe, host_urls, translated
+from service.storage import connection
+from service.storage.connection import describe, host_urls, translated
+from service.storage.pool import Database
 from service.storage.statements import Statement
 
 ONE = Statement("one", "SELECT 1")
@@ -409,8 +410,8 @@ async def test_statements_are_measured_and_traced_without_values(
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(spans))
     meters = MeterProvider(metric_readers=[reader])
-    monkeypatch.setattr(pool, "_duration", meters.get_meter("test").create_histogram("db.client.operation.duration"))
-    monkeypatch.setattr(pool, "_tracer", traces.get_tracer("test"))
+    monkeypatch.setattr(connection, "_duration", meters.get_meter("test").create_histogram("db.client.operation.duration"))
+    monkeypatch.setattr(connection, "_tracer", traces.get_tracer("test"))
 
     await database.run(INSERT, 1, "hunter2")
     assert spans.get_finished_spans() == ()
