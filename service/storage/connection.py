@@ -20,7 +20,6 @@ _BEGIN = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
 _COMMIT = Statement("commit", "COMMIT")
 _ROLLBACK = Statement("rollback", "ROLLBACK")
 
-
 _tracer = trace.get_tracer(__name__)
 _duration = Durations(
     __name__,

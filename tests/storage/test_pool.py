@@ -410,7 +410,8 @@ async def test_statements_are_measured_and_traced_without_values(
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(spans))
     meters = MeterProvider(metric_readers=[reader])
-    monkeypatch.setattr(connection, "_duration", meters.get_meter("test").create_histogram("db.client.operation.duration"))
+    histogram = meters.get_meter("test").create_histogram("db.client.operation.duration")
+    monkeypatch.setattr(connection, "_duration", histogram)
     monkeypatch.setattr(connection, "_tracer", traces.get_tracer("test"))
 
     await database.run(INSERT, 1, "hunter2")
