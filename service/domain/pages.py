@@ -4,15 +4,17 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from itertools import accumulate
 from uuid import UUID
 
 from google.protobuf.message import Message
 
-from service.errors import InvalidPageToken
+from service.errors import InvalidArgument, InvalidPageToken
 
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
 MAX_BYTES = 1 << 20
+MAX_BATCH_BYTES = 3 << 20  # clients take 4 MiB unless told otherwise
 
 
 def page_size(requested: int) -> int:
@@ -71,6 +73,19 @@ def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int
         token = token_after(request, page[-1][0]).encode()
         response += b"\x12" + _varint(len(token)) + token
     return response
+
+
+def batch_response(payloads: Sequence[bytes]) -> bytes:
+    """A serialized response with all that `keys` asked for. Raises InvalidArgument when it is too large to send."""
+    if sum(map(len, payloads)) > MAX_BATCH_BYTES:
+        raise InvalidArgument.field("keys", "name more than one answer can hold, 3 MiB: ask for fewer")
+    return framed(payloads)
+
+
+def search_response(payloads: Sequence[bytes]) -> bytes:
+    """A serialized response with the first of what was found, ending at MAX_BYTES."""
+    before = accumulate((len(payload) for payload in payloads), initial=0)
+    return framed([payload for payload, size in zip(payloads, before, strict=False) if size < MAX_BYTES])
 
 
 def framed(payloads: Sequence[bytes]) -> bytes:

@@ -38,7 +38,7 @@ from service.domain.location import (
     stamp_evses,
     tariffs_named,
 )
-from service.domain.pages import framed, key_before, list_response, page_size
+from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
 from service.domain.versions import check_etag
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
@@ -81,7 +81,7 @@ class LocationService:
 
     async def BatchGetLocations(self, request: BatchGetLocationsRequest, caller: Caller) -> bytes:
         keys = [key_of(key) for key in request.keys]
-        return framed(await location_get_many(self._database, caller.tenant_id, keys))
+        return batch_response(await location_get_many(self._database, caller.tenant_id, keys))
 
     async def ListLocations(self, request: ListLocationsRequest, caller: Caller) -> bytes:
         after, size = key_before(request), page_size(request.page_size)
@@ -91,10 +91,10 @@ class LocationService:
     async def SearchLocations(self, request: SearchLocationsRequest, caller: Caller) -> bytes:
         limit = min(page_size(request.limit), _MAX_FOUND)
         if request.HasField("box"):
-            return framed(await location_box(self._database, caller.tenant_id, _boxes(request.box), limit))
+            return search_response(await location_box(self._database, caller.tenant_id, _boxes(request.box), limit))
         point, radius_m = _point(request.near.point), request.near.radius_m
         boxes, haversine = boxes_around(point, radius_m), haversine_of(radius_m)
-        return framed(await location_near(self._database, caller.tenant_id, boxes, point, haversine, limit))
+        return search_response(await location_near(self._database, caller.tenant_id, boxes, point, haversine, limit))
 
     async def UpdateLocation(self, request: UpdateLocationRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Location:

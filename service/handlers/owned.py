@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from evbridge.v1.delivery_pb2 import ObjectKind
@@ -179,6 +179,9 @@ async def put(conn: Connection, caller: Caller, now: datetime, wishes: Sequence[
 
 def _stamped(owned: Owned[M], wanted: M, before: M | None, now: datetime) -> M:
     """With its times and its etag; `before` itself when nothing changed."""
+    if before:
+        # The transaction may have begun before the change that it waited for: times still go forward only.
+        now = max(now, before.last_updated.ToDatetime(tzinfo=now.tzinfo) + timedelta(microseconds=1))
     owned.stamp(wanted, before, now)
     wanted.etag = owned.etag(wanted)
     if before:

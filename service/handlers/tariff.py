@@ -21,7 +21,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, key_of
-from service.domain.pages import framed, key_before, list_response, page_size
+from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.domain.status import status_of
 from service.domain.versions import check_etag
 from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
@@ -58,7 +58,9 @@ class TariffService:
         return await tariff_get(self._database, caller.tenant_id, key_of(request.key))
 
     async def BatchGetTariffs(self, request: BatchGetTariffsRequest, caller: Caller) -> bytes:
-        return framed(await tariff_get_many(self._database, caller.tenant_id, [key_of(key) for key in request.keys]))
+        return batch_response(
+            await tariff_get_many(self._database, caller.tenant_id, [key_of(key) for key in request.keys])
+        )
 
     async def ListTariffs(self, request: ListTariffsRequest, caller: Caller) -> bytes:
         after, size = key_before(request), page_size(request.page_size)

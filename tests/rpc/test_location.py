@@ -41,7 +41,7 @@ from evbridge.v1.location_pb2 import (
 )
 from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, DeleteTariffRequest, TariffKey
-from evbridge.v1.types_pb2 import Image
+from evbridge.v1.types_pb2 import DisplayText, Image
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2
@@ -762,3 +762,28 @@ async def test_changes_are_recorded_for_locations_and_for_statuses(party: Tenant
         (5, "DEABCl1", "update", changed.etag),
         (5, "DEABCl1", "delete", changed.etag),
     ]
+
+
+async def test_a_batch_too_large_to_send_is_refused_and_a_search_ends_early(party: Tenant) -> None:
+    texts = [DisplayText(language="en", text="t" * 512)] * 50
+    wide = [
+        a_location(
+            id=f"wide-{number}",
+            directions=texts,
+            evses=[an_evse(uid=f"E{each}", directions=texts) for each in range(8)],
+        )
+        for number in range(16)
+    ]
+    results = await upsert(party, *wide)
+    assert all(result.location.etag for result in results)
+    assert sum(result.location.ByteSize() for result in results) > 3 << 20
+    keys = [key(location) for location in wide]
+    failure = await fails(party.reader.locations.BatchGetLocations(BatchGetLocationsRequest(keys=keys)))
+    assert (failure.code, set(failure.violations)) == (Code.INVALID_ARGUMENT, {"keys"})
+    got = await party.reader.locations.BatchGetLocations(BatchGetLocationsRequest(keys=keys[:8]))
+    assert [location.id for location in got.locations] == [location.id for location in wide[:8]]
+    found = await party.reader.locations.SearchLocations(
+        SearchLocationsRequest(near=NearPoint(point=wide[0].coordinates, radius_m=1000))
+    )
+    assert 1 <= len(found.locations) < len(wide)
+    assert found.ByteSize() < 2 << 20

@@ -125,7 +125,8 @@ class LocationServiceServicer:
     def BatchGetLocations(self, request, context):
         """Returns up to 500 locations at once, in the order they were asked for (AIP-231).
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+        are larger than 3 MiB together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +142,7 @@ class LocationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchLocations(self, request, context):
-        """Finds the locations near a point, nearest first, or in a box.
+        """Finds the locations near a point, nearest first, or in a box. The answer also ends at 1 MiB.
 
         Errors: INVALID_ARGUMENT.
         """

@@ -57,7 +57,8 @@ class LocationServiceStub:
     BatchGetLocations: _grpc.UnaryUnaryMultiCallable[_location_pb2.BatchGetLocationsRequest, _location_pb2.BatchGetLocationsResponse]
     """Returns up to 500 locations at once, in the order they were asked for (AIP-231).
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+    are larger than 3 MiB together.
     """
     ListLocations: _grpc.UnaryUnaryMultiCallable[_location_pb2.ListLocationsRequest, _location_pb2.ListLocationsResponse]
     """Lists locations in the order of country code, party id and id.
@@ -65,7 +66,7 @@ class LocationServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     SearchLocations: _grpc.UnaryUnaryMultiCallable[_location_pb2.SearchLocationsRequest, _location_pb2.SearchLocationsResponse]
-    """Finds the locations near a point, nearest first, or in a box.
+    """Finds the locations near a point, nearest first, or in a box. The answer also ends at 1 MiB.
 
     Errors: INVALID_ARGUMENT.
     """
@@ -123,7 +124,8 @@ class LocationServiceAsyncStub(LocationServiceStub):
     BatchGetLocations: _aio.UnaryUnaryMultiCallable[_location_pb2.BatchGetLocationsRequest, _location_pb2.BatchGetLocationsResponse]  # type: ignore[assignment]
     """Returns up to 500 locations at once, in the order they were asked for (AIP-231).
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+    are larger than 3 MiB together.
     """
     ListLocations: _aio.UnaryUnaryMultiCallable[_location_pb2.ListLocationsRequest, _location_pb2.ListLocationsResponse]  # type: ignore[assignment]
     """Lists locations in the order of country code, party id and id.
@@ -131,7 +133,7 @@ class LocationServiceAsyncStub(LocationServiceStub):
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     SearchLocations: _aio.UnaryUnaryMultiCallable[_location_pb2.SearchLocationsRequest, _location_pb2.SearchLocationsResponse]  # type: ignore[assignment]
-    """Finds the locations near a point, nearest first, or in a box.
+    """Finds the locations near a point, nearest first, or in a box. The answer also ends at 1 MiB.
 
     Errors: INVALID_ARGUMENT.
     """
@@ -204,7 +206,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_location_pb2.BatchGetLocationsResponse, _abc.Awaitable[_location_pb2.BatchGetLocationsResponse]]:
         """Returns up to 500 locations at once, in the order they were asked for (AIP-231).
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+        are larger than 3 MiB together.
         """
 
     @_abc_1.abstractmethod
@@ -224,7 +227,7 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _location_pb2.SearchLocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.SearchLocationsResponse, _abc.Awaitable[_location_pb2.SearchLocationsResponse]]:
-        """Finds the locations near a point, nearest first, or in a box.
+        """Finds the locations near a point, nearest first, or in a box. The answer also ends at 1 MiB.
 
         Errors: INVALID_ARGUMENT.
         """

@@ -109,7 +109,8 @@ class TariffServiceServicer:
     def BatchGetTariffs(self, request, context):
         """Returns up to 500 tariffs at once, in the order they were asked for (AIP-231).
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+        are larger than 3 MiB together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,8 @@ class TariffServiceStub:
     BatchGetTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.BatchGetTariffsRequest, _tariff_pb2.BatchGetTariffsResponse]
     """Returns up to 500 tariffs at once, in the order they were asked for (AIP-231).
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+    are larger than 3 MiB together.
     """
     ListTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.ListTariffsRequest, _tariff_pb2.ListTariffsResponse]
     """Lists tariffs in the order of country code, party id and id.
@@ -105,7 +106,8 @@ class TariffServiceAsyncStub(TariffServiceStub):
     BatchGetTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.BatchGetTariffsRequest, _tariff_pb2.BatchGetTariffsResponse]  # type: ignore[assignment]
     """Returns up to 500 tariffs at once, in the order they were asked for (AIP-231).
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+    are larger than 3 MiB together.
     """
     ListTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.ListTariffsRequest, _tariff_pb2.ListTariffsResponse]  # type: ignore[assignment]
     """Lists tariffs in the order of country code, party id and id.
@@ -171,7 +173,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tariff_pb2.BatchGetTariffsResponse, _abc.Awaitable[_tariff_pb2.BatchGetTariffsResponse]]:
         """Returns up to 500 tariffs at once, in the order they were asked for (AIP-231).
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when one of them does not exist; INVALID_ARGUMENT (INVALID_FIELD) when they
+        are larger than 3 MiB together.
         """
 
     @_abc_1.abstractmethod
