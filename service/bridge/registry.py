@@ -19,8 +19,6 @@ from google.protobuf.message_factory import GetMessageClass
 from service.bridge.codec import Codec, compile_codec, is_map, marked, travels, wire_name
 from service.bridge.values import WELL_KNOWN_TYPES, JsonType, scalar
 
-DEFAULT_CONCURRENT_REQUESTS = 4
-
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@%-]+|\{(?P<variable>[A-Za-z0-9_.]+)(=\*)?\}")
 
 
@@ -30,13 +28,12 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """How a partner's API is spoken. `max_concurrent_requests` counts per integration, over all processes."""
+    """How a partner's API is spoken."""
 
     name: str
     field_names: bool
     credential_header: str
     credential_prefix: str
-    max_concurrent_requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Operation:
     """One rpc of a partner's contract.
 
     `path` holds the segments after the first slash; `body` is None when a request has none. An operation that is `safe`
-    only reads; one that is `idempotent` may be repeated.
+    only reads.
     """
 
     name: str
@@ -66,9 +63,7 @@ class Operation:
     request_type: type[Message]
     response_type: type[Message]
     integration_field: str
-    role: int
     safe: bool
-    idempotent: bool
 
 
 class Registry:
@@ -90,7 +85,6 @@ class Registry:
                 field_names=option.wire_names != options.WIRE_NAMES_JSON,
                 credential_header=option.credential_header.name,
                 credential_prefix=option.credential_header.prefix,
-                max_concurrent_requests=option.max_concurrent_requests or DEFAULT_CONCURRENT_REQUESTS,
             )
             for service in file.services_by_name.values():
                 for method in service.methods:
@@ -101,9 +95,6 @@ class Registry:
         if faults:
             raise ContractError("\n".join(dict.fromkeys("\n".join(faults).splitlines())))
         return cls(operations)
-
-    def of_partner(self, name: str) -> tuple[Operation, ...]:
-        return tuple(each for each in self.operations.values() if each.partner.name == name)
 
 
 def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
@@ -128,7 +119,6 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
             member=None if rule.body == "*" else rule.body,
             without=in_path if rule.body == "*" else frozenset(),
         )
-    idempotency = method.GetOptions().idempotency_level
     return Operation(
         name=f"/{method.containing_service.full_name}/{method.name}",
         partner=partner,
@@ -143,9 +133,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         request_type=GetMessageClass(request),
         response_type=GetMessageClass(response),
         integration_field=next(field.name for field in request.fields if marked(field, options.integration_id)),
-        role=method.GetOptions().Extensions[options.role],
-        safe=idempotency == MethodOptions.NO_SIDE_EFFECTS,
-        idempotent=idempotency in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT),
+        safe=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
     )
 
 

@@ -30,14 +30,12 @@ def test_the_contract_of_chargeprice_becomes_operations() -> None:
     assert list(registry.operations) == [
         f"{service}/{rpc}" for rpc in ("UpsertCompany", "ListCompanies", "DeleteCompany")
     ]
-    assert registry.of_partner("chargeprice") == tuple(registry.operations.values())
-    assert registry.of_partner("ampeco") == ()
     upsert, search, delete = registry.operations.values()
-    assert upsert.partner == Partner("chargeprice", True, "API-Key", "", 1)
-    assert [(each.http_method, each.safe, each.idempotent, each.role) for each in (upsert, search, delete)] == [
-        ("PUT", False, False, options.ROLE_WRITER),
-        ("GET", True, True, options.ROLE_READER),
-        ("DELETE", False, True, options.ROLE_ADMIN),
+    assert upsert.partner == Partner("chargeprice", True, "API-Key", "")
+    assert [(each.http_method, each.safe) for each in (upsert, search, delete)] == [
+        ("PUT", False),
+        ("GET", True),
+        ("DELETE", False),
     ]
     assert [part.name if isinstance(part, Parameter) else part for part in upsert.path] == [
         "v1",
@@ -55,10 +53,10 @@ def test_the_contract_of_chargeprice_becomes_operations() -> None:
 def test_a_partner_has_defaults() -> None:
     credential = options.CredentialHeader(name="Authorization", prefix="Bearer ")
     for partner, expected in (
-        (options.Partner(name="a"), Partner("a", True, "", "", 4)),
+        (options.Partner(name="a"), Partner("a", True, "", "")),
         (
             options.Partner(name="b", wire_names=options.WIRE_NAMES_JSON, credential_header=credential),
-            Partner("b", False, "Authorization", "Bearer ", 4),
+            Partner("b", False, "Authorization", "Bearer "),
         ),
     ):
         (operation,) = Registry.of([contract(REQUEST, REPLY, rpcs=[GET], partner=partner)]).operations.values()
@@ -71,12 +69,12 @@ def test_a_path_is_made_of_literals_and_variables(path: str) -> None:
     owner = message("Owner", field("id", "string"))
     rpc = GET | {"http": {"post": path, "body": "*"}, "idempotency_level": MethodOptions.IDEMPOTENT}
     (operation,) = Registry.of([contract(request, owner, REPLY, rpcs=[rpc])]).operations.values()
-    assert (operation.http_method, operation.idempotent, operation.safe) == ("POST", True, False)
+    assert (operation.http_method, operation.safe) == ("POST", False)
 
 
 def test_contracts_of_several_files_stand_side_by_side() -> None:
     registry = Registry.of([chargeprice.DESCRIPTOR, contract(REQUEST, REPLY, rpcs=[GET])])
-    assert (len(registry.operations), len(registry.of_partner("example"))) == (4, 1)
+    assert len(registry.operations) == 4
 
 
 RULES = [
