@@ -34,7 +34,7 @@ from service.settings import SettingError, Settings
 from service.storage.api_key import api_key_first
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.gate import SlotGate
-from service.storage.integration import IntegrationTargets
+from service.storage.integration import IntegrationTargets, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
@@ -171,7 +171,7 @@ async def _delivering(
             RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
             settings.delivery_poll_s,
         )
-        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(_sweep(store, settings.retention_days))]
+        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(_sweep(store, keys, settings.retention_days))]
         try:
             yield
         finally:
@@ -182,12 +182,14 @@ async def _delivering(
             await egress.close()
 
 
-async def _sweep(store: Database, days: int) -> None:
+async def _sweep(store: Database, keys: Keyring, days: int) -> None:
     while True:
         try:
             await retention_sweep(store, days)
+            if rewrapped := await secrets_rewrap(store, keys):
+                log.info("sealed under the new key", extra={"secrets": rewrapped})
         except Exception:
-            log.exception("the retention sweep broke")
+            log.exception("the sweep broke")
         await asyncio.sleep(_SWEEP_S)
 
 

@@ -179,10 +179,8 @@ class PartnerError(EvbridgeError):
     """A partner call that did not succeed.
 
     `http_status` is 0 without an answer; `partner_code` is the partner's own code, already bounded to
-    `[A-Za-z0-9_.-]{0,100}`; `effect_unknown` says whether the request may have taken effect.
+    `[A-Za-z0-9_.-]{0,100}`.
     """
-
-    effect_unknown: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -237,13 +235,11 @@ class PartnerVersionConflict(PartnerError):
 class PartnerOutcomeUnknown(PartnerError):
     code = codes.UNAVAILABLE
     reason = reasons.PARTNER_OUTCOME_UNKNOWN
-    effect_unknown = True
 
 
 class PartnerFault(PartnerError):
     code = codes.INTERNAL
     reason = reasons.PARTNER_FAULT
-    effect_unknown = True
 
 
 class PartnerChanged(PartnerError):

@@ -1,7 +1,7 @@
 """One connection to PostgreSQL: what a statement costs, and what a driver's error means."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -143,10 +143,6 @@ class Connection:
         """The number of rows it touched, 0 where that has no meaning."""
         count = (await self._run(self.raw.execute, statement, *args)).rpartition(" ")[2]
         return int(count) if count.isdecimal() else 0
-
-    async def many(self, statement: Statement, args: Iterable[Sequence[Any]]) -> None:
-        """Runs it once per element; all or none."""
-        await self._run(self.raw.executemany, statement, args)
 
     async def begin(self) -> None:
         await self._run(self.raw.execute, _BEGIN)

@@ -17,7 +17,7 @@ from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import ResourceExists, ResourceNotFound
 from service.storage.connection import Connection
-from service.storage.keyring import Keyring, associated
+from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -123,6 +123,15 @@ async def secrets_get(conn: Connection, keyring: Keyring, tenant_id: str, integr
         row["field"]: keyring.open(row["sealed"], associated(tenant_id, resource, row["field"]))
         for row in await conn.rows(sql.secrets_get, tenant_id, resource)
     }
+
+
+async def secrets_rewrap(database: Database, keyring: Keyring) -> int:
+    """Puts every secret under the keyring's current key; returns how many were not. Raises SealBroken."""
+    older = [row for row in await database.rows(sql.secrets_all) if key_id_of(row["sealed"]) != keyring.current]
+    for row in older:
+        name = (row["tenant_id"], row["resource"], row["field"])
+        await database.run(sql.secret_rewrap, *name, row["sealed"], keyring.rewrap(row["sealed"], associated(*name)))
+    return len(older)
 
 
 class IntegrationTargets:

@@ -47,5 +47,13 @@ SELECT field, sealed FROM secret WHERE tenant_id = $1 AND resource = $2 ORDER BY
 INSERT INTO secret (tenant_id, resource, field, sealed) VALUES ($1, $2, $3, $4)
 ON CONFLICT (tenant_id, resource, field) DO UPDATE SET sealed = EXCLUDED.sealed, update_time = now()
 
+-- name: secrets_all
+-- tenant: any, because a new key is for every secret.
+SELECT tenant_id, resource, field, sealed FROM secret
+
+-- name: secret_rewrap
+-- Nothing happens to one that was replaced meanwhile.
+UPDATE secret SET sealed = $5 WHERE tenant_id = $1 AND resource = $2 AND field = $3 AND sealed = $4
+
 -- name: secret_forget
 DELETE FROM secret WHERE tenant_id = $1 AND resource = $2

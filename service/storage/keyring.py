@@ -66,6 +66,11 @@ class Keyring:
         self._current = keys[0]
         self._keys = {key.id: key for key in keys}
 
+    @property
+    def current(self) -> str:
+        """The id of the key that seals."""
+        return self._current.id
+
     def __repr__(self) -> str:
         return f"Keyring({', '.join(self._keys)})"
 

@@ -1,6 +1,7 @@
 """Claims, leases and fencing; request slots; what retention keeps; one answer for one request id."""
 
 import asyncio
+import base64
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -36,8 +37,8 @@ from service.storage.delivery import (
     peer_gone,
 )
 from service.storage.gate import SlotGate, gate_pause, gate_resume
-from service.storage.integration import integration_insert
-from service.storage.keyring import Keyring
+from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
+from service.storage.keyring import Keyring, SealBroken
 from service.storage.location import location_bury, location_put
 from service.storage.pool import Database
 from service.storage.retention import retention_sweep
@@ -276,3 +277,18 @@ async def test_the_first_key_is_made_once_by_processes_that_start_together(
 ) -> None:
     keys = await asyncio.gather(*(api_key_first(database, keyring, "default", 3) for _ in range(5)))
     assert sum(key is not None for key in keys) == 1
+
+
+async def test_secrets_move_to_a_new_key_and_still_open(database: Database, waiting: Waiting) -> None:
+    old = Keyring.parse(f"old:{base64.b64encode(b'o' * 32).decode()}")
+    new = Keyring.parse(f"new:{base64.b64encode(b'n' * 32).decode()},old:{base64.b64encode(b'o' * 32).decode()}")
+    only_new = Keyring.parse(f"new:{base64.b64encode(b'n' * 32).decode()}")
+    async with database.transaction() as conn:
+        await secrets_put(conn, old, "acme", "cp", {"chargeprice.api_key": Secret("hunter2")})
+    assert await secrets_rewrap(database, new) == 1
+    assert await secrets_rewrap(database, new) == 0
+    async with database.connection() as conn:
+        secrets = await secrets_get(conn, only_new, "acme", "cp")
+        assert secrets["chargeprice.api_key"].reveal() == "hunter2"
+        with pytest.raises(SealBroken):
+            await secrets_get(conn, old, "acme", "cp")

@@ -53,7 +53,8 @@ async def opened(url: str, **options: object) -> AsyncIterator[Database]:
 
 async def test_each_way_to_run_a_statement_gives_its_shape(database: Database, probe: str) -> None:
     async with database.transaction() as conn:
-        await conn.many(INSERT, [(1, "a"), (2, "b"), (3, None)])
+        for row in ((1, "a"), (2, "b"), (3, None)):
+            await conn.run(INSERT, *row)
         assert await conn.run(Statement("update", "UPDATE probe SET secret = $1 WHERE id > 1"), "c") == 2
     assert await database.run(ONE) == 1
     assert await database.run(Statement("comment", "COMMENT ON TABLE probe IS 'probe'")) == 0

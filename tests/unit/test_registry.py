@@ -43,10 +43,7 @@ def test_the_contract_of_chargeprice_becomes_operations() -> None:
         "company_id",
     ]
     assert [each.name for each in search.query][:2] == ["filter[id]", "filter[is_emp]"]
-    assert (upsert.request_type, upsert.response_type) == (
-        chargeprice.UpsertCompanyRequest,
-        chargeprice.CompanyDocument,
-    )
+    assert upsert.request_type is chargeprice.UpsertCompanyRequest
     assert (upsert.integration_field, upsert.query, search.body) == ("integration_id", (), None)
 
 
