@@ -1211,8 +1211,9 @@ class CreateLocationRequest(_message.Message):
     site: one EVSE per socket, with one connector of the socket's id and with `charger_id`. The EVSE's uid is minted once
     and never reused: the socket holds it as `evse_uid`, and another location made of the site gets the same. Without a
     charger of that site it fails (SITE_HAS_NO_CHARGERS). When true, the location stays empty. A location without
-    `site_id`, or with EVSEs in the request, is created as it is. Afterwards location and chargers live their own lives.
-    eMabler: `createEmpty`, false by default.
+    `site_id`, or with EVSEs in the request, is created as it is, and so is one that UpdateLocation or
+    BatchUpsertLocations creates. Afterwards location and chargers live their own lives. eMabler: `createEmpty`, false by
+    default.
     """
     @_builtins.property
     def location(self) -> Global___Location:
