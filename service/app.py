@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
-from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
+from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
@@ -22,6 +22,7 @@ from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
+from service.handlers.charger import ChargerService
 from service.handlers.company import CompanyService
 from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
@@ -142,6 +143,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 party_pb2.DESCRIPTOR.services_by_name["PartyService"]: PartyService(store, keys),
                 location_pb2.DESCRIPTOR.services_by_name["LocationService"]: LocationService(store, keys),
                 tariff_pb2.DESCRIPTOR.services_by_name["TariffService"]: TariffService(store, keys),
+                charger_pb2.DESCRIPTOR.services_by_name["ChargerService"]: ChargerService(store, keys),
             },
         )
         address = await server.start()

@@ -16,6 +16,7 @@
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
+    ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
@@ -148,6 +149,11 @@ class PartyInUse(EvbridgeError):
 class TariffInUse(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_IN_USE
+
+
+class SiteHasNoChargers(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.SITE_HAS_NO_CHARGERS
 
 
 class DeliveryInProgress(EvbridgeError):

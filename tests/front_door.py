@@ -17,6 +17,8 @@ from uuid import uuid4
 import grpc
 from aiohttp import web
 from evbridge.v1 import (
+    charger_pb2,
+    charger_pb2_grpc,
     company_pb2_grpc,
     delivery_pb2,
     delivery_pb2_grpc,
@@ -69,6 +71,7 @@ class Client:
         self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)
         self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
         self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
+        self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 
@@ -346,4 +349,26 @@ def a_location(**changes: Any) -> location_pb2.Location:
             "evses": [an_evse("E1"), an_evse("E2")],
             **changes,
         }
+    )
+
+
+def a_socket(id: str = "1", **changes: Any) -> charger_pb2.Socket:
+    """Type 2."""
+    return charger_pb2.Socket(
+        **{
+            "id": id,
+            "standard": location_pb2.CONNECTOR_TYPE_IEC_62196_T2,
+            "format": location_pb2.CONNECTOR_FORMAT_SOCKET,
+            "power_type": location_pb2.POWER_TYPE_AC_3_PHASE,
+            "max_voltage": 230,
+            "max_amperage": 32,
+            **changes,
+        }
+    )
+
+
+def a_charger(**changes: Any) -> charger_pb2.Charger:
+    """With two sockets, on the site S1."""
+    return charger_pb2.Charger(
+        **{"id": str(uuid4()), "site_id": "S1", "sockets": [a_socket("1"), a_socket("2")], **changes}
     )

@@ -72,3 +72,8 @@ class EvseKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.location}/{self.key}"
+
+
+def charger_key(id: str) -> str:
+    """A charger of a tenant: its folded id."""
+    return id.casefold()

@@ -1,4 +1,8 @@
-"""Lock versions: 1 to create, the current one + 1 to replace (Chargeprice API, companies)."""
+"""Lock versions: 1 to create, the current one + 1 to replace (Chargeprice API, companies). Etags. Times of changes."""
+
+from datetime import datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.errors import EtagMismatch, VersionConflict
 
@@ -18,3 +22,11 @@ def check_etag(sent: str, current: str, resource: str, id: str) -> None:
     """An empty `sent` guards nothing. Raises EtagMismatch."""
     if sent and sent != current:
         raise EtagMismatch(f"{resource} {id} changed since it was read", resource=resource, id=id)
+
+
+def time_after(before: Timestamp, now: datetime) -> datetime:
+    """The time of a change: now, but after the change before.
+
+    The transaction may have begun before the change that it waited for.
+    """
+    return max(now, before.ToDatetime(tzinfo=now.tzinfo) + timedelta(microseconds=1))

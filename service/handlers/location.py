@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_REMOVED,
     BatchGetLocationsRequest,
@@ -27,8 +27,9 @@ from evbridge.v1.location_pb2 import (
 from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
+from service.domain.charger import evses_of, name_evses
 from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
-from service.domain.keys import EvseKey, ObjectKey, key_of
+from service.domain.keys import EvseKey, ObjectKey, charger_key, key_of
 from service.domain.location import (
     check_time_zone,
     is_news,
@@ -41,10 +42,11 @@ from service.domain.location import (
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
 from service.domain.versions import check_etag
-from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
+from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound, SiteHasNoChargers
 from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
 from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
+from service.storage.charger import charger_lock_site, charger_replace
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
@@ -71,7 +73,10 @@ class LocationService:
 
     async def CreateLocation(self, request: CreateLocationRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Location:
-            wish = Wish(_LOCATIONS, request.location, "location", may_exist=False)
+            location = request.location
+            if location.site_id and not location.evses and not request.create_empty:
+                location = await _with_evses_of_site(conn, caller, location)
+            wish = Wish(_LOCATIONS, location, "location", may_exist=False)
             return await put_one(conn, caller, now, wish)
 
         return await mutate(self._database, self._keyring, request, caller, work)
@@ -196,6 +201,21 @@ class _Locations(Owned[Location]):
 
 
 _LOCATIONS = _Locations()
+
+
+async def _with_evses_of_site(conn: Connection, caller: Caller, sent: Location) -> Location:
+    """The location with an EVSE for each socket of its site. Raises SiteHasNoChargers."""
+    chargers = await charger_lock_site(conn, caller.tenant_id, sent.site_id)
+    if not chargers:
+        raise SiteHasNoChargers("no charger of the site is stored", site_id=sent.site_id)
+    named = [charger for charger in chargers if name_evses(charger)]
+    await charger_replace(conn, caller.tenant_id, named)
+    changes = [Change(charger_key(charger.id), UPDATE, charger.etag) for charger in named]
+    await change_record_many(conn, caller, OBJECT_KIND_CHARGER, changes)
+    location = Location()
+    location.CopyFrom(sent)
+    location.evses.extend(evse for charger in chargers for evse in evses_of(charger))
+    return location
 
 
 def _evse_keys(request: ReportEvseStatusRequest) -> list[EvseKey]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from evbridge.v1.delivery_pb2 import ObjectKind
@@ -15,7 +15,7 @@ from service.domain.fields import clear_output_only
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.masks import merged
 from service.domain.validation import validate
-from service.domain.versions import check_etag
+from service.domain.versions import check_etag, time_after
 from service.errors import (
     EvbridgeError,
     FieldViolation,
@@ -180,8 +180,7 @@ async def put(conn: Connection, caller: Caller, now: datetime, wishes: Sequence[
 def _stamped(owned: Owned[M], wanted: M, before: M | None, now: datetime) -> M:
     """With its times and its etag; `before` itself when nothing changed."""
     if before:
-        # The transaction may have begun before the change that it waited for: times still go forward only.
-        now = max(now, before.last_updated.ToDatetime(tzinfo=now.tzinfo) + timedelta(microseconds=1))
+        now = time_after(before.last_updated, now)
     owned.stamp(wanted, before, now)
     wanted.etag = owned.etag(wanted)
     if before:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import grpc
 import pytest
 from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
+from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
@@ -23,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.app import evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
-from tests.front_door import Client, Failure, a_company, an_integration, failure_of, settings
+from tests.front_door import Client, Failure, a_charger, a_company, an_integration, failure_of, settings
 from tests.rpc.test_access import METHODS
 
 Code = grpc.StatusCode
@@ -60,6 +61,10 @@ class Caller:
             request.company.CopyFrom(a_company())
         elif isinstance(request, CreateIntegrationRequest):
             request.integration.CopyFrom(an_integration())
+        elif isinstance(request, CreateChargerRequest):
+            request.charger.CopyFrom(a_charger())
+        elif method.name == "UpdateCharger":
+            request.charger.id = self.ids["Charger"]  # type: ignore[attr-defined]
         elif method.name == "UpdateIntegration":
             request.integration.id = self.ids["Integration"]  # type: ignore[attr-defined]
         elif "id" in method.input_type.fields_by_name:
@@ -82,6 +87,7 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         made, client = Caller(channel, key), Client(channel, key)
         request = CreateIntegrationRequest(integration=an_integration())
         made.ids["Integration"] = (await client.integrations.CreateIntegration(request)).id
+        made.ids["Charger"] = (await client.chargers.CreateCharger(CreateChargerRequest(charger=a_charger()))).id
         company = await client.companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
         page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest())
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}

@@ -300,7 +300,7 @@ async def _code(call: Any) -> Code:
 
 async def test_what_is_too_large_is_refused(channel: grpc.aio.Channel, tenant: Tenant) -> None:
     key = ("authorization", f"Bearer {tenant.keys['reader']}")
-    rpc = channel.unary_unary(f"/{NAMES[0]}/ListCompanies")
+    rpc = channel.unary_unary("/evbridge.v1.CompanyService/ListCompanies")
     for request, metadata, compression in [
         (bytes(5 << 20), (), None),
         (bytes(64 << 20), (), grpc.Compression.Gzip),  # 64 KiB on the wire
@@ -425,7 +425,7 @@ async def test_traces_go_on_from_the_caller_and_on_to_the_partner(
                 CreateIntegrationRequest(integration=an_integration(simulator.url))
             )
             metadata = (("authorization", f"Bearer {admin_key}"), ("traceparent", f"00-{trace}-{parent}-01"))
-            upsert = channel.unary_unary(f"/{NAMES[0]}/UpsertCompany")
+            upsert = channel.unary_unary("/evbridge.v1.CompanyService/UpsertCompany")
             await upsert(UpsertCompanyRequest(company=company).SerializeToString(), metadata=metadata, timeout=10)
             await settled(client, company.id)
     seen = {span.name: span for span in spans(bodies)}

@@ -69,6 +69,10 @@ HOT = [
     "evse_lock",
     "evse_lock_each",
     "evse_report",
+    "charger_get",
+    "charger_page",
+    "charger_lock",
+    "charger_lock_site",
 ]
 
 

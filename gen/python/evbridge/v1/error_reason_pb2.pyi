@@ -192,6 +192,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
     """
+    SITE_HAS_NO_CHARGERS: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
+    stored. Store them first, or set `create_empty`.
+
+        { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -368,5 +374,11 @@ TARIFF_IN_USE: ErrorReason.ValueType  # 30
 """FAILED_PRECONDITION. Connectors of locations still name the tariff.
 
     { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
+"""
+SITE_HAS_NO_CHARGERS: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
+stored. Store them first, or set `create_empty`.
+
+    { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -654,7 +654,9 @@ class Location(_message.Message):
     charging_when_closed: _builtins.bool
     """Whether charging goes on outside the opening times; true when unset."""
     site_id: _builtins.str
-    """The site it stands for in the operator's own system, up to 255 characters. eMabler: `siteId`. Stored only."""
+    """The site it stands for in the operator's own system, up to 255 characters, none of them a control character. It is
+    looked at when the location is created, see CreateLocationRequest.create_empty. eMabler: `siteId`.
+    """
     external_id: _builtins.str
     """Its id in another system, up to 255 characters. Stored only."""
     etag: _builtins.str
@@ -1199,10 +1201,20 @@ class CreateLocationRequest(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    CREATE_EMPTY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
     validate_only: _builtins.bool
     """Checks everything and answers as if it were done, but stores nothing (AIP-163)."""
+    create_empty: _builtins.bool
+    """What a location with a `site_id` and without EVSEs becomes. When false, it takes a snapshot of the chargers of that
+    site: one EVSE per socket, with one connector of the socket's id and with `charger_id`. The EVSE's uid is minted once
+    and never reused: the socket holds it as `evse_uid`, and another location made of the site gets the same. Without a
+    charger of that site it fails (SITE_HAS_NO_CHARGERS). When true, the location stays empty. A location without
+    `site_id`, or with EVSEs in the request, is created as it is, and so is one that UpdateLocation or
+    BatchUpsertLocations creates. Afterwards location and chargers live their own lives. eMabler: `createEmpty`, false by
+    default.
+    """
     @_builtins.property
     def location(self) -> Global___Location:
         """Required. The location; output-only fields are ignored."""
@@ -1213,10 +1225,11 @@ class CreateLocationRequest(_message.Message):
         location: Global___Location | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        create_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_empty", b"create_empty", "location", b"location", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

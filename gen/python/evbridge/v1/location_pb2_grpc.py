@@ -104,10 +104,11 @@ class LocationServiceServicer:
     """
 
     def CreateLocation(self, request, context):
-        """Creates a location with its EVSEs.
+        """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-        or a connector names a tariff that does not exist; INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
+        INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,10 +44,11 @@ class LocationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LocationServiceAsyncStub: ...
     CreateLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.CreateLocationRequest, _location_pb2.Location]
-    """Creates a location with its EVSEs.
+    """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-    or a connector names a tariff that does not exist; INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
+    INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]
     """Returns one location with its EVSEs.
@@ -111,10 +112,11 @@ class LocationServiceAsyncStub(LocationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.CreateLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
-    """Creates a location with its EVSEs.
+    """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-    or a connector names a tariff that does not exist; INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
+    INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
     """Returns one location with its EVSEs.
@@ -181,10 +183,11 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _location_pb2.CreateLocationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.Location, _abc.Awaitable[_location_pb2.Location]]:
-        """Creates a location with its EVSEs.
+        """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-        or a connector names a tariff that does not exist; INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
+        INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
