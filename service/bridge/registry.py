@@ -61,6 +61,7 @@ class Operation:
     body: Codec | None
     reply: Codec
     request_type: type[Message]
+    response_type: type[Message]
     integration_field: str
     safe: bool
 
@@ -130,6 +131,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         body=body,
         reply=compile_codec(response, field_names=partner.field_names, member=rule.response_body or None),
         request_type=GetMessageClass(request),
+        response_type=GetMessageClass(response),
         integration_field=next(field.name for field in request.fields if marked(field, options.integration_id)),
         safe=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
     )
