@@ -49,7 +49,7 @@ release-image: protos ## make the present contract the one that `make check` com
 	$(BIN)/buf build protos --exclude-source-info --output gen/released.binpb
 
 lock: $(UV) ## write the lock files from pyproject.toml; UPGRADE=1 takes the newest versions
-	$(LOCK) --extra embedded --group dev --output-file requirements-dev.lock
+	$(LOCK) --extra embedded --group dev --group bench --output-file requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
 	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
 
