@@ -1,6 +1,6 @@
 """What evbridge's locations are measured beside, on the same PostgreSQL.
 
-- raw: evbridge's statements on plain asyncpg connections in a loop, with no server around them;
+- raw: evbridge's statements on plain asyncpg connections, a loop on each, with no server around them;
 - json: FastAPI and asyncpg behind uvicorn with uvloop and httptools, written as one writes it: rows of JSON text, read
   into dictionaries, answered by FastAPI. It knows no keys, no validation, no changes to record, and the statuses it
   stores do not show in its locations.
@@ -27,42 +27,40 @@ from service.settings import Settings
 
 
 class Query(NamedTuple):
-    """A statement; the `arguments` take turns."""
+    """A statement and how many rows it answers with; the `arguments` take turns."""
 
     text: str
+    rows: int
     arguments: tuple[tuple[Any, ...], ...]
-    in_flight: int
 
 
 def run_raw(pipe: Connection, directory: Path) -> None:
     """A process's main: measures each (query, seconds) that it is sent, until the pipe closes."""
 
     async def serve() -> None:
-        async with servers.connections(directory) as idle:
+        async with servers.connections(directory) as connections:
             with suppress(EOFError):
                 while True:
                     query, seconds = await asyncio.to_thread(pipe.recv)
-                    pipe.send(await _measure(query, seconds, idle))
+                    pipe.send(await _measure(query, seconds, connections))
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(serve())
 
 
-async def _measure(query: Query, seconds: float, idle: "asyncio.LifoQueue[Any]") -> load.Done:
+async def _measure(query: Query, seconds: float, connections: Sequence[Any]) -> load.Done:
     latencies: list[float] = []
     arguments = cycle(query.arguments)
     begun = time.perf_counter()
 
-    async def one_after_the_other() -> None:
+    async def one_after_the_other(connection: Any) -> None:
         while (started := time.perf_counter()) < begun + seconds:
-            connection = await idle.get()
-            try:
-                await connection.fetch(query.text, *next(arguments))
-            finally:
-                idle.put_nowait(connection)
+            rows = await connection.fetch(query.text, *next(arguments))
+            if len(rows) != query.rows:
+                raise RuntimeError(f"the statement answered with {len(rows)} rows")
             latencies.append(time.perf_counter() - started)
 
-    await asyncio.gather(*(one_after_the_other() for _ in range(query.in_flight)))
+    await asyncio.gather(*map(one_after_the_other, connections))
     return load.done(latencies, time.perf_counter() - begun)
 
 

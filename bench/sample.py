@@ -20,7 +20,7 @@ from evbridge.v1.location_pb2 import (
     Hours,
     Location,
 )
-from evbridge.v1.types_pb2 import BusinessDetails, DisplayText
+from evbridge.v1.types_pb2 import IMAGE_CATEGORY_LOCATION, BusinessDetails, DisplayText, Image
 
 
 def company() -> Company:
@@ -52,12 +52,23 @@ def location(number: int) -> Location:
         coordinates=GeoLocation(latitude=f"{47 + number % 800 / 100:.6f}", longitude=f"{7 + number / 1000:.6f}"),
         parking_type=PARKING_TYPE_PARKING_LOT,
         directions=[
-            DisplayText(language="de", text="Zufahrt über den Parkplatz an der Nordseite, Schranke ist offen.")
+            DisplayText(language="de", text="Zufahrt über den Parkplatz an der Nordseite, die Schranke steht offen."),
+            DisplayText(language="en", text="Enter through the car park on the north side, the barrier is open."),
         ],
         operator=BusinessDetails(name="Wattwerk Energie", website="https://wattwerk.example/elektromobilitaet"),
         facilities=[FACILITY_TRAIN_STATION, FACILITY_CAFE],
         time_zone="Europe/Berlin",
         opening_times=Hours(twentyfourseven=True),
+        images=[
+            Image(
+                url=f"https://wattwerk.example/bilder/{number:06}-{view}.jpg",
+                category=IMAGE_CATEGORY_LOCATION,
+                type="jpeg",
+                width=1600,
+                height=1200,
+            )
+            for view in ("einfahrt", "ladepark", "umgebung")
+        ],
         evses=[
             Evse(
                 uid=uid,

@@ -7,7 +7,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, redirect_stderr, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +66,9 @@ async def read(path: str, directory: Path) -> AsyncIterator[Running]:
     """Attaches to the database of `full`."""
     query = "SELECT payload FROM company WHERE tenant_id = $1 AND company_id = $2 AND delete_time IS NULL"
     async with AsyncExitStack() as stack:
-        idle = await stack.enter_async_context(connections(directory))
+        idle = asyncio.LifoQueue[Any]()
+        for connection in await stack.enter_async_context(connections(directory)):
+            idle.put_nowait(connection)
 
         async def get_company(request: bytes, context: Any) -> bytes:
             connection = await idle.get()
@@ -81,28 +83,29 @@ async def read(path: str, directory: Path) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def full(directory: Path) -> AsyncIterator[Running]:
-    """On an embedded PostgreSQL in `directory`, which must be new."""
+    """On an embedded PostgreSQL in `directory`, which must be new. Its log goes there too: each write has a line."""
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
     settings = Settings(listen="127.0.0.1:0", data_dir=directory)
-    configure_logging(settings.log_level)
-    async with evbridge(settings) as running:
-        assert running.first_key is not None
-        yield Running(running.address, running.first_key.reveal(), lambda path: _recorded(reader, path))
+    with (directory / "log").open("w") as log:
+        with redirect_stderr(log):
+            configure_logging(settings.log_level)
+        async with evbridge(settings) as running:
+            assert running.first_key is not None
+            yield Running(running.address, running.first_key.reveal(), lambda path: _recorded(reader, path))
 
 
 @asynccontextmanager
-async def connections(directory: Path) -> AsyncIterator["asyncio.LifoQueue[Any]"]:
+async def connections(directory: Path) -> AsyncIterator[list[Any]]:
     """Plain connections to the database of `full`, as many as evbridge has."""
     settings = Settings(data_dir=directory)
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(database_url(settings))
-        idle = asyncio.LifoQueue[Any]()
+        opened = []
         for _ in range(settings.database_pool_size):
-            connection = await asyncpg.connect(url)
-            stack.push_async_callback(connection.close)
-            idle.put_nowait(connection)
-        yield idle
+            opened.append(await asyncpg.connect(url))
+            stack.push_async_callback(opened[-1].close)
+        yield opened
 
 
 @asynccontextmanager
