@@ -42,7 +42,7 @@ protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and
 gen: $(INSTALLED) ## generate gen/python from protos/
 	$(BIN)/python -m tools.generate
 
-bench: $(INSTALLED) ## measure
+bench: $(INSTALLED) ## measure, in two minutes; `.venv/bin/python -m bench --full` fills larger tables too
 	$(BIN)/python -m bench
 
 release-image: protos ## make the present contract the one that `make check` compares with

@@ -63,7 +63,7 @@ _AREA_KM2 = 590_000
 
 
 class Job(NamedTuple):
-    """The same work in each one's words; `paths` and `requests` are those of gRPC and those of HTTP."""
+    """The same work in each one's words: gRPC, JSON over HTTP/1.1, and SQL."""
 
     method: str
     items: int
