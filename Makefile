@@ -42,14 +42,14 @@ protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and
 gen: $(INSTALLED) ## generate gen/python from protos/
 	$(BIN)/python -m tools.generate
 
-bench: $(INSTALLED) ## measure
+bench: $(INSTALLED) ## measure, in two minutes; `.venv/bin/python -m bench --full` fills larger tables too
 	$(BIN)/python -m bench
 
 release-image: protos ## make the present contract the one that `make check` compares with
 	$(BIN)/buf build protos --exclude-source-info --output gen/released.binpb
 
 lock: $(UV) ## write the lock files from pyproject.toml; UPGRADE=1 takes the newest versions
-	$(LOCK) --extra embedded --group dev --output-file requirements-dev.lock
+	$(LOCK) --extra embedded --group dev --group bench --output-file requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
 	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
 

@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench` measures GetCompany against an echo, and the codec against protobuf's own JSON."""
+"""Benchmarks: `python -m bench` measures evbridge's calls against an echo and a JSON API, and the codec."""

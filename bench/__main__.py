@@ -1,7 +1,10 @@
-"""`python -m bench`: every benchmark, in about a minute. Linux, because it reads /proc."""
+"""`python -m bench`: every benchmark, in two minutes; `--full`: larger tables too. Linux, because it reads /proc."""
 
-from bench import codec, rpc
+import sys
+
+from bench import codec, locations, rpc
 
 if __name__ == "__main__":
     rpc.report()
     codec.report()
+    locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)

@@ -1,19 +1,19 @@
-"""Load: the same unary call over and over, on several connections with several calls in flight on each.
+"""Load: the same unary calls over and over, on several connections with several calls in flight on each.
 
 Written on HTTP/2 frames (RFC 9113, RFC 7541) because a grpc.aio client costs about 100 us a call, as much as the echo:
-the client would be what is measured. This one costs a fifth of that.
+the client would be what is measured. This one costs a fifth of that. For servers of JSON there is HTTP/1.1.
 """
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import cycle
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from service.app import loop_factory
-
-CONNECTIONS = 16
-IN_FLIGHT = 4
 
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
@@ -38,13 +38,19 @@ _PREFACE = (
 
 
 class Call(NamedTuple):
-    """A unary call, and how long its answer must be."""
+    """A unary call. `requests` take turns; a request has to fit a frame, 16 KiB."""
 
     address: str
     path: str
     key: str
-    request: bytes
-    reply_bytes: int
+    requests: tuple[bytes, ...]
+    reply_bytes: range
+    """How long an answer may be."""
+    connections: int = 16
+    in_flight: int = 4
+    """Calls on each connection; HTTP/1.1 has but one."""
+    grpc: bool = True
+    """Or HTTP/1.1: POST, and GET for an empty request."""
 
 
 class Done(NamedTuple):
@@ -56,12 +62,58 @@ class Done(NamedTuple):
     p99_ms: float
 
 
-class _Peer(asyncio.Protocol):
+class _Peer(asyncio.Protocol, ABC):
     """One connection. Calls start with `start` and follow each other until `until`."""
 
-    def __init__(self, call: Call, latencies: list[float]) -> None:
+    preface = b""
+
+    def __init__(self, call: Call, requests: Iterator[bytes], latencies: list[float]) -> None:
+        self._call = call
+        self._requests = requests
         self._latencies = latencies
-        self._reply_bytes = 5 + call.reply_bytes
+        self._open = 0
+        self._rest = b""
+        self._until = 0.0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(self.preface)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(ConnectionError("the server closed a connection"))
+
+    def start(self, until: float) -> None:
+        self._until = until
+        for _ in range(self._call.in_flight):
+            self._next()
+
+    def _next(self) -> None:
+        self._open += 1
+        self._send(next(self._requests))
+
+    @abstractmethod
+    def _send(self, request: bytes) -> None: ...
+
+    def _ended(self, started: float, reply_bytes: int) -> None:
+        now = time.perf_counter()
+        self._latencies.append(now - started)
+        self._open -= 1
+        if reply_bytes not in self._call.reply_bytes:
+            if not self.done.done():
+                self.done.set_exception(RuntimeError(f"{self._call.path} was answered with {reply_bytes} bytes"))
+        elif now < self._until:
+            self._next()
+        elif not self._open and not self.done.done():
+            self.done.set_result(None)
+
+
+class _Grpc(_Peer):
+    preface = _PREFACE
+
+    def __init__(self, call: Call, requests: Iterator[bytes], latencies: list[float]) -> None:
+        super().__init__(call, requests, latencies)
         headers = {
             ":path": call.path,
             ":authority": "localhost",
@@ -74,33 +126,17 @@ class _Peer(asyncio.Protocol):
         # connection's own table, which counts from 62 for the latest; the others only name the places.
         self._block = b"\x83\x86" + b"".join(_literal(*header) for header in headers.items())
         self._next_block = b"\x83\x86" + bytes(0x80 | place for place in range(61 + len(headers), 61, -1))
-        self._message = b"\0" + len(call.request).to_bytes(4) + call.request
         self._started: dict[int, float] = {}
-        self._received = 0
+        self._received: dict[int, int] = {}
         self._stream = 1
-        self._rest = b""
-        self._until = 0.0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        transport.write(_PREFACE)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(ConnectionError("the server closed a connection"))
-
-    def start(self, until: float) -> None:
-        self._until = until
-        for _ in range(IN_FLIGHT):
-            self._send()
-
-    def _send(self) -> None:
+    def _send(self, request: bytes) -> None:
         stream, self._stream = self._stream, self._stream + 2
         headers = _frame(_HEADERS, _END_HEADERS, stream, self._block)
         self._block = self._next_block
         self._started[stream] = time.perf_counter()
-        self._transport.write(headers + _frame(_DATA, _END_STREAM, stream, self._message))
+        message = b"\0" + len(request).to_bytes(4) + request
+        self.transport.write(headers + _frame(_DATA, _END_STREAM, stream, message))
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
@@ -111,29 +147,43 @@ class _Peer(asyncio.Protocol):
                 break
             kind, flags = data[at + 3], data[at + 4]
             if kind == _DATA:
-                self._received += end - at - 9
+                stream = int.from_bytes(data[at + 5 : at + 9])
+                self._received[stream] = self._received.get(stream, 0) + end - at - 9
             elif kind == _HEADERS and flags & _END_STREAM:
-                self._ended(int.from_bytes(data[at + 5 : at + 9]))
+                # An error has no message, not even the five bytes that stand before one.
+                stream = int.from_bytes(data[at + 5 : at + 9])
+                self._ended(self._started.pop(stream), self._received.pop(stream, 0) - 5)
             elif kind in (_SETTINGS, _PING) and not flags & _ACK:
                 payload = data[at + 9 : end] if kind == _PING else b""
-                self._transport.write(_frame(kind, _ACK, 0, payload))
+                self.transport.write(_frame(kind, _ACK, 0, payload))
             elif kind in (_GOAWAY, _RESET):
-                self._transport.abort()
+                self.transport.abort()
             at = end
         self._rest = data[at:]
 
-    def _ended(self, stream: int) -> None:
-        now = time.perf_counter()
-        self._latencies.append(now - self._started.pop(stream))
-        if now < self._until:
-            self._send()
-        elif not self._started and not self.done.done():
-            # An error has no message: each answer was the right one if all bytes are there.
-            calls = self._stream // 2  # clients have the odd numbers
-            if self._received == calls * self._reply_bytes:
-                self.done.set_result(None)
-            else:
-                self.done.set_exception(RuntimeError(f"{calls} calls were answered with {self._received} bytes"))
+
+class _Http(_Peer):
+    def _send(self, request: bytes) -> None:
+        body = f"content-type: application/json\r\ncontent-length: {len(request)}\r\n" if request else ""
+        head = f"{'POST' if request else 'GET'} {self._call.path} HTTP/1.1\r\nhost: localhost\r\n{body}\r\n"
+        self._started = time.perf_counter()
+        self._missing = -1
+        self.transport.write(head.encode() + request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing < 0:
+            head, end, data = (self._rest + data).partition(b"\r\n\r\n")
+            if not end:
+                self._rest = head
+                return
+            self._rest = b""
+            status, *headers = head.lower().split(b"\r\n")
+            (length,) = (int(line[15:]) for line in headers if line.startswith(b"content-length:"))
+            self._length = length if b" 200 " in status else -1
+            self._missing = length
+        self._missing -= len(data)
+        if not self._missing:
+            self._ended(self._started, self._length)
 
 
 async def measure(call: Call, seconds: float) -> Done:
@@ -141,8 +191,11 @@ async def measure(call: Call, seconds: float) -> Done:
     latencies: list[float] = []
     host, _, port = call.address.rpartition(":")
     loop = asyncio.get_running_loop()
+    requests = cycle(call.requests)
+    peer_type = _Grpc if call.grpc else _Http
     peers = [
-        (await loop.create_connection(lambda: _Peer(call, latencies), host, int(port)))[1] for _ in range(CONNECTIONS)
+        (await loop.create_connection(lambda: peer_type(call, requests, latencies), host, int(port)))[1]
+        for _ in range(call.connections)
     ]
     await asyncio.sleep(0.05)  # the handshakes are no part of it
     started = time.perf_counter()
@@ -152,11 +205,14 @@ async def measure(call: Call, seconds: float) -> Done:
         await asyncio.gather(*(peer.done for peer in peers))
     finally:
         for peer in peers:
-            peer._transport.abort()
-    elapsed = time.perf_counter() - started
+            peer.transport.abort()
+    return done(latencies, time.perf_counter() - started)
+
+
+def done(latencies: list[float], seconds: float) -> Done:
     latencies.sort()
     p50, p99 = (latencies[int(len(latencies) * part)] * 1000 for part in (0.5, 0.99))
-    return Done(len(latencies), elapsed, p50, p99)
+    return Done(len(latencies), seconds, p50, p99)
 
 
 def run(pipe: Connection) -> None:
