@@ -17,28 +17,16 @@ from pathlib import Path
 import asyncpg
 
 from service.storage.connection import connect, describe, host_urls
+from service.storage.statements import Statements
 
 FOLDER = Path(__file__).parent / "migrations"
+sql = Statements.beside(__file__)
 
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+(\.notx)?\.sql")
 _LOCK = 0x65_76_62_72_69_64_67_65  # "evbridge": the advisory lock of whoever migrates
 _LOCK_WAIT_S = 600.0
 _POLL_S = 0.2
 _ATTEMPTS = 30
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS schema_migration (
-    name text PRIMARY KEY,
-    sha256 text NOT NULL,
-    apply_time timestamptz NOT NULL DEFAULT now()
-)"""
-_RECORD = "INSERT INTO schema_migration (name, sha256) VALUES ($1, $2)"
-
-# What an interrupted CREATE INDEX CONCURRENTLY leaves; REINDEX makes its own, which are not ours to drop.
-_INVALID_INDEXES = """
-SELECT format('%I', relname)
-FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace AND relname !~ '_cc(new|old)[0-9]*$'"""
 
 
 class MigrationError(Exception):
@@ -67,7 +55,7 @@ async def migrate(url: str, folder: Path = FOLDER) -> list[str]:
         if not await _pending(connection, folder):
             return []
         await _lock(connection)
-        await connection.execute(_TABLE)
+        await connection.execute(sql.migration_table.text)
         applied = []
         for migration in await _pending(connection, folder):  # another process may have been faster
             await _apply(connection, migration)
@@ -95,7 +83,7 @@ async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Asks again and again: a process that waited inside the server would hold a snapshot, and CREATE INDEX
     CONCURRENTLY waits for every snapshot."""
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_S
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+    while not await connection.fetchval(sql.migration_lock.text, _LOCK):
         if asyncio.get_running_loop().time() > deadline:
             raise MigrationError("another process has been migrating this database for too long")
         await asyncio.sleep(_POLL_S)
@@ -104,10 +92,8 @@ async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 async def _pending(connection: "asyncpg.Connection[asyncpg.Record]", folder: Path) -> list[_Migration]:
     ours = _files(folder)
     applied: dict[str, str] = {}
-    if await connection.fetchval("SELECT to_regclass('schema_migration') IS NOT NULL"):
-        applied = {
-            row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM schema_migration")
-        }
+    if await connection.fetchval(sql.migration_any.text):
+        applied = {row["name"]: row["sha256"] for row in await connection.fetch(sql.migration_list.text)}
     if unknown := sorted(applied.keys() - {migration.name for migration in ours}):
         raise MigrationError(
             f"the database was migrated by a newer build: this one does not know {', '.join(unknown)}; start that build"
@@ -149,7 +135,7 @@ async def _apply_in_transaction(connection: "asyncpg.Connection[asyncpg.Record]"
         try:
             async with connection.transaction():
                 await connection.execute(migration.sql)
-                await connection.execute(_RECORD, migration.name, migration.sha256)
+                await connection.execute(sql.migration_record.text, migration.name, migration.sha256)
             return
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             if not left:
@@ -161,8 +147,8 @@ async def _apply_outside(connection: "asyncpg.Connection[asyncpg.Record]", migra
     """Waits for its locks without a limit: what runs here blocks no reader and no writer, and giving up would leave
     an index half built."""
     await connection.execute("SET lock_timeout = 0")
-    for index in await connection.fetch(_INVALID_INDEXES):
+    for index in await connection.fetch(sql.migration_invalid_indexes.text):
         await connection.execute(f"DROP INDEX CONCURRENTLY {index[0]}")
     await connection.execute(migration.sql)
-    await connection.execute(_RECORD, migration.name, migration.sha256)
+    await connection.execute(sql.migration_record.text, migration.name, migration.sha256)
     await connection.execute("RESET lock_timeout")
