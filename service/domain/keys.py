@@ -1,7 +1,7 @@
 """The names of OCPI objects. They ignore case: country and party are kept in upper case, ids are compared folded."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class PartyKey(NamedTuple):
@@ -41,6 +41,11 @@ class ObjectKey(NamedTuple):
     def parsed(cls, text: str) -> "ObjectKey":
         """The key that `str` wrote; "" comes before all keys."""
         return cls(text[:2], text[2:5], text[5:])
+
+    @classmethod
+    def in_row(cls, row: Any) -> "ObjectKey":
+        """The key that a row of such objects holds in its columns."""
+        return cls(row["country_code"], row["party_id"], row["key"])
 
     @property
     def party(self) -> PartyKey:

@@ -28,7 +28,8 @@ async def location_get(database: Database, tenant_id: str, key: ObjectKey) -> by
 
 async def location_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
     """The serialized locations in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    found = {_key(row): row for row in await database.rows(sql.location_get_many, tenant_id, *columns(set(keys)))}
+    rows = await database.rows(sql.location_get_many, tenant_id, *columns(set(keys)))
+    found = {ObjectKey.in_row(row): row for row in rows}
     for key in keys:
         if key not in found:
             raise ResourceNotFound.of("location", str(key))
@@ -41,7 +42,7 @@ async def location_page(
     """(key, serialized location) after the key `after`, in their order, up to `limit` and about 1 MiB."""
     filters = (request.country_code.upper(), request.party_id.upper())
     rows = await database.rows(sql.location_page, tenant_id, *ObjectKey.parsed(after), *filters, limit, MAX_BYTES)
-    return [(str(_key(row)), _whole(row)) for row in rows]
+    return [(str(ObjectKey.in_row(row)), _whole(row)) for row in rows]
 
 
 async def location_near(
@@ -74,7 +75,7 @@ async def location_lock(
         )
     found: dict[ObjectKey, Location | None] = {}
     for row in locations:
-        key = _key(row)
+        key = ObjectKey.in_row(row)
         location = found[key] = (
             None if row["delete_time"] else Location.FromString(b"".join((row["payload"], *parts.get(key, ()))))
         )
@@ -143,7 +144,7 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, locatio
         [float(location.coordinates.longitude) for location in locations],
         [location.etag for location in locations],
         [_own(location) for location in locations],
-        _time(locations[0].last_updated),
+        [_time(location.last_updated) for location in locations],
     )
 
 
@@ -178,10 +179,6 @@ def _tariff_keys(evse: Evse) -> str:
 
 def _time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(tzinfo=UTC)
-
-
-def _key(row: asyncpg.Record) -> ObjectKey:
-    return ObjectKey(row["country_code"], row["party_id"], row["key"])
 
 
 def _evse_columns(keys: Iterable[EvseKey]) -> tuple[list[str], list[str], list[str], list[str]]:

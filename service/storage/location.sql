@@ -72,17 +72,19 @@ FOR UPDATE
 
 -- name: location_insert
 INSERT INTO location (tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
-SELECT $1, country_code, party_id, key, latitude, longitude, etag, payload, $9
-FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[])
-    AS new (country_code, party_id, key, latitude, longitude, etag, payload)
+SELECT $1, country_code, party_id, key, latitude, longitude, etag, payload, last_updated
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[]
+) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
 ON CONFLICT DO NOTHING
 
 -- name: location_replace
 UPDATE location AS l
 SET latitude = new.latitude, longitude = new.longitude, etag = new.etag, payload = new.payload,
-    last_updated = $9, delete_time = NULL
-FROM unnest($2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[])
-    AS new (country_code, party_id, key, latitude, longitude, etag, payload)
+    last_updated = new.last_updated, delete_time = NULL
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[]
+) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
 WHERE l.tenant_id = $1 AND l.integration_id = ''
     AND l.country_code = new.country_code AND l.party_id = new.party_id AND l.key = new.key
 

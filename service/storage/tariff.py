@@ -25,7 +25,7 @@ async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> byte
 async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
     """The serialized tariffs in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
     rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(set(keys)))
-    found = {ObjectKey(row["country_code"], row["party_id"], row["key"]): row["payload"] for row in rows}
+    found = {ObjectKey.in_row(row): row["payload"] for row in rows}
     for key in keys:
         if key not in found:
             raise ResourceNotFound.of("tariff", str(key))
@@ -35,9 +35,7 @@ async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[Obj
 async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Tariff | None]:
     """The tariffs there are, kept from other writers until the transaction ends; None where a tombstone is."""
     return {
-        ObjectKey(row["country_code"], row["party_id"], row["key"]): (
-            None if row["delete_time"] else Tariff.FromString(row["payload"])
-        )
+        ObjectKey.in_row(row): (None if row["delete_time"] else Tariff.FromString(row["payload"]))
         for row in await conn.rows(sql.tariff_lock, tenant_id, *columns(keys))
     }
 
@@ -81,7 +79,7 @@ async def tariff_page(
     """(key, serialized tariff) after the key `after`, in their order, up to `limit` and about 1 MiB."""
     filters = (request.country_code.upper(), request.party_id.upper(), request.type, request.currency)
     rows = await database.rows(sql.tariff_page, tenant_id, *ObjectKey.parsed(after), *filters, limit, MAX_BYTES)
-    return [(str(ObjectKey(row["country_code"], row["party_id"], row["key"])), row["payload"]) for row in rows]
+    return [(str(ObjectKey.in_row(row)), row["payload"]) for row in rows]
 
 
 async def tariff_locations(conn: Connection, tenant_id: str, key: ObjectKey) -> int:

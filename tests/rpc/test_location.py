@@ -787,3 +787,15 @@ async def test_a_batch_too_large_to_send_is_refused_and_a_search_ends_early(part
     )
     assert 1 <= len(found.locations) < len(wide)
     assert found.ByteSize() < 2 << 20
+
+
+async def test_each_location_of_a_batch_is_stored_with_its_own_time(party: Tenant, running: Evbridge) -> None:
+    ahead, other = [await create(party, id=id, name="before") for id in ("ahead", "other")]
+    forward = (
+        "UPDATE location SET last_updated = last_updated + interval '1 hour' WHERE tenant_id = $1 AND key = 'ahead'"
+    )
+    await running.database.run(Statement("forward", forward), party.name)
+    results = await upsert(party, *(a_location(id=each.id, name="after") for each in (ahead, other)))
+    stored = [result.location for result in results]
+    assert [await get(party, location) for location in stored] == stored
+    assert stored[0].last_updated.seconds > stored[1].last_updated.seconds + 3000
