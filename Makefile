@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test soak check protos gen bench release-image lock audit clean
+.PHONY: help demo serve test soak check protos gen clients bench release-image lock audit clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and
 gen: $(INSTALLED) ## generate gen/python from protos/
 	$(BIN)/python -m tools.generate
 
+clients: $(INSTALLED) ## generate and compile the clients in clients/; LANGUAGES=go makes that one only
+	$(BIN)/python -m tools.clients $(or $(LANGUAGES),go typescript)
+
 bench: $(INSTALLED) ## measure, in two minutes; `.venv/bin/python -m bench --full` fills larger tables too
 	$(BIN)/python -m bench
 
@@ -57,6 +60,7 @@ audit: $(INSTALLED) ## look the locked versions up in the vulnerability database
 	-$(BIN)/pip-audit --requirement requirements-dev.lock --require-hashes --disable-pip
 
 clean: ## remove what can be made again; keeps .data, the database
+	rm -rf clients/*/gen clients/go/bin clients/typescript/dist clients/typescript/node_modules
 	rm -rf .venv .deps dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
