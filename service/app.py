@@ -79,6 +79,7 @@ def keyring(settings: Settings) -> Keyring:
         return Keyring.load(Path(settings.secrets_keys_file))
     if settings.database_url:
         raise SettingError("with EVBRIDGE_DATABASE_URL, set EVBRIDGE_SECRETS_KEYS_FILE or EVBRIDGE_SECRETS_KEYS too")
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.data_dir / "secrets.keys"
     return Keyring.load(path) if path.exists() else Keyring.create(path)
 

@@ -184,9 +184,10 @@ async def test_a_control_without_request_ids_does_double_writes(
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
+    """One that the server has to make."""
     # A unix socket's path is short, and pytest's own directories are not.
     with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        yield Path(directory)
+        yield Path(directory, "data")
 
 
 def processes_in(directory: Path) -> set[int]:
