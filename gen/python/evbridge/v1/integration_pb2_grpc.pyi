@@ -42,8 +42,9 @@ class IntegrationServiceStub:
     CreateIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.CreateIntegrationRequest, _integration_pb2.Integration]
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); INVALID_ARGUMENT (REQUEST_ID_REUSED, and INVALID_FIELD for an address that
-    the egress guard refuses by its spelling).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command that
+    the type does not know).
     """
     GetIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.GetIntegrationRequest, _integration_pb2.Integration]
     """Returns one integration, without its secrets.
@@ -59,8 +60,8 @@ class IntegrationServiceStub:
     """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
     deliveries that waited because the partner refused or could not be reached are tried at once.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (IMMUTABLE_FIELD,
-    REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+    INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
     """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
@@ -83,8 +84,9 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     CreateIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.CreateIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); INVALID_ARGUMENT (REQUEST_ID_REUSED, and INVALID_FIELD for an address that
-    the egress guard refuses by its spelling).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command that
+    the type does not know).
     """
     GetIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.GetIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Returns one integration, without its secrets.
@@ -100,8 +102,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
     deliveries that waited because the partner refused or could not be reached are tried at once.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (IMMUTABLE_FIELD,
-    REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+    INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
@@ -127,8 +129,9 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); INVALID_ARGUMENT (REQUEST_ID_REUSED, and INVALID_FIELD for an address that
-        the egress guard refuses by its spelling).
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+        (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command that
+        the type does not know).
         """
 
     @_abc_1.abstractmethod
@@ -162,8 +165,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
         deliveries that waited because the partner refused or could not be reached are tried at once.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (IMMUTABLE_FIELD,
-        REQUEST_ID_REUSED).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+        INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
 
     @_abc_1.abstractmethod
