@@ -120,13 +120,19 @@ class IntegrationService:
             integration, sent = self._normalised(wanted)
             await _check_parties(conn, caller, integration)
             secrets = await secrets_get(conn, self._keyring, caller.tenant_id, integration.id)
-            if _origins(integration) != _origins(stored):
+            if _origins(integration) == _origins(stored):
+                keep_output_only(integration, stored)
+            else:  # Perhaps somebody else: nothing that was found out holds, and no secret is for them.
                 known = [path for path in secret_paths(integration) if path in secrets]
                 _demand(known, sent, "must be sent again with a new address")
                 await secrets_forget(conn, caller.tenant_id, integration.id)
                 secrets = {}
-            keep_output_only(integration, stored)
-            self._stamp(integration, secrets | sent, now, before=stored)
+                integration.create_time.CopyFrom(stored.create_time)
+                integration.latest_run_id = stored.latest_run_id
+            if integration.enabled != stored.enabled:
+                integration.ClearField("status")
+                integration.ClearField("status_description")
+            self._stamp(integration, secrets | sent, now)
             await integration_replace(conn, caller.tenant_id, integration)
             await secrets_put(conn, self._keyring, caller.tenant_id, integration.id, sent)
             await self._start(conn, caller, request, integration)
@@ -194,19 +200,16 @@ class IntegrationService:
             integration.latest_run_id = await self._runs.start(conn, caller, integration.id, kind)
             await integration_replace(conn, caller.tenant_id, integration)
 
-    def _stamp(
-        self, integration: Integration, secrets: dict[str, Secret], now: datetime, before: Integration | None = None
-    ) -> None:
-        """Sets what only we set. A status that we found out stays while the wish stays."""
+    def _stamp(self, integration: Integration, secrets: Mapping[str, Secret], now: datetime) -> None:
+        """Sets what only we set. A status that we found out stays."""
         integration.update_time.FromDatetime(now)
         mark_secrets(integration, secrets)
         if integration.HasField("ocpi"):
             integration.ocpi.platform_integration = bool(integration.ocpi.platform_integration_id)
         digests = (self._keyring.digest("etag", secrets[path].reveal().encode()) for path in sorted(secrets))
         integration.etag = etag_of(integration, *digests)
-        if before is None or before.enabled != integration.enabled:
+        if not integration.status:
             integration.status = INTEGRATION_STATUS_PENDING if integration.enabled else INTEGRATION_STATUS_SUSPENDED
-            integration.status_description = ""
 
 
 async def _check_parties(conn: Connection, caller: Caller, integration: Integration) -> None:

@@ -159,10 +159,10 @@ Global___EmablerApiVersion: _TypeAlias = EmablerApiVersion  # noqa: Y015
 class Integration(_message.Message):
     """One connection to one partner.
 
-    It holds all that eMabler's "get integration" and "update integration" say, each thing once: where eMabler has several
-    spellings, the field's comment names them. Three lists of eMabler's are not embedded: `locations`, `tariffs` and
-    `receivedTariffs`. Thousands of them do not fit one message and change without the integration; the list methods of
-    their services give them page by page, and filter by integration where objects belong to one.
+    It holds all that eMabler's "get integration" and "update integration" say, each thing once: where eMabler has
+    several spellings, the field's comment names them. Three lists of eMabler's are not embedded: `locations`, `tariffs`
+    and `receivedTariffs`. Thousands of them do not fit one message and change without the integration; the list methods
+    of their services give them page by page, and filter by integration where objects belong to one.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -194,8 +194,8 @@ class Integration(_message.Message):
     PARTNER_COMPANY_DETAILS_FIELD_NUMBER: _builtins.int
     LATEST_RUN_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The integration's id: lower-case letters, digits and "-", 1 to 63 characters, a letter first. Made by the server when
-    empty on create. eMabler: `id`, `integrationId`.
+    """The integration's id: lower-case letters, digits and "-", 1 to 63 characters, a letter first. Made by the server
+    when empty on create. eMabler: `id`, `integrationId`.
     """
     type: Global___IntegrationType.ValueType
     """Required. What kind of partner this is; matches the connection. eMabler: `integrationType`."""
@@ -212,17 +212,19 @@ class Integration(_message.Message):
     secret changes it, a change of the status does not.
     """
     approved_party_id: _builtins.int
-    """The number under which eMabler approved the party. Stored only. eMabler: `approvedPartyId`."""
+    """The number under which eMabler approved the party, 0 for none. Stored only. eMabler: `approvedPartyId`."""
     charging_period_interval_minutes: _builtins.int
-    """Every how many minutes a session's charging periods are told, 1 to 1,440. Unset leaves it to the partner. Stored only.
-    eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
+    """Every how many minutes a session's charging periods are told, 1 to 1,440. Unset leaves it to the partner. Stored
+    only. eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
     """
     state_of_charge_sent: _builtins.bool
     """Whether sessions tell the vehicle's state of charge. Stored only. eMabler: `stateofChargeIsSent` at its root and in
     `models`, `stateOfChargeIsSent` in `ocpiConnection`.
     """
     free_vending_with_idtag_allowed: _builtins.bool
-    """Whether a charger in free vending may be started with an idTag. Stored only. eMabler: `freeVendingWithIdtagAllowed`."""
+    """Whether a charger in free vending may be started with an idTag. Stored only. eMabler:
+    `freeVendingWithIdtagAllowed`.
+    """
     latest_run_id: _builtins.str
     """Output only. The id of the run that was started last for the integration; empty when none was."""
     @_builtins.property
@@ -259,13 +261,15 @@ class Integration(_message.Message):
 
     @_builtins.property
     def parties(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.PartyKey]:
-        """The parties of ours that the integration speaks for, each once, up to 100. They must exist (PartyService), and are not
-        deleted while an integration names them.
+        """The parties of ours that the integration speaks for, each once, up to 100. They must exist (PartyService), and are
+        not deleted while an integration names them.
         """
 
     @_builtins.property
     def customer_roles(self) -> _containers.RepeatedScalarFieldContainer[_party_pb2.PartyRole.ValueType]:
-        """The roles of the customer behind the integration, each once. Stored only. eMabler: `customerRoles`."""
+        """The roles of the customer behind the integration, each once. Stored only. eMabler: `customerRoles`, at its root and
+        in `ocpiConnection`.
+        """
 
     @_builtins.property
     def models(self) -> Global___IntegrationModels:
@@ -622,13 +626,15 @@ class UtilityCloudConnection(_message.Message):
     client_id: _builtins.str
     """Required. The OAuth client's id, 1 to 255 characters. eMabler: `clientId`."""
     client_secret: _builtins.str
-    """Required on create, input only. The OAuth client's secret, 1 to 512 printable ASCII characters. Left out of an update,
-    the stored one stays. eMabler: `clientSecret`.
+    """Required on create, input only. The OAuth client's secret, 1 to 512 printable ASCII characters. Left out of an
+    update, the stored one stays. eMabler: `clientSecret`.
     """
     client_secret_set: _builtins.bool
     """Output only. Whether a client secret is stored."""
     scope: _builtins.str
-    """The scope to ask access tokens for, up to 255 characters. eMabler: `billingConnection.scope`."""
+    """The scope to ask access tokens for, up to 255 characters. eMabler: `billingConnection.scope`, and `endPointURL` of
+    an integration of this type.
+    """
     meter_values_sent: _builtins.bool
     """Whether meter values are sent. Stored only. eMabler: `utilityCloudConnection.meteredValuesAreSent`,
     `billingConnection.meterValuesAreSent`.
@@ -703,12 +709,12 @@ class AmpecoConnection(_message.Message):
     API_TOKEN_FIELD_NUMBER: _builtins.int
     API_TOKEN_SET_FIELD_NUMBER: _builtins.int
     base_url: _builtins.str
-    """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user, query
-    or fragment. The paths of the API begin with "/public-api" and are not part of it.
+    """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user,
+    query or fragment. The paths of the API begin with "/public-api" and are not part of it.
     """
     api_token: _builtins.str
-    """Required on create, input only. The API access token, sent as a bearer token: 1 to 512 printable ASCII characters. Left
-    out of an update, the stored one stays.
+    """Required on create, input only. The API access token, sent as a bearer token: 1 to 512 printable ASCII characters.
+    Left out of an update, the stored one stays.
     """
     api_token_set: _builtins.bool
     """Output only. Whether an API token is stored."""
@@ -752,13 +758,15 @@ class EmablerConnection(_message.Message):
     api_key_set: _builtins.bool
     """Output only. Whether an API key is stored."""
     client_id: _builtins.str
-    """The customer's id, sent with version 1 as the query parameter `clientId`, up to 255 characters. Only with version 1."""
+    """The customer's id, sent with version 1 as the query parameter `clientId`, up to 255 characters. Only with version
+    1.
+    """
     api_version: Global___EmablerApiVersion.ValueType
     """The version of the API. Version 2 when unset."""
     add_location_path: _builtins.str
     """The path, below `base_url`, of "add location to an integration", up to 255 characters: a slash before each segment,
-    and `{integration_id}` for one of them. No public document names it; "/integrations/{integration_id}/locations" when
-    empty.
+    and `{integration_id}` for one of them. No public document names it; "/integrations/{integration_id}/locations"
+    when empty.
     """
     update_integration_path: _builtins.str
     """The path of "update integration", written like `add_location_path`; "/integrations/{integration_id}" when empty."""
@@ -831,8 +839,8 @@ class CreateIntegrationRequest(_message.Message):
     validate_only: _builtins.bool
     """Checks everything and answers as if it were done, but stores nothing (AIP-163)."""
     activate_connection: _builtins.bool
-    """Asks the partner for an access token at once; `latest_run_id` tells how it goes. Only for UTILITY_CLOUD and SALESFORCE.
-    eMabler: `activateConnection`.
+    """Asks the partner for an access token at once; `latest_run_id` tells how it goes. Only for UTILITY_CLOUD and
+    SALESFORCE. eMabler: `activateConnection`.
     """
     @_builtins.property
     def integration(self) -> Global___Integration:

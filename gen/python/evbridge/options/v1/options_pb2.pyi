@@ -156,8 +156,8 @@ sink: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _b
 items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a repeated message) is a page of objects: one that cannot be read costs that object alone."""
 url: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
-"""The field (a string) is an address that a partner is called at: checked by the egress guard and normalised. A change of
-its origin needs the connection's secrets again. The first of a connection is where requests go.
+"""The field (a string) is an address that a partner is called at: checked by the egress guard and normalised. A
+change of its origin needs the connection's secrets again. The first of a connection is where requests go.
 """
 default_value: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """What is stored when the field (a string) is empty."""
