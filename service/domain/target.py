@@ -9,8 +9,7 @@ from service.domain.secret import Secret
 class Target:
     """`base_url` is absolute, without user, query or fragment; the credential travels only to its origin.
 
-    `timeout_s` bounds one request, from connecting to the last byte of the answer. 0 requests per minute or day stand
-    for the partner's default.
+    `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited.
     """
 
     tenant_id: str

@@ -142,7 +142,7 @@ class IntegrationTargets:
     def __init__(self, database: Database, keyring: Keyring, partners: Iterable[options.Partner]) -> None:
         self._database = database
         self._keyring = keyring
-        self._slots = {partner.name: partner.max_concurrent_requests for partner in partners}
+        self._partners = {partner.name: partner for partner in partners}
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
         async with self._database.connection() as conn:
@@ -151,15 +151,18 @@ class IntegrationTargets:
                 raise ResourceNotFound.of("integration", integration_id)
             secrets = await secrets_get(conn, self._keyring, tenant_id, integration_id)
         integration = Integration.FromString(payload)
-        partner, limits = type_name(integration.type), integration.limits
+        name, limits = type_name(integration.type), integration.limits
+        partner = self._partners.get(name, options.Partner())
         given = [secrets[path] for path in secret_paths(integration) if path in secrets]
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
-            partner=partner,
+            partner=name,
             base_url=next(iter(addresses(connection_of(integration)).values())),
             credential=given[0] if given else Secret(""),
-            max_concurrent_requests=limits.max_concurrent_requests or self._slots.get(partner) or DEFAULT_CONCURRENCY,
+            max_concurrent_requests=(
+                limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
+            ),
             requests_per_minute=limits.requests_per_minute,
             requests_per_day=limits.requests_per_day,
         )

@@ -414,7 +414,7 @@ class RequestLimits(_message.Message):
     requests_per_minute: _builtins.int
     """Requests in a minute, up to 100,000."""
     requests_per_day: _builtins.int
-    """Requests in a day (UTC), up to 100,000,000."""
+    """Requests in a day, which is 24 hours from the first one on, up to 100,000,000."""
     max_concurrent_requests: _builtins.int
     """Requests under way at once, up to 64."""
     def __init__(
