@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evbridge.options.v1.options_pb2 import ROLE_ADMIN
+from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
 from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
 
@@ -130,7 +130,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
     async with migrated_url(settings) as url, opened(settings, url) as store:
-        first_key = await api_key_first(store, keys, FIRST_TENANT, ROLE_ADMIN) if settings.first_key else None
+        first_key = await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN) if settings.first_key else None
         server = Server(
             settings,
             store,
@@ -166,7 +166,8 @@ async def _delivering(
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
         egress = Egress(policy)
         behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
-        targets, gate = IntegrationTargets(store, keys), SlotGate(store)
+        partners = [contract.GetOptions().Extensions[options.partner] for contract in PARTNER_CONTRACTS]
+        targets, gate = IntegrationTargets(store, keys, partners), SlotGate(store)
         channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
         worker = DeliveryWorker(
             store,

@@ -5,6 +5,7 @@ And how they run it as others do: as a process, beside a collector of its traces
 
 import asyncio
 import base64
+import copy
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 import grpc
 from aiohttp import web
+from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
     charger_pb2,
     charger_pb2_grpc,
@@ -148,13 +150,34 @@ def a_company(**changes: Any) -> Company:
 
 def an_integration(base_url: str = "http://127.0.0.1:9", api_key: str = "partner-key", **changes: Any) -> Any:
     """A valid, enabled Chargeprice integration."""
+    connection = integration_pb2.ChargepriceConnection(base_url=base_url, api_key=api_key)
+    return an_integration_of("chargeprice", **{"chargeprice": connection, **changes})
+
+
+_HERE = "http://127.0.0.1:9"
+CONNECTIONS: dict[str, Any] = {
+    "ocpi": integration_pb2.OcpiConnection(
+        endpoint_url=f"{_HERE}/ocpi/versions", initial_role=integration_pb2.INTERFACE_ROLE_SENDER
+    ),
+    "utility_cloud": integration_pb2.UtilityCloudConnection(
+        base_url=_HERE, token_url=f"{_HERE}/token", tenant="acme", client_id="evbridge"
+    ),
+    "salesforce": integration_pb2.SalesforceConnection(endpoint_url=_HERE, client_id="evbridge"),
+    "ampeco": integration_pb2.AmpecoConnection(base_url=_HERE),
+    "emabler": integration_pb2.EmablerConnection(base_url=_HERE),
+    "chargeprice": integration_pb2.ChargepriceConnection(base_url=_HERE),
+}
+"""A valid connection of every type but for its secrets, by the name of the type in lower case."""
+
+
+def an_integration_of(type: str, /, secret: str = "partner-key", **changes: Any) -> Any:
+    """A valid, enabled integration of any type, with this secret wherever the connection takes one."""
+    connection = copy.deepcopy(CONNECTIONS[type])
+    for name, described in connection.DESCRIPTOR.fields_by_name.items():
+        if described.GetOptions().Extensions[options_pb2.secret]:
+            setattr(connection, name, secret)
     return integration_pb2.Integration(
-        **{
-            "type": integration_pb2.INTEGRATION_TYPE_CHARGEPRICE,
-            "enabled": True,
-            "chargeprice": integration_pb2.ChargepriceConnection(base_url=base_url, api_key=api_key),
-            **changes,
-        }
+        **{"type": f"INTEGRATION_TYPE_{type.upper()}", "enabled": True, type: connection, **changes}
     )
 
 

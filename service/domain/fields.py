@@ -8,6 +8,7 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from service.domain.masks import copy_field
 from service.domain.secret import Secret
 
 
@@ -50,6 +51,17 @@ def clear_output_only(message: Message) -> None:
         message.ClearField(name)
     for _, inner in _inside(message, below):
         clear_output_only(inner)
+
+
+def keep_output_only(message: Message, before: Message) -> None:
+    """Makes every output-only field what it is in `before`, in sub-messages that both have too; lists stay."""
+    output_only, _, below = _fields(message.DESCRIPTOR)
+    for name in output_only:
+        copy_field(message, before, message.DESCRIPTOR.fields_by_name[name])  # type: ignore[arg-type]
+    kept = dict(_inside(before, below))
+    for name, inner in _inside(message, below):
+        if name in below and name in kept:
+            keep_output_only(inner, kept[name])
 
 
 def take_secrets(message: Message) -> dict[str, Secret]:

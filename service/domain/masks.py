@@ -38,7 +38,7 @@ def _overlay(target: Message, patch: Message) -> None:
             _overlay(getattr(target, field.name), value)
             getattr(target, field.name).SetInParent()
         else:
-            _copy(target, patch, field)
+            copy_field(target, patch, field)
 
 
 def _replace(target: Message, patch: Message, path: str) -> None:
@@ -47,7 +47,7 @@ def _replace(target: Message, patch: Message, path: str) -> None:
         if not patch.HasField(parent.name) and not target.HasField(parent.name):
             return
         target, patch = getattr(target, parent.name), getattr(patch, parent.name)
-    _copy(target, patch, leaf)
+    copy_field(target, patch, leaf)
 
 
 def _resolve(message: Message, path: str) -> list[FieldDescriptor]:
@@ -65,7 +65,7 @@ def _single_message(field: FieldDescriptor) -> bool:
     return field.message_type is not None and not field.is_repeated
 
 
-def _copy(target: Message, patch: Message, field: FieldDescriptor) -> None:
+def copy_field(target: Message, patch: Message, field: FieldDescriptor) -> None:
     """Makes the field of `target` what it is in `patch`, set or not."""
     target.ClearField(field.name)
     if field.is_repeated:

@@ -1,16 +1,22 @@
 """evbridge.v1.IntegrationService."""
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
+    INTEGRATION_TYPE_OCPI,
+    INTEGRATION_TYPE_SALESFORCE,
+    INTEGRATION_TYPE_UTILITY_CLOUD,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
     GetIntegrationRequest,
     Integration,
+    IntegrationType,
     ListIntegrationsRequest,
     UpdateIntegrationRequest,
 )
@@ -19,14 +25,17 @@ from google.protobuf.empty_pb2 import Empty
 from service.bridge.egress import EgressPolicy, UrlRefused, check_url
 from service.domain.caller import Caller
 from service.domain.content import etag_of
-from service.domain.fields import clear_output_only, take_secrets
+from service.domain.fields import clear_output_only, keep_output_only, take_secrets
+from service.domain.integration import addresses, connection_of, fill_defaults, mark_secrets, secret_paths, type_name
+from service.domain.keys import PartyKey
 from service.domain.masks import merged
 from service.domain.pages import key_before, list_response, page_size
 from service.domain.secret import Secret
 from service.domain.validation import validate
 from service.domain.versions import check_etag
-from service.errors import ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
+from service.errors import FieldViolation, ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
 from service.handlers.mutation import mutate
+from service.handlers.owned import dangling
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
 from service.storage.connection import Connection
 from service.storage.gate import gate_resume
@@ -39,33 +48,50 @@ from service.storage.integration import (
     integration_page,
     integration_replace,
     new_integration_id,
+    secrets_forget,
     secrets_get,
     secrets_put,
 )
 from service.storage.keyring import Keyring
+from service.storage.party import parties_hold
 from service.storage.pool import Database
 
-CHARGEPRICE_URL = "https://api.chargeprice.app"
-_API_KEY = "chargeprice.api_key"
+# Flag of a request -> the kind of run it starts, and the types of integrations that have such an exchange.
+_COMMANDS: dict[str, tuple[str, set[IntegrationType.ValueType]]] = {
+    "activate_connection": ("TOKEN_EXCHANGE", {INTEGRATION_TYPE_UTILITY_CLOUD, INTEGRATION_TYPE_SALESFORCE}),
+    "retry_credentials_exchange": ("CREDENTIALS", {INTEGRATION_TYPE_OCPI}),
+}
+
+
+class Runs(Protocol):
+    """Starts work that outlives the call."""
+
+    async def start(self, conn: Connection, caller: Caller, integration_id: str, kind: str) -> str:
+        """Returns the id of the run, which begins when the transaction ends."""
+        ...
 
 
 class IntegrationService:
-    def __init__(self, database: Database, keyring: Keyring, egress: EgressPolicy) -> None:
+    """Without `runs` the flags that start one are refused."""
+
+    def __init__(self, database: Database, keyring: Keyring, egress: EgressPolicy, runs: Runs | None = None) -> None:
         self._database = database
         self._keyring = keyring
         self._egress = egress
+        self._runs = runs
 
     async def CreateIntegration(self, request: CreateIntegrationRequest, caller: Caller) -> bytes:
         integration, secrets = self._normalised(request.integration)
-        if _API_KEY not in secrets:
-            raise InvalidArgument.field(f"integration.{_API_KEY}", "is required")
+        _demand(secret_paths(integration, required=True), secrets, "is required")
         integration.id = integration.id or new_integration_id(integration.type)
 
         async def work(conn: Connection, now: datetime) -> Integration:
             integration.create_time.FromDatetime(now)
             self._stamp(integration, secrets, now)
+            await _check_parties(conn, caller, integration)
             await integration_insert(conn, caller.tenant_id, integration)
             await secrets_put(conn, self._keyring, caller.tenant_id, integration.id, secrets)
+            await self._start(conn, caller, request, integration)
             await delivery_mark_all(conn, caller.tenant_id, integration.id, integration.type)
             await change_record(conn, caller, OBJECT_KIND_INTEGRATION, integration.id, CREATE, integration.etag)
             return integration
@@ -91,15 +117,25 @@ class IntegrationService:
             if wanted.type != stored.type:
                 raise ImmutableField("the type of an integration is fixed", field="integration.type")
             validate(wanted, prefix="integration.")
-            integration, secrets = self._normalised(wanted)
-            if _API_KEY not in secrets:
-                if _origin(integration) != _origin(stored):
-                    raise InvalidArgument.field(f"integration.{_API_KEY}", "must be sent again with a new address")
-                secrets = await secrets_get(conn, self._keyring, caller.tenant_id, integration.id)
-            integration.create_time.CopyFrom(stored.create_time)
-            self._stamp(integration, secrets, now, before=stored)
+            integration, sent = self._normalised(wanted)
+            await _check_parties(conn, caller, integration)
+            secrets = await secrets_get(conn, self._keyring, caller.tenant_id, integration.id)
+            if _origins(integration) == _origins(stored):
+                keep_output_only(integration, stored)
+            else:  # Perhaps somebody else: nothing that was found out holds, and no secret is for them.
+                known = [path for path in secret_paths(integration) if path in secrets]
+                _demand(known, sent, "must be sent again with a new address")
+                await secrets_forget(conn, caller.tenant_id, integration.id)
+                secrets = {}
+                integration.create_time.CopyFrom(stored.create_time)
+                integration.latest_run_id = stored.latest_run_id
+            if integration.enabled != stored.enabled:
+                integration.ClearField("status")
+                integration.ClearField("status_description")
+            self._stamp(integration, secrets | sent, now)
             await integration_replace(conn, caller.tenant_id, integration)
-            await secrets_put(conn, self._keyring, caller.tenant_id, integration.id, secrets)
+            await secrets_put(conn, self._keyring, caller.tenant_id, integration.id, sent)
+            await self._start(conn, caller, request, integration)
             await gate_resume(conn, caller.tenant_id, integration.id)
             await change_record(conn, caller, OBJECT_KIND_INTEGRATION, integration.id, UPDATE, integration.etag)
             return integration
@@ -127,35 +163,73 @@ class IntegrationService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     def _normalised(self, sent: Integration) -> tuple[Integration, dict[str, Secret]]:
-        """Our copy and its secrets: nothing that only we may set, a checked address."""
+        """Our copy and its secrets: nothing that only we may set, checked addresses."""
         integration = Integration()
         integration.CopyFrom(sent)
         integration.DiscardUnknownFields()
         clear_output_only(integration)
         secrets = take_secrets(integration)
-        connection = integration.chargeprice
-        try:
-            connection.base_url = check_url(connection.base_url or CHARGEPRICE_URL, self._egress)
-        except UrlRefused as refused:
-            raise InvalidArgument.field("integration.chargeprice.base_url", str(refused)) from None
-        connection.api_key_set = True
+        for party in integration.parties:
+            party.country_code, party.party_id = PartyKey.of(party.country_code, party.party_id)
+        connection = connection_of(integration)
+        fill_defaults(connection)
+        for field, url in addresses(connection).items():
+            try:
+                if url:
+                    setattr(connection, field, check_url(url, self._egress))
+            except UrlRefused as refused:
+                path = f"integration.{type_name(integration.type)}.{field}"
+                raise InvalidArgument.field(path, str(refused)) from None
         return integration, secrets
 
-    def _stamp(
-        self, integration: Integration, secrets: dict[str, Secret], now: datetime, before: Integration | None = None
+    async def _start(
+        self,
+        conn: Connection,
+        caller: Caller,
+        request: CreateIntegrationRequest | UpdateIntegrationRequest,
+        integration: Integration,
     ) -> None:
-        """Sets what only we set. A status that we found out stays while the wish stays."""
+        """Starts the runs that the request asks for. Raises InvalidArgument for one that the type does not have."""
+        for flag, (kind, types) in _COMMANDS.items():
+            if not getattr(request, flag, False):
+                continue
+            if integration.type not in types:
+                raise InvalidArgument.field(flag, "the type of the integration has no such exchange")
+            if self._runs is None:
+                raise InvalidArgument.field(flag, "this server starts no runs yet")
+            integration.latest_run_id = await self._runs.start(conn, caller, integration.id, kind)
+            await integration_replace(conn, caller.tenant_id, integration)
+
+    def _stamp(self, integration: Integration, secrets: Mapping[str, Secret], now: datetime) -> None:
+        """Sets what only we set. A status that we found out stays."""
         integration.update_time.FromDatetime(now)
-        digests = (self._keyring.digest("etag", secret.reveal().encode()) for secret in secrets.values())
+        mark_secrets(integration, secrets)
+        if integration.HasField("ocpi"):
+            integration.ocpi.platform_integration = bool(integration.ocpi.platform_integration_id)
+        digests = (self._keyring.digest("etag", secrets[path].reveal().encode()) for path in sorted(secrets))
         integration.etag = etag_of(integration, *digests)
-        if before and before.enabled == integration.enabled:
-            integration.status = before.status
-            integration.status_description = before.status_description
-        else:
+        if not integration.status:
             integration.status = INTEGRATION_STATUS_PENDING if integration.enabled else INTEGRATION_STATUS_SUSPENDED
 
 
-def _origin(integration: Integration) -> tuple[str, str]:
-    """Scheme and authority: what a credential was given for."""
-    address = urlsplit(integration.chargeprice.base_url)
-    return address.scheme, address.netloc
+async def _check_parties(conn: Connection, caller: Caller, integration: Integration) -> None:
+    """Raises ReferenceNotFound unless each is there, and keeps them so until the transaction ends."""
+    named = [PartyKey(party.country_code, party.party_id) for party in integration.parties]
+    held = await parties_hold(conn, caller.tenant_id, named) if named else set()
+    if missing := {number: party for number, party in enumerate(named) if party not in held}:
+        paths = (f"integration.parties[{number}]" for number in missing)
+        violations = tuple(FieldViolation(path, "is none of the tenant's parties") for path in paths)
+        raise dangling("party", str(next(iter(missing.values()))), violations)
+
+
+def _demand(paths: Iterable[str], secrets: Mapping[str, Secret], description: str) -> None:
+    """Raises InvalidArgument for those of the secrets that are missing."""
+    missing = tuple(FieldViolation(f"integration.{path}", description) for path in paths if path not in secrets)
+    if missing:
+        raise InvalidArgument(f"{missing[0].path}: {description}", violations=missing)
+
+
+def _origins(integration: Integration) -> list[tuple[str, str]]:
+    """Scheme and authority of each address: what the credentials were given for."""
+    urls = map(urlsplit, addresses(connection_of(integration)).values())
+    return [(url.scheme, url.netloc) for url in urls]

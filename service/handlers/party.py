@@ -97,12 +97,13 @@ class PartyService:
                     return Empty()
                 raise
             check_etag(request.etag, stored.etag, "party", str(key))
-            tariffs, locations = await party_objects(conn, caller.tenant_id, key)
-            if tariffs or locations:
+            tariffs, locations, integrations = await party_objects(conn, caller.tenant_id, key)
+            if tariffs or locations or integrations:
                 raise PartyInUse(
-                    f"the party owns {tariffs} tariffs and {locations} locations",
+                    f"the party has {tariffs} tariffs, {locations} locations and {integrations} integrations",
                     tariffs=str(tariffs),
                     locations=str(locations),
+                    integrations=str(integrations),
                 )
             await party_delete(conn, caller.tenant_id, key)
             await change_record(conn, caller, OBJECT_KIND_PARTY, str(key), DELETE, stored.etag)

@@ -1,17 +1,12 @@
 """Integrations as rows, their sealed secrets, and the target that the bridge needs of them."""
 
+from collections.abc import Iterable
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
-from evbridge.v1.integration_pb2 import (
-    INTEGRATION_TYPE_CHARGEPRICE,
-    Integration,
-    IntegrationStatus,
-    IntegrationType,
-    ListIntegrationsRequest,
-)
+from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
 
+from service.domain.integration import addresses, connection_of, secret_paths, type_name
 from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
@@ -24,9 +19,6 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 DEFAULT_CONCURRENCY = 4
-_PARTNERS: dict[IntegrationType.ValueType, options.Partner] = {
-    INTEGRATION_TYPE_CHARGEPRICE: chargeprice.DESCRIPTOR.GetOptions().Extensions[options.partner],
-}
 
 
 async def integration_get(database: Database, tenant_id: str, integration_id: str) -> bytes:
@@ -54,6 +46,7 @@ async def integration_insert(conn: Connection, tenant_id: str, integration: Inte
         integration.type,
         integration.enabled,
         integration.status,
+        _parties(integration),
         integration.etag,
         integration.SerializeToString(),
     )
@@ -68,6 +61,7 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
         integration.id,
         integration.enabled,
         integration.status,
+        _parties(integration),
         integration.etag,
         integration.SerializeToString(),
     )
@@ -87,7 +81,7 @@ async def integration_status(
 
 async def integration_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """Takes deliveries, peers and slots along; the secrets too."""
-    await conn.run(sql.secret_forget, tenant_id, _resource(integration_id))
+    await secrets_forget(conn, tenant_id, integration_id)
     await conn.run(sql.integration_delete, tenant_id, integration_id)
 
 
@@ -125,6 +119,11 @@ async def secrets_get(conn: Connection, keyring: Keyring, tenant_id: str, integr
     }
 
 
+async def secrets_forget(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """All of the integration's."""
+    await conn.run(sql.secret_forget, tenant_id, _resource(integration_id))
+
+
 async def secrets_rewrap(database: Database, keyring: Keyring) -> int:
     """Puts every secret under the keyring's current key; returns how many were not. Raises SealBroken."""
     older = [row for row in await database.rows(sql.secrets_all) if key_id_of(row["sealed"]) != keyring.current]
@@ -135,11 +134,15 @@ async def secrets_rewrap(database: Database, keyring: Keyring) -> int:
 
 
 class IntegrationTargets:
-    """The bridge's `Targets`, read fresh for every call so that a new address or secret holds at once."""
+    """The bridge's `Targets`, read fresh for every call so that a new address or secret holds at once.
 
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    `partners` say how those are spoken to that have a contract.
+    """
+
+    def __init__(self, database: Database, keyring: Keyring, partners: Iterable[options.Partner]) -> None:
         self._database = database
         self._keyring = keyring
+        self._partners = {partner.name: partner for partner in partners}
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
         async with self._database.connection() as conn:
@@ -148,20 +151,30 @@ class IntegrationTargets:
                 raise ResourceNotFound.of("integration", integration_id)
             secrets = await secrets_get(conn, self._keyring, tenant_id, integration_id)
         integration = Integration.FromString(payload)
-        partner = _PARTNERS[integration.type]
+        name, limits = type_name(integration.type), integration.limits
+        partner = self._partners.get(name, options.Partner())
+        given = [secrets[path] for path in secret_paths(integration) if path in secrets]
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
-            partner=partner.name,
-            base_url=integration.chargeprice.base_url,
-            credential=secrets["chargeprice.api_key"],
-            max_concurrent_requests=partner.max_concurrent_requests or DEFAULT_CONCURRENCY,
+            partner=name,
+            base_url=next(iter(addresses(connection_of(integration)).values())),
+            credential=given[0] if given else Secret(""),
+            max_concurrent_requests=(
+                limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
+            ),
+            requests_per_minute=limits.requests_per_minute,
+            requests_per_day=limits.requests_per_day,
         )
 
 
 def new_integration_id(type: IntegrationType.ValueType) -> str:
     """A short id that says what it is: `chargeprice-1f0c9a2e`."""
-    return f"{_PARTNERS[type].name}-{uuid4().hex[:8]}"
+    return f"{type_name(type).replace('_', '-')}-{uuid4().hex[:8]}"
+
+
+def _parties(integration: Integration) -> list[str]:
+    return [party.country_code + party.party_id for party in integration.parties]
 
 
 def _resource(integration_id: str) -> str:

@@ -5,13 +5,13 @@ SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
 
 -- name: integration_insert
-INSERT INTO integration (tenant_id, integration_id, type, enabled, status, etag, payload)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT DO NOTHING
 RETURNING integration_id
 
 -- name: integration_replace
-UPDATE integration SET enabled = $3, status = $4, etag = $5, payload = $6
+UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7
 WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_delete

@@ -16,6 +16,7 @@ import asyncpg
 import grpc
 import pytest
 from aiohttp import web
+from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.company_pb2 import DeleteCompanyRequest, GetCompanyRequest, ListCompaniesRequest, UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import (
     Delivery,
@@ -41,7 +42,15 @@ from service.storage.api_key import api_key_create, api_key_revoke
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from tests.front_door import a_company, an_integration, collecting, environment, serving
+from tests.front_door import (
+    CONNECTIONS,
+    a_company,
+    an_integration,
+    an_integration_of,
+    collecting,
+    environment,
+    serving,
+)
 from tests.rpc.test_access import METHODS
 
 STAMP = "pl4nt" + secrets.token_hex(6)
@@ -193,6 +202,26 @@ async def plant(told: Told, admin: tuple[str, str], partner_url: str) -> None:
         await told.call(update, admin)
 
 
+async def plant_in_every_type(told: Told, admin: tuple[str, str]) -> None:
+    """In each secret field of each connection: one with its creation, one that replaces it, one in vain."""
+    short = [secret for secret in SECRETS if len(secret) <= 64]  # the most that OCPI allows
+    for number, type in enumerate(CONNECTIONS):
+        first, second, third = (
+            an_integration_of(type, secret, id=f"{MARKER}-type-{number}", display_name=MARKER, enabled=False)
+            for secret in short[:3]
+        )
+        assert await told.call(CreateIntegrationRequest(integration=first, request_id=str(uuid4())), admin)
+        assert await told.call(UpdateIntegrationRequest(integration=second, request_id=str(uuid4())), admin)
+        connection = getattr(third, type)
+        for field in connection.DESCRIPTOR.fields:
+            if field.GetOptions().Extensions[options.url]:
+                setattr(connection, field.name, f"http://user:{short[0]}@127.0.0.1")
+        assert not await told.call(UpdateIntegrationRequest(integration=third), admin)
+        assert await told.call(GetIntegrationRequest(id=first.id), admin)
+    paths = an_integration_of("emabler", emabler={"api_key": "key", "add_location_path": f"/{short[0]}"})
+    assert not await told.call(CreateIntegrationRequest(integration=paths), admin)
+
+
 def mistakes(secret: str, partner_url: str) -> Iterator[Message | tuple[type[Message], bytes]]:
     """Requests that bring a secret in vain."""
     create, update, id = CreateIntegrationRequest, UpdateIntegrationRequest, f"{MARKER}-0"
@@ -252,6 +281,7 @@ async def tell(told: Told, keys: dict[str, str], partner_url: str) -> None:
     company = a_company(name=MARKER)
     await told.call(UpsertCompanyRequest(company=company, request_id=str(uuid4())), bearer(keys["writer"]))
     await plant(told, admin, partner_url)
+    await plant_in_every_type(told, admin)
     for number, mistake in enumerate(mistakes(SECRETS[0], partner_url)):
         await told.call(mistake, (admin, bearer(keys["writer"]))[number % 2])
     for header in (

@@ -1,11 +1,12 @@
 """IntegrationService through the front door."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
+from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, ListDeliveriesRequest
 from evbridge.v1.integration_pb2 import (
@@ -14,25 +15,47 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
     INTEGRATION_TYPE_CHARGEPRICE,
+    INTERFACE_ROLE_RECEIVER,
     ChargepriceConnection,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
+    EmablerConnection,
     GetIntegrationRequest,
     Integration,
+    IntegrationModels,
+    IntegrationType,
     ListIntegrationsRequest,
+    OcpiConnection,
+    RequestLimits,
     UpdateIntegrationRequest,
+    UtilityCloudConnection,
+    VersionDetails,
 )
+from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest, PartyKey
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from service.app import Evbridge
+from service.bridge.egress import EgressPolicy
+from service.domain.caller import Caller
+from service.domain.fields import clear_output_only, take_secrets
+from service.domain.secret import Secret
+from service.handlers.integration import IntegrationService
 from service.simulator.chargeprice import Simulator
+from service.storage.connection import Connection
+from service.storage.integration import integration_replace, secrets_get, secrets_put
 from tests.conftest import Tenant
-from tests.front_door import a_company, an_integration, fails, settled
+from tests.filled import filled, unset
+from tests.front_door import CONNECTIONS, a_company, a_party, an_integration, an_integration_of, fails, settled
 
 Code = grpc.StatusCode
 
 
 async def create(tenant: Tenant, **changes: Any) -> Integration:
-    request = CreateIntegrationRequest(integration=an_integration(**changes))
+    return await created_as(tenant, an_integration(**changes))
+
+
+async def created_as(tenant: Tenant, integration: Integration, **flags: bool) -> Integration:
+    request = CreateIntegrationRequest(integration=integration, **flags)
     return await tenant.admin.integrations.CreateIntegration(request)
 
 
@@ -295,3 +318,279 @@ async def test_deleting_what_a_partner_holds_needs_force(tenant: Tenant, simulat
     assert (await fails(tenant.admin.integrations.DeleteIntegration(request))).code is Code.NOT_FOUND
     request.allow_missing = True
     await tenant.admin.integrations.DeleteIntegration(request)
+
+
+BY_TYPE = pytest.mark.parametrize("type", CONNECTIONS)
+DE_ABC, NL_XYZ = PartyKey(country_code="DE", party_id="ABC"), PartyKey(country_code="NL", party_id="XYZ")
+URL = "http://127.0.0.1:9/api"
+VALUES: dict[str, Any] = {
+    "evbridge.v1.Integration.parties": [DE_ABC, NL_XYZ],
+    "evbridge.v1.OcpiConnection.endpoint_url": URL,
+    "evbridge.v1.OcpiConnection.platform_party_id": "abc",
+    "evbridge.v1.OcpiConnection.platform_party_country_code": "de",
+    "evbridge.v1.UtilityCloudConnection.base_url": URL,
+    "evbridge.v1.UtilityCloudConnection.token_url": URL,
+    "evbridge.v1.SalesforceConnection.endpoint_url": URL,
+    "evbridge.v1.AmpecoConnection.base_url": URL,
+    "evbridge.v1.EmablerConnection.base_url": URL,
+    "evbridge.v1.EmablerConnection.api_version": 2,
+    "evbridge.v1.EmablerConnection.add_location_path": "/add/{integration_id}",
+    "evbridge.v1.EmablerConnection.update_integration_path": "/{integration_id}/v1.0/change",
+    "evbridge.v1.EmablerConnection.get_integration_path": "/{integration_id}",
+    "evbridge.v1.ChargepriceConnection.base_url": URL,
+}
+NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
+NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set"}
+
+
+@pytest.fixture
+async def party(tenant: Tenant) -> Tenant:
+    """A tenant that is the parties DE*ABC and NL*XYZ."""
+    for key in (DE_ABC, NL_XYZ):
+        party = a_party(country_code=key.country_code, party_id=key.party_id)
+        await tenant.admin.parties.CreateParty(CreatePartyRequest(party=party))
+    return tenant
+
+
+@BY_TYPE
+async def test_every_field_of_every_type_is_stored_and_comes_back_but_the_secrets(party: Tenant, type: str) -> None:
+    others = {f"evbridge.v1.Integration.{name}": None for name in CONNECTIONS if name != type}
+    of_type = {"evbridge.v1.Integration.type": IntegrationType.Value(f"INTEGRATION_TYPE_{type.upper()}")}
+    sent = filled(Integration.DESCRIPTOR, VALUES | others | of_type)
+    assert isinstance(sent, Integration)
+    stored = await created_as(party, sent)
+    secrets = take_secrets(sent)
+    assert secrets
+    assert set(unset(stored)) - NOT_BY_CREATE == {*secrets} | {name for name in CONNECTIONS if name != type}
+    got = await get(party, stored)
+    assert got == stored
+    clear_output_only(got)
+    got.etag = ""
+    assert got == sent
+
+
+@BY_TYPE
+async def test_an_integration_of_every_type_is_named_after_it_and_needs_its_secrets(tenant: Tenant, type: str) -> None:
+    created = await created_as(tenant, an_integration_of(type))
+    assert created.id.startswith(type.replace("_", "-") + "-")
+    assert created.status == INTEGRATION_STATUS_PENDING
+    without = an_integration_of(type, secret="")
+    if type == "ocpi":  # where the partner may begin, and has no token of ours yet
+        assert not (await created_as(tenant, without)).ocpi.initial_token_set
+    else:
+        failure = await fails(created_as(tenant, without))
+        assert (failure.reason, set(failure.violations)) == (
+            "INVALID_FIELD",
+            {f"integration.{path}" for path in take_secrets(an_integration_of(type))},
+        )
+
+
+@BY_TYPE
+async def test_a_connection_of_another_type_is_refused(tenant: Tenant, type: str) -> None:
+    (other, *_) = (name for name in CONNECTIONS if name != type)
+    wrong = an_integration_of(other, type=f"INTEGRATION_TYPE_{type.upper()}")
+    assert set((await fails(created_as(tenant, wrong))).violations) == {"integration"}
+    created = await created_as(tenant, an_integration_of(type))
+    patch = Integration(id=created.id, **{other: CONNECTIONS[other]})
+    assert set((await fails(update(tenant, patch))).violations) == {"integration"}
+
+
+def _urls() -> Iterator[tuple[str, str]]:
+    for type, connection in CONNECTIONS.items():
+        for field in connection.DESCRIPTOR.fields:
+            if field.GetOptions().Extensions[options.url]:
+                yield type, field.name
+
+
+@pytest.mark.parametrize(("type", "field"), [*_urls()])
+async def test_every_address_is_checked_and_a_new_origin_needs_the_secrets_again(
+    tenant: Tenant, type: str, field: str
+) -> None:
+    created = await created_as(tenant, an_integration_of(type))
+    path = f"integration.{type}.{field}"
+    for wrong in ("https://10.0.0.1", "ftp://partner.example"):
+        patch = Integration(id=created.id, **{type: {field: wrong}})
+        assert set((await fails(update(tenant, patch))).violations) == {path}
+    moved = an_integration_of(type, id=created.id)
+    setattr(getattr(moved, type), field, "HTTP://127.0.0.1:10/there/")
+    secrets = take_secrets(moved)
+    failure = await fails(update(tenant, moved, f"{type}.{field}"))
+    assert set(failure.violations) == {f"integration.{secret}" for secret in secrets}
+    for secret in secrets:
+        setattr(getattr(moved, type), secret.rpartition(".")[2], "for-there")
+    changed = await update(tenant, moved, f"{type}.{field}", *secrets)
+    assert getattr(getattr(changed, type), field) == "http://127.0.0.1:10/there"
+    # On the same host another path is the same partner.
+    setattr(getattr(moved, type), field, "http://127.0.0.1:10/elsewhere")
+    await update(tenant, moved, f"{type}.{field}")
+
+
+REFUSED: list[tuple[str, str, dict[str, Any]]] = [
+    ("ocpi", "ocpi", {"ocpi": {"initial_role": 1}}),
+    ("ocpi", "ocpi.initial_role", {"ocpi": {"endpoint_url": URL}}),
+    ("ocpi", "ocpi.initial_role", {"ocpi": {"endpoint_url": URL, "initial_role": 3}}),
+    ("ocpi", "ocpi.initial_token", {"ocpi": {"endpoint_url": URL, "initial_role": 1, "initial_token": "t" * 65}}),
+    ("ocpi", "ocpi.platform_party_id", {"ocpi": {"initial_role": 2, "platform_party_id": "AB"}}),
+    ("ocpi", "ocpi.platform_party_country_code", {"ocpi": {"initial_role": 2, "platform_party_country_code": "DEU"}}),
+    ("utility_cloud", "utility_cloud.token_url", {"utility_cloud": {"base_url": URL, "tenant": "t", "client_id": "c"}}),
+    ("salesforce", "salesforce.endpoint_url", {"salesforce": {"client_id": "c", "client_secret": "s"}}),
+    ("ampeco", "ampeco.base_url", {"ampeco": {"api_token": "t"}}),
+    ("emabler", "emabler", {"emabler": {"api_key": "k", "api_version": 2}}),
+    ("emabler", "emabler", {"emabler": {"api_key": "k", "client_id": "c"}}),
+    *(
+        ("emabler", f"emabler.{field}", {"emabler": {"api_key": "k", field: path}})
+        for field in ("add_location_path", "update_integration_path", "get_integration_path")
+        for path in (
+            "/integrations",
+            "integrations/{integration_id}",
+            "//evil.example/{integration_id}",
+            "/../{integration_id}",
+            "/{integration_id}/{integration_id}",
+            "/{integration_id}?key=1",
+            "/{integration_id}/",
+            "https://evil.example/{integration_id}",
+            "/{tenant}/{integration_id}",
+            "/" + "a" * 255 + "/{integration_id}",
+        )
+    ),
+    ("chargeprice", "customer_roles", {"customer_roles": [1, 1]}),
+    ("chargeprice", "customer_roles[0]", {"customer_roles": [0]}),
+    ("chargeprice", "charging_period_interval_minutes", {"charging_period_interval_minutes": 0}),
+    ("chargeprice", "charging_period_interval_minutes", {"charging_period_interval_minutes": 1441}),
+    ("chargeprice", "approved_party_id", {"approved_party_id": -1}),
+    ("chargeprice", "limits.requests_per_minute", {"limits": {"requests_per_minute": -1}}),
+    ("chargeprice", "limits.max_concurrent_requests", {"limits": {"max_concurrent_requests": 65}}),
+    ("chargeprice", "parties", {"parties": [DE_ABC, PartyKey(country_code="de", party_id="abc")]}),
+    ("chargeprice", "parties[0].party_id", {"parties": [PartyKey(country_code="DE")]}),
+]
+
+
+@pytest.mark.parametrize(("type", "path", "changes"), REFUSED)
+async def test_what_a_type_does_not_allow_is_named(
+    tenant: Tenant, type: str, path: str, changes: dict[str, Any]
+) -> None:
+    failure = await fails(created_as(tenant, an_integration_of(type, **changes)))
+    assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert f"integration.{path}" in failure.violations
+
+
+async def test_emabler_has_an_address_and_paths_of_its_own(tenant: Tenant) -> None:
+    created = await created_as(tenant, an_integration_of("emabler", emabler={"api_key": "k"}))
+    assert created.emabler == EmablerConnection(
+        base_url="https://api.emabler.io/api/v2/cpo",
+        api_key_set=True,
+        add_location_path="/integrations/{integration_id}/locations",
+        update_integration_path="/integrations/{integration_id}",
+        get_integration_path="/integrations/{integration_id}",
+    )
+
+
+async def test_a_partner_that_begins_needs_no_address_yet(tenant: Tenant) -> None:
+    waiting = OcpiConnection(initial_role=INTERFACE_ROLE_RECEIVER, initial_token="token-a")
+    created = await created_as(tenant, an_integration_of("ocpi", ocpi=waiting))
+    assert created.ocpi == OcpiConnection(initial_role=INTERFACE_ROLE_RECEIVER, initial_token_set=True)
+
+
+async def test_a_mask_reaches_into_a_connection_and_into_models(tenant: Tenant) -> None:
+    models = IntegrationModels(push_cdr=True, pull_tariff=True)
+    created = await created_as(tenant, an_integration_of("utility_cloud", models=models))
+    patch = Integration(id=created.id, utility_cloud=UtilityCloudConnection(scope="meters", tenant="unnamed"))
+    changed = await update(tenant, patch, "utility_cloud.scope", "models.push_cdr", "limits.requests_per_day")
+    assert (changed.utility_cloud.scope, changed.utility_cloud.tenant) == ("meters", "acme")
+    assert changed.utility_cloud.client_secret_set
+    assert changed.models == IntegrationModels(pull_tariff=True)
+
+
+async def test_what_was_found_out_outlasts_an_update_but_not_a_new_address(tenant: Tenant, running: Evbridge) -> None:
+    created = await created_as(tenant, an_integration_of("ocpi", ocpi={**_ocpi(), "platform_integration_id": "hub"}))
+    created.version_details.CopyFrom(VersionDetails(version="2.2.1"))
+    tokens = {f"ocpi.{name}_token": Secret(f"{name}-token") for name in ("our", "their")}
+    async with running.database.transaction() as conn:
+        await integration_replace(conn, tenant.name, created)
+        await secrets_put(conn, running.keyring, tenant.name, created.id, tokens)
+    changed = await update(tenant, Integration(id=created.id, display_name="new"), "display_name")
+    assert changed.version_details.version == "2.2.1"
+    assert (changed.ocpi.our_token_set, changed.ocpi.their_token_set) == (True, True)
+    assert (changed.ocpi.initial_token_set, changed.ocpi.platform_integration) == (True, True)
+    moved = Integration(id=created.id, ocpi={"endpoint_url": "http://127.0.0.1:10", "initial_token": "token-b"})
+    changed = await update(tenant, moved)
+    assert (changed.ocpi.our_token_set, changed.ocpi.their_token_set) == (False, False)
+    assert (changed.HasField("version_details"), changed.create_time) == (False, created.create_time)
+    async with running.database.connection() as conn:
+        kept = await secrets_get(conn, running.keyring, tenant.name, created.id)
+    assert {path: secret.reveal() for path, secret in kept.items()} == {"ocpi.initial_token": "token-b"}
+
+
+def _ocpi() -> dict[str, Any]:
+    return {"endpoint_url": URL, "initial_role": 1, "initial_token": "token-a"}
+
+
+async def test_parties_must_exist_and_are_not_deleted_while_an_integration_speaks_for_them(party: Tenant) -> None:
+    stranger = PartyKey(country_code="FR", party_id="ABC")
+    failure = await fails(create(party, parties=[DE_ABC, stranger]))
+    assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "REFERENCE_NOT_FOUND")
+    assert set(failure.violations) == {"integration.parties[1]"}
+    assert failure.metadata == {"resource": "party", "id": "FR*ABC"}
+    created = await create(party, parties=[PartyKey(country_code="de", party_id="abc")])
+    assert [*created.parties] == [DE_ABC]
+    patch = Integration(id=created.id, parties=[stranger])
+    assert (await fails(update(party, patch))).reason == "REFERENCE_NOT_FOUND"
+    request = DeletePartyRequest(country_code="DE", party_id="ABC")
+    failure = await fails(party.admin.parties.DeleteParty(request))
+    assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "PARTY_IN_USE")
+    assert failure.metadata == {"tariffs": "0", "locations": "0", "integrations": "1"}
+    await update(party, Integration(id=created.id, parties=[NL_XYZ]))
+    await party.admin.parties.DeleteParty(request)
+
+
+ACTIVATED, RETRIED = {"utility_cloud", "salesforce"}, {"ocpi"}
+
+
+@BY_TYPE
+async def test_a_command_that_the_type_does_not_know_is_refused_and_nothing_is_stored(
+    tenant: Tenant, type: str
+) -> None:
+    integration = an_integration_of(type, id="one")
+    if type not in ACTIVATED:
+        failure = await fails(created_as(tenant, integration, activate_connection=True))
+        assert (failure.reason, set(failure.violations)) == ("INVALID_FIELD", {"activate_connection"})
+        assert (await fails(get(tenant, integration))).code is Code.NOT_FOUND
+    await created_as(tenant, integration)
+    patch = Integration(id="one", display_name="after")
+    for flag in {"activate_connection", "retry_credentials_exchange"} - _commands(type):
+        failure = await fails(update(tenant, patch, **{flag: True}))
+        assert (failure.reason, set(failure.violations)) == ("INVALID_FIELD", {flag})
+        assert (await get(tenant, integration)).display_name == ""
+
+
+def _commands(type: str) -> set[str]:
+    commands = {"activate_connection": ACTIVATED, "retry_credentials_exchange": RETRIED}
+    return {flag for flag, types in commands.items() if type in types}
+
+
+class Started:
+    """Runs that only say that they were started."""
+
+    async def start(self, conn: Connection, caller: Caller, integration_id: str, kind: str) -> str:
+        return f"{kind} of {integration_id}"
+
+
+async def test_a_command_starts_a_run_and_the_integration_names_it(tenant: Tenant, running: Evbridge) -> None:
+    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), Started())
+    caller = Caller(tenant.name, "key", options.ROLE_ADMIN)
+    request = CreateIntegrationRequest(integration=an_integration_of("salesforce", id="crm"), activate_connection=True)
+    created = Integration.FromString(await service.CreateIntegration(request, caller))
+    assert created.latest_run_id == "TOKEN_EXCHANGE of crm"
+    await created_as(tenant, an_integration_of("ocpi", id="roaming"))
+    retry = UpdateIntegrationRequest(integration=Integration(id="roaming"), retry_credentials_exchange=True)
+    changed = Integration.FromString(await service.UpdateIntegration(retry, caller))
+    assert changed.latest_run_id == "CREDENTIALS of roaming"
+    assert await get(tenant, changed) == changed
+
+
+async def test_a_list_is_filtered_by_every_type(tenant: Tenant) -> None:
+    for type in CONNECTIONS:
+        await created_as(tenant, an_integration_of(type, limits=RequestLimits(requests_per_minute=60)))
+    for type in CONNECTIONS:
+        (found,) = await _list(tenant, type=f"INTEGRATION_TYPE_{type.upper()}")
+        assert found.WhichOneof("connection") == type

@@ -335,7 +335,10 @@ async def test_a_tariff_that_a_connector_names_and_a_party_that_owns_a_location_
     await party.writer.tariffs.DeleteTariff(drop)
     whole = DeletePartyRequest(country_code="DE", party_id="ABC")
     failure = await fails(party.admin.parties.DeleteParty(whole))
-    assert (failure.reason, failure.metadata) == ("PARTY_IN_USE", {"tariffs": "0", "locations": "1"})
+    assert (failure.reason, failure.metadata) == (
+        "PARTY_IN_USE",
+        {"tariffs": "0", "locations": "1", "integrations": "0"},
+    )
     await delete(party, created)
     await party.admin.parties.DeleteParty(whole)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service import errors
 from service.domain.content import content_hash, etag_of
 from service.domain.delivery import RetryPolicy, verdict
-from service.domain.fields import clear_output_only, take_secrets
+from service.domain.fields import clear_output_only, keep_output_only, take_secrets
 from service.domain.pages import MAX_BYTES, key_before, list_response, page_size, token_after
 from service.domain.secret import Secret
 from service.domain.versions import check_version
@@ -82,6 +82,19 @@ def test_secrets_are_taken_out_with_their_paths_and_output_only_fields_are_clear
     clear_output_only(integration)
     assert integration == Integration(etag="kept", chargeprice=ChargepriceConnection(base_url="u"))
     assert take_secrets(integration) == {}
+
+
+def test_output_only_fields_are_kept_from_what_was_before_wherever_both_have_the_message() -> None:
+    before = Integration(
+        etag="old", status=2, latest_run_id="r", chargeprice=ChargepriceConnection(base_url="u", api_key_set=True)
+    )
+    integration = Integration(status=4, status_description="new", chargeprice=ChargepriceConnection(base_url="v"))
+    keep_output_only(integration, before)
+    connection = ChargepriceConnection(base_url="v", api_key_set=True)
+    assert integration == Integration(status=2, latest_run_id="r", chargeprice=connection)
+    without = Integration()
+    keep_output_only(without, before)
+    assert without == Integration(status=2, latest_run_id="r")
 
 
 def test_a_secret_does_not_show_itself() -> None:

@@ -183,9 +183,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "REFERENCE_NOT_FOUND", "domain": "evbridge", "metadata": { "resource": "party", "id": "DE*ABC" } }
     """
     PARTY_IN_USE: _ErrorReason.ValueType  # 29
-    """FAILED_PRECONDITION. The party still owns objects.
+    """FAILED_PRECONDITION. The party still owns objects, or integrations speak for it.
 
-        { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
+        { "reason": "PARTY_IN_USE", "domain": "evbridge",
+          "metadata": { "tariffs": "3", "locations": "12", "integrations": "1" } }
     """
     TARIFF_IN_USE: _ErrorReason.ValueType  # 30
     """FAILED_PRECONDITION. Connectors of locations still name the tariff.
@@ -366,9 +367,10 @@ google.rpc.BadRequest names the field.
     { "reason": "REFERENCE_NOT_FOUND", "domain": "evbridge", "metadata": { "resource": "party", "id": "DE*ABC" } }
 """
 PARTY_IN_USE: ErrorReason.ValueType  # 29
-"""FAILED_PRECONDITION. The party still owns objects.
+"""FAILED_PRECONDITION. The party still owns objects, or integrations speak for it.
 
-    { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
+    { "reason": "PARTY_IN_USE", "domain": "evbridge",
+      "metadata": { "tariffs": "3", "locations": "12", "integrations": "1" } }
 """
 TARIFF_IN_USE: ErrorReason.ValueType  # 30
 """FAILED_PRECONDITION. Connectors of locations still name the tariff.

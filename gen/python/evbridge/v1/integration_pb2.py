@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.v1 import party_pb2 as evbridge_dot_v1_dot_party__pb2
+from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65vbridge/v1/integration.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x04\n\x0bIntegration\x12;\n\x02id\x18\x01 \x01(\tB/\xe2\x41\x01\x05\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12;\n\x04type\x18\x02 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x0f\xe2\x41\x02\x02\x05\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x34\n\x06status\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.IntegrationStatusB\x04\xe2\x41\x01\x03\x12 \n\x12status_description\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x0b\x63hargeprice\x18\x07 \x01(\x0b\x32\".evbridge.v1.ChargepriceConnectionH\x00\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@:\x87\x01\xbaH\x83\x01\x1a\x80\x01\n#integration.connection_matches_type\x12*the connection must be the one of the type\x1a-this.type == 6 ? has(this.chargeprice) : trueB\x13\n\nconnection\x12\x05\xbaH\x02\x08\x01\"\x81\x01\n\x15\x43hargepriceConnection\x12\x1a\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x31\n\x07\x61pi_key\x18\x02 \x01(\tB \xe2\x41\x01\x04\xbaH\x15r\x10\x32\x0e^[!-~]{1,512}$\xd8\x01\x01\xe8\xf4\x18\x01\x12\x19\n\x0b\x61pi_key_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x8d\x01\n\x18\x43reateIntegrationRequest\x12\x39\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"Q\n\x15GetIntegrationRequest\x12\x38\n\x02id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"\xab\x01\n\x17ListIntegrationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x34\n\x04type\x18\x03 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"c\n\x18ListIntegrationsResponse\x12.\n\x0cintegrations\x18\x01 \x03(\x0b\x32\x18.evbridge.v1.Integration\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xef\x02\n\x18UpdateIntegrationRequest\x12\xe9\x01\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\xb9\x01\xe2\x41\x01\x02\xbaH\xb1\x01\xba\x01\xaa\x01\n\x17integration.id_required\x12Ythe id of the integration is required: lower-case letters, digits and \'-\', a letter first\x1a\x34this.id.matches(\'^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xc9\x01\n\x18\x44\x65leteIntegrationRequest\x12\x38\n\x02id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*U\n\x0fIntegrationType\x12 \n\x1cINTEGRATION_TYPE_UNSPECIFIED\x10\x00\x12 \n\x1cINTEGRATION_TYPE_CHARGEPRICE\x10\x06*\xb7\x01\n\x11IntegrationStatus\x12\"\n\x1eINTEGRATION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aINTEGRATION_STATUS_PENDING\x10\x01\x12\x1d\n\x19INTEGRATION_STATUS_ACTIVE\x10\x02\x12\x1d\n\x19INTEGRATION_STATUS_FAILED\x10\x03\x12 \n\x1cINTEGRATION_STATUS_SUSPENDED\x10\x04\x32\xec\x03\n\x12IntegrationService\x12Z\n\x11\x43reateIntegration\x12%.evbridge.v1.CreateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12W\n\x0eGetIntegration\x12\".evbridge.v1.GetIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12h\n\x10ListIntegrations\x12$.evbridge.v1.ListIntegrationsRequest\x1a%.evbridge.v1.ListIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12Z\n\x11UpdateIntegration\x12%.evbridge.v1.UpdateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12[\n\x11\x44\x65leteIntegration\x12%.evbridge.v1.DeleteIntegrationRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65vbridge/v1/integration.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x0e\n\x0bIntegration\x12;\n\x02id\x18\x01 \x01(\tB/\xe2\x41\x01\x05\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12;\n\x04type\x18\x02 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x0f\xe2\x41\x02\x02\x05\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x34\n\x06status\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.IntegrationStatusB\x04\xe2\x41\x01\x03\x12 \n\x12status_description\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x0b\x63hargeprice\x18\x07 \x01(\x0b\x32\".evbridge.v1.ChargepriceConnectionH\x00\x12+\n\x04ocpi\x18\x0b \x01(\x0b\x32\x1b.evbridge.v1.OcpiConnectionH\x00\x12<\n\rutility_cloud\x18\x0c \x01(\x0b\x32#.evbridge.v1.UtilityCloudConnectionH\x00\x12\x37\n\nsalesforce\x18\r \x01(\x0b\x32!.evbridge.v1.SalesforceConnectionH\x00\x12/\n\x06\x61mpeco\x18\x0e \x01(\x0b\x32\x1d.evbridge.v1.AmpecoConnectionH\x00\x12\x31\n\x07\x65mabler\x18\x0f \x01(\x0b\x32\x1e.evbridge.v1.EmablerConnectionH\x00\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\xa2\x01\n\x07parties\x18\x10 \x03(\x0b\x32\x15.evbridge.v1.PartyKeyBz\xbaHw\x92\x01\x02\x10\x64\xba\x01o\n\x1aintegration.parties_unique\x12\x0f\x65\x61\x63h party once\x1a@this.map(p, (p.country_code + p.party_id).upperAscii()).unique()\x12\"\n\x11\x61pproved_party_id\x18\x11 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x41\n\x0e\x63ustomer_roles\x18\x12 \x03(\x0e\x32\x16.evbridge.v1.PartyRoleB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12.\n\x06models\x18\x13 \x01(\x0b\x32\x1e.evbridge.v1.IntegrationModels\x12\x39\n charging_period_interval_minutes\x18\x14 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xa0\x0b(\x01H\x01\x88\x01\x01\x12!\n\x14state_of_charge_sent\x18\x15 \x01(\x08H\x02\x88\x01\x01\x12,\n\x1f\x66ree_vending_with_idtag_allowed\x18\x16 \x01(\x08H\x03\x88\x01\x01\x12*\n\x06limits\x18\x17 \x01(\x0b\x32\x1a.evbridge.v1.RequestLimits\x12:\n\x0fversion_details\x18\x18 \x01(\x0b\x32\x1b.evbridge.v1.VersionDetailsB\x04\xe2\x41\x01\x03\x12\x42\n\x17partner_company_details\x18\x19 \x03(\x0b\x32\x1b.evbridge.v1.PartnerCompanyB\x04\xe2\x41\x01\x03\x12\x1b\n\rlatest_run_id\x18\x1a \x01(\tB\x04\xe2\x41\x01\x03:\xc6\x02\xbaH\xc2\x02\x1a\xbf\x02\n#integration.connection_matches_type\x12*the connection must be the one of the type\x1a\xeb\x01this.type == 1 ? has(this.ocpi) : this.type == 2 ? has(this.utility_cloud) : this.type == 3 ? has(this.salesforce) : this.type == 4 ? has(this.ampeco) : this.type == 5 ? has(this.emabler) : this.type == 6 ? has(this.chargeprice) : trueB\x13\n\nconnection\x12\x05\xbaH\x02\x08\x01\x42#\n!_charging_period_interval_minutesB\x17\n\x15_state_of_charge_sentB\"\n _free_vending_with_idtag_allowed\"\xf2\x01\n\x11IntegrationModels\x12\x10\n\x08push_cdr\x18\x01 \x01(\x08\x12\x14\n\x0cpush_session\x18\x02 \x01(\x08\x12\x13\n\x0bpush_tariff\x18\x03 \x01(\x08\x12\x15\n\rpush_location\x18\x04 \x01(\x08\x12\x17\n\x0fpull_tokens_all\x18\x05 \x01(\x08\x12\x13\n\x0bpull_tariff\x18\x06 \x01(\x08\x12\x15\n\rpull_location\x18\x07 \x01(\x08\x12\x14\n\x0cpull_session\x18\x08 \x01(\x08\x12\x10\n\x08pull_cdr\x18\t \x01(\x08\x12\x1c\n\x14pull_version_details\x18\n \x01(\x08\"\x8d\x01\n\rRequestLimits\x12(\n\x13requests_per_minute\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12&\n\x10requests_per_day\x18\x02 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12*\n\x17max_concurrent_requests\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\"^\n\x0eVersionDetails\x12\x15\n\x07version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\tendpoints\x18\x02 \x03(\x0b\x32\x1c.evbridge.v1.VersionEndpointB\x04\xe2\x41\x01\x03\"n\n\x0fVersionEndpoint\x12\x18\n\nidentifier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x04role\x18\x02 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xae\x01\n\x0ePartnerCompany\x12*\n\x04role\x18\x01 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x04\xe2\x41\x01\x03\x12\x16\n\x08party_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x63ountry_code\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x10\x62usiness_details\x18\x04 \x01(\x0b\x32\x1c.evbridge.v1.BusinessDetailsB\x04\xe2\x41\x01\x03\"\xdd\x04\n\x0eOcpiConnection\x12\"\n\x0c\x65ndpoint_url\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x12\x36\n\rinitial_token\x18\x02 \x01(\tB\x1f\xe2\x41\x01\x04\xbaH\x14r\x0f\x32\r^[!-~]{1,64}$\xd8\x01\x01\xe8\xf4\x18\x01\x12@\n\x0cinitial_role\x18\x03 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x18\x01\x18\x02\x12\x1f\n\x11initial_token_set\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rour_token_set\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftheir_token_set\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\"\n\x14platform_integration\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12(\n\x17platform_integration_id\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x35\n\x11platform_party_id\x18\t \x01(\tB\x1a\xbaH\x17r\x12\x32\x10^[A-Za-z0-9]{3}$\xd8\x01\x01\x12<\n\x1bplatform_party_country_code\x18\n \x01(\tB\x17\xbaH\x14r\x0f\x32\r^[A-Za-z]{2}$\xd8\x01\x01:\x8c\x01\xbaH\x88\x01\x1a\x85\x01\n\x1aocpi.endpoint_url_required\x12\x34\x65ndpoint_url is required when initial_role is SENDER\x1a\x31this.initial_role != 1 || this.endpoint_url != \'\'\"\xd2\x02\n\x16UtilityCloudConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12%\n\ttoken_url\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12\x1e\n\x06tenant\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12!\n\tclient_id\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\rclient_secret\x18\x05 \x01(\tB!\xe2\x41\x02\x02\x04\xbaH\x15r\x10\x32\x0e^[!-~]{1,512}$\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1f\n\x11\x63lient_secret_set\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\x05scope\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1e\n\x11meter_values_sent\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_meter_values_sent\"\xbe\x01\n\x14SalesforceConnection\x12(\n\x0c\x65ndpoint_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12!\n\tclient_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\rclient_secret\x18\x03 \x01(\tB!\xe2\x41\x02\x02\x04\xbaH\x15r\x10\x32\x0e^[!-~]{1,512}$\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1f\n\x11\x63lient_secret_set\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x8b\x01\n\x10\x41mpecoConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12\x34\n\tapi_token\x18\x02 \x01(\tB!\xe2\x41\x02\x02\x04\xbaH\x15r\x10\x32\x0e^[!-~]{1,512}$\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1b\n\rapi_token_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x85\x08\n\x11\x45mablerConnection\x12\x43\n\x08\x62\x61se_url\x18\x01 \x01(\tB1\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x8a\xf5\x18!https://api.emabler.io/api/v2/cpo\x12\x32\n\x07\x61pi_key\x18\x02 \x01(\tB!\xe2\x41\x02\x02\x04\xbaH\x15r\x10\x32\x0e^[!-~]{1,512}$\xd8\x01\x01\xe8\xf4\x18\x01\x12\x19\n\x0b\x61pi_key_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\tclient_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12=\n\x0b\x61pi_version\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.EmablerApiVersionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\xb0\x01\n\x11\x61\x64\x64_location_path\x18\x06 \x01(\tB\x94\x01\xbaHer`\x18\xff\x01\x32[^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/[{]integration_id[}](/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$\xd8\x01\x01\x8a\xf5\x18(/integrations/{integration_id}/locations\x12\xac\x01\n\x17update_integration_path\x18\x07 \x01(\tB\x8a\x01\xbaHer`\x18\xff\x01\x32[^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/[{]integration_id[}](/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$\xd8\x01\x01\x8a\xf5\x18\x1e/integrations/{integration_id}\x12\xa9\x01\n\x14get_integration_path\x18\x08 \x01(\tB\x8a\x01\xbaHer`\x18\xff\x01\x32[^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/[{]integration_id[}](/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$\xd8\x01\x01\x8a\xf5\x18\x1e/integrations/{integration_id}:\xf1\x01\xbaH\xed\x01\x1au\n\x19\x65mabler.base_url_required\x12*base_url is required when api_version is 1\x1a,this.api_version != 2 || this.base_url != \'\'\x1at\n\x1e\x65mabler.client_id_of_version_1\x12#client_id is only for api_version 1\x1a-this.api_version == 2 || this.client_id == \'\'\"\xa5\x01\n\x15\x43hargepriceConnection\x12=\n\x08\x62\x61se_url\x18\x01 \x01(\tB+\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x8a\xf5\x18\x1bhttps://api.chargeprice.app\x12\x32\n\x07\x61pi_key\x18\x02 \x01(\tB!\xe2\x41\x02\x02\x04\xbaH\x15r\x10\x32\x0e^[!-~]{1,512}$\xd8\x01\x01\xe8\xf4\x18\x01\x12\x19\n\x0b\x61pi_key_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\xaa\x01\n\x18\x43reateIntegrationRequest\x12\x39\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x1b\n\x13\x61\x63tivate_connection\x18\x04 \x01(\x08\"Q\n\x15GetIntegrationRequest\x12\x38\n\x02id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"\xab\x01\n\x17ListIntegrationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x34\n\x04type\x18\x03 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"c\n\x18ListIntegrationsResponse\x12.\n\x0cintegrations\x18\x01 \x03(\x0b\x32\x18.evbridge.v1.Integration\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x03\n\x18UpdateIntegrationRequest\x12\xe9\x01\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\xb9\x01\xe2\x41\x01\x02\xbaH\xb1\x01\xba\x01\xaa\x01\n\x17integration.id_required\x12Ythe id of the integration is required: lower-case letters, digits and \'-\', a letter first\x1a\x34this.id.matches(\'^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1b\n\x13\x61\x63tivate_connection\x18\x05 \x01(\x08\x12\"\n\x1aretry_credentials_exchange\x18\x06 \x01(\x08\"\xc9\x01\n\x18\x44\x65leteIntegrationRequest\x12\x38\n\x02id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\xf0\x01\n\x0fIntegrationType\x12 \n\x1cINTEGRATION_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTEGRATION_TYPE_OCPI\x10\x01\x12\"\n\x1eINTEGRATION_TYPE_UTILITY_CLOUD\x10\x02\x12\x1f\n\x1bINTEGRATION_TYPE_SALESFORCE\x10\x03\x12\x1b\n\x17INTEGRATION_TYPE_AMPECO\x10\x04\x12\x1c\n\x18INTEGRATION_TYPE_EMABLER\x10\x05\x12 \n\x1cINTEGRATION_TYPE_CHARGEPRICE\x10\x06*\xff\x01\n\x11IntegrationStatus\x12\"\n\x1eINTEGRATION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aINTEGRATION_STATUS_PENDING\x10\x01\x12\x1d\n\x19INTEGRATION_STATUS_ACTIVE\x10\x02\x12\x1d\n\x19INTEGRATION_STATUS_FAILED\x10\x03\x12 \n\x1cINTEGRATION_STATUS_SUSPENDED\x10\x04\x12!\n\x1dINTEGRATION_STATUS_CONNECTING\x10\x05\x12#\n\x1fINTEGRATION_STATUS_UNREGISTERED\x10\x06*\x80\x01\n\rInterfaceRole\x12\x1e\n\x1aINTERFACE_ROLE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERFACE_ROLE_SENDER\x10\x01\x12\x1b\n\x17INTERFACE_ROLE_RECEIVER\x10\x02\x12\x17\n\x13INTERFACE_ROLE_BOTH\x10\x03*p\n\x11\x45mablerApiVersion\x12#\n\x1f\x45MABLER_API_VERSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45MABLER_API_VERSION_V2\x10\x01\x12\x1a\n\x16\x45MABLER_API_VERSION_V1\x10\x02\x32\xec\x03\n\x12IntegrationService\x12Z\n\x11\x43reateIntegration\x12%.evbridge.v1.CreateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12W\n\x0eGetIntegration\x12\".evbridge.v1.GetIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12h\n\x10ListIntegrations\x12$.evbridge.v1.ListIntegrationsRequest\x1a%.evbridge.v1.ListIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12Z\n\x11UpdateIntegration\x12%.evbridge.v1.UpdateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12[\n\x11\x44\x65leteIntegration\x12%.evbridge.v1.DeleteIntegrationRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,12 +57,118 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTEGRATION'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_INTEGRATION'].fields_by_name['etag']._loaded_options = None
   _globals['_INTEGRATION'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_INTEGRATION'].fields_by_name['parties']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['parties']._serialized_options = b'\272Hw\222\001\002\020d\272\001o\n\032integration.parties_unique\022\017each party once\032@this.map(p, (p.country_code + p.party_id).upperAscii()).unique()'
+  _globals['_INTEGRATION'].fields_by_name['approved_party_id']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['approved_party_id']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_INTEGRATION'].fields_by_name['customer_roles']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['customer_roles']._serialized_options = b'\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_INTEGRATION'].fields_by_name['charging_period_interval_minutes']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['charging_period_interval_minutes']._serialized_options = b'\272H\007\032\005\030\240\013(\001'
+  _globals['_INTEGRATION'].fields_by_name['version_details']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['version_details']._serialized_options = b'\342A\001\003'
+  _globals['_INTEGRATION'].fields_by_name['partner_company_details']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['partner_company_details']._serialized_options = b'\342A\001\003'
+  _globals['_INTEGRATION'].fields_by_name['latest_run_id']._loaded_options = None
+  _globals['_INTEGRATION'].fields_by_name['latest_run_id']._serialized_options = b'\342A\001\003'
   _globals['_INTEGRATION']._loaded_options = None
-  _globals['_INTEGRATION']._serialized_options = b'\272H\203\001\032\200\001\n#integration.connection_matches_type\022*the connection must be the one of the type\032-this.type == 6 ? has(this.chargeprice) : true'
+  _globals['_INTEGRATION']._serialized_options = b'\272H\302\002\032\277\002\n#integration.connection_matches_type\022*the connection must be the one of the type\032\353\001this.type == 1 ? has(this.ocpi) : this.type == 2 ? has(this.utility_cloud) : this.type == 3 ? has(this.salesforce) : this.type == 4 ? has(this.ampeco) : this.type == 5 ? has(this.emabler) : this.type == 6 ? has(this.chargeprice) : true'
+  _globals['_REQUESTLIMITS'].fields_by_name['requests_per_minute']._loaded_options = None
+  _globals['_REQUESTLIMITS'].fields_by_name['requests_per_minute']._serialized_options = b'\272H\010\032\006\030\240\215\006(\000'
+  _globals['_REQUESTLIMITS'].fields_by_name['requests_per_day']._loaded_options = None
+  _globals['_REQUESTLIMITS'].fields_by_name['requests_per_day']._serialized_options = b'\272H\t\032\007\030\200\302\327/(\000'
+  _globals['_REQUESTLIMITS'].fields_by_name['max_concurrent_requests']._loaded_options = None
+  _globals['_REQUESTLIMITS'].fields_by_name['max_concurrent_requests']._serialized_options = b'\272H\006\032\004\030@(\000'
+  _globals['_VERSIONDETAILS'].fields_by_name['version']._loaded_options = None
+  _globals['_VERSIONDETAILS'].fields_by_name['version']._serialized_options = b'\342A\001\003'
+  _globals['_VERSIONDETAILS'].fields_by_name['endpoints']._loaded_options = None
+  _globals['_VERSIONDETAILS'].fields_by_name['endpoints']._serialized_options = b'\342A\001\003'
+  _globals['_VERSIONENDPOINT'].fields_by_name['identifier']._loaded_options = None
+  _globals['_VERSIONENDPOINT'].fields_by_name['identifier']._serialized_options = b'\342A\001\003'
+  _globals['_VERSIONENDPOINT'].fields_by_name['role']._loaded_options = None
+  _globals['_VERSIONENDPOINT'].fields_by_name['role']._serialized_options = b'\342A\001\003'
+  _globals['_VERSIONENDPOINT'].fields_by_name['url']._loaded_options = None
+  _globals['_VERSIONENDPOINT'].fields_by_name['url']._serialized_options = b'\342A\001\003'
+  _globals['_PARTNERCOMPANY'].fields_by_name['role']._loaded_options = None
+  _globals['_PARTNERCOMPANY'].fields_by_name['role']._serialized_options = b'\342A\001\003'
+  _globals['_PARTNERCOMPANY'].fields_by_name['party_id']._loaded_options = None
+  _globals['_PARTNERCOMPANY'].fields_by_name['party_id']._serialized_options = b'\342A\001\003'
+  _globals['_PARTNERCOMPANY'].fields_by_name['country_code']._loaded_options = None
+  _globals['_PARTNERCOMPANY'].fields_by_name['country_code']._serialized_options = b'\342A\001\003'
+  _globals['_PARTNERCOMPANY'].fields_by_name['business_details']._loaded_options = None
+  _globals['_PARTNERCOMPANY'].fields_by_name['business_details']._serialized_options = b'\342A\001\003'
+  _globals['_OCPICONNECTION'].fields_by_name['endpoint_url']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['endpoint_url']._serialized_options = b'\272H\005r\003\030\377\001\200\365\030\001'
+  _globals['_OCPICONNECTION'].fields_by_name['initial_token']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['initial_token']._serialized_options = b'\342A\001\004\272H\024r\0172\r^[!-~]{1,64}$\330\001\001\350\364\030\001'
+  _globals['_OCPICONNECTION'].fields_by_name['initial_role']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['initial_role']._serialized_options = b'\342A\001\002\272H\007\202\001\004\030\001\030\002'
+  _globals['_OCPICONNECTION'].fields_by_name['initial_token_set']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['initial_token_set']._serialized_options = b'\342A\001\003'
+  _globals['_OCPICONNECTION'].fields_by_name['our_token_set']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['our_token_set']._serialized_options = b'\342A\001\003'
+  _globals['_OCPICONNECTION'].fields_by_name['their_token_set']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['their_token_set']._serialized_options = b'\342A\001\003'
+  _globals['_OCPICONNECTION'].fields_by_name['platform_integration']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['platform_integration']._serialized_options = b'\342A\001\003'
+  _globals['_OCPICONNECTION'].fields_by_name['platform_integration_id']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['platform_integration_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_OCPICONNECTION'].fields_by_name['platform_party_id']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['platform_party_id']._serialized_options = b'\272H\027r\0222\020^[A-Za-z0-9]{3}$\330\001\001'
+  _globals['_OCPICONNECTION'].fields_by_name['platform_party_country_code']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['platform_party_country_code']._serialized_options = b'\272H\024r\0172\r^[A-Za-z]{2}$\330\001\001'
+  _globals['_OCPICONNECTION']._loaded_options = None
+  _globals['_OCPICONNECTION']._serialized_options = b'\272H\210\001\032\205\001\n\032ocpi.endpoint_url_required\0224endpoint_url is required when initial_role is SENDER\0321this.initial_role != 1 || this.endpoint_url != \'\''
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['base_url']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['base_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['token_url']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['token_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['tenant']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['tenant']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_id']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_id']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret']._serialized_options = b'\342A\002\002\004\272H\025r\0202\016^[!-~]{1,512}$\330\001\001\350\364\030\001'
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret_set']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret_set']._serialized_options = b'\342A\001\003'
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['scope']._loaded_options = None
+  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['scope']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_SALESFORCECONNECTION'].fields_by_name['endpoint_url']._loaded_options = None
+  _globals['_SALESFORCECONNECTION'].fields_by_name['endpoint_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
+  _globals['_SALESFORCECONNECTION'].fields_by_name['client_id']._loaded_options = None
+  _globals['_SALESFORCECONNECTION'].fields_by_name['client_id']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
+  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret']._loaded_options = None
+  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret']._serialized_options = b'\342A\002\002\004\272H\025r\0202\016^[!-~]{1,512}$\330\001\001\350\364\030\001'
+  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret_set']._loaded_options = None
+  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret_set']._serialized_options = b'\342A\001\003'
+  _globals['_AMPECOCONNECTION'].fields_by_name['base_url']._loaded_options = None
+  _globals['_AMPECOCONNECTION'].fields_by_name['base_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
+  _globals['_AMPECOCONNECTION'].fields_by_name['api_token']._loaded_options = None
+  _globals['_AMPECOCONNECTION'].fields_by_name['api_token']._serialized_options = b'\342A\002\002\004\272H\025r\0202\016^[!-~]{1,512}$\330\001\001\350\364\030\001'
+  _globals['_AMPECOCONNECTION'].fields_by_name['api_token_set']._loaded_options = None
+  _globals['_AMPECOCONNECTION'].fields_by_name['api_token_set']._serialized_options = b'\342A\001\003'
+  _globals['_EMABLERCONNECTION'].fields_by_name['base_url']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\377\001\200\365\030\001\212\365\030!https://api.emabler.io/api/v2/cpo'
+  _globals['_EMABLERCONNECTION'].fields_by_name['api_key']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['api_key']._serialized_options = b'\342A\002\002\004\272H\025r\0202\016^[!-~]{1,512}$\330\001\001\350\364\030\001'
+  _globals['_EMABLERCONNECTION'].fields_by_name['api_key_set']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['api_key_set']._serialized_options = b'\342A\001\003'
+  _globals['_EMABLERCONNECTION'].fields_by_name['client_id']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['client_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_EMABLERCONNECTION'].fields_by_name['api_version']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['api_version']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_EMABLERCONNECTION'].fields_by_name['add_location_path']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['add_location_path']._serialized_options = b'\272Her`\030\377\0012[^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/[{]integration_id[}](/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$\330\001\001\212\365\030(/integrations/{integration_id}/locations'
+  _globals['_EMABLERCONNECTION'].fields_by_name['update_integration_path']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['update_integration_path']._serialized_options = b'\272Her`\030\377\0012[^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/[{]integration_id[}](/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$\330\001\001\212\365\030\036/integrations/{integration_id}'
+  _globals['_EMABLERCONNECTION'].fields_by_name['get_integration_path']._loaded_options = None
+  _globals['_EMABLERCONNECTION'].fields_by_name['get_integration_path']._serialized_options = b'\272Her`\030\377\0012[^(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*/[{]integration_id[}](/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*$\330\001\001\212\365\030\036/integrations/{integration_id}'
+  _globals['_EMABLERCONNECTION']._loaded_options = None
+  _globals['_EMABLERCONNECTION']._serialized_options = b'\272H\355\001\032u\n\031emabler.base_url_required\022*base_url is required when api_version is 1\032,this.api_version != 2 || this.base_url != \'\'\032t\n\036emabler.client_id_of_version_1\022#client_id is only for api_version 1\032-this.api_version == 2 || this.client_id == \'\''
   _globals['_CHARGEPRICECONNECTION'].fields_by_name['base_url']._loaded_options = None
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_CHARGEPRICECONNECTION'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\377\001\200\365\030\001\212\365\030\033https://api.chargeprice.app'
   _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key']._loaded_options = None
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key']._serialized_options = b'\342A\001\004\272H\025r\0202\016^[!-~]{1,512}$\330\001\001\350\364\030\001'
+  _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key']._serialized_options = b'\342A\002\002\004\272H\025r\0202\016^[!-~]{1,512}$\330\001\001\350\364\030\001'
   _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key_set']._loaded_options = None
   _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key_set']._serialized_options = b'\342A\001\003'
   _globals['_CREATEINTEGRATIONREQUEST'].fields_by_name['integration']._loaded_options = None
@@ -95,26 +203,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTEGRATIONSERVICE'].methods_by_name['UpdateIntegration']._serialized_options = b'\220\364\030\003'
   _globals['_INTEGRATIONSERVICE'].methods_by_name['DeleteIntegration']._loaded_options = None
   _globals['_INTEGRATIONSERVICE'].methods_by_name['DeleteIntegration']._serialized_options = b'\220\002\002\220\364\030\003'
-  _globals['_INTEGRATIONTYPE']._serialized_start=2073
-  _globals['_INTEGRATIONTYPE']._serialized_end=2158
-  _globals['_INTEGRATIONSTATUS']._serialized_start=2161
-  _globals['_INTEGRATIONSTATUS']._serialized_end=2344
-  _globals['_INTEGRATION']._serialized_start=240
-  _globals['_INTEGRATION']._serialized_end=863
-  _globals['_CHARGEPRICECONNECTION']._serialized_start=866
-  _globals['_CHARGEPRICECONNECTION']._serialized_end=995
-  _globals['_CREATEINTEGRATIONREQUEST']._serialized_start=998
-  _globals['_CREATEINTEGRATIONREQUEST']._serialized_end=1139
-  _globals['_GETINTEGRATIONREQUEST']._serialized_start=1141
-  _globals['_GETINTEGRATIONREQUEST']._serialized_end=1222
-  _globals['_LISTINTEGRATIONSREQUEST']._serialized_start=1225
-  _globals['_LISTINTEGRATIONSREQUEST']._serialized_end=1396
-  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_start=1398
-  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_end=1497
-  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_start=1500
-  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_end=1867
-  _globals['_DELETEINTEGRATIONREQUEST']._serialized_start=1870
-  _globals['_DELETEINTEGRATIONREQUEST']._serialized_end=2071
-  _globals['_INTEGRATIONSERVICE']._serialized_start=2347
-  _globals['_INTEGRATIONSERVICE']._serialized_end=2839
+  _globals['_INTEGRATIONTYPE']._serialized_start=6554
+  _globals['_INTEGRATIONTYPE']._serialized_end=6794
+  _globals['_INTEGRATIONSTATUS']._serialized_start=6797
+  _globals['_INTEGRATIONSTATUS']._serialized_end=7052
+  _globals['_INTERFACEROLE']._serialized_start=7055
+  _globals['_INTERFACEROLE']._serialized_end=7183
+  _globals['_EMABLERAPIVERSION']._serialized_start=7185
+  _globals['_EMABLERAPIVERSION']._serialized_end=7297
+  _globals['_INTEGRATION']._serialized_start=290
+  _globals['_INTEGRATION']._serialized_end=2123
+  _globals['_INTEGRATIONMODELS']._serialized_start=2126
+  _globals['_INTEGRATIONMODELS']._serialized_end=2368
+  _globals['_REQUESTLIMITS']._serialized_start=2371
+  _globals['_REQUESTLIMITS']._serialized_end=2512
+  _globals['_VERSIONDETAILS']._serialized_start=2514
+  _globals['_VERSIONDETAILS']._serialized_end=2608
+  _globals['_VERSIONENDPOINT']._serialized_start=2610
+  _globals['_VERSIONENDPOINT']._serialized_end=2720
+  _globals['_PARTNERCOMPANY']._serialized_start=2723
+  _globals['_PARTNERCOMPANY']._serialized_end=2897
+  _globals['_OCPICONNECTION']._serialized_start=2900
+  _globals['_OCPICONNECTION']._serialized_end=3505
+  _globals['_UTILITYCLOUDCONNECTION']._serialized_start=3508
+  _globals['_UTILITYCLOUDCONNECTION']._serialized_end=3846
+  _globals['_SALESFORCECONNECTION']._serialized_start=3849
+  _globals['_SALESFORCECONNECTION']._serialized_end=4039
+  _globals['_AMPECOCONNECTION']._serialized_start=4042
+  _globals['_AMPECOCONNECTION']._serialized_end=4181
+  _globals['_EMABLERCONNECTION']._serialized_start=4184
+  _globals['_EMABLERCONNECTION']._serialized_end=5213
+  _globals['_CHARGEPRICECONNECTION']._serialized_start=5216
+  _globals['_CHARGEPRICECONNECTION']._serialized_end=5381
+  _globals['_CREATEINTEGRATIONREQUEST']._serialized_start=5384
+  _globals['_CREATEINTEGRATIONREQUEST']._serialized_end=5554
+  _globals['_GETINTEGRATIONREQUEST']._serialized_start=5556
+  _globals['_GETINTEGRATIONREQUEST']._serialized_end=5637
+  _globals['_LISTINTEGRATIONSREQUEST']._serialized_start=5640
+  _globals['_LISTINTEGRATIONSREQUEST']._serialized_end=5811
+  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_start=5813
+  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_end=5912
+  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_start=5915
+  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_end=6347
+  _globals['_DELETEINTEGRATIONREQUEST']._serialized_start=6350
+  _globals['_DELETEINTEGRATIONREQUEST']._serialized_end=6551
+  _globals['_INTEGRATIONSERVICE']._serialized_start=7300
+  _globals['_INTEGRATIONSERVICE']._serialized_end=7792
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import party_pb2 as _party_pb2
+from evbridge.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
@@ -29,14 +31,34 @@ class _IntegrationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Integ
     DESCRIPTOR: _descriptor.EnumDescriptor
     INTEGRATION_TYPE_UNSPECIFIED: _IntegrationType.ValueType  # 0
     """Not a type."""
+    INTEGRATION_TYPE_OCPI: _IntegrationType.ValueType  # 1
+    """A party that speaks OCPI. eMabler: `OCPI`."""
+    INTEGRATION_TYPE_UTILITY_CLOUD: _IntegrationType.ValueType  # 2
+    """Utility Cloud: billing. eMabler: `UtilityCloud`."""
+    INTEGRATION_TYPE_SALESFORCE: _IntegrationType.ValueType  # 3
+    """Salesforce. eMabler: `Salesforce`."""
+    INTEGRATION_TYPE_AMPECO: _IntegrationType.ValueType  # 4
+    """AMPECO."""
+    INTEGRATION_TYPE_EMABLER: _IntegrationType.ValueType  # 5
+    """eMabler itself."""
     INTEGRATION_TYPE_CHARGEPRICE: _IntegrationType.ValueType  # 6
     """Chargeprice: takes companies."""
 
 class IntegrationType(_IntegrationType, metaclass=_IntegrationTypeEnumTypeWrapper):
-    """The kinds of partners. The numbers 1 to 5 are kept for OCPI, UTILITY_CLOUD, SALESFORCE, AMPECO and EMABLER."""
+    """The kinds of partners. A type and its member of `Integration.connection` have the same name."""
 
 INTEGRATION_TYPE_UNSPECIFIED: IntegrationType.ValueType  # 0
 """Not a type."""
+INTEGRATION_TYPE_OCPI: IntegrationType.ValueType  # 1
+"""A party that speaks OCPI. eMabler: `OCPI`."""
+INTEGRATION_TYPE_UTILITY_CLOUD: IntegrationType.ValueType  # 2
+"""Utility Cloud: billing. eMabler: `UtilityCloud`."""
+INTEGRATION_TYPE_SALESFORCE: IntegrationType.ValueType  # 3
+"""Salesforce. eMabler: `Salesforce`."""
+INTEGRATION_TYPE_AMPECO: IntegrationType.ValueType  # 4
+"""AMPECO."""
+INTEGRATION_TYPE_EMABLER: IntegrationType.ValueType  # 5
+"""eMabler itself."""
 INTEGRATION_TYPE_CHARGEPRICE: IntegrationType.ValueType  # 6
 """Chargeprice: takes companies."""
 Global___IntegrationType: _TypeAlias = IntegrationType  # noqa: Y015
@@ -57,6 +79,10 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     """The partner refuses the credential or cannot be reached; requests wait and are tried again at growing intervals."""
     INTEGRATION_STATUS_SUSPENDED: _IntegrationStatus.ValueType  # 4
     """`enabled` is false."""
+    INTEGRATION_STATUS_CONNECTING: _IntegrationStatus.ValueType  # 5
+    """Credentials are being exchanged with the partner."""
+    INTEGRATION_STATUS_UNREGISTERED: _IntegrationStatus.ValueType  # 6
+    """The partner ended the connection: its credentials hold no more."""
 
 class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumTypeWrapper):
     """What became of the wish to be connected."""
@@ -71,11 +97,73 @@ INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
 """The partner refuses the credential or cannot be reached; requests wait and are tried again at growing intervals."""
 INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
 """`enabled` is false."""
+INTEGRATION_STATUS_CONNECTING: IntegrationStatus.ValueType  # 5
+"""Credentials are being exchanged with the partner."""
+INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
+"""The partner ended the connection: its credentials hold no more."""
 Global___IntegrationStatus: _TypeAlias = IntegrationStatus  # noqa: Y015
+
+class _InterfaceRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InterfaceRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterfaceRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INTERFACE_ROLE_UNSPECIFIED: _InterfaceRole.ValueType  # 0
+    """Not a side."""
+    INTERFACE_ROLE_SENDER: _InterfaceRole.ValueType  # 1
+    """Owns the objects and sends them; in the exchange of credentials, begins it."""
+    INTERFACE_ROLE_RECEIVER: _InterfaceRole.ValueType  # 2
+    """Takes the objects."""
+    INTERFACE_ROLE_BOTH: _InterfaceRole.ValueType  # 3
+    """Does both. eMabler: `BOTH`."""
+
+class InterfaceRole(_InterfaceRole, metaclass=_InterfaceRoleEnumTypeWrapper):
+    """The sides of an OCPI module. Source: OCPI 2.2.1, versions, InterfaceRole; eMabler adds the last one."""
+
+INTERFACE_ROLE_UNSPECIFIED: InterfaceRole.ValueType  # 0
+"""Not a side."""
+INTERFACE_ROLE_SENDER: InterfaceRole.ValueType  # 1
+"""Owns the objects and sends them; in the exchange of credentials, begins it."""
+INTERFACE_ROLE_RECEIVER: InterfaceRole.ValueType  # 2
+"""Takes the objects."""
+INTERFACE_ROLE_BOTH: InterfaceRole.ValueType  # 3
+"""Does both. eMabler: `BOTH`."""
+Global___InterfaceRole: _TypeAlias = InterfaceRole  # noqa: Y015
+
+class _EmablerApiVersion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmablerApiVersionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmablerApiVersion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMABLER_API_VERSION_UNSPECIFIED: _EmablerApiVersion.ValueType  # 0
+    """Same as EMABLER_API_VERSION_V2."""
+    EMABLER_API_VERSION_V2: _EmablerApiVersion.ValueType  # 1
+    """Version 2: the key travels in the header `x-api-key`."""
+    EMABLER_API_VERSION_V1: _EmablerApiVersion.ValueType  # 2
+    """Version 1: the key travels in the query, where logs on its way may keep it."""
+
+class EmablerApiVersion(_EmablerApiVersion, metaclass=_EmablerApiVersionEnumTypeWrapper):
+    """The versions of eMabler's API."""
+
+EMABLER_API_VERSION_UNSPECIFIED: EmablerApiVersion.ValueType  # 0
+"""Same as EMABLER_API_VERSION_V2."""
+EMABLER_API_VERSION_V2: EmablerApiVersion.ValueType  # 1
+"""Version 2: the key travels in the header `x-api-key`."""
+EMABLER_API_VERSION_V1: EmablerApiVersion.ValueType  # 2
+"""Version 1: the key travels in the query, where logs on its way may keep it."""
+Global___EmablerApiVersion: _TypeAlias = EmablerApiVersion  # noqa: Y015
 
 @_typing.final
 class Integration(_message.Message):
-    """One connection to one partner."""
+    """One connection to one partner.
+
+    It holds all that eMabler's "get integration" and "update integration" say, each thing once: where eMabler has
+    several spellings, the field's comment names them. Three lists of eMabler's are not embedded: `locations`, `tariffs`
+    and `receivedTariffs`. Thousands of them do not fit one message and change without the integration; the list methods
+    of their services give them page by page, and filter by integration where objects belong to one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -86,38 +174,122 @@ class Integration(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     STATUS_DESCRIPTION_FIELD_NUMBER: _builtins.int
     CHARGEPRICE_FIELD_NUMBER: _builtins.int
+    OCPI_FIELD_NUMBER: _builtins.int
+    UTILITY_CLOUD_FIELD_NUMBER: _builtins.int
+    SALESFORCE_FIELD_NUMBER: _builtins.int
+    AMPECO_FIELD_NUMBER: _builtins.int
+    EMABLER_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PARTIES_FIELD_NUMBER: _builtins.int
+    APPROVED_PARTY_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ROLES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    CHARGING_PERIOD_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
+    STATE_OF_CHARGE_SENT_FIELD_NUMBER: _builtins.int
+    FREE_VENDING_WITH_IDTAG_ALLOWED_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    VERSION_DETAILS_FIELD_NUMBER: _builtins.int
+    PARTNER_COMPANY_DETAILS_FIELD_NUMBER: _builtins.int
+    LATEST_RUN_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The integration's id: lower-case letters, digits and "-", 1 to 63 characters, a letter first. Made by the server when
-    empty on create.
+    """The integration's id: lower-case letters, digits and "-", 1 to 63 characters, a letter first. Made by the server
+    when empty on create. eMabler: `id`, `integrationId`.
     """
     type: Global___IntegrationType.ValueType
-    """Required. What kind of partner this is; matches the connection."""
+    """Required. What kind of partner this is; matches the connection. eMabler: `integrationType`."""
     display_name: _builtins.str
-    """A name for people, up to 255 characters. Stored only."""
+    """A name for people, up to 255 characters. Stored only. eMabler: `integrationName`."""
     enabled: _builtins.bool
     """The wish: whether anything may be sent to the partner. While false, changes are remembered and sent later."""
     status: Global___IntegrationStatus.ValueType
-    """Output only. The truth: what became of the wish."""
+    """Output only. The truth: what became of the wish. eMabler: `integrationStatus`."""
     status_description: _builtins.str
-    """Output only. Says in words why the status is what it is. Never a partner's own text."""
+    """Output only. Says in words why the status is what it is. Never a partner's own text. eMabler: `statusDescription`."""
     etag: _builtins.str
     """On input, guards an update or a delete: it must be the current one when set. A hash of the content; a change of a
     secret changes it, a change of the status does not.
     """
+    approved_party_id: _builtins.int
+    """The number under which eMabler approved the party, 0 for none. Stored only. eMabler: `approvedPartyId`."""
+    charging_period_interval_minutes: _builtins.int
+    """Every how many minutes a session's charging periods are told, 1 to 1,440. Unset leaves it to the partner. Stored
+    only. eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
+    """
+    state_of_charge_sent: _builtins.bool
+    """Whether sessions tell the vehicle's state of charge. Stored only. eMabler: `stateofChargeIsSent` at its root and in
+    `models`, `stateOfChargeIsSent` in `ocpiConnection`.
+    """
+    free_vending_with_idtag_allowed: _builtins.bool
+    """Whether a charger in free vending may be started with an idTag. Stored only. eMabler:
+    `freeVendingWithIdtagAllowed`.
+    """
+    latest_run_id: _builtins.str
+    """Output only. The id of the run that was started last for the integration; empty when none was."""
     @_builtins.property
     def chargeprice(self) -> Global___ChargepriceConnection:
         """For INTEGRATION_TYPE_CHARGEPRICE."""
 
     @_builtins.property
+    def ocpi(self) -> Global___OcpiConnection:
+        """For INTEGRATION_TYPE_OCPI. eMabler: `ocpiConnection`, `credentialsInfo`, `partyPlatform`."""
+
+    @_builtins.property
+    def utility_cloud(self) -> Global___UtilityCloudConnection:
+        """For INTEGRATION_TYPE_UTILITY_CLOUD. eMabler: `utilityCloudConnection`, `billingConnection`."""
+
+    @_builtins.property
+    def salesforce(self) -> Global___SalesforceConnection:
+        """For INTEGRATION_TYPE_SALESFORCE. eMabler: `salesforceConnection`."""
+
+    @_builtins.property
+    def ampeco(self) -> Global___AmpecoConnection:
+        """For INTEGRATION_TYPE_AMPECO."""
+
+    @_builtins.property
+    def emabler(self) -> Global___EmablerConnection:
+        """For INTEGRATION_TYPE_EMABLER."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the integration was created."""
+        """Output only. When the integration was created. eMabler: `created`."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the integration was last changed by a caller."""
+        """Output only. When the integration was last changed by a caller. eMabler: `lastUpdated`."""
+
+    @_builtins.property
+    def parties(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.PartyKey]:
+        """The parties of ours that the integration speaks for, each once, up to 100. They must exist (PartyService), and are
+        not deleted while an integration names them.
+        """
+
+    @_builtins.property
+    def customer_roles(self) -> _containers.RepeatedScalarFieldContainer[_party_pb2.PartyRole.ValueType]:
+        """The roles of the customer behind the integration, each once. Stored only. eMabler: `customerRoles`, at its root and
+        in `ocpiConnection`.
+        """
+
+    @_builtins.property
+    def models(self) -> Global___IntegrationModels:
+        """Which kinds of objects travel, and which way. eMabler: `models`."""
+
+    @_builtins.property
+    def limits(self) -> Global___RequestLimits:
+        """How fast the partner may be asked."""
+
+    @_builtins.property
+    def version_details(self) -> Global___VersionDetails:
+        """Output only. The OCPI version that was agreed on, and where its modules are. Set by the exchange of credentials.
+        eMabler: `versionDetails`.
+        """
+
+    @_builtins.property
+    def partner_company_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartnerCompany]:
+        """Output only. Who the partner is, once for each of its roles; for a platform, the parties behind it too. Set by the
+        exchange of credentials. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
+        """
 
     def __init__(
         self,
@@ -129,19 +301,496 @@ class Integration(_message.Message):
         status: Global___IntegrationStatus.ValueType = ...,
         status_description: _builtins.str = ...,
         chargeprice: Global___ChargepriceConnection | None = ...,
+        ocpi: Global___OcpiConnection | None = ...,
+        utility_cloud: Global___UtilityCloudConnection | None = ...,
+        salesforce: Global___SalesforceConnection | None = ...,
+        ampeco: Global___AmpecoConnection | None = ...,
+        emabler: Global___EmablerConnection | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        parties: _abc.Iterable[_party_pb2.PartyKey] | None = ...,
+        approved_party_id: _builtins.int = ...,
+        customer_roles: _abc.Iterable[_party_pb2.PartyRole.ValueType] | None = ...,
+        models: Global___IntegrationModels | None = ...,
+        charging_period_interval_minutes: _builtins.int | None = ...,
+        state_of_charge_sent: _builtins.bool | None = ...,
+        free_vending_with_idtag_allowed: _builtins.bool | None = ...,
+        limits: Global___RequestLimits | None = ...,
+        version_details: Global___VersionDetails | None = ...,
+        partner_company_details: _abc.Iterable[Global___PartnerCompany] | None = ...,
+        latest_run_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chargeprice", b"chargeprice", "connection", b"connection", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chargeprice", b"chargeprice", "connection", b"connection", "create_time", b"create_time", "display_name", b"display_name", "enabled", b"enabled", "etag", b"etag", "id", b"id", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["chargeprice"]  # noqa: Y015
+    _WhichOneofReturnType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["charging_period_interval_minutes"]  # noqa: Y015
+    _WhichOneofArgType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes"]  # noqa: Y015
+    _WhichOneofReturnType__free_vending_with_idtag_allowed: _TypeAlias = _typing.Literal["free_vending_with_idtag_allowed"]  # noqa: Y015
+    _WhichOneofArgType__free_vending_with_idtag_allowed: _TypeAlias = _typing.Literal["_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed"]  # noqa: Y015
+    _WhichOneofReturnType__state_of_charge_sent: _TypeAlias = _typing.Literal["state_of_charge_sent"]  # noqa: Y015
+    _WhichOneofArgType__state_of_charge_sent: _TypeAlias = _typing.Literal["_state_of_charge_sent", b"_state_of_charge_sent"]  # noqa: Y015
+    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["chargeprice", "ocpi", "utility_cloud", "salesforce", "ampeco", "emabler"]  # noqa: Y015
     _WhichOneofArgType_connection: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__charging_period_interval_minutes) -> _WhichOneofReturnType__charging_period_interval_minutes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_vending_with_idtag_allowed) -> _WhichOneofReturnType__free_vending_with_idtag_allowed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state_of_charge_sent) -> _WhichOneofReturnType__state_of_charge_sent | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_connection) -> _WhichOneofReturnType_connection | None: ...
 
 Global___Integration: _TypeAlias = Integration  # noqa: Y015
+
+@_typing.final
+class IntegrationModels(_message.Message):
+    """Which kinds of objects travel to the partner (push) and from it (pull). Unset is false. Stored only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUSH_CDR_FIELD_NUMBER: _builtins.int
+    PUSH_SESSION_FIELD_NUMBER: _builtins.int
+    PUSH_TARIFF_FIELD_NUMBER: _builtins.int
+    PUSH_LOCATION_FIELD_NUMBER: _builtins.int
+    PULL_TOKENS_ALL_FIELD_NUMBER: _builtins.int
+    PULL_TARIFF_FIELD_NUMBER: _builtins.int
+    PULL_LOCATION_FIELD_NUMBER: _builtins.int
+    PULL_SESSION_FIELD_NUMBER: _builtins.int
+    PULL_CDR_FIELD_NUMBER: _builtins.int
+    PULL_VERSION_DETAILS_FIELD_NUMBER: _builtins.int
+    push_cdr: _builtins.bool
+    """We send CDRs. eMabler: `pushCdr`."""
+    push_session: _builtins.bool
+    """We send sessions. eMabler: `pushSession`."""
+    push_tariff: _builtins.bool
+    """We send tariffs. eMabler: `pushTariff`."""
+    push_location: _builtins.bool
+    """We send locations. eMabler: `pushLocation`."""
+    pull_tokens_all: _builtins.bool
+    """We fetch all tokens. eMabler: `pullTokensAll`."""
+    pull_tariff: _builtins.bool
+    """We fetch tariffs. eMabler: `pullTariff`."""
+    pull_location: _builtins.bool
+    """We fetch locations. eMabler: `pullLocation`."""
+    pull_session: _builtins.bool
+    """We fetch sessions. eMabler: `pullSession`."""
+    pull_cdr: _builtins.bool
+    """We fetch CDRs. eMabler: `pullCdr`."""
+    pull_version_details: _builtins.bool
+    """We fetch the details of the partner's version again. eMabler: `pullVersionDetails`."""
+    def __init__(
+        self,
+        *,
+        push_cdr: _builtins.bool = ...,
+        push_session: _builtins.bool = ...,
+        push_tariff: _builtins.bool = ...,
+        push_location: _builtins.bool = ...,
+        pull_tokens_all: _builtins.bool = ...,
+        pull_tariff: _builtins.bool = ...,
+        pull_location: _builtins.bool = ...,
+        pull_session: _builtins.bool = ...,
+        pull_cdr: _builtins.bool = ...,
+        pull_version_details: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntegrationModels: _TypeAlias = IntegrationModels  # noqa: Y015
+
+@_typing.final
+class RequestLimits(_message.Message):
+    """How fast a partner may be asked through one integration, over all processes. 0 is the partner's default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_DAY_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    requests_per_minute: _builtins.int
+    """Requests in a minute, up to 100,000."""
+    requests_per_day: _builtins.int
+    """Requests in a day, which is 24 hours from the first one on, up to 100,000,000."""
+    max_concurrent_requests: _builtins.int
+    """Requests under way at once, up to 64."""
+    def __init__(
+        self,
+        *,
+        requests_per_minute: _builtins.int = ...,
+        requests_per_day: _builtins.int = ...,
+        max_concurrent_requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_concurrent_requests", b"max_concurrent_requests", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLimits: _TypeAlias = RequestLimits  # noqa: Y015
+
+@_typing.final
+class VersionDetails(_message.Message):
+    """An OCPI version and where its modules are. Source: OCPI 2.2.1, versions, Version details."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Output only. The version, for example "2.2.1"."""
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionEndpoint]:
+        """Output only. The modules."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        endpoints: _abc.Iterable[Global___VersionEndpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionDetails: _TypeAlias = VersionDetails  # noqa: Y015
+
+@_typing.final
+class VersionEndpoint(_message.Message):
+    """Where one side of a module is. Source: OCPI 2.2.1, versions, Endpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    """Output only. The module: "cdrs", "chargingprofiles", "commands", "credentials", "hubclientinfo", "locations",
+    "sessions", "tariffs", "tokens", or one of the partner's own.
+    """
+    role: Global___InterfaceRole.ValueType
+    """Output only. The side."""
+    url: _builtins.str
+    """Output only. Its URL."""
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+        role: Global___InterfaceRole.ValueType = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "role", b"role", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionEndpoint: _TypeAlias = VersionEndpoint  # noqa: Y015
+
+@_typing.final
+class PartnerCompany(_message.Message):
+    """The partner in one of its roles. Source: OCPI 2.2.1, credentials, CredentialsRole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    PARTY_ID_FIELD_NUMBER: _builtins.int
+    COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    BUSINESS_DETAILS_FIELD_NUMBER: _builtins.int
+    role: _party_pb2.PartyRole.ValueType
+    """Output only. The role."""
+    party_id: _builtins.str
+    """Output only. The partner's party id. eMabler: `partyId`, `party_id`."""
+    country_code: _builtins.str
+    """Output only. The country the partner has this role in, ISO 3166-1 alpha-2. eMabler: `countryCode`, `country_code`."""
+    @_builtins.property
+    def business_details(self) -> _types_pb2.BusinessDetails:
+        """Output only. The company. eMabler: `business_details`, or its members beside the role."""
+
+    def __init__(
+        self,
+        *,
+        role: _party_pb2.PartyRole.ValueType = ...,
+        party_id: _builtins.str = ...,
+        country_code: _builtins.str = ...,
+        business_details: _types_pb2.BusinessDetails | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["business_details", b"business_details"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_details", b"business_details", "country_code", b"country_code", "party_id", b"party_id", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartnerCompany: _TypeAlias = PartnerCompany  # noqa: Y015
+
+@_typing.final
+class OcpiConnection(_message.Message):
+    """The connection to an OCPI party. The tokens that both sides work with come from the exchange of credentials and are
+    never given or taken here; eMabler shows them as `credentialsInfo.ourToken` and `theirToken`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_URL_FIELD_NUMBER: _builtins.int
+    INITIAL_TOKEN_FIELD_NUMBER: _builtins.int
+    INITIAL_ROLE_FIELD_NUMBER: _builtins.int
+    INITIAL_TOKEN_SET_FIELD_NUMBER: _builtins.int
+    OUR_TOKEN_SET_FIELD_NUMBER: _builtins.int
+    THEIR_TOKEN_SET_FIELD_NUMBER: _builtins.int
+    PLATFORM_INTEGRATION_FIELD_NUMBER: _builtins.int
+    PLATFORM_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    PLATFORM_PARTY_ID_FIELD_NUMBER: _builtins.int
+    PLATFORM_PARTY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    endpoint_url: _builtins.str
+    """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
+    eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
+    """
+    initial_token: _builtins.str
+    """Input only. The first token (CREDENTIALS_TOKEN_A), which the side that does not begin gave to the other: 1 to 64
+    printable ASCII characters. Left out of an update, the stored one stays.
+    eMabler: `ocpiConnection.initialToken`, `credentialsInfo.initialToken`.
+    """
+    initial_role: Global___InterfaceRole.ValueType
+    """Required. Our side in the exchange of credentials: as SENDER we begin, as RECEIVER the partner does.
+    eMabler: `initialRole`, `credentialsExchangeRole`.
+    """
+    initial_token_set: _builtins.bool
+    """Output only. Whether a first token is stored."""
+    our_token_set: _builtins.bool
+    """Output only. Whether the partner was given a token to call us with."""
+    their_token_set: _builtins.bool
+    """Output only. Whether the partner gave us a token to call it with."""
+    platform_integration: _builtins.bool
+    """Output only. Whether the partner is reached through a platform, which `platform_integration_id` names.
+    eMabler: `platformIntegration`.
+    """
+    platform_integration_id: _builtins.str
+    """The id of the platform's integration, up to 63 characters. Stored only.
+    eMabler: `platformIntegrationId` in three places.
+    """
+    platform_party_id: _builtins.str
+    """The party id of the third party behind the platform, three letters or digits. Stored only.
+    eMabler: `thirdPartyId`, `partyPlatform.partyId`, `platformPartyId`.
+    """
+    platform_party_country_code: _builtins.str
+    """The country of the third party, ISO 3166-1 alpha-2. Stored only.
+    eMabler: `thirdPartyCountryCode`, `partyPlatform.countryCode`, `platformPartyCountryCode`.
+    """
+    def __init__(
+        self,
+        *,
+        endpoint_url: _builtins.str = ...,
+        initial_token: _builtins.str = ...,
+        initial_role: Global___InterfaceRole.ValueType = ...,
+        initial_token_set: _builtins.bool = ...,
+        our_token_set: _builtins.bool = ...,
+        their_token_set: _builtins.bool = ...,
+        platform_integration: _builtins.bool = ...,
+        platform_integration_id: _builtins.str = ...,
+        platform_party_id: _builtins.str = ...,
+        platform_party_country_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OcpiConnection: _TypeAlias = OcpiConnection  # noqa: Y015
+
+@_typing.final
+class UtilityCloudConnection(_message.Message):
+    """The connection to Utility Cloud, a billing platform. It is asked with OAuth 2.0 client credentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    TOKEN_URL_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_SET_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    METER_VALUES_SENT_FIELD_NUMBER: _builtins.int
+    base_url: _builtins.str
+    """Required. Where the API is: an absolute https URL without user, query or fragment. No public document names it."""
+    token_url: _builtins.str
+    """Required. Where access tokens are given out, written like `base_url`. No public document names it."""
+    tenant: _builtins.str
+    """Required. The customer's tenant there, 1 to 255 characters. eMabler: `tenant`."""
+    client_id: _builtins.str
+    """Required. The OAuth client's id, 1 to 255 characters. eMabler: `clientId`."""
+    client_secret: _builtins.str
+    """Required on create, input only. The OAuth client's secret, 1 to 512 printable ASCII characters. Left out of an
+    update, the stored one stays. eMabler: `clientSecret`.
+    """
+    client_secret_set: _builtins.bool
+    """Output only. Whether a client secret is stored."""
+    scope: _builtins.str
+    """The scope to ask access tokens for, up to 255 characters. eMabler: `billingConnection.scope`, and `endPointURL` of
+    an integration of this type.
+    """
+    meter_values_sent: _builtins.bool
+    """Whether meter values are sent. Stored only. eMabler: `utilityCloudConnection.meteredValuesAreSent`,
+    `billingConnection.meterValuesAreSent`.
+    """
+    def __init__(
+        self,
+        *,
+        base_url: _builtins.str = ...,
+        token_url: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
+        client_secret_set: _builtins.bool = ...,
+        scope: _builtins.str = ...,
+        meter_values_sent: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_meter_values_sent", b"_meter_values_sent", "meter_values_sent", b"meter_values_sent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_meter_values_sent", b"_meter_values_sent", "base_url", b"base_url", "client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "meter_values_sent", b"meter_values_sent", "scope", b"scope", "tenant", b"tenant", "token_url", b"token_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__meter_values_sent: _TypeAlias = _typing.Literal["meter_values_sent"]  # noqa: Y015
+    _WhichOneofArgType__meter_values_sent: _TypeAlias = _typing.Literal["_meter_values_sent", b"_meter_values_sent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__meter_values_sent) -> _WhichOneofReturnType__meter_values_sent | None: ...
+
+Global___UtilityCloudConnection: _TypeAlias = UtilityCloudConnection  # noqa: Y015
+
+@_typing.final
+class SalesforceConnection(_message.Message):
+    """The connection to Salesforce. It is asked with OAuth 2.0 client credentials; the app there needs a run-as user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_URL_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_SET_FIELD_NUMBER: _builtins.int
+    endpoint_url: _builtins.str
+    """Required. The organisation's My Domain, for example "https://acme.my.salesforce.com": an absolute https URL without
+    user, query or fragment. eMabler: `salesforceConnection.endpointUrl`.
+    """
+    client_id: _builtins.str
+    """Required. The consumer key of the app, 1 to 255 characters."""
+    client_secret: _builtins.str
+    """Required on create, input only. The consumer secret of the app, 1 to 512 printable ASCII characters. Left out of an
+    update, the stored one stays.
+    """
+    client_secret_set: _builtins.bool
+    """Output only. Whether a client secret is stored."""
+    def __init__(
+        self,
+        *,
+        endpoint_url: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
+        client_secret_set: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "endpoint_url", b"endpoint_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SalesforceConnection: _TypeAlias = SalesforceConnection  # noqa: Y015
+
+@_typing.final
+class AmpecoConnection(_message.Message):
+    """The connection to AMPECO."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    API_TOKEN_FIELD_NUMBER: _builtins.int
+    API_TOKEN_SET_FIELD_NUMBER: _builtins.int
+    base_url: _builtins.str
+    """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user,
+    query or fragment. The paths of the API begin with "/public-api" and are not part of it.
+    """
+    api_token: _builtins.str
+    """Required on create, input only. The API access token, sent as a bearer token: 1 to 512 printable ASCII characters.
+    Left out of an update, the stored one stays.
+    """
+    api_token_set: _builtins.bool
+    """Output only. Whether an API token is stored."""
+    def __init__(
+        self,
+        *,
+        base_url: _builtins.str = ...,
+        api_token: _builtins.str = ...,
+        api_token_set: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmpecoConnection: _TypeAlias = AmpecoConnection  # noqa: Y015
+
+@_typing.final
+class EmablerConnection(_message.Message):
+    """The connection to eMabler."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
+    API_KEY_SET_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    API_VERSION_FIELD_NUMBER: _builtins.int
+    ADD_LOCATION_PATH_FIELD_NUMBER: _builtins.int
+    UPDATE_INTEGRATION_PATH_FIELD_NUMBER: _builtins.int
+    GET_INTEGRATION_PATH_FIELD_NUMBER: _builtins.int
+    base_url: _builtins.str
+    """Where the API is: an absolute https URL without user, query or fragment. "https://api.emabler.io/api/v2/cpo" when
+    empty; required with version 1.
+    """
+    api_key: _builtins.str
+    """Required on create, input only. The API key, sent in the header `x-api-key`, with version 1 as the query parameter
+    `code`: 1 to 512 printable ASCII characters. Left out of an update, the stored one stays.
+    """
+    api_key_set: _builtins.bool
+    """Output only. Whether an API key is stored."""
+    client_id: _builtins.str
+    """The customer's id, sent with version 1 as the query parameter `clientId`, up to 255 characters. Only with version
+    1.
+    """
+    api_version: Global___EmablerApiVersion.ValueType
+    """The version of the API. Version 2 when unset."""
+    add_location_path: _builtins.str
+    """The path, below `base_url`, of "add location to an integration", up to 255 characters: a slash before each segment,
+    and `{integration_id}` for one of them. No public document names it; "/integrations/{integration_id}/locations"
+    when empty.
+    """
+    update_integration_path: _builtins.str
+    """The path of "update integration", written like `add_location_path`; "/integrations/{integration_id}" when empty."""
+    get_integration_path: _builtins.str
+    """The path of "get integration", written like `add_location_path`; "/integrations/{integration_id}" when empty."""
+    def __init__(
+        self,
+        *,
+        base_url: _builtins.str = ...,
+        api_key: _builtins.str = ...,
+        api_key_set: _builtins.bool = ...,
+        client_id: _builtins.str = ...,
+        api_version: Global___EmablerApiVersion.ValueType = ...,
+        add_location_path: _builtins.str = ...,
+        update_integration_path: _builtins.str = ...,
+        get_integration_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_location_path", b"add_location_path", "api_key", b"api_key", "api_key_set", b"api_key_set", "api_version", b"api_version", "base_url", b"base_url", "client_id", b"client_id", "get_integration_path", b"get_integration_path", "update_integration_path", b"update_integration_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmablerConnection: _TypeAlias = EmablerConnection  # noqa: Y015
 
 @_typing.final
 class ChargepriceConnection(_message.Message):
@@ -184,10 +833,15 @@ class CreateIntegrationRequest(_message.Message):
     INTEGRATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ACTIVATE_CONNECTION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
     validate_only: _builtins.bool
     """Checks everything and answers as if it were done, but stores nothing (AIP-163)."""
+    activate_connection: _builtins.bool
+    """Asks the partner for an access token at once; `latest_run_id` tells how it goes. Only for UTILITY_CLOUD and
+    SALESFORCE. eMabler: `activateConnection`.
+    """
     @_builtins.property
     def integration(self) -> Global___Integration:
         """Required. The integration; output-only fields are ignored."""
@@ -198,10 +852,11 @@ class CreateIntegrationRequest(_message.Message):
         integration: Global___Integration | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        activate_connection: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_connection", b"activate_connection", "integration", b"integration", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -303,10 +958,18 @@ class UpdateIntegrationRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ACTIVATE_CONNECTION_FIELD_NUMBER: _builtins.int
+    RETRY_CREDENTIALS_EXCHANGE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """See CreateIntegrationRequest.request_id."""
     validate_only: _builtins.bool
     """See CreateIntegrationRequest.validate_only."""
+    activate_connection: _builtins.bool
+    """See CreateIntegrationRequest.activate_connection."""
+    retry_credentials_exchange: _builtins.bool
+    """Exchanges credentials with the partner again; `latest_run_id` tells how it goes. Only for OCPI.
+    eMabler: `retryCredentialsExchange`.
+    """
     @_builtins.property
     def integration(self) -> Global___Integration:
         """Required. The fields to change; `id` names the integration. The merged integration is validated, not this one."""
@@ -324,10 +987,12 @@ class UpdateIntegrationRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        activate_connection: _builtins.bool = ...,
+        retry_credentials_exchange: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration", b"integration", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_connection", b"activate_connection", "integration", b"integration", "request_id", b"request_id", "retry_credentials_exchange", b"retry_credentials_exchange", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,10 +40,12 @@ class IntegrationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IntegrationServiceAsyncStub: ...
     CreateIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.CreateIntegrationRequest, _integration_pb2.Integration]
-    """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to it.
+    """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
+    it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); INVALID_ARGUMENT (REQUEST_ID_REUSED, and INVALID_FIELD for an address that
-    the egress guard refuses by its spelling).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
+    that the type does not know).
     """
     GetIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.GetIntegrationRequest, _integration_pb2.Integration]
     """Returns one integration, without its secrets.
@@ -57,10 +59,11 @@ class IntegrationServiceStub:
     """
     UpdateIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.UpdateIntegrationRequest, _integration_pb2.Integration]
     """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-    deliveries that waited because the partner refused or could not be reached are tried at once.
+    deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
+    host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (IMMUTABLE_FIELD,
-    REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+    INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
     """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
@@ -81,10 +84,12 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.CreateIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
-    """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to it.
+    """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
+    it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); INVALID_ARGUMENT (REQUEST_ID_REUSED, and INVALID_FIELD for an address that
-    the egress guard refuses by its spelling).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
+    that the type does not know).
     """
     GetIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.GetIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Returns one integration, without its secrets.
@@ -98,10 +103,11 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """
     UpdateIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.UpdateIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-    deliveries that waited because the partner refused or could not be reached are tried at once.
+    deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
+    host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (IMMUTABLE_FIELD,
-    REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+    INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
@@ -125,10 +131,12 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _integration_pb2.CreateIntegrationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
-        """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to it.
+        """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
+        it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); INVALID_ARGUMENT (REQUEST_ID_REUSED, and INVALID_FIELD for an address that
-        the egress guard refuses by its spelling).
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+        (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
+        that the type does not know).
         """
 
     @_abc_1.abstractmethod
@@ -160,10 +168,11 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
         """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-        deliveries that waited because the partner refused or could not be reached are tried at once.
+        deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
+        host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (IMMUTABLE_FIELD,
-        REQUEST_ID_REUSED).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+        INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
 
     @_abc_1.abstractmethod

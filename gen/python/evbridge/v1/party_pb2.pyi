@@ -129,6 +129,32 @@ class Party(_message.Message):
 Global___Party: _TypeAlias = Party  # noqa: Y015
 
 @_typing.final
+class PartyKey(_message.Message):
+    """Names a party."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    PARTY_ID_FIELD_NUMBER: _builtins.int
+    country_code: _builtins.str
+    """Required. The party's country code, two letters in any case."""
+    party_id: _builtins.str
+    """Required. The party's id, three letters or digits in any case."""
+    def __init__(
+        self,
+        *,
+        country_code: _builtins.str = ...,
+        party_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "party_id", b"party_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartyKey: _TypeAlias = PartyKey  # noqa: Y015
+
+@_typing.final
 class CreatePartyRequest(_message.Message):
     """The request of CreateParty."""
 

@@ -112,7 +112,7 @@ class PartyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteParty(self, request, context):
-        """Deletes a party that owns nothing.
+        """Deletes a party that owns nothing and that no integration speaks for.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (PARTY_IN_USE);
         ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).

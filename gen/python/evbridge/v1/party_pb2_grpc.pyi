@@ -60,7 +60,7 @@ class PartyServiceStub:
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     DeleteParty: _grpc.UnaryUnaryMultiCallable[_party_pb2.DeletePartyRequest, _empty_pb2.Empty]
-    """Deletes a party that owns nothing.
+    """Deletes a party that owns nothing and that no integration speaks for.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (PARTY_IN_USE);
     ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -97,7 +97,7 @@ class PartyServiceAsyncStub(PartyServiceStub):
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     DeleteParty: _aio.UnaryUnaryMultiCallable[_party_pb2.DeletePartyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a party that owns nothing.
+    """Deletes a party that owns nothing and that no integration speaks for.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (PARTY_IN_USE);
     ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -161,7 +161,7 @@ class PartyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _party_pb2.DeletePartyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a party that owns nothing.
+        """Deletes a party that owns nothing and that no integration speaks for.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (PARTY_IN_USE);
         ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).

@@ -141,6 +141,8 @@ INTEGRATION_ID_FIELD_NUMBER: _builtins.int
 SECRET_FIELD_NUMBER: _builtins.int
 SINK_FIELD_NUMBER: _builtins.int
 ITEMS_FIELD_NUMBER: _builtins.int
+URL_FIELD_NUMBER: _builtins.int
+DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
 partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Partner]
 """Marks a file as part of a partner's HTTP contract."""
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
@@ -153,3 +155,9 @@ sink: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _b
 """The field (a google.protobuf.Struct) keeps the members a partner sent that the contract does not know."""
 items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a repeated message) is a page of objects: one that cannot be read costs that object alone."""
+url: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field (a string) is an address that a partner is called at: checked by the egress guard and normalised. A
+change of its origin needs the connection's secrets again. The first of a connection is where requests go.
+"""
+default_value: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
+"""What is stored when the field (a string) is empty."""

@@ -1,0 +1,51 @@
+"""What the contract says about the connections of integrations, whatever their type: addresses, secrets, defaults."""
+
+from collections.abc import Collection
+
+from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
+from google.api.field_behavior_pb2 import REQUIRED, field_behavior
+from google.protobuf.message import Message
+
+
+def type_name(type: IntegrationType.ValueType) -> str:
+    """What the connection of this type, its partner and its contract are called: `utility_cloud`."""
+    return IntegrationType.Name(type).removeprefix("INTEGRATION_TYPE_").lower()
+
+
+def connection_of(integration: Integration) -> Message:
+    connection: Message = getattr(integration, type_name(integration.type))
+    return connection
+
+
+def fill_defaults(connection: Message) -> None:
+    """Fills what is empty and has a default."""
+    for field in connection.DESCRIPTOR.fields:
+        default = field.GetOptions().Extensions[options.default_value]
+        if default and not getattr(connection, field.name):
+            setattr(connection, field.name, default)
+
+
+def addresses(connection: Message) -> dict[str, str]:
+    """Field -> URL, empty ones too; the first is where requests go."""
+    fields = [field.name for field in connection.DESCRIPTOR.fields if field.GetOptions().Extensions[options.url]]
+    return {name: getattr(connection, name) for name in fields}
+
+
+def secret_paths(integration: Integration, *, required: bool = False) -> list[str]:
+    """The paths of the secrets that its connection takes, or of those that it cannot do without."""
+    return [
+        f"{type_name(integration.type)}.{field.name}"
+        for field in connection_of(integration).DESCRIPTOR.fields
+        if field.GetOptions().Extensions[options.secret]
+        and (not required or REQUIRED in field.GetOptions().Extensions[field_behavior])
+    ]
+
+
+def mark_secrets(integration: Integration, stored: Collection[str]) -> None:
+    """Sets every `<secret>_set` of its connection by the paths of the secrets that are stored."""
+    connection = connection_of(integration)
+    for field in connection.DESCRIPTOR.fields:
+        if field.name.endswith("_set"):
+            path = f"{type_name(integration.type)}.{field.name.removesuffix('_set')}"
+            setattr(connection, field.name, path in stored)
