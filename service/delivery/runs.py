@@ -105,7 +105,7 @@ class RunWorker:
         self._database = database
         self._executors = executors
         self._poll_s = poll_s
-        self._beat_s = poll_s * 4
+        self._beat_s = poll_s * 4  # a second by default: how often progress is stored and a cancellation is seen
         self._limit_s = limit_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -134,6 +134,9 @@ class RunWorker:
         while len(self._tasks) < MAX_CONCURRENT and not self._stopping:
             claim = await run_claim(self._database, self._executors, LEASE_S)
             if claim is None:
+                return
+            if self._stopping:  # meanwhile: nobody would wait for it
+                await run_hand_back(self._database, claim)
                 return
             task = asyncio.create_task(self._carry_out(claim))
             self._tasks.add(task)
