@@ -1,4 +1,4 @@
-"""The composition root: settings -> database -> channel -> server and worker. The only file that knows all."""
+"""The composition root: settings -> database -> channel -> server and workers. The only file that knows all."""
 
 import asyncio
 import logging
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
-from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
+from evbridge.v1 import integration_pb2, run_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
@@ -18,6 +20,8 @@ from service.bridge.partners import chargeprice
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry
 from service.delivery.chargeprice import ChargepriceDeliverer
+from service.delivery.diagnose import ChargepriceDiagnosis
+from service.delivery.runs import RunWorker
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -28,6 +32,7 @@ from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
 from service.handlers.party import PartyService
+from service.handlers.run import RunService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
@@ -44,6 +49,8 @@ from service.storage.retention import retention_sweep
 log = logging.getLogger(__name__)
 
 PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR,)
+# (kind of run, type of integration) -> its executor, made of the channel.
+EXECUTORS = {(run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis}
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 
@@ -135,17 +142,16 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             settings,
             store,
             Interceptors(Authenticator(store, keys), settings.max_deadline_s),
-            {
-                company_pb2.DESCRIPTOR.services_by_name["CompanyService"]: CompanyService(store, keys),
-                integration_pb2.DESCRIPTOR.services_by_name["IntegrationService"]: IntegrationService(
-                    store, keys, policy
-                ),
-                delivery_pb2.DESCRIPTOR.services_by_name["DeliveryService"]: DeliveryService(store),
-                party_pb2.DESCRIPTOR.services_by_name["PartyService"]: PartyService(store, keys),
-                location_pb2.DESCRIPTOR.services_by_name["LocationService"]: LocationService(store, keys),
-                tariff_pb2.DESCRIPTOR.services_by_name["TariffService"]: TariffService(store, keys),
-                charger_pb2.DESCRIPTOR.services_by_name["ChargerService"]: ChargerService(store, keys),
-            },
+            _by_descriptor(
+                CompanyService(store, keys),
+                IntegrationService(store, keys, policy, EXECUTORS),
+                DeliveryService(store),
+                PartyService(store, keys),
+                LocationService(store, keys),
+                TariffService(store, keys),
+                ChargerService(store, keys),
+                RunService(store, keys, EXECUTORS),
+            ),
         )
         address = await server.start()
         try:
@@ -159,7 +165,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 async def _delivering(
     settings: Settings, url: str, keys: Keyring, policy: EgressPolicy, record: Recorder | None
 ) -> AsyncIterator[None]:
-    """Delivers while entered, over connections of its own."""
+    """Delivers and carries out runs while entered, over connections of its own."""
     if not settings.delivery:
         yield
         return
@@ -175,11 +181,14 @@ async def _delivering(
             RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
             settings.delivery_poll_s,
         )
-        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(_sweep(store, keys, settings.retention_days))]
+        executors = {known: executor(channel) for known, executor in EXECUTORS.items()}
+        runs = RunWorker(store, executors, settings.delivery_poll_s)
+        work = (worker.run(), runs.run(), _sweep(store, keys, settings.retention_days))
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
-            await worker.stop(settings.drain_s)
+            await asyncio.gather(worker.stop(settings.drain_s), runs.stop(settings.drain_s))
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,6 +204,11 @@ async def _sweep(store: Database, keys: Keyring, days: int) -> None:
         except Exception:
             log.exception("the sweep broke")
         await asyncio.sleep(_SWEEP_S)
+
+
+def _by_descriptor(*services: object) -> dict[ServiceDescriptor, object]:
+    """Each implementation with the service of the contract that it is named after."""
+    return {Default().FindServiceByName(f"evbridge.v1.{type(service).__name__}"): service for service in services}
 
 
 def loop_factory() -> asyncio.AbstractEventLoop:

@@ -18,6 +18,10 @@
     ├── TariffInUse                 FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
+    ├── RunUnsupported              FAILED_PRECONDITION
+    ├── RunInProgress               ALREADY_EXISTS
+    ├── RunEnded                    FAILED_PRECONDITION
+    ├── RunAbandoned                INTERNAL             of a run, no call
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
     ├── DeadlineLimit               DEADLINE_EXCEEDED
@@ -159,6 +163,25 @@ class SiteHasNoChargers(EvbridgeError):
 class DeliveryInProgress(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.DELIVERY_IN_PROGRESS
+
+
+class RunUnsupported(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.RUN_UNSUPPORTED
+
+
+class RunInProgress(EvbridgeError):
+    code = codes.ALREADY_EXISTS
+    reason = reasons.RUN_IN_PROGRESS
+
+
+class RunEnded(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.RUN_ENDED
+
+
+class RunAbandoned(EvbridgeError):
+    reason = reasons.RUN_ABANDONED
 
 
 class DatabaseUnavailable(EvbridgeError):

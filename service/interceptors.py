@@ -25,7 +25,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 
-from service.domain.caller import Caller, role_name
+from service.domain.caller import Caller, call_deadline, role_name
 from service.domain.status import status_of
 from service.domain.validation import validate
 from service.errors import (
@@ -175,10 +175,12 @@ class Interceptors:
                 validate(request, patch=patch)
                 if repeatable and request.request_id:
                     call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
-                work = handler(request, caller)
                 remaining_s = context.time_remaining()
+                limit_s = self._max_deadline_s if remaining_s is None else min(remaining_s, self._max_deadline_s)
+                call_deadline.set(time.monotonic() + limit_s)
+                work = handler(request, caller)
                 # The caller's own deadline is enforced by grpc.
-                if remaining_s is None or remaining_s > self._max_deadline_s:
+                if limit_s != remaining_s:
                     work = self._within_limit(work)
                 reply = await work
             except BaseException as error:

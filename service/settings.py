@@ -49,7 +49,7 @@ class Settings:
     delivery_poll_s: float = _setting("DELIVERY_POLL_S", 0.25, "how often to look for work")
     delivery_backoff_s: float = _setting("DELIVERY_BACKOFF_S", 1.0, "first delay after a failure; doubles, to 300 s")
     delivery_max_attempts: int = _setting("DELIVERY_MAX_ATTEMPTS", 10, "failures after which an object is parked")
-    retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, changes and tombstones are kept")
+    retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, runs, changes and tombstones are kept")
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -31,6 +31,7 @@ from evbridge.v1 import (
     location_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
+    run_pb2_grpc,
     tariff_pb2,
     tariff_pb2_grpc,
     types_pb2,
@@ -74,6 +75,7 @@ class Client:
         self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
         self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
+        self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 

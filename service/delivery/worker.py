@@ -20,6 +20,7 @@ from evbridge.v1.integration_pb2 import (
 )
 from opentelemetry import metrics, trace
 
+from service.delivery.polling import ended, woken
 from service.domain.delivery import RetryPolicy, verdict
 from service.errors import EvbridgeError
 from service.storage.connection import describe
@@ -92,21 +93,13 @@ class DeliveryWorker:
                 self._open_lanes(await delivery_waiting(self._database))
             except Exception as error:
                 log.warning("looking for deliveries failed", extra={"problem": describe(error)})
-            try:
-                async with asyncio.timeout(self._poll_s * random.uniform(0.75, 1.25)):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await woken(self._wake, self._poll_s)
 
     async def stop(self, limit_s: float) -> None:
         """Ends within `limit_s`; what was cut off is settled by the next worker that claims it."""
         self._stopping = True
         self._wake.set()
-        if self._lanes:
-            _, late = await asyncio.wait(self._lanes.values(), timeout=limit_s)
-            for lane in late:
-                lane.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await ended(self._lanes.values(), limit_s)
 
     def _open_lanes(self, integrations: list[Waiting]) -> None:
         for waiting in integrations:

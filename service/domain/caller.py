@@ -1,9 +1,13 @@
-"""Who is calling, as the credential says."""
+"""Who is calling, as the credential says, and how long they wait."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import cast
 
 from evbridge.options.v1.options_pb2 import Role
+
+call_deadline: ContextVar[float] = ContextVar("call_deadline")
+"""When the call under way ends at the latest, by the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from service.errors import InvalidArgument, InvalidPageToken
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
 MAX_BYTES = 1 << 20
+LOWEST, HIGHEST = UUID(int=0), UUID(int=(1 << 128) - 1)
 MAX_BATCH_BYTES = 3 << 20  # clients take 4 MiB unless told otherwise
 
 
@@ -54,10 +55,10 @@ def key_before(request: Message) -> str:
     return key
 
 
-def uuid_before(request: Message) -> UUID:
-    """`key_before` for a list in the order of UUIDs; the lowest of all for the first page. Raises InvalidPageToken."""
+def uuid_before(request: Message, first: UUID = LOWEST) -> UUID:
+    """`key_before` for a list in the order of UUIDs; `first` for the first page. Raises InvalidPageToken."""
     try:
-        return UUID(key_before(request) or "0" * 32)
+        return UUID(key_before(request) or first.hex)
     except ValueError:
         raise InvalidPageToken("the page token is damaged") from None
 

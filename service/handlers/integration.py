@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
@@ -20,6 +19,7 @@ from evbridge.v1.integration_pb2 import (
     ListIntegrationsRequest,
     UpdateIntegrationRequest,
 )
+from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, RunKind
 from google.protobuf.empty_pb2 import Empty
 
 from service.bridge.egress import EgressPolicy, UrlRefused, check_url
@@ -36,6 +36,7 @@ from service.domain.versions import check_etag
 from service.errors import FieldViolation, ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
 from service.handlers.mutation import mutate
 from service.handlers.owned import dangling
+from service.handlers.run import Supported, check_supported
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
 from service.storage.connection import Connection
 from service.storage.gate import gate_resume
@@ -55,30 +56,23 @@ from service.storage.integration import (
 from service.storage.keyring import Keyring
 from service.storage.party import parties_hold
 from service.storage.pool import Database
+from service.storage.run import run_start
 
 # Flag of a request -> the kind of run it starts, and the types of integrations that have such an exchange.
-_COMMANDS: dict[str, tuple[str, set[IntegrationType.ValueType]]] = {
-    "activate_connection": ("TOKEN_EXCHANGE", {INTEGRATION_TYPE_UTILITY_CLOUD, INTEGRATION_TYPE_SALESFORCE}),
-    "retry_credentials_exchange": ("CREDENTIALS", {INTEGRATION_TYPE_OCPI}),
+_COMMANDS: dict[str, tuple[RunKind.ValueType, set[IntegrationType.ValueType]]] = {
+    "activate_connection": (RUN_KIND_TOKEN_EXCHANGE, {INTEGRATION_TYPE_UTILITY_CLOUD, INTEGRATION_TYPE_SALESFORCE}),
+    "retry_credentials_exchange": (RUN_KIND_CREDENTIALS, {INTEGRATION_TYPE_OCPI}),
 }
 
 
-class Runs(Protocol):
-    """Starts work that outlives the call."""
-
-    async def start(self, conn: Connection, caller: Caller, integration_id: str, kind: str) -> str:
-        """Returns the id of the run, which begins when the transaction ends."""
-        ...
-
-
 class IntegrationService:
-    """Without `runs` the flags that start one are refused."""
+    """`supported`: which kinds of runs which types of integrations know."""
 
-    def __init__(self, database: Database, keyring: Keyring, egress: EgressPolicy, runs: Runs | None = None) -> None:
+    def __init__(self, database: Database, keyring: Keyring, egress: EgressPolicy, supported: Supported) -> None:
         self._database = database
         self._keyring = keyring
         self._egress = egress
-        self._runs = runs
+        self._supported = supported
 
     async def CreateIntegration(self, request: CreateIntegrationRequest, caller: Caller) -> bytes:
         integration, secrets = self._normalised(request.integration)
@@ -189,15 +183,17 @@ class IntegrationService:
         request: CreateIntegrationRequest | UpdateIntegrationRequest,
         integration: Integration,
     ) -> None:
-        """Starts the runs that the request asks for. Raises InvalidArgument for one that the type does not have."""
+        """Starts the runs that the request asks for.
+
+        Raises InvalidArgument for one that the type does not have, RunUnsupported, RunInProgress.
+        """
         for flag, (kind, types) in _COMMANDS.items():
             if not getattr(request, flag, False):
                 continue
             if integration.type not in types:
                 raise InvalidArgument.field(flag, "the type of the integration has no such exchange")
-            if self._runs is None:
-                raise InvalidArgument.field(flag, "this server starts no runs yet")
-            integration.latest_run_id = await self._runs.start(conn, caller, integration.id, kind)
+            check_supported(self._supported, kind, integration.type)
+            integration.latest_run_id = (await run_start(conn, caller, integration.id, kind)).id
             await integration_replace(conn, caller.tenant_id, integration)
 
     def _stamp(self, integration: Integration, secrets: Mapping[str, Secret], now: datetime) -> None:

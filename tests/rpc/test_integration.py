@@ -15,6 +15,8 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
     INTEGRATION_TYPE_CHARGEPRICE,
+    INTEGRATION_TYPE_OCPI,
+    INTEGRATION_TYPE_SALESFORCE,
     INTERFACE_ROLE_RECEIVER,
     ChargepriceConnection,
     CreateIntegrationRequest,
@@ -32,6 +34,7 @@ from evbridge.v1.integration_pb2 import (
     VersionDetails,
 )
 from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest, PartyKey
+from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, GetRunRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.app import Evbridge
@@ -41,7 +44,6 @@ from service.domain.fields import clear_output_only, take_secrets
 from service.domain.secret import Secret
 from service.handlers.integration import IntegrationService
 from service.simulator.chargeprice import Simulator
-from service.storage.connection import Connection
 from service.storage.integration import integration_replace, secrets_get, secrets_put
 from tests.conftest import Tenant
 from tests.filled import filled, unset
@@ -568,23 +570,22 @@ def _commands(type: str) -> set[str]:
     return {flag for flag, types in commands.items() if type in types}
 
 
-class Started:
-    """Runs that only say that they were started."""
-
-    async def start(self, conn: Connection, caller: Caller, integration_id: str, kind: str) -> str:
-        return f"{kind} of {integration_id}"
-
-
 async def test_a_command_starts_a_run_and_the_integration_names_it(tenant: Tenant, running: Evbridge) -> None:
-    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), Started())
+    supported = [
+        (RUN_KIND_TOKEN_EXCHANGE, INTEGRATION_TYPE_SALESFORCE),
+        (RUN_KIND_CREDENTIALS, INTEGRATION_TYPE_OCPI),
+    ]
+    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), supported)
     caller = Caller(tenant.name, "key", options.ROLE_ADMIN)
     request = CreateIntegrationRequest(integration=an_integration_of("salesforce", id="crm"), activate_connection=True)
     created = Integration.FromString(await service.CreateIntegration(request, caller))
-    assert created.latest_run_id == "TOKEN_EXCHANGE of crm"
+    run = await tenant.reader.runs.GetRun(GetRunRequest(id=created.latest_run_id))
+    assert (run.integration_id, run.kind) == ("crm", RUN_KIND_TOKEN_EXCHANGE)
     await created_as(tenant, an_integration_of("ocpi", id="roaming"))
     retry = UpdateIntegrationRequest(integration=Integration(id="roaming"), retry_credentials_exchange=True)
     changed = Integration.FromString(await service.UpdateIntegration(retry, caller))
-    assert changed.latest_run_id == "CREDENTIALS of roaming"
+    run = await tenant.reader.runs.GetRun(GetRunRequest(id=changed.latest_run_id))
+    assert (run.integration_id, run.kind) == ("roaming", RUN_KIND_CREDENTIALS)
     assert await get(tenant, changed) == changed
 
 

@@ -17,6 +17,7 @@ from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, CancelRunRequest, StartRunRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -88,6 +89,9 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         request = CreateIntegrationRequest(integration=an_integration())
         made.ids["Integration"] = (await client.integrations.CreateIntegration(request)).id
         made.ids["Charger"] = (await client.chargers.CreateCharger(CreateChargerRequest(charger=a_charger()))).id
+        run = StartRunRequest(integration_id=made.ids["Integration"], kind=RUN_KIND_DIAGNOSE)
+        made.ids["Run"] = (await client.runs.StartRun(run)).id
+        await client.runs.CancelRun(CancelRunRequest(id=made.ids["Run"]))  # nobody waits for one that has ended
         company = await client.companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
         page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest())
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}

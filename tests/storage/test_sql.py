@@ -73,6 +73,9 @@ HOT = [
     "charger_page",
     "charger_lock",
     "charger_lock_site",
+    "run_get",
+    "run_page",
+    "run_claim",
 ]
 
 

@@ -106,7 +106,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "SERVER_STOPPING", "domain": "evbridge", "metadata": {} }
     """
     DEADLINE_LIMIT: _ErrorReason.ValueType  # 16
-    """DEADLINE_EXCEEDED. The server's own limit on the duration of a call was reached.
+    """DEADLINE_EXCEEDED. The server's own limit on the duration of a call, or of a run, was reached.
 
         { "reason": "DEADLINE_LIMIT", "domain": "evbridge", "metadata": { "limit_seconds": "30" } }
     """
@@ -199,6 +199,25 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
     """
+    RUN_UNSUPPORTED: _ErrorReason.ValueType  # 35
+    """FAILED_PRECONDITION. Integrations of this type know no runs of this kind.
+
+        { "reason": "RUN_UNSUPPORTED", "domain": "evbridge",
+          "metadata": { "kind": "RUN_KIND_SYNC", "type": "INTEGRATION_TYPE_CHARGEPRICE" } }
+    """
+    RUN_IN_PROGRESS: _ErrorReason.ValueType  # 36
+    """ALREADY_EXISTS. A run of this kind is queued or under way for the integration; watch or cancel that one.
+
+        { "reason": "RUN_IN_PROGRESS", "domain": "evbridge",
+          "metadata": { "run_id": "0197a3c4-6a53-7f0a-9b8e-0d0f2f1f9c55" } }
+    """
+    RUN_ENDED: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION. The run has ended and cannot be cancelled.
+
+        { "reason": "RUN_ENDED", "domain": "evbridge", "metadata": { "state": "RUN_STATE_SUCCEEDED" } }
+    """
+    RUN_ABANDONED: _ErrorReason.ValueType  # 38
+    """The reason of a FAILED run, no call's. Each of its attempts ended without a result, as if the process had died."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -290,7 +309,7 @@ SERVER_STOPPING: ErrorReason.ValueType  # 15
     { "reason": "SERVER_STOPPING", "domain": "evbridge", "metadata": {} }
 """
 DEADLINE_LIMIT: ErrorReason.ValueType  # 16
-"""DEADLINE_EXCEEDED. The server's own limit on the duration of a call was reached.
+"""DEADLINE_EXCEEDED. The server's own limit on the duration of a call, or of a run, was reached.
 
     { "reason": "DEADLINE_LIMIT", "domain": "evbridge", "metadata": { "limit_seconds": "30" } }
 """
@@ -383,4 +402,23 @@ stored. Store them first, or set `create_empty`.
 
     { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
 """
+RUN_UNSUPPORTED: ErrorReason.ValueType  # 35
+"""FAILED_PRECONDITION. Integrations of this type know no runs of this kind.
+
+    { "reason": "RUN_UNSUPPORTED", "domain": "evbridge",
+      "metadata": { "kind": "RUN_KIND_SYNC", "type": "INTEGRATION_TYPE_CHARGEPRICE" } }
+"""
+RUN_IN_PROGRESS: ErrorReason.ValueType  # 36
+"""ALREADY_EXISTS. A run of this kind is queued or under way for the integration; watch or cancel that one.
+
+    { "reason": "RUN_IN_PROGRESS", "domain": "evbridge",
+      "metadata": { "run_id": "0197a3c4-6a53-7f0a-9b8e-0d0f2f1f9c55" } }
+"""
+RUN_ENDED: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION. The run has ended and cannot be cancelled.
+
+    { "reason": "RUN_ENDED", "domain": "evbridge", "metadata": { "state": "RUN_STATE_SUCCEEDED" } }
+"""
+RUN_ABANDONED: ErrorReason.ValueType  # 38
+"""The reason of a FAILED run, no call's. Each of its attempts ended without a result, as if the process had died."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,214 @@
+"""Carries out runs: finds them, keeps their lease, tells how far they are, and sees that they end.
+
+Any number of processes may run one. A run is claimed with a lease and a fencing token; when its process dies the lease
+ends, and another worker begins it again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.run_pb2 import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_CANCELLING,
+    RUN_STATE_FAILED,
+    RUN_STATE_SUCCEEDED,
+    RUN_STEP_STATE_FAILED,
+    RUN_STEP_STATE_RUNNING,
+    RUN_STEP_STATE_SKIPPED,
+    RUN_STEP_STATE_SUCCEEDED,
+    Run,
+    RunKind,
+    RunState,
+    RunStepState,
+)
+from opentelemetry import metrics, trace
+
+from service.delivery.polling import ended, woken
+from service.errors import DatabaseUnavailable, DeadlineLimit, EvbridgeError, RunAbandoned
+from service.storage.connection import describe
+from service.storage.pool import Database
+from service.storage.run import RunClaim, run_claim, run_end, run_hand_back, run_report
+from service.telemetry import log_fields
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 60.0
+"""Longer than the lease of a request slot, which a process that dies leaves taken too."""
+LIMIT_S = 900.0
+MAX_ATTEMPTS = 3
+MAX_CONCURRENT = 16
+MAX_STEPS = 50
+
+
+class Progress:
+    """What a run tells about itself. It is stored about once a second, and when the run ends."""
+
+    def __init__(self) -> None:
+        self.report = Run()
+
+    def count(self, done: int, total: int = 0, description: str = "") -> None:
+        """`total` is 0 while it is not known."""
+        self.report.progress.done = done
+        self.report.progress.total = total
+        self.report.progress.description = description
+
+    def begin(self, name: str, description: str = "") -> None:
+        """Begins a step; the one before it has succeeded. The last one fares as the run does."""
+        self.close(RUN_STEP_STATE_SUCCEEDED)
+        step = self.report.steps.add(name=name, state=RUN_STEP_STATE_RUNNING, description=description)
+        step.start_time.GetCurrentTime()
+        del self.report.steps[:-MAX_STEPS]
+
+    def skip(self, name: str, description: str) -> None:
+        """Names a step that is not done, and why; the one before it has succeeded."""
+        self.begin(name, description)
+        self.close(RUN_STEP_STATE_SKIPPED)
+
+    def close(self, state: RunStepState.ValueType, description: str = "") -> None:
+        """Ends the step under way, if there is one."""
+        if self.report.steps and self.report.steps[-1].state == RUN_STEP_STATE_RUNNING:
+            step = self.report.steps[-1]
+            step.state, step.description = state, description or step.description
+            step.end_time.GetCurrentTime()
+
+
+class Executor(Protocol):
+    """Does the work of one kind of run for one type of integration."""
+
+    async def execute(self, run: RunClaim, progress: Progress) -> None:
+        """Raises EvbridgeError when it cannot be done: it becomes the run's reason and description.
+
+        Ends soon when it is cancelled. May be called again for the same run, which then is `repeated`.
+        """
+        ...
+
+
+class _Stopped(Exception):
+    """The run shall stop: it was cancelled, deleted or taken over."""
+
+
+class RunWorker:
+    """`run` works until `stop`, which hands back what does not end in time."""
+
+    def __init__(
+        self,
+        database: Database,
+        executors: Mapping[tuple[RunKind.ValueType, IntegrationType.ValueType], Executor],
+        poll_s: float,
+        limit_s: float = LIMIT_S,
+    ) -> None:
+        self._database = database
+        self._executors = executors
+        self._poll_s = poll_s
+        self._beat_s = poll_s * 4  # a second by default: how often progress is stored and a cancellation is seen
+        self._limit_s = limit_s
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._tracer = trace.get_tracer("evbridge.runs")
+        self._ends = metrics.get_meter("evbridge.runs").create_counter(
+            "evbridge.runs", unit="{run}", description="Runs that ended."
+        )
+
+    async def run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self._claim()
+            except Exception as error:
+                log.warning("looking for runs failed", extra={"problem": describe(error)})
+            await woken(self._wake, self._poll_s)
+
+    async def stop(self, limit_s: float) -> None:
+        """Ends within about `limit_s`."""
+        self._stopping = True
+        self._wake.set()
+        await ended(self._tasks, limit_s)
+
+    async def _claim(self) -> None:
+        while len(self._tasks) < MAX_CONCURRENT and not self._stopping:
+            claim = await run_claim(self._database, self._executors, LEASE_S)
+            if claim is None:
+                return
+            if self._stopping:  # meanwhile: nobody would wait for it
+                await run_hand_back(self._database, claim)
+                return
+            task = asyncio.create_task(self._carry_out(claim))
+            self._tasks.add(task)
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+
+    async def _carry_out(self, claim: RunClaim) -> None:
+        log_fields.set({"tenant": claim.tenant_id, "integration": claim.integration_id, "run": str(claim.run_id)})
+        progress = Progress()
+        kind = RunKind.Name(claim.kind)
+        attributes = {"evbridge.integration.id": claim.integration_id, "evbridge.run.kind": kind}
+        with self._tracer.start_as_current_span("run", attributes=attributes):
+            try:
+                state, error = await self._outcome(claim, progress)
+                if await run_end(self._database, claim, progress.report, state, error):
+                    reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
+                    log.info("run ended", extra={"kind": kind, "outcome": reason})
+                    self._ends.add(1, {"evbridge.run.kind": kind, "evbridge.outcome": reason})
+            except asyncio.CancelledError:
+                await run_hand_back(self._database, claim)
+                raise
+            except Exception as failure:
+                # The lease brings the run back.
+                log.warning("the end of a run could not be stored", extra={"problem": describe(failure)})
+
+    async def _outcome(self, claim: RunClaim, progress: Progress) -> tuple[RunState.ValueType, EvbridgeError | None]:
+        """How it ended. A cancellation of this task passes."""
+        error: EvbridgeError
+        try:
+            await self._supervise(claim, progress)
+        except _Stopped:
+            progress.close(RUN_STEP_STATE_SKIPPED)
+            return RUN_STATE_CANCELLED, None
+        except EvbridgeError as refusal:
+            error = refusal
+        except Exception as fault:
+            log.error("a run broke", exc_info=fault, extra={"database": describe(fault)})
+            error = EvbridgeError("a fault inside evbridge; the log has the details")
+        else:
+            progress.close(RUN_STEP_STATE_SUCCEEDED)
+            return RUN_STATE_SUCCEEDED, None
+        progress.close(RUN_STEP_STATE_FAILED, error.message)
+        return RUN_STATE_FAILED, error
+
+    async def _supervise(self, claim: RunClaim, progress: Progress) -> None:
+        """Executes it while the lease is kept. Raises _Stopped, and the EvbridgeError it fails with."""
+        if claim.state == RUN_STATE_CANCELLING:
+            raise _Stopped
+        if claim.attempts > MAX_ATTEMPTS:
+            raise RunAbandoned("every attempt ended without a result, as if the process had died")
+        executor = self._executors[claim.kind, claim.type]
+        executing = asyncio.create_task(executor.execute(claim, progress))
+        end = time.monotonic() + self._limit_s
+        lease_end = time.monotonic() + LEASE_S
+        try:
+            while not (await asyncio.wait({executing}, timeout=self._beat_s))[0]:
+                if time.monotonic() > end:
+                    seconds = f"{self._limit_s:g}"
+                    raise DeadlineLimit(f"the run took longer than {seconds} s", limit_seconds=seconds)
+                try:
+                    if not await run_report(self._database, claim, progress.report, LEASE_S):
+                        raise _Stopped
+                    lease_end = time.monotonic() + LEASE_S
+                except DatabaseUnavailable:
+                    if time.monotonic() > lease_end:
+                        raise
+        finally:
+            executing.cancel()
+            await asyncio.gather(executing, return_exceptions=True)
+        if executing.cancelled():
+            raise EvbridgeError("the work was cut short inside evbridge")
+        executing.result()

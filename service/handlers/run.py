@@ -1,0 +1,80 @@
+"""evbridge.v1.RunService."""
+
+import time
+from collections.abc import Collection
+from datetime import datetime
+
+from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.run_pb2 import (
+    CancelRunRequest,
+    GetRunRequest,
+    ListRunsRequest,
+    Run,
+    RunKind,
+    StartRunRequest,
+    WaitRunRequest,
+)
+
+from service.domain.caller import Caller, call_deadline
+from service.domain.pages import HIGHEST, list_response, page_size, uuid_before
+from service.errors import RunUnsupported
+from service.handlers.mutation import mutate
+from service.storage.connection import Connection
+from service.storage.integration import integration_lock
+from service.storage.keyring import Keyring
+from service.storage.pool import Database
+from service.storage.run import run_cancel, run_get, run_page, run_start, run_wait
+
+_ANSWER_S = 0.5
+"""What is kept of a call's time to bring its answer home."""
+
+
+Supported = Collection[tuple[RunKind.ValueType, IntegrationType.ValueType]]
+
+
+def check_supported(supported: Supported, kind: RunKind.ValueType, type: IntegrationType.ValueType) -> None:
+    """Raises RunUnsupported unless an integration of the type knows the kind."""
+    if (kind, type) not in supported:
+        raise RunUnsupported(
+            f"an integration of {IntegrationType.Name(type)} knows no {RunKind.Name(kind)}",
+            kind=RunKind.Name(kind),
+            type=IntegrationType.Name(type),
+        )
+
+
+class RunService:
+    """`supported`: which kinds of runs which types of integrations know."""
+
+    def __init__(self, database: Database, keyring: Keyring, supported: Supported) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._supported = supported
+
+    async def StartRun(self, request: StartRunRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Run:
+            integration = await integration_lock(conn, caller.tenant_id, request.integration_id)
+            check_supported(self._supported, request.kind, integration.type)
+            return await run_start(conn, caller, request.integration_id, request.kind)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def GetRun(self, request: GetRunRequest, caller: Caller) -> Run:
+        return await run_get(self._database, caller.tenant_id, request.id)
+
+    async def ListRuns(self, request: ListRunsRequest, caller: Caller) -> bytes:
+        before, size = uuid_before(request, HIGHEST), page_size(request.page_size)
+        rows = await run_page(self._database, caller.tenant_id, request, before, size + 1)
+        return list_response(request, rows, size)
+
+    async def CancelRun(self, request: CancelRunRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Run:
+            return await run_cancel(conn, caller.tenant_id, request.id)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def WaitRun(self, request: WaitRunRequest, caller: Caller) -> Run:
+        limit_s = call_deadline.get() - time.monotonic() - _ANSWER_S
+        if request.HasField("timeout"):
+            limit_s = min(limit_s, request.timeout.seconds + request.timeout.nanos / 1e9)
+        after = request.after_update_time if request.HasField("after_update_time") else None
+        return await run_wait(self._database, caller.tenant_id, request.id, limit_s, after)

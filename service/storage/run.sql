@@ -1,0 +1,75 @@
+-- name: run_start
+-- Returns the id of the run under way when there is one. Setting the id to itself keeps that one until we have looked.
+INSERT INTO run (tenant_id, run_id, integration_id, kind, key_id) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant_id, integration_id, kind) WHERE state IN (1, 2, 3) DO UPDATE SET run_id = run.run_id
+RETURNING run_id
+
+-- name: run_get
+SELECT
+    run_id, integration_id, kind, state, progress || steps AS report, reason, description, key_id,
+    create_time, start_time, end_time, update_time
+FROM run
+WHERE tenant_id = $1 AND run_id = $2
+
+-- name: run_page
+SELECT
+    run_id, integration_id, kind, state, progress AS report, reason, description, key_id,
+    create_time, start_time, end_time, update_time
+FROM run
+WHERE tenant_id = $1 AND run_id < $2
+    AND ($3::text = '' OR integration_id = $3)
+    AND ($4::smallint = 0 OR kind = $4)
+    AND ($5::smallint = 0 OR state = $5)
+ORDER BY run_id DESC
+LIMIT $6
+
+-- name: run_cancel
+-- Nothing is returned for a run that has ended.
+UPDATE run
+SET state = CASE WHEN state = 1 THEN 6 ELSE 3 END,
+    end_time = CASE WHEN state = 1 THEN now() END,
+    update_time = now()
+WHERE tenant_id = $1 AND run_id = $2 AND state IN (1, 2, 3)
+RETURNING run_id
+
+-- name: run_claim
+-- tenant: any, because one worker serves them all. The attempt is counted before it is made, so that one that kills its
+-- process is counted too.
+UPDATE run AS r
+SET state = CASE WHEN r.state = 1 THEN 2 ELSE r.state END, lease_token = r.lease_token + 1,
+    lease_until = now() + $3::interval, attempts = r.attempts + 1,
+    start_time = coalesce(r.start_time, now()), update_time = now()
+FROM (
+    SELECT w.tenant_id, w.run_id, i.type
+    FROM run AS w
+    JOIN integration AS i USING (tenant_id, integration_id)
+    JOIN unnest($1::smallint[], $2::smallint[]) AS executor (kind, type) ON (w.kind, i.type) = (executor.kind, executor.type)
+    WHERE w.state IN (1, 2, 3) AND w.lease_until <= now()
+    ORDER BY w.run_id
+    LIMIT 1
+    FOR UPDATE OF w SKIP LOCKED
+) AS next
+WHERE r.tenant_id = next.tenant_id AND r.run_id = next.run_id
+RETURNING r.tenant_id, r.run_id, r.integration_id, r.kind, next.type, r.state, r.lease_token, r.attempts
+
+-- name: run_report
+-- Fenced by the lease token.
+UPDATE run
+SET progress = $4, steps = $5, lease_until = now() + $6::interval,
+    update_time = CASE WHEN progress = $4 AND steps = $5 THEN update_time ELSE now() END
+WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
+RETURNING state
+
+-- name: run_end
+-- Fenced by the lease token.
+UPDATE run
+SET progress = $4, steps = $5, state = $6, reason = $7, description = $8, end_time = now(), update_time = now()
+WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
+RETURNING state
+
+-- name: run_hand_back
+-- Fenced by the lease token.
+UPDATE run
+SET state = CASE WHEN state = 2 THEN 1 ELSE state END, lease_until = '-infinity', attempts = attempts - 1,
+    update_time = now()
+WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
