@@ -10,7 +10,16 @@ from pathlib import Path
 
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
-from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
+from evbridge.v1 import (
+    charger_pb2,
+    company_pb2,
+    delivery_pb2,
+    integration_pb2,
+    location_pb2,
+    party_pb2,
+    publication_pb2,
+    tariff_pb2,
+)
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
@@ -28,6 +37,7 @@ from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
 from service.handlers.party import PartyService
+from service.handlers.publication import PublicationService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
@@ -144,6 +154,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 location_pb2.DESCRIPTOR.services_by_name["LocationService"]: LocationService(store, keys),
                 tariff_pb2.DESCRIPTOR.services_by_name["TariffService"]: TariffService(store, keys),
                 charger_pb2.DESCRIPTOR.services_by_name["ChargerService"]: ChargerService(store, keys),
+                publication_pb2.DESCRIPTOR.services_by_name["PublicationService"]: PublicationService(store, keys),
             },
         )
         address = await server.start()

@@ -117,12 +117,12 @@ class Wish(Generic[M]):
         """Raises ReferenceNotFound unless its party and the tariffs it names are among those."""
         if self.key.party not in parties:
             violation = FieldViolation(f"{self.path}.party_id", "is none of the tenant's parties")
-            raise _dangling("party", str(self.key.party), (violation,))
+            raise dangling("party", str(self.key.party), (violation,))
         if missing := [(path, key) for path, key in self.owned.tariffs(wanted) if key not in tariffs]:
             violations = tuple(
                 FieldViolation(f"{self.path}.{path}", "is no tariff of the party") for path, _ in missing
             )
-            raise _dangling("tariff", str(missing[0][1]), violations)
+            raise dangling("tariff", str(missing[0][1]), violations)
 
 
 async def put_one(conn: Connection, caller: Caller, now: datetime, wish: Wish[M]) -> M:
@@ -194,5 +194,6 @@ def _stamped(owned: Owned[M], wanted: M, before: M | None, now: datetime) -> M:
     return wanted
 
 
-def _dangling(resource: str, id: str, violations: tuple[FieldViolation, ...]) -> ReferenceNotFound:
+def dangling(resource: str, id: str, violations: tuple[FieldViolation, ...]) -> ReferenceNotFound:
+    """What a request names does not exist; `violations` say where it does."""
     return ReferenceNotFound(f"there is no {resource} {id}", violations=violations, resource=resource, id=id)

@@ -17,6 +17,7 @@ from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -24,7 +25,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.app import evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
-from tests.front_door import Client, Failure, a_charger, a_company, an_integration, failure_of, settings
+from tests.front_door import Client, Failure, a_charger, a_company, a_rule, an_integration, failure_of, settings
 from tests.rpc.test_access import METHODS
 
 Code = grpc.StatusCode
@@ -67,9 +68,16 @@ class Caller:
             request.charger.id = self.ids["Charger"]  # type: ignore[attr-defined]
         elif method.name == "UpdateIntegration":
             request.integration.id = self.ids["Integration"]  # type: ignore[attr-defined]
+        elif isinstance(request, CreatePublicationRuleRequest):
+            request.rule.CopyFrom(a_rule(integration_id=self.ids["Integration"]))
+        elif method.name == "UpdatePublicationRule":
+            request.rule.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
+            request.rule.id = self.ids["PublicationRule"]  # type: ignore[attr-defined]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
+            if "integration_id" in method.input_type.fields_by_name:
+                request.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
             if "validate_only" in method.input_type.fields_by_name:
                 request.validate_only = True  # type: ignore[attr-defined]
         return request
@@ -87,6 +95,9 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         made, client = Caller(channel, key), Client(channel, key)
         request = CreateIntegrationRequest(integration=an_integration())
         made.ids["Integration"] = (await client.integrations.CreateIntegration(request)).id
+        rule = a_rule(integration_id=made.ids["Integration"])
+        await client.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
+        made.ids["PublicationRule"] = rule.id
         made.ids["Charger"] = (await client.chargers.CreateCharger(CreateChargerRequest(charger=a_charger()))).id
         company = await client.companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
         page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest())

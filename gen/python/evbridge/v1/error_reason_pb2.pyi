@@ -188,15 +188,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
     """
     TARIFF_IN_USE: _ErrorReason.ValueType  # 30
-    """FAILED_PRECONDITION. Connectors of locations still name the tariff.
+    """FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.
 
-        { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
+        { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12", "rules": "1" } }
     """
     SITE_HAS_NO_CHARGERS: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
     stored. Store them first, or set `create_empty`.
 
         { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
+    """
+    TOO_MANY_RULES: _ErrorReason.ValueType  # 39
+    """FAILED_PRECONDITION. The integration has as many publication rules as it can have. Merge some into one.
+
+        { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -371,14 +376,19 @@ PARTY_IN_USE: ErrorReason.ValueType  # 29
     { "reason": "PARTY_IN_USE", "domain": "evbridge", "metadata": { "tariffs": "3", "locations": "12" } }
 """
 TARIFF_IN_USE: ErrorReason.ValueType  # 30
-"""FAILED_PRECONDITION. Connectors of locations still name the tariff.
+"""FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.
 
-    { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
+    { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12", "rules": "1" } }
 """
 SITE_HAS_NO_CHARGERS: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
 stored. Store them first, or set `create_empty`.
 
     { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
+"""
+TOO_MANY_RULES: ErrorReason.ValueType  # 39
+"""FAILED_PRECONDITION. The integration has as many publication rules as it can have. Merge some into one.
+
+    { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -63,8 +63,8 @@ class IntegrationServiceStub:
     REQUEST_ID_REUSED).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
-    """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-    there.
+    """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+    partner holds stays there.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -104,8 +104,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     REQUEST_ID_REUSED).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-    there.
+    """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+    partner holds stays there.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -172,8 +172,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _integration_pb2.DeleteIntegrationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-        there.
+        """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+        partner holds stays there.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
         `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
