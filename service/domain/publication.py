@@ -36,7 +36,7 @@ class Publication:
         for rule in in_force:
             for _, key in tariffs_named(rule):
                 self._named.setdefault(key, rule.effect == PUBLICATION_EFFECT_VISIBLE)
-        self.shows_own_tariffs = any(rule.visible and rule.assigned is None for rule in self._rules)
+        self._shows_own = any(rule.visible and rule.assigned is None for rule in self._rules)
 
     def connectors(self, location: Location) -> Iterator[VisibleConnector]:
         """The visible connectors of a location."""
@@ -72,7 +72,7 @@ class Publication:
     def tariff(self, key: ObjectKey) -> bool | None:
         """Whether the partner sees the tariff; None when that is for the locations that name it to say."""
         named = self._named.get(key)
-        return False if named is None and not self.shows_own_tariffs else named
+        return False if named is None and not self._shows_own else named
 
     def shows(self, location: Location, tariff: ObjectKey) -> bool:
         """Whether a visible connector of the location shows the tariff."""

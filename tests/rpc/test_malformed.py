@@ -76,10 +76,10 @@ class Caller:
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
-            if "integration_id" in method.input_type.fields_by_name:
-                request.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
             if "validate_only" in method.input_type.fields_by_name:
                 request.validate_only = True  # type: ignore[attr-defined]
+        if "integration_id" in method.input_type.fields_by_name:
+            request.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
         return request
 
 
@@ -313,8 +313,8 @@ KEYS = ["\0", "a\0b", "x", "1", "'", "ß", "z" * 700, str(uuid4())[:-1], "{" + s
 async def test_a_page_token_written_by_hand_has_a_clear_answer(caller: Caller) -> None:
     for method, key in itertools.product(METHODS, KEYS):
         if method.name.startswith("List"):
-            request = GetMessageClass(method.input_type)()
-            request.page_token = token_after(request, key)  # type: ignore[attr-defined]
+            request: Any = caller.valid(method)
+            request.page_token = token_after(request, key)
             failure = await caller.send(method, request.SerializeToString())
             assert failure is None or failure.reason == "INVALID_PAGE_TOKEN", (method.name, key)
 
