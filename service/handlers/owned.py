@@ -195,5 +195,5 @@ def _stamped(owned: Owned[M], wanted: M, before: M | None, now: datetime) -> M:
 
 
 def dangling(resource: str, id: str, violations: tuple[FieldViolation, ...]) -> ReferenceNotFound:
-    """What a request names does not exist; `violations` say where it does."""
+    """The error for fields that name a resource there is not."""
     return ReferenceNotFound(f"there is no {resource} {id}", violations=violations, resource=resource, id=id)
