@@ -379,7 +379,7 @@ def a_charger(**changes: Any) -> charger_pb2.Charger:
 
 def a_rule(**changes: Any) -> publication_pb2.PublicationRule:
     """Shows the integration "cp" every connector."""
-    selection = {} if "tariffs" in changes else {"connectors": publication_pb2.ConnectorSelection()}
+    selection = {} if "tariffs" in changes else {"connectors": publication_pb2.ConnectorSelection(everything=True)}
     return publication_pb2.PublicationRule(
         **{
             "integration_id": "cp",

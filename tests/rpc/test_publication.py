@@ -164,6 +164,7 @@ VALUES = {
     "evbridge.v1.PublicationRule.tariffs": None,
     "evbridge.v1.PublicationRule.valid_from": Timestamp(seconds=1, nanos=5),
     "evbridge.v1.PublicationRule.valid_until": Timestamp(seconds=2),
+    "evbridge.v1.ConnectorSelection.everything": None,
     "evbridge.v1.ConnectorSelection.countries": ["DEU", "NOR"],
     "evbridge.v1.ConnectorSelection.locations": [location_key("L1"), location_key("L2")],
     "evbridge.v1.PublicationRule.assigned_tariffs": [tariff_key("T1"), tariff_key("T2")],
@@ -173,7 +174,7 @@ VALUES = {
 async def test_every_field_is_stored_and_comes_back(market: Tenant) -> None:
     sent = filled(PublicationRule.DESCRIPTOR, VALUES)
     stored = await create(market, sent)
-    assert [*unset(stored)] == ["tariffs", "from_publish_to"]
+    assert [*unset(stored)] == ["connectors.everything", "tariffs", "from_publish_to"]
     got = await get(market, "night")
     assert got == stored
     for name in ("create_time", "update_time", "etag"):
@@ -211,6 +212,8 @@ INVALID = [
     ({"tariffs": TariffSelection(keys=[tariff_key("T1")]), "assigned_tariffs": [tariff_key("T1")]}, "rule"),
     ({"assigned_tariffs": [tariff_key("T1")] * 51}, "rule.assigned_tariffs"),
     ({"valid_from": Timestamp(seconds=2), "valid_until": Timestamp(seconds=2)}, "rule"),
+    (connectors(), "rule.connectors"),
+    (connectors(everything=True, countries=["DEU"]), "rule.connectors"),
     (connectors(locations=[LocationKey(country_code="D")]), "rule.connectors.locations[0].country_code"),
     (connectors(locations=[location_key("L1")] * 1001), "rule.connectors.locations"),
     (connectors(countries=["DE"]), "rule.connectors.countries[0]"),
@@ -274,6 +277,9 @@ async def test_an_update_changes_what_it_names_and_is_validated_whole(market: Te
     stale = PublicationRule(integration_id="cp", id="r", etag=created.etag)
     failure = await fails(update(market, stale))
     assert (failure.code, failure.reason) == (Code.ABORTED, "ETAG_MISMATCH")
+    await update(market, PublicationRule(integration_id="cp", id="r", **connectors(countries=["DEU"])))
+    emptied = await fails(update(market, patch, "connectors.countries"))
+    assert emptied.violations.keys() == {"rule.connectors"}
     replaced = (await update(market, a_rule(id="r"), "*")).rule
     assert (replaced.priority, replaced.WhichOneof("selection")) == (0, "connectors")
 
@@ -419,7 +425,7 @@ async def test_a_rehearsal_counts_what_a_change_would_do(market: Tenant) -> None
         shown_tariffs=1, withdrawn_tariffs=1
     )
     narrower = PublicationRule(integration_id="cp", id="m", **connectors(countries=["NOR"]))
-    narrowed = await update(market, narrower, validate_only=True)
+    narrowed = await update(market, narrower, "connectors", validate_only=True)
     assert narrowed.rule.connectors.countries == ["NOR"]
     assert narrowed.impact == PublicationImpact(
         withdrawn_locations=1, withdrawn_connectors=2, connectors_without_tariff=1

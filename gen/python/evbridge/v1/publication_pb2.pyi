@@ -87,7 +87,7 @@ class PublicationRule(_message.Message):
     """On input, guards an update or a delete: it must be the current one when set. A hash of the content."""
     @_builtins.property
     def connectors(self) -> Global___ConnectorSelection:
-        """Connectors; empty for all connectors of all locations."""
+        """Connectors."""
 
     @_builtins.property
     def tariffs(self) -> Global___TariffSelection:
@@ -146,14 +146,19 @@ Global___PublicationRule: _TypeAlias = PublicationRule  # noqa: Y015
 
 @_typing.final
 class ConnectorSelection(_message.Message):
-    """Selects connectors that meet every condition that is set; a list is met by any of its items."""
+    """Selects connectors: all, or those that meet every condition that is set. A list is met by any of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EVERYTHING_FIELD_NUMBER: _builtins.int
     LOCATIONS_FIELD_NUMBER: _builtins.int
     COUNTRIES_FIELD_NUMBER: _builtins.int
     POWER_TYPES_FIELD_NUMBER: _builtins.int
     EVSE_ID_PREFIXES_FIELD_NUMBER: _builtins.int
+    everything: _builtins.bool
+    """All connectors of all locations. Required without a condition and refused beside one, so that a list that is emptied
+    does not select all by accident.
+    """
     @_builtins.property
     def locations(self) -> _containers.RepeatedCompositeFieldContainer[_location_pb2.LocationKey]:
         """Of these locations, up to 1,000. They must exist when they are named. One that is deleted later stays named, and a
@@ -177,6 +182,7 @@ class ConnectorSelection(_message.Message):
     def __init__(
         self,
         *,
+        everything: _builtins.bool = ...,
         locations: _abc.Iterable[_location_pb2.LocationKey] | None = ...,
         countries: _abc.Iterable[_builtins.str] | None = ...,
         power_types: _abc.Iterable[_location_pb2.PowerType.ValueType] | None = ...,
@@ -184,7 +190,7 @@ class ConnectorSelection(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["countries", b"countries", "evse_id_prefixes", b"evse_id_prefixes", "locations", b"locations", "power_types", b"power_types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["countries", b"countries", "everything", b"everything", "evse_id_prefixes", b"evse_id_prefixes", "locations", b"locations", "power_types", b"power_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
