@@ -32,6 +32,7 @@ from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
 from service.handlers.party import PartyService
+from service.handlers.publication import PublicationService
 from service.handlers.run import RunService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
@@ -150,6 +151,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 LocationService(store, keys),
                 TariffService(store, keys),
                 ChargerService(store, keys),
+                PublicationService(store, keys),
                 RunService(store, keys, EXECUTORS),
             ),
         )

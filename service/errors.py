@@ -17,6 +17,7 @@
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
+    ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── RunUnsupported              FAILED_PRECONDITION
     ├── RunInProgress               ALREADY_EXISTS
@@ -158,6 +159,11 @@ class TariffInUse(EvbridgeError):
 class SiteHasNoChargers(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.SITE_HAS_NO_CHARGERS
+
+
+class TooManyRules(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TOO_MANY_RULES
 
 
 class DeliveryInProgress(EvbridgeError):

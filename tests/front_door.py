@@ -31,6 +31,8 @@ from evbridge.v1 import (
     location_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
+    publication_pb2,
+    publication_pb2_grpc,
     run_pb2_grpc,
     tariff_pb2,
     tariff_pb2_grpc,
@@ -76,6 +78,7 @@ class Client:
         self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
         self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
+        self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 
@@ -396,4 +399,18 @@ def a_charger(**changes: Any) -> charger_pb2.Charger:
     """With two sockets, on the site S1."""
     return charger_pb2.Charger(
         **{"id": str(uuid4()), "site_id": "S1", "sockets": [a_socket("1"), a_socket("2")], **changes}
+    )
+
+
+def a_rule(**changes: Any) -> publication_pb2.PublicationRule:
+    """Shows the integration "cp" every connector."""
+    selection = {} if "tariffs" in changes else {"connectors": publication_pb2.ConnectorSelection(everything=True)}
+    return publication_pb2.PublicationRule(
+        **{
+            "integration_id": "cp",
+            "id": f"r-{uuid4().hex[:8]}",
+            "effect": publication_pb2.PUBLICATION_EFFECT_VISIBLE,
+            **selection,
+            **changes,
+        }
     )

@@ -69,9 +69,16 @@ def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int
     `rows` are (key, payload) in the order of the keys: up to `size` + 1 of them, ending early at MAX_BYTES.
     """
     page = rows[:size]
-    response = framed([payload for _, payload in page])
-    if len(rows) > size or sum(len(payload) for _, payload in page) >= MAX_BYTES:
-        token = token_after(request, page[-1][0]).encode()
+    payloads = [payload for _, payload in page]
+    more = len(rows) > size or sum(map(len, payloads)) >= MAX_BYTES
+    return page_response(request, payloads, page[-1][0] if more else "")
+
+
+def page_response(request: Message, payloads: Sequence[bytes], last_key: str) -> bytes:
+    """The same, of a page that ends with `last_key`; "" when no other follows."""
+    response = framed(payloads)
+    if last_key:
+        token = token_after(request, last_key).encode()
         response += b"\x12" + _varint(len(token)) + token
     return response
 

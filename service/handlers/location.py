@@ -45,6 +45,7 @@ from service.domain.versions import check_etag
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound, SiteHasNoChargers
 from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
+from service.handlers.publication import publish
 from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
 from service.storage.charger import charger_lock_site, charger_replace
 from service.storage.connection import Connection
@@ -77,7 +78,9 @@ class LocationService:
             if location.site_id and not location.evses and not request.create_empty:
                 location = await _with_evses_of_site(conn, caller, location)
             wish = Wish(_LOCATIONS, location, "location", may_exist=False)
-            return await put_one(conn, caller, now, wish)
+            location = await put_one(conn, caller, now, wish)
+            await publish(conn, caller, now, request.publish_to, location)
+            return location
 
         return await mutate(self._database, self._keyring, request, caller, work)
 

@@ -27,6 +27,7 @@ from service.domain.versions import check_etag
 from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
 from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
+from service.handlers.publication import publish
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
@@ -39,6 +40,7 @@ from service.storage.tariff import (
     tariff_lock,
     tariff_page,
     tariff_put,
+    tariff_rules,
 )
 
 
@@ -50,7 +52,9 @@ class TariffService:
     async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Tariff:
             wish = Wish(_TARIFFS, request.tariff, "tariff", may_exist=False)
-            return await put_one(conn, caller, now, wish)
+            tariff = await put_one(conn, caller, now, wish)
+            await publish(conn, caller, now, request.publish_to, tariff)
+            return tariff
 
         return await mutate(self._database, self._keyring, request, caller, work)
 
@@ -103,8 +107,14 @@ class TariffService:
                     return Empty()
                 raise ResourceNotFound.of("tariff", str(key))
             check_etag(request.etag, stored.etag, "tariff", str(key))
-            if locations := await tariff_locations(conn, caller.tenant_id, key):
-                raise TariffInUse(f"{locations} locations name the tariff", locations=str(locations))
+            locations = await tariff_locations(conn, caller.tenant_id, key)
+            rules = await tariff_rules(conn, caller.tenant_id, key)
+            if locations or rules:
+                raise TariffInUse(
+                    f"{locations} locations and {rules} publication rules name the tariff",
+                    locations=str(locations),
+                    rules=str(rules),
+                )
             await tariff_bury(conn, caller.tenant_id, key)
             await change_record(conn, caller, OBJECT_KIND_TARIFF, str(key), DELETE, stored.etag)
             return Empty()

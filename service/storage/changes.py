@@ -1,6 +1,6 @@
 """What is written with every change, in its transaction: the change feed, marks for delivery, the answer to repeat."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -9,6 +9,7 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, ObjectKind
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_CHARGEPRICE, IntegrationType
 
 from service.domain.caller import Caller
+from service.domain.keys import ObjectKey
 from service.errors import RequestIdReused
 from service.storage.connection import Connection
 from service.storage.statements import Statements
@@ -53,7 +54,7 @@ async def change_record_many(
     object_ids, operations, etags = zip(*changes, strict=True)
     await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, operations, etags)
     if takers := _TAKERS.get(kind):
-        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, takers)
+        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, takers, None)
 
 
 async def delivery_mark_all(
@@ -62,6 +63,19 @@ async def delivery_mark_all(
     """Makes everything due that an integration of this type takes."""
     if type in _TAKERS[OBJECT_KIND_COMPANY]:
         await conn.run(sql.delivery_mark_all_companies, tenant_id, integration_id, OBJECT_KIND_COMPANY)
+
+
+async def delivery_mark_at(
+    conn: Connection,
+    tenant_id: str,
+    integration_id: str,
+    kind: ObjectKind.ValueType,
+    keys: Collection[ObjectKey] | None,
+) -> None:
+    """Makes tariffs or locations due at one integration, if it takes them: those, or all there are."""
+    if takers := _TAKERS.get(kind):
+        object_ids = None if keys is None else [*map(str, keys)]
+        await conn.run(sql.delivery_mark, tenant_id, kind, object_ids, takers, integration_id)
 
 
 async def idempotency_claim(

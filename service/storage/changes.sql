@@ -8,11 +8,20 @@ SELECT $1, $2, $3, object_id, operation, etag
 FROM unnest($4::text[], $5::text[], $6::text[]) AS new (object_id, operation, etag)
 
 -- name: delivery_mark
--- Makes the objects due at every integration of the types that take them. One under way is done again afterwards.
+-- Makes the objects due at the integration $5, or at every one, of the types that take them; without $3 all tariffs (4) or
+-- locations (5) there are. One under way is done again afterwards.
 INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
-SELECT tenant_id, integration_id, $2, object_id
-FROM integration CROSS JOIN unnest($3::text[]) AS object_id
-WHERE tenant_id = $1 AND type = ANY($4::smallint[])
+SELECT tenant_id, integration_id, $2::smallint, object_id
+FROM integration CROSS JOIN (
+    SELECT unnest($3::text[]) AS object_id
+    UNION ALL
+    SELECT country_code || party_id || key FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL AND $2 = 4 AND $3 IS NULL
+    UNION ALL
+    SELECT country_code || party_id || key FROM location
+    WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL AND $2 = 5 AND $3 IS NULL
+) AS due
+WHERE tenant_id = $1 AND type = ANY($4::smallint[]) AND ($5::text IS NULL OR integration_id = $5)
 ORDER BY integration_id, object_id
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
 SET generation = delivery.generation + 1,

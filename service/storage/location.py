@@ -45,6 +45,19 @@ async def location_page(
     return [(str(ObjectKey.in_row(row)), _whole(row)) for row in rows]
 
 
+async def location_known(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> set[ObjectKey]:
+    """Those of the locations that exist."""
+    return {ObjectKey(*row) for row in await conn.rows(sql.location_known, tenant_id, *columns(keys))}
+
+
+async def location_naming(
+    database: Database, tenant_id: str, tariff: ObjectKey, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """(folded id, serialized location) of up to `limit` that name the tariff, after the folded id `after`."""
+    rows = await database.rows(sql.location_naming, tenant_id, *tariff, after, limit)
+    return [(row["key"], _whole(row)) for row in rows]
+
+
 async def location_near(
     database: Database, tenant_id: str, boxes: Sequence[Box], point: Point, haversine: float, limit: int
 ) -> list[bytes]:

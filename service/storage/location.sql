@@ -27,6 +27,28 @@ JOIN location_whole AS w USING (country_code, party_id, key)
 WHERE w.tenant_id = $1 AND w.integration_id = '' AND before < $8
 ORDER BY w.country_code, w.party_id, w.key
 
+-- name: location_known
+SELECT l.country_code, l.party_id, l.key
+FROM location AS l
+JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+    USING (country_code, party_id, key)
+WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.delete_time IS NULL
+
+-- name: location_naming
+-- Those with an EVSE, not REMOVED (7), that names the tariff $4 of the party.
+SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+FROM (
+    SELECT DISTINCT location_key
+    FROM evse
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND location_key > $5
+        AND tariff_keys @> ARRAY[$4::text] AND status <> 7
+    ORDER BY location_key
+    LIMIT $6
+) AS named
+JOIN location_whole AS w ON w.key = named.location_key
+WHERE w.tenant_id = $1 AND w.integration_id = '' AND w.country_code = $2 AND w.party_id = $3
+ORDER BY w.key
+
 -- name: location_near
 -- What lies in the boxes, by its exact distance: the haversine of the angle to the point, up to $8.
 SELECT w.payload, w.last_updated

@@ -86,3 +86,9 @@ async def tariff_locations(conn: Connection, tenant_id: str, key: ObjectKey) -> 
     """How many locations name the tariff."""
     count: int = await conn.value(sql.tariff_locations, tenant_id, *key)
     return count
+
+
+async def tariff_rules(conn: Connection, tenant_id: str, key: ObjectKey) -> int:
+    """How many publication rules name the tariff."""
+    count: int = await conn.value(sql.tariff_rules, tenant_id, str(key))
+    return count

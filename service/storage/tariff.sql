@@ -58,6 +58,9 @@ JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integra
 WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = $2 AND e.party_id = $3
     AND e.tariff_keys @> ARRAY[$4::text] AND e.status <> 7 AND l.delete_time IS NULL
 
+-- name: tariff_rules
+SELECT count(*) FROM publication_rule WHERE tenant_id = $1 AND tariff_keys @> ARRAY[$2::text]
+
 -- name: tariff_bury
 UPDATE tariff SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4

@@ -13,6 +13,7 @@ from evbridge.v1 import (
     integration_pb2,
     location_pb2,
     party_pb2,
+    publication_pb2,
     run_pb2,
     tariff_pb2,
 )
@@ -35,6 +36,7 @@ SERVICES = [
         location_pb2,
         party_pb2,
         run_pb2,
+        publication_pb2,
         tariff_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()

@@ -325,7 +325,7 @@ async def test_a_tariff_that_a_connector_names_and_a_party_that_owns_a_location_
     drop = DeleteTariffRequest(key=TariffKey(country_code="DE", party_id="ABC", id="T1"))
     failure = await fails(party.writer.tariffs.DeleteTariff(drop))
     assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "TARIFF_IN_USE")
-    assert failure.metadata == {"locations": "1"}
+    assert failure.metadata == {"locations": "1", "rules": "0"}
     await update(party, named(created, evses=[an_evse("E2")]))  # E1 is REMOVED and sells nothing any more
     await party.writer.tariffs.DeleteTariff(drop)
     assert (await update(party, named(created, name="n"))).evses[1].status == EVSE_STATUS_REMOVED

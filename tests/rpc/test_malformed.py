@@ -17,6 +17,7 @@ from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, CancelRunRequest, StartRunRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -25,7 +26,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.app import evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
-from tests.front_door import Client, Failure, a_charger, a_company, an_integration, failure_of, settings
+from tests.front_door import Client, Failure, a_charger, a_company, a_rule, an_integration, failure_of, settings
 from tests.rpc.test_access import METHODS
 
 Code = grpc.StatusCode
@@ -68,11 +69,18 @@ class Caller:
             request.charger.id = self.ids["Charger"]  # type: ignore[attr-defined]
         elif method.name == "UpdateIntegration":
             request.integration.id = self.ids["Integration"]  # type: ignore[attr-defined]
+        elif isinstance(request, CreatePublicationRuleRequest):
+            request.rule.CopyFrom(a_rule(integration_id=self.ids["Integration"]))
+        elif method.name == "UpdatePublicationRule":
+            request.rule.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
+            request.rule.id = self.ids["PublicationRule"]  # type: ignore[attr-defined]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
             if "validate_only" in method.input_type.fields_by_name:
                 request.validate_only = True  # type: ignore[attr-defined]
+        if "integration_id" in method.input_type.fields_by_name:
+            request.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
         return request
 
 
@@ -88,6 +96,9 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         made, client = Caller(channel, key), Client(channel, key)
         request = CreateIntegrationRequest(integration=an_integration())
         made.ids["Integration"] = (await client.integrations.CreateIntegration(request)).id
+        rule = a_rule(integration_id=made.ids["Integration"])
+        await client.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
+        made.ids["PublicationRule"] = rule.id
         made.ids["Charger"] = (await client.chargers.CreateCharger(CreateChargerRequest(charger=a_charger()))).id
         run = StartRunRequest(integration_id=made.ids["Integration"], kind=RUN_KIND_DIAGNOSE)
         made.ids["Run"] = (await client.runs.StartRun(run)).id
@@ -306,8 +317,8 @@ KEYS = ["\0", "a\0b", "x", "1", "'", "ß", "z" * 700, str(uuid4())[:-1], "{" + s
 async def test_a_page_token_written_by_hand_has_a_clear_answer(caller: Caller) -> None:
     for method, key in itertools.product(METHODS, KEYS):
         if method.name.startswith("List"):
-            request = GetMessageClass(method.input_type)()
-            request.page_token = token_after(request, key)  # type: ignore[attr-defined]
+            request: Any = caller.valid(method)
+            request.page_token = token_after(request, key)
             failure = await caller.send(method, request.SerializeToString())
             assert failure is None or failure.reason == "INVALID_PAGE_TOKEN", (method.name, key)
 

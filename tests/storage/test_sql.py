@@ -60,9 +60,12 @@ HOT = [
     "integration_get",
     "tariff_hold",
     "tariff_locations",
+    "tariff_rules",
     "location_get",
     "location_get_many",
     "location_page",
+    "location_known",
+    "location_naming",
     "location_near",
     "location_box",
     "location_lock",
@@ -76,6 +79,9 @@ HOT = [
     "run_get",
     "run_page",
     "run_claim",
+    "publication_rules_now",
+    "publication_rule_growing",
+    "publication_rule_page",
 ]
 
 

@@ -44,6 +44,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """The status of an Evse; it is recorded in changes and not delivered yet."""
     OBJECT_KIND_CHARGER: _ObjectKind.ValueType  # 7
     """A Charger; it is recorded in changes and never delivered."""
+    OBJECT_KIND_PUBLICATION_RULE: _ObjectKind.ValueType  # 8
+    """A PublicationRule; it is recorded in changes and never delivered."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -64,6 +66,8 @@ OBJECT_KIND_EVSE: ObjectKind.ValueType  # 6
 """The status of an Evse; it is recorded in changes and not delivered yet."""
 OBJECT_KIND_CHARGER: ObjectKind.ValueType  # 7
 """A Charger; it is recorded in changes and never delivered."""
+OBJECT_KIND_PUBLICATION_RULE: ObjectKind.ValueType  # 8
+"""A PublicationRule; it is recorded in changes and never delivered."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

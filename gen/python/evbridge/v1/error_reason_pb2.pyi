@@ -189,9 +189,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "tariffs": "3", "locations": "12", "integrations": "1" } }
     """
     TARIFF_IN_USE: _ErrorReason.ValueType  # 30
-    """FAILED_PRECONDITION. Connectors of locations still name the tariff.
+    """FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.
 
-        { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
+        { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12", "rules": "1" } }
     """
     SITE_HAS_NO_CHARGERS: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
@@ -218,6 +218,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     RUN_ABANDONED: _ErrorReason.ValueType  # 38
     """The reason of a FAILED run, no call's. Each of its attempts ended without a result, as if the process had died."""
+    TOO_MANY_RULES: _ErrorReason.ValueType  # 39
+    """FAILED_PRECONDITION. The integration has as many publication rules as it can have. Merge some into one.
+
+        { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -392,9 +397,9 @@ PARTY_IN_USE: ErrorReason.ValueType  # 29
       "metadata": { "tariffs": "3", "locations": "12", "integrations": "1" } }
 """
 TARIFF_IN_USE: ErrorReason.ValueType  # 30
-"""FAILED_PRECONDITION. Connectors of locations still name the tariff.
+"""FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.
 
-    { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12" } }
+    { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12", "rules": "1" } }
 """
 SITE_HAS_NO_CHARGERS: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
@@ -421,4 +426,9 @@ RUN_ENDED: ErrorReason.ValueType  # 37
 """
 RUN_ABANDONED: ErrorReason.ValueType  # 38
 """The reason of a FAILED run, no call's. Each of its attempts ended without a result, as if the process had died."""
+TOO_MANY_RULES: ErrorReason.ValueType  # 39
+"""FAILED_PRECONDITION. The integration has as many publication rules as it can have. Merge some into one.
+
+    { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

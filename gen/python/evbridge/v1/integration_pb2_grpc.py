@@ -118,8 +118,8 @@ class IntegrationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteIntegration(self, request, context):
-        """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-        there.
+        """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+        partner holds stays there.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
         `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).

@@ -66,8 +66,8 @@ class IntegrationServiceStub:
     INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
-    """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-    there.
+    """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+    partner holds stays there.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -110,8 +110,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-    there.
+    """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+    partner holds stays there.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -181,8 +181,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _integration_pb2.DeleteIntegrationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an integration, its secrets and the memory of what was delivered through it. What the partner holds stays
-        there.
+        """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
+        partner holds stays there.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
         `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).

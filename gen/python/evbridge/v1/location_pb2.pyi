@@ -1202,6 +1202,7 @@ class CreateLocationRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     CREATE_EMPTY_FIELD_NUMBER: _builtins.int
+    PUBLISH_TO_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
     validate_only: _builtins.bool
@@ -1219,6 +1220,12 @@ class CreateLocationRequest(_message.Message):
     def location(self) -> Global___Location:
         """Required. The location; output-only fields are ignored."""
 
+    @_builtins.property
+    def publish_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Publishes it too, in the same transaction: the ids of up to 20 integrations, each once. It is added to a rule of each
+        that names locations one by one and comes after all others (priority 1,000,000), see PublicationRule.from_publish_to.
+        """
+
     def __init__(
         self,
         *,
@@ -1226,10 +1233,11 @@ class CreateLocationRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         create_empty: _builtins.bool = ...,
+        publish_to: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_empty", b"create_empty", "location", b"location", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_empty", b"create_empty", "location", b"location", "publish_to", b"publish_to", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

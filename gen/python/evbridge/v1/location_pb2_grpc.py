@@ -106,9 +106,9 @@ class LocationServiceServicer:
     def CreateLocation(self, request, context):
         """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-        or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
+        a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,9 +46,9 @@ class LocationServiceStub:
     CreateLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.CreateLocationRequest, _location_pb2.Location]
     """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-    or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
+    a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]
     """Returns one location with its EVSEs.
@@ -114,9 +114,9 @@ class LocationServiceAsyncStub(LocationServiceStub):
     CreateLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.CreateLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
     """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-    or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
+    a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
     """Returns one location with its EVSEs.
@@ -185,9 +185,9 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_location_pb2.Location, _abc.Awaitable[_location_pb2.Location]]:
         """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party
-        or a connector names a tariff that does not exist; FAILED_PRECONDITION (SITE_HAS_NO_CHARGERS);
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
+        a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod

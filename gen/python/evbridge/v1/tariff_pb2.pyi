@@ -514,6 +514,7 @@ class CreateTariffRequest(_message.Message):
     TARIFF_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PUBLISH_TO_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
     validate_only: _builtins.bool
@@ -522,16 +523,23 @@ class CreateTariffRequest(_message.Message):
     def tariff(self) -> Global___Tariff:
         """Required. The tariff; output-only fields are ignored."""
 
+    @_builtins.property
+    def publish_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Publishes it too, in the same transaction: the ids of up to 20 integrations, each once. It is added to a rule of each
+        that names tariffs one by one and comes after all others (priority 1,000,000), see PublicationRule.from_publish_to.
+        """
+
     def __init__(
         self,
         *,
         tariff: Global___Tariff | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        publish_to: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tariff", b"tariff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tariff", b"tariff", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publish_to", b"publish_to", "request_id", b"request_id", "tariff", b"tariff", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

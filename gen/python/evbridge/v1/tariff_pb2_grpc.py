@@ -90,8 +90,8 @@ class TariffServiceServicer:
     def CreateTariff(self, request, context):
         """Creates a tariff.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party;
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
+        has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +146,7 @@ class TariffServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTariff(self, request, context):
-        """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
+        """Deletes a tariff that no connector and no publication rule names. It leaves a tombstone until the partners that hold it know.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
         ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).

@@ -43,8 +43,8 @@ class TariffServiceStub:
     CreateTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.CreateTariffRequest, _tariff_pb2.Tariff]
     """Creates a tariff.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party;
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
+    has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.GetTariffRequest, _tariff_pb2.Tariff]
     """Returns one tariff.
@@ -75,7 +75,7 @@ class TariffServiceStub:
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one tariff stands in its result.
     """
     DeleteTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.DeleteTariffRequest, _empty_pb2.Empty]
-    """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
+    """Deletes a tariff that no connector and no publication rule names. It leaves a tombstone until the partners that hold it know.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
     ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -95,8 +95,8 @@ class TariffServiceAsyncStub(TariffServiceStub):
     CreateTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.CreateTariffRequest, _tariff_pb2.Tariff]  # type: ignore[assignment]
     """Creates a tariff.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party;
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
+    has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.GetTariffRequest, _tariff_pb2.Tariff]  # type: ignore[assignment]
     """Returns one tariff.
@@ -127,7 +127,7 @@ class TariffServiceAsyncStub(TariffServiceStub):
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one tariff stands in its result.
     """
     DeleteTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.DeleteTariffRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
+    """Deletes a tariff that no connector and no publication rule names. It leaves a tombstone until the partners that hold it know.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
     ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -150,8 +150,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tariff_pb2.Tariff, _abc.Awaitable[_tariff_pb2.Tariff]]:
         """Creates a tariff.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party;
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
+        has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
@@ -218,7 +218,7 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tariff_pb2.DeleteTariffRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a tariff that no connector names. It leaves a tombstone until the partners that hold it know.
+        """Deletes a tariff that no connector and no publication rule names. It leaves a tombstone until the partners that hold it know.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
         ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
