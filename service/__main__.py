@@ -13,8 +13,9 @@ import grpc
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.app import evbridge, keyring, loop_factory, migrated_url, opened
-from service.demo import demo
+from service.app import FIRST_TENANT, Evbridge, evbridge, keyring, loop_factory, migrated_url, opened
+from service.demo.data import fill
+from service.demo.story import demo
 from service.domain.caller import role_name
 from service.errors import EvbridgeError
 from service.settings import SettingError, Settings
@@ -56,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("serve", _serve, "serve gRPC and deliver to partners")
+    serve = command("serve", _serve, "serve gRPC and deliver to partners")
+    serve.add_argument("--demo-data", action="store_true", help="fill the tenant 'default' first, to look around")
     command("demo", lambda settings, _: demo(), "tell the whole story on a throw-away database, then exit")
     command("migrate", _migrate, "bring the database's schema up to date")
     command("health", _health, "exit 0 when the server at EVBRIDGE_LISTEN is serving")
@@ -84,8 +86,10 @@ def _slug(text: str) -> str:
     return text
 
 
-async def _serve(settings: Settings, _: argparse.Namespace) -> None:
+async def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
     async with evbridge(settings) as running:
+        if arguments.demo_data:
+            await _fill(settings, running)
         scheme = "" if settings.tls_cert_file else "-plaintext "
         print(f"evbridge serves on {running.address}", file=sys.stderr)
         if running.first_key:
@@ -95,6 +99,21 @@ async def _serve(settings: Settings, _: argparse.Namespace) -> None:
                 file=sys.stderr,
             )
         await _until_stopped()
+
+
+async def _fill(settings: Settings, running: Evbridge) -> None:
+    """Through the front door, with a key that lives as long as this."""
+    async with running.database.transaction() as conn:
+        key = await api_key_create(conn, running.keyring, FIRST_TENANT, "demo data", ROLE_ADMIN)
+    try:
+        async with _channel(settings, running.address) as channel:
+            credential = (("authorization", f"Bearer {key.reveal()}"),)
+            async for _ in fill(channel, credential):
+                pass
+    finally:
+        _, key_id, _ = key.reveal().split("_", 2)
+        await api_key_revoke(running.database, FIRST_TENANT, key_id)
+    print(f"the tenant {FIRST_TENANT!r} holds the demo's data", file=sys.stderr)
 
 
 async def _until_stopped() -> None:

@@ -268,10 +268,13 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(environ: dict[str, str]) -> AsyncIterator[Serving]:
+async def serving(environ: dict[str, str], *arguments: str) -> AsyncIterator[Serving]:
     """A server that takes calls. It is told to stop at the end, if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "serve"), env=environ, stderr=asyncio.subprocess.PIPE, limit=1 << 20
+        *(sys.executable, "-m", "service", "serve", *arguments),
+        env=environ,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1 << 20,
     )
     server = Serving(process)
     reading = None

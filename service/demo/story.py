@@ -1,4 +1,4 @@
-"""`evbridge demo`: a company reaches Chargeprice, told step by step, on a throw-away database and a simulated partner.
+"""`evbridge demo`: what evbridge does, told step by step, on a throw-away database and a simulated partner.
 
 Every step is a real rpc over a real channel, and every HTTP exchange is one that the bridge made.
 """
@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from evbridge.v1 import company_pb2, company_pb2_grpc, delivery_pb2, delivery_pb2_grpc, integration_pb2
+from evbridge.v1 import (
+    company_pb2,
+    company_pb2_grpc,
+    delivery_pb2,
+    delivery_pb2_grpc,
+    integration_pb2,
+    location_pb2,
+    publication_pb2,
+    publication_pb2_grpc,
+)
 from evbridge.v1 import integration_pb2_grpc as integration_grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -19,12 +28,15 @@ from google.rpc import error_details_pb2, status_pb2
 
 from service.app import evbridge
 from service.bridge.ports import Exchange
+from service.demo.data import Credential, fill
+from service.demo.views import side_by_side
 from service.settings import Settings
 from service.simulator.chargeprice import Simulator, parse_fault
 
 API_KEY = "demo-key"
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 PROVIDER_ID = "2e49b853-36fc-47ed-9826-97828b5b2fdd"
+PARTNERS = ("hub", "fleet")
 _DONE = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
 
 
@@ -58,12 +70,12 @@ async def demo() -> None:
 class Story:
     """The rpcs of the demo, each shown with its answer."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, credential: tuple[tuple[str, str], ...], simulator: Simulator
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, credential: Credential, simulator: Simulator) -> None:
+        self._channel = channel
         self._integrations = integration_grpc.IntegrationServiceStub(channel)
         self._companies = company_pb2_grpc.CompanyServiceStub(channel)
         self._deliveries = delivery_pb2_grpc.DeliveryServiceStub(channel)
+        self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
         self._credential = credential
         self._simulator = simulator
 
@@ -122,7 +134,25 @@ class Story:
         held = self._simulator.companies[COMPANY_ID].attributes
         print(f"  the partner holds {held.name!r}, version {held.version}")
         if delivered.state != delivery_pb2.DELIVERY_STATE_DELIVERED or held.name != company.name:
-            sys.exit("the demo did not end as it should")
+            sys.exit("the delivery did not end as it should")
+
+        say("7. Who we are, a partner of every type, tariffs, and the location of OCPI's own example")
+        async for call in fill(self._channel, self._credential):
+            print(f"  rpc  {call.method.name}: {call.subject}")
+
+        say("8. What two partners see of that location: their rules select connectors and name the tariffs")
+        key = location_pb2.LocationKey(country_code="BE", party_id="BEC", id="LOC1")
+        views = {partner: await self._view(partner, key) for partner in PARTNERS}
+        print(side_by_side(views))
+        if views["hub"] == views["fleet"]:
+            sys.exit("both partners see the same")
+
+    async def _view(self, partner: str, key: location_pb2.LocationKey) -> location_pb2.Location:
+        request = publication_pb2.GetPartnerViewRequest(integration_id=partner, location=key)
+        view: publication_pb2.PartnerView = await self._publication.GetPartnerView(
+            request, metadata=self._credential, timeout=10
+        )
+        return view.location
 
     async def _upsert(self, company: company_pb2.Company) -> None:
         await self._call(self._companies.UpsertCompany, company_pb2.UpsertCompanyRequest(company=company))

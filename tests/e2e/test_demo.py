@@ -1,0 +1,43 @@
+"""The demo, and a server that starts filled, run as a person runs them."""
+
+import grpc
+from evbridge.options.v1.options_pb2 import ROLE_READER
+from evbridge.v1.integration_pb2 import IntegrationType, ListIntegrationsRequest
+from evbridge.v1.publication_pb2 import ListPartnerLocationsRequest
+
+from service.app import FIRST_TENANT
+from service.storage.api_key import api_key_create, api_key_list
+from service.storage.keyring import Keyring
+from service.storage.pool import Database
+from tests.front_door import Client, command, environment, serving
+
+
+async def test_the_demo_tells_its_story_to_the_end_and_shows_two_different_views() -> None:
+    ended = await command(environment(""), "demo")
+    assert (ended.code, ended.err) == (0, "")
+    assert "the partner holds 'EnBW Energie', version 5" in ended.out
+    table = ended.out[ended.out.index("EVSE, connector") :].splitlines()
+    assert table[0].split() == ["EVSE,", "connector", "hub", "fleet"]
+    assert table[1].split(maxsplit=3)[3].split("  ")[0] == "tariff roaming"
+    assert table[1].endswith("tariff fleet-night")
+    assert table[3].startswith("  BE*BEC*E041503002, 1 (IEC_62196_T2)")
+    assert table[3].endswith("-")
+
+
+async def test_a_server_that_starts_filled_has_one_of_everything_and_leaves_no_key_behind(
+    database_url: str, database: Database, keyring: Keyring
+) -> None:
+    for _ in range(2):
+        async with serving(environment(database_url), "--demo-data") as server:
+            async with database.transaction() as conn:
+                key = await api_key_create(conn, keyring, FIRST_TENANT, "reader", ROLE_READER)
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                client = Client(channel, key.reveal())
+                page = await client.integrations.ListIntegrations(ListIntegrationsRequest())
+                seen = await client.publications.ListPartnerLocations(
+                    ListPartnerLocationsRequest(integration_id="fleet")
+                )
+    assert {integration.type for integration in page.integrations} == {*IntegrationType.values()} - {0}
+    assert [location.id for location in seen.locations] == ["DEPOT", "LOC1"]
+    in_force = [key.name for key in await api_key_list(database) if key.revoke_time is None]
+    assert in_force == ["reader", "reader"]
