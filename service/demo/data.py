@@ -12,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+_KEY = ("integration_id", "country_code", "party_id", "id")
 Credential = tuple[tuple[str, str], ...]
 
 
@@ -47,11 +48,9 @@ async def fill(channel: grpc.aio.Channel, credential: Credential) -> AsyncIterat
 
 
 def _ids(message: Message) -> list[str]:
-    """The ids of the outermost messages that have one."""
-    if "id" in message.DESCRIPTOR.fields_by_name:
-        names = ("integration_id", "country_code", "party_id", "id")
-        return ["*".join(getattr(message, name) for name in names if name in message.DESCRIPTOR.fields_by_name)]
-    if "party_id" in message.DESCRIPTOR.fields_by_name:
-        return ["*".join((message.country_code, message.party_id))]
-    return [id for field, value in message.ListFields() if field.message_type
-            for each in (value if field.is_repeated else [value]) for id in _ids(each)]
+    """The keys of the outermost messages that have one."""
+    key = [str(value) for field, value in message.ListFields() if field.name in _KEY]
+    if key:
+        return ["*".join(key)]
+    below = [[value] if not field.is_repeated else value for field, value in message.ListFields() if field.message_type]
+    return [id for values in below for each in values for id in _ids(each)]

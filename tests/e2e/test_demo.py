@@ -34,7 +34,7 @@ async def test_a_server_that_starts_filled_has_one_of_everything_and_leaves_no_k
             async with grpc.aio.insecure_channel(server.address) as channel:
                 client = Client(channel, key.reveal())
                 page = await client.integrations.ListIntegrations(ListIntegrationsRequest())
-                seen = await client.publications.ListPartnerLocations(
+                seen = await client.publication.ListPartnerLocations(
                     ListPartnerLocationsRequest(integration_id="fleet")
                 )
     assert {integration.type for integration in page.integrations} == {*IntegrationType.values()} - {0}
