@@ -1,4 +1,4 @@
-"""AMPECO's contract against the list of its operations in ampeco_operations.json, a fact sheet of its documentation 3.110.
+"""AMPECO's contract against the list of its operations in ampeco_operations.json, facts of its documentation 3.110.
 
 A field of the list is a path on the wire (`[]` goes into the items of an array) and a JSON type, with `?` when null is
 allowed and `!` when it is read-only. `enums` are the values AMPECO spells out, `variants` the forms a body may take.

@@ -71,7 +71,7 @@ class UpdateFaqRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `faq` that are cleared when they are not set: each travels as null. Paths are as in `faq`."""
+        """Fields of `faq`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ Global___Faq: _TypeAlias = Faq  # noqa: Y015
 
 @_typing.final
 class FaqEnvelope(_message.Message):
-    """The answer to a write of an_entry."""
+    """The answer to a write of an entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -287,7 +287,7 @@ class UpdateLocationRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `location` that are cleared when they are not set: each travels as null. Paths are as in `location`."""
+        """Fields of `location`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -374,7 +374,7 @@ class UpdateChargingZoneRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `zone` that are cleared when they are not set: each travels as null. Paths are as in `zone`."""
+        """Fields of `zone`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -419,7 +419,7 @@ class CheckBookingAvailabilityRequest(_message.Message):
     """Required. The id of the location."""
     @_builtins.property
     def time_frame(self) -> Global___TimeFrame:
-        """Required. What to send."""
+        """Required. A time frame."""
 
     def __init__(
         self,
@@ -493,7 +493,7 @@ class UpdateLocationV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `location` that are cleared when they are not set: each travels as null. Paths are as in `location`."""
+        """Fields of `location`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -820,7 +820,7 @@ class LocationWorkingHours(_message.Message):
     is_always_open: _builtins.bool
     """Whether it never closes; hours is needed when not."""
     stop_session_outside_working_hours: _builtins.bool
-    """Whether sessions end when it closes, save those of alwaysOpenForUserGroupIds. Nullable."""
+    """Whether sessions end when it closes, save those of always_open_for_user_group_ids. Nullable."""
     @_builtins.property
     def always_open_for_user_group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The user groups it never closes for. Nullable."""

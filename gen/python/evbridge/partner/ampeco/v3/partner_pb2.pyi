@@ -70,7 +70,7 @@ class UpdatePartnerRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `partner` that are cleared when they are not set: each travels as null. Paths are as in `partner`."""
+        """Fields of `partner`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class UpdatePartnerV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `partner` that are cleared when they are not set: each travels as null. Paths are as in `partner`."""
+        """Fields of `partner`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class UpdateTopUpPackageRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `package` that are cleared when they are not set: each travels as null. Paths are as in `package`."""
+        """Fields of `package`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
