@@ -1026,7 +1026,7 @@ Global___ChargePoint: _TypeAlias = ChargePoint  # noqa: Y015
 
 @_typing.final
 class ChargePointSubscription(_message.Message):
-    """Which subscription a personal charge point asks for."""
+    """What subscription a personal charge point asks for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1056,7 +1056,7 @@ Global___ChargePointSubscription: _TypeAlias = ChargePointSubscription  # noqa: 
 
 @_typing.final
 class ChargePointNetwork(_message.Message):
-    """How it speaks OCPP."""
+    """How a charge point speaks OCPP."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1113,7 +1113,7 @@ Global___ChargePointNetwork: _TypeAlias = ChargePointNetwork  # noqa: Y015
 
 @_typing.final
 class ChargePointSecurity(_message.Message):
-    """Its OCPP security profile."""
+    """The OCPP security profile of a charge point."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1195,7 +1195,7 @@ Global___ChargePointUser: _TypeAlias = ChargePointUser  # noqa: Y015
 
 @_typing.final
 class ChargePointPartner(_message.Message):
-    """The partner it belongs to."""
+    """The partner of a charge point."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1258,7 +1258,7 @@ Global___ChargePointPartner: _TypeAlias = ChargePointPartner  # noqa: Y015
 
 @_typing.final
 class ChargePointChargingProfile(_message.Message):
-    """The charging profile it reports. AMPECO gives it when include names it."""
+    """The charging profile a charge point reports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1375,7 +1375,7 @@ Global___ChargePointChargingProfile: _TypeAlias = ChargePointChargingProfile  # 
 
 @_typing.final
 class ChargePointLastBootNotification(_message.Message):
-    """What it said of itself at its last boot (OCPP BootNotification)."""
+    """What a charge point said of itself when it booted (OCPP BootNotification)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

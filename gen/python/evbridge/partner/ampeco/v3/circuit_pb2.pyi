@@ -632,7 +632,7 @@ Global___Circuit: _TypeAlias = Circuit  # noqa: Y015
 
 @_typing.final
 class CircuitLoadBalancingIntegration(_message.Message):
-    """The integration that limits the circuit from outside."""
+    """The integration that limits a circuit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

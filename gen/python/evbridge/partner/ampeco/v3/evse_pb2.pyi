@@ -987,7 +987,7 @@ Global___Evse: _TypeAlias = Evse  # noqa: Y015
 
 @_typing.final
 class PowerOptions(_message.Message):
-    """Its electrical data."""
+    """The electrical data of an EVSE."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1161,7 +1161,7 @@ Global___TariffGroupAssignment: _TypeAlias = TariffGroupAssignment  # noqa: Y015
 
 @_typing.final
 class EvseFilters(_message.Message):
-    """Which EVSEs: those that match every list that is not empty."""
+    """Which EVSEs are meant; a list that is empty matches all."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

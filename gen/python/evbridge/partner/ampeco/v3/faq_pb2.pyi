@@ -64,7 +64,7 @@ class UpdateFaqRequest(_message.Message):
     integration_id: _builtins.str
     """The integration to call through."""
     faq_id: _builtins.int
-    """Required. The id of the faq."""
+    """Required. The id of the FAQ."""
     @_builtins.property
     def faq(self) -> Global___Faq:
         """Required. What changes."""

@@ -735,7 +735,7 @@ Global___Location: _TypeAlias = Location  # noqa: Y015
 
 @_typing.final
 class Geoposition(_message.Message):
-    """Where it is."""
+    """A place on the map (WGS 84)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -768,7 +768,7 @@ Global___Geoposition: _TypeAlias = Geoposition  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """Its main image. AMPECO gives it when include names it."""
+    """An image."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -809,7 +809,7 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class LocationWorkingHours(_message.Message):
-    """When it is open."""
+    """When a location is open."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -854,7 +854,7 @@ Global___LocationWorkingHours: _TypeAlias = LocationWorkingHours  # noqa: Y015
 
 @_typing.final
 class LocationWorkingHoursHours(_message.Message):
-    """The hours of each day, in local time; a day without any is closed."""
+    """The opening hours of a week."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -914,7 +914,7 @@ Global___LocationWorkingHoursHours: _TypeAlias = LocationWorkingHoursHours  # no
 
 @_typing.final
 class LocationRoaming(_message.Message):
-    """Who owns and runs it, as its operator tells by OCPI."""
+    """Who owns and runs a roaming location."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -950,7 +950,7 @@ Global___LocationRoaming: _TypeAlias = LocationRoaming  # noqa: Y015
 
 @_typing.final
 class BusinessName(_message.Message):
-    """The owner."""
+    """A business."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1035,7 +1035,7 @@ Global___ChargingZone: _TypeAlias = ChargingZone  # noqa: Y015
 
 @_typing.final
 class ChargingZoneInfo(_message.Message):
-    """What drivers see about it."""
+    """What drivers see about a charging zone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1466,7 +1466,7 @@ Global___LocationV1: _TypeAlias = LocationV1  # noqa: Y015
 
 @_typing.final
 class WorkingHoursV1(_message.Message):
-    """When it is open."""
+    """When a location is open, as the old version has it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

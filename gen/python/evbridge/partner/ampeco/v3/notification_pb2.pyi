@@ -262,7 +262,7 @@ Global___Notification: _TypeAlias = Notification  # noqa: Y015
 
 @_typing.final
 class Webhook(_message.Message):
-    """The web hook; needed when via is webhook."""
+    """A web hook."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -286,7 +286,7 @@ Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
 
 @_typing.final
 class Kafka(_message.Message):
-    """The Kafka topic; needed when via is kafka."""
+    """A Kafka topic and how it is reached."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -180,7 +180,7 @@ Global___PartnerInvite: _TypeAlias = PartnerInvite  # noqa: Y015
 
 @_typing.final
 class PartnerInviteOptions(_message.Message):
-    """What the user may do."""
+    """What an invited user may do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

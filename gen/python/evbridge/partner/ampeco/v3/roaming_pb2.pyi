@@ -663,7 +663,7 @@ Global___OcpiTariff: _TypeAlias = OcpiTariff  # noqa: Y015
 
 @_typing.final
 class OcpiPrice(_message.Message):
-    """The least a session costs."""
+    """A price with and without VAT (OCPI)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -693,7 +693,7 @@ Global___OcpiPrice: _TypeAlias = OcpiPrice  # noqa: Y015
 
 @_typing.final
 class OcpiEnergyMix(_message.Message):
-    """Where the energy comes from."""
+    """Where energy comes from (OCPI)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

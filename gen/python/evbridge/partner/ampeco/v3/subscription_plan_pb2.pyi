@@ -277,7 +277,7 @@ Global___SubscriptionPlan: _TypeAlias = SubscriptionPlan  # noqa: Y015
 
 @_typing.final
 class SubscriptionPlanAllowance(_message.Message):
-    """The energy that is included."""
+    """The energy a plan includes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,7 +374,7 @@ Global___SubscriptionPlanAllowance: _TypeAlias = SubscriptionPlanAllowance  # no
 
 @_typing.final
 class SubscriptionPlanVisibilityRestrictions(_message.Message):
-    """Who sees the plan in the app."""
+    """Who sees a plan in the app."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -529,7 +529,7 @@ Global___Tariff: _TypeAlias = Tariff  # noqa: Y015
 
 @_typing.final
 class TariffPricing(_message.Message):
-    """What it costs."""
+    """The prices of a tariff."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -962,7 +962,7 @@ Global___PricePeriods: _TypeAlias = PricePeriods  # noqa: Y015
 
 @_typing.final
 class FeePeriods(_message.Message):
-    """Connection fees."""
+    """Fees of the parts of a day."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -986,7 +986,7 @@ Global___FeePeriods: _TypeAlias = FeePeriods  # noqa: Y015
 
 @_typing.final
 class SessionLimits(_message.Message):
-    """When a session is stopped."""
+    """What stops a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1016,7 +1016,7 @@ Global___SessionLimits: _TypeAlias = SessionLimits  # noqa: Y015
 
 @_typing.final
 class TariffRestrictions(_message.Message):
-    """Whom it is for."""
+    """Whom a tariff is for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1117,7 +1117,7 @@ Global___TariffRestrictions: _TypeAlias = TariffRestrictions  # noqa: Y015
 
 @_typing.final
 class TariffPartner(_message.Message):
-    """Who may change it."""
+    """The partner who may change a tariff."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -62,7 +62,7 @@ class UpdateTopUpPackageRequest(_message.Message):
     integration_id: _builtins.str
     """The integration to call through."""
     top_up_package_id: _builtins.int
-    """Required. The id of the top up package."""
+    """Required. The id of the top-up package."""
     @_builtins.property
     def package(self) -> Global___TopUpPackage:
         """Required. What changes."""
@@ -147,7 +147,7 @@ Global___TopUpPackage: _TypeAlias = TopUpPackage  # noqa: Y015
 
 @_typing.final
 class TopUpPackageEnvelope(_message.Message):
-    """The answer to a write of a top up package."""
+    """The answer to a write of a top-up package."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

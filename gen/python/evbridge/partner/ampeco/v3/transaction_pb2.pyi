@@ -248,7 +248,7 @@ Global___Transaction: _TypeAlias = Transaction  # noqa: Y015
 
 @_typing.final
 class TransactionPaymentMethod(_message.Message):
-    """How it was paid."""
+    """How something was paid."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -667,7 +667,7 @@ Global___User: _TypeAlias = User  # noqa: Y015
 
 @_typing.final
 class UserOptions(_message.Message):
-    """What the user may do."""
+    """What a user may do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -372,7 +372,7 @@ Global___VoucherEnvelope: _TypeAlias = VoucherEnvelope  # noqa: Y015
 
 @_typing.final
 class VoucherV2Envelope(_message.Message):
-    """The answer to a write of a voucher v2."""
+    """The answer to a write of a voucher (version 2.0)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
