@@ -34,7 +34,7 @@ from service.server import Server
 from service.settings import SettingError, Settings
 from service.storage.api_key import api_key_first
 from service.storage.embedded import EmbeddedPostgres
-from service.storage.gate import SlotGate
+from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
@@ -164,13 +164,14 @@ async def _delivering(
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
         egress = Egress(policy)
+        retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
         behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
-        targets, gate = IntegrationTargets(store, keys), SlotGate(store)
+        targets, gate = IntegrationTargets(store, keys), PartnerGate(store, retries)
         channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
         worker = DeliveryWorker(
             store,
             {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
-            RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
+            retries,
             settings.delivery_poll_s,
         )
         tasks = [asyncio.create_task(worker.run()), asyncio.create_task(_sweep(store, keys, settings.retention_days))]

@@ -33,7 +33,7 @@ _USER_AGENT = f"evbridge/{version('evbridge')}"
 _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _RATE_LIMIT_PAUSE_S = 10.0
-"""What a 429 without a readable Retry-After asks for."""
+"""What a 429 that does not say when to try again asks for."""
 
 _Attributes = dict[str, str | int]
 _log = logging.getLogger(__name__)
@@ -120,25 +120,31 @@ class PartnerChannel:
         allowed_s = target.timeout_s if timeout_s is None else min(timeout_s, target.timeout_s)
         clock = asyncio.get_running_loop().time
         deadline = clock() + allowed_s
-        # At most half of the time goes into waiting, so that what is sent has time to be answered.
-        async with self._gate.slot(target, timeout_s=allowed_s / 2):
-            try:
-                decoded = await self._attempt(operation, target, http_request, deadline - clock())
-            except errors.PartnerUnavailable as error:
-                pause_s = random.uniform(0.05, 0.25)
-                if not operation.safe or error.retry_after_s is not None or clock() + pause_s >= deadline:
-                    raise
-                await asyncio.sleep(pause_s)
-                decoded = await self._attempt(operation, target, http_request, deadline - clock())
+        try:
+            decoded = await self._attempt(operation, target, http_request, deadline)
+        except errors.PartnerUnavailable as error:
+            pause_s = random.uniform(0.05, 0.25)
+            if not operation.safe or error.retry_after_s is not None or clock() + pause_s >= deadline:
+                raise
+            await asyncio.sleep(pause_s)
+            decoded = await self._attempt(operation, target, http_request, deadline)
         if decoded.rejects:
             _log.warning("%s: %d objects were unreadable", operation.name, len(decoded.rejects))
         return decoded
 
-    async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Decoded:
-        try:
-            answer = await self._exchange(operation, target, request, timeout_s)
-        except EgressError as error:
-            raise _unanswered(operation, target, error) from None
+    async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, deadline: float) -> Decoded:
+        clock = asyncio.get_running_loop().time
+        # At most half of the time goes into waiting, so that what is sent has time to be answered.
+        timeout_s = (deadline - clock()) / 2
+        async with self._gate.passage(target, safe=operation.safe, timeout_s=timeout_s) as passage:
+            try:
+                answer = await self._exchange(operation, target, request, deadline - clock(), passage.recorded)
+            except EgressError as error:
+                raise _unanswered(operation, target, error) from None
+            passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
+            return self._judged(operation, target, answer)
+
+    def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:
             raise self._refused(operation, target, answer)
         try:
@@ -150,7 +156,9 @@ class PartnerChannel:
             f"the answer of {target.partner} breaks its contract", partner=target.partner, http_status=answer.status
         )
 
-    async def _exchange(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Answer:
+    async def _exchange(
+        self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float, recorded: bool
+    ) -> Answer:
         """One HTTP request and its answer, traced, measured and recorded. Raises EgressError."""
         partner, (host, port) = operation.partner, _server(target)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
@@ -192,13 +200,16 @@ class PartnerChannel:
                 if self._record is not None:
                     self._record(
                         Exchange(
+                            tenant_id=target.tenant_id,
                             integration_id=target.integration_id,
+                            recorded=recorded,
                             operation=operation.name,
                             method=request.method,
                             url=_url(target, request, with_values=True),
                             request_headers={**headers, partner.credential_header: "***"},
                             request_body=request.body or b"",
                             status=answer.status if answer else 0,
+                            response_headers=_said_back(answer.headers, target) if answer else {},
                             response_body=_redacted((answer.body if answer else None) or b"", target),
                             duration_s=duration_s,
                         )
@@ -211,16 +222,14 @@ class PartnerChannel:
         error_class = _BY_STATUS.get(answer.status, fallback)
         if answer.status in _PERHAPS_CARRIED_OUT and not operation.safe:
             error_class = errors.PartnerOutcomeUnknown
-        retry_after_s = _retry_after_s(answer.headers.get("Retry-After", ""), datetime.now(UTC))
-        if retry_after_s is None and error_class is errors.PartnerRateLimited:
-            retry_after_s = _RATE_LIMIT_PAUSE_S
+        now = datetime.now(UTC)
         return error_class(
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
             partner_code=_NOT_IN_A_CODE.sub("", refusal.code.replace(target.credential.reveal(), ""))[:100],
             violations=refusal.violations,
-            retry_after_s=retry_after_s,
+            retry_after_s=_limit_reached_s(answer, now) or _retry_after_s(answer.headers.get("Retry-After", ""), now),
         )
 
 
@@ -253,6 +262,10 @@ def _redacted(body: bytes, target: Target) -> bytes:
     return body.replace(target.credential.reveal().encode(), b"***")
 
 
+def _said_back(headers: Mapping[str, str], target: Target) -> dict[str, str]:
+    return {name: value.replace(target.credential.reveal(), "***") for name, value in headers.items()}
+
+
 def _retry_after_s(value: str, now: datetime) -> float | None:
     """The pause a Retry-After header asks for, in seconds or until a date (RFC 9110, 10.2.3), held to 1 s to 1 h."""
     if value.isascii() and value.isdigit():
@@ -264,3 +277,17 @@ def _retry_after_s(value: str, now: datetime) -> float | None:
             return None
         seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 1.0), 3600.0)
+
+
+def _limit_reached_s(answer: Answer, now: datetime) -> float | None:
+    """For how long the partner takes nothing more, after a 429 or the last answer of a window; else None.
+
+    X-RateLimit-Reset is a time in seconds since 1970, or a number of seconds.
+    """
+    headers = answer.headers
+    if answer.status != 429 and headers.get("X-RateLimit-Remaining", "").strip() != "0":
+        return None
+    reset = headers.get("X-RateLimit-Reset", "").strip()
+    if len(reset) == 10 and reset.isascii() and reset.isdigit():
+        reset = str(max(0, int(reset) - int(now.timestamp())))
+    return _retry_after_s(headers.get("Retry-After", ""), now) or _retry_after_s(reset, now) or _RATE_LIMIT_PAUSE_S

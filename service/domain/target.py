@@ -9,7 +9,7 @@ from service.domain.secret import Secret
 class Target:
     """`base_url` is absolute, without user, query or fragment; the credential travels only to its origin.
 
-    `timeout_s` bounds one request, from connecting to the last byte of the answer.
+    `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited.
     """
 
     tenant_id: str
@@ -19,3 +19,5 @@ class Target:
     credential: Secret
     max_concurrent_requests: int
     timeout_s: float = 15.0
+    requests_per_minute: int = 0
+    requests_per_day: int = 0

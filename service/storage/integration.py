@@ -156,6 +156,8 @@ class IntegrationTargets:
             base_url=integration.chargeprice.base_url,
             credential=secrets["chargeprice.api_key"],
             max_concurrent_requests=partner.max_concurrent_requests or DEFAULT_CONCURRENCY,
+            requests_per_minute=partner.requests_per_minute,
+            requests_per_day=partner.requests_per_day,
         )
 
 

@@ -310,6 +310,50 @@ async def test_a_retry_after_that_says_nothing_is_ignored(partner: Partner, conn
     assert (await failure(connect(House(partner.url)), UPSERT)).retry_after_s == 10
 
 
+IN_A_MINUTE = str(int(datetime.now(UTC).timestamp()) + 60)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "least", "most"),
+    [
+        (200, {}, None, None),
+        (200, {"X_RateLimit_Remaining": "1", "X_RateLimit_Reset": "30"}, None, None),
+        (200, {"X_RateLimit_Remaining": "0"}, 10, 10),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "30"}, 30, 30),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": IN_A_MINUTE}, 1, 60),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "1"}, 1, 1),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "soon", "Retry_After": "20"}, 20, 20),
+        (422, {"X_RateLimit_Remaining": "0", "Retry_After": "20"}, 20, 20),
+        (429, {}, 10, 10),
+        (429, {"X_RateLimit_Reset": IN_A_MINUTE}, 1, 60),
+        (429, {"X_RateLimit_Reset": "9" * 4000, "Retry_After": "20"}, 20, 20),
+        (503, {"Retry_After": "20"}, None, None),
+    ],
+)
+async def test_the_gate_is_told_of_a_limit_that_the_partner_names(
+    partner: Partner, connect: Connect, status: int, headers: dict[str, str], least: float | None, most: float | None
+) -> None:
+    partner.answers(status, PAGE, **headers)
+    house = House(partner.url)
+    if status == 200:
+        await call(connect(house), LIST)
+    else:
+        await failure(connect(house), LIST)
+    (passage,) = house.passages
+    if least is None or most is None:
+        assert passage.limit_reached_s is None
+    else:
+        assert passage.limit_reached_s is not None
+        assert least <= passage.limit_reached_s <= most
+
+
+async def test_each_try_passes_the_gate(partner: Partner, connect: Connect) -> None:
+    partner.answers(503)
+    house = House(partner.url)
+    await failure(connect(house), LIST)
+    assert (len(house.passages), len(partner.received)) == (2, 2)
+
+
 async def test_a_partner_that_listens_nowhere_is_unavailable(connect: Connect, unused_tcp_port: int) -> None:
     house = House(f"http://127.0.0.1:{unused_tcp_port}")
     for request in (LIST, UPSERT):
@@ -364,7 +408,7 @@ async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Pa
     for targets_s, callers_s in ((3600, 0.3), (0.3, 3600)):
         house = House(partner.url, timeout_s=targets_s)
         assert type(await failure(connect(house), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
-        assert house.slot_timeouts_s == [pytest.approx(0.15)]
+        assert house.slot_timeouts_s == [pytest.approx(0.15, abs=0.05)]
 
 
 async def test_no_slot_means_no_request(partner: Partner, connect: Connect) -> None:

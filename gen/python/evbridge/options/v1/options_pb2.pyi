@@ -83,12 +83,20 @@ class Partner(_message.Message):
     WIRE_NAMES_FIELD_NUMBER: _builtins.int
     CREDENTIAL_HEADER_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_DAY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The partner's name: the folder under evbridge/partner and the module under service/bridge/partners."""
     wire_names: Global___WireNames.ValueType
     """What a field without an explicit json_name is called on the wire."""
     max_concurrent_requests: _builtins.int
     """How many requests may be under way at once for one integration, over all processes. 0 means 4."""
+    requests_per_minute: _builtins.int
+    """How many requests the partner takes in a minute from one integration; 0 means any number. An integration may have
+    another limit.
+    """
+    requests_per_day: _builtins.int
+    """The same for a day: 24 hours from the first request on."""
     @_builtins.property
     def credential_header(self) -> Global___CredentialHeader:
         """The header that carries the credential."""
@@ -100,10 +108,12 @@ class Partner(_message.Message):
         wire_names: Global___WireNames.ValueType = ...,
         credential_header: Global___CredentialHeader | None = ...,
         max_concurrent_requests: _builtins.int = ...,
+        requests_per_minute: _builtins.int = ...,
+        requests_per_day: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
