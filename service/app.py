@@ -10,7 +10,16 @@ from pathlib import Path
 
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
-from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
+from evbridge.v1 import (
+    charger_pb2,
+    company_pb2,
+    delivery_pb2,
+    integration_pb2,
+    location_pb2,
+    partner_pb2,
+    party_pb2,
+    tariff_pb2,
+)
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
@@ -27,6 +36,7 @@ from service.handlers.company import CompanyService
 from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
+from service.handlers.partners import PartnerService
 from service.handlers.party import PartyService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
@@ -34,6 +44,7 @@ from service.server import Server
 from service.settings import SettingError, Settings
 from service.storage.api_key import api_key_first
 from service.storage.embedded import EmbeddedPostgres
+from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets, secrets_rewrap
 from service.storage.keyring import Keyring
@@ -126,7 +137,7 @@ async def opened(
 @asynccontextmanager
 async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncIterator[Evbridge]:
     """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
-    keys = keyring(settings)
+    keys, contracts = keyring(settings), Registry.of(PARTNER_CONTRACTS)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
     async with migrated_url(settings) as url, opened(settings, url) as store:
         first_key = await api_key_first(store, keys, FIRST_TENANT, ROLE_ADMIN) if settings.first_key else None
@@ -144,11 +155,14 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 location_pb2.DESCRIPTOR.services_by_name["LocationService"]: LocationService(store, keys),
                 tariff_pb2.DESCRIPTOR.services_by_name["TariffService"]: TariffService(store, keys),
                 charger_pb2.DESCRIPTOR.services_by_name["ChargerService"]: ChargerService(store, keys),
+                partner_pb2.DESCRIPTOR.services_by_name["PartnerService"]: PartnerService(
+                    store, contracts, IntegrationTargets(store, keys)
+                ),
             },
         )
         address = await server.start()
         try:
-            async with _delivering(settings, url, keys, policy, record):
+            async with _delivering(settings, url, keys, contracts, policy, record):
                 yield Evbridge(address, store, keys, first_key)
         finally:
             await server.stop()
@@ -156,18 +170,23 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 
 @asynccontextmanager
 async def _delivering(
-    settings: Settings, url: str, keys: Keyring, policy: EgressPolicy, record: Recorder | None
+    settings: Settings,
+    url: str,
+    keys: Keyring,
+    contracts: Registry,
+    policy: EgressPolicy,
+    record: Recorder | None,
 ) -> AsyncIterator[None]:
     """Delivers while entered, over connections of its own."""
     if not settings.delivery:
         yield
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
-        egress = Egress(policy)
+        egress, recorder = Egress(policy), ExchangeRecorder(store, record)
         retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
         behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
         targets, gate = IntegrationTargets(store, keys), PartnerGate(store, retries)
-        channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
+        channel = PartnerChannel(contracts, targets, gate, egress, behaviours, recorder)
         worker = DeliveryWorker(
             store,
             {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
@@ -183,6 +202,7 @@ async def _delivering(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await egress.close()
+            await recorder.close()
 
 
 async def _sweep(store: Database, keys: Keyring, days: int) -> None:

@@ -27,6 +27,7 @@ from evbridge.v1 import (
     integration_pb2_grpc,
     location_pb2,
     location_pb2_grpc,
+    partner_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
     tariff_pb2,
@@ -72,6 +73,7 @@ class Client:
         self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
         self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
+        self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 

@@ -162,15 +162,17 @@ class PartnerChannel:
         """One HTTP request and its answer, traced, measured and recorded. Raises EgressError."""
         partner, (host, port) = operation.partner, _server(target)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
-        headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
+        headers = _headers(request)
         attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}
         answer, outcome, started = None, "", time.perf_counter()
         with self._tracer.start_as_current_span(
             f"{request.method} {template}",
             kind=trace.SpanKind.CLIENT,
-            attributes={**attributes, "url.full": _url(target, request, with_values=False), "url.template": template},
+            attributes={
+                **attributes,
+                "url.full": shown_url(target, request, with_values=False),
+                "url.template": template,
+            },
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -205,8 +207,8 @@ class PartnerChannel:
                             recorded=recorded,
                             operation=operation.name,
                             method=request.method,
-                            url=_url(target, request, with_values=True),
-                            request_headers={**headers, partner.credential_header: "***"},
+                            url=shown_url(target, request),
+                            request_headers={**shown_headers(operation, request), **headers},
                             request_body=request.body or b"",
                             status=answer.status if answer else 0,
                             response_headers=_said_back(answer.headers, target) if answer else {},
@@ -251,10 +253,20 @@ def _server(target: Target) -> tuple[str, int]:
         return "", 0
 
 
-def _url(target: Target, request: HttpRequest, *, with_values: bool) -> str:
+def shown_url(target: Target, request: HttpRequest, *, with_values: bool = True) -> str:
     """The URL for people. Query values can hold personal data, so traces see their names only."""
-    pairs = (f"{quote(name)}={quote(value) if with_values else 'REDACTED'}" for name, value in request.query)
+    pairs = (f"{quote(name, '')}={quote(value, '') if with_values else 'REDACTED'}" for name, value in request.query)
     return f"{target.base_url}{request.path}" + ("?" + "&".join(pairs) if request.query else "")
+
+
+def shown_headers(operation: Operation, request: HttpRequest) -> dict[str, str]:
+    """The headers that the contract asks for, with the credential redacted."""
+    return {**_headers(request), operation.partner.credential_header: f"{operation.partner.credential_prefix}***"}
+
+
+def _headers(request: HttpRequest) -> dict[str, str]:
+    headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
+    return headers if request.body is None else {**headers, "Content-Type": "application/json"}
 
 
 def _redacted(body: bytes, target: Target) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.budget import Passage
+from service.domain.exchange import Exchange
 from service.domain.target import Target
 from service.errors import FieldViolation
 
@@ -46,27 +47,6 @@ class Behaviour(Protocol):
     def explain(self, status: int, body: bytes) -> Refusal:
         """Reads the body of an answer that is not 2xx. Never raises: what it cannot read is an empty Refusal."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer.
-
-    `recorded`: the integration's exchanges are to be kept for people to see.
-    """
-
-    tenant_id: str
-    integration_id: str
-    recorded: bool
-    operation: str
-    method: str
-    url: str
-    request_headers: dict[str, str]
-    request_body: bytes
-    status: int
-    response_headers: dict[str, str]
-    response_body: bytes
-    duration_s: float
 
 
 Recorder = Callable[[Exchange], None]

@@ -13,6 +13,17 @@ from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
+from evbridge.v1 import partner_pb2
+from evbridge.v1.partner_pb2 import (
+    BREAKER_STATE_CLOSED,
+    BREAKER_STATE_HALF_OPEN,
+    BREAKER_STATE_OPEN,
+    OPERATION_CLASS_READ,
+    OPERATION_CLASS_WRITE,
+    Budget,
+    OperationClass,
+    PartnerStatus,
+)
 
 from service.domain.breaker import Breaker, Scope, is_failure
 from service.domain.budget import Passage, Slice, budgets, slice_of
@@ -141,6 +152,48 @@ async def gate_pause(conn: Connection, tenant_id: str, integration_id: str, dela
 async def gate_resume(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """Lets an integration go on at once and forgets its failures; a limit that the partner named still holds."""
     await conn.run(sql.gate_resume, tenant_id, integration_id)
+
+
+async def gate_status(database: Database, target: Target) -> PartnerStatus:
+    """What may be sent through the integration now."""
+    async with database.connection() as conn:
+        pauses = {row["scope"]: row for row in await conn.rows(sql.gate_pauses, *_key(target))}
+        windows = {row["period"]: row for row in await conn.rows(sql.gate_budgets, *_key(target))}
+        under_way = await conn.value(sql.gate_slots_taken, *_key(target))
+    ends = {scope: row["resume_time"] for scope, row in pauses.items() if row["lasts"]}
+    return PartnerStatus(
+        integration_id=target.integration_id,
+        partner=target.partner,
+        budgets=[_budget(period, limit, windows.get(period)) for period, limit in budgets(target)],
+        max_concurrent_requests=target.max_concurrent_requests,
+        concurrent_requests=under_way,
+        breakers=[
+            _breaker(OPERATION_CLASS_READ, pauses.get(Scope.READS)),
+            _breaker(OPERATION_CLASS_WRITE, pauses.get(Scope.WRITES)),
+        ],
+        limit_reset_time=ends.get(Scope.REQUESTS),
+        delivery_resume_time=ends.get(Scope.DELIVERIES),
+    )
+
+
+def _budget(period: timedelta, limit: int, row: asyncpg.Record | None) -> Budget:
+    budget = Budget(limit=limit)
+    budget.period.FromTimedelta(period)
+    if row is not None:
+        budget.used = min(row["used"], limit)
+        budget.reset_time.FromDatetime(row["reset_time"])
+    return budget
+
+
+def _breaker(operation_class: OperationClass.ValueType, row: asyncpg.Record | None) -> partner_pb2.Breaker:
+    if row is None:
+        return partner_pb2.Breaker(operation_class=operation_class, state=BREAKER_STATE_CLOSED)
+    return partner_pb2.Breaker(
+        operation_class=operation_class,
+        state=BREAKER_STATE_OPEN if row["lasts"] else BREAKER_STATE_HALF_OPEN,
+        failures=row["failures"],
+        resume_time=row["resume_time"] if row["lasts"] else None,
+    )
 
 
 async def _wait(target: Target, wait_s: float, deadline: float) -> None:

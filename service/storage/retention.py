@@ -15,6 +15,7 @@ async def retention_sweep(database: Database, days: int) -> None:
     for statement in (
         sql.retention_changes,
         sql.retention_attempts,
+        sql.retention_exchanges,
         sql.retention_tombstones,
         sql.retention_deliveries,
         sql.retention_tariffs,

@@ -17,9 +17,16 @@ from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.partner_pb2 import (
+    GetPartnerStatusRequest,
+    ListExchangesRequest,
+    PreviewRequest,
+    SetExchangeRecordingRequest,
+)
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import Struct
 
 from service.app import evbridge
 from service.domain.pages import token_after
@@ -67,6 +74,11 @@ class Caller:
             request.charger.id = self.ids["Charger"]  # type: ignore[attr-defined]
         elif method.name == "UpdateIntegration":
             request.integration.id = self.ids["Integration"]  # type: ignore[attr-defined]
+        elif isinstance(request, PreviewRequest):
+            request.operation = "evbridge.partner.chargeprice.v1.CompanyService/ListCompanies"
+            request.request["integration_id"] = self.ids["Integration"]
+        elif isinstance(request, GetPartnerStatusRequest | SetExchangeRecordingRequest | ListExchangesRequest):
+            request.integration_id = self.ids["Integration"]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
@@ -189,6 +201,11 @@ def wild_value(dice: random.Random, field: FieldDescriptor, known: list[str]) ->
 
 def make_wild(dice: random.Random, message: Message, known: list[str], share: float) -> None:
     """Changes about `share` of the fields."""
+    if isinstance(message, Struct):
+        values = [None, float("nan"), 1e300, -1, True, "\0", "ß" * 300, [], [[{}]], {"a": {"b": [1]}}, *known]
+        names = ["integration_id", "filter_id", "page_size", "pageNumber", "filter_is_cpo", "q", "", "\0"]
+        message.update({name: dice.choice(values) for name in names if dice.random() < share})
+        return
     for field in message.DESCRIPTOR.fields:
         present = field.has_presence and message.HasField(field.name)
         if field.message_type and (present or dice.random() < share) and not field.is_repeated:
@@ -302,7 +319,7 @@ KEYS = ["\0", "a\0b", "x", "1", "'", "ß", "z" * 700, str(uuid4())[:-1], "{" + s
 async def test_a_page_token_written_by_hand_has_a_clear_answer(caller: Caller) -> None:
     for method, key in itertools.product(METHODS, KEYS):
         if method.name.startswith("List"):
-            request = GetMessageClass(method.input_type)()
+            request = caller.valid(method)
             request.page_token = token_after(request, key)  # type: ignore[attr-defined]
             failure = await caller.send(method, request.SerializeToString())
             assert failure is None or failure.reason == "INVALID_PAGE_TOKEN", (method.name, key)
