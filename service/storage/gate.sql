@@ -1,6 +1,7 @@
 -- name: gate_slot_take
 -- The lowest slot that nobody holds, unless a pause holds requests of this kind ($6) back; a slot whose holder died is free
 -- once its lease is over. `refused_s` and `open_s`: how long a pause lasts, negative when it is over and not yet lifted.
+-- A series up to $3 would be planned anew for every request, since only its value tells how long it is.
 WITH pause AS (
     SELECT scope, extract(epoch FROM resume_time - now())::float8 AS rest_s
     FROM gate_pause
@@ -8,8 +9,9 @@ WITH pause AS (
 ), taken AS (
     INSERT INTO gate_slot (tenant_id, integration_id, slot, holder, lease_until)
     SELECT $1, $2, free.slot, $4, now() + $5::interval
-    FROM generate_series(1, $3::smallint) AS free (slot)
-    WHERE NOT EXISTS (SELECT FROM pause WHERE rest_s > 0)
+    FROM generate_series(1, 64) AS free (slot)
+    WHERE free.slot <= $3::integer
+        AND NOT EXISTS (SELECT FROM pause WHERE rest_s > 0)
         AND NOT EXISTS (
             SELECT FROM gate_slot AS busy
             WHERE busy.tenant_id = $1 AND busy.integration_id = $2 AND busy.slot = free.slot AND busy.lease_until > now()

@@ -13,6 +13,7 @@ from evbridge.v1.integration_pb2 import (
     Integration,
 )
 
+from service.domain.breaker import Scope
 from service.domain.caller import Caller
 from service.domain.delivery import Verdict
 from service.domain.keys import ObjectKey
@@ -138,6 +139,19 @@ async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: D
         await gate_resume(conn, "acme", "cp")
     (found,) = await delivery_waiting(database)
     assert found.failures == 0
+
+
+@pytest.mark.parametrize("scope", Scope)
+async def test_nothing_is_delivered_while_anything_is_held_back(
+    database: Database, waiting: Waiting, scope: Scope
+) -> None:
+    pause = "INSERT INTO gate_pause VALUES ('acme', 'cp', 1, now() + make_interval(secs => $1), $2)"
+    await database.run(Statement("pause", pause), 60.0, scope)
+    assert not await delivery_waiting(database)
+    assert await delivery_claim(database, waiting, 60.0) is None
+    await database.run(Statement("over", "UPDATE gate_pause SET resume_time = now()"))
+    (found,) = await delivery_waiting(database)
+    assert found.failures == (1 if scope is Scope.DELIVERIES else 0)
 
 
 async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(

@@ -19,7 +19,7 @@ from service.errors import (
     PartnerRejected,
     PartnerUnavailable,
 )
-from service.storage.gate import PartnerGate, gate_resume
+from service.storage.gate import PartnerGate, gate_resume, sql
 from service.storage.integration import integration_insert
 from service.storage.pool import Database
 from service.storage.statements import Statement
@@ -98,6 +98,17 @@ async def test_two_processes_share_the_slots_of_an_integration(
 
     await asyncio.gather(*(call(number) for number in range(soak(300))))
     assert most == 2
+
+
+async def test_the_statement_of_every_request_is_not_planned_for_each(
+    gates: list[PartnerGate], database: Database
+) -> None:
+    for _ in range(10):
+        await send(gates[0])
+    plans = "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement = $1"
+    row = await database.row(Statement("plans", plans), sql.gate_slot_take.text)
+    assert row is not None
+    assert dict(row) == {"custom_plans": 5, "generic_plans": 5}
 
 
 async def test_waiting_for_a_slot_ends_with_a_clear_error(gates: list[PartnerGate]) -> None:

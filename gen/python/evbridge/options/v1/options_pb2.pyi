@@ -90,7 +90,7 @@ class Partner(_message.Message):
     wire_names: Global___WireNames.ValueType
     """What a field without an explicit json_name is called on the wire."""
     max_concurrent_requests: _builtins.int
-    """How many requests may be under way at once for one integration, over all processes. 0 means 4."""
+    """How many requests may be under way at once for one integration, over all processes: up to 64. 0 means 4."""
     requests_per_minute: _builtins.int
     """How many requests the partner takes in a minute from one integration; 0 means any number. An integration may have
     another limit.
