@@ -182,11 +182,11 @@ async def _delivering(
         yield
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
-        egress, recorder = Egress(policy), ExchangeRecorder(store, record)
+        egress, recorder = Egress(policy), ExchangeRecorder(store)
         retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
         behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
         targets, gate = IntegrationTargets(store, keys), PartnerGate(store, retries)
-        channel = PartnerChannel(contracts, targets, gate, egress, behaviours, recorder)
+        channel = PartnerChannel(contracts, targets, gate, egress, behaviours, recorder, record)
         worker = DeliveryWorker(
             store,
             {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},

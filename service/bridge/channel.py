@@ -67,6 +67,7 @@ class PartnerChannel:
         egress: Egress,
         behaviours: Mapping[str, Behaviour],
         record: Recorder | None = None,
+        listen: Recorder | None = None,
     ) -> None:
         self._registry = registry
         self._targets = targets
@@ -74,6 +75,7 @@ class PartnerChannel:
         self._egress = egress
         self._behaviours = behaviours
         self._record = record
+        self._listen = listen
         self._tracer = trace.get_tracer("evbridge.bridge")
         self._duration = metrics.get_meter("evbridge.bridge").create_histogram(
             "http.client.request.duration",
@@ -199,23 +201,22 @@ class PartnerChannel:
                     span.set_status(trace.StatusCode.ERROR)
                 span.set_attributes(attributes)
                 self._duration.record(duration_s, attributes)
-                if self._record is not None:
-                    self._record(
-                        Exchange(
-                            tenant_id=target.tenant_id,
-                            integration_id=target.integration_id,
-                            recorded=recorded,
-                            operation=operation.name,
-                            method=request.method,
-                            url=shown_url(target, request),
-                            request_headers={**shown_headers(operation, request), **headers},
-                            request_body=request.body or b"",
-                            status=answer.status if answer else 0,
-                            response_headers=_said_back(answer.headers, target) if answer else {},
-                            response_body=_redacted((answer.body if answer else None) or b"", target),
-                            duration_s=duration_s,
-                        )
+                if hearers := [hear for hear in (self._listen, self._record if recorded else None) if hear]:
+                    exchange = Exchange(
+                        tenant_id=target.tenant_id,
+                        integration_id=target.integration_id,
+                        operation=operation.name,
+                        method=request.method,
+                        url=shown_url(target, request),
+                        request_headers={**shown_headers(operation, request), **headers},
+                        request_body=request.body or b"",
+                        status=answer.status if answer else 0,
+                        response_headers=_said_back(answer.headers, target) if answer else {},
+                        response_body=_redacted((answer.body if answer else None) or b"", target),
+                        duration_s=duration_s,
                     )
+                    for hear in hearers:
+                        hear(exchange)
 
     def _refused(self, operation: Operation, target: Target, answer: Answer) -> errors.PartnerError:
         behaviour = self._behaviours.get(target.partner)

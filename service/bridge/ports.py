@@ -50,4 +50,4 @@ class Behaviour(Protocol):
 
 
 Recorder = Callable[[Exchange], None]
-"""Is shown every exchange. Off (None) unless someone asked."""
+"""Is shown exchanges: every one, or those that someone asked to see."""

@@ -43,14 +43,10 @@ _NOT_IN_A_NAME = re.compile("[^a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer.
-
-    `recorded`: the integration's exchanges are to be kept for people to see.
-    """
+    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer."""
 
     tenant_id: str
     integration_id: str
-    recorded: bool
     operation: str
     method: str
     url: str

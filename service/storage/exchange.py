@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,21 +20,15 @@ _MOST_WAITING = 32
 
 
 class ExchangeRecorder:
-    """The bridge's `Recorder`. Writes beside the calls, which do not wait for it; what it cannot keep up with is lost.
+    """A `Recorder` of the bridge. It writes beside the calls, which do not wait; what is too much for it is lost."""
 
-    `also` is shown every exchange, recorded or not.
-    """
-
-    def __init__(self, database: Database, also: Callable[[Exchange], None] | None = None) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._also = also
         self._writing: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()  # they are stored in the order in which they ended
 
     def __call__(self, exchange: Exchange) -> None:
-        if self._also is not None:
-            self._also(exchange)
-        if exchange.recorded and len(self._writing) < _MOST_WAITING:
+        if len(self._writing) < _MOST_WAITING:
             task = asyncio.create_task(self._write(exchange))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)

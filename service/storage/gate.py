@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 from evbridge.v1 import partner_pb2
@@ -93,19 +93,16 @@ class PartnerGate:
     @asynccontextmanager
     async def _slot(self, target: Target, scope: Scope, deadline: float) -> AsyncIterator[asyncpg.Record]:
         holder = uuid4()
-        lease = timedelta(seconds=target.timeout_s + _LEASE_MARGIN_S)
-        wanted = (*_key(target), target.max_concurrent_requests, holder, lease, scope)
         try:
             async with asyncio.timeout_at(deadline), self._queues[_key(target)]:
-                while not (row := await self._database.row(sql.gate_slot_take, *wanted)) or not row["taken"]:
-                    if row and (row["open_s"] or 0.0) > 0:
+                while not (row := await self._take(target, scope, holder))["taken"]:
+                    if (row["open_s"] or 0.0) > 0:
                         raise PartnerUnavailable(
                             f"{target.partner} failed too often and is left alone for a while",
                             partner=target.partner,
                             retry_after_s=row["open_s"],
                         )
-                    if row and (row["refused_s"] or 0.0) > 0:
-                        await _wait(target, row["refused_s"], deadline)
+                    await _wait(target, row["refused_s"] or 0.0, deadline)
                     await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))
         except TimeoutError:
             raise PartnerRateLimited(
@@ -118,10 +115,15 @@ class PartnerGate:
             with suppress(DatabaseUnavailable):
                 await self._database.run(sql.gate_slot_give, *_key(target), holder)
 
+    async def _take(self, target: Target, scope: Scope, holder: UUID) -> asyncpg.Record:
+        wanted = (target.max_concurrent_requests, holder, _lease(target), scope)
+        row = await self._database.row(sql.gate_slot_take, *_key(target), *wanted)
+        assert row is not None  # noqa: S101
+        return row
+
     async def _probe(self, target: Target, scope: Scope) -> int:
         """How often the partner failed before this probe. Raises PartnerUnavailable when another one is under way."""
-        lease = timedelta(seconds=target.timeout_s + _LEASE_MARGIN_S)
-        failures: int | None = await self._database.value(sql.gate_probe, *_key(target), scope, lease)
+        failures: int | None = await self._database.value(sql.gate_probe, *_key(target), scope, _lease(target))
         if failures is None:
             raise PartnerUnavailable(
                 f"{target.partner} is being tried by another request", partner=target.partner, retry_after_s=1.0
@@ -202,7 +204,12 @@ async def _wait(target: Target, wait_s: float, deadline: float) -> None:
         raise PartnerRateLimited(
             f"the limit on requests to {target.partner} is reached", partner=target.partner, retry_after_s=wait_s
         )
-    await asyncio.sleep(wait_s)
+    await asyncio.sleep(max(wait_s, 0.0))
+
+
+def _lease(target: Target) -> timedelta:
+    """Longer than a request may take: who holds something beyond it has died."""
+    return timedelta(seconds=target.timeout_s + _LEASE_MARGIN_S)
 
 
 def _key(target: Target) -> _Key:

@@ -20,6 +20,7 @@ class House:
     timeout_s: float = 15.0
     key: str = KEY
     free_slots: int = 1
+    recorded: bool = True
     slot_timeouts_s: list[float] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
@@ -35,7 +36,7 @@ class House:
         if not self.free_slots:
             raise PartnerRateLimited("all slots are taken", partner=target.partner)
         self.free_slots -= 1
-        self.passages.append(Passage(recorded=True))
+        self.passages.append(Passage(self.recorded))
         try:
             yield self.passages[-1]
         finally:

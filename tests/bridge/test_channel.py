@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from evbridge.partner.chargeprice.v1 import company_pb2
 from evbridge.partner.chargeprice.v1.company_pb2 import (
     CompanyDocument,
     DeleteCompanyRequest,
@@ -25,6 +26,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service import errors
 from service.bridge.channel import PartnerChannel
+from service.bridge.egress import Egress
+from service.bridge.ports import Exchange
+from service.bridge.registry import Registry
 from service.errors import (
     EgressDenied,
     EvbridgeError,
@@ -463,6 +467,17 @@ async def test_every_exchange_is_recorded_without_the_credential(partner: Partne
     assert (first.request_body, first.response_body) == (partner.received[0][1], ONE)
     assert (second.status, second.response_body) == (409, b"{}")
     assert KEY not in repr(house.exchanges)
+
+
+async def test_an_exchange_that_nobody_asked_for_is_shown_to_the_listener_alone(
+    partner: Partner, egress: Egress
+) -> None:
+    partner.answers(200, PAGE)
+    house, heard = House(partner.url, recorded=False), list[Exchange]()
+    registry = Registry.of([company_pb2.DESCRIPTOR])
+    channel = PartnerChannel(registry, house, house, egress, {}, house.exchanges.append, heard.append)
+    await call(channel, LIST)
+    assert (len(heard), house.exchanges) == (1, [])
 
 
 async def test_calls_are_traced_and_measured_by_the_semantic_conventions(

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
+from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest, Integration
 from evbridge.v1.partner_pb2 import (
     BREAKER_STATE_CLOSED,
@@ -244,6 +245,20 @@ async def test_a_limit_that_the_partner_names_stops_what_is_sent(tenant: Tenant,
     await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
     await asyncio.sleep(0.2)
     assert len(simulator.requests) == 1
+
+
+async def test_a_partner_that_fails_is_left_alone_until_it_answers_again(tenant: Tenant, simulator: Simulator) -> None:
+    await connected(tenant, simulator)
+    simulator.faults += [parse_fault("status:503")] * 100
+    company = a_company()
+    await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    async with asyncio.timeout(20):
+        while (await status(tenant)).breakers[0].failures < 2:
+            await asyncio.sleep(0.02)
+    assert [each.state for each in (await status(tenant)).breakers][1] == BREAKER_STATE_CLOSED
+    simulator.faults.clear()
+    assert (await settled(tenant.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+    assert [each.state for each in (await status(tenant)).breakers] == [BREAKER_STATE_CLOSED] * 2
 
 
 async def test_nothing_is_recorded_unless_someone_asked(tenant: Tenant, simulator: Simulator) -> None:

@@ -38,14 +38,6 @@ async def test_the_newest_are_kept_of_each_integration(database: Database, integ
     assert await statuses(database, "other") == [404]
 
 
-async def test_what_nobody_asked_for_is_shown_to_the_listener_alone(database: Database, integrations: None) -> None:
-    heard: list[object] = []
-    recorder = ExchangeRecorder(database, heard.append)
-    recorder(replace(EXCHANGE, recorded=False))
-    await recorder.close()
-    assert (await statuses(database), len(heard)) == ([], 1)
-
-
 async def test_an_integration_that_is_gone_costs_the_exchange_alone(database: Database, integrations: None) -> None:
     recorder = ExchangeRecorder(database)
     recorder(EXCHANGE)

@@ -11,7 +11,6 @@ from service.domain.exchange import MAX_TEXT, Exchange, kept
 EXCHANGE = Exchange(
     tenant_id="acme",
     integration_id="cp",
-    recorded=True,
     operation="/evbridge.partner.p.v1.Users/Create",
     method="POST",
     url="https://p.example/users?q=1",
