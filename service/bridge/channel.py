@@ -211,7 +211,10 @@ class PartnerChannel:
                         request_headers={**shown_headers(operation, request), **headers},
                         request_body=request.body or b"",
                         status=answer.status if answer else 0,
-                        response_headers=_said_back(answer.headers, target) if answer else {},
+                        response_headers={
+                            name: _without_credential(value, target)
+                            for name, value in (answer.headers if answer else {}).items()
+                        },
                         response_body=_redacted((answer.body if answer else None) or b"", target),
                         duration_s=duration_s,
                     )
@@ -262,7 +265,9 @@ def shown_url(target: Target, request: HttpRequest, *, with_values: bool = True)
 
 def shown_headers(operation: Operation, request: HttpRequest) -> dict[str, str]:
     """The headers that the contract asks for, with the credential redacted."""
-    return {**_headers(request), operation.partner.credential_header: f"{operation.partner.credential_prefix}***"}
+    partner = operation.partner
+    shown = {partner.credential_header: f"{partner.credential_prefix}***"} if partner.credential_header else {}
+    return _headers(request) | shown
 
 
 def _headers(request: HttpRequest) -> dict[str, str]:
@@ -275,8 +280,10 @@ def _redacted(body: bytes, target: Target) -> bytes:
     return body.replace(target.credential.reveal().encode(), b"***")
 
 
-def _said_back(headers: Mapping[str, str], target: Target) -> dict[str, str]:
-    return {name: value.replace(target.credential.reveal(), "***") for name, value in headers.items()}
+def _without_credential(text: str, target: Target) -> str:
+    """A partner may say the credential back, also as it stood in a URL."""
+    secret = target.credential.reveal()
+    return text.replace(secret, "***").replace(quote(secret, safe=""), "***") if secret else text
 
 
 def _retry_after_s(value: str, now: datetime) -> float | None:

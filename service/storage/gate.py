@@ -7,9 +7,10 @@ are written; that it lasts is found by the statement that takes a slot, so every
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -39,6 +40,7 @@ sql = Statements.beside(__file__)
 _LEASE_MARGIN_S = 15.0
 _ASK_AGAIN_S = 0.02
 _Key = tuple[str, str]
+T = TypeVar("T")
 
 
 class PartnerGate:
@@ -94,32 +96,36 @@ class PartnerGate:
     async def _slot(self, target: Target, scope: Scope, deadline: float) -> AsyncIterator[asyncpg.Record]:
         holder = uuid4()
         try:
-            async with asyncio.timeout_at(deadline), self._queues[_key(target)]:
-                while not (row := await self._take(target, scope, holder))["taken"]:
-                    if (row["open_s"] or 0.0) > 0:
-                        raise PartnerUnavailable(
-                            f"{target.partner} failed too often and is left alone for a while",
-                            partner=target.partner,
-                            retry_after_s=row["open_s"],
-                        )
-                    await _wait(target, row["refused_s"] or 0.0, deadline)
-                    await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))
-        except TimeoutError:
-            raise PartnerRateLimited(
-                "every request slot of the integration is taken", partner=target.partner, retry_after_s=1.0
-            ) from None
-        try:
+            try:
+                async with asyncio.timeout_at(deadline), self._queues[_key(target)]:
+                    while not (row := await self._take(target, scope, holder))["taken"]:
+                        await self._refuse(target, row, deadline)
+                        await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))
+            except TimeoutError:
+                raise PartnerRateLimited(
+                    "every request slot of the integration is taken", partner=target.partner, retry_after_s=1.0
+                ) from None
             yield row
         finally:
             # The lease frees it otherwise.
             with suppress(DatabaseUnavailable):
-                await self._database.run(sql.gate_slot_give, *_key(target), holder)
+                await _to_its_end(self._database.run(sql.gate_slot_give, *_key(target), holder))
 
     async def _take(self, target: Target, scope: Scope, holder: UUID) -> asyncpg.Record:
         wanted = (target.max_concurrent_requests, holder, _lease(target), scope)
-        row = await self._database.row(sql.gate_slot_take, *_key(target), *wanted)
+        row = await _to_its_end(self._database.row(sql.gate_slot_take, *_key(target), *wanted))
         assert row is not None  # noqa: S101
         return row
+
+    async def _refuse(self, target: Target, row: asyncpg.Record, deadline: float) -> None:
+        """Waits for the end of a pause by the partner's limit. Raises PartnerUnavailable while a breaker is open."""
+        if (row["open_s"] or 0.0) > 0:
+            raise PartnerUnavailable(
+                f"{target.partner} failed too often and is left alone for a while",
+                partner=target.partner,
+                retry_after_s=row["open_s"],
+            )
+        await _wait(target, row["refused_s"] or 0.0, deadline)
 
     async def _probe(self, target: Target, scope: Scope) -> int:
         """How often the partner failed before this probe. Raises PartnerUnavailable when another one is under way."""
@@ -138,12 +144,27 @@ class PartnerGate:
         if passage.limit_reached_s is not None:
             await self._pause(target, Scope.REQUESTS, passage.limit_reached_s)
         if failures and failed is False:
-            await self._database.run(sql.gate_lift, *_key(target), scope)
+            await _to_its_end(self._database.run(sql.gate_lift, *_key(target), scope))
         elif failures or (failed is not None and self._breakers[_key(target), scope].opens(failed, _now())):
             await self._pause(target, scope, self._policy.backoff_s(failures + 1, random.random()))
 
     async def _pause(self, target: Target, scope: Scope, delay_s: float) -> None:
-        await self._database.run(sql.gate_pause, *_key(target), scope, timedelta(seconds=delay_s))
+        delay = timedelta(seconds=delay_s)
+        await _to_its_end(self._database.run(sql.gate_pause, *_key(target), scope, delay))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """A caller who leaves meanwhile is let go afterwards: cut short, a slot could be taken after it was given back.
+
+    A statement that is cut short costs its connection, too.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(DatabaseUnavailable):
+            await task
+        raise
 
 
 async def gate_pause(conn: Connection, tenant_id: str, integration_id: str, delay_s: float) -> None:

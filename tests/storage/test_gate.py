@@ -120,6 +120,20 @@ async def test_waiting_for_a_slot_ends_with_a_clear_error(gates: list[PartnerGat
     await send(gate)
 
 
+async def test_a_caller_that_leaves_takes_no_slot_along(gates: list[PartnerGate], soak: Callable[[int], int]) -> None:
+    async def call() -> None:
+        async with gates[0].passage(SLOTS, safe=True, timeout_s=5.0):
+            await asyncio.sleep(0.002)
+
+    for number in range(soak(1000)):
+        task = asyncio.create_task(call())
+        await asyncio.sleep(number % 50 / 10_000)
+        task.cancel()
+        await asyncio.wait([task])
+    async with gates[0].passage(SLOTS, safe=True, timeout_s=1.0), gates[1].passage(SLOTS, safe=True, timeout_s=1.0):
+        pass
+
+
 async def test_the_slot_of_a_dead_holder_is_free_after_its_lease(gates: list[PartnerGate], database: Database) -> None:
     dead = "INSERT INTO gate_slot VALUES ('acme', 'cp', 1, gen_random_uuid(), now() + interval '0.2 s')"
     await database.run(Statement("dead", dead))
