@@ -21,7 +21,7 @@ from opentelemetry import metrics, propagate, trace
 
 from service import errors
 from service.bridge.codec import CodecError, Decoded
-from service.bridge.egress import AddressDenied, Answer, ConnectFailed, Egress, EgressError
+from service.bridge.egress import AddressDenied, Answer, AnswerTimeout, ConnectFailed, Egress, EgressError
 from service.bridge.ports import Behaviour, Exchange, Gate, Recorder, Refusal, Target, Targets
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
@@ -137,11 +137,13 @@ class PartnerChannel:
     async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, deadline: float) -> Decoded:
         clock = asyncio.get_running_loop().time
         # At most half of the time goes into waiting, so that what is sent has time to be answered.
-        timeout_s = (deadline - clock()) / 2
-        async with self._gate.passage(target, safe=operation.safe, timeout_s=timeout_s) as passage:
+        wait_s = (deadline - clock()) / 2
+        async with self._gate.passage(target, safe=operation.safe, timeout_s=wait_s) as passage:
+            timeout_s = deadline - clock()
             try:
-                answer = await self._exchange(operation, target, request, deadline - clock(), passage.recorded)
+                answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
             except EgressError as error:
+                passage.hurried = isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
                 raise _unanswered(operation, target, error) from None
             passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
             return self._judged(operation, target, answer)

@@ -31,8 +31,10 @@ def is_failure(error: EvbridgeError) -> bool:
 
 @dataclass(slots=True)
 class Breaker:
-    """Counts the outcomes of one process's requests of one kind; it opens after 5 failures in a row, or when half of at
-    least 20 outcomes within a minute failed."""
+    """Counts the outcomes of one process's requests of one kind.
+
+    It opens after 5 failures in a row, or when half of at least 20 outcomes within a minute failed.
+    """
 
     in_a_row: int = 0
     outcomes: int = 0

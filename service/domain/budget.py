@@ -30,23 +30,23 @@ def slice_of(limit: int) -> int:
 
 @dataclass(slots=True)
 class Slice:
-    """What this process may still send in the window that lasts until `end`."""
+    """What this process may still send in the window that lasts until `end`; `used_up` is the limit it reached."""
 
     left: int = 0
     end: float = 0.0
-    used_up: bool = False
+    used_up: int = 0
 
     def is_open(self, now: float) -> bool:
         return self.left > 0 and now < self.end
 
-    def closed_s(self, now: float) -> float:
-        """How long nothing can be sent: 0 while a slice may still be had."""
-        return self.end - now if self.used_up and now < self.end else 0.0
+    def closed_s(self, limit: int, now: float) -> float:
+        """How long nothing can be sent: 0 while a slice may still be had, also because the limit was raised."""
+        return self.end - now if limit <= self.used_up and now < self.end else 0.0
 
     def take(self, taken: int, used: int, limit: int, end: float) -> None:
         """`taken` requests were added to the window's count, now `used`: those beyond the limit are not ours."""
         self.left = max(0, min(taken, taken + limit - used))
-        self.used_up = self.left == 0
+        self.used_up = 0 if self.left else limit
         self.end = end
 
 
@@ -54,8 +54,10 @@ class Slice:
 class Passage:
     """The leave of one request to go. `recorded`: someone wants to see what is exchanged.
 
-    Whoever sends it sets `limit_reached_s` when the partner said that nothing more is taken for so long.
+    Whoever sends it sets `limit_reached_s` when the partner said that nothing more is taken for so long, and `hurried`
+    when the caller gave so little time that a missing answer says nothing about the partner.
     """
 
     recorded: bool = False
     limit_reached_s: float | None = None
+    hurried: bool = False

@@ -72,7 +72,7 @@ class PartnerGate:
                 yield passage
                 failed = False
             except EvbridgeError as error:
-                failed = is_failure(error)
+                failed = None if passage.hurried else is_failure(error)
                 raise
             finally:
                 # What the partner answered matters more.
@@ -84,9 +84,9 @@ class PartnerGate:
         wanted = [(period, limit, self._slices[_key(target), period]) for period, limit in budgets(target)]
         while closed := [each for each in wanted if not each[2].is_open(_now())]:
             for period, limit, slice in closed:
-                await _wait(target, slice.closed_s(_now()), deadline)
+                await _wait(target, slice.closed_s(limit, _now()), deadline)
                 async with self._takers[_key(target)]:
-                    if not slice.is_open(_now()) and not slice.closed_s(_now()):
+                    if not slice.is_open(_now()) and not slice.closed_s(limit, _now()):
                         asked, taken = _now(), slice_of(limit)
                         row = await self._database.row(sql.gate_budget_take, *_key(target), period, taken)
                         assert row is not None  # noqa: S101
@@ -139,7 +139,8 @@ class PartnerGate:
     async def _settle(self, target: Target, scope: Scope, passage: Passage, failures: int, failed: bool | None) -> None:
         """Writes down what became of a request if it changes anything. `failures` is 0 unless it was a probe.
 
-        A request without an outcome (`failed` is None: its caller went away) counts only as a probe: as a failure.
+        A request without an outcome (`failed` is None: its caller went away or hurried) counts only as a probe: as a
+        failure.
         """
         if passage.limit_reached_s is not None:
             await self._pause(target, Scope.REQUESTS, passage.limit_reached_s)

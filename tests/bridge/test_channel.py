@@ -409,10 +409,11 @@ async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Pa
         return web.Response()
 
     partner.answer = sleep
-    for targets_s, callers_s in ((3600, 0.3), (0.3, 3600)):
+    for targets_s, callers_s, hurried in ((3600, 0.3, True), (0.3, 3600, False)):
         house = House(partner.url, timeout_s=targets_s)
         assert type(await failure(connect(house), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
         assert house.slot_timeouts_s == [pytest.approx(0.15, abs=0.05)]
+        assert [passage.hurried for passage in house.passages] == [hurried]
 
 
 async def test_no_slot_means_no_request(partner: Partner, connect: Connect) -> None:

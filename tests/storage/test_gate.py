@@ -234,6 +234,15 @@ async def test_an_answer_that_refuses_a_request_opens_nothing(gates: list[Partne
     assert await count(database, "gate_pause") == 0
 
 
+async def test_no_answer_to_a_caller_in_a_hurry_opens_nothing(gates: list[PartnerGate], database: Database) -> None:
+    for _ in range(30):
+        with pytest.raises(PartnerUnavailable):
+            async with gates[0].passage(SLOTS, safe=True, timeout_s=1.0) as passage:
+                passage.hurried = True
+                raise FAILURES[0]
+    assert await count(database, "gate_pause") == 0
+
+
 async def test_one_probe_is_let_through_and_its_success_closes_the_breaker(database: Database, other: Database) -> None:
     gates = [PartnerGate(database, AT_ONCE), PartnerGate(other, AT_ONCE)]
     for _ in range(5):

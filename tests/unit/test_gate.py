@@ -26,13 +26,20 @@ def test_a_slice_lapses_with_its_window() -> None:
     slice.take(50, 50, 1000, end=60.0)
     assert slice.is_open(59.9)
     assert not slice.is_open(60.0)
-    assert slice.closed_s(60.0) == 0.0
+    assert slice.closed_s(1000, 60.0) == 0.0
 
 
 def test_a_used_up_window_is_closed_until_it_ends() -> None:
     slice = Slice()
     slice.take(50, 1050, 1000, end=60.0)
-    assert (slice.is_open(10.0), slice.closed_s(10.0), slice.closed_s(60.0)) == (False, 50.0, 0.0)
+    assert not slice.is_open(10.0)
+    assert [slice.closed_s(1000, now) for now in (10.0, 60.0)] == [50.0, 0.0]
+
+
+def test_a_raised_limit_opens_a_used_up_window() -> None:
+    slice = Slice()
+    slice.take(50, 1050, 1000, end=60.0)
+    assert [slice.closed_s(limit, 10.0) for limit in (999, 1000, 1001)] == [50.0, 50.0, 0.0]
 
 
 def outcomes(breaker: Breaker, text: str, now: float = 0.0) -> list[bool]:
