@@ -31,6 +31,7 @@ from service.handlers.company import CompanyService
 from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
+from service.handlers.partners import PartnerService
 from service.handlers.party import PartyService
 from service.handlers.publication import PublicationService
 from service.handlers.run import RunService
@@ -40,7 +41,8 @@ from service.server import Server
 from service.settings import SettingError, Settings
 from service.storage.api_key import api_key_first
 from service.storage.embedded import EmbeddedPostgres
-from service.storage.gate import SlotGate
+from service.storage.exchange import ExchangeRecorder
+from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
@@ -50,6 +52,7 @@ from service.storage.retention import retention_sweep
 log = logging.getLogger(__name__)
 
 PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR,)
+PARTNERS = [contract.GetOptions().Extensions[options.partner] for contract in PARTNER_CONTRACTS]
 # (kind of run, type of integration) -> its executor, made of the channel.
 EXECUTORS = {(run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis}
 FIRST_TENANT = "default"
@@ -135,7 +138,7 @@ async def opened(
 @asynccontextmanager
 async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncIterator[Evbridge]:
     """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
-    keys = keyring(settings)
+    keys, contracts = keyring(settings), Registry.of(PARTNER_CONTRACTS)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
     async with migrated_url(settings) as url, opened(settings, url) as store:
         first_key = await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN) if settings.first_key else None
@@ -152,12 +155,13 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 TariffService(store, keys),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
+                PartnerService(store, contracts, IntegrationTargets(store, keys, PARTNERS)),
                 RunService(store, keys, EXECUTORS),
             ),
         )
         address = await server.start()
         try:
-            async with _delivering(settings, url, keys, policy, record):
+            async with _delivering(settings, url, keys, contracts, policy, record):
                 yield Evbridge(address, store, keys, first_key)
         finally:
             await server.stop()
@@ -165,22 +169,27 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 
 @asynccontextmanager
 async def _delivering(
-    settings: Settings, url: str, keys: Keyring, policy: EgressPolicy, record: Recorder | None
+    settings: Settings,
+    url: str,
+    keys: Keyring,
+    contracts: Registry,
+    policy: EgressPolicy,
+    record: Recorder | None,
 ) -> AsyncIterator[None]:
     """Delivers and carries out runs while entered, over connections of its own."""
     if not settings.delivery:
         yield
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
-        egress = Egress(policy)
+        egress, recorder = Egress(policy), ExchangeRecorder(store)
+        retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
         behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
-        partners = [contract.GetOptions().Extensions[options.partner] for contract in PARTNER_CONTRACTS]
-        targets, gate = IntegrationTargets(store, keys, partners), SlotGate(store)
-        channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
+        targets, gate = IntegrationTargets(store, keys, PARTNERS), PartnerGate(store, retries)
+        channel = PartnerChannel(contracts, targets, gate, egress, behaviours, recorder, record)
         worker = DeliveryWorker(
             store,
             {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
-            RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
+            retries,
             settings.delivery_poll_s,
         )
         executors = {known: executor(channel) for known, executor in EXECUTORS.items()}

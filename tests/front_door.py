@@ -29,6 +29,7 @@ from evbridge.v1 import (
     integration_pb2_grpc,
     location_pb2,
     location_pb2_grpc,
+    partner_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
     publication_pb2,
@@ -79,6 +80,7 @@ class Client:
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
         self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
+        self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
 
 

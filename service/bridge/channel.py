@@ -21,7 +21,7 @@ from opentelemetry import metrics, propagate, trace
 
 from service import errors
 from service.bridge.codec import CodecError, Decoded
-from service.bridge.egress import AddressDenied, Answer, ConnectFailed, Egress, EgressError
+from service.bridge.egress import AddressDenied, Answer, AnswerTimeout, ConnectFailed, Egress, EgressError
 from service.bridge.ports import Behaviour, Exchange, Gate, Recorder, Refusal, Target, Targets
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
@@ -33,7 +33,7 @@ _USER_AGENT = f"evbridge/{version('evbridge')}"
 _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _RATE_LIMIT_PAUSE_S = 10.0
-"""What a 429 without a readable Retry-After asks for."""
+"""What a 429 that does not say when to try again asks for."""
 
 _Attributes = dict[str, str | int]
 _log = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class PartnerChannel:
         egress: Egress,
         behaviours: Mapping[str, Behaviour],
         record: Recorder | None = None,
+        listen: Recorder | None = None,
     ) -> None:
         self._registry = registry
         self._targets = targets
@@ -74,6 +75,7 @@ class PartnerChannel:
         self._egress = egress
         self._behaviours = behaviours
         self._record = record
+        self._listen = listen
         self._tracer = trace.get_tracer("evbridge.bridge")
         self._duration = metrics.get_meter("evbridge.bridge").create_histogram(
             "http.client.request.duration",
@@ -120,25 +122,33 @@ class PartnerChannel:
         allowed_s = target.timeout_s if timeout_s is None else min(timeout_s, target.timeout_s)
         clock = asyncio.get_running_loop().time
         deadline = clock() + allowed_s
-        # At most half of the time goes into waiting, so that what is sent has time to be answered.
-        async with self._gate.slot(target, timeout_s=allowed_s / 2):
-            try:
-                decoded = await self._attempt(operation, target, http_request, deadline - clock())
-            except errors.PartnerUnavailable as error:
-                pause_s = random.uniform(0.05, 0.25)
-                if not operation.safe or error.retry_after_s is not None or clock() + pause_s >= deadline:
-                    raise
-                await asyncio.sleep(pause_s)
-                decoded = await self._attempt(operation, target, http_request, deadline - clock())
+        try:
+            decoded = await self._attempt(operation, target, http_request, deadline)
+        except errors.PartnerUnavailable as error:
+            pause_s = random.uniform(0.05, 0.25)
+            if not operation.safe or error.retry_after_s is not None or clock() + pause_s >= deadline:
+                raise
+            await asyncio.sleep(pause_s)
+            decoded = await self._attempt(operation, target, http_request, deadline)
         if decoded.rejects:
             _log.warning("%s: %d objects were unreadable", operation.name, len(decoded.rejects))
         return decoded
 
-    async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Decoded:
-        try:
-            answer = await self._exchange(operation, target, request, timeout_s)
-        except EgressError as error:
-            raise _unanswered(operation, target, error) from None
+    async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, deadline: float) -> Decoded:
+        clock = asyncio.get_running_loop().time
+        # At most half of the time goes into waiting, so that what is sent has time to be answered.
+        wait_s = (deadline - clock()) / 2
+        async with self._gate.passage(target, safe=operation.safe, timeout_s=wait_s) as passage:
+            timeout_s = deadline - clock()
+            try:
+                answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
+            except EgressError as error:
+                passage.hurried = isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
+                raise _unanswered(operation, target, error) from None
+            passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
+            return self._judged(operation, target, answer)
+
+    def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:
             raise self._refused(operation, target, answer)
         try:
@@ -150,19 +160,23 @@ class PartnerChannel:
             f"the answer of {target.partner} breaks its contract", partner=target.partner, http_status=answer.status
         )
 
-    async def _exchange(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Answer:
+    async def _exchange(
+        self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float, recorded: bool
+    ) -> Answer:
         """One HTTP request and its answer, traced, measured and recorded. Raises EgressError."""
         partner, (host, port) = operation.partner, _server(target)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
-        headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
-        if request.body is not None:
-            headers["Content-Type"] = "application/json"
+        headers = _headers(request)
         attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}
         answer, outcome, started = None, "", time.perf_counter()
         with self._tracer.start_as_current_span(
             f"{request.method} {template}",
             kind=trace.SpanKind.CLIENT,
-            attributes={**attributes, "url.full": _url(target, request, with_values=False), "url.template": template},
+            attributes={
+                **attributes,
+                "url.full": shown_url(target, request, with_values=False),
+                "url.template": template,
+            },
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -189,20 +203,25 @@ class PartnerChannel:
                     span.set_status(trace.StatusCode.ERROR)
                 span.set_attributes(attributes)
                 self._duration.record(duration_s, attributes)
-                if self._record is not None:
-                    self._record(
-                        Exchange(
-                            integration_id=target.integration_id,
-                            operation=operation.name,
-                            method=request.method,
-                            url=_url(target, request, with_values=True),
-                            request_headers={**headers, partner.credential_header: "***"},
-                            request_body=request.body or b"",
-                            status=answer.status if answer else 0,
-                            response_body=_redacted((answer.body if answer else None) or b"", target),
-                            duration_s=duration_s,
-                        )
+                if hearers := [hear for hear in (self._listen, self._record if recorded else None) if hear]:
+                    exchange = Exchange(
+                        tenant_id=target.tenant_id,
+                        integration_id=target.integration_id,
+                        operation=operation.name,
+                        method=request.method,
+                        url=shown_url(target, request),
+                        request_headers={**shown_headers(operation, request), **headers},
+                        request_body=request.body or b"",
+                        status=answer.status if answer else 0,
+                        response_headers={
+                            name: _without_credential(value, target)
+                            for name, value in (answer.headers if answer else {}).items()
+                        },
+                        response_body=_redacted((answer.body if answer else None) or b"", target),
+                        duration_s=duration_s,
                     )
+                    for hear in hearers:
+                        hear(exchange)
 
     def _refused(self, operation: Operation, target: Target, answer: Answer) -> errors.PartnerError:
         behaviour = self._behaviours.get(target.partner)
@@ -211,16 +230,14 @@ class PartnerChannel:
         error_class = _BY_STATUS.get(answer.status, fallback)
         if answer.status in _PERHAPS_CARRIED_OUT and not operation.safe:
             error_class = errors.PartnerOutcomeUnknown
-        retry_after_s = _retry_after_s(answer.headers.get("Retry-After", ""), datetime.now(UTC))
-        if retry_after_s is None and error_class is errors.PartnerRateLimited:
-            retry_after_s = _RATE_LIMIT_PAUSE_S
+        now = datetime.now(UTC)
         return error_class(
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
             partner_code=_NOT_IN_A_CODE.sub("", refusal.code.replace(target.credential.reveal(), ""))[:100],
             violations=refusal.violations,
-            retry_after_s=retry_after_s,
+            retry_after_s=_limit_reached_s(answer, now) or _retry_after_s(answer.headers.get("Retry-After", ""), now),
         )
 
 
@@ -242,15 +259,33 @@ def _server(target: Target) -> tuple[str, int]:
         return "", 0
 
 
-def _url(target: Target, request: HttpRequest, *, with_values: bool) -> str:
+def shown_url(target: Target, request: HttpRequest, *, with_values: bool = True) -> str:
     """The URL for people. Query values can hold personal data, so traces see their names only."""
-    pairs = (f"{quote(name)}={quote(value) if with_values else 'REDACTED'}" for name, value in request.query)
+    pairs = (f"{quote(name, '')}={quote(value, '') if with_values else 'REDACTED'}" for name, value in request.query)
     return f"{target.base_url}{request.path}" + ("?" + "&".join(pairs) if request.query else "")
+
+
+def shown_headers(operation: Operation, request: HttpRequest) -> dict[str, str]:
+    """The headers that the contract asks for, with the credential redacted."""
+    partner = operation.partner
+    shown = {partner.credential_header: f"{partner.credential_prefix}***"} if partner.credential_header else {}
+    return _headers(request) | shown
+
+
+def _headers(request: HttpRequest) -> dict[str, str]:
+    headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
+    return headers if request.body is None else {**headers, "Content-Type": "application/json"}
 
 
 def _redacted(body: bytes, target: Target) -> bytes:
     """A partner may say the credential back."""
     return body.replace(target.credential.reveal().encode(), b"***")
+
+
+def _without_credential(text: str, target: Target) -> str:
+    """A partner may say the credential back, also as it stood in a URL."""
+    secret = target.credential.reveal()
+    return text.replace(secret, "***").replace(quote(secret, safe=""), "***") if secret else text
 
 
 def _retry_after_s(value: str, now: datetime) -> float | None:
@@ -264,3 +299,17 @@ def _retry_after_s(value: str, now: datetime) -> float | None:
             return None
         seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 1.0), 3600.0)
+
+
+def _limit_reached_s(answer: Answer, now: datetime) -> float | None:
+    """For how long the partner takes nothing more, after a 429 or the last answer of a window; else None.
+
+    X-RateLimit-Reset is a time in seconds since 1970, or a number of seconds.
+    """
+    headers = answer.headers
+    if answer.status != 429 and headers.get("X-RateLimit-Remaining", "").strip() != "0":
+        return None
+    reset = headers.get("X-RateLimit-Reset", "").strip()
+    if len(reset) == 10 and reset.isascii() and reset.isdigit():
+        reset = str(max(0, int(reset) - int(now.timestamp())))
+    return _retry_after_s(headers.get("Retry-After", ""), now) or _retry_after_s(reset, now) or _RATE_LIMIT_PAUSE_S

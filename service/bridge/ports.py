@@ -5,10 +5,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.domain.budget import Passage
+from service.domain.exchange import Exchange
 from service.domain.target import Target
 from service.errors import FieldViolation
 
-__all__ = ["Behaviour", "Exchange", "Gate", "Recorder", "Refusal", "Target", "Targets"]
+__all__ = ["Behaviour", "Exchange", "Gate", "Passage", "Recorder", "Refusal", "Target", "Targets"]
 
 
 class Targets(Protocol):
@@ -20,12 +22,13 @@ class Targets(Protocol):
 
 
 class Gate(Protocol):
-    """Decides when a request may leave."""
+    """Decides when a request may leave, by what all processes sent and by what became of it."""
 
-    def slot(self, target: Target, *, timeout_s: float) -> AbstractAsyncContextManager[None]:
-        """Holds one of the integration's request slots, shared by all processes, while entered.
+    def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AbstractAsyncContextManager[Passage]:
+        """Entered for one request, which is `safe` when it only reads; left with its outcome, a PartnerError or none.
 
-        Raises PartnerRateLimited when none became free within `timeout_s`.
+        Raises PartnerRateLimited when a budget or every slot of the integration is used up for longer than `timeout_s`,
+        PartnerUnavailable when requests of this kind failed too often. Both say when to try again.
         """
         ...
 
@@ -46,20 +49,5 @@ class Behaviour(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer."""
-
-    integration_id: str
-    operation: str
-    method: str
-    url: str
-    request_headers: dict[str, str]
-    request_body: bytes
-    status: int
-    response_body: bytes
-    duration_s: float
-
-
 Recorder = Callable[[Exchange], None]
-"""Is shown every exchange. Off (None) unless someone asked."""
+"""Is shown exchanges: every one, or those that someone asked to see."""

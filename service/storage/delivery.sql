@@ -41,8 +41,12 @@ RETURNING integration_id
 -- tenant: any, because one worker serves them all.
 SELECT i.tenant_id, i.integration_id, i.type, i.status, coalesce(p.failures, 0) AS failures
 FROM integration AS i
-LEFT JOIN gate_pause AS p USING (tenant_id, integration_id)
-WHERE i.enabled AND coalesce(p.resume_time, '-infinity') <= now()
+LEFT JOIN gate_pause AS p ON p.tenant_id = i.tenant_id AND p.integration_id = i.integration_id AND p.scope = 0
+WHERE i.enabled
+    AND NOT EXISTS (
+        SELECT FROM gate_pause AS held
+        WHERE held.tenant_id = i.tenant_id AND held.integration_id = i.integration_id AND held.resume_time > now()
+    )
     AND EXISTS (
         SELECT FROM delivery AS d
         WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state IN (1, 2)
@@ -58,10 +62,13 @@ FROM (
     SELECT w.delivery_id
     FROM delivery AS w
     JOIN integration AS i USING (tenant_id, integration_id)
-    LEFT JOIN gate_pause AS p USING (tenant_id, integration_id)
     WHERE w.tenant_id = $1 AND w.integration_id = $2 AND w.state IN (1, 2)
         AND w.due_time <= now() AND w.lease_until <= now()
-        AND i.enabled AND coalesce(p.resume_time, '-infinity') <= now()
+        AND i.enabled
+        AND NOT EXISTS (
+            SELECT FROM gate_pause AS held
+            WHERE held.tenant_id = $1 AND held.integration_id = $2 AND held.resume_time > now()
+        )
     ORDER BY w.due_time
     LIMIT 1
     FOR UPDATE OF w SKIP LOCKED

@@ -1,26 +1,76 @@
 -- name: gate_slot_take
--- The lowest slot that nobody holds; a slot whose holder died is free once its lease is over.
-INSERT INTO gate_slot (tenant_id, integration_id, slot, holder, lease_until)
-SELECT $1, $2, free.slot, $4, now() + $5::interval
-FROM generate_series(1, $3::smallint) AS free (slot)
-WHERE NOT EXISTS (
-    SELECT FROM gate_slot AS taken
-    WHERE taken.tenant_id = $1 AND taken.integration_id = $2 AND taken.slot = free.slot AND taken.lease_until > now()
+-- The lowest slot that nobody holds, unless a pause holds requests of this kind ($6) back; a slot whose holder died is free
+-- once its lease is over. `refused_s` and `open_s`: how long a pause lasts, negative when it is over and not yet lifted.
+-- A series up to $3 would be planned anew for every request, since only its value tells how long it is.
+WITH pause AS (
+    SELECT scope, extract(epoch FROM resume_time - now())::float8 AS rest_s
+    FROM gate_pause
+    WHERE tenant_id = $1 AND integration_id = $2 AND scope IN (1, $6)
+), taken AS (
+    INSERT INTO gate_slot (tenant_id, integration_id, slot, holder, lease_until)
+    SELECT $1, $2, free.slot, $4, now() + $5::interval
+    FROM generate_series(1, 64) AS free (slot)
+    WHERE free.slot <= $3::integer
+        AND NOT EXISTS (SELECT FROM pause WHERE rest_s > 0)
+        AND NOT EXISTS (
+            SELECT FROM gate_slot AS busy
+            WHERE busy.tenant_id = $1 AND busy.integration_id = $2 AND busy.slot = free.slot AND busy.lease_until > now()
+        )
+    ORDER BY free.slot
+    LIMIT 1
+    ON CONFLICT (tenant_id, integration_id, slot) DO UPDATE
+    SET holder = EXCLUDED.holder, lease_until = EXCLUDED.lease_until
+    WHERE gate_slot.lease_until <= now()
+    RETURNING slot
 )
-ORDER BY free.slot
-LIMIT 1
-ON CONFLICT (tenant_id, integration_id, slot) DO UPDATE
-SET holder = EXCLUDED.holder, lease_until = EXCLUDED.lease_until
-WHERE gate_slot.lease_until <= now()
-RETURNING slot
+SELECT
+    EXISTS (SELECT FROM taken) AS taken,
+    (SELECT rest_s FROM pause WHERE scope = 1) AS refused_s,
+    (SELECT rest_s FROM pause WHERE scope = $6) AS open_s,
+    EXISTS (
+        SELECT FROM exchange_recording WHERE tenant_id = $1 AND integration_id = $2 AND end_time > now()
+    ) AS recorded
 
 -- name: gate_slot_give
 DELETE FROM gate_slot WHERE tenant_id = $1 AND integration_id = $2 AND holder = $3
 
+-- name: gate_budget_take
+-- Counts a slice; beyond the limit too, which tells the process that nothing is left.
+INSERT INTO gate_budget AS budget (tenant_id, integration_id, period, used, reset_time)
+VALUES ($1, $2, $3, $4, now() + $3::interval)
+ON CONFLICT (tenant_id, integration_id, period) DO UPDATE
+SET used = CASE WHEN budget.reset_time <= now() THEN 0 ELSE budget.used END + EXCLUDED.used,
+    reset_time = CASE WHEN budget.reset_time <= now() THEN EXCLUDED.reset_time ELSE budget.reset_time END
+RETURNING used, extract(epoch FROM reset_time - now())::float8 AS rest_s
+
 -- name: gate_pause
-INSERT INTO gate_pause (tenant_id, integration_id, failures, resume_time) VALUES ($1, $2, 1, now() + $3::interval)
-ON CONFLICT (tenant_id, integration_id) DO UPDATE
+INSERT INTO gate_pause (tenant_id, integration_id, scope, failures, resume_time)
+VALUES ($1, $2, $3, 1, now() + $4::interval)
+ON CONFLICT (tenant_id, integration_id, scope) DO UPDATE
 SET failures = gate_pause.failures + 1, resume_time = EXCLUDED.resume_time
 
+-- name: gate_probe
+-- One caller tries a partner whose pause is over; the others wait for what becomes of it, or for the end of its lease.
+UPDATE gate_pause SET resume_time = now() + $4::interval
+WHERE tenant_id = $1 AND integration_id = $2 AND scope = $3 AND resume_time <= now()
+RETURNING failures
+
+-- name: gate_lift
+DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = $3
+
 -- name: gate_resume
-DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2
+-- Not what the partner asked for: its limit stays reached.
+DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope <> 1
+
+-- name: gate_pauses
+SELECT scope, failures, resume_time, resume_time > now() AS lasts
+FROM gate_pause
+WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: gate_budgets
+SELECT period, used, reset_time
+FROM gate_budget
+WHERE tenant_id = $1 AND integration_id = $2 AND reset_time > now()
+
+-- name: gate_slots_taken
+SELECT count(*) FROM gate_slot WHERE tenant_id = $1 AND integration_id = $2 AND lease_until > now()

@@ -163,8 +163,8 @@ class IntegrationTargets:
             max_concurrent_requests=(
                 limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
             ),
-            requests_per_minute=limits.requests_per_minute,
-            requests_per_day=limits.requests_per_day,
+            requests_per_minute=limits.requests_per_minute or partner.requests_per_minute,
+            requests_per_day=limits.requests_per_day or partner.requests_per_day,
         )
 
 

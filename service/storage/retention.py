@@ -16,6 +16,7 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_changes,
         sql.retention_attempts,
         sql.retention_runs,
+        sql.retention_exchanges,
         sql.retention_tombstones,
         sql.retention_deliveries,
         sql.retention_tariffs,

@@ -14,6 +14,10 @@ DELETE FROM delivery_attempt WHERE start_time < now() - $1::interval
 -- tenant: any, because age decides.
 DELETE FROM run WHERE end_time < now() - $1::interval
 
+-- name: retention_exchanges
+-- tenant: any, because age decides.
+DELETE FROM exchange WHERE create_time < now() - $1::interval
+
 -- name: retention_tombstones
 -- tenant: any, because age decides. A tombstone stays while a partner holds the company or still has to be told.
 DELETE FROM company AS c

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from service.bridge.ports import Exchange
+from service.bridge.ports import Exchange, Passage
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import PartnerRateLimited, ResourceNotFound
@@ -20,7 +20,9 @@ class House:
     timeout_s: float = 15.0
     key: str = KEY
     free_slots: int = 1
+    recorded: bool = True
     slot_timeouts_s: list[float] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
@@ -29,12 +31,13 @@ class House:
         return Target(tenant_id, integration_id, "chargeprice", self.base_url, Secret(self.key), 1, self.timeout_s)
 
     @asynccontextmanager
-    async def slot(self, target: Target, *, timeout_s: float) -> AsyncIterator[None]:
+    async def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Passage]:
         self.slot_timeouts_s.append(timeout_s)
         if not self.free_slots:
             raise PartnerRateLimited("all slots are taken", partner=target.partner)
         self.free_slots -= 1
+        self.passages.append(Passage(self.recorded))
         try:
-            yield
+            yield self.passages[-1]
         finally:
             self.free_slots += 1

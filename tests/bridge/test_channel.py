@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from evbridge.partner.chargeprice.v1 import company_pb2
 from evbridge.partner.chargeprice.v1.company_pb2 import (
     CompanyDocument,
     DeleteCompanyRequest,
@@ -25,6 +26,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service import errors
 from service.bridge.channel import PartnerChannel
+from service.bridge.egress import Egress
+from service.bridge.ports import Exchange
+from service.bridge.registry import Registry
 from service.errors import (
     EgressDenied,
     EvbridgeError,
@@ -310,6 +314,50 @@ async def test_a_retry_after_that_says_nothing_is_ignored(partner: Partner, conn
     assert (await failure(connect(House(partner.url)), UPSERT)).retry_after_s == 10
 
 
+IN_A_MINUTE = str(int(datetime.now(UTC).timestamp()) + 60)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "least", "most"),
+    [
+        (200, {}, None, None),
+        (200, {"X_RateLimit_Remaining": "1", "X_RateLimit_Reset": "30"}, None, None),
+        (200, {"X_RateLimit_Remaining": "0"}, 10, 10),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "30"}, 30, 30),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": IN_A_MINUTE}, 1, 60),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "1"}, 1, 1),
+        (200, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "soon", "Retry_After": "20"}, 20, 20),
+        (422, {"X_RateLimit_Remaining": "0", "Retry_After": "20"}, 20, 20),
+        (429, {}, 10, 10),
+        (429, {"X_RateLimit_Reset": IN_A_MINUTE}, 1, 60),
+        (429, {"X_RateLimit_Reset": "9" * 4000, "Retry_After": "20"}, 20, 20),
+        (503, {"Retry_After": "20"}, None, None),
+    ],
+)
+async def test_the_gate_is_told_of_a_limit_that_the_partner_names(
+    partner: Partner, connect: Connect, status: int, headers: dict[str, str], least: float | None, most: float | None
+) -> None:
+    partner.answers(status, PAGE, **headers)
+    house = House(partner.url)
+    if status == 200:
+        await call(connect(house), LIST)
+    else:
+        await failure(connect(house), LIST)
+    (passage,) = house.passages
+    if least is None or most is None:
+        assert passage.limit_reached_s is None
+    else:
+        assert passage.limit_reached_s is not None
+        assert least <= passage.limit_reached_s <= most
+
+
+async def test_each_try_passes_the_gate(partner: Partner, connect: Connect) -> None:
+    partner.answers(503)
+    house = House(partner.url)
+    await failure(connect(house), LIST)
+    assert (len(house.passages), len(partner.received)) == (2, 2)
+
+
 async def test_a_partner_that_listens_nowhere_is_unavailable(connect: Connect, unused_tcp_port: int) -> None:
     house = House(f"http://127.0.0.1:{unused_tcp_port}")
     for request in (LIST, UPSERT):
@@ -361,10 +409,11 @@ async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Pa
         return web.Response()
 
     partner.answer = sleep
-    for targets_s, callers_s in ((3600, 0.3), (0.3, 3600)):
+    for targets_s, callers_s, hurried in ((3600, 0.3, True), (0.3, 3600, False)):
         house = House(partner.url, timeout_s=targets_s)
         assert type(await failure(connect(house), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
-        assert house.slot_timeouts_s == [pytest.approx(0.15)]
+        assert house.slot_timeouts_s == [pytest.approx(0.15, abs=0.05)]
+        assert [passage.hurried for passage in house.passages] == [hurried]
 
 
 async def test_no_slot_means_no_request(partner: Partner, connect: Connect) -> None:
@@ -419,6 +468,17 @@ async def test_every_exchange_is_recorded_without_the_credential(partner: Partne
     assert (first.request_body, first.response_body) == (partner.received[0][1], ONE)
     assert (second.status, second.response_body) == (409, b"{}")
     assert KEY not in repr(house.exchanges)
+
+
+async def test_an_exchange_that_nobody_asked_for_is_shown_to_the_listener_alone(
+    partner: Partner, egress: Egress
+) -> None:
+    partner.answers(200, PAGE)
+    house, heard = House(partner.url, recorded=False), list[Exchange]()
+    registry = Registry.of([company_pb2.DESCRIPTOR])
+    channel = PartnerChannel(registry, house, house, egress, {}, house.exchanges.append, heard.append)
+    await call(channel, LIST)
+    assert (len(heard), house.exchanges) == (1, [])
 
 
 async def test_calls_are_traced_and_measured_by_the_semantic_conventions(

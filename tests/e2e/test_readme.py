@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.simulator.chargeprice import Simulator
 from tests.conftest import Tenant
 
+IN_AN_HOUR = "'$(date -u -d '+1 hour' +%FT%TZ)'"
 README = Path(__file__).parents[2] / "README.md"
 SIMULATED = "http://127.0.0.1:8080"
 
@@ -21,8 +23,9 @@ def commands() -> list[tuple[str, str]]:
     blocks = re.findall(r"^```\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in re.split(r"(?<!\\)\n(?=\S)", block) if line.startswith("evb -d")]
     found = []
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     for line in lines:
-        _, _, json, _, method = shlex.split(line.replace("\\\n", ""), comments=True)
+        _, _, json, _, method = shlex.split(line.replace("\\\n", "").replace(IN_AN_HOUR, until), comments=True)
         found.append((json, method))
     return found
 

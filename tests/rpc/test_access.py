@@ -12,6 +12,7 @@ from evbridge.v1 import (
     delivery_pb2,
     integration_pb2,
     location_pb2,
+    partner_pb2,
     party_pb2,
     publication_pb2,
     run_pb2,
@@ -34,9 +35,10 @@ SERVICES = [
         delivery_pb2,
         integration_pb2,
         location_pb2,
+        partner_pb2,
         party_pb2,
-        run_pb2,
         publication_pb2,
+        run_pb2,
         tariff_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()

@@ -17,11 +17,18 @@ from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.partner_pb2 import (
+    GetPartnerStatusRequest,
+    ListExchangesRequest,
+    PreviewRequest,
+    SetExchangeRecordingRequest,
+)
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, CancelRunRequest, StartRunRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import Struct
 
 from service.app import evbridge
 from service.domain.pages import token_after
@@ -74,6 +81,11 @@ class Caller:
         elif method.name == "UpdatePublicationRule":
             request.rule.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
             request.rule.id = self.ids["PublicationRule"]  # type: ignore[attr-defined]
+        elif isinstance(request, PreviewRequest):
+            request.operation = "evbridge.partner.chargeprice.v1.CompanyService/ListCompanies"
+            request.request["integration_id"] = self.ids["Integration"]
+        elif isinstance(request, GetPartnerStatusRequest | SetExchangeRecordingRequest | ListExchangesRequest):
+            request.integration_id = self.ids["Integration"]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
@@ -204,6 +216,11 @@ def wild_value(dice: random.Random, field: FieldDescriptor, known: list[str]) ->
 
 def make_wild(dice: random.Random, message: Message, known: list[str], share: float) -> None:
     """Changes about `share` of the fields."""
+    if isinstance(message, Struct):
+        values = [None, float("nan"), 1e300, -1, True, "\0", "ß" * 300, [], [[{}]], {"a": {"b": [1]}}, *known]
+        names = ["integration_id", "filter_id", "page_size", "pageNumber", "filter_is_cpo", "q", "", "\0"]
+        message.update({name: dice.choice(values) for name in names if dice.random() < share})
+        return
     for field in message.DESCRIPTOR.fields:
         present = field.has_presence and message.HasField(field.name)
         if field.message_type and (present or dice.random() < share) and not field.is_repeated:

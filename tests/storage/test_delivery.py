@@ -1,8 +1,7 @@
-"""Claims, leases and fencing; request slots; what retention keeps; one answer for one request id."""
+"""Claims, leases and fencing; what retention keeps; one answer for one request id."""
 
 import asyncio
 import base64
-from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
@@ -14,12 +13,12 @@ from evbridge.v1.integration_pb2 import (
     Integration,
 )
 
+from service.domain.breaker import Scope
 from service.domain.caller import Caller
 from service.domain.delivery import Verdict
 from service.domain.keys import ObjectKey
 from service.domain.secret import Secret
-from service.domain.target import Target
-from service.errors import PartnerFault, PartnerRateLimited, RequestIdReused
+from service.errors import PartnerFault, RequestIdReused
 from service.storage.api_key import api_key_create, api_key_first
 from service.storage.changes import CREATE, change_record, idempotency_claim, idempotency_keep
 from service.storage.company import company_bury, company_put
@@ -36,7 +35,7 @@ from service.storage.delivery import (
     peer_get,
     peer_gone,
 )
-from service.storage.gate import SlotGate, gate_pause, gate_resume
+from service.storage.gate import gate_pause, gate_resume
 from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
 from service.storage.keyring import Keyring, SealBroken
 from service.storage.location import location_bury, location_put
@@ -142,42 +141,17 @@ async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: D
     assert found.failures == 0
 
 
-TARGET = Target("acme", "cp", "p", "http://127.0.0.1:1", Secret("s"), max_concurrent_requests=2, timeout_s=5.0)
-
-
-async def test_two_processes_share_the_slots_of_an_integration(
-    database: Database, waiting: Waiting, soak: Callable[[int], int]
+@pytest.mark.parametrize("scope", Scope)
+async def test_nothing_is_delivered_while_anything_is_held_back(
+    database: Database, waiting: Waiting, scope: Scope
 ) -> None:
-    gates, inside, most = [SlotGate(database), SlotGate(database)], 0, 0
-
-    async def call(number: int) -> None:
-        nonlocal inside, most
-        async with gates[number % 2].slot(TARGET, timeout_s=30.0):
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0.005)
-            inside -= 1
-
-    await asyncio.gather(*(call(number) for number in range(soak(300))))
-    assert most == 2
-
-
-async def test_waiting_for_a_slot_ends_with_a_clear_error(database: Database, waiting: Waiting) -> None:
-    gate = SlotGate(database)
-    async with gate.slot(TARGET, timeout_s=1.0), gate.slot(TARGET, timeout_s=1.0):
-        with pytest.raises(PartnerRateLimited):
-            async with gate.slot(TARGET, timeout_s=0.1):
-                raise AssertionError("three are inside")
-    async with gate.slot(TARGET, timeout_s=1.0):
-        pass
-
-
-async def test_the_slot_of_a_dead_holder_is_free_after_its_lease(database: Database, waiting: Waiting) -> None:
-    dead = "INSERT INTO gate_slot VALUES ('acme', 'cp', 1, gen_random_uuid(), now() + interval '0.2 s')"
-    await database.run(Statement("dead", dead))
-    await database.run(Statement("dead", dead.replace("'cp', 1", "'cp', 2")))
-    async with SlotGate(database).slot(TARGET, timeout_s=5.0):
-        pass
+    pause = "INSERT INTO gate_pause VALUES ('acme', 'cp', 1, now() + make_interval(secs => $1), $2)"
+    await database.run(Statement("pause", pause), 60.0, scope)
+    assert not await delivery_waiting(database)
+    assert await delivery_claim(database, waiting, 60.0) is None
+    await database.run(Statement("over", "UPDATE gate_pause SET resume_time = now()"))
+    (found,) = await delivery_waiting(database)
+    assert found.failures == (1 if scope is Scope.DELIVERIES else 0)
 
 
 async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(

@@ -89,8 +89,8 @@ class DeliveryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryDelivery(self, request, context):
-        """Makes a delivery due now, also one that is parked or done, and its integration with it. Answers before the attempt
-        is made.
+        """Makes a delivery due now, also one that is parked or done, and its integration with it, unless the partner named a
+        limit that still holds. Answers before the attempt is made.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
         """

@@ -52,8 +52,8 @@ class DeliveryServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     RetryDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RetryDeliveryRequest, _delivery_pb2.Delivery]
-    """Makes a delivery due now, also one that is parked or done, and its integration with it. Answers before the attempt
-    is made.
+    """Makes a delivery due now, also one that is parked or done, and its integration with it, unless the partner named a
+    limit that still holds. Answers before the attempt is made.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
     """
@@ -82,8 +82,8 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     RetryDelivery: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RetryDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
-    """Makes a delivery due now, also one that is parked or done, and its integration with it. Answers before the attempt
-    is made.
+    """Makes a delivery due now, also one that is parked or done, and its integration with it, unless the partner named a
+    limit that still holds. Answers before the attempt is made.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
     """
@@ -127,8 +127,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_pb2.RetryDeliveryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_pb2.Delivery, _abc.Awaitable[_delivery_pb2.Delivery]]:
-        """Makes a delivery due now, also one that is parked or done, and its integration with it. Answers before the attempt
-        is made.
+        """Makes a delivery due now, also one that is parked or done, and its integration with it, unless the partner named a
+        limit that still holds. Answers before the attempt is made.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
         """

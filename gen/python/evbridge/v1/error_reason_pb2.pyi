@@ -117,13 +117,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     PARTNER_UNAVAILABLE: _ErrorReason.ValueType  # 18
     """UNAVAILABLE. The partner could not be reached, or answered that it cannot serve now (HTTP 502, 503, 504). The
-    request had no effect there.
+    request had no effect there. Also when it failed so often that it is left alone for a while: then nothing was sent,
+    and RetryInfo says until when.
 
         { "reason": "PARTNER_UNAVAILABLE", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
     """
     PARTNER_RATE_LIMITED: _ErrorReason.ValueType  # 19
-    """RESOURCE_EXHAUSTED. The partner's limit on requests was reached (HTTP 429), or all request slots of the integration
-    are taken. Carries RetryInfo.
+    """RESOURCE_EXHAUSTED. The partner's limit on requests was reached: it said so (HTTP 429, or an answer that was the last
+    one allowed), or the integration's budget of a minute or a day is used up, or all its request slots are taken. The
+    request had no effect there. Carries RetryInfo.
 
         { "reason": "PARTNER_RATE_LIMITED", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
     """
@@ -325,13 +327,15 @@ INTERNAL_FAULT: ErrorReason.ValueType  # 17
 """
 PARTNER_UNAVAILABLE: ErrorReason.ValueType  # 18
 """UNAVAILABLE. The partner could not be reached, or answered that it cannot serve now (HTTP 502, 503, 504). The
-request had no effect there.
+request had no effect there. Also when it failed so often that it is left alone for a while: then nothing was sent,
+and RetryInfo says until when.
 
     { "reason": "PARTNER_UNAVAILABLE", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
 """
 PARTNER_RATE_LIMITED: ErrorReason.ValueType  # 19
-"""RESOURCE_EXHAUSTED. The partner's limit on requests was reached (HTTP 429), or all request slots of the integration
-are taken. Carries RetryInfo.
+"""RESOURCE_EXHAUSTED. The partner's limit on requests was reached: it said so (HTTP 429, or an answer that was the last
+one allowed), or the integration's budget of a minute or a day is used up, or all its request slots are taken. The
+request had no effect there. Carries RetryInfo.
 
     { "reason": "PARTNER_RATE_LIMITED", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
 """

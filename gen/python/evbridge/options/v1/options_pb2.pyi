@@ -83,18 +83,26 @@ class Partner(_message.Message):
     WIRE_NAMES_FIELD_NUMBER: _builtins.int
     CREDENTIAL_HEADER_FIELD_NUMBER: _builtins.int
     CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
-    MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     NEXT_LINK_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_DAY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The partner's name: the folder under evbridge/partner and the module under service/bridge/partners."""
     wire_names: Global___WireNames.ValueType
     """What a field without an explicit json_name is called on the wire."""
     credential_query: _builtins.str
     """The query parameter that carries the credential instead of a header, for example "code"."""
-    max_concurrent_requests: _builtins.int
-    """How many requests may be under way at once for one integration, over all processes. 0 means 4."""
     next_link: _builtins.str
     """Where the answer of a list holds the URL of the next page: wire names, separated by dots. Empty means "links.next"."""
+    max_concurrent_requests: _builtins.int
+    """How many requests may be under way at once for one integration, over all processes: up to 64. 0 means 4."""
+    requests_per_minute: _builtins.int
+    """How many requests the partner takes in a minute from one integration; 0 means any number. An integration may have
+    another limit.
+    """
+    requests_per_day: _builtins.int
+    """The same for a day: 24 hours from the first request on."""
     @_builtins.property
     def credential_header(self) -> Global___CredentialHeader:
         """The header that carries the credential."""
@@ -106,12 +114,14 @@ class Partner(_message.Message):
         wire_names: Global___WireNames.ValueType = ...,
         credential_header: Global___CredentialHeader | None = ...,
         credential_query: _builtins.str = ...,
-        max_concurrent_requests: _builtins.int = ...,
         next_link: _builtins.str = ...,
+        max_concurrent_requests: _builtins.int = ...,
+        requests_per_minute: _builtins.int = ...,
+        requests_per_day: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

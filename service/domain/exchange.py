@@ -1,0 +1,109 @@
+"""What was exchanged with a partner, and how much of it may be kept for people to see."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from evbridge.v1 import partner_pb2
+
+MAX_TEXT: Final = 4096
+_MAX_HEADER = 256
+_MAX_PARSED = 1 << 18
+_HIDDEN = "***"
+
+# What stands below a name with one of these in it (its letters and digits alone, in lower case) is nobody's business.
+_SECRET = ("password", "secret", "token", "apikey", "authorization", "cookie", "credential", "privatekey", "signature")
+_PERSONAL = (
+    "email",
+    "phone",
+    "mobile",
+    "firstname",
+    "middlename",
+    "lastname",
+    "surname",
+    "fullname",
+    "birth",
+    "personalid",
+    "taxid",
+    "iban",
+    "bankaccount",
+    "cardnumber",
+    "licenseplate",
+    "idtag",
+    "contractid",
+    "visualnumber",
+)
+_NEVER_SHOWN = re.compile("|".join((*_SECRET, *_PERSONAL)))
+_NOT_IN_A_NAME = re.compile("[^a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer."""
+
+    tenant_id: str
+    integration_id: str
+    operation: str
+    method: str
+    url: str
+    request_headers: dict[str, str]
+    request_body: bytes
+    status: int
+    response_headers: dict[str, str]
+    response_body: bytes
+    duration_s: float
+
+
+def kept(exchange: Exchange, now: datetime) -> partner_pb2.Exchange:
+    """What is kept of an exchange that ended `now`."""
+    shown = partner_pb2.Exchange(
+        operation=exchange.operation.removeprefix("/"),
+        http_method=exchange.method,
+        url=_url(exchange.url),
+        request_headers=_headers(exchange.request_headers),
+        request_body=_text(exchange.request_body),
+        http_status=exchange.status,
+        response_headers=_headers(exchange.response_headers),
+        response_body=_text(exchange.response_body),
+    )
+    duration = timedelta(seconds=exchange.duration_s)
+    shown.start_time.FromDatetime(now - duration)
+    shown.duration.FromTimedelta(duration)
+    return shown
+
+
+def _is_hidden(name: str) -> bool:
+    return _NEVER_SHOWN.search(_NOT_IN_A_NAME.sub("", name.lower())) is not None
+
+
+def _url(url: str) -> str:
+    parts = urlsplit(url)
+    query = [
+        (name, _HIDDEN if _is_hidden(name) else value) for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return parts._replace(query=urlencode(query, quote_via=quote, safe="*")).geturl()
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: _HIDDEN if _is_hidden(name) else value[:_MAX_HEADER] for name, value in headers.items()}
+
+
+def _text(body: bytes) -> str:
+    """The body without what must not be seen; only what is JSON has names to know that by."""
+    if len(body) > _MAX_PARSED:
+        return f"({len(body)} bytes)"
+    try:
+        shown = json.dumps(_shown(json.loads(body)), ensure_ascii=False, separators=(",", ":")) if body else ""
+    except (ValueError, RecursionError):
+        return f"({len(body)} bytes that are not JSON)"
+    return shown.encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _HIDDEN if _is_hidden(name) and item else _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,118 @@
+"""evbridge.v1.PartnerService."""
+
+from datetime import UTC
+from typing import cast
+
+from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.partner_pb2 import (
+    ExchangeRecording,
+    GetPartnerStatusRequest,
+    Idempotency,
+    ListExchangesRequest,
+    ListOperationsRequest,
+    Operation,
+    PartnerStatus,
+    PreviewRequest,
+    PreviewResponse,
+    SetExchangeRecordingRequest,
+)
+from google.api import annotations_pb2 as annotations
+from google.protobuf.json_format import Error, MessageToDict, ParseDict
+
+from service.bridge import registry
+from service.bridge.channel import shown_headers, shown_url
+from service.bridge.ports import Targets
+from service.bridge.transcode import to_http
+from service.domain.caller import Caller
+from service.domain.pages import key_before, list_response, page_size
+from service.errors import InvalidArgument, InvalidPageToken, ResourceNotFound
+from service.storage.exchange import exchange_page, exchange_record_until, exchange_recorded_until
+from service.storage.gate import gate_status
+from service.storage.integration import integration_get
+from service.storage.pool import Database
+
+_NEWEST = (1 << 63) - 1
+
+
+class PartnerService:
+    def __init__(self, database: Database, contracts: registry.Registry, targets: Targets) -> None:
+        self._database = database
+        self._targets = targets
+        self._operations = {name.removeprefix("/"): each for name, each in sorted(contracts.operations.items())}
+
+    async def ListOperations(self, request: ListOperationsRequest, caller: Caller) -> bytes:
+        after, size = key_before(request), page_size(request.page_size)
+        rows = [
+            (name, _described(operation).SerializeToString())
+            for name, operation in self._operations.items()
+            if name > after and request.partner in ("", operation.partner.name)
+        ]
+        return list_response(request, rows, size)
+
+    async def Preview(self, request: PreviewRequest, caller: Caller) -> PreviewResponse:
+        operation = self._operations.get(request.operation)
+        if operation is None:
+            raise ResourceNotFound.of("operation", request.operation)
+        message = operation.request_type()
+        try:
+            ParseDict(MessageToDict(request.request), message)
+        except (Error, ValueError):
+            wanted = message.DESCRIPTOR.full_name
+            raise InvalidArgument.field("request", f"is not the JSON form of {wanted}") from None
+        integration_id: str = getattr(message, operation.integration_field)
+        if not integration_id:
+            raise InvalidArgument.field(f"request.{operation.integration_field}", "is required")
+        target = await self._targets.target(caller.tenant_id, integration_id)
+        if target.partner != operation.partner.name:
+            raise InvalidArgument.field(
+                f"request.{operation.integration_field}", f"is an integration with {target.partner}"
+            )
+        written = to_http(operation, message)
+        return PreviewResponse(
+            http_method=written.method,
+            url=shown_url(target, written),
+            headers=shown_headers(operation, written),
+            body=(written.body or b"").decode(),
+        )
+
+    async def GetPartnerStatus(self, request: GetPartnerStatusRequest, caller: Caller) -> PartnerStatus:
+        target = await self._targets.target(caller.tenant_id, request.integration_id)
+        status = await gate_status(self._database, target)
+        end = await exchange_recorded_until(self._database, caller.tenant_id, request.integration_id)
+        if end is not None:
+            status.recording_end_time.FromDatetime(end)
+        return status
+
+    async def SetExchangeRecording(self, request: SetExchangeRecordingRequest, caller: Caller) -> ExchangeRecording:
+        until = request.until.ToDatetime(UTC) if request.HasField("until") else None
+        end = await exchange_record_until(self._database, caller.tenant_id, request.integration_id, until)
+        recording = ExchangeRecording(integration_id=request.integration_id)
+        recording.end_time.FromDatetime(end)
+        return recording
+
+    async def ListExchanges(self, request: ListExchangesRequest, caller: Caller) -> bytes:
+        key, size = key_before(request), page_size(request.page_size)
+        if key and not (key.isdecimal() and len(key) < 19):
+            raise InvalidPageToken("the page token is damaged")
+        await integration_get(self._database, caller.tenant_id, request.integration_id)
+        before = int(key or _NEWEST)
+        rows = await exchange_page(self._database, caller.tenant_id, request.integration_id, before, size + 1)
+        return list_response(request, rows, size)
+
+
+def _described(operation: registry.Operation) -> Operation:
+    request = operation.request_type.DESCRIPTOR
+    method = request.file.pool.FindMethodByName(operation.name.removeprefix("/").replace("/", "."))
+    said = method.GetOptions()
+    rule = said.Extensions[annotations.http]
+    return Operation(
+        name=operation.name.removeprefix("/"),
+        partner=operation.partner.name,
+        http_method=operation.http_method,
+        path=getattr(rule, rule.WhichOneof("pattern")),
+        role=said.Extensions[options.role],
+        idempotency=cast(Idempotency.ValueType, said.idempotency_level),
+        deprecated=said.deprecated,
+        request_type=request.full_name,
+        response_type=operation.response_type.DESCRIPTOR.full_name,
+    )
