@@ -27,12 +27,13 @@ class HttpRequest:
     body: bytes | None
 
 
-def to_http(operation: Operation, request: Message, clear: frozenset[str] = frozenset()) -> HttpRequest:
+def to_http(operation: Operation, request: Message) -> HttpRequest:
     """Returns the request as the partner takes it.
 
-    `clear` holds paths, from the message that is the body, of fields that travel as null when they are not set. Raises
-    InvalidArgument for a value that cannot be part of a URL or of JSON.
+    A field that the request's mask names, from the message that is the body, and that is not set travels as null.
+    Raises InvalidArgument for a path of the mask that is no field, and for a value no URL or JSON can carry.
     """
+    clear = frozenset(getattr(request, operation.mask_field).paths) if operation.mask_field else frozenset()
     segments = (
         segment if isinstance(segment, str) else quote(_segment(request, segment), safe="")
         for segment in operation.path

@@ -17,7 +17,8 @@ from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple, NoReturn
 
-from google.protobuf.descriptor import FieldDescriptor
+from evbridge.options.v1 import options_pb2 as options
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 _PROTOBUF_DEPTH: Final = 100
 """Messages within each other that protobuf reads back."""
@@ -122,22 +123,30 @@ def from_url_text(type_: JsonType, text: str) -> Any:
 def scalar(field: FieldDescriptor) -> JsonType:
     """The type of one value of a field that holds no messages."""
     if field.enum_type:
-        return _enum({value.name: value.number for value in field.enum_type.values})
+        return _enum(field.enum_type)
     return _BYTES if field.type == FieldDescriptor.TYPE_BYTES else _SCALARS[field.cpp_type]
 
 
-def _enum(numbers: Mapping[str, int]) -> JsonType:
-    names = {number: name for name, number in numbers.items()}
+def _enum(enum: EnumDescriptor) -> JsonType:
+    prefix = _WORD_START.sub("_", enum.name).upper() + "_"
+    names = {
+        value.number: value.GetOptions().Extensions[options.wire_name] or value.name.removeprefix(prefix)
+        for value in enum.values
+        if value.name != prefix + "UNSPECIFIED"
+    }
+    numbers: dict[Any, int] = {name: number for number, name in names.items()}
+    if enum.GetOptions().Extensions[options.ordinals]:
+        numbers |= dict(enumerate(names))
 
     def read(value: Any, trail: Trail) -> int:
-        if type(value) is not str or value not in numbers:
+        if type(value) not in (str, int) or value not in numbers:
             raise trail.fault("is not a value the contract knows")
         return numbers[value]
 
     def write(value: int) -> str:
         if value not in names:
             raise Unwritable("is not a value the contract knows")
-        return f'"{names[value]}"'
+        return encode_basestring(names[value])
 
     return JsonType(read, write, quoted=True)
 
@@ -288,6 +297,7 @@ def _write_list_value(value: Any) -> str:
     return "[" + ",".join(map(_write_value, value.values)) + "]"
 
 
+_WORD_START = re.compile("(?<!^)(?=[A-Z])")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"

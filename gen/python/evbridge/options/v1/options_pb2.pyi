@@ -82,13 +82,19 @@ class Partner(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     WIRE_NAMES_FIELD_NUMBER: _builtins.int
     CREDENTIAL_HEADER_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    NEXT_LINK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The partner's name: the folder under evbridge/partner and the module under service/bridge/partners."""
     wire_names: Global___WireNames.ValueType
     """What a field without an explicit json_name is called on the wire."""
+    credential_query: _builtins.str
+    """The query parameter that carries the credential instead of a header, for example "code"."""
     max_concurrent_requests: _builtins.int
     """How many requests may be under way at once for one integration, over all processes. 0 means 4."""
+    next_link: _builtins.str
+    """Where the answer of a list holds the URL of the next page: wire names, separated by dots. Empty means "links.next"."""
     @_builtins.property
     def credential_header(self) -> Global___CredentialHeader:
         """The header that carries the credential."""
@@ -99,11 +105,13 @@ class Partner(_message.Message):
         name: _builtins.str = ...,
         wire_names: Global___WireNames.ValueType = ...,
         credential_header: Global___CredentialHeader | None = ...,
+        credential_query: _builtins.str = ...,
         max_concurrent_requests: _builtins.int = ...,
+        next_link: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,14 +145,23 @@ Global___CredentialHeader: _TypeAlias = CredentialHeader  # noqa: Y015
 
 PARTNER_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
+PAGES_OF_FIELD_NUMBER: _builtins.int
 INTEGRATION_ID_FIELD_NUMBER: _builtins.int
 SECRET_FIELD_NUMBER: _builtins.int
 SINK_FIELD_NUMBER: _builtins.int
 ITEMS_FIELD_NUMBER: _builtins.int
+INLINED_FIELD_NUMBER: _builtins.int
+WIRE_NAME_FIELD_NUMBER: _builtins.int
+ORDINALS_FIELD_NUMBER: _builtins.int
 partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Partner]
-"""Marks a file as part of a partner's HTTP contract."""
+"""Marks the file's whole package as a partner's HTTP contract: one file of a package says it for all."""
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The least role a caller needs. Every rpc of ours names one; the server refuses to start otherwise."""
+pages_of: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
+"""Makes a server-streaming rpc without an HTTP rule send the pages of a list, one message a page: the name of the rpc of
+the same service that reads one page. Both take the same request and answer with the same message; `next_link` of
+the partner says where the next page is.
+"""
 integration_id: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field names the integration a partner call goes through. It routes and never travels."""
 secret: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
@@ -153,3 +170,13 @@ sink: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _b
 """The field (a google.protobuf.Struct) keeps the members a partner sent that the contract does not know."""
 items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a repeated message) is a page of objects: one that cannot be read costs that object alone."""
+inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
+"""The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
+whose REQUIRED fields are all there and that knows most of the object's names.
+"""
+wire_name: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, _builtins.str]
+"""What the value is called on the wire. Without it: its name without the prefix that is the enum's name
+(TARIFF_DIMENSION_TYPE_ENERGY of TariffDimensionType is ENERGY). The UNSPECIFIED value does not travel.
+"""
+ordinals: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumOptions, _builtins.bool]
+"""The partner may also send integers: 0 is the first value behind UNSPECIFIED, and so on in the order of the values."""
