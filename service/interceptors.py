@@ -8,6 +8,7 @@ A method's role and its validation are looked up when the server is built, not p
 import asyncio
 import hashlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -28,7 +29,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 
-from service.domain.caller import Caller, role_name
+from service.domain.caller import Caller, call_deadline, role_name
 from service.domain.status import status_of
 from service.domain.validation import validate
 from service.errors import (
@@ -57,7 +58,7 @@ T = TypeVar("T")
 Reply = Message | bytes
 Unary = Callable[[Any, Caller], Awaitable[Reply]]
 Stream = Callable[[Any, Caller], AsyncGenerator[Reply, None]]
-_Admit = Callable[["_Call", Any, Any], Awaitable[Caller]]
+_Admit = Callable[["_Call", Any, Any, float], Awaitable[tuple[Caller, bool]]]
 _CODE_NAMES: dict[int, str] = {value: name for name, value in codes.Code.items()}
 
 
@@ -166,8 +167,9 @@ class Interceptors:
             call = begin(context)
             self._under_way += 1
             try:
-                caller = await admit(call, request, context)
-                reply = await self._within_limit(handler(request, caller), caller)
+                caller, limited = await admit(call, request, context, self._max_deadline_s)
+                work = handler(request, caller)
+                reply = await (self._within_limit(work) if limited else work)
                 _set_trailers(context, caller)
             except BaseException as error:
                 await self._fail(call, context, error)
@@ -191,9 +193,13 @@ class Interceptors:
             call = begin(context)
             self._under_way += 1
             try:
-                caller = await admit(call, request, context)
+                caller, limited = await admit(call, request, context, math.inf)
                 async with aclosing(handler(request, caller)) as replies:
-                    while (reply := await self._within_limit(anext(replies, None), caller)) is not None:
+                    while True:
+                        work = anext(replies, None)
+                        reply = await (self._within_limit(work) if limited else work)
+                        if reply is None:
+                            break
                         yield reply
                 _set_trailers(context, caller)
             except GeneratorExit:
@@ -213,7 +219,11 @@ class Interceptors:
     def _surroundings(
         self, method: MethodDescriptor, request_type: type[Message]
     ) -> tuple[Callable[[Any], "_Call"], _Admit]:
-        """What begins a call of the method, and what admits it: authenticate, then validate."""
+        """What begins a call of the method, and what admits it: authenticate, then validate.
+
+        A call ends when its caller says, after `longest_s` at the latest. With the caller comes whether our own limit
+        must be watched: a nearer deadline of theirs is enforced by grpc.
+        """
         rpc = f"{method.containing_service.full_name}/{method.name}"
         role = method.GetOptions().Extensions[options.role]
         if role == options.ROLE_UNSPECIFIED:
@@ -225,7 +235,7 @@ class Interceptors:
         def begin(context: Any) -> _Call:
             return self._begin(rpc, level, dict(context.invocation_metadata()))
 
-        async def admit(call: _Call, request: Any, context: Any) -> Caller:
+        async def admit(call: _Call, request: Any, context: Any, longest_s: float) -> tuple[Caller, bool]:
             if self._stopping:
                 raise ServerStopping("the server is stopping", retry_after_s=0.5)
             caller = await self._authenticator.caller(call.metadata, role)
@@ -235,7 +245,9 @@ class Interceptors:
             validate(request, patch=patch)
             if repeatable and request.request_id:
                 call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
-            return replace(caller, time_left_s=context.time_remaining(), trailers=[])
+            remaining_s = context.time_remaining()
+            call_deadline.set(time.monotonic() + (longest_s if remaining_s is None else min(remaining_s, longest_s)))
+            return replace(caller, trailers=[]), remaining_s is None or remaining_s > self._max_deadline_s
 
         return begin, admit
 
@@ -266,10 +278,8 @@ class Interceptors:
             serve, request_deserializer=deserializer(request_type), response_serializer=serialize
         )
 
-    async def _within_limit(self, work: Awaitable[T], caller: Caller) -> T:
-        """For callers that set no deadline, or one too far: their own is enforced by grpc. Raises DeadlineLimit."""
-        if caller.time_left_s is not None and caller.time_left_s <= self._max_deadline_s:
-            return await work
+    async def _within_limit(self, work: Awaitable[T]) -> T:
+        """For callers that set no deadline, or one too far. Raises DeadlineLimit."""
         limit = asyncio.timeout(self._max_deadline_s)
         try:
             async with limit:

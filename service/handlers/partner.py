@@ -6,6 +6,7 @@ after the page's number, `2#/data/0/id`) and what is wrong there.
 """
 
 import re
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -16,7 +17,7 @@ from google.protobuf.message import Message
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
-from service.domain.caller import Caller
+from service.domain.caller import Caller, call_deadline
 from service.errors import IntegrationDisabled, InvalidArgument, ResourceNotFound
 from service.storage.integration import integration_get
 from service.storage.pool import Database
@@ -42,7 +43,9 @@ class PartnerService:
 
     async def _call(self, operation: Operation, request: Message, caller: Caller) -> Message:
         await self._check(operation, request, caller)
-        answer = await self._channel.call(operation, request, tenant_id=caller.tenant_id, timeout_s=caller.time_left_s)
+        answer = await self._channel.call(
+            operation, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
+        )
         _tell(caller, [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects])
         message: Message = answer.message
         return message
@@ -50,7 +53,9 @@ class PartnerService:
     async def _stream(self, pages: Pages, request: Message, caller: Caller) -> AsyncGenerator[Message, None]:
         await self._check(pages.page, request, caller)
         number, rejected = 0, list[str]()
-        answers = self._channel.pages(pages, request, tenant_id=caller.tenant_id, timeout_s=caller.time_left_s)
+        answers = self._channel.pages(
+            pages, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
+        )
         async with aclosing(answers):
             async for answer in answers:
                 number += 1
