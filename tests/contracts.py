@@ -76,8 +76,8 @@ def contract(
     rpcs: Iterable[dict[str, Any]] = (),
     partner: options.Partner | None = PARTNER,
 ) -> FileDescriptor:
-    """A file of package "example" with a service Example and two enums: Colour (RED, GREEN), and PartyRole of three
-    values behind UNSPECIFIED, of which the first is called "OpenData" and integers stand for all.
+    """A file of package "example" with a service Example and three enums: Colour (RED, GREEN); PartyRole of three
+    values behind UNSPECIFIED, of which the first is called "OpenData" and integers stand for all; Shade (LIGHT, LIGHT).
 
     An rpc is {"name", "request", "response", "http": HttpRule's fields, and options of MethodDescriptorProto}.
     """
@@ -93,6 +93,9 @@ def contract(
     for number, name in enumerate(("UNSPECIFIED", "OPEN_DATA", "CPO", "EMSP")):
         role.value.add(name=f"PARTY_ROLE_{name}", number=number)
     role.value[1].options.Extensions[options.wire_name] = "OpenData"
+    shade = file.enum_type.add(name="Shade")
+    for number, name in enumerate(("LIGHT", "SHADE_LIGHT")):
+        shade.value.add(name=name, number=number)
     file.message_type.extend(messages)
     for rpc in rpcs:
         service = file.service[0] if file.service else file.service.add(name="Example")

@@ -30,7 +30,7 @@ from service.bridge.codec import (
     travels,
     wire_name,
 )
-from service.bridge.values import WELL_KNOWN_TYPES, JsonType, scalar
+from service.bridge.values import WELL_KNOWN_TYPES, JsonType, enum_names, scalar
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@%-]+|\{(?P<variable>[A-Za-z0-9_.]+)(=\*)?\}")
 
@@ -315,6 +315,8 @@ def _message_faults(
     for field in message.fields:
         if not field.is_repeated and not field.message_type and not field.has_presence:
             yield f"{field.full_name}: is an implicit scalar, so its zero would not travel: make it optional"
+        if field.enum_type and len(names := enum_names(field.enum_type)) > len(set(names.values())):
+            yield f"{field.full_name}: two values of its enum have one wire name"
         if field.type == FieldDescriptor.TYPE_FLOAT:
             yield f"{field.full_name}: a float cannot hold the digits of a JSON number: make it a double"
         if marked(field, options.items) and not (field.is_repeated and field.message_type and not is_map(field)):

@@ -127,13 +127,18 @@ def scalar(field: FieldDescriptor) -> JsonType:
     return _BYTES if field.type == FieldDescriptor.TYPE_BYTES else _SCALARS[field.cpp_type]
 
 
-def _enum(enum: EnumDescriptor) -> JsonType:
+def enum_names(enum: EnumDescriptor) -> dict[int, str]:
+    """What the values are called on the wire, without UNSPECIFIED, which does not travel."""
     prefix = _WORD_START.sub("_", enum.name).upper() + "_"
-    names = {
+    return {
         value.number: value.GetOptions().Extensions[options.wire_name] or value.name.removeprefix(prefix)
         for value in enum.values
         if value.name != prefix + "UNSPECIFIED"
     }
+
+
+def _enum(enum: EnumDescriptor) -> JsonType:
+    names = enum_names(enum)
     texts = {number: encode_basestring(name) for number, name in names.items()}
     numbers: dict[Any, int] = {name: number for number, name in names.items()}
     if enum.GetOptions().Extensions[options.ordinals]:

@@ -136,6 +136,7 @@ MESSAGES = [
         [field("c", "enum:Colour", implicit=True)],
         "c: is an implicit scalar, so its zero would not travel: make it optional",
     ),
+    ([field("s", "enum:Shade")], "s: two values of its enum have one wire name"),
     ([field("n", "float")], "n: a float cannot hold the digits of a JSON number: make it a double"),
     ([field("m", "map:int32:string")], "m: a map's keys are strings"),
     ([field("n", "string", ITEMS)], "n: items are repeated messages"),

@@ -32,7 +32,15 @@ FILE = contract(
         field("data", "bytes"),
     ),
     message("Things", field("data", "Thing", ITEMS, repeated=True)),
-    message("Thing", field("id", "string"), field("note", "string"), field("price", "google.type.Decimal")),
+    message(
+        "Thing",
+        field("id", "string"),
+        field("note", "string"),
+        field("price", "google.type.Decimal"),
+        field("tags", "string", repeated=True),
+        field("part", "Thing"),
+        field("parts", "Thing", repeated=True),
+    ),
     message("Put", ID, field("owner", "string"), field("dry_run", "bool"), field("thing", "Thing")),
     message("Act", ID, field("id", "string"), field("note", "string"), field("count", "int32")),
     message("Change", ID, field("id", "string"), field("thing", "Thing"), field("update_mask", MASK)),
@@ -285,6 +293,22 @@ def test_every_value_survives_the_path_or_is_refused(value: str) -> None:
 )
 def test_what_a_mask_names_and_nobody_set_travels_as_null(name: str, text: str, body: bytes) -> None:
     assert to_http(OPERATIONS[name], request(OPERATIONS[name], f'id: "7" {text}')).body == body
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "paths"),
+    [
+        ("Change", b'{"id":"1","note":null,"price":null}', ["note", "price"]),
+        ("Change", b'{"id":"1","unknown":null}', []),
+        ("Change", b'{"id":"1","unknown":' + b'{"a":' * 500 + b"null" + b"}" * 501, []),
+        ("Change", b'{"tags":[],"part":{"id":null},"parts":[{"id":null}]}', ["tags", "part.id"]),
+        ("Edit", b'{"note":null}', ["note"]),
+        ("Edit", b"{}", []),
+    ],
+)
+def test_what_is_null_stands_in_the_mask(name: str, body: bytes, paths: list[str]) -> None:
+    read: Any = from_http(OPERATIONS[name], {"id": "7"}, (), body)
+    assert list(read.update_mask.paths) == paths
 
 
 @pytest.mark.parametrize(
