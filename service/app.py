@@ -3,22 +3,21 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
 from evbridge.v1 import integration_pb2, run_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import chargeprice
+from service.bridge.partners import ampeco, chargeprice
 from service.bridge.ports import Behaviour, Recorder
-from service.bridge.registry import Registry
+from service.bridge.registry import Registry, contract_files
 from service.delivery.chargeprice import ChargepriceDeliverer
 from service.delivery.diagnose import ChargepriceDiagnosis
 from service.delivery.runs import RunWorker
@@ -28,10 +27,11 @@ from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
 from service.handlers.charger import ChargerService
 from service.handlers.company import CompanyService
+from service.handlers.contract import ContractService
 from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
-from service.handlers.partners import PartnerService
+from service.handlers.partner import PartnerService
 from service.handlers.party import PartyService
 from service.handlers.publication import PublicationService
 from service.handlers.run import RunService
@@ -51,8 +51,8 @@ from service.storage.retention import retention_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR,)
-PARTNERS = [contract.GetOptions().Extensions[options.partner] for contract in PARTNER_CONTRACTS]
+PARTNER_CONTRACTS = ("evbridge.partner.ampeco.v3", "evbridge.partner.chargeprice.v1")
+BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice}
 # (kind of run, type of integration) -> its executor, made of the channel.
 EXECUTORS = {(run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis}
 FIRST_TENANT = "default"
@@ -138,9 +138,22 @@ async def opened(
 @asynccontextmanager
 async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncIterator[Evbridge]:
     """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
-    keys, contracts = keyring(settings), Registry.of(PARTNER_CONTRACTS)
+    keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
-    async with migrated_url(settings) as url, opened(settings, url) as store:
+    files = [file for package in PARTNER_CONTRACTS for file in contract_files(package)]
+    registry = Registry.of(files)
+    partners = [file.GetOptions().Extensions[options.partner] for file in files]
+    retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
+    async with migrated_url(settings) as url, opened(settings, url) as store, aclosing(Egress(policy)) as egress:
+
+        def targets(database: Database) -> IntegrationTargets:
+            return IntegrationTargets(database, keys, partners)
+
+        def channel(database: Database) -> PartnerChannel:
+            gate, recorder = PartnerGate(database, retries), ExchangeRecorder(database)
+            return PartnerChannel(registry, targets(database), gate, egress, BEHAVIOURS, recorder, record)
+
+        served = channel(store)
         first_key = await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN) if settings.first_key else None
         server = Server(
             settings,
@@ -155,13 +168,14 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 TariffService(store, keys),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
-                PartnerService(store, contracts, IntegrationTargets(store, keys, PARTNERS)),
+                PartnerService(store, registry, targets(store)),
                 RunService(store, keys, EXECUTORS),
-            ),
+            )
+            | {each: ContractService(each, registry, served, store) for each in registry.services},
         )
         address = await server.start()
         try:
-            async with _delivering(settings, url, keys, contracts, policy, record):
+            async with _delivering(settings, url, keys, channel, retries):
                 yield Evbridge(address, store, keys, first_key)
         finally:
             await server.stop()
@@ -169,30 +183,21 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 
 @asynccontextmanager
 async def _delivering(
-    settings: Settings,
-    url: str,
-    keys: Keyring,
-    contracts: Registry,
-    policy: EgressPolicy,
-    record: Recorder | None,
+    settings: Settings, url: str, keys: Keyring, channel: Callable[[Database], PartnerChannel], retries: RetryPolicy
 ) -> AsyncIterator[None]:
     """Delivers and carries out runs while entered, over connections of its own."""
     if not settings.delivery:
         yield
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
-        egress, recorder = Egress(policy), ExchangeRecorder(store)
-        retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
-        behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
-        targets, gate = IntegrationTargets(store, keys, PARTNERS), PartnerGate(store, retries)
-        channel = PartnerChannel(contracts, targets, gate, egress, behaviours, recorder, record)
+        partners = channel(store)
         worker = DeliveryWorker(
             store,
-            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
+            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, partners)},
             retries,
             settings.delivery_poll_s,
         )
-        executors = {known: executor(channel) for known, executor in EXECUTORS.items()}
+        executors = {known: executor(partners) for known, executor in EXECUTORS.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (worker.run(), runs.run(), _sweep(store, keys, settings.retention_days))
         tasks = [asyncio.create_task(each) for each in work]
@@ -203,7 +208,6 @@ async def _delivering(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await egress.close()
 
 
 async def _sweep(store: Database, keys: Keyring, days: int) -> None:

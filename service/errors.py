@@ -23,6 +23,7 @@
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
     ├── RunAbandoned                INTERNAL             of a run, no call
+    ├── IntegrationDisabled         FAILED_PRECONDITION
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
     ├── DeadlineLimit               DEADLINE_EXCEEDED
@@ -190,6 +191,11 @@ class RunAbandoned(EvbridgeError):
     reason = reasons.RUN_ABANDONED
 
 
+class IntegrationDisabled(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.INTEGRATION_DISABLED
+
+
 class DatabaseUnavailable(EvbridgeError):
     code = codes.UNAVAILABLE
     reason = reasons.DATABASE_UNAVAILABLE
@@ -214,8 +220,11 @@ class PartnerError(EvbridgeError):
     """A partner call that did not succeed.
 
     `http_status` is 0 without an answer; `partner_code` is the partner's own code, already bounded to
-    `[A-Za-z0-9_.-]{0,100}`.
+    `[A-Za-z0-9_.-]{0,100}`; `partner_message` its own words for people, bounded and free of credentials. It goes to the
+    caller alone: not into `message`, a log or a row.
     """
+
+    retryable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -224,6 +233,7 @@ class PartnerError(EvbridgeError):
         partner: str,
         http_status: int = 0,
         partner_code: str = "",
+        partner_message: str = "",
         violations: tuple[FieldViolation, ...] = (),
         retry_after_s: float | None = None,
         **metadata: str,
@@ -232,6 +242,9 @@ class PartnerError(EvbridgeError):
             metadata["http_status"] = str(http_status)
         if partner_code:
             metadata["partner_code"] = partner_code
+        if partner_message:
+            metadata["partner_message"] = partner_message
+        metadata["retryable"] = str(self.retryable).lower()
         super().__init__(message, violations=violations, retry_after_s=retry_after_s, partner=partner, **metadata)
         self.http_status = http_status
         self.partner_code = partner_code
@@ -240,11 +253,13 @@ class PartnerError(EvbridgeError):
 class PartnerUnavailable(PartnerError):
     code = codes.UNAVAILABLE
     reason = reasons.PARTNER_UNAVAILABLE
+    retryable = True
 
 
 class PartnerRateLimited(PartnerError):
     code = codes.RESOURCE_EXHAUSTED
     reason = reasons.PARTNER_RATE_LIMITED
+    retryable = True
 
 
 class PartnerCredentialRefused(PartnerError):

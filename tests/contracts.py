@@ -5,19 +5,21 @@ from typing import Any
 
 from evbridge.options.v1 import options_pb2 as options
 from google.api import annotations_pb2, field_behavior_pb2
-from google.protobuf import descriptor_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf import descriptor_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
 from google.type import decimal_pb2
 
 Option = tuple[Any, Any]
 REQUIRED: Option = (field_behavior_pb2.field_behavior, [field_behavior_pb2.REQUIRED])
+MASK = "google.protobuf.FieldMask"
 SINK: Option = (options.sink, True)
 ITEMS: Option = (options.items, True)
 INTEGRATION_ID: Option = (options.integration_id, True)
 PARTNER = options.Partner(name="example", wire_names=options.WIRE_NAMES_FIELD)
 
-_IMPORTS = (empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2, decimal_pb2)
+_IMPORTS = (empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2, decimal_pb2)
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {name.removeprefix("TYPE_").lower(): number for name, number in _FIELD.Type.items()}
 
@@ -36,9 +38,10 @@ def field(
 
 
 def message(name: str, *fields: dict[str, Any]) -> descriptor_pb2.DescriptorProto:
+    """A oneof whose name starts with "inlined" is inlined."""
     made = descriptor_pb2.DescriptorProto(name=name)
     for oneof in dict.fromkeys(each["oneof"] for each in fields if each["oneof"]):
-        made.oneof_decl.add(name=oneof)
+        made.oneof_decl.add(name=oneof).options.Extensions[options.inlined] = oneof.startswith("inlined")
     for number, each in enumerate(fields, 1):
         kind = each["kind"]
         proto = made.field.add(name=each["name"], number=number, label=_FIELD.LABEL_OPTIONAL)
@@ -73,7 +76,8 @@ def contract(
     rpcs: Iterable[dict[str, Any]] = (),
     partner: options.Partner | None = PARTNER,
 ) -> FileDescriptor:
-    """A file of package "example" with an enum Colour (RED, GREEN) and a service Example.
+    """A file of package "example" with a service Example and three enums: Colour (RED, GREEN); PartyRole of three
+    values behind UNSPECIFIED, of which the first is called "OpenData" and integers stand for all; Shade (LIGHT, LIGHT).
 
     An rpc is {"name", "request", "response", "http": HttpRule's fields, and options of MethodDescriptorProto}.
     """
@@ -84,6 +88,14 @@ def contract(
     colour = file.enum_type.add(name="Colour")
     for number, name in enumerate(("RED", "GREEN")):
         colour.value.add(name=name, number=number)
+    role = file.enum_type.add(name="PartyRole")
+    role.options.Extensions[options.ordinals] = True
+    for number, name in enumerate(("UNSPECIFIED", "OPEN_DATA", "CPO", "EMSP")):
+        role.value.add(name=f"PARTY_ROLE_{name}", number=number)
+    role.value[1].options.Extensions[options.wire_name] = "OpenData"
+    shade = file.enum_type.add(name="Shade")
+    for number, name in enumerate(("LIGHT", "SHADE_LIGHT")):
+        shade.value.add(name=name, number=number)
     file.message_type.extend(messages)
     for rpc in rpcs:
         service = file.service[0] if file.service else file.service.add(name="Example")
@@ -92,6 +104,8 @@ def contract(
         )
         method.server_streaming = rpc.get("server_streaming", False)
         method.options.idempotency_level = rpc.get("idempotency_level", 0)
+        method.options.Extensions[options.role] = rpc.get("role", options.ROLE_READER)
+        method.options.Extensions[options.pages_of] = rpc.get("pages_of", "")
         if "http" in rpc:
             method.options.Extensions[annotations_pb2.http].CopyFrom(
                 type(method.options.Extensions[annotations_pb2.http])(**rpc["http"])
@@ -119,5 +133,7 @@ def _set_type(proto: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
 def _set_option(target: descriptor_pb2.FieldOptions, extension: Any, value: Any) -> None:
     if isinstance(value, list):
         target.Extensions[extension].extend(value)
+    elif isinstance(value, Message):
+        target.Extensions[extension].CopyFrom(value)
     else:
         target.Extensions[extension] = value

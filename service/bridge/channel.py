@@ -9,12 +9,13 @@ import logging
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
 from google.protobuf.message import Message
 from opentelemetry import metrics, propagate, trace
@@ -23,7 +24,7 @@ from service import errors
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import AddressDenied, Answer, AnswerTimeout, ConnectFailed, Egress, EgressError
 from service.bridge.ports import Behaviour, Exchange, Gate, Recorder, Refusal, Target, Targets
-from service.bridge.registry import Operation, Registry
+from service.bridge.registry import Operation, Pages, Registry
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
 
 TENANT_METADATA: Final = "evbridge-tenant"
@@ -31,6 +32,10 @@ TENANT_METADATA: Final = "evbridge-tenant"
 
 _USER_AGENT = f"evbridge/{version('evbridge')}"
 _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
+_NOT_IN_A_HOST = re.compile(r"[^A-Za-z0-9:.-]")
+_MAX_TEXT = 200
+_MAX_VIOLATIONS = 50
+_MAX_PAGES = 1000
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _RATE_LIMIT_PAUSE_S = 10.0
 """What a 429 that does not say when to try again asks for."""
@@ -97,39 +102,76 @@ class PartnerChannel:
 
         return call
 
+    def unary_stream(self, method: str, *_: object, **__: object) -> Callable[..., AsyncIterator[Message]]:
+        """As unary_unary, for an rpc that streams the pages of a list."""
+        pages = self._registry.pages[method]
+
+        async def call(
+            request: Message, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = (), **_: object
+        ) -> AsyncIterator[Message]:
+            tenant_id = dict(metadata)[TENANT_METADATA]
+            async for page in self.pages(pages, request, tenant_id=tenant_id, timeout_s=timeout):
+                yield page.message
+
+        return call
+
     async def call(
-        self,
-        operation: Operation,
-        request: Message,
-        *,
-        tenant_id: str,
-        timeout_s: float | None = None,
-        clear: frozenset[str] = frozenset(),
+        self, operation: Operation, request: Message, *, tenant_id: str, timeout_s: float | None = None
     ) -> Decoded:
         """Sends `request` through the integration it names and returns the partner's answer.
 
-        `clear` names fields that travel as null. A request that only reads is tried a second time when the partner
-        could not serve it; any other is sent at most once.
+        A request that only reads, or that is idempotent, is tried a second time when the partner could not serve it or
+        its answer was lost; any other is sent at most once.
 
         Raises a PartnerError for everything the partner can cause, EgressDenied when its address is not one we call,
         InvalidArgument when the request cannot be written, and what Targets and Gate raise.
         """
+        target = await self._target(operation, request, tenant_id)
+        return await self._send(operation, target, to_http(operation, request), timeout_s)
+
+    async def pages(
+        self, pages: Pages, request: Message, *, tenant_id: str, timeout_s: float | None = None
+    ) -> AsyncGenerator[Decoded, None]:
+        """The pages of a list, 1,000 at most. Raises what `call` raises, and EgressDenied for a page elsewhere.
+
+        Of the next page's URL only the query is taken, and only when it leads to the partner's own origin.
+        """
+        operation, clock = pages.page, asyncio.get_running_loop().time
+        deadline = None if timeout_s is None else clock() + timeout_s
+        http_request = to_http(operation, request)
+        for _ in range(_MAX_PAGES):
+            target = await self._target(operation, request, tenant_id)
+            left_s = None if deadline is None else deadline - clock()
+            page = await self._send(operation, target, http_request, left_s)
+            yield page
+            link = page.message
+            for name in pages.next_link:
+                link = getattr(link, name)
+            if not link:
+                return
+            http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
+        raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
+
+    async def _target(self, operation: Operation, request: Message, tenant_id: str) -> Target:
         integration_id: str = getattr(request, operation.integration_field)
         if not integration_id:
             raise errors.InvalidArgument.field(operation.integration_field, "is required")
-        target = await self._targets.target(tenant_id, integration_id)
-        http_request = to_http(operation, request, clear)
+        return await self._targets.target(tenant_id, integration_id)
+
+    async def _send(
+        self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float | None
+    ) -> Decoded:
         allowed_s = target.timeout_s if timeout_s is None else min(timeout_s, target.timeout_s)
         clock = asyncio.get_running_loop().time
         deadline = clock() + allowed_s
         try:
-            decoded = await self._attempt(operation, target, http_request, deadline)
-        except errors.PartnerUnavailable as error:
+            decoded = await self._attempt(operation, target, request, deadline)
+        except (errors.PartnerUnavailable, errors.PartnerOutcomeUnknown) as error:
             pause_s = random.uniform(0.05, 0.25)
-            if not operation.safe or error.retry_after_s is not None or clock() + pause_s >= deadline:
+            if not operation.idempotent or error.retry_after_s is not None or clock() + pause_s >= deadline:
                 raise
             await asyncio.sleep(pause_s)
-            decoded = await self._attempt(operation, target, http_request, deadline)
+            decoded = await self._attempt(operation, target, request, deadline)
         if decoded.rejects:
             _log.warning("%s: %d objects were unreadable", operation.name, len(decoded.rejects))
         return decoded
@@ -188,6 +230,7 @@ class PartnerChannel:
                     headers=headers,
                     credential_header=partner.credential_header,
                     credential_prefix=partner.credential_prefix,
+                    credential_query=partner.credential_query,
                     timeout_s=timeout_s,
                 )
                 attributes["http.response.status_code"] = answer.status
@@ -235,8 +278,14 @@ class PartnerChannel:
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
-            partner_code=_NOT_IN_A_CODE.sub("", refusal.code.replace(target.credential.reveal(), ""))[:100],
-            violations=refusal.violations,
+            partner_code=_NOT_IN_A_CODE.sub("", _without_credential(refusal.code, target))[:100],
+            partner_message=_text(refusal.message, target),
+            violations=tuple(
+                errors.FieldViolation(
+                    _field_path(each.path, operation) or _text(each.path, target), _text(each.description, target)
+                )
+                for each in refusal.violations[:_MAX_VIOLATIONS]
+            ),
             retry_after_s=_limit_reached_s(answer, now) or _retry_after_s(answer.headers.get("Retry-After", ""), now),
         )
 
@@ -253,8 +302,7 @@ def _unanswered(operation: Operation, target: Target, error: EgressError) -> err
 def _server(target: Target) -> tuple[str, int]:
     """Host and port, empty and 0 when the base URL is none: it is judged, and refused, by the egress."""
     try:
-        url = urlsplit(target.base_url)
-        return url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+        return _origin(target.base_url)[1:]
     except ValueError:
         return "", 0
 
@@ -277,9 +325,42 @@ def _headers(request: HttpRequest) -> dict[str, str]:
     return headers if request.body is None else {**headers, "Content-Type": "application/json"}
 
 
+def _query_of(link: str, operation: Operation, target: Target, request: HttpRequest) -> tuple[tuple[str, str], ...]:
+    """The query of the next page's URL. Raises EgressDenied when it is elsewhere, PartnerFault when it is no URL."""
+    base_url, hidden = target.base_url + request.path, operation.partner.credential_query
+    try:
+        url = urlsplit(urljoin(base_url, link))
+        query = parse_qsl(url.query, keep_blank_values=True, max_num_fields=100)
+        same = _origin(url.geturl()) == _origin(base_url)
+    except ValueError:
+        raise errors.PartnerFault(f"the next page of {target.partner} has no URL", partner=target.partner) from None
+    if not same:
+        _log.warning("%s: the next page is on another origin", operation.name)
+        host = _NOT_IN_A_HOST.sub("", url.hostname or "")[:255]
+        raise errors.EgressDenied(f"the next page of {target.partner} is on another origin", host=host)
+    return tuple((name, value) for name, value in query if name != hidden)
+
+
+def _origin(text: str) -> tuple[str, str, int]:
+    """Raises ValueError when the text is no URL."""
+    url = urlsplit(text)
+    return url.scheme, url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+
+
+def _field_path(pointer: str, operation: Operation) -> str:
+    """Where in our request a place of the body (RFC 6901) is; "" when the contract does not know it."""
+    names = [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
+    return operation.body.field_path(names) if operation.body else ""
+
+
+def _text(text: str, target: Target) -> str:
+    """A partner's words for people: without the credential, on one line, bounded."""
+    shown = _without_credential(text, target)[:_MAX_TEXT]
+    return "".join(character if character.isprintable() else " " for character in shown)
+
+
 def _redacted(body: bytes, target: Target) -> bytes:
-    """A partner may say the credential back."""
-    return body.replace(target.credential.reveal().encode(), b"***")
+    return _without_credential(body.decode("utf-8", "surrogateescape"), target).encode("utf-8", "surrogateescape")
 
 
 def _without_credential(text: str, target: Target) -> str:

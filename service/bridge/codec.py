@@ -9,16 +9,18 @@ Single values are read and written in values.py. All this differs from protobuf'
 - a member nobody knows goes into the sink (a Struct) or is dropped;
 - an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message;
 - one bad object of a page (a field marked `items`) costs that object alone;
-- fields that name the integration never travel.
+- the fields of a message in an `inlined` oneof stand in the object around it;
+- fields that name the integration and masks never travel: a masked field that is not set is null.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
+from buf.validate import validate_pb2
 from evbridge.options.v1 import options_pb2 as options
 from google.api import field_behavior_pb2 as behavior
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -38,7 +40,19 @@ from service.bridge.values import (
 )
 from service.errors import InvalidArgument
 
-__all__ = ["Codec", "CodecError", "Decoded", "compile_codec", "is_map", "marked", "travels", "wire_name"]
+__all__ = [
+    "Codec",
+    "CodecError",
+    "Decoded",
+    "compile_codec",
+    "fields_on_the_wire",
+    "inlined",
+    "is_map",
+    "is_mask",
+    "marked",
+    "travels",
+    "wire_name",
+]
 
 MAX_DEPTH: Final = 64
 """Arrays and objects within each other that a partner's JSON may have; in a Struct fewer, see read_raw."""
@@ -56,6 +70,7 @@ class Codec:
 
     def __init__(self, descriptor: Descriptor, field_names: bool, member: str | None, without: frozenset[str]) -> None:
         self._new = GetMessageClass(descriptor)
+        self._field_names = field_names
         self._member = descriptor.fields_by_name[member] if member else None
         if self._member:
             self._type = _compile_field(self._member, field_names)
@@ -80,7 +95,7 @@ class Codec:
         if self._body is not None and self._body.full_name == "google.protobuf.Empty":
             return ""
         try:
-            return self._type.write(body, _tree(self._body, clear)) if clear else self._type.write(body)
+            return self._type.write(body, _tree(self._body, clear, above)) if clear else self._type.write(body)
         except Unwritable as fault:
             raise InvalidArgument.field(".".join((*above, *fault.path)), fault.problem) from None
 
@@ -93,6 +108,21 @@ class Codec:
             return self._read(value, Trail(quick=True))
         except (ValueError, TypeError, OverflowError):
             return self._read(value, Trail())
+
+    def field_path(self, names: Sequence[str]) -> str:
+        """Where in our message the value stands that has these names and positions on the wire; "" when nowhere."""
+        path = self._member.name if self._member else ""
+        within = self._member.message_type if self._member else self._body
+        for name in names:
+            if name.isdecimal() and path:
+                path += f"[{name}]"
+                continue
+            fields = dict(fields_on_the_wire(within, self._field_names)) if within else {}
+            if name not in fields:
+                return ""
+            path = ".".join((*([path] if path else []), *(field.name for field in fields[name])))
+            within = fields[name][-1].message_type
+        return path
 
     def _read(self, value: Any, trail: Trail) -> Decoded:
         members = self._type.read(value, trail)
@@ -130,25 +160,48 @@ def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
+def is_mask(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.FieldMask"
+
+
+def inlined(oneof: OneofDescriptor | None) -> bool:
+    """Whether the fields of the oneof's messages stand in the object around them."""
+    return oneof is not None and bool(oneof.GetOptions().Extensions[options.inlined])
+
+
 def travels(field: FieldDescriptor, without: Container[str] = ()) -> bool:
     """Whether the field is a member of the body."""
-    return not (marked(field, options.sink) or marked(field, options.integration_id) or field.name in without)
+    return not (
+        marked(field, options.sink) or marked(field, options.integration_id) or is_mask(field) or field.name in without
+    )
+
+
+def fields_on_the_wire(descriptor: Descriptor, field_names: bool) -> Iterator[tuple[str, tuple[FieldDescriptor, ...]]]:
+    """(wire name, the way to the field): one step, or two through a member of an inlined oneof."""
+    for field in descriptor.fields:
+        if inlined(field.containing_oneof) and field.message_type:
+            for name, below in fields_on_the_wire(field.message_type, field_names):
+                yield name, (field, *below)
+        elif travels(field):
+            yield wire_name(field, field_names), (field,)
 
 
 _Tree = dict[FieldDescriptor, Any]
 """Fields to clear, each with the tree of those below it; an empty one where a path ends."""
 
 
-def _tree(descriptor: Descriptor | None, paths: Iterable[str]) -> _Tree:
+def _tree(descriptor: Descriptor | None, paths: Iterable[str], above: tuple[str, ...]) -> _Tree:
     tree: _Tree = {}
     for path in paths:
-        node, within = tree, descriptor
+        node, within, field = tree, descriptor, None
         for name in path.split("."):
             field = within.fields_by_name.get(name) if within else None
             if field is None:
-                raise InvalidArgument.field(path, "is not a field that can be cleared")
+                break
             node = node.setdefault(field, {})
             within = _message_in(field)
+        if field is None or inlined(field.containing_oneof):
+            raise InvalidArgument.field(".".join((*above, path)), "is not a field that can be cleared")
     return tree
 
 
@@ -158,18 +211,72 @@ def _message_in(field: FieldDescriptor) -> Descriptor | None:
     return None if type_ is None or type_.full_name in WELL_KNOWN_TYPES else type_
 
 
+class _Variant(NamedTuple):
+    """A member of an inlined oneof: its field, the names it knows and needs, and the values that make it this one."""
+
+    field: FieldDescriptor
+    names: frozenset[str]
+    required: frozenset[str]
+    constants: Mapping[str, str]
+    type: JsonType
+
+    def fits(self, members: Mapping[str, Any]) -> bool:
+        return self.required <= members.keys() and all(
+            members.get(name) in (None, value) for name, value in self.constants.items()
+        )
+
+
+def _compile_variant(field: FieldDescriptor, message: Descriptor, field_names: bool) -> _Variant:
+    type_ = _compile_message(message, field_names)
+    names = dict(fields_on_the_wire(message, field_names))
+    rules = {name: way[-1].GetOptions().Extensions[validate_pb2.field].string for name, way in names.items()}
+
+    def write(message: Message, clear: _Tree | None = None) -> str:
+        text = type_.write(message, clear)[1:-1]
+        return text and f",{text}"
+
+    return _Variant(
+        field,
+        frozenset(names),
+        frozenset(name for name, way in names.items() if _required(way[-1])),
+        {name: rule.const for name, rule in rules.items() if rule.HasField("const")},
+        JsonType(type_.read, write),
+    )
+
+
+def _read_inlined(variants: Sequence[_Variant], unknown: dict[str, Any], trail: Trail) -> dict[str, Any]:
+    """Moves the members of one variant out of `unknown`, and returns its field; nothing when none of them is there."""
+    given = {name for name, item in unknown.items() if item is not None}
+    if not any(given & variant.names for variant in variants):
+        return {}
+    fitting = [(len(given & variant.names), variant) for variant in variants if variant.fits(unknown)]
+    best = [variant for known, variant in fitting if known == max(fitting, key=lambda fit: fit[0])[0]]
+    if len(best) != 1:
+        raise trail.fault(f"fits {'several' if best else 'none'} of {'/'.join(each.field.name for each in variants)}")
+    taken = {name: unknown.pop(name) for name in list(unknown) if name in best[0].names}
+    return {best[0].field.name: best[0].type.read(taken, trail)}
+
+
+def _required(field: FieldDescriptor) -> bool:
+    return behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior]
+
+
 def _compile_message(descriptor: Descriptor, field_names: bool, without: frozenset[str] = frozenset()) -> JsonType:
     key = (descriptor, field_names, without)
     if key in _messages:
         return _messages[key]
-    names = {field: wire_name(field, field_names) for field in descriptor.fields if travels(field, without)}
-    required: _Tree = {
-        field: {} for field in names if behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior]
+    names = {
+        field: wire_name(field, field_names)
+        for field in descriptor.fields
+        if travels(field, without) and not inlined(field.containing_oneof)
     }
+    required: _Tree = {field: {} for field in names if _required(field)}
     required_names = {names[field] for field in required}
     required_messages = {names[field] for field in required if _message_in(field)}
     sink = next((field.name for field in descriptor.fields if marked(field, options.sink)), None)
     choices = [{field.name for field in oneof.fields} for oneof in descriptor.oneofs if len(oneof.fields) > 1]
+    variants: list[list[_Variant]] = []
+    known: set[str] = set()
     readers: dict[str, tuple[str, type | None, Read]] = {}
     writers: dict[FieldDescriptor, tuple[str, Write, str]] = {}
 
@@ -180,10 +287,11 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
         members: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
         for name, item in value.items():
-            if name not in readers:
+            reader = readers.get(name)
+            if reader is None:
                 unknown[name] = item
                 continue
-            field_name, ready, read_field = readers[name]
+            field_name, ready, read_field = reader
             if quick and type(item) is ready:
                 members[field_name] = item
             elif item is not None:
@@ -192,10 +300,13 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
                 trail.pop()
             elif name in required_messages and not trail:
                 raise trail.missing(name)
-        if unknown and readers and len(unknown) == len(value) and (sink is None or not trail):
+        if unknown and known and known.isdisjoint(value) and (sink is None or not trail):
             raise trail.fault(f"has none of the members of {descriptor.name}")
         if len(members) < len(readers) and not required_names <= value.keys():
             raise trail.missing(min(required_names - value.keys()))
+        if unknown:
+            for oneof in variants:
+                members |= _read_inlined(oneof, unknown, trail)
         if unknown and sink is not None:
             members[sink] = read_raw(unknown, trail)
         if choices and any(len(choice & members.keys()) > 1 for choice in choices):
@@ -208,8 +319,10 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
         try:
             for field, value in fields:
                 prefix, write_field, _ = writers[field]
-                below = clear and clear.get(field)
-                text += prefix + (write_field(value, below) if below else write_field(value))
+                if clear and (below := clear.get(field)):
+                    text += prefix + write_field(value, below)
+                else:
+                    text += prefix + write_field(value)
         except Unwritable as fault:
             fault.path = (field.name, *fault.path)
             raise
@@ -222,6 +335,14 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
         return "{" + text[1:] + "}"
 
     _messages[key] = JsonType(read, write)  # before the fields: a message may contain itself
+    for oneof in filter(inlined, descriptor.oneofs):
+        variants.append(
+            [_compile_variant(field, message, field_names) for field in oneof.fields if (message := field.message_type)]
+        )
+        for variant in variants[-1]:
+            known |= variant.names
+            writers[variant.field] = ("", variant.type.write, "")
+    known |= set(names.values())
     for field in descriptor.fields:
         if field in names:
             name, type_ = names[field], _compile_field(field, field_names)
@@ -230,8 +351,8 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
             readers[name] = (field.name, type_.ready, type_.read)
             writers[field] = (prefix, type_.write, prefix + nothing)
         elif field.name == sink:
-            writers[field] = ("", lambda struct: write_members(struct, known=readers), "")
-        else:
+            writers[field] = ("", lambda struct: write_members(struct, known=known), "")
+        elif field not in writers:
             writers[field] = ("", lambda _: "", "")
     return _messages[key]
 
@@ -258,9 +379,12 @@ def _list_of(type_: JsonType, items: bool) -> JsonType:
         values: list[Any] = trail.expect(value, list, "an array")
         if trail.quick and all_ready.issuperset(map(type, values)):
             return values
-        good: list[Any] = []
         trail.append(0)
-        depth = len(trail)
+        if trail.quick:  # whoever is at fault is found by the next reading
+            good = [read_item(item, trail) for item in values]
+            trail.pop()
+            return good
+        good, depth = [], len(trail)
         for position, item in enumerate(values):
             trail[-1] = position
             try:

@@ -9,7 +9,7 @@ stored for. Nothing of aiohttp escapes: its exceptions hold request headers, hen
 import socket
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 
@@ -81,7 +81,7 @@ class _GuardedResolver(AbstractResolver):
 
 
 class Egress:
-    """Sends requests to partners. Made inside a running event loop; `close` ends its connections."""
+    """Sends requests to partners. Made inside a running event loop; `aclose` ends its connections."""
 
     def __init__(self, policy: EgressPolicy, resolver: AbstractResolver | None = None) -> None:
         self._policy = policy
@@ -124,17 +124,22 @@ class Egress:
         headers: Mapping[str, str],
         credential_header: str,
         credential_prefix: str,
+        credential_query: str = "",
         timeout_s: float,
     ) -> Answer:
-        """Sends one request, once, and returns its answer.
+        """Sends one request, once, and returns its answer. With `credential_query` the credential is in that parameter.
 
         Raises AddressDenied or ConnectFailed when the partner cannot have seen it; AnswerTimeout or AnswerLost when it
         may have taken effect there.
         """
-        url = self._url(target, request)
         credential = credential_prefix + target.credential.reveal()
         if not (credential.isascii() and credential.isprintable()):
             raise ConnectFailed("the credential holds a character that a header cannot carry")
+        if credential_query:
+            request = replace(request, query=(*request.query, (credential_query, credential)))
+        else:
+            headers = {**headers, credential_header: credential}
+        url = self._url(target, request)
         session = self._kept_alive if request.method == "GET" else self._fresh
         progress = SimpleNamespace(sent=False)
         failure: EgressError
@@ -142,7 +147,7 @@ class Egress:
             async with session.request(
                 request.method,
                 url,
-                headers={**headers, "Accept-Encoding": "gzip", credential_header: credential},
+                headers={**headers, "Accept-Encoding": "gzip"},
                 data=request.body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
@@ -165,7 +170,7 @@ class Egress:
             raise AddressDenied("the path leads to another host")
         return url
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._kept_alive.close()
         await self._fresh.close()
         await self._resolver.close()

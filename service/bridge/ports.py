@@ -35,9 +35,13 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a partner's error body says, freed of its texts: its own code, and the fields it complains about."""
+    """What a partner's error body says, in its own words: they are bounded and redacted before a caller sees them.
+
+    A violation's path is a JSON pointer into the body that was sent (RFC 6901, with the partner's names).
+    """
 
     code: str = ""
+    message: str = ""
     violations: tuple[FieldViolation, ...] = ()
 
 

@@ -3,21 +3,34 @@
 A contract that could lose data silently (an implicit scalar, a second binding, a message in the query) does not start.
 """
 
+import pkgutil
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from evbridge.options.v1 import options_pb2 as options
 from google.api import annotations_pb2 as annotations
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.bridge.codec import Codec, compile_codec, is_map, marked, travels, wire_name
-from service.bridge.values import WELL_KNOWN_TYPES, JsonType, scalar
+from service.bridge.codec import (
+    Codec,
+    compile_codec,
+    fields_on_the_wire,
+    inlined,
+    is_map,
+    is_mask,
+    marked,
+    travels,
+    wire_name,
+)
+from service.bridge.values import WELL_KNOWN_TYPES, JsonType, enum_names, scalar
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@%-]+|\{(?P<variable>[A-Za-z0-9_.]+)(=\*)?\}")
 
@@ -28,12 +41,14 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """How a partner's API is spoken."""
+    """How a partner's API is spoken. The credential travels in a header or, when that is named, in the query."""
 
     name: str
     field_names: bool
-    credential_header: str
-    credential_prefix: str
+    credential_header: str = ""
+    credential_prefix: str = ""
+    credential_query: str = ""
+    next_link: tuple[str, ...] = ("links", "next")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,47 +78,117 @@ class Operation:
     request_type: type[Message]
     response_type: type[Message]
     integration_field: str
+    mask_field: str
     safe: bool
+    idempotent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """An rpc that streams the pages of a list: the one that reads a page, and the fields that lead to the next URL."""
+
+    name: str
+    page: Operation
+    next_link: tuple[str, ...]
 
 
 class Registry:
-    """All operations of some contracts, by the path gRPC calls them under."""
+    """Some contracts: their services, and by the path gRPC calls them under, operations and streams of pages."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
+    def __init__(
+        self, services: Iterable[ServiceDescriptor], operations: Iterable[Operation], pages: Iterable[Pages]
+    ) -> None:
+        self.services = tuple(services)
         self.operations: Mapping[str, Operation] = MappingProxyType({each.name: each for each in operations})
+        self.pages: Mapping[str, Pages] = MappingProxyType({each.name: each for each in pages})
 
     @classmethod
     def of(cls, files: Iterable[FileDescriptor]) -> "Registry":
         """Reads every service of the files. Raises ContractError with all faults."""
-        operations, faults = [], []
+        operations: dict[str, Operation] = {}
+        services: list[ServiceDescriptor] = []
+        streams, pages, faults = [], [], []
+        packages: dict[str, list[FileDescriptor]] = defaultdict(list)
         for file in files:
-            option = file.GetOptions().Extensions[options.partner]
-            if not option.name:
-                faults.append(f"{file.name}: has no partner option")
-            partner = Partner(
-                name=option.name,
-                field_names=option.wire_names != options.WIRE_NAMES_JSON,
-                credential_header=option.credential_header.name,
-                credential_prefix=option.credential_header.prefix,
-            )
-            for service in file.services_by_name.values():
-                for method in service.methods:
-                    try:
-                        operations.append(_operation(method, partner))
-                    except ContractError as fault:
-                        faults.append(str(fault))
+            packages[file.package].append(file)
+        for package, contents in packages.items():
+            said = [option for file in contents if (option := file.GetOptions().Extensions[options.partner]).name]
+            if not said or any(other != said[0] for other in said):
+                faults.append(f"{package}: its files have {'different' if said else 'no'} partner options")
+            partner = _partner(said[0] if said else options.Partner())
+            found = [service for file in contents for service in file.services_by_name.values()]
+            services += found
+            for method in (rpc for service in found for rpc in service.methods):
+                if method.GetOptions().Extensions[options.pages_of]:
+                    streams.append((method, partner))
+                    continue
+                try:
+                    operation = _operation(method, partner)
+                    operations[operation.name] = operation
+                except ContractError as fault:
+                    faults.append(str(fault))
+        for method, partner in streams:
+            try:
+                pages.append(_pages(method, partner, operations))
+            except ContractError as fault:
+                faults.append(str(fault))
         if faults:
             raise ContractError("\n".join(dict.fromkeys("\n".join(faults).splitlines())))
-        return cls(operations)
+        return cls(services, operations.values(), pages)
+
+
+def contract_files(package: str) -> list[FileDescriptor]:
+    """The files of a contract's package, `evbridge.partner.chargeprice.v1`. Raises ImportError when there is none."""
+    found = pkgutil.iter_modules(import_module(package).__path__, f"{package}.")
+    return [import_module(module.name).DESCRIPTOR for module in found if module.name.endswith("_pb2")]
+
+
+def _partner(option: options.Partner) -> Partner:
+    return Partner(
+        name=option.name,
+        field_names=option.wire_names != options.WIRE_NAMES_JSON,
+        credential_header=option.credential_header.name,
+        credential_prefix=option.credential_header.prefix,
+        credential_query=option.credential_query,
+        next_link=tuple((option.next_link or "links.next").split(".")),
+    )
+
+
+def _pages(method: MethodDescriptor, partner: Partner, operations: Mapping[str, Operation]) -> Pages:
+    option = method.GetOptions().Extensions[options.pages_of]
+    page = operations.get(f"/{method.containing_service.full_name}/{option}")
+    faults = []
+    if method.client_streaming or not method.server_streaming or method.GetOptions().HasExtension(annotations.http):
+        faults.append("has pages_of, so it streams its answers and has no google.api.http")
+    if not method.GetOptions().Extensions[options.role]:
+        faults.append("names no role")
+    next_link: list[str] = []
+    if page is None or not (page.safe and page.http_method == "GET"):
+        faults.append(f"{option} is no rpc of its service that only reads, with GET")
+    elif (method.input_type, method.output_type) != (page.request_type.DESCRIPTOR, page.response_type.DESCRIPTOR):
+        faults.append(f"its messages are not those of {option}")
+    else:
+        within: Descriptor | None = method.output_type
+        for name in partner.next_link:
+            way = dict(fields_on_the_wire(within, partner.field_names)).get(name) if within else None
+            field = way[0] if way and len(way) == 1 else None
+            within = field.message_type if field and not field.is_repeated else None
+            next_link += [field.name] if field else []
+        if len(next_link) < len(partner.next_link) or field is None or field.type != FieldDescriptor.TYPE_STRING:
+            faults.append(f"{method.output_type.name} has no string {'.'.join(partner.next_link)}")
+    if page is None or faults:
+        raise ContractError("\n".join(f"{method.full_name}: {problem}" for problem in faults))
+    return Pages(f"/{method.containing_service.full_name}/{method.name}", page, tuple(next_link))
 
 
 def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
     rule, request, response = method.GetOptions().Extensions[annotations.http], method.input_type, method.output_type
-    verb = rule.WhichOneof("pattern")
+    verb, level = rule.WhichOneof("pattern"), method.GetOptions().idempotency_level
     faults = [f"{method.full_name}: {problem}" for problem in _rule_faults(method, rule)]
     seen: set[str] = set()
+    masks = [field for field in request.fields if is_mask(field)]
     for message in (request, response):
-        faults += _message_faults(message, partner.field_names, seen)
+        faults += _message_faults(message, partner.field_names, seen, masks)
     if faults:
         raise ContractError("\n".join(faults))
     path = tuple(
@@ -133,7 +218,9 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         request_type=GetMessageClass(request),
         response_type=GetMessageClass(response),
         integration_field=next(field.name for field in request.fields if marked(field, options.integration_id)),
-        safe=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
+        mask_field=masks[0].name if masks else "",
+        safe=level == MethodOptions.NO_SIDE_EFFECTS,
+        idempotent=level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT),
     )
 
 
@@ -171,6 +258,11 @@ def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
     request = method.input_type
     if method.client_streaming or method.server_streaming:
         yield "streams"
+    if not method.GetOptions().Extensions[options.role]:
+        yield "names no role"
+    masks = [field for field in request.fields if is_mask(field)]
+    if len(masks) > 1 or any(mask.is_repeated for mask in masks) or (masks and not rule.body):
+        yield "a request has at most one google.protobuf.FieldMask, and a body for it"
     ids = [field for field in request.fields if marked(field, options.integration_id)]
     if len(ids) != 1 or ids[0].type != FieldDescriptor.TYPE_STRING or ids[0].is_repeated:
         yield f"{request.name} needs one string field marked integration_id"
@@ -193,29 +285,38 @@ def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
         yield str(fault)
 
 
-def _message_faults(message: Descriptor, field_names: bool, seen: set[str]) -> Iterator[str]:
-    """What is wrong with a message or one below it; `seen` are the ones already looked at."""
+def _message_faults(
+    message: Descriptor, field_names: bool, seen: set[str], masks: Iterable[FieldDescriptor] = ()
+) -> Iterator[str]:
+    """What is wrong with a message or one below it; `seen` are the ones already looked at, `masks` do not travel."""
     if message.full_name in seen or message.full_name in WELL_KNOWN_TYPES:
         return
     seen.add(message.full_name)
     if message.file.package == "google.protobuf" and message.name != "Empty":
         yield f"{message.full_name}: has no form on a partner's wire"
         return
-    sinks = [field for field in message.fields if marked(field, options.sink)]
+    sinks = _sinks(message)
     if len(sinks) > 1 or any(
         field.is_repeated or not field.message_type or field.message_type.full_name != "google.protobuf.Struct"
         for field in sinks
     ):
         yield f"{message.full_name}: a message has at most one sink, a google.protobuf.Struct"
-    names: set[str] = set()
-    for field in message.fields:
-        name = wire_name(field, field_names)
-        if travels(field) and name in names:
+    for oneof in filter(inlined, message.oneofs):
+        variants = [field.message_type for field in oneof.fields]
+        if any(each is None or each.full_name in WELL_KNOWN_TYPES or _sinks(each) for each in variants):
+            yield f"{message.full_name}.{oneof.name}: an inlined oneof holds messages of ours, without a sink"
+            return
+    places: dict[str, str] = {}
+    for name, (field, *_) in fields_on_the_wire(message, field_names):
+        around = field.containing_oneof
+        place = around.full_name if around and inlined(around) else field.full_name
+        if places.setdefault(name, place) != place:
             yield f"{field.full_name}: another field has the wire name {name} too"
-        if travels(field):
-            names.add(name)
+    for field in message.fields:
         if not field.is_repeated and not field.message_type and not field.has_presence:
             yield f"{field.full_name}: is an implicit scalar, so its zero would not travel: make it optional"
+        if field.enum_type and len(names := enum_names(field.enum_type)) > len(set(names.values())):
+            yield f"{field.full_name}: two values of its enum have one wire name"
         if field.type == FieldDescriptor.TYPE_FLOAT:
             yield f"{field.full_name}: a float cannot hold the digits of a JSON number: make it a double"
         if marked(field, options.items) and not (field.is_repeated and field.message_type and not is_map(field)):
@@ -225,5 +326,9 @@ def _message_faults(message: Descriptor, field_names: bool, seen: set[str]) -> I
             if below.fields_by_name["key"].type != FieldDescriptor.TYPE_STRING:
                 yield f"{field.full_name}: a map's keys are strings"
             below = below.fields_by_name["value"].message_type
-        if below:
+        if below and field not in masks:
             yield from _message_faults(below, field_names, seen)
+
+
+def _sinks(message: Descriptor) -> list[FieldDescriptor]:
+    return [field for field in message.fields if marked(field, options.sink)]

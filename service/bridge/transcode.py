@@ -4,16 +4,16 @@ The one place where a value becomes part of a URL. A fault of our caller's messa
 that came over HTTP CodecError.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
 from google.protobuf.message import Message
 
-from service.bridge.codec import CodecError, Decoded
+from service.bridge.codec import Codec, CodecError, Decoded
 from service.bridge.registry import Operation, Parameter
-from service.bridge.values import Unwritable, from_url_text, to_url_text
+from service.bridge.values import Unwritable, from_url_text, parse_json, to_url_text
 from service.errors import InvalidArgument
 
 
@@ -27,12 +27,13 @@ class HttpRequest:
     body: bytes | None
 
 
-def to_http(operation: Operation, request: Message, clear: frozenset[str] = frozenset()) -> HttpRequest:
+def to_http(operation: Operation, request: Message) -> HttpRequest:
     """Returns the request as the partner takes it.
 
-    `clear` holds paths, from the message that is the body, of fields that travel as null when they are not set. Raises
-    InvalidArgument for a value that cannot be part of a URL or of JSON.
+    A field that the request's mask names, from the message that is the body, and that is not set travels as null.
+    Raises InvalidArgument for a path of the mask that is no field, and for a value no URL or JSON can carry.
     """
+    clear = frozenset(getattr(request, operation.mask_field).paths) if operation.mask_field else frozenset()
     segments = (
         segment if isinstance(segment, str) else quote(_segment(request, segment), safe="")
         for segment in operation.path
@@ -50,7 +51,7 @@ def from_http(
 ) -> Message:
     """Returns the request that to_http would have written so; `variables` as `match` returned them.
 
-    A query parameter the contract does not know is ignored. Raises CodecError.
+    What is null or [] stands in the mask. A query parameter the contract does not know is ignored. Raises CodecError.
     """
     message = operation.request_type()
     if operation.body:
@@ -58,6 +59,8 @@ def from_http(
         if decoded.rejects:
             raise decoded.rejects[0]
         message = decoded.message
+        if operation.mask_field:
+            getattr(message, operation.mask_field).paths.extend(_cleared(operation.body, parse_json(body)))
     for segment in operation.path:
         if isinstance(segment, Parameter):
             *above, name = segment.name.split(".")
@@ -105,6 +108,17 @@ def match(operation: Operation, method: str, raw_path: str) -> Mapping[str, str]
         elif text != unquote(segment):
             return None
     return variables
+
+
+def _cleared(codec: Codec, value: Any, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The paths, from the message that is the body, of what is null or an empty list there."""
+    for name, item in value.items() if isinstance(value, dict) else ():
+        names = (*above, name)
+        path = codec.field_path(names)
+        if path and isinstance(item, dict):
+            yield from _cleared(codec, item, names)
+        elif path and item in (None, []):
+            yield path[len(codec.field_path(())) :].removeprefix(".")
 
 
 def _segment(request: Message, variable: Parameter) -> str:

@@ -12,12 +12,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Container, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple, NoReturn
 
-from google.protobuf.descriptor import FieldDescriptor
+from evbridge.options.v1 import options_pb2 as options
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 _PROTOBUF_DEPTH: Final = 100
 """Messages within each other that protobuf reads back."""
@@ -122,22 +123,36 @@ def from_url_text(type_: JsonType, text: str) -> Any:
 def scalar(field: FieldDescriptor) -> JsonType:
     """The type of one value of a field that holds no messages."""
     if field.enum_type:
-        return _enum({value.name: value.number for value in field.enum_type.values})
+        return _enum(field.enum_type)
     return _BYTES if field.type == FieldDescriptor.TYPE_BYTES else _SCALARS[field.cpp_type]
 
 
-def _enum(numbers: Mapping[str, int]) -> JsonType:
-    names = {number: name for name, number in numbers.items()}
+def enum_names(enum: EnumDescriptor) -> dict[int, str]:
+    """What the values are called on the wire, without UNSPECIFIED, which does not travel."""
+    prefix = _WORD_START.sub("_", enum.name).upper() + "_"
+    return {
+        value.number: value.GetOptions().Extensions[options.wire_name] or value.name.removeprefix(prefix)
+        for value in enum.values
+        if value.name != prefix + "UNSPECIFIED"
+    }
+
+
+def _enum(enum: EnumDescriptor) -> JsonType:
+    names = enum_names(enum)
+    texts = {number: encode_basestring(name) for number, name in names.items()}
+    numbers: dict[Any, int] = {name: number for number, name in names.items()}
+    if enum.GetOptions().Extensions[options.ordinals]:
+        numbers |= dict(enumerate(names))
 
     def read(value: Any, trail: Trail) -> int:
-        if type(value) is not str or value not in numbers:
+        if type(value) not in (str, int) or value not in numbers:
             raise trail.fault("is not a value the contract knows")
         return numbers[value]
 
     def write(value: int) -> str:
-        if value not in names:
+        if value not in texts:
             raise Unwritable("is not a value the contract knows")
-        return f'"{names[value]}"'
+        return texts[value]
 
     return JsonType(read, write, quoted=True)
 
@@ -226,7 +241,8 @@ def _write_decimal(value: Any) -> str:
 def _read_timestamp(value: Any, trail: Trail) -> dict[str, int]:
     parts = _RFC_3339.fullmatch(trail.expect(value, str, "a time"))
     try:
-        seconds = (datetime.fromisoformat(parts[1] + parts[3]) - _EPOCH) // timedelta(seconds=1) if parts else None
+        # Whole seconds are exact as a float.
+        seconds = int(datetime.fromisoformat(parts[1] + parts[3]).timestamp()) if parts else None
     except ValueError:
         seconds = None
     if parts is None or seconds is None or seconds not in _TIMESTAMP_SECONDS:
@@ -235,10 +251,11 @@ def _read_timestamp(value: Any, trail: Trail) -> dict[str, int]:
 
 
 def _write_timestamp(value: Any) -> str:
-    if value.seconds not in _TIMESTAMP_SECONDS or value.nanos not in range(10**9):
+    seconds, nanos = value.seconds, value.nanos
+    if seconds not in _TIMESTAMP_SECONDS or not 0 <= nanos < 10**9:
         raise Unwritable("must be a time of the years 1 to 9999")
-    fraction = f".{value.nanos:09}".removesuffix("000").removesuffix("000") if value.nanos else ""
-    return f'"{(_EPOCH + timedelta(seconds=value.seconds)).isoformat()[:19]}{fraction}Z"'
+    fraction = f".{nanos:09}".removesuffix("000").removesuffix("000") if nanos else ""
+    return f'"{(_EPOCH + timedelta(0, seconds)).isoformat()}{fraction}Z"'
 
 
 def read_raw(value: Any, trail: Trail, depth: int = 0) -> Any:
@@ -288,11 +305,12 @@ def _write_list_value(value: Any) -> str:
     return "[" + ",".join(map(_write_value, value.values)) + "]"
 
 
+_WORD_START = re.compile("(?<!^)(?=[A-Z])")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # without a time zone, which would be written
 _TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)
 _BYTES = JsonType(_read_bytes, _write_bytes, quoted=True)
 _DOUBLE = JsonType(_read_double, _write_double)

@@ -1,7 +1,7 @@
 """Who is calling, as the credential says, and how long they wait."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from evbridge.options.v1.options_pb2 import Role
@@ -12,11 +12,15 @@ call_deadline: ContextVar[float] = ContextVar("call_deadline")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant and the role (`evbridge.options.v1.Role`) of an API key. `key_id` is its public name."""
+    """The tenant and the role (`evbridge.options.v1.Role`) of an API key. `key_id` is its public name.
+
+    What a handler puts into `trailers` (ASCII) goes out as trailing metadata when the call ends well.
+    """
 
     tenant_id: str
     key_id: str
     role: int
+    trailers: list[tuple[str, str]] = field(default_factory=list)
 
 
 def role_name(role: int) -> str:

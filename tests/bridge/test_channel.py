@@ -1,15 +1,17 @@
 """A generated stub on the HTTP channel: what the partner receives, and what its answers become."""
 
 import asyncio
+import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
+from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2
 from evbridge.partner.chargeprice.v1.company_pb2 import (
     CompanyDocument,
@@ -18,6 +20,7 @@ from evbridge.partner.chargeprice.v1.company_pb2 import (
     UpsertCompanyRequest,
 )
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
+from google.protobuf.descriptor_pb2 import MethodOptions
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -27,6 +30,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from service import errors
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
+from service.bridge.partners import ampeco
 from service.bridge.ports import Exchange
 from service.bridge.registry import Registry
 from service.errors import (
@@ -44,7 +48,8 @@ from service.errors import (
     PartnerVersionConflict,
     ResourceNotFound,
 )
-from tests.bridge.house import KEY, House
+from tests.bridge.house import KEY, House, Partner, a_partner
+from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, contract, field, message
 
 TENANT = (("evbridge-tenant", "acme"),)
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
@@ -57,39 +62,10 @@ CANARY = "canary-text-of-the-partner"
 Connect = Callable[[House], PartnerChannel]
 
 
-@dataclass
-class Partner:
-    """A plain HTTP server. `answer` says what comes back; `received` is what came in."""
-
-    url: str = ""
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
-    received: list[tuple[web.Request, bytes]] = field(default_factory=list)
-
-    def answers(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-
-        async def answer(_: web.Request) -> web.StreamResponse:
-            return web.Response(status=status, body=body, headers=named)
-
-        self.answer = answer
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.received.append((request, await request.read()))
-        assert self.answer is not None
-        return await self.answer(request)
-
-
 @pytest.fixture
 async def partner() -> AsyncIterator[Partner]:
-    made = Partner()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with a_partner() as listening:
+        yield listening
 
 
 async def call(channel: PartnerChannel, request: Any, **arguments: Any) -> Any:
@@ -101,10 +77,12 @@ async def call(channel: PartnerChannel, request: Any, **arguments: Any) -> Any:
 async def failure(channel: PartnerChannel, request: Any, **arguments: Any) -> EvbridgeError:
     with pytest.raises(EvbridgeError) as raised:
         await call(channel, request, **arguments)
-    told = "".join(traceback.format_exception(raised.value)) + repr(raised.value) + str(vars(raised.value))
-    assert KEY not in told
+    error = raised.value
+    shown = {name: text for name, text in error.metadata.items() if name != "partner_message"}
+    told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error) | {"metadata": shown})
+    assert KEY not in told + str(error.metadata)
     assert CANARY not in told
-    return raised.value
+    return error
 
 
 async def test_an_unmodified_stub_makes_the_http_call_of_the_contract(partner: Partner, connect: Connect) -> None:
@@ -198,7 +176,8 @@ async def test_each_status_becomes_one_error(
     assert error.metadata == {
         "partner": "chargeprice",
         "http_status": str(status),
-        **({"partner_code": code} if code else {}),
+        **({"partner_code": code, "partner_message": CANARY} if code else {}),
+        "retryable": "true" if type(error) in (PartnerUnavailable, PartnerRateLimited) else "false",
     }
     assert {request.path for request, _ in partner.received} == {UPSERT_PATH if changes else "/v1/companies"}
     tried_twice = not changes and type(error) is PartnerUnavailable
@@ -363,7 +342,7 @@ async def test_a_partner_that_listens_nowhere_is_unavailable(connect: Connect, u
     for request in (LIST, UPSERT):
         error = await failure(connect(house), request)
         assert type(error) is PartnerUnavailable
-        assert error.metadata == {"partner": "chargeprice"}
+        assert error.metadata == {"partner": "chargeprice", "retryable": "true"}
     assert len(house.exchanges) == 3, "the read was tried twice"
 
 
@@ -525,6 +504,206 @@ async def test_calls_are_traced_and_measured_by_the_semantic_conventions(
     assert points[200].explicit_bounds[0] == 0.005
     tracing.shutdown()
     metering.shutdown()
+
+
+THING = message("Thing", field("id", "string", REQUIRED))
+OTHER = contract(
+    message("List", field("integration_id", "string", INTEGRATION_ID), field("size", "int32", json_name="page[size]")),
+    message("Page", field("data", "Thing", ITEMS, repeated=True), field("links", "Links")),
+    message("Links", field("next", "string")),
+    message(
+        "Put",
+        field("integration_id", "string", INTEGRATION_ID),
+        field("id", "string"),
+        field("body", "Body"),
+    ),
+    message("Body", field("site", "Site", json_name="siteData"), field("things", "Thing", repeated=True)),
+    message("Site", field("post_code", "string", json_name="postCode")),
+    THING,
+    rpcs=[
+        {
+            "name": "List",
+            "request": "List",
+            "response": "Page",
+            "http": {"get": "/things"},
+            "idempotency_level": MethodOptions.NO_SIDE_EFFECTS,
+        },
+        {"name": "All", "request": "List", "response": "Page", "server_streaming": True, "pages_of": "List"},
+        {
+            "name": "Put",
+            "request": "Put",
+            "response": "Thing",
+            "http": {"put": "/things/{id}", "body": "body"},
+            "idempotency_level": MethodOptions.IDEMPOTENT,
+        },
+        {"name": "Post", "request": "Put", "response": "Thing", "http": {"post": "/things/{id}", "body": "body"}},
+    ],
+    partner=options.Partner(name="chargeprice", credential_query="code", wire_names=options.WIRE_NAMES_JSON),
+)
+OTHERS = Registry.of([OTHER])
+BEHAVIOURS = {"chargeprice": ampeco}
+
+
+def other(house: House, egress: Egress) -> tuple[PartnerChannel, Callable[..., Any]]:
+    """A channel to a partner that takes its key in the query and complains as AMPECO does; makes requests too."""
+    channel = PartnerChannel(OTHERS, house, house, egress, BEHAVIOURS, house.exchanges.append)
+
+    def make(name: str, **fields: Any) -> Any:
+        return OTHERS.operations[f"/example.Example/{name}"].request_type(integration_id="cp", **fields)
+
+    return channel, make
+
+
+async def pages(channel: PartnerChannel, request: Any, **arguments: Any) -> list[list[str]]:
+    stream = channel.unary_stream("/example.Example/All")(request, metadata=TENANT, **arguments)
+    return [[thing.id for thing in page.data] async for page in stream]
+
+
+def three_pages(link: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Pages 1 to 3; each but the last says where the next one is, with `link`."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        number = int(request.query.get("page", "1"))
+        after = link.format(number + 1) if number < 3 else None
+        return web.json_response({"data": [{"id": str(number)}], "links": {"next": after}})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["{url}/things?page={{}}&a=%26&code=x", "/things?page={{}}&a=%26", "?page={{}}&a=%26", "{url}?page={{}}&a=%26"],
+)
+async def test_the_pages_of_a_list_are_followed(partner: Partner, egress: Egress, link: str) -> None:
+    partner.answer = three_pages(link.format(url=partner.url))
+    channel, make = other(House(partner.url), egress)
+    assert await pages(channel, make("List", size=1)) == [["1"], ["2"], ["3"]]
+    assert [request.raw_path for request, _ in partner.received] == [
+        f"/things?page%5Bsize%5D=1&code={KEY}",
+        f"/things?page=2&a=%26&code={KEY}",
+        f"/things?page=3&a=%26&code={KEY}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("link", "host"),
+    [
+        ("http://169.254.169.254/latest", "169.254.169.254"),
+        ("https://127.0.0.1/things", "127.0.0.1"),
+        ("http://127.0.0.1:1/things", "127.0.0.1"),
+        ("//partner.example/things", "partner.example"),
+        ("file:///etc/passwd", ""),
+    ],
+)
+async def test_a_page_on_another_origin_is_not_asked_for(
+    partner: Partner, egress: Egress, caplog: pytest.LogCaptureFixture, link: str, host: str
+) -> None:
+    partner.answer = three_pages(link)
+    channel, make = other(House(partner.url), egress)
+    read = []
+    with pytest.raises(EgressDenied) as raised:
+        async for page in channel.pages(OTHERS.pages["/example.Example/All"], make("List"), tenant_id="acme"):
+            read.append(page.message.data[0].id)
+    assert (read, len(partner.received)) == (["1"], 1)
+    assert raised.value.metadata == {"host": host}
+    assert "the next page is on another origin" in caplog.text
+
+
+@pytest.mark.parametrize("link", ["http://[", "http://a:b/", "?" + "&".join("abcd" * 60)])
+async def test_a_page_without_a_url_is_the_partners_fault(partner: Partner, egress: Egress, link: str) -> None:
+    partner.answer = three_pages(link)
+    channel, make = other(House(partner.url), egress)
+    with pytest.raises(PartnerFault):
+        await pages(channel, make("List"))
+    assert len(partner.received) == 1
+
+
+async def test_a_list_without_end_is_left_after_a_thousand_pages(
+    partner: Partner, egress: Egress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.bridge.channel._MAX_PAGES", 5)
+    partner.answers(200, b'{"data": [], "links": {"next": "?page=1"}}')
+    channel, make = other(House(partner.url), egress)
+    with pytest.raises(PartnerFault):
+        await pages(channel, make("List"))
+    assert len(partner.received) == 5
+
+
+async def test_a_key_in_the_query_is_seen_by_the_partner_alone(
+    partner: Partner, egress: Egress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    spans, tracing = InMemorySpanExporter(), TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", tracing.get_tracer)
+    key = "k&y=%ü".replace("ü", "u/")
+    house = House(partner.url, key=key)
+    channel, make = other(house, egress)
+    echoed = quote(key, safe="")
+    partner.answers(200, f'{{"data": [], "said": "/things?code={echoed} {key}"}}'.encode())
+    await channel.call(OTHERS.operations["/example.Example/List"], make("List"), tenant_id="acme")
+    partner.answers(422, f'{{"message": "bad {key} {echoed}", "errors": {{"{key}": ["{key}"]}}}}'.encode())
+    with pytest.raises(PartnerRejected) as raised:
+        await channel.call(OTHERS.operations["/example.Example/List"], make("List"), tenant_id="acme")
+    assert raised.value.metadata["partner_message"] == "bad *** ***"
+    for request, _ in partner.received:
+        assert request.query["code"] == key
+        assert "API-Key" not in request.headers
+    seen = repr(house.exchanges) + caplog.text + str([span.attributes for span in spans.get_finished_spans()])
+    seen += str(raised.value.metadata) + str(raised.value.violations)
+    assert "things" in seen
+    assert key not in seen
+    assert echoed not in seen
+    tracing.shutdown()
+
+
+@pytest.mark.parametrize(("name", "sent"), [("List", 2), ("Put", 2), ("Post", 1)])
+async def test_a_lost_answer_is_asked_for_again_unless_it_could_take_effect_twice(
+    partner: Partner, egress: Egress, name: str, sent: int
+) -> None:
+    async def lose_first(request: web.Request) -> web.StreamResponse:
+        if len(partner.received) == 1:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response({"id": "1", "data": []})
+
+    partner.answer = lose_first
+    channel, make = other(House(partner.url), egress)
+    request = make(name, **({} if name == "List" else {"id": "1", "body": {}}))
+    call = channel.call(OTHERS.operations[f"/example.Example/{name}"], request, tenant_id="acme")
+    if sent == 1:
+        with pytest.raises(PartnerOutcomeUnknown) as raised:
+            await call
+        assert raised.value.metadata["retryable"] == "false"
+    else:
+        await call
+    assert len(partner.received) == sent
+
+
+async def test_a_partners_complaints_name_our_fields(partner: Partner, egress: Egress) -> None:
+    complaints = {
+        "siteData.postCode": ["Is no code.", "Is too long."],
+        "things.0.id": ["Is taken.\nReally."],
+        "siteData.unknown/x": ["?"],
+        "user": "x" * 500,
+    }
+    partner.answers(422, json.dumps({"message": "The data was invalid.", "errors": complaints}).encode())
+    channel, make = other(House(partner.url), egress)
+    request = make("Put", id="1", body={"things": [{"id": "1"}]})
+    with pytest.raises(PartnerRejected) as raised:
+        await channel.call(OTHERS.operations["/example.Example/Put"], request, tenant_id="acme")
+    assert raised.value.metadata == {
+        "partner": "chargeprice",
+        "http_status": "422",
+        "partner_message": "The data was invalid.",
+        "retryable": "false",
+    }
+    assert {each.path: each.description for each in raised.value.violations} == {
+        "body.site.post_code": "Is no code.",
+        "body.things[0].id": "Is taken. Really.",
+        "/siteData/unknown~1x": "?",
+        "/user": "x" * 200,
+    }
 
 
 def test_the_table_has_a_row_for_every_class() -> None:

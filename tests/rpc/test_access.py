@@ -6,54 +6,36 @@ from typing import Any
 import grpc
 import pytest
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1 import (
-    charger_pb2,
-    company_pb2,
-    delivery_pb2,
-    integration_pb2,
-    location_pb2,
-    partner_pb2,
-    party_pb2,
-    publication_pb2,
-    run_pb2,
-    tariff_pb2,
-)
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from service.__main__ import ROLES
-from service.app import Evbridge
+from service.app import PARTNER_CONTRACTS, Evbridge
+from service.bridge.registry import contract_files
 from service.storage.api_key import api_key_revoke
 from tests.conftest import Tenant
 from tests.front_door import fails
 
 SERVICES = [
     service
-    for file in (
-        charger_pb2,
-        company_pb2,
-        delivery_pb2,
-        integration_pb2,
-        location_pb2,
-        partner_pb2,
-        party_pb2,
-        publication_pb2,
-        run_pb2,
-        tariff_pb2,
-    )
-    for service in file.DESCRIPTOR.services_by_name.values()
+    for package in ("evbridge.v1", *PARTNER_CONTRACTS)
+    for file in contract_files(package)
+    for service in file.services_by_name.values()
 ]
 METHODS = [method for service in SERVICES for method in service.methods]
 BY_NAME = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)
 
 
-def _call(channel: grpc.aio.Channel, method: MethodDescriptor, metadata: tuple[tuple[str, str], ...]) -> Any:
-    rpc = channel.unary_unary(
+async def _call(channel: grpc.aio.Channel, method: MethodDescriptor, metadata: tuple[tuple[str, str], ...]) -> Any:
+    """The answer to an empty request, or the answers."""
+    new = channel.unary_stream if method.server_streaming else channel.unary_unary
+    rpc = new(
         f"/{method.containing_service.full_name}/{method.name}",
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=GetMessageClass(method.output_type).FromString,
     )
-    return rpc(GetMessageClass(method.input_type)(), metadata=metadata, timeout=10)
+    call = rpc(GetMessageClass(method.input_type)(), metadata=metadata, timeout=10)
+    return [answer async for answer in call] if method.server_streaming else await call
 
 
 CREDENTIALS = {
@@ -67,12 +49,12 @@ CREDENTIALS = {
 
 
 @BY_NAME
-@pytest.mark.parametrize("kind", CREDENTIALS)
 async def test_without_a_good_key_every_rpc_is_unauthenticated(
-    channel: grpc.aio.Channel, method: MethodDescriptor, kind: str
+    channel: grpc.aio.Channel, method: MethodDescriptor
 ) -> None:
-    failure = await fails(_call(channel, method, CREDENTIALS[kind]))
-    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REQUIRED")
+    for kind, credential in CREDENTIALS.items():
+        failure = await fails(_call(channel, method, credential))
+        assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REQUIRED"), kind
 
 
 @BY_NAME
@@ -98,7 +80,7 @@ async def test_a_role_below_the_contract_is_refused_and_one_at_it_gets_in(
 async def test_a_revoked_key_stops_working(running: Evbridge, channel: grpc.aio.Channel, tenant: Tenant) -> None:
     key = tenant.keys["reader"]
     assert await api_key_revoke(running.database, tenant.name, key.split("_")[1])
-    method = company_pb2.DESCRIPTOR.services_by_name["CompanyService"].methods_by_name["ListCompanies"]
+    (method,) = (each for each in METHODS if each.full_name == "evbridge.v1.CompanyService.ListCompanies")
     # Never used before, so the server has no fresh answer about it.
     failure = await fails(_call(channel, method, (("authorization", f"Bearer {key}"),)))
     assert failure.code is grpc.StatusCode.UNAUTHENTICATED
@@ -106,5 +88,5 @@ async def test_a_revoked_key_stops_working(running: Evbridge, channel: grpc.aio.
 
 
 async def test_the_scheme_is_read_in_any_case(channel: grpc.aio.Channel, tenant: Tenant) -> None:
-    method = company_pb2.DESCRIPTOR.services_by_name["CompanyService"].methods_by_name["ListCompanies"]
+    (method,) = (each for each in METHODS if each.full_name == "evbridge.v1.CompanyService.ListCompanies")
     await _call(channel, method, (("authorization", f"bearer {tenant.keys['reader']}"),))

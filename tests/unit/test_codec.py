@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from buf.validate import validate_pb2
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from google.protobuf import empty_pb2
@@ -16,6 +17,11 @@ from hypothesis import strategies as st
 from service.bridge.codec import Codec, CodecError, compile_codec
 from service.errors import InvalidArgument
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
+
+
+def const(text: str) -> Any:
+    return validate_pb2.field, validate_pb2.FieldRules(string=validate_pb2.StringRules(const=text))
+
 
 FILE = contract(
     message(
@@ -62,6 +68,24 @@ FILE = contract(
         field("others", "Document", repeated=True),
     ),
     message("Relation", field("data", "Leaf", REQUIRED)),
+    message(
+        "Tariff",
+        field("id", "int32"),
+        field("energy", "Energy", oneof="inlined_price"),
+        field("time", "Time", oneof="inlined_price"),
+        field("off", "Off", oneof="inlined_price"),
+        field("role", "enum:PartyRole"),
+        field("more", "google.protobuf.Struct", SINK),
+    ),
+    message(
+        "Energy",
+        field("type", "string", const("energy")),
+        field("price", "google.type.Decimal", REQUIRED),
+        field("windows", "Leaf", repeated=True),
+    ),
+    message("Time", field("type", "string", const("time")), field("price", "google.type.Decimal", REQUIRED)),
+    message("Off", field("enabled", "bool", REQUIRED)),
+    message("Tariffs", field("data", "Tariff", ITEMS, repeated=True)),
 )
 
 
@@ -386,6 +410,106 @@ def test_a_body_may_leave_fields_out() -> None:
 def test_a_codec_is_compiled_once() -> None:
     assert codec("Thing") is codec("Thing")
     assert codec("Thing") is not codec("Thing", field_names=False)
+
+
+INLINED = [
+    ('id: 1 energy {type: "energy" price {value: "0.30"}}', '{"id":1,"type":"energy","price":0.30}'),
+    ('id: 1 time {type: "time" price {value: "2"}}', '{"id":1,"type":"time","price":2}'),
+    ('energy {price {value: "1"} windows {id: "w"}}', '{"price":1,"windows":[{"id":"w"}]}'),
+    ("off {enabled: false}", '{"enabled":false}'),
+    (
+        'off {enabled: true} more {fields {key: "x" value {bool_value: true}}}',
+        '{"enabled":true,"x":true}',
+    ),
+    ("id: 1", '{"id":1}'),
+]
+
+
+@pytest.mark.parametrize(("text", "wire"), INLINED, ids=[wire for _, wire in INLINED])
+def test_the_fields_of_an_inlined_message_stand_in_the_object_around_it(text: str, wire: str) -> None:
+    tariff = make("Tariff", text)
+    assert codec("Tariff").encode(tariff) == wire
+    assert codec("Tariff").decode(wire) == (tariff, ())
+
+
+@pytest.mark.parametrize(
+    ("wire", "text"),
+    [
+        ('{"id": 1, "price": null, "enabled": null}', "id: 1"),
+        ('{"enabled": true, "price": null, "type": null}', "off {enabled: true}"),
+        ('{"type": "energy", "price": 1, "enabled": false}', 'energy {type: "energy" price {value: "1"}}'),
+    ],
+)
+def test_the_member_that_knows_most_of_the_names_is_read(wire: str, text: str) -> None:
+    read = codec("Tariff").decode(wire).message
+    read.ClearField("more")
+    assert read == make("Tariff", text)
+
+
+@pytest.mark.parametrize(
+    ("wire", "problem"),
+    [
+        ('{"price": 1}', "fits several of energy/time/off"),
+        ('{"type": "free", "price": 1}', "fits none of energy/time/off"),
+        ('{"type": "time"}', "fits none of energy/time/off"),
+    ],
+)
+def test_an_inlined_message_that_is_not_certain_is_an_error(wire: str, problem: str) -> None:
+    with pytest.raises(CodecError) as caught:
+        codec("Tariff").decode(wire)
+    assert (caught.value.pointer, caught.value.problem) == ("", problem)
+    page = codec("Tariffs").decode(f'{{"data": [{wire}, {{"id": 2}}]}}')
+    assert [each.id for each in page.message.data] == [2]
+    assert [reject.pointer for reject in page.rejects] == ["/data/0"]
+
+
+def test_a_sink_does_not_speak_for_inlined_messages_either() -> None:
+    tariff = make("Tariff", 'off {enabled: true} more {fields {key: "price" value {number_value: 2}}}')
+    assert codec("Tariff").encode(tariff) == '{"enabled":true}'
+
+
+ROLES = [("OpenData", 1), ("CPO", 2), ("EMSP", 3)]
+
+
+@pytest.mark.parametrize(("name", "number"), ROLES)
+def test_an_enum_value_is_called_by_its_wire_name_or_its_place(name: str, number: int) -> None:
+    tariff = make("Tariff", f"id: 1 role: {number}")
+    assert codec("Tariff").encode(tariff) == f'{{"id":1,"role":"{name}"}}'
+    for said in (f'"{name}"', str(number - 1)):
+        assert codec("Tariff").decode(f'{{"id":1,"role":{said}}}').message == tariff
+
+
+@pytest.mark.parametrize("said", ['"UNSPECIFIED"', '"PARTY_ROLE_CPO"', '"OPEN_DATA"', "3", "-1", "true", "1.0", '"1"'])
+def test_no_other_name_or_number_is_a_value(said: str) -> None:
+    with pytest.raises(CodecError) as caught:
+        codec("Tariff").decode(f'{{"id":1,"role":{said}}}')
+    assert caught.value.pointer == "/role"
+
+
+def test_the_unspecified_value_does_not_travel() -> None:
+    with pytest.raises(InvalidArgument):
+        codec("Tariff").encode(make("Tariff", "role: PARTY_ROLE_UNSPECIFIED"))
+
+
+PATHS = [
+    ("Thing", None, "leaf/id", "leaf.id"),
+    ("Thing", None, "leaves/2/id", "leaves[2].id"),
+    ("Thing", None, "tags/0", "tags[0]"),
+    ("Thing", None, "filter[id]", "filter_id"),
+    ("Thing", "leaf", "id", "leaf.id"),
+    ("Thing", "leaves", "1/id", "leaves[1].id"),
+    ("Tariff", None, "price", "time.price"),
+    ("Tariff", None, "enabled", "off.enabled"),
+    ("Thing", None, "unknown", ""),
+    ("Thing", None, "leaf/unknown", ""),
+    ("Thing", None, "text/deeper", ""),
+    ("Thing", None, "integration_id", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "member", "pointer", "path"), PATHS)
+def test_a_place_on_the_wire_has_a_field_path(name: str, member: str | None, pointer: str, path: str) -> None:
+    assert codec(name, member=member).field_path(pointer.split("/")) == path
 
 
 DOCUMENT = """{

@@ -7,8 +7,8 @@ from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from service.bridge.registry import ContractError, Parameter, Partner, Registry
-from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
+from service.bridge.registry import ContractError, Parameter, Partner, Registry, contract_files
+from tests.contracts import INTEGRATION_ID, ITEMS, MASK, REQUIRED, SINK, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 GET: dict[str, Any] = {"name": "Get", "request": "Request", "response": "Reply", "http": {"get": "/things/{id}"}}
@@ -79,6 +79,7 @@ RULES = [
     ({"http": {"get": "/things", "additional_bindings": [{"get": "/others"}]}}, "has additional_bindings"),
     ({"http": {"custom": {"kind": "LOCK", "path": "/things"}}}, "has a custom verb"),
     ({"server_streaming": True}, "streams"),
+    ({"role": 0}, "names no role"),
     ({"http": {"get": "/things/{name}"}}, "the path variable name is not a singular scalar of Request that travels"),
     ({"http": {"get": "/things/{owner}"}}, "the path variable owner is not a singular scalar of Request that travels"),
     (
@@ -135,6 +136,7 @@ MESSAGES = [
         [field("c", "enum:Colour", implicit=True)],
         "c: is an implicit scalar, so its zero would not travel: make it optional",
     ),
+    ([field("s", "enum:Shade")], "s: two values of its enum have one wire name"),
     ([field("n", "float")], "n: a float cannot hold the digits of a JSON number: make it a double"),
     ([field("m", "map:int32:string")], "m: a map's keys are strings"),
     ([field("n", "string", ITEMS)], "n: items are repeated messages"),
@@ -194,8 +196,112 @@ def test_every_request_names_its_integration(fields: Any) -> None:
     assert faults(request) == [problem]
 
 
-def test_a_file_says_whose_contract_it_is() -> None:
-    assert faults(partner=None) == ["example.proto: has no partner option"]
+def test_a_package_says_whose_contract_it_is() -> None:
+    assert faults(partner=None) == ["example: its files have no partner options"]
+
+
+def test_one_file_of_a_package_speaks_for_all_and_two_agree() -> None:
+    plain = contract(REQUEST, REPLY, rpcs=[GET], partner=None)
+    for others, problem in ((["a"], ""), (["a", "a"], ""), (["a", "b"], "different")):
+        files = [plain, *(contract(partner=options.Partner(name=name)) for name in others)]
+        if problem:
+            with pytest.raises(ContractError, match="its files have different partner options"):
+                Registry.of(files)
+        else:
+            (operation,) = Registry.of(files).operations.values()
+            assert operation.partner.name == "a"
+
+
+LIST: dict[str, Any] = {
+    "name": "List",
+    "request": "Request",
+    "response": "Page",
+    "http": {"get": "/things"},
+    "idempotency_level": MethodOptions.NO_SIDE_EFFECTS,
+}
+STREAM: dict[str, Any] = {
+    "name": "Stream",
+    "request": "Request",
+    "response": "Page",
+    "server_streaming": True,
+    "pages_of": "List",
+}
+PAGE = message("Page", field("data", "Reply", ITEMS, repeated=True), field("links", "Links"))
+LINKS = message("Links", field("next_page", "string", json_name="next"))
+
+
+def test_an_rpc_may_stream_the_pages_of_another() -> None:
+    registry = Registry.of([contract(REQUEST, REPLY, PAGE, LINKS, rpcs=[STREAM, LIST])])
+    (pages,) = registry.pages.values()
+    assert pages.name == "/example.Example/Stream"
+    assert pages.page is registry.operations["/example.Example/List"]
+    assert pages.next_link == ("links", "next_page")
+    assert list(registry.operations) == ["/example.Example/List"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"pages_of": "Find"}, "Find is no rpc of its service that only reads, with GET"),
+        ({"pages_of": "Get"}, "Get is no rpc of its service that only reads, with GET"),
+        ({"response": "Reply"}, "its messages are not those of List"),
+        ({"server_streaming": False}, "has pages_of, so it streams its answers and has no google.api.http"),
+        ({"http": {"get": "/x"}}, "has pages_of, so it streams its answers and has no google.api.http"),
+        ({"role": 0}, "names no role"),
+    ],
+)
+def test_a_stream_of_pages_that_cannot_be_served_does_not_start(change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        Registry.of([contract(REQUEST, REPLY, PAGE, LINKS, rpcs=[GET, LIST, STREAM | change])])
+    assert str(caught.value).splitlines() == [f"example.Example.Stream: {problem}"]
+
+
+@pytest.mark.parametrize("next_link", ["links.after", "data", "links", "links.next.more"])
+def test_the_next_page_is_found_in_the_answer(next_link: str) -> None:
+    partner = options.Partner(name="example", next_link=next_link)
+    with pytest.raises(ContractError) as caught:
+        Registry.of([contract(REQUEST, REPLY, PAGE, LINKS, rpcs=[LIST, STREAM], partner=partner)])
+    assert str(caught.value) == f"example.Example.Stream: Page has no string {next_link}"
+
+
+MASKS = [
+    [field("a", MASK), field("b", MASK)],
+    [field("a", MASK, repeated=True)],
+]
+
+
+@pytest.mark.parametrize("fields", MASKS)
+def test_a_request_has_one_mask(fields: Any) -> None:
+    request = message("Request", ID, field("id", "string"), *fields)
+    found = faults(request, rpc={"http": {"post": "/things/{id}", "body": "*"}})
+    assert "example.Example.Get: a request has at most one google.protobuf.FieldMask, and a body for it" in found
+
+
+def test_a_mask_below_the_request_has_no_form_on_the_wire() -> None:
+    assert faults(message("Reply", field("mask", MASK))) == [
+        "google.protobuf.FieldMask: has no form on a partner's wire"
+    ]
+
+
+INLINED = [
+    ([field("a", "string", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink"),
+    ([field("a", "Sink", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink"),
+    (
+        [field("name", "string"), field("a", "Named", oneof="inlined")],
+        "Reply.a: another field has the wire name name too",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "problem"), INLINED)
+def test_an_inlined_message_must_be_told_apart(fields: Any, problem: str) -> None:
+    named = message("Named", field("name", "string"))
+    sink = message("Sink", field("more", "google.protobuf.Struct", SINK))
+    assert faults(message("Reply", *fields), named, sink) == [f"example.{problem}"]
+
+
+def test_a_contract_is_found_by_its_package() -> None:
+    assert contract_files("evbridge.partner.chargeprice.v1") == [chargeprice.DESCRIPTOR]
 
 
 def test_all_faults_are_named_at_once_and_each_once() -> None:
@@ -204,7 +310,7 @@ def test_all_faults_are_named_at_once_and_each_once() -> None:
     with pytest.raises(ContractError) as caught:
         Registry.of([contract(REQUEST, reply, rpcs=rpcs, partner=None)])
     assert str(caught.value).splitlines() == [
-        "example.proto: has no partner option",
+        "example: its files have no partner options",
         "example.Reply.n: is an implicit scalar, so its zero would not travel: make it optional",
         "example.Reply.f: a float cannot hold the digits of a JSON number: make it a double",
         "example.Example.B: has no google.api.http",

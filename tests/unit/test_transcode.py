@@ -12,7 +12,7 @@ from service.bridge.codec import CodecError
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, from_http, match, reply_from_http, reply_to_http, to_http
 from service.errors import InvalidArgument
-from tests.contracts import INTEGRATION_ID, ITEMS, contract, field, message
+from tests.contracts import INTEGRATION_ID, ITEMS, MASK, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 FILE = contract(
@@ -32,9 +32,19 @@ FILE = contract(
         field("data", "bytes"),
     ),
     message("Things", field("data", "Thing", ITEMS, repeated=True)),
-    message("Thing", field("id", "string"), field("note", "string"), field("price", "google.type.Decimal")),
+    message(
+        "Thing",
+        field("id", "string"),
+        field("note", "string"),
+        field("price", "google.type.Decimal"),
+        field("tags", "string", repeated=True),
+        field("part", "Thing"),
+        field("parts", "Thing", repeated=True),
+    ),
     message("Put", ID, field("owner", "string"), field("dry_run", "bool"), field("thing", "Thing")),
     message("Act", ID, field("id", "string"), field("note", "string"), field("count", "int32")),
+    message("Change", ID, field("id", "string"), field("thing", "Thing"), field("update_mask", MASK)),
+    message("Edit", ID, field("id", "string"), field("note", "string"), field("update_mask", MASK)),
     message("Batch", ID, field("data", "Thing", ITEMS, repeated=True)),
     rpcs=[
         {"name": "Find", "request": "Search", "response": "Things", "http": {"get": "/sites/{site_id}/no/{number}"}},
@@ -46,6 +56,8 @@ FILE = contract(
             "http": {"put": "/v1/{owner}/things/{thing.id}", "body": "thing"},
         },
         {"name": "Act", "request": "Act", "response": "Thing", "http": {"post": "/v1/things/{id}/act", "body": "*"}},
+        {"name": "Change", "request": "Change", "response": "Thing", "http": {"patch": "/t/{id}", "body": "thing"}},
+        {"name": "Edit", "request": "Edit", "response": "Thing", "http": {"patch": "/t/{id}", "body": "*"}},
         {"name": "Batch", "request": "Batch", "response": "Things", "http": {"post": "/v1/things", "body": "data"}},
     ],
 )
@@ -150,13 +162,6 @@ def test_a_request_that_cannot_be_written_is_our_callers_fault(name: str, text: 
     with pytest.raises(InvalidArgument) as caught:
         to_http(OPERATIONS[name], request(OPERATIONS[name], text))
     assert [violation.path for violation in caught.value.violations] == [path]
-
-
-def test_cleared_paths_count_from_the_body() -> None:
-    put, act = OPERATIONS["Put"], OPERATIONS["Act"]
-    made = request(put, 'owner: "me" thing {id: "1"}')
-    assert to_http(put, made, frozenset({"note", "id"})).body == b'{"id":"1","note":null}'
-    assert to_http(act, request(act, 'id: "1"'), frozenset({"note"})).body == b'{"note":null}'
 
 
 @pytest.mark.parametrize(
@@ -274,3 +279,49 @@ def test_every_value_survives_the_path_or_is_refused(value: str) -> None:
     variables = match(find, "GET", http.path)
     assert variables is not None
     assert from_http(find, variables, [], b"") == made
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "body"),
+    [
+        ("Change", 'thing {id: "1"} update_mask {paths: "note"}', b'{"id":"1","note":null}'),
+        ("Change", 'thing {note: ""} update_mask {paths: "note" paths: "price"}', b'{"note":"","price":null}'),
+        ("Change", 'thing {id: "1"} update_mask {}', b'{"id":"1"}'),
+        ("Change", 'thing {id: "1"}', b'{"id":"1"}'),
+        ("Edit", 'update_mask {paths: "note"}', b'{"note":null}'),
+    ],
+)
+def test_what_a_mask_names_and_nobody_set_travels_as_null(name: str, text: str, body: bytes) -> None:
+    assert to_http(OPERATIONS[name], request(OPERATIONS[name], f'id: "7" {text}')).body == body
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "paths"),
+    [
+        ("Change", b'{"id":"1","note":null,"price":null}', ["note", "price"]),
+        ("Change", b'{"id":"1","unknown":null}', []),
+        ("Change", b'{"id":"1","unknown":' + b'{"a":' * 500 + b"null" + b"}" * 501, []),
+        ("Change", b'{"tags":[],"part":{"id":null},"parts":[{"id":null}]}', ["tags", "part.id"]),
+        ("Edit", b'{"note":null}', ["note"]),
+        ("Edit", b"{}", []),
+    ],
+)
+def test_what_is_null_stands_in_the_mask(name: str, body: bytes, paths: list[str]) -> None:
+    read: Any = from_http(OPERATIONS[name], {"id": "7"}, (), body)
+    assert list(read.update_mask.paths) == paths
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "shown"),
+    [("Change", "colour", "thing.colour"), ("Change", "thing.note", "thing.thing.note"), ("Edit", "a.b", "a.b")],
+)
+def test_a_path_of_a_mask_that_is_no_field_is_named(name: str, path: str, shown: str) -> None:
+    made = request(
+        OPERATIONS[name],
+        f'id: "7" thing {{}} update_mask {{paths: "{path}"}}'
+        if name == "Change"
+        else f'id: "7" update_mask {{paths: "{path}"}}',
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        to_http(OPERATIONS[name], made)
+    assert [violation.path for violation in caught.value.violations] == [shown]

@@ -11,12 +11,12 @@ _errors = compile_codec(ErrorDocument.DESCRIPTOR, field_names=True)
 
 
 def explain(status: int, body: bytes) -> Refusal:
-    """The code of the first error. Never raises."""
+    """The first error. Never raises."""
     try:
         document = _errors.decode(body).message
     except CodecError:
         return Refusal()
-    return Refusal(code=document.errors[0].code if document.errors else "")
+    return Refusal(document.errors[0].code, document.errors[0].title) if document.errors else Refusal()
 
 
 def document(company: Company, version: int) -> CompanyDocument:
