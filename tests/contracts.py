@@ -76,8 +76,10 @@ def contract(
     rpcs: Iterable[dict[str, Any]] = (),
     partner: options.Partner | None = PARTNER,
 ) -> FileDescriptor:
-    """A file of package "example" with a service Example and three enums: Colour (RED, GREEN); PartyRole of three
-    values behind UNSPECIFIED, of which the first is called "OpenData" and integers stand for all; Shade (LIGHT, LIGHT).
+    """A file of package "example" with a service Example and three enums.
+
+    Colour: RED, GREEN. PartyRole: three values behind UNSPECIFIED, the first called "OpenData", and integers stand for
+    all. Shade: two values, both called "grey".
 
     An rpc is {"name", "request", "response", "http": HttpRule's fields, and options of MethodDescriptorProto}.
     """
@@ -94,8 +96,8 @@ def contract(
         role.value.add(name=f"PARTY_ROLE_{name}", number=number)
     role.value[1].options.Extensions[options.wire_name] = "OpenData"
     shade = file.enum_type.add(name="Shade")
-    for number, name in enumerate(("LIGHT", "SHADE_LIGHT")):
-        shade.value.add(name=name, number=number)
+    for number, name in enumerate(("LIGHT", "DARK")):
+        shade.value.add(name=f"SHADE_{name}", number=number).options.Extensions[options.wire_name] = "grey"
     file.message_type.extend(messages)
     for rpc in rpcs:
         service = file.service[0] if file.service else file.service.add(name="Example")
