@@ -283,8 +283,8 @@ def test_a_mask_below_the_request_has_no_form_on_the_wire() -> None:
 
 
 INLINED = [
-    ([field("a", "string", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink"),
-    ([field("a", "Sink", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink"),
+    ([field("a", "string", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink and other names"),
+    ([field("a", "Sink", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink and other names"),
     (
         [field("name", "string"), field("a", "Named", oneof="inlined")],
         "Reply.a: another field has the wire name name too",
