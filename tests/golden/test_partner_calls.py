@@ -1,6 +1,6 @@
-"""What a call of a partner contract sends and what its answer becomes, against files written by hand: `<partner>/<case>.json`.
+"""What a call of a partner's contract sends and is answered, against files written by hand: `<partner>/<case>.json`.
 
-`call` is made on a generated stub; `exchanges` are all that the partner sees, with the answers it gives; `reply` or
+`call` is made as a stub makes it; `exchanges` are all that the partner sees, with the answers it gives; `reply` or
 `error` is what the caller gets. `integration` holds where the integration departs from its partner's contract.
 """
 
