@@ -30,6 +30,9 @@ class IntegrationServiceStub:
     400, 401, 404; the body is a line of plain text, of which the partner_code tells "Something went wrong" as
     SOMETHING_WENT_WRONG, "Not authorised" as NOT_AUTHORISED and "Customer not found" as CUSTOMER_NOT_FOUND. Enums may come
     as integers. Of an answer, secrets are left out. A default that a page gives is the first value of its list, no default.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def __init__(self, channel):
@@ -60,6 +63,9 @@ class IntegrationServiceServicer:
     400, 401, 404; the body is a line of plain text, of which the partner_code tells "Something went wrong" as
     SOMETHING_WENT_WRONG, "Not authorised" as NOT_AUTHORISED and "Customer not found" as CUSTOMER_NOT_FOUND. Enums may come
     as integers. Of an answer, secrets are left out. A default that a page gives is the first value of its list, no default.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def UpdateIntegration(self, request, context):
@@ -119,6 +125,9 @@ class IntegrationService:
     400, 401, 404; the body is a line of plain text, of which the partner_code tells "Something went wrong" as
     SOMETHING_WENT_WRONG, "Not authorised" as NOT_AUTHORISED and "Customer not found" as CUSTOMER_NOT_FOUND. Enums may come
     as integers. Of an answer, secrets are left out. A default that a page gives is the first value of its list, no default.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @staticmethod
