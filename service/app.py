@@ -13,7 +13,7 @@ from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2,
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import ampeco, chargeprice
+from service.bridge.partners import ampeco, chargeprice, emabler
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry, contract_files
 from service.delivery.chargeprice import ChargepriceDeliverer
@@ -43,8 +43,8 @@ from service.storage.retention import retention_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = ("evbridge.partner.chargeprice.v1",)
-BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice}
+PARTNER_CONTRACTS = ("evbridge.partner.chargeprice.v1", "evbridge.partner.emabler.v2")
+BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler}
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 
