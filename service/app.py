@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import ampeco, chargeprice
+from service.bridge.partners import ampeco, chargeprice, emabler
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry, contract_files
 from service.delivery.chargeprice import ChargepriceDeliverer
@@ -51,8 +51,8 @@ from service.storage.retention import retention_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = ("evbridge.partner.ampeco.v3", "evbridge.partner.chargeprice.v1")
-BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice}
+PARTNER_CONTRACTS = ("evbridge.partner.ampeco.v3", "evbridge.partner.chargeprice.v1", "evbridge.partner.emabler.v2")
+BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler}
 # (kind of run, type of integration) -> its executor, made of the channel.
 EXECUTORS = {(run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis}
 FIRST_TENANT = "default"

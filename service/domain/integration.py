@@ -32,6 +32,25 @@ def addresses(connection: Message) -> dict[str, str]:
     return {name: getattr(connection, name) for name in fields}
 
 
+def query(connection: Message) -> tuple[tuple[str, str], ...]:
+    """The parameters that travel with every request."""
+    named = ((field.GetOptions().Extensions[options.query], value) for field, value in connection.ListFields())
+    return tuple((name, value) for name, value in named if name)
+
+
+def credential_query(connection: Message) -> str:
+    """The parameter of the query that carries the credential; "" when the partner's contract says how it travels."""
+    values = (enum.values_by_number[value] for field, value in connection.ListFields() if (enum := field.enum_type))
+    names = (value.GetOptions().Extensions[options.credential_query] for value in values)
+    return next(filter(None, names), "")
+
+
+def paths(connection: Message) -> dict[str, str]:
+    """Name of an operation, as gRPC calls it -> its path."""
+    named = ((field.GetOptions().Extensions[options.path_of], value) for field, value in connection.ListFields())
+    return {f"/{name}": value for name, value in named if name}
+
+
 def secret_paths(integration: Integration, *, required: bool = False) -> list[str]:
     """The paths of the secrets that its connection takes, or of those that it cannot do without."""
     return [

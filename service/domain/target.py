@@ -1,6 +1,7 @@
 """Where the requests of one integration go."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from service.domain.secret import Secret
 
@@ -10,6 +11,10 @@ class Target:
     """`base_url` is absolute, without user, query or fragment; the credential travels only to its origin.
 
     `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited.
+
+    The rest is where an integration departs from its partner's contract: the parameter of the query that carries the
+    credential instead of a header; parameters of every request, which are in no log or trace; and templates by the
+    names of operations, for paths that are other ones here.
     """
 
     tenant_id: str
@@ -21,3 +26,6 @@ class Target:
     timeout_s: float = 15.0
     requests_per_minute: int = 0
     requests_per_day: int = 0
+    credential_query: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)

@@ -67,11 +67,11 @@ class PartnerService:
             raise InvalidArgument.field(
                 f"request.{operation.integration_field}", f"is an integration with {target.partner}"
             )
-        written = to_http(operation, message)
+        written = to_http(registry.at_path(operation, target.paths.get(operation.name)), message)
         return PreviewResponse(
             http_method=written.method,
             url=shown_url(target, written),
-            headers=shown_headers(operation, written),
+            headers=shown_headers(operation, target, written),
             body=(written.body or b"").decode(),
         )
 

@@ -6,7 +6,15 @@ from uuid import uuid4
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
 
-from service.domain.integration import addresses, connection_of, secret_paths, type_name
+from service.domain.integration import (
+    addresses,
+    connection_of,
+    credential_query,
+    paths,
+    query,
+    secret_paths,
+    type_name,
+)
 from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
@@ -153,18 +161,22 @@ class IntegrationTargets:
         integration = Integration.FromString(payload)
         name, limits = type_name(integration.type), integration.limits
         partner = self._partners.get(name, options.Partner())
+        connection = connection_of(integration)
         given = [secrets[path] for path in secret_paths(integration) if path in secrets]
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
             partner=name,
-            base_url=next(iter(addresses(connection_of(integration)).values())),
+            base_url=next(iter(addresses(connection).values())),
             credential=given[0] if given else Secret(""),
             max_concurrent_requests=(
                 limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
             ),
             requests_per_minute=limits.requests_per_minute or partner.requests_per_minute,
             requests_per_day=limits.requests_per_day or partner.requests_per_day,
+            credential_query=credential_query(connection),
+            query=query(connection),
+            paths=paths(connection),
         )
 
 

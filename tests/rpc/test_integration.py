@@ -336,9 +336,9 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.AmpecoConnection.base_url": URL,
     "evbridge.v1.EmablerConnection.base_url": URL,
     "evbridge.v1.EmablerConnection.api_version": 2,
-    "evbridge.v1.EmablerConnection.add_location_path": "/add/{integration_id}",
-    "evbridge.v1.EmablerConnection.update_integration_path": "/{integration_id}/v1.0/change",
-    "evbridge.v1.EmablerConnection.get_integration_path": "/{integration_id}",
+    "evbridge.v1.EmablerConnection.add_location_path": "/add/{emabler_integration_id}",
+    "evbridge.v1.EmablerConnection.update_integration_path": "/{emabler_integration_id}/v1.0/change",
+    "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
     "evbridge.v1.ChargepriceConnection.base_url": URL,
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
@@ -444,15 +444,15 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
         for field in ("add_location_path", "update_integration_path", "get_integration_path")
         for path in (
             "/integrations",
-            "integrations/{integration_id}",
-            "//evil.example/{integration_id}",
-            "/../{integration_id}",
-            "/{integration_id}/{integration_id}",
-            "/{integration_id}?key=1",
-            "/{integration_id}/",
-            "https://evil.example/{integration_id}",
-            "/{tenant}/{integration_id}",
-            "/" + "a" * 255 + "/{integration_id}",
+            "integrations/{emabler_integration_id}",
+            "//evil.example/{emabler_integration_id}",
+            "/../{emabler_integration_id}",
+            "/{emabler_integration_id}/{emabler_integration_id}",
+            "/{emabler_integration_id}?key=1",
+            "/{emabler_integration_id}/",
+            "https://evil.example/{emabler_integration_id}",
+            "/{tenant}/{emabler_integration_id}",
+            "/" + "a" * 255 + "/{emabler_integration_id}",
         )
     ),
     ("chargeprice", "customer_roles", {"customer_roles": [1, 1]}),
@@ -481,9 +481,9 @@ async def test_emabler_has_an_address_and_paths_of_its_own(tenant: Tenant) -> No
     assert created.emabler == EmablerConnection(
         base_url="https://api.emabler.io/api/v2/cpo",
         api_key_set=True,
-        add_location_path="/integrations/{integration_id}/locations",
-        update_integration_path="/integrations/{integration_id}",
-        get_integration_path="/integrations/{integration_id}",
+        add_location_path="/integrations/{emabler_integration_id}/locations",
+        update_integration_path="/integrations/{emabler_integration_id}",
+        get_integration_path="/integrations/{emabler_integration_id}",
     )
 
 

@@ -11,7 +11,12 @@ import pytest
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest, Integration
+from evbridge.v1.integration_pb2 import (
+    EMABLER_API_VERSION_V1,
+    CreateIntegrationRequest,
+    EmablerConnection,
+    Integration,
+)
 from evbridge.v1.partner_pb2 import (
     BREAKER_STATE_CLOSED,
     BREAKER_STATE_HALF_OPEN,
@@ -37,7 +42,7 @@ from service.app import Evbridge
 from service.simulator.chargeprice import Simulator, parse_fault
 from service.storage.statements import Statement
 from tests.conftest import Tenant
-from tests.front_door import a_company, an_integration, fails, settled
+from tests.front_door import a_company, an_integration, an_integration_of, fails, settled
 
 Code = grpc.StatusCode
 SERVICE = "evbridge.partner.chargeprice.v1.CompanyService"
@@ -148,6 +153,21 @@ async def test_a_preview_of_numbers_and_texts(tenant: Tenant, simulator: Simulat
     assert shown.url == f"{simulator.url}/v1/companies?filter%5Bis_cpo%5D=false&q=a%2Fb%20c&page%5Bsize%5D=25"
     assert (shown.body, "Content-Type" in shown.headers) == ("", False)
     assert simulator.requests == []
+
+
+async def test_a_preview_shows_where_an_integration_departs_from_its_contract(tenant: Tenant) -> None:
+    connection = {
+        "base_url": "https://api.emabler.example/api",
+        "api_version": EMABLER_API_VERSION_V1,
+        "client_id": "4711",
+        "get_integration_path": "/ocpi/{emabler_integration_id}/details",
+    }
+    integration = an_integration_of("emabler", id="em", emabler=EmablerConnection(api_key="key", **connection))
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    get = "evbridge.partner.emabler.v2.IntegrationService/GetIntegration"
+    shown = await preview(tenant, get, {"integration_id": "em", "emabler_integration_id": "a/b"})
+    assert shown.url == "https://api.emabler.example/api/ocpi/a%2Fb/details?code=***&clientId=***"
+    assert "x-api-key" not in shown.headers
 
 
 @pytest.mark.parametrize(

@@ -765,13 +765,13 @@ class EmablerConnection(_message.Message):
     """The version of the API. Version 2 when unset."""
     add_location_path: _builtins.str
     """The path, below `base_url`, of "add location to an integration", up to 255 characters: a slash before each segment,
-    and `{integration_id}` for one of them. No public document names it; "/integrations/{integration_id}/locations"
+    and `{emabler_integration_id}` for one of them. No public document names it; "/integrations/{emabler_integration_id}/locations"
     when empty.
     """
     update_integration_path: _builtins.str
-    """The path of "update integration", written like `add_location_path`; "/integrations/{integration_id}" when empty."""
+    """The path of "update integration", written like `add_location_path`; "/integrations/{emabler_integration_id}" when empty."""
     get_integration_path: _builtins.str
-    """The path of "get integration", written like `add_location_path`; "/integrations/{integration_id}" when empty."""
+    """The path of "get integration", written like `add_location_path`; "/integrations/{emabler_integration_id}" when empty."""
     def __init__(
         self,
         *,

@@ -8,6 +8,7 @@ Numbers are from protobuf's range for use inside one organisation (50000 to 9999
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
@@ -162,8 +163,12 @@ SINK_FIELD_NUMBER: _builtins.int
 ITEMS_FIELD_NUMBER: _builtins.int
 URL_FIELD_NUMBER: _builtins.int
 DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+ALSO_NAMED_FIELD_NUMBER: _builtins.int
+PATH_OF_FIELD_NUMBER: _builtins.int
+QUERY_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
+CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
 ORDINALS_FIELD_NUMBER: _builtins.int
 partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Partner]
 """Marks the file's whole package as a partner's HTTP contract: one file of a package says it for all."""
@@ -188,6 +193,14 @@ change of its origin needs the connection's secrets again. The first of a connec
 """
 default_value: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """What is stored when the field (a string) is empty."""
+also_named: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""Other wire names the partner gives the field. They are read, never written; of several, the own name counts, then the
+first that is not null.
+"""
+path_of: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
+"""The field (a string) holds the path of a partner's operation, `package.Service/Method`, where it is not the contract's."""
+query: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
+"""The field (a string), when set, travels with every request as this parameter of the query."""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.
@@ -196,5 +209,7 @@ wire_name: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOp
 """What the value is called on the wire. Without it: its name without the prefix that is the enum's name
 (TARIFF_DIMENSION_TYPE_ENERGY of TariffDimensionType is ENERGY). The UNSPECIFIED value does not travel.
 """
+credential_query: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, _builtins.str]
+"""With this value the credential travels as this parameter of the query, in no header."""
 ordinals: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumOptions, _builtins.bool]
 """The partner may also send integers: 0 is the first value behind UNSPECIFIED, and so on in the order of the values."""
