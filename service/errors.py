@@ -16,6 +16,7 @@
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
+    ├── TariffRevisionNotKept       FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
@@ -155,6 +156,11 @@ class PartyInUse(EvbridgeError):
 class TariffInUse(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_IN_USE
+
+
+class TariffRevisionNotKept(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_REVISION_NOT_KEPT
 
 
 class SiteHasNoChargers(EvbridgeError):
