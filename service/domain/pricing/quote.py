@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from typing import TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1 import tariff_pb2 as t
@@ -24,8 +24,8 @@ from service.domain.pricing.numbers import (
     timestamp,
 )
 from service.domain.pricing.pieces import Market, Piece, pieces
-from service.domain.pricing.session import Session
-from service.domain.pricing.tariff import ENERGY, NOT_IN_SESSION, SPOT, Compiled, Component, conditions
+from service.domain.pricing.session import Session, session_of_periods, session_of_plan
+from service.domain.pricing.tariff import ENERGY, NOT_IN_SESSION, SPOT, Compiled, Component, conditions, type_name
 
 _WH = Decimal("0.001")
 _ONE = Decimal(1)
@@ -66,6 +66,31 @@ class _Gap:
     start: Decimal
     end: Decimal
     quantity: Decimal
+
+
+class Request(Protocol):
+    """A request that holds a session in one of its two forms."""
+
+    @property
+    def plan(self) -> p.SessionPlan: ...
+
+    @property
+    def periods(self) -> p.SessionPeriods: ...
+
+    def HasField(self, field_name: Literal["plan"], /) -> bool: ...
+
+
+def quoted(tariff: t.Tariff, request: Request, options: p.PricingOptions) -> p.Quote:
+    """What the session of the request costs. Raises InvalidArgument for what the rules of the contract cannot say."""
+    return quote(Compiled(tariff, options.ocpi_version), session_of(request), options)
+
+
+def session_of(request: Request) -> Session:
+    """Raises InvalidArgument for what cannot be a session."""
+    with localcontext(CONTEXT):
+        if request.HasField("plan"):
+            return session_of_plan(request.plan)
+        return session_of_periods(request.periods)
 
 
 def quote(tariff: Compiled, session: Session, options: p.PricingOptions) -> p.Quote:
@@ -262,8 +287,10 @@ class _Pricing:
         source, start, notes = self._tariff.source, self._session.start, []
         for type in NOT_IN_SESSION:
             if type not in self._counts and any(part.type == type for part in self._tariff.components):
-                notes.append(f"{_name(type)} is no part of a session's price")
+                notes.append(f"{type_name(type)} is no part of a session's price")
         before = source.HasField("start_date_time") and start < seconds(source.start_date_time)
+        if source.HasField("last_updated") and start < seconds(source.last_updated):
+            notes.append("the tariff is younger than the session")
         if before or (source.HasField("end_date_time") and start >= seconds(source.end_date_time)):
             notes.append("the tariff was not in force at the session's start")
         for quantity in self._tariff.asked:
@@ -314,7 +341,7 @@ def _shown(line: _Line, cost: tuple[Decimal, Decimal], rounder: Rounder) -> p.Qu
     return p.QuoteLine(
         category=line.category,
         component=component.path,
-        type=_name(component.type),
+        type=type_name(component.type),
         start_date_time=timestamp(line.start),
         end_date_time=timestamp(line.end),
         unit=line.unit,
@@ -337,8 +364,3 @@ def _unpriced(gap: _Gap) -> p.UnpricedConsumption:
         quantity=message(gap.quantity),
         reason=gap.reason,
     )
-
-
-def _name(type: int) -> str:
-    name: str = t.TariffDimensionType.Name(type)  # type: ignore[arg-type]
-    return name.removeprefix("TARIFF_DIMENSION_TYPE_")

@@ -221,6 +221,11 @@ def _between(quantity: str, low: Decimal | None, high: Decimal | None) -> Test:
     return test
 
 
+def type_name(type: t.TariffDimensionType.ValueType) -> str:
+    """As OCPI writes it: ENERGY."""
+    return t.TariffDimensionType.Name(type).removeprefix("TARIFF_DIMENSION_TYPE_")
+
+
 def conditions(restrictions: t.TariffRestrictions) -> list[str]:
     """The restrictions in words; none for an element without."""
     words = []

@@ -1,0 +1,77 @@
+"""OCPI's JSON objects -> messages of ours, and a Quote -> JSON. Enum values are named as in OCPI, numbers are exact.
+
+What a 2.1.1 object calls otherwise is renamed before it is read.
+"""
+
+import json
+from typing import Any, TypeVar
+
+from evbridge.v1.pricing_pb2 import AuditedCdr, PricingOptions, Quote, SessionPeriods
+from evbridge.v1.tariff_pb2 import AuditCdrRequest, QuotePriceRequest, Tariff
+from google.protobuf.message import Message
+
+from service.bridge.codec import compile_codec
+from service.bridge.values import CodecError, parse_json
+from service.domain.validation import validate
+
+M = TypeVar("M", bound=Message)
+
+_NOBODY = {"country_code": "ZZ", "party_id": "ZZZ"}
+"""Who owns a 2.1.1 object: it does not say."""
+
+
+def quote_request(tariff: bytes, session: bytes, time_zone: str = "") -> QuotePriceRequest:
+    """The request that prices a Tariff object and a session: a CDR object, or a request's own `plan` or `periods`.
+
+    `options` stand in the session's file; `time_zone` wins over theirs. Raises CodecError, or InvalidArgument.
+    """
+    told = _object(session)
+    options = told.setdefault("options", {})
+    if time_zone and isinstance(options, dict):
+        options["time_zone"] = time_zone
+    if "charging_periods" in told:
+        request = QuotePriceRequest(
+            periods=_read(SessionPeriods, _cdr(told)), options=_read(PricingOptions, options or {"time_zone": ""})
+        )
+    else:
+        request = _read(QuotePriceRequest, told)
+    request.tariff.CopyFrom(_read(Tariff, _NOBODY | _object(tariff)))
+    validate(request)
+    return request
+
+
+def audit_request(cdr: bytes, time_zone: str) -> AuditCdrRequest:
+    """The request that audits a CDR object. Raises CodecError, or InvalidArgument."""
+    told = _cdr(_object(cdr))
+    request = AuditCdrRequest(cdr=_read(AuditedCdr, told), options=PricingOptions(time_zone=time_zone))
+    for tariff in told.get("tariffs") or []:
+        request.tariffs.append(_read(Tariff, _NOBODY | tariff))
+    validate(request)
+    return request
+
+
+def quote_text(quote: Quote) -> str:
+    """As JSON."""
+    return compile_codec(Quote.DESCRIPTOR, field_names=True).encode(quote)
+
+
+def _cdr(told: dict[str, Any]) -> dict[str, Any]:
+    """2.1.1 calls the end otherwise, and its total is the amount without VAT."""
+    cdr = _NOBODY | told
+    cdr.setdefault("end_date_time", cdr.get("stop_date_time"))
+    if not isinstance(cdr.get("total_cost"), dict):
+        cdr["total_cost"] = {"excl_vat": cdr.get("total_cost")}
+    return cdr
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise CodecError("", "must be an object")
+    return value
+
+
+def _read(type: type[M], value: Any) -> M:
+    descriptor: Any = type.DESCRIPTOR
+    message: M = compile_codec(descriptor, field_names=True).decode(json.dumps(value)).message
+    return message
