@@ -1,4 +1,4 @@
-"""What is wrong with a tariff, or may surprise. A time of the week is a set of minutes, kept as the bits of a number."""
+"""What is wrong with a tariff, or may surprise. A time of the week is a set of minutes: the bits of a number."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ def lint(tariff: t.Tariff, version: p.OcpiVersion.ValueType, zone: ZoneInfo | No
     findings = [
         *_bounds(tariff, priced),
         *(found for component in priced for found in _component(component)),
-        *_vat(priced),
+        *(() if compiled.whole_elements else _vat(priced)),
         *(
             found
             for place, element in enumerate(tariff.elements)
@@ -57,6 +57,14 @@ def lint(tariff: t.Tariff, version: p.OcpiVersion.ValueType, zone: ZoneInfo | No
     if compiled.whole_elements:
         findings += _shadowed(compiled)
     return sorted(findings, key=lambda found: (-found.severity, found.path))
+
+
+def references(owned: bool, locations: int) -> Iterator[p.Finding]:
+    """What is said from outside: whether the tenant is the party, and how many locations name the tariff."""
+    if not owned:
+        yield finding("party_id", _WARNING, p.FINDING_CODE_DANGLING_ID, "is none of the tenant's parties")
+    elif not locations:
+        yield finding("id", _INFO, p.FINDING_CODE_UNUSED, "is named by no connector")
 
 
 def finding(path: str, severity: p.FindingSeverity.ValueType, code: p.FindingCode.ValueType, text: str) -> p.Finding:
@@ -71,7 +79,7 @@ def _bounds(tariff: t.Tariff, priced: Sequence[Component]) -> Iterator[p.Finding
             text = "has no amount with VAT, while components have VAT: it bounds both amounts"
             yield finding(name, _WARNING, p.FINDING_CODE_MISSING_VAT, text)
     for side in ("excl_vat", "incl_vat"):
-        if tariff.min_price.HasField(side) and tariff.max_price.HasField(side):  # type: ignore[arg-type]
+        if tariff.min_price.HasField(side) and tariff.max_price.HasField(side):
             least, most = number(getattr(tariff.min_price, side)), number(getattr(tariff.max_price, side))
             if least > most:
                 yield finding(f"min_price.{side}", _ERROR, p.FINDING_CODE_CONTRADICTION, "is above max_price")

@@ -26,9 +26,12 @@ from service.domain.pricing.numbers import (
 from service.domain.pricing.pieces import Market, Piece, pieces
 from service.domain.pricing.session import Session, session_of_periods, session_of_plan
 from service.domain.pricing.tariff import ENERGY, NOT_IN_SESSION, SPOT, Compiled, Component, conditions, type_name
+from service.errors import InvalidArgument
 
 _WH = Decimal("0.001")
 _ONE = Decimal(1)
+_MOST_WORK = 1_000_000
+"""Pieces times components: about a second."""
 _NOT_PRICED = "no element that holds prices it"
 _LOCKED = t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED
 _UNITS = {
@@ -121,7 +124,10 @@ class _Pricing:
         self._notices: list[str] = []
 
     def quote(self) -> p.Quote:
-        for piece in pieces(self._session, self._tariff, self._zone, self._market):
+        cut = list(pieces(self._session, self._tariff, self._zone, self._market))
+        if len(cut) * len(self._tariff.components) > _MOST_WORK:
+            raise InvalidArgument.field("session", "is cut into too many pieces for a tariff of this size")
+        for piece in cut:
             if piece.reserved:
                 self._price_reservation(piece)
             else:
