@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         "session", type=Path, help='a file with an OCPI CDR object, or {"plan": {...}, "options": {...}}'
     )
     quote.add_argument("--time-zone", default="", help="of the location, for example Europe/Oslo")
-    quote.add_argument("--decimals", type=int, help="round each line to so many decimals, halves up")
+    quote.add_argument(
+        "--decimals", type=int, choices=range(13), metavar="N", help="round each line to so many decimals, halves up"
+    )
     quote.add_argument("--json", action="store_true", help="for machines")
     simulate = command("simulate", _simulate, "be a partner on this machine")
     simulate.add_argument("partner", choices=["chargeprice"])

@@ -18,6 +18,7 @@ from service.domain.pricing.tariff import (
     SPOT,
     Compiled,
     Component,
+    Element,
     Window,
     day_number,
     limit,
@@ -37,7 +38,8 @@ _ALL: _Range = (None, None)
 def lint(tariff: t.Tariff, version: p.OcpiVersion.ValueType, zone: ZoneInfo | None, now: datetime) -> list[p.Finding]:
     """By severity, then by path. Changes of the zone's clock are those of the year from `now` on."""
     compiled = Compiled(tariff, version)
-    priced = [*compiled.components, *compiled.reservation, *compiled.expired]
+    elements = (*compiled.elements, *compiled.reservation, *compiled.expires)
+    priced = [component for element in elements for component in element.components]
     groups: dict[tuple[int, int], list[Component]] = {}
     for component in priced:
         reservation = component.element.restrictions.reservation
@@ -195,12 +197,13 @@ def _clock_changes(tariff: t.Tariff, zone: ZoneInfo | None, now: datetime) -> It
 
 def _shadowed(compiled: Compiled) -> Iterator[p.Finding]:
     """Under OCPI 2.1.1 an element without restrictions is the last that is asked."""
-    numbers = {component.element.number: component.element for component in compiled.components}
-    first = next((element for element in numbers.values() if not element.tests), None)
-    for place in numbers if first else ():
-        if first and place > first.number:
+    first: Element | None = None
+    for element in compiled.elements:
+        if first:
             text = f"OCPI 2.1.1 takes whole elements, and elements[{first.number}] always holds"
-            yield finding(f"elements[{place}]", _ERROR, p.FINDING_CODE_UNREACHABLE, text)
+            yield finding(f"elements[{element.number}]", _ERROR, p.FINDING_CODE_UNREACHABLE, text)
+        elif not element.tests:
+            first = element
 
 
 class _Scope(NamedTuple):

@@ -125,7 +125,7 @@ class _Pricing:
 
     def quote(self) -> p.Quote:
         cut = list(pieces(self._session, self._tariff, self._zone, self._market))
-        if len(cut) * len(self._tariff.components) > _MOST_WORK:
+        if len(cut) * sum(len(element.price_components) for element in self._tariff.source.elements) > _MOST_WORK:
             raise InvalidArgument.field("session", "is cut into too many pieces for a tariff of this size")
         for piece in cut:
             if piece.reserved:
@@ -139,7 +139,7 @@ class _Pricing:
         return self._answer()
 
     def _price(self, piece: Piece) -> None:
-        active = self._active(piece)
+        active = self._tariff.active(self._tariff.elements, piece.moment)
         for type, count in self._counts.items():
             if component := active.get(type):
                 self._charge_once(p.COST_CATEGORY_FIXED, component, count, piece.start)
@@ -149,29 +149,10 @@ class _Pricing:
         parking = active.get(t.TARIFF_DIMENSION_TYPE_PARKING_TIME)
         self._price_time(piece, p.COST_CATEGORY_PARKING, parking, piece.parking_s)
 
-    def _active(self, piece: Piece) -> dict[int, Component]:
-        """The component of each type at the moment. OCPI 2.2.1: the first that holds; 2.1.1: the first element's."""
-        active: dict[int, Component] = {}
-        held: dict[int, bool] = {}
-        for component in self._tariff.components:
-            element = component.element
-            if component.type in active:
-                continue
-            if element.number not in held:
-                if self._tariff.whole_elements and any(held.values()):
-                    break
-                held[element.number] = element.holds(piece.moment)
-            if held[element.number]:
-                active[component.type] = component
-        return active
-
     def _price_reservation(self, piece: Piece) -> None:
         """Of an expired one, each dimension of RESERVATION_EXPIRES comes before that of RESERVATION."""
-        components = (*self._tariff.expired, *self._tariff.reservation)
-        active: dict[int, Component] = {}
-        for component in components if self._session.expired else self._tariff.reservation:
-            if component.type not in active and component.element.holds(piece.moment):
-                active[component.type] = component
+        expires = self._tariff.expires if self._session.expired else ()
+        active = self._tariff.active((*expires, *self._tariff.reservation), piece.moment)
         if flat := active.get(t.TARIFF_DIMENSION_TYPE_FLAT):
             self._charge_once(p.COST_CATEGORY_RESERVATION, flat, _ONE, piece.start)
         time = active.get(t.TARIFF_DIMENSION_TYPE_TIME)
