@@ -248,7 +248,9 @@ class _Pricing:
                 continue
             excl, incl = (excl, after) if inclusive else (after, incl)
             if not inclusive or has_vat or name.endswith("incl_vat"):
-                answer.clamps.append(p.Clamp(bound=name, before=message(before), after=message(after)))
+                answer.clamps.append(
+                    p.Clamp(bound=name, before=message(before), after=message(after), with_vat=inclusive)
+                )
         has_vat = has_vat or incl != excl
         total = p.ROUNDING_LEVEL_TOTAL
         answer.total_cost.CopyFrom(

@@ -1,6 +1,6 @@
 """A Quote as text: an invoice that says why."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -31,30 +31,40 @@ def table(quote: p.Quote, time_zone: str) -> str:
     """Local times are those of the zone, which must exist."""
     zone = ZoneInfo(time_zone)
     tariff = quote.tariff
-    rows = [_HEAD, *(_row(line, zone) for line in quote.lines)]
+    start, end = (datetime.fromtimestamp(time.seconds, zone) for time in (quote.start_date_time, quote.end_date_time))
+
+    def shown(time: Timestamp) -> str:
+        """Without the date when that of the title says it."""
+        local = datetime.fromtimestamp(time.seconds, zone)
+        return f"{local:%H:%M:%S}" if start.date() == end.date() else f"{local:%Y-%m-%d %H:%M:%S}"
+
+    rows = [_HEAD, *(_row(line, shown) for line in quote.lines)]
     rows.append(("Total", "", "", "", "", "", *_amounts(quote.total_cost, quote.currency), ""))
-    bounds = [f"{clamp.bound} made {clamp.before.value} {clamp.after.value}" for clamp in quote.clamps]
+    bounds = [
+        f"{clamp.bound}: {clamp.before.value} {'with' if clamp.with_vat else 'without'} VAT becomes {clamp.after.value}"
+        for clamp in quote.clamps
+    ]
     free = [
         f"not charged: {_WORDS[gap.category].lower()}, {_quantity(gap.unit, gap.quantity.value)}, "
-        f"{_time(gap.start_date_time, zone)} to {_time(gap.end_date_time, zone)}: {gap.reason}"
+        f"{shown(gap.start_date_time)} to {shown(gap.end_date_time)}: {gap.reason}"
         for gap in quote.unpriced
     ]
     title = (
-        f"Tariff {tariff.id} of {tariff.country_code}*{tariff.party_id}; {_time(quote.start_date_time, zone)} to "
-        f"{_time(quote.end_date_time, zone)}, {time_zone}"
+        f"Tariff {tariff.id} of {tariff.country_code}*{tariff.party_id}; "
+        f"{start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}, {time_zone}"
     )
     return "\n".join([title, "", *_aligned(rows), *(f"- {text}" for text in (*bounds, *free, *quote.notices))])
 
 
-def _row(line: p.QuoteLine, zone: ZoneInfo) -> tuple[str, ...]:
+def _row(line: p.QuoteLine, shown: Callable[[Timestamp], str]) -> tuple[str, ...]:
     once = line.unit == p.QUANTITY_UNIT_PIECE
     billed = _quantity(line.unit, line.billed_quantity.value)
     if line.step_size and line.billed_quantity != line.quantity:
         billed += f" (step {_quantity(line.unit, _step(line))})"
     return (
         _WORDS[line.category] + _KINDS.get(line.type, ""),
-        _time(line.start_date_time, zone),
-        "" if once else _time(line.end_date_time, zone),
+        shown(line.start_date_time),
+        "" if once else shown(line.end_date_time),
         "" if once else _quantity(line.unit, line.quantity.value),
         billed,
         line.unit_price.value + _PER[line.unit],
@@ -79,10 +89,6 @@ def _quantity(unit: p.QuantityUnit.ValueType, value: str) -> str:
         return value
     minutes, seconds = divmod(Decimal(value), 60)
     return f"{int(minutes) // 60}:{int(minutes) % 60:02}:{'0' if seconds < 10 else ''}{seconds}"
-
-
-def _time(time: Timestamp, zone: ZoneInfo) -> str:
-    return datetime.fromtimestamp(time.seconds, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -893,8 +893,11 @@ class Clamp(_message.Message):
     BOUND_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    WITH_VAT_FIELD_NUMBER: _builtins.int
     bound: _builtins.str
     """The bound: "min_price.excl_vat"."""
+    with_vat: _builtins.bool
+    """It is the amount with VAT that was changed."""
     @_builtins.property
     def before(self) -> _decimal_pb2.Decimal:
         """The amount before."""
@@ -909,10 +912,11 @@ class Clamp(_message.Message):
         bound: _builtins.str = ...,
         before: _decimal_pb2.Decimal | None = ...,
         after: _decimal_pb2.Decimal | None = ...,
+        with_vat: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "bound", b"bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "bound", b"bound", "with_vat", b"with_vat"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
