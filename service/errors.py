@@ -17,6 +17,7 @@
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
     ├── TariffRevisionNotKept       FAILED_PRECONDITION
+    ├── TariffNotShown              FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
@@ -161,6 +162,11 @@ class TariffInUse(EvbridgeError):
 class TariffRevisionNotKept(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_REVISION_NOT_KEPT
+
+
+class TariffNotShown(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_NOT_SHOWN
 
 
 class SiteHasNoChargers(EvbridgeError):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from evbridge.v1.location_pb2 import Location
 from evbridge.v1.pricing_pb2 import AuditedCdr, Quote
 from evbridge.v1.tariff_pb2 import (
     AuditCdrRequest,
@@ -15,23 +16,29 @@ from evbridge.v1.tariff_pb2 import (
     CompareTariffsResponse,
     LintTariffRequest,
     LintTariffResponse,
+    PartnerConnector,
     QuotePriceRequest,
     Tariff,
 )
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, key_of
+from service.domain.location import connector_at
 from service.domain.pricing.audit import audit, tariff_named
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint, references
-from service.domain.pricing.numbers import number, timestamp
+from service.domain.pricing.numbers import number, seconds, timestamp
 from service.domain.pricing.quote import quote, session_of
 from service.domain.pricing.session import Session
-from service.domain.pricing.tariff import Compiled
+from service.domain.pricing.tariff import Compiled, in_force
+from service.domain.publication import Publication
 from service.domain.status import status_of
-from service.errors import EvbridgeError, InvalidArgument
+from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound, TariffNotShown
+from service.storage.location import location_get
 from service.storage.party import parties_hold
 from service.storage.pool import Database
+from service.storage.publication import rules_now
 from service.storage.tariff import tariff_at, tariff_get, tariff_locations
 
 _TOLERANCE = Decimal("0.005")
@@ -82,11 +89,37 @@ class Pricing:
         return AuditCdrResponse(quote=found, differences=differences)
 
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, session: Session) -> Tariff:
-        """Raises ResourceNotFound, TariffRevisionNotKept."""
+        """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
         if source.HasField("tariff"):
             return source.tariff
-        start = timestamp(session.start).ToDatetime(tzinfo=UTC)
-        return await tariff_at(self._database, caller.tenant_id, key_of(source.key), start)
+        start = timestamp(session.start)
+        if source.HasField("partner_connector"):
+            return await self._tariff_seen(source.partner_connector, caller, start)
+        return await self._tariff_then(caller, key_of(source.key), start)
+
+    async def _tariff_then(self, caller: Caller, key: ObjectKey, start: Timestamp) -> Tariff:
+        """Raises ResourceNotFound, TariffRevisionNotKept."""
+        return await tariff_at(self._database, caller.tenant_id, key, start.ToDatetime(tzinfo=UTC))
+
+    async def _tariff_seen(self, place: PartnerConnector, caller: Caller, start: Timestamp) -> Tariff:
+        """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
+        at = place.at if place.HasField("at") else start
+        rules, _ = await rules_now(self._database, caller.tenant_id, place.integration_id)
+        key = key_of(place.location)
+        location = Location.FromString(await location_get(self._database, caller.tenant_id, key))
+        named = connector_at(location, place.evse_uid, place.connector_id)
+        if named is None:
+            raise ResourceNotFound.of("connector", f"{key}/{place.evse_uid}/{place.connector_id}")
+        seen = [ids for row, column, ids in Publication(rules, at).connectors(location) if (row, column) == named]
+        keys = [ObjectKey.of(*key.party, id) for ids in seen for id in ids]
+        tariff = in_force([await self._tariff_then(caller, key, start) for key in keys], place.type, seconds(at))
+        if tariff is None:
+            raise TariffNotShown(
+                "the partner sees no tariff of that type on the connector at that time",
+                integration_id=place.integration_id,
+                connector_id=place.connector_id,
+            )
+        return tariff
 
     async def _tariff_of(self, cdr: AuditedCdr, tariffs: Sequence[Tariff], caller: Caller) -> Tariff:
         """The one its periods name, of its own or the stored ones; the first of its own when they name none.
@@ -99,9 +132,7 @@ class Pricing:
                 return tariff
         if not named:
             raise InvalidArgument.field("tariffs", "are needed when no period names a tariff")
-        start = cdr.start_date_time.ToDatetime(tzinfo=UTC)
-        key = ObjectKey.of(cdr.country_code, cdr.party_id, named)
-        return await tariff_at(self._database, caller.tenant_id, key, start)
+        return await self._tariff_then(caller, ObjectKey.of(cdr.country_code, cdr.party_id, named), cdr.start_date_time)
 
 
 def _rank(result: ComparedQuote) -> tuple[bool, str, Decimal, int]:

@@ -8,8 +8,10 @@ import grpc
 import pytest
 from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1 import tariff_pb2 as t
-from evbridge.v1.location_pb2 import CreateLocationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.location_pb2 import CreateLocationRequest, LocationKey
 from evbridge.v1.party_pb2 import CreatePartyRequest
+from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from evbridge.v1.types_pb2 import Price
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
@@ -18,7 +20,7 @@ from google.type.decimal_pb2 import Decimal
 from service.app import Evbridge
 from service.storage.statements import Statement
 from tests.conftest import Tenant
-from tests.front_door import a_connector, a_location, a_party, a_tariff, an_evse, fails
+from tests.front_door import a_connector, a_location, a_party, a_rule, a_tariff, an_evse, an_integration, fails
 
 Code = grpc.StatusCode
 OPTIONS = p.PricingOptions(time_zone="Europe/Berlin")
@@ -120,6 +122,78 @@ async def test_another_tenants_tariff_prices_nothing(
     tariff = await create(party)
     failure = await fails(quote(await new_tenant(), ten_kwh(), key=key(tariff)))
     assert failure.code is Code.NOT_FOUND
+
+
+@pytest.fixture
+async def seen(party: Tenant) -> Tenant:
+    """One EVSE whose connector names the tariffs t-all, t-fast and t-later; integration cp sees all, other nothing."""
+    for id in ("cp", "other"):
+        integration = CreateIntegrationRequest(integration=an_integration(id=id, enabled=False))
+        await party.admin.integrations.CreateIntegration(integration)
+    await create(party, id="t-all", elements=[per_kwh("0.30")])
+    await create(party, id="t-fast", elements=[per_kwh("0.60")], type=t.TARIFF_TYPE_PROFILE_FAST)
+    tomorrow = at(datetime.now(UTC) + timedelta(days=1))
+    await create(party, id="t-later", elements=[per_kwh("0.10")], type=CHEAP, start_date_time=tomorrow)
+    await create(party, id="t-deal", elements=[per_kwh("0.20")])
+    evse = an_evse(connectors=[a_connector(tariff_ids=["t-all", "t-fast", "t-later"])])
+    await party.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(id="L1", evses=[evse])))
+    await party.writer.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=a_rule(id="all")))
+    return party
+
+
+CHEAP = t.TARIFF_TYPE_PROFILE_CHEAP
+
+
+def place(**changes: Any) -> t.PartnerConnector:
+    location = LocationKey(country_code="DE", party_id="ABC", id="l1")
+    fields = {"integration_id": "cp", "location": location, "evse_uid": "e1", "connector_id": "1", **changes}
+    return t.PartnerConnector(**fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "id"),
+    [
+        ({}, "t-all"),
+        ({"type": t.TARIFF_TYPE_PROFILE_FAST}, "t-fast"),
+        ({"type": t.TARIFF_TYPE_PROFILE_GREEN}, "t-all"),
+        ({"type": CHEAP}, "t-all"),
+        ({"type": CHEAP, "at": Timestamp(seconds=4_000_000_000)}, "t-later"),
+    ],
+)
+async def test_a_partner_sees_the_tariff_of_the_type_that_is_in_force(
+    seen: Tenant, changes: dict[str, Any], id: str
+) -> None:
+    assert (await quote(seen, ten_kwh(), partner_connector=place(**changes))).tariff.id == id
+
+
+async def test_a_partner_sees_the_tariff_that_its_rule_assigns(seen: Tenant) -> None:
+    rule = a_rule(
+        integration_id="other", assigned_tariffs=[t.TariffKey(country_code="DE", party_id="ABC", id="t-deal")]
+    )
+    assert (await fails(quote(seen, ten_kwh(), partner_connector=place(integration_id="other")))).reason == (
+        "TARIFF_NOT_SHOWN"
+    )
+    await seen.writer.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
+    found = await quote(seen, ten_kwh(), partner_connector=place(integration_id="other"))
+    assert (found.tariff.id, found.total_cost.excl_vat.value) == ("t-deal", "2")
+    both = [t.ComparedTariff(partner_connector=place(integration_id=id)) for id in ("cp", "other")]
+    request = t.CompareTariffsRequest(tariffs=both, plan=ten_kwh(), options=OPTIONS)
+    compared = (await seen.reader.tariffs.CompareTariffs(request)).results
+    assert [result.quote.tariff.id for result in compared] == ["t-deal", "t-all"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"integration_id": "none"},
+        {"location": LocationKey(country_code="DE", party_id="ABC", id="none")},
+        {"evse_uid": "none"},
+        {"connector_id": "2"},
+    ],
+)
+async def test_a_partners_connector_must_exist(seen: Tenant, changes: dict[str, Any]) -> None:
+    failure = await fails(quote(seen, ten_kwh(), partner_connector=place(**changes)))
+    assert (failure.code, failure.reason) == (Code.NOT_FOUND, "RESOURCE_NOT_FOUND")
 
 
 def periods(*starts: int, end: int) -> dict[str, Any]:

@@ -25,7 +25,16 @@ from service.domain.pricing.numbers import (
 )
 from service.domain.pricing.pieces import Market, Piece, pieces
 from service.domain.pricing.session import Session, session_of_periods, session_of_plan
-from service.domain.pricing.tariff import ENERGY, NOT_IN_SESSION, SPOT, Compiled, Component, conditions, type_name
+from service.domain.pricing.tariff import (
+    ENERGY,
+    NOT_IN_SESSION,
+    SPOT,
+    Compiled,
+    Component,
+    conditions,
+    is_in_force,
+    type_name,
+)
 from service.errors import InvalidArgument
 
 _WH = Decimal("0.001")
@@ -277,10 +286,9 @@ class _Pricing:
         for type in NOT_IN_SESSION:
             if type not in self._counts and any(part.type == type for part in self._tariff.components):
                 notes.append(f"{type_name(type)} is no part of a session's price")
-        before = source.HasField("start_date_time") and start < seconds(source.start_date_time)
         if source.HasField("last_updated") and start < seconds(source.last_updated):
             notes.append("the tariff is younger than the session")
-        if before or (source.HasField("end_date_time") and start >= seconds(source.end_date_time)):
+        if not is_in_force(source, start):
             notes.append("the tariff was not in force at the session's start")
         for quantity in self._tariff.asked:
             if any(getattr(period, quantity) is None for period in self._session.periods):

@@ -1,6 +1,6 @@
 """A tariff as the engine takes it: components in the order of their elements, and what holds when."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -12,7 +12,7 @@ from evbridge.v1.pricing_pb2 import OCPI_VERSION_2_1_1, OcpiVersion, TariffRevis
 from evbridge.v1.types_pb2 import DayOfWeek
 
 from service.domain.pricing.clock import DAY_S
-from service.domain.pricing.numbers import PERCENT, ZERO, number
+from service.domain.pricing.numbers import PERCENT, ZERO, number, seconds
 
 SPOT = (t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT, t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED)
 ENERGY = (t.TARIFF_DIMENSION_TYPE_ENERGY, *SPOT)
@@ -237,6 +237,18 @@ def _between(quantity: str, low: Decimal | None, high: Decimal | None) -> Test:
         return value is not None and (low is None or value >= low) and (high is None or value < high)
 
     return test
+
+
+def in_force(tariffs: Sequence[t.Tariff], type: t.TariffType.ValueType, time: Decimal) -> t.Tariff | None:
+    """The first tariff of the type that is in force then, else the first for every session; None without either."""
+    current = [tariff for tariff in tariffs if is_in_force(tariff, time)]
+    return next((tariff for wanted in (type, 0) for tariff in current if tariff.type == wanted), None)
+
+
+def is_in_force(tariff: t.Tariff, time: Decimal) -> bool:
+    """By its own dates."""
+    begun = not tariff.HasField("start_date_time") or time >= seconds(tariff.start_date_time)
+    return begun and not (tariff.HasField("end_date_time") and time >= seconds(tariff.end_date_time))
 
 
 def type_name(type: t.TariffDimensionType.ValueType) -> str:

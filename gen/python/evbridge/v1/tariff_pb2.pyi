@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import location_pb2 as _location_pb2
 from evbridge.v1 import pricing_pb2 as _pricing_pb2
 from evbridge.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
@@ -870,6 +871,7 @@ class QuotePriceRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     TARIFF_FIELD_NUMBER: _builtins.int
+    PARTNER_CONNECTOR_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     PERIODS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
@@ -880,6 +882,10 @@ class QuotePriceRequest(_message.Message):
     @_builtins.property
     def tariff(self) -> Global___Tariff:
         """This one."""
+
+    @_builtins.property
+    def partner_connector(self) -> Global___PartnerConnector:
+        """The one that a partner sees on a connector, as it was at the session's start."""
 
     @_builtins.property
     def plan(self) -> _pricing_pb2.SessionPlan:
@@ -898,17 +904,18 @@ class QuotePriceRequest(_message.Message):
         *,
         key: Global___TariffKey | None = ...,
         tariff: Global___Tariff | None = ...,
+        partner_connector: Global___PartnerConnector | None = ...,
         plan: _pricing_pb2.SessionPlan | None = ...,
         periods: _pricing_pb2.SessionPeriods | None = ...,
         options: _pricing_pb2.PricingOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "partner_connector", b"partner_connector", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "partner_connector", b"partner_connector", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_session: _TypeAlias = _typing.Literal["plan", "periods"]  # noqa: Y015
     _WhichOneofArgType_session: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
-    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff"]  # noqa: Y015
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff", "partner_connector"]  # noqa: Y015
     _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_session) -> _WhichOneofReturnType_session | None: ...
@@ -916,6 +923,54 @@ class QuotePriceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
 
 Global___QuotePriceRequest: _TypeAlias = QuotePriceRequest  # noqa: Y015
+
+@_typing.final
+class PartnerConnector(_message.Message):
+    """A connector as an integration's partner sees it, and which of the tariffs it shows there is meant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    EVSE_UID_FIELD_NUMBER: _builtins.int
+    CONNECTOR_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """Required. The integration."""
+    evse_uid: _builtins.str
+    """Required. The EVSE's uid, in any case."""
+    connector_id: _builtins.str
+    """Required. The connector's id, in any case."""
+    type: Global___TariffType.ValueType
+    """For which kind of session. A tariff of this type comes before one for every session."""
+    @_builtins.property
+    def location(self) -> _location_pb2.LocationKey:
+        """Required. The location."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When the partner looks: of the present publication rules those in force then count, and of the tariffs those whose
+        start_date_time and end_date_time allow it. The session's start when unset.
+        """
+
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+        location: _location_pb2.LocationKey | None = ...,
+        evse_uid: _builtins.str = ...,
+        connector_id: _builtins.str = ...,
+        type: Global___TariffType.ValueType = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "location", b"location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "connector_id", b"connector_id", "evse_uid", b"evse_uid", "integration_id", b"integration_id", "location", b"location", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartnerConnector: _TypeAlias = PartnerConnector  # noqa: Y015
 
 @_typing.final
 class CompareTariffsRequest(_message.Message):
@@ -969,6 +1024,7 @@ class ComparedTariff(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     TARIFF_FIELD_NUMBER: _builtins.int
+    PARTNER_CONNECTOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def key(self) -> Global___TariffKey:
         """A stored one, as it was at the session's start."""
@@ -977,17 +1033,22 @@ class ComparedTariff(_message.Message):
     def tariff(self) -> Global___Tariff:
         """This one."""
 
+    @_builtins.property
+    def partner_connector(self) -> Global___PartnerConnector:
+        """The one that a partner sees on a connector, as it was at the session's start."""
+
     def __init__(
         self,
         *,
         key: Global___TariffKey | None = ...,
         tariff: Global___Tariff | None = ...,
+        partner_connector: Global___PartnerConnector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "partner_connector", b"partner_connector", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "partner_connector", b"partner_connector", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff"]  # noqa: Y015
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff", "partner_connector"]  # noqa: Y015
     _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
 

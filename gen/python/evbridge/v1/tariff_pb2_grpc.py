@@ -180,8 +180,8 @@ class TariffServiceServicer:
         """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
         top of pricing.proto.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
+        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

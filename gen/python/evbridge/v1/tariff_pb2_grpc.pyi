@@ -85,8 +85,8 @@ class TariffServiceStub:
     """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
     top of pricing.proto.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
+    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
     """
     CompareTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.CompareTariffsRequest, _tariff_pb2.CompareTariffsResponse]
     """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
@@ -160,8 +160,8 @@ class TariffServiceAsyncStub(TariffServiceStub):
     """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
     top of pricing.proto.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
+    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
     """
     CompareTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.CompareTariffsRequest, _tariff_pb2.CompareTariffsResponse]  # type: ignore[assignment]
     """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
@@ -280,8 +280,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
         top of pricing.proto.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
+        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
         """
 
     @_abc_1.abstractmethod
