@@ -240,9 +240,10 @@ def _between(quantity: str, low: Decimal | None, high: Decimal | None) -> Test:
 
 
 def in_force(tariffs: Sequence[t.Tariff], type: t.TariffType.ValueType, time: Decimal) -> t.Tariff | None:
-    """The first tariff of the type that is in force then, else the first for every session; None without either."""
+    """The first of the type (REGULAR when unspecified) that is in force, else the first for every session, or None."""
+    wanted = (type or t.TARIFF_TYPE_REGULAR, t.TARIFF_TYPE_UNSPECIFIED)
     current = [tariff for tariff in tariffs if is_in_force(tariff, time)]
-    return next((tariff for wanted in (type, 0) for tariff in current if tariff.type == wanted), None)
+    return next((tariff for each in wanted for tariff in current if tariff.type == each), None)
 
 
 def is_in_force(tariff: t.Tariff, time: Decimal) -> bool:

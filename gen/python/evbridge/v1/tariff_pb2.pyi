@@ -943,7 +943,7 @@ class PartnerConnector(_message.Message):
     connector_id: _builtins.str
     """Required. The connector's id, in any case."""
     type: Global___TariffType.ValueType
-    """For which kind of session. A tariff of this type comes before one for every session."""
+    """For which kind of session, REGULAR when unspecified. A tariff of this type comes before one for every session."""
     @_builtins.property
     def location(self) -> _location_pb2.LocationKey:
         """Required. The location."""
