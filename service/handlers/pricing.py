@@ -25,7 +25,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, key_of
 from service.domain.location import connector_at
-from service.domain.pricing.audit import audit, tariff_named
+from service.domain.pricing.audit import audit, session_of_cdr, tariff_named
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint, references
 from service.domain.pricing.numbers import number, seconds, timestamp
@@ -82,10 +82,10 @@ class Pricing:
         return LintTariffResponse(findings=[*findings, *references(owned, locations)])
 
     async def AuditCdr(self, request: AuditCdrRequest, caller: Caller) -> AuditCdrResponse:
-        cdr, options = request.cdr, request.options
-        tariff = await self._tariff_of(cdr, request.tariffs, caller)
+        cdr, session = request.cdr, session_of_cdr(request.cdr)
+        tariff = await self._tariff_of(cdr, session, request.tariffs, caller)
         tolerance = number(request.tolerance) if request.HasField("tolerance") else _TOLERANCE
-        found, differences = await asyncio.to_thread(audit, cdr, tariff, options, tolerance)
+        found, differences = await asyncio.to_thread(audit, cdr, session, tariff, request.options, tolerance)
         return AuditCdrResponse(quote=found, differences=differences)
 
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, session: Session) -> Tariff:
@@ -121,7 +121,7 @@ class Pricing:
             )
         return tariff
 
-    async def _tariff_of(self, cdr: AuditedCdr, tariffs: Sequence[Tariff], caller: Caller) -> Tariff:
+    async def _tariff_of(self, cdr: AuditedCdr, session: Session, tariffs: Sequence[Tariff], caller: Caller) -> Tariff:
         """The one its periods name, of its own or the stored ones; the first of its own when they name none.
 
         Raises InvalidArgument when there is none, ResourceNotFound, TariffRevisionNotKept.
@@ -132,7 +132,8 @@ class Pricing:
                 return tariff
         if not named:
             raise InvalidArgument.field("tariffs", "are needed when no period names a tariff")
-        return await self._tariff_then(caller, ObjectKey.of(cdr.country_code, cdr.party_id, named), cdr.start_date_time)
+        key = ObjectKey.of(cdr.country_code, cdr.party_id, named)
+        return await self._tariff_then(caller, key, timestamp(session.start))
 
 
 def _rank(result: ComparedQuote) -> tuple[bool, str, Decimal, int]:

@@ -9,7 +9,7 @@ import pytest
 
 from service.bridge.ocpi_objects import audit_request
 from service.bridge.values import CodecError
-from service.domain.pricing.audit import audit
+from service.domain.pricing.audit import audit, session_of_cdr
 from tests.front_door import Ended, command, environment
 
 TARIFF = {
@@ -80,7 +80,8 @@ async def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path, tariff: Any
 
 def test_a_cdr_object_is_audited_with_its_own_tariffs() -> None:
     request = audit_request(json.dumps(CDR).encode(), "Europe/Brussels")
-    found, differences = audit(request.cdr, request.tariffs[0], request.options, Decimal("0.005"))
+    session = session_of_cdr(request.cdr)
+    found, differences = audit(request.cdr, session, request.tariffs[0], request.options, Decimal("0.005"))
     assert found.total_cost.excl_vat.value == "4"
     assert [difference.path for difference in differences] == ["total_energy"]
     with pytest.raises(CodecError):

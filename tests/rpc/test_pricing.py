@@ -361,6 +361,22 @@ async def test_a_credit_cdr_takes_its_total_back(party: Tenant) -> None:
     assert not (await audited(party, cdr, tariffs=[a_tariff(elements=[per_kwh("0.30")])])).differences
 
 
+async def test_periods_of_another_tariff_are_named(party: Tenant) -> None:
+    tariff = a_tariff(id="T1", elements=[per_kwh("0.30")])
+    cdr = a_cdr(datetime.now(UTC))
+    cdr.charging_periods.add().CopyFrom(cdr.charging_periods[0])
+    for period, id in zip(cdr.charging_periods, ("T1", "T2"), strict=True):
+        period.tariff_id = id
+    found = {each.path for each in (await audited(party, cdr, tariffs=[tariff])).differences}
+    assert "charging_periods[1].tariff_id" in found
+
+
+async def test_a_cdr_whose_periods_are_no_session_is_refused(party: Tenant) -> None:
+    cdr = a_cdr(datetime.now(UTC), end_date_time=Timestamp(seconds=1))
+    failure = await fails(audited(party, cdr, tariffs=[a_tariff()]))
+    assert "cdr.end_date_time" in failure.violations
+
+
 async def test_a_cdr_without_a_tariff_is_refused(party: Tenant) -> None:
     cdr = a_cdr(datetime.now(UTC))
     assert "tariffs" in (await fails(audited(party, cdr))).violations

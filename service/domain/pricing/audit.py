@@ -22,13 +22,13 @@ _TOTALS = {
 
 
 def audit(
-    cdr: p.AuditedCdr, tariff: t.Tariff, options: p.PricingOptions, tolerance: Decimal
+    cdr: p.AuditedCdr, session: Session, tariff: t.Tariff, options: p.PricingOptions, tolerance: Decimal
 ) -> tuple[p.Quote, list[p.CdrDifference]]:
-    """The CDR's quote, and where the CDR says something else by more than the tolerance. Raises InvalidArgument."""
+    """The quote of the CDR's session, and where the CDR says something else by more than the tolerance.
+
+    Raises InvalidArgument.
+    """
     with localcontext(CONTEXT):
-        session = session_of_periods(
-            p.SessionPeriods(end_date_time=cdr.end_date_time, charging_periods=cdr.charging_periods)
-        )
         found = quote(Compiled(tariff, options.ocpi_version), session, options)
         numbers = [*_costs(cdr, found), *_quantities(cdr, session)]
         different = [
@@ -43,6 +43,12 @@ def audit(
             if abs(stated - computed) > tolerance
         ]
         return found, [*different, *_words(cdr, tariff, found)]
+
+
+def session_of_cdr(cdr: p.AuditedCdr) -> Session:
+    """Raises InvalidArgument for periods that are not one after another, and for a session that is too long."""
+    with localcontext(CONTEXT):
+        return session_of_periods(cdr, "cdr")
 
 
 def tariff_named(cdr: p.AuditedCdr) -> str:

@@ -9,7 +9,7 @@ from google.type.decimal_pb2 import Decimal as DecimalMessage
 ZERO = Decimal(0)
 HOUR_S = Decimal(3600)
 PERCENT = Decimal("0.01")
-CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+CONTEXT = Context(prec=100, rounding=ROUND_HALF_EVEN)
 """Wide enough for the product of a quantity, a price and a VAT of the contract's sizes; only quotients are cut."""
 
 _ATOM = Decimal("1e-18")
@@ -69,4 +69,4 @@ class Rounder:
         """Amounts of a rounded level are shown with all their decimals."""
         if self.level == ROUNDING_LEVEL_UNSPECIFIED or self.level not in levels:
             return message(amount)
-        return DecimalMessage(value=f"{amount.quantize(self._exponent) + ZERO:f}")
+        return DecimalMessage(value=f"{amount.quantize(self._exponent, self._mode) + ZERO:f}")

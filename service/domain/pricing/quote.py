@@ -130,7 +130,6 @@ class _Pricing:
         self._gaps: list[_Gap] = []
         self._open_gaps: dict[Category, _Gap] = {}
         self._charged_once: set[tuple[Category, int]] = set()
-        self._notices: list[str] = []
 
     def quote(self) -> p.Quote:
         cut = list(pieces(self._session, self._tariff, self._zone, self._market))

@@ -66,7 +66,7 @@ def session_of_plan(plan: p.SessionPlan) -> Session:
     return _session(periods, plan.reservation_expired, "plan")
 
 
-def session_of_periods(periods: p.SessionPeriods) -> Session:
+def session_of_periods(periods: p.SessionPeriods | p.AuditedCdr, path: str = "periods") -> Session:
     """Raises InvalidArgument for periods that are not one after another, and for a session that is too long."""
     found: list[Period] = []
     starts = [seconds(period.start_date_time) for period in periods.charging_periods]
@@ -74,10 +74,10 @@ def session_of_periods(periods: p.SessionPeriods) -> Session:
     for place, (period, start, end) in enumerate(zip(periods.charging_periods, starts, ends, strict=True)):
         if end < start:
             where = f"charging_periods[{place + 1}].start_date_time" if place + 1 < len(starts) else "end_date_time"
-            raise InvalidArgument.field(f"periods.{where}", "is before the start of the period before")
+            raise InvalidArgument.field(f"{path}.{where}", "is before the start of the period before")
         found.extend(_periods(period, start, end))
     expired = all(period.reserved for period in found)
-    return _session(found, expired, "periods")
+    return _session(found, expired, path)
 
 
 def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:

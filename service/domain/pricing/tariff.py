@@ -62,9 +62,9 @@ class Window(NamedTuple):
 
 
 def day_number(text: str) -> int:
-    """A local date as days since 1970-01-01; a 30 February is the day after the last."""
+    """A local date as days since 1970-01-01; a 30 February is the day after the last, the year 0 is the year 1."""
     year, month, day = map(int, text.split("-"))
-    return (date(year, month, 1) - _EPOCH).days + day - 1
+    return (date(max(year, 1), month, 1) - _EPOCH).days + day - 1
 
 
 def weekday_of(day: int) -> int:

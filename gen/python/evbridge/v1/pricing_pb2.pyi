@@ -378,6 +378,8 @@ class SessionPlan(_message.Message):
     OCPI 2.1.1. The first element whose restrictions hold prices everything, and what 2.1.1 does not have is not looked at:
     vat, min_price, max_price, min_current, max_current, and elements with `reservation`. step_size as in 2.2.1.
 
+    CDRs. One whose periods name several tariffs is priced with the first of them; the periods of others are named.
+
     Validity. A session keeps the tariff of its start; start_date_time and end_date_time of the tariff only cause a notice.
 
     A charging session, told in the simplest way: reserved, then charging at an even pace, then parked.
