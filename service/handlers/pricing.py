@@ -29,7 +29,7 @@ from service.domain.pricing.audit import audit, session_of_cdr, tariff_named
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint, references
 from service.domain.pricing.numbers import number, seconds, timestamp
-from service.domain.pricing.quote import quote, session_of
+from service.domain.pricing.quote import check, quote, session_of
 from service.domain.pricing.session import Session
 from service.domain.pricing.tariff import Compiled, in_force
 from service.domain.publication import Publication
@@ -57,6 +57,7 @@ class Pricing:
 
     async def CompareTariffs(self, request: CompareTariffsRequest, caller: Caller) -> CompareTariffsResponse:
         session, options = session_of(request), request.options
+        check(options)
         results = []
         for index, source in enumerate(request.tariffs):
             result = ComparedQuote(index=index)

@@ -18,7 +18,7 @@ from google.rpc import code_pb2
 from google.type.decimal_pb2 import Decimal
 
 from service.app import Evbridge
-from service.storage.statements import Statement
+from service.storage.retention import tariff_revisions_sweep
 from tests.conftest import Tenant
 from tests.front_door import a_connector, a_location, a_party, a_rule, a_tariff, an_evse, an_integration, fails
 
@@ -108,9 +108,9 @@ async def test_content_that_is_no_longer_kept_is_not_guessed(party: Tenant, runn
     changed = await party.writer.tariffs.UpdateTariff(
         t.UpdateTariffRequest(tariff=a_tariff(id=tariff.id, elements=[per_kwh("0.50")]))
     )
-    async with running.database.transaction() as conn:
-        forget = Statement("forget", "DELETE FROM tariff_revision WHERE tenant_id = $1")
-        await conn.run(forget, party.name)
+    await tariff_revisions_sweep(running.database, days=1)
+    assert (await quote(party, ten_kwh(before), key=key(tariff))).tariff.etag == tariff.etag
+    await tariff_revisions_sweep(running.database, days=0)
     failure = await fails(quote(party, ten_kwh(before), key=key(tariff)))
     assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "TARIFF_REVISION_NOT_KEPT")
     assert failure.metadata["kept_since"] == changed.last_updated.ToJsonString()
@@ -267,6 +267,8 @@ async def test_tariffs_are_compared_by_what_the_driver_pays(party: Tenant) -> No
     assert [result.index for result in results] == [1, 4, 0, 3, 2]
     assert [result.quote.total_cost.incl_vat.value for result in results[:4]] == ["2.4", "2.4", "4.8", "1.2"]
     assert results[4].error.code == code_pb2.NOT_FOUND
+    request.options.time_zone = "Europe/Nowhere"
+    assert "options.time_zone" in (await fails(party.reader.tariffs.CompareTariffs(request))).violations
 
 
 async def test_a_stored_tariff_is_judged_with_what_names_it(party: Tenant) -> None:

@@ -139,8 +139,13 @@ def _restrictions(place: int, restrictions: t.TariffRestrictions) -> Iterator[p.
 
 def _dimension(components: Sequence[Component]) -> Iterator[p.Finding]:
     """The components of one type, of sessions or of one kind of reservation, in the order in which they are asked."""
-    scopes = [_Scope.of(component) for component in components]
-    name = type_name(components[0].type)
+    scopes, name = list[_Scope](), type_name(components[0].type)
+    for component in components:
+        if scopes and scopes[-1].component.element is component.element:
+            text = f"the element prices {name} before"
+            yield finding(component.path, _ERROR, p.FINDING_CODE_UNREACHABLE, text)
+        else:
+            scopes.append(_Scope.of(component))
     for place, scope in enumerate(scopes):
         earlier = scopes[:place]
         path = scope.component.path
@@ -150,12 +155,10 @@ def _dimension(components: Sequence[Component]) -> Iterator[p.Finding]:
         elif not scope.week & ~_union(earlier):
             text = f"elements before it price {name} at all of its times"
             yield finding(path, _ERROR, p.FINDING_CODE_UNREACHABLE, text)
-        else:
-            for other in earlier:
-                both = scope.week & other.week
-                if scope.by_week and other.by_week and both and both != scope.week and both != other.week:
-                    text = f"holds together with {other.component.path} from {_moment(both)} on: that one comes first"
-                    yield finding(path, _WARNING, p.FINDING_CODE_OVERLAP, text)
+        elif other := next((other for other in earlier if other.overlaps(scope)), None):
+            since = _moment(scope.week & other.week)
+            text = f"holds together with {other.component.path} from {since} on: that one comes first"
+            yield finding(path, _WARNING, p.FINDING_CODE_OVERLAP, text)
     if components[0].type != t.TARIFF_DIMENSION_TYPE_FLAT and not any(scope.always for scope in scopes):
         yield from _uncovered(scopes, name)
 
@@ -229,6 +232,11 @@ class _Scope(NamedTuple):
     @property
     def always(self) -> bool:
         return self.by_week and self.week == _WEEK
+
+    def overlaps(self, other: "_Scope") -> bool:
+        """Whether, by the time of the week alone, both hold at times, and each alone at others."""
+        both = self.week & other.week
+        return self.by_week and other.by_week and both not in (0, self.week, other.week)
 
     def covers(self, other: "_Scope") -> bool:
         """Whether it holds whenever the other does."""

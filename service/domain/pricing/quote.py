@@ -105,8 +105,14 @@ def session_of(request: Request) -> Session:
         return session_of_periods(request.periods)
 
 
-def quote(tariff: Compiled, session: Session, options: p.PricingOptions) -> p.Quote:
+def check(options: p.PricingOptions) -> None:
     """Raises InvalidArgument for a time zone that does not exist and for spot prices that overlap."""
+    zone_of(options.time_zone, "options.time_zone")
+    Market(options.spot_prices)
+
+
+def quote(tariff: Compiled, session: Session, options: p.PricingOptions) -> p.Quote:
+    """Raises InvalidArgument as `check` does, and for more pieces than are priced in a second."""
     with localcontext(CONTEXT):
         return _Pricing(tariff, session, options).quote()
 
