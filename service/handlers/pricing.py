@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from evbridge.v1.location_pb2 import Location
-from evbridge.v1.pricing_pb2 import AuditedCdr, Quote
+from evbridge.v1.pricing_pb2 import AuditedCdr
 from evbridge.v1.tariff_pb2 import (
     AuditCdrRequest,
     AuditCdrResponse,
@@ -25,6 +25,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, key_of
 from service.domain.location import connector_at
+from service.domain.pages import whole_response
 from service.domain.pricing.audit import audit, session_of_cdr, tariff_named
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint, references
@@ -50,12 +51,13 @@ class Pricing:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def QuotePrice(self, request: QuotePriceRequest, caller: Caller) -> Quote:
-        session = session_of(request)
+    async def QuotePrice(self, request: QuotePriceRequest, caller: Caller) -> bytes:
+        session, options = session_of(request), request.options
         tariff = await self._tariff(request, caller, session)
-        return await asyncio.to_thread(quote, Compiled(tariff, request.options.ocpi_version), session, request.options)
+        found = await asyncio.to_thread(quote, Compiled(tariff, options.ocpi_version), session, options)
+        return whole_response(found, "session")
 
-    async def CompareTariffs(self, request: CompareTariffsRequest, caller: Caller) -> CompareTariffsResponse:
+    async def CompareTariffs(self, request: CompareTariffsRequest, caller: Caller) -> bytes:
         session, options = session_of(request), request.options
         check(options)
         results = []
@@ -68,7 +70,7 @@ class Pricing:
             except EvbridgeError as error:
                 result.error.CopyFrom(status_of(error))
             results.append(result)
-        return CompareTariffsResponse(results=sorted(results, key=_rank))
+        return whole_response(CompareTariffsResponse(results=sorted(results, key=_rank)), "tariffs")
 
     async def LintTariff(self, request: LintTariffRequest, caller: Caller) -> LintTariffResponse:
         zone = zone_of(request.time_zone, "time_zone") if request.time_zone else None
@@ -82,12 +84,12 @@ class Pricing:
             locations = await tariff_locations(conn, caller.tenant_id, key)
         return LintTariffResponse(findings=[*findings, *references(owned, locations)])
 
-    async def AuditCdr(self, request: AuditCdrRequest, caller: Caller) -> AuditCdrResponse:
+    async def AuditCdr(self, request: AuditCdrRequest, caller: Caller) -> bytes:
         cdr, session = request.cdr, session_of_cdr(request.cdr)
         tariff = await self._tariff_of(cdr, session, request.tariffs, caller)
         tolerance = number(request.tolerance) if request.HasField("tolerance") else _TOLERANCE
         found, differences = await asyncio.to_thread(audit, cdr, session, tariff, request.options, tolerance)
-        return AuditCdrResponse(quote=found, differences=differences)
+        return whole_response(AuditCdrResponse(quote=found, differences=differences), "cdr.charging_periods")
 
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, session: Session) -> Tariff:
         """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""

@@ -253,6 +253,22 @@ async def test_a_session_of_too_many_pieces_is_refused(party: Tenant) -> None:
     assert "session" in failure.violations
 
 
+async def test_an_answer_that_is_too_large_to_send_is_refused(party: Tenant) -> None:
+    elements = [per_kwh("0.30", max_power=Decimal(value="5")), per_kwh("0.20")]
+    types = (p.CDR_DIMENSION_TYPE_ENERGY, p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_PARKING_TIME)
+    made = [
+        p.ChargingPeriod(
+            start_date_time=Timestamp(seconds=number * 600),
+            dimensions=[p.CdrDimension(type=type, volume=Decimal(value=str(number % 2 * 9 + 1))) for type in types],
+        )
+        for number in range(10_000)
+    ]
+    session = p.SessionPeriods(charging_periods=made, end_date_time=Timestamp(seconds=6_000_000))
+    tariffs = [t.ComparedTariff(tariff=a_tariff(elements=elements)) for _ in range(3)]
+    request = t.CompareTariffsRequest(tariffs=tariffs, periods=session, options=OPTIONS)
+    assert "tariffs" in (await fails(party.reader.tariffs.CompareTariffs(request))).violations
+
+
 async def test_tariffs_are_compared_by_what_the_driver_pays(party: Tenant) -> None:
     stored = await create(party, elements=[per_kwh("0.40")])
     tariffs = [

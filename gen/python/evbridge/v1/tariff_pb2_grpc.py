@@ -181,7 +181,8 @@ class TariffServiceServicer:
         top of pricing.proto.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
+        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
+        INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +191,8 @@ class TariffServiceServicer:
     def CompareTariffs(self, request, context):
         """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
 
-        Errors: none of its own. What is wrong with one tariff stands in its result; those come last.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
+        its result; those come last.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,7 +211,7 @@ class TariffServiceServicer:
         """Computes a CDR's costs again and shows every difference.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

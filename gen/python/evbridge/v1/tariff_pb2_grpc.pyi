@@ -86,12 +86,14 @@ class TariffServiceStub:
     top of pricing.proto.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
+    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
+    INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
     """
     CompareTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.CompareTariffsRequest, _tariff_pb2.CompareTariffsResponse]
     """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
 
-    Errors: none of its own. What is wrong with one tariff stands in its result; those come last.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
+    its result; those come last.
     """
     LintTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.LintTariffRequest, _tariff_pb2.LintTariffResponse]
     """Says what is wrong with a tariff, or may surprise: by severity, then by path.
@@ -102,7 +104,7 @@ class TariffServiceStub:
     """Computes a CDR's costs again and shows every difference.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
     """
 
 @_typing.type_check_only
@@ -161,12 +163,14 @@ class TariffServiceAsyncStub(TariffServiceStub):
     top of pricing.proto.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
+    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
+    INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
     """
     CompareTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.CompareTariffsRequest, _tariff_pb2.CompareTariffsResponse]  # type: ignore[assignment]
     """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
 
-    Errors: none of its own. What is wrong with one tariff stands in its result; those come last.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
+    its result; those come last.
     """
     LintTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.LintTariffRequest, _tariff_pb2.LintTariffResponse]  # type: ignore[assignment]
     """Says what is wrong with a tariff, or may surprise: by severity, then by path.
@@ -177,7 +181,7 @@ class TariffServiceAsyncStub(TariffServiceStub):
     """Computes a CDR's costs again and shows every difference.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
     """
 
 class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -281,7 +285,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         top of pricing.proto.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN).
+        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
+        INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
         """
 
     @_abc_1.abstractmethod
@@ -292,7 +297,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tariff_pb2.CompareTariffsResponse, _abc.Awaitable[_tariff_pb2.CompareTariffsResponse]]:
         """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
 
-        Errors: none of its own. What is wrong with one tariff stands in its result; those come last.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
+        its result; those come last.
         """
 
     @_abc_1.abstractmethod
@@ -315,7 +321,7 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         """Computes a CDR's costs again and shows every difference.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT).
+        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
         """
 
 def add_TariffServiceServicer_to_server(servicer: TariffServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
