@@ -90,8 +90,9 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs
 
 
 async def tariff_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
-    """Leaves a tombstone."""
+    """Leaves a tombstone, and keeps what the tariff said: the tombstone goes earlier."""
     await conn.run(sql.tariff_bury, tenant_id, *key)
+    await conn.run(sql.tariff_keep, tenant_id, *columns([key]), [None])
 
 
 async def tariff_page(

@@ -38,7 +38,7 @@ WHERE t.tenant_id = $1 AND t.integration_id = ''
     AND t.country_code = new.country_code AND t.party_id = new.party_id AND t.key = new.key
 
 -- name: tariff_keep
--- What the tariffs say until now, before they are replaced; a deleted one said it until it was deleted.
+-- What the tariffs say, before they are replaced at `end_time`; a deleted one said it until it was deleted.
 INSERT INTO tariff_revision (tenant_id, country_code, party_id, key, end_time, payload)
 SELECT $1, t.country_code, t.party_id, t.key, coalesce(t.delete_time, new.end_time), t.payload
 FROM tariff AS t

@@ -19,6 +19,7 @@ from google.type.decimal_pb2 import Decimal
 
 from service.app import Evbridge
 from service.storage.retention import tariff_revisions_sweep
+from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_connector, a_location, a_party, a_rule, a_tariff, an_evse, an_integration, fails
 
@@ -89,7 +90,7 @@ async def test_a_session_is_priced_with_what_the_tariff_said_at_its_start(party:
     assert "the tariff is younger than the session" in younger.notices
 
 
-async def test_a_deleted_tariff_prices_the_sessions_of_its_time(party: Tenant) -> None:
+async def test_a_deleted_tariff_prices_the_sessions_of_its_time(party: Tenant, running: Evbridge) -> None:
     tariff = await create(party, elements=[per_kwh("0.30")])
     during = datetime.now(UTC)
     await party.writer.tariffs.DeleteTariff(t.DeleteTariffRequest(key=key(tariff)))
@@ -100,6 +101,11 @@ async def test_a_deleted_tariff_prices_the_sessions_of_its_time(party: Tenant) -
     await create(party, id=tariff.id, elements=[per_kwh("0.70")])
     assert (await quote(party, ten_kwh(during), key=key(tariff))).tariff.etag == tariff.etag
     assert (await quote(party, ten_kwh(later), key=key(tariff))).total_cost.excl_vat.value == "7"
+    await party.writer.tariffs.DeleteTariff(t.DeleteTariffRequest(key=key(tariff)))
+    async with running.database.transaction() as conn:
+        await conn.run(Statement("no tombstone", "DELETE FROM tariff WHERE tenant_id = $1"), party.name)
+    assert (await quote(party, ten_kwh(during), key=key(tariff))).tariff.etag == tariff.etag
+    assert (await fails(quote(party, ten_kwh(later + timedelta(hours=1)), key=key(tariff)))).code is Code.NOT_FOUND
 
 
 async def test_content_that_is_no_longer_kept_is_not_guessed(party: Tenant, running: Evbridge) -> None:
