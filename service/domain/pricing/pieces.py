@@ -1,6 +1,6 @@
 """Periods -> pieces: cut wherever a restriction or a spot price can change, so that none does within a piece."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import pairwise
@@ -78,10 +78,8 @@ def _shares(period: Period, energy: Decimal, instants: list[Decimal], thresholds
     shares = {ZERO, _ONE}
     length = period.end - period.start
     if length and instants:
-        for time in instants[bisect_right(instants, period.start) :]:
-            if time >= period.end:
-                break
-            shares.add(((time - period.start) / length).quantize(_SHARE))
+        for place in range(bisect_right(instants, period.start), bisect_left(instants, period.end)):
+            shares.add(((instants[place] - period.start) / length).quantize(_SHARE))
     if period.energy:
         for bound in thresholds:
             share = (bound - energy) / period.energy
