@@ -1,13 +1,13 @@
 """OCPI's JSON objects -> messages of ours, and a Quote -> JSON. Enum values are named as in OCPI, numbers are exact.
 
-What a 2.1.1 object calls otherwise is renamed before it is read.
+A 2.1.1 object is read too: a Tariff without an owner, a CDR that calls its end otherwise.
 """
 
 import json
 from typing import Any, TypeVar
 
-from evbridge.v1.pricing_pb2 import AuditedCdr, PricingOptions, Quote, SessionPeriods
-from evbridge.v1.tariff_pb2 import AuditCdrRequest, QuotePriceRequest, Tariff
+from evbridge.v1.pricing_pb2 import PricingOptions, Quote, SessionPeriods
+from evbridge.v1.tariff_pb2 import QuotePriceRequest, Tariff
 from google.protobuf.message import Message
 
 from service.bridge.codec import compile_codec
@@ -17,7 +17,7 @@ from service.domain.validation import validate
 M = TypeVar("M", bound=Message)
 
 _NOBODY = {"country_code": "ZZ", "party_id": "ZZZ"}
-"""Who owns a 2.1.1 object: it does not say."""
+"""Who owns a 2.1.1 tariff: it does not say."""
 
 
 def quote_request(tariff: bytes, session: bytes, time_zone: str = "") -> QuotePriceRequest:
@@ -31,7 +31,8 @@ def quote_request(tariff: bytes, session: bytes, time_zone: str = "") -> QuotePr
         options["time_zone"] = time_zone
     if "charging_periods" in told:
         request = QuotePriceRequest(
-            periods=_read(SessionPeriods, _cdr(told)), options=_read(PricingOptions, options or {"time_zone": ""})
+            periods=_read(SessionPeriods, {"end_date_time": told.get("stop_date_time")} | told),
+            options=_read(PricingOptions, options or {"time_zone": ""}),
         )
     else:
         request = _read(QuotePriceRequest, told)
@@ -40,28 +41,9 @@ def quote_request(tariff: bytes, session: bytes, time_zone: str = "") -> QuotePr
     return request
 
 
-def audit_request(cdr: bytes, time_zone: str) -> AuditCdrRequest:
-    """The request that audits a CDR object. Raises CodecError, or InvalidArgument."""
-    told = _cdr(_object(cdr))
-    request = AuditCdrRequest(cdr=_read(AuditedCdr, told), options=PricingOptions(time_zone=time_zone))
-    for tariff in told.get("tariffs") or []:
-        request.tariffs.append(_read(Tariff, _NOBODY | tariff))
-    validate(request)
-    return request
-
-
 def quote_text(quote: Quote) -> str:
     """As JSON."""
     return compile_codec(Quote.DESCRIPTOR, field_names=True).encode(quote)
-
-
-def _cdr(told: dict[str, Any]) -> dict[str, Any]:
-    """2.1.1 calls the end otherwise, and its total is the amount without VAT."""
-    cdr = _NOBODY | told
-    cdr.setdefault("end_date_time", cdr.get("stop_date_time"))
-    if not isinstance(cdr.get("total_cost"), dict):
-        cdr["total_cost"] = {"excl_vat": cdr.get("total_cost")}
-    return cdr
 
 
 def _object(text: bytes) -> dict[str, Any]:

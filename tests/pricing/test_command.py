@@ -1,15 +1,11 @@
 """`evbridge quote`, run as a person runs it, with OCPI objects as others write them."""
 
 import json
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.bridge.ocpi_objects import audit_request
-from service.bridge.values import CodecError
-from service.domain.pricing.audit import audit, session_of_cdr
 from tests.front_door import Ended, command, environment
 
 TARIFF = {
@@ -76,13 +72,3 @@ async def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path, tariff: Any
     assert ended.code == 1
     assert complaint in ended.err
     assert len(ended.err.splitlines()) == 1
-
-
-def test_a_cdr_object_is_audited_with_its_own_tariffs() -> None:
-    request = audit_request(json.dumps(CDR).encode(), "Europe/Brussels")
-    session = session_of_cdr(request.cdr)
-    found, differences = audit(request.cdr, session, request.tariffs[0], request.options, Decimal("0.005"))
-    assert found.total_cost.excl_vat.value == "4"
-    assert [difference.path for difference in differences] == ["total_energy"]
-    with pytest.raises(CodecError):
-        audit_request(b"[]", "Europe/Brussels")
