@@ -4,6 +4,7 @@ A 2.1.1 object is read too: a Tariff without an owner, a CDR that calls its end 
 """
 
 import json
+import re
 from typing import Any, TypeVar
 
 from evbridge.v1.pricing_pb2 import PricingOptions, Quote, SessionPeriods
@@ -16,6 +17,7 @@ from service.domain.validation import validate
 
 M = TypeVar("M", bound=Message)
 
+_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
 _NOBODY = {"country_code": "ZZ", "party_id": "ZZZ"}
 """Who owns a 2.1.1 tariff: it does not say."""
 
@@ -47,10 +49,19 @@ def quote_text(quote: Quote) -> str:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    value = parse_json(text)
+    value = _with_zone(parse_json(text))
     if not isinstance(value, dict):
         raise CodecError("", "must be an object")
     return value
+
+
+def _with_zone(value: Any) -> Any:
+    """OCPI's times are UTC and may come without the Z that says so."""
+    if isinstance(value, dict):
+        return {name: _with_zone(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_zone(item) for item in value]
+    return f"{value}Z" if isinstance(value, str) and _WITHOUT_ZONE.fullmatch(value) else value
 
 
 def _read(type: type[M], value: Any) -> M:

@@ -16,14 +16,12 @@ TARIFF = {
 }
 CDR = {
     "id": "12345",
-    "start_date_time": "2015-06-29T21:39:09Z",
-    "stop_date_time": "2015-06-29T23:37:32Z",
+    "start_date_time": "2015-06-29T21:39:09",
+    "stop_date_time": "2015-06-29T23:37:32",
     "auth_id": "DE8ACC12E46L89",
     "currency": "EUR",
     "tariffs": [TARIFF],
-    "charging_periods": [
-        {"start_date_time": "2015-06-29T21:39:09Z", "dimensions": [{"type": "TIME", "volume": 1.973}]}
-    ],
+    "charging_periods": [{"start_date_time": "2015-06-29T21:39:09", "dimensions": [{"type": "TIME", "volume": 1.973}]}],
     "total_cost": 4.00,
     "total_energy": 15.342,
     "total_time": 1.973,
