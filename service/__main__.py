@@ -18,7 +18,8 @@ from service.demo import demo
 from service.domain.caller import role_name
 from service.errors import EvbridgeError
 from service.settings import SettingError, Settings
-from service.simulator.chargeprice import Simulator, parse_fault
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import parse_fault
 from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
 from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgresError

@@ -20,7 +20,8 @@ from google.rpc import error_details_pb2, status_pb2
 from service.app import evbridge
 from service.bridge.ports import Exchange
 from service.settings import Settings
-from service.simulator.chargeprice import Simulator, parse_fault
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import parse_fault
 
 API_KEY = "demo-key"
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
