@@ -1,4 +1,4 @@
-"""AMPECO's contract against the list of its operations in ampeco_operations.json, a fact sheet of its documentation 3.110.
+"""AMPECO's contract against the list of its operations in ampeco_operations.json, facts of its documentation 3.110.
 
 A field of the list is a path on the wire (`[]` goes into the items of an array) and a JSON type, with `?` when null is
 allowed and `!` when it is read-only. `enums` are the values AMPECO spells out, `variants` the forms a body may take.
@@ -107,15 +107,8 @@ def fits(field: FieldDescriptor, type_: str, path: str) -> bool:
     """Whether the field carries the JSON type. AMPECO calls some ids and counts numbers that are integers."""
     found = json_type(field)
     if type_.startswith("array of "):
-        items = field.message_type is None and field.cpp_type
-        return (
-            found == "array"
-            and items
-            in {
-                "string": (FieldDescriptor.CPPTYPE_STRING,),
-                "integer": (FieldDescriptor.CPPTYPE_INT64,),
-            }[type_.removeprefix("array of ")]
-        )
+        items = {"string": FieldDescriptor.CPPTYPE_STRING, "integer": FieldDescriptor.CPPTYPE_INT64}
+        return found == "array" and field.cpp_type == items[type_.removeprefix("array of ")]
     whole = re.search(r"(^|\.)(id|stackLevel)$|Id$", path)
     return found == type_ or bool(type_ == "number" and found == "integer" and whole)
 

@@ -93,12 +93,7 @@ class BookingCreation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    REJECTION_REASON_FIELD_NUMBER: _builtins.int
-    CREATED_AT_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     LOCATION_ID_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
@@ -108,18 +103,8 @@ class BookingCreation(_message.Message):
     EVSE_CRITERIA_FIELD_NUMBER: _builtins.int
     PARKING_SPACE_CRITERIA_FIELD_NUMBER: _builtins.int
     AUTHORIZED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     type: _builtins.str
     """Required. Always create."""
-    status: _builtins.str
-    """Output only. pending, approved or rejected."""
-    rejection_reason: _builtins.str
-    """Output only. Why it was rejected."""
-    created_at: _builtins.str
-    """Output only. When it was created (ISO 8601)."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
     user_id: _builtins.int
     """Required. The user."""
     location_id: _builtins.int
@@ -131,10 +116,10 @@ class BookingCreation(_message.Message):
     end_at: _builtins.str
     """Required. The end (ISO 8601)."""
     evse_id: _builtins.int
-    """The EVSE; or let evseCriteria find one."""
+    """The EVSE; or let evse_criteria find one."""
     @_builtins.property
     def evse_criteria(self) -> Global___EvseCriteria:
-        """What the EVSE must be like; ignored with evseId."""
+        """What the EVSE must be like; ignored with evse_id."""
 
     @_builtins.property
     def parking_space_criteria(self) -> Global___ParkingSpaceCriteria:
@@ -147,12 +132,7 @@ class BookingCreation(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         type: _builtins.str | None = ...,
-        status: _builtins.str | None = ...,
-        rejection_reason: _builtins.str | None = ...,
-        created_at: _builtins.str | None = ...,
-        last_updated_at: _builtins.str | None = ...,
         user_id: _builtins.int | None = ...,
         location_id: _builtins.int | None = ...,
         external_id: _builtins.str | None = ...,
@@ -163,36 +143,24 @@ class BookingCreation(_message.Message):
         parking_space_criteria: Global___ParkingSpaceCriteria | None = ...,
         authorized_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_end_at", b"_end_at", "_evse_id", b"_evse_id", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_location_id", b"_location_id", "_rejection_reason", b"_rejection_reason", "_start_at", b"_start_at", "_status", b"_status", "_type", b"_type", "_user_id", b"_user_id", "created_at", b"created_at", "end_at", b"end_at", "evse_criteria", b"evse_criteria", "evse_id", b"evse_id", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "location_id", b"location_id", "parking_space_criteria", b"parking_space_criteria", "rejection_reason", b"rejection_reason", "start_at", b"start_at", "status", b"status", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_at", b"_end_at", "_evse_id", b"_evse_id", "_external_id", b"_external_id", "_location_id", b"_location_id", "_start_at", b"_start_at", "_type", b"_type", "_user_id", b"_user_id", "end_at", b"end_at", "evse_criteria", b"evse_criteria", "evse_id", b"evse_id", "external_id", b"external_id", "location_id", b"location_id", "parking_space_criteria", b"parking_space_criteria", "start_at", b"start_at", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_end_at", b"_end_at", "_evse_id", b"_evse_id", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_location_id", b"_location_id", "_rejection_reason", b"_rejection_reason", "_start_at", b"_start_at", "_status", b"_status", "_type", b"_type", "_user_id", b"_user_id", "authorized_token_ids", b"authorized_token_ids", "created_at", b"created_at", "end_at", b"end_at", "evse_criteria", b"evse_criteria", "evse_id", b"evse_id", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "location_id", b"location_id", "parking_space_criteria", b"parking_space_criteria", "rejection_reason", b"rejection_reason", "start_at", b"start_at", "status", b"status", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_at", b"_end_at", "_evse_id", b"_evse_id", "_external_id", b"_external_id", "_location_id", b"_location_id", "_start_at", b"_start_at", "_type", b"_type", "_user_id", b"_user_id", "authorized_token_ids", b"authorized_token_ids", "end_at", b"end_at", "evse_criteria", b"evse_criteria", "evse_id", b"evse_id", "external_id", b"external_id", "location_id", b"location_id", "parking_space_criteria", b"parking_space_criteria", "start_at", b"start_at", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
-    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__end_at: _TypeAlias = _typing.Literal["end_at"]  # noqa: Y015
     _WhichOneofArgType__end_at: _TypeAlias = _typing.Literal["_end_at", b"_end_at"]  # noqa: Y015
     _WhichOneofReturnType__evse_id: _TypeAlias = _typing.Literal["evse_id"]  # noqa: Y015
     _WhichOneofArgType__evse_id: _TypeAlias = _typing.Literal["_evse_id", b"_evse_id"]  # noqa: Y015
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__location_id: _TypeAlias = _typing.Literal["location_id"]  # noqa: Y015
     _WhichOneofArgType__location_id: _TypeAlias = _typing.Literal["_location_id", b"_location_id"]  # noqa: Y015
-    _WhichOneofReturnType__rejection_reason: _TypeAlias = _typing.Literal["rejection_reason"]  # noqa: Y015
-    _WhichOneofArgType__rejection_reason: _TypeAlias = _typing.Literal["_rejection_reason", b"_rejection_reason"]  # noqa: Y015
     _WhichOneofReturnType__start_at: _TypeAlias = _typing.Literal["start_at"]  # noqa: Y015
     _WhichOneofArgType__start_at: _TypeAlias = _typing.Literal["_start_at", b"_start_at"]  # noqa: Y015
-    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
-    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
     _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
     _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
     _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_at) -> _WhichOneofReturnType__end_at | None: ...
     @_typing.overload
@@ -200,17 +168,9 @@ class BookingCreation(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__location_id) -> _WhichOneofReturnType__location_id | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejection_reason) -> _WhichOneofReturnType__rejection_reason | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start_at) -> _WhichOneofReturnType__start_at | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
     @_typing.overload
@@ -354,30 +314,15 @@ class BookingUpdate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    REJECTION_REASON_FIELD_NUMBER: _builtins.int
-    CREATED_AT_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     START_AT_FIELD_NUMBER: _builtins.int
     END_AT_FIELD_NUMBER: _builtins.int
     AUTHORIZED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     type: _builtins.str
     """Required. Always update."""
-    status: _builtins.str
-    """Output only. pending, approved or rejected."""
-    rejection_reason: _builtins.str
-    """Output only. Why it was rejected."""
-    created_at: _builtins.str
-    """Output only. When it was created (ISO 8601)."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
     booking_id: _builtins.int
     """Required. The booking."""
     user_id: _builtins.int
@@ -395,12 +340,7 @@ class BookingUpdate(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         type: _builtins.str | None = ...,
-        status: _builtins.str | None = ...,
-        rejection_reason: _builtins.str | None = ...,
-        created_at: _builtins.str | None = ...,
-        last_updated_at: _builtins.str | None = ...,
         booking_id: _builtins.int | None = ...,
         user_id: _builtins.int | None = ...,
         external_id: _builtins.str | None = ...,
@@ -408,9 +348,149 @@ class BookingUpdate(_message.Message):
         end_at: _builtins.str | None = ...,
         authorized_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_end_at", b"_end_at", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_rejection_reason", b"_rejection_reason", "_start_at", b"_start_at", "_status", b"_status", "_type", b"_type", "_user_id", b"_user_id", "booking_id", b"booking_id", "created_at", b"created_at", "end_at", b"end_at", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "rejection_reason", b"rejection_reason", "start_at", b"start_at", "status", b"status", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_end_at", b"_end_at", "_external_id", b"_external_id", "_start_at", b"_start_at", "_type", b"_type", "_user_id", b"_user_id", "booking_id", b"booking_id", "end_at", b"end_at", "external_id", b"external_id", "start_at", b"start_at", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_end_at", b"_end_at", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_rejection_reason", b"_rejection_reason", "_start_at", b"_start_at", "_status", b"_status", "_type", b"_type", "_user_id", b"_user_id", "authorized_token_ids", b"authorized_token_ids", "booking_id", b"booking_id", "created_at", b"created_at", "end_at", b"end_at", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "rejection_reason", b"rejection_reason", "start_at", b"start_at", "status", b"status", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_end_at", b"_end_at", "_external_id", b"_external_id", "_start_at", b"_start_at", "_type", b"_type", "_user_id", b"_user_id", "authorized_token_ids", b"authorized_token_ids", "booking_id", b"booking_id", "end_at", b"end_at", "external_id", b"external_id", "start_at", b"start_at", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__booking_id: _TypeAlias = _typing.Literal["booking_id"]  # noqa: Y015
+    _WhichOneofArgType__booking_id: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id"]  # noqa: Y015
+    _WhichOneofReturnType__end_at: _TypeAlias = _typing.Literal["end_at"]  # noqa: Y015
+    _WhichOneofArgType__end_at: _TypeAlias = _typing.Literal["_end_at", b"_end_at"]  # noqa: Y015
+    _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
+    _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
+    _WhichOneofReturnType__start_at: _TypeAlias = _typing.Literal["start_at"]  # noqa: Y015
+    _WhichOneofArgType__start_at: _TypeAlias = _typing.Literal["_start_at", b"_start_at"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__booking_id) -> _WhichOneofReturnType__booking_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_at) -> _WhichOneofReturnType__end_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_at) -> _WhichOneofReturnType__start_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+
+Global___BookingUpdate: _TypeAlias = BookingUpdate  # noqa: Y015
+
+@_typing.final
+class BookingCancellation(_message.Message):
+    """The end of a booking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Required. Always cancel."""
+    booking_id: _builtins.int
+    """Required. The booking."""
+    external_id: _builtins.str
+    """The id a roaming partner gave it."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str | None = ...,
+        booking_id: _builtins.int | None = ...,
+        external_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_external_id", b"_external_id", "_type", b"_type", "booking_id", b"booking_id", "external_id", b"external_id", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_external_id", b"_external_id", "_type", b"_type", "booking_id", b"booking_id", "external_id", b"external_id", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__booking_id: _TypeAlias = _typing.Literal["booking_id"]  # noqa: Y015
+    _WhichOneofArgType__booking_id: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id"]  # noqa: Y015
+    _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
+    _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__booking_id) -> _WhichOneofReturnType__booking_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+
+Global___BookingCancellation: _TypeAlias = BookingCancellation  # noqa: Y015
+
+@_typing.final
+class BookingRequestRecord(_message.Message):
+    """A booking request, as AMPECO holds it; its criteria are in `more`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REJECTION_REASON_FIELD_NUMBER: _builtins.int
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_ID_FIELD_NUMBER: _builtins.int
+    EVSE_ID_FIELD_NUMBER: _builtins.int
+    START_AT_FIELD_NUMBER: _builtins.int
+    END_AT_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The id AMPECO gave it."""
+    type: _builtins.str
+    """create, update or cancel."""
+    status: _builtins.str
+    """pending, approved or rejected."""
+    rejection_reason: _builtins.str
+    """Why it was rejected."""
+    booking_id: _builtins.int
+    """The booking."""
+    user_id: _builtins.int
+    """The user."""
+    location_id: _builtins.int
+    """The location."""
+    evse_id: _builtins.int
+    """The EVSE."""
+    start_at: _builtins.str
+    """The start (ISO 8601)."""
+    end_at: _builtins.str
+    """The end (ISO 8601)."""
+    external_id: _builtins.str
+    """The id another system gave it; AMPECO only keeps it."""
+    created_at: _builtins.str
+    """When it was created (ISO 8601)."""
+    last_updated_at: _builtins.str
+    """When it last changed (ISO 8601)."""
+    @_builtins.property
+    def more(self) -> _struct_pb2.Struct:
+        """What else AMPECO sent."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int | None = ...,
+        type: _builtins.str | None = ...,
+        status: _builtins.str | None = ...,
+        rejection_reason: _builtins.str | None = ...,
+        booking_id: _builtins.int | None = ...,
+        user_id: _builtins.int | None = ...,
+        location_id: _builtins.int | None = ...,
+        evse_id: _builtins.int | None = ...,
+        start_at: _builtins.str | None = ...,
+        end_at: _builtins.str | None = ...,
+        external_id: _builtins.str | None = ...,
+        created_at: _builtins.str | None = ...,
+        last_updated_at: _builtins.str | None = ...,
+        more: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_end_at", b"_end_at", "_evse_id", b"_evse_id", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_location_id", b"_location_id", "_rejection_reason", b"_rejection_reason", "_start_at", b"_start_at", "_status", b"_status", "_type", b"_type", "_user_id", b"_user_id", "booking_id", b"booking_id", "created_at", b"created_at", "end_at", b"end_at", "evse_id", b"evse_id", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "location_id", b"location_id", "more", b"more", "rejection_reason", b"rejection_reason", "start_at", b"start_at", "status", b"status", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_end_at", b"_end_at", "_evse_id", b"_evse_id", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_location_id", b"_location_id", "_rejection_reason", b"_rejection_reason", "_start_at", b"_start_at", "_status", b"_status", "_type", b"_type", "_user_id", b"_user_id", "booking_id", b"booking_id", "created_at", b"created_at", "end_at", b"end_at", "evse_id", b"evse_id", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "location_id", b"location_id", "more", b"more", "rejection_reason", b"rejection_reason", "start_at", b"start_at", "status", b"status", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__booking_id: _TypeAlias = _typing.Literal["booking_id"]  # noqa: Y015
     _WhichOneofArgType__booking_id: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id"]  # noqa: Y015
@@ -418,12 +498,16 @@ class BookingUpdate(_message.Message):
     _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__end_at: _TypeAlias = _typing.Literal["end_at"]  # noqa: Y015
     _WhichOneofArgType__end_at: _TypeAlias = _typing.Literal["_end_at", b"_end_at"]  # noqa: Y015
+    _WhichOneofReturnType__evse_id: _TypeAlias = _typing.Literal["evse_id"]  # noqa: Y015
+    _WhichOneofArgType__evse_id: _TypeAlias = _typing.Literal["_evse_id", b"_evse_id"]  # noqa: Y015
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
     _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__location_id: _TypeAlias = _typing.Literal["location_id"]  # noqa: Y015
+    _WhichOneofArgType__location_id: _TypeAlias = _typing.Literal["_location_id", b"_location_id"]  # noqa: Y015
     _WhichOneofReturnType__rejection_reason: _TypeAlias = _typing.Literal["rejection_reason"]  # noqa: Y015
     _WhichOneofArgType__rejection_reason: _TypeAlias = _typing.Literal["_rejection_reason", b"_rejection_reason"]  # noqa: Y015
     _WhichOneofReturnType__start_at: _TypeAlias = _typing.Literal["start_at"]  # noqa: Y015
@@ -441,11 +525,15 @@ class BookingUpdate(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_at) -> _WhichOneofReturnType__end_at | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evse_id) -> _WhichOneofReturnType__evse_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__location_id) -> _WhichOneofReturnType__location_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rejection_reason) -> _WhichOneofReturnType__rejection_reason | None: ...
     @_typing.overload
@@ -457,171 +545,11 @@ class BookingUpdate(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
-Global___BookingUpdate: _TypeAlias = BookingUpdate  # noqa: Y015
-
-@_typing.final
-class BookingCancellation(_message.Message):
-    """The end of a booking."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    REJECTION_REASON_FIELD_NUMBER: _builtins.int
-    CREATED_AT_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
-    BOOKING_ID_FIELD_NUMBER: _builtins.int
-    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
-    type: _builtins.str
-    """Required. Always cancel."""
-    status: _builtins.str
-    """Output only. pending, approved or rejected."""
-    rejection_reason: _builtins.str
-    """Output only. Why it was rejected."""
-    created_at: _builtins.str
-    """Output only. When it was created (ISO 8601)."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
-    booking_id: _builtins.int
-    """Required. The booking."""
-    external_id: _builtins.str
-    """The id a roaming partner gave it."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.int | None = ...,
-        type: _builtins.str | None = ...,
-        status: _builtins.str | None = ...,
-        rejection_reason: _builtins.str | None = ...,
-        created_at: _builtins.str | None = ...,
-        last_updated_at: _builtins.str | None = ...,
-        booking_id: _builtins.int | None = ...,
-        external_id: _builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_rejection_reason", b"_rejection_reason", "_status", b"_status", "_type", b"_type", "booking_id", b"booking_id", "created_at", b"created_at", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "rejection_reason", b"rejection_reason", "status", b"status", "type", b"type"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_rejection_reason", b"_rejection_reason", "_status", b"_status", "_type", b"_type", "booking_id", b"booking_id", "created_at", b"created_at", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "rejection_reason", b"rejection_reason", "status", b"status", "type", b"type"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__booking_id: _TypeAlias = _typing.Literal["booking_id"]  # noqa: Y015
-    _WhichOneofArgType__booking_id: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id"]  # noqa: Y015
-    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
-    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
-    _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
-    _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
-    _WhichOneofReturnType__rejection_reason: _TypeAlias = _typing.Literal["rejection_reason"]  # noqa: Y015
-    _WhichOneofArgType__rejection_reason: _TypeAlias = _typing.Literal["_rejection_reason", b"_rejection_reason"]  # noqa: Y015
-    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
-    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
-    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
-    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__booking_id) -> _WhichOneofReturnType__booking_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejection_reason) -> _WhichOneofReturnType__rejection_reason | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
-
-Global___BookingCancellation: _TypeAlias = BookingCancellation  # noqa: Y015
-
-@_typing.final
-class BookingRequestRecord(_message.Message):
-    """A booking request, as AMPECO holds it; what it asked for is in `more`."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
-    REJECTION_REASON_FIELD_NUMBER: _builtins.int
-    BOOKING_ID_FIELD_NUMBER: _builtins.int
-    CREATED_AT_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
-    MORE_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """The id AMPECO gave it."""
-    type: _builtins.str
-    """create, update or cancel."""
-    status: _builtins.str
-    """pending, approved or rejected."""
-    rejection_reason: _builtins.str
-    """Why it was rejected."""
-    booking_id: _builtins.int
-    """The booking."""
-    created_at: _builtins.str
-    """When it was created (ISO 8601)."""
-    last_updated_at: _builtins.str
-    """When it last changed (ISO 8601)."""
-    @_builtins.property
-    def more(self) -> _struct_pb2.Struct:
-        """What else AMPECO sent."""
-
-    def __init__(
-        self,
-        *,
-        id: _builtins.int | None = ...,
-        type: _builtins.str | None = ...,
-        status: _builtins.str | None = ...,
-        rejection_reason: _builtins.str | None = ...,
-        booking_id: _builtins.int | None = ...,
-        created_at: _builtins.str | None = ...,
-        last_updated_at: _builtins.str | None = ...,
-        more: _struct_pb2.Struct | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_rejection_reason", b"_rejection_reason", "_status", b"_status", "_type", b"_type", "booking_id", b"booking_id", "created_at", b"created_at", "id", b"id", "last_updated_at", b"last_updated_at", "more", b"more", "rejection_reason", b"rejection_reason", "status", b"status", "type", b"type"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id", "_created_at", b"_created_at", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_rejection_reason", b"_rejection_reason", "_status", b"_status", "_type", b"_type", "booking_id", b"booking_id", "created_at", b"created_at", "id", b"id", "last_updated_at", b"last_updated_at", "more", b"more", "rejection_reason", b"rejection_reason", "status", b"status", "type", b"type"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__booking_id: _TypeAlias = _typing.Literal["booking_id"]  # noqa: Y015
-    _WhichOneofArgType__booking_id: _TypeAlias = _typing.Literal["_booking_id", b"_booking_id"]  # noqa: Y015
-    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
-    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
-    _WhichOneofReturnType__rejection_reason: _TypeAlias = _typing.Literal["rejection_reason"]  # noqa: Y015
-    _WhichOneofArgType__rejection_reason: _TypeAlias = _typing.Literal["_rejection_reason", b"_rejection_reason"]  # noqa: Y015
-    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
-    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
-    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
-    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__booking_id) -> _WhichOneofReturnType__booking_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__rejection_reason) -> _WhichOneofReturnType__rejection_reason | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
-
 Global___BookingRequestRecord: _TypeAlias = BookingRequestRecord  # noqa: Y015
 
 @_typing.final
 class BookingRequestRecordEnvelope(_message.Message):
-    """The answer to a write of a_booking_request."""
+    """The answer to a write of a booking request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

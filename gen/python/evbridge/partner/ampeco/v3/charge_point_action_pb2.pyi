@@ -41,7 +41,7 @@ class ChangeAvailabilityRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def availability(self) -> Global___Availability:
-        """Required. What to send."""
+        """Required. What becomes available or unavailable."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class ChangeOwnerRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def owner(self) -> Global___NewOwner:
-        """Required. What to send."""
+        """Required. Who owns a personal charge point."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `owner` that are cleared when they are not set: each travels as null. Paths are as in `owner`."""
+        """Fields of `owner`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class ClearChargingProfileRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def criteria(self) -> Global___ChargingProfileCriteria:
-        """Required. What to send."""
+        """Required. Which charging profiles to remove; one that is not set matches all."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class DisconnectRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def disconnect_command(self) -> Global___DisconnectCommand:
-        """Required. What to send."""
+        """Required. Why the connection is closed."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class GetDiagnosticsRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def diagnostics_upload(self) -> Global___DiagnosticsUpload:
-        """Required. What to send."""
+        """Required. Where diagnostics go, and of what time."""
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class GetSecurityLogRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def security_log_upload(self) -> Global___SecurityLogUpload:
-        """Required. What to send."""
+        """Required. Where the security log goes, and of what time."""
 
     def __init__(
         self,
@@ -281,7 +281,7 @@ class MoveEvsesToSatelliteRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def evse_move(self) -> Global___EvseMove:
-        """Required. What to send."""
+        """Required. EVSEs that move to another charge point."""
 
     def __init__(
         self,
@@ -323,7 +323,7 @@ class ReserveRequest(_message.Message):
     """Required. The id of the EVSE."""
     @_builtins.property
     def reservation_command(self) -> Global___ReservationCommand:
-        """Required. What to send."""
+        """Required. For whom an EVSE is reserved."""
 
     def __init__(
         self,
@@ -367,7 +367,7 @@ class SendDataTransferRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def data_transfer(self) -> Global___DataTransfer:
-        """Required. What to send."""
+        """Required. An OCPP DataTransfer."""
 
     def __init__(
         self,
@@ -409,7 +409,7 @@ class SetChargingProfileRequest(_message.Message):
     """Required. The EVSE's number on the charge point (OCPP); 0 is the whole charge point."""
     @_builtins.property
     def charging_profile(self) -> Global___ChargingProfile:
-        """Required. What to send."""
+        """Required. A charging profile (OCPP)."""
 
     def __init__(
         self,
@@ -456,7 +456,7 @@ class StartSessionRequest(_message.Message):
     """Required. The id of the EVSE."""
     @_builtins.property
     def session(self) -> Global___StartSession:
-        """Required. What to send."""
+        """Required. Who charges, and how it is paid."""
 
     def __init__(
         self,
@@ -500,7 +500,7 @@ class StartSessionWithoutEvseRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def session(self) -> Global___StartSession:
-        """Required. What to send."""
+        """Required. Who charges, and how it is paid."""
 
     def __init__(
         self,
@@ -542,7 +542,7 @@ class StopSessionRequest(_message.Message):
     """Required. The id of the session."""
     @_builtins.property
     def stop_command(self) -> Global___StopCommand:
-        """Required. What to send."""
+        """Required. How a session is stopped."""
 
     def __init__(
         self,
@@ -586,7 +586,7 @@ class SyncConfigurationRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def configuration_keys(self) -> Global___ConfigurationKeys:
-        """Required. What to send."""
+        """Required. Which configuration keys to report."""
 
     def __init__(
         self,
@@ -625,7 +625,7 @@ class TriggerMessageRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def message(self) -> Global___TriggeredMessage:
-        """Required. What to send."""
+        """Required. Which message to send."""
 
     def __init__(
         self,
@@ -664,7 +664,7 @@ class ChangeSharingCodeRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def sharing_code(self) -> Global___SharingCode:
-        """Required. What to send."""
+        """Required. The code that lets other users charge."""
 
     def __init__(
         self,
@@ -703,7 +703,7 @@ class DeleteCertificateRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def certificate(self) -> Global___CertificateChoice:
-        """Required. What to send."""
+        """Required. Which certificate is meant."""
 
     def __init__(
         self,
@@ -742,7 +742,7 @@ class InstallCertificateRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def certificate(self) -> Global___CertificateChoice:
-        """Required. What to send."""
+        """Required. Which certificate is meant."""
 
     def __init__(
         self,
@@ -781,7 +781,7 @@ class SetConfigurationRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def setting(self) -> Global___ConfigurationSetting:
-        """Required. What to send."""
+        """Required. A configuration key and its value."""
 
     def __init__(
         self,
@@ -820,7 +820,7 @@ class SetSecurityProfileRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def security_profile(self) -> Global___SecurityProfile:
-        """Required. What to send."""
+        """Required. The OCPP security profile to reach."""
 
     def __init__(
         self,
@@ -859,7 +859,7 @@ class SyncCertificatesRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def filter(self) -> Global___CertificateFilter:
-        """Required. What to send."""
+        """Required. Which certificates to report."""
 
     def __init__(
         self,
@@ -898,7 +898,7 @@ class UpdateFirmwareRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def firmware(self) -> Global___FirmwareUpdate:
-        """Required. What to send."""
+        """Required. What firmware to fetch, and when."""
 
     def __init__(
         self,
@@ -1367,7 +1367,7 @@ class ChargingSchedule(_message.Message):
 
     @_builtins.property
     def min_charging_rate(self) -> _decimal_pb2.Decimal:
-        """The lowest rate, in chargingRateUnit."""
+        """The lowest rate, in charging_rate_unit."""
 
     def __init__(
         self,
@@ -1463,7 +1463,7 @@ class StartSession(_message.Message):
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
-    """The user; needed with paymentMethodId."""
+    """The user; needed with payment_method_id."""
     payment_method_id: _builtins.str
     """The payment method, as lists of payment methods name it; AMPECO picks the balance or a subscription when unset.
     Nullable.
@@ -1471,12 +1471,12 @@ class StartSession(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def external_session_id(self) -> _builtins.str:
-        """Superseded by idTag, which wins. Nullable."""
+        """Superseded by id_tag, which wins. Nullable."""
 
     @external_session_id.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def external_session_id(self, value: _builtins.str) -> None:
-        """Superseded by idTag, which wins. Nullable."""
+        """Superseded by id_tag, which wins. Nullable."""
 
     id_tag: _builtins.str
     """The token the session is filed under, such as an RFID UID."""
@@ -1782,7 +1782,7 @@ class FirmwareUpdate(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     DOWNLOAD_URL_PROTOCOL_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Where the firmware is; or name a firmwareVersionId."""
+    """Where the firmware is; or name a firmware_version_id."""
     firmware_version_id: _builtins.int
     """A firmware version AMPECO holds; or name a url."""
     retrieve_after: _builtins.str

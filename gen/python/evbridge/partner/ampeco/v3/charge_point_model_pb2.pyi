@@ -68,7 +68,7 @@ class UpdateChargePointModelRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `model` that are cleared when they are not set: each travels as null. Paths are as in `model`."""
+        """Fields of `model`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class UpdateCpModelRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `model` that are cleared when they are not set: each travels as null. Paths are as in `model`."""
+        """Fields of `model`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

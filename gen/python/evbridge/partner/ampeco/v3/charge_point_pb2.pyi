@@ -309,9 +309,7 @@ class UpdateChargePointRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `charge_point` that are cleared when they are not set: each travels as null. Paths are as in
-        `charge_point`.
-        """
+        """Fields of `charge_point`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -359,9 +357,7 @@ class UpdateConfigurationRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `configuration` that are cleared when they are not set: each travels as null. Paths are as in
-        `configuration`.
-        """
+        """Fields of `configuration`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -597,9 +593,7 @@ class UpdateChargePointV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `charge_point` that are cleared when they are not set: each travels as null. Paths are as in
-        `charge_point`.
-        """
+        """Fields of `charge_point`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -647,9 +641,7 @@ class UpdateConfigurationV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `configuration` that are cleared when they are not set: each travels as null. Paths are as in
-        `configuration`.
-        """
+        """Fields of `configuration`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -750,7 +742,7 @@ class ChargePoint(_message.Message):
     charge.
     """
     managed_by_operator: _builtins.bool
-    """Whether sessions can be started remotely. Superseded by communicationMode."""
+    """Whether sessions can be started remotely. Superseded by communication_mode."""
     external_id: _builtins.str
     """The id another system gave it; AMPECO only keeps it. Nullable."""
     auto_start_without_authorization: _builtins.bool
@@ -795,7 +787,7 @@ class ChargePoint(_message.Message):
     """The charge point a satellite speaks OCPP through. Taken when it is created."""
     communication_mode: _builtins.str
     """How AMPECO reaches it: not at all, directly, or as a satellite of another. Needed when it is created unless
-    managedByOperator is given.
+    managed_by_operator is given.
     """
     electricity_cost_reimbursement_integration_id: _builtins.int
     """The integration that reimburses the electricity of a personal charge point. Nullable."""
@@ -1034,7 +1026,7 @@ Global___ChargePoint: _TypeAlias = ChargePoint  # noqa: Y015
 
 @_typing.final
 class ChargePointSubscription(_message.Message):
-    """Which subscription a personal charge point asks for."""
+    """What subscription a personal charge point asks for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1064,7 +1056,7 @@ Global___ChargePointSubscription: _TypeAlias = ChargePointSubscription  # noqa: 
 
 @_typing.final
 class ChargePointNetwork(_message.Message):
-    """How it speaks OCPP."""
+    """How a charge point speaks OCPP."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1078,7 +1070,7 @@ class ChargePointNetwork(_message.Message):
     protocol: _builtins.str
     """The protocol, for example "ocpp 1.6" or "ocpp 2.0.1". Nullable."""
     password: _builtins.str
-    """Input only. The password of the connection. Nullable."""
+    """Secret. The password of the connection. Nullable."""
     ip: _builtins.str
     """The address; for OCPP 1.5 (SOAP). Nullable."""
     port: _builtins.int
@@ -1121,7 +1113,7 @@ Global___ChargePointNetwork: _TypeAlias = ChargePointNetwork  # noqa: Y015
 
 @_typing.final
 class ChargePointSecurity(_message.Message):
-    """Its OCPP security profile."""
+    """The OCPP security profile of a charge point."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1203,7 +1195,7 @@ Global___ChargePointUser: _TypeAlias = ChargePointUser  # noqa: Y015
 
 @_typing.final
 class ChargePointPartner(_message.Message):
-    """The partner it belongs to."""
+    """The partner of a charge point."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1266,7 +1258,7 @@ Global___ChargePointPartner: _TypeAlias = ChargePointPartner  # noqa: Y015
 
 @_typing.final
 class ChargePointChargingProfile(_message.Message):
-    """The charging profile it reports. AMPECO gives it when include names it."""
+    """The charging profile a charge point reports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1383,7 +1375,7 @@ Global___ChargePointChargingProfile: _TypeAlias = ChargePointChargingProfile  # 
 
 @_typing.final
 class ChargePointLastBootNotification(_message.Message):
-    """What it said of itself at its last boot (OCPP BootNotification)."""
+    """What a charge point said of itself when it booted (OCPP BootNotification)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1686,9 +1678,9 @@ class UserControlledSchedulePreferences(_message.Message):
     TRACK_ELECTRICITY_COSTS_FIELD_NUMBER: _builtins.int
     WEEK_DAYS_FIELD_NUMBER: _builtins.int
     start_time: _builtins.str
-    """Required. The start on days that weekDays does not name, "HH:MM"."""
+    """Required. The start on days that week_days does not name, "HH:MM"."""
     end_time: _builtins.str
-    """Required. The end on days that weekDays does not name, "HH:MM"."""
+    """Required. The end on days that week_days does not name, "HH:MM"."""
     @_builtins.property
     def target_charge(self) -> Global___TargetRange:
         """How much to charge. Nullable."""
@@ -2304,9 +2296,9 @@ class ElectricityRatePreferences(_message.Message):
     solar: _builtins.bool
     """Whether the charge point also follows the sun, where its make can."""
     start_time: _builtins.str
-    """Required. The start on days that weekDays does not name, "HH:MM"."""
+    """Required. The start on days that week_days does not name, "HH:MM"."""
     end_time: _builtins.str
-    """Required. The end on days that weekDays does not name, "HH:MM"."""
+    """Required. The end on days that week_days does not name, "HH:MM"."""
     @_builtins.property
     def target_charge(self) -> Global___ChargeTarget:
         """Required. How much to charge, and until when."""
@@ -2419,7 +2411,6 @@ class TimeOfDayCharging(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     DEFAULT_CHARGE_POINT_MAX_CURRENT_FIELD_NUMBER: _builtins.int
-    CIRCUIT_ID_FIELD_NUMBER: _builtins.int
     PERIODS_FIELD_NUMBER: _builtins.int
     PRECONDITIONING_TIME_FIELD_NUMBER: _builtins.int
     MIN_CURRENT_FIELD_NUMBER: _builtins.int
@@ -2433,8 +2424,6 @@ class TimeOfDayCharging(_message.Message):
     """Required. Always tod."""
     default_charge_point_max_current: _builtins.float
     """Required. The current where no other limit is set, in A, in steps of 0.1."""
-    circuit_id: _builtins.int
-    """Output only. The circuit it belongs to."""
     preconditioning_time: _builtins.int
     """How many minutes before departure full power is given."""
     min_current: _builtins.float
@@ -2448,7 +2437,7 @@ class TimeOfDayCharging(_message.Message):
     phases: _builtins.str
     """Required. The kind of supply: single_phase, split_phase or three_phase."""
     phase_rotation: _builtins.str
-    """Required. How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connectedPhase wins."""
+    """Required. How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connected_phase wins."""
     connected_phase: _builtins.str
     """The lines it is connected to: one line, or two with a split phase or in a delta network. Nullable."""
     @_builtins.property
@@ -2460,7 +2449,6 @@ class TimeOfDayCharging(_message.Message):
         *,
         mode: _builtins.str | None = ...,
         default_charge_point_max_current: _builtins.float | None = ...,
-        circuit_id: _builtins.int | None = ...,
         periods: _abc.Iterable[Global___SmartChargingDay] | None = ...,
         preconditioning_time: _builtins.int | None = ...,
         min_current: _builtins.float | None = ...,
@@ -2471,12 +2459,10 @@ class TimeOfDayCharging(_message.Message):
         phase_rotation: _builtins.str | None = ...,
         connected_phase: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "circuit_id", b"circuit_id", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "circuit_id", b"circuit_id", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "periods", b"periods", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "periods", b"periods", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__circuit_id: _TypeAlias = _typing.Literal["circuit_id"]  # noqa: Y015
-    _WhichOneofArgType__circuit_id: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id"]  # noqa: Y015
     _WhichOneofReturnType__connected_phase: _TypeAlias = _typing.Literal["connected_phase"]  # noqa: Y015
     _WhichOneofArgType__connected_phase: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase"]  # noqa: Y015
     _WhichOneofReturnType__default_charge_point_max_current: _TypeAlias = _typing.Literal["default_charge_point_max_current"]  # noqa: Y015
@@ -2497,8 +2483,6 @@ class TimeOfDayCharging(_message.Message):
     _WhichOneofArgType__phases: _TypeAlias = _typing.Literal["_phases", b"_phases"]  # noqa: Y015
     _WhichOneofReturnType__preconditioning_time: _TypeAlias = _typing.Literal["preconditioning_time"]  # noqa: Y015
     _WhichOneofArgType__preconditioning_time: _TypeAlias = _typing.Literal["_preconditioning_time", b"_preconditioning_time"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__circuit_id) -> _WhichOneofReturnType__circuit_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connected_phase) -> _WhichOneofReturnType__connected_phase | None: ...
     @_typing.overload
@@ -2602,7 +2586,6 @@ class DynamicCharging(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     DEFAULT_CHARGE_POINT_MAX_CURRENT_FIELD_NUMBER: _builtins.int
     PRECONDITIONING_TIME_FIELD_NUMBER: _builtins.int
-    CIRCUIT_ID_FIELD_NUMBER: _builtins.int
     MIN_CURRENT_FIELD_NUMBER: _builtins.int
     ENABLE_KEEP_AWAKE_FIELD_NUMBER: _builtins.int
     MAX_VOLTAGE_FIELD_NUMBER: _builtins.int
@@ -2616,8 +2599,6 @@ class DynamicCharging(_message.Message):
     """Required. The current where no other limit is set, in A, in steps of 0.1."""
     preconditioning_time: _builtins.int
     """How many minutes before departure full power is given."""
-    circuit_id: _builtins.int
-    """Output only. The circuit it belongs to."""
     min_current: _builtins.float
     """The least current, in A. Nullable."""
     enable_keep_awake: _builtins.bool
@@ -2629,7 +2610,7 @@ class DynamicCharging(_message.Message):
     phases: _builtins.str
     """Required. The kind of supply: single_phase, split_phase or three_phase."""
     phase_rotation: _builtins.str
-    """Required. How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connectedPhase wins."""
+    """Required. How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connected_phase wins."""
     connected_phase: _builtins.str
     """The lines it is connected to: one line, or two with a split phase or in a delta network. Nullable."""
     def __init__(
@@ -2638,7 +2619,6 @@ class DynamicCharging(_message.Message):
         mode: _builtins.str | None = ...,
         default_charge_point_max_current: _builtins.float | None = ...,
         preconditioning_time: _builtins.int | None = ...,
-        circuit_id: _builtins.int | None = ...,
         min_current: _builtins.float | None = ...,
         enable_keep_awake: _builtins.bool | None = ...,
         max_voltage: _builtins.str | None = ...,
@@ -2647,12 +2627,10 @@ class DynamicCharging(_message.Message):
         phase_rotation: _builtins.str | None = ...,
         connected_phase: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "circuit_id", b"circuit_id", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "circuit_id", b"circuit_id", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__circuit_id: _TypeAlias = _typing.Literal["circuit_id"]  # noqa: Y015
-    _WhichOneofArgType__circuit_id: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id"]  # noqa: Y015
     _WhichOneofReturnType__connected_phase: _TypeAlias = _typing.Literal["connected_phase"]  # noqa: Y015
     _WhichOneofArgType__connected_phase: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase"]  # noqa: Y015
     _WhichOneofReturnType__default_charge_point_max_current: _TypeAlias = _typing.Literal["default_charge_point_max_current"]  # noqa: Y015
@@ -2673,8 +2651,6 @@ class DynamicCharging(_message.Message):
     _WhichOneofArgType__phases: _TypeAlias = _typing.Literal["_phases", b"_phases"]  # noqa: Y015
     _WhichOneofReturnType__preconditioning_time: _TypeAlias = _typing.Literal["preconditioning_time"]  # noqa: Y015
     _WhichOneofArgType__preconditioning_time: _TypeAlias = _typing.Literal["_preconditioning_time", b"_preconditioning_time"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__circuit_id) -> _WhichOneofReturnType__circuit_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connected_phase) -> _WhichOneofReturnType__connected_phase | None: ...
     @_typing.overload
@@ -2707,7 +2683,6 @@ class UserScheduleCharging(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     DEFAULT_CHARGE_POINT_MAX_CURRENT_FIELD_NUMBER: _builtins.int
     PRECONDITIONING_TIME_FIELD_NUMBER: _builtins.int
-    CIRCUIT_ID_FIELD_NUMBER: _builtins.int
     MIN_CURRENT_FIELD_NUMBER: _builtins.int
     ENABLE_KEEP_AWAKE_FIELD_NUMBER: _builtins.int
     MAX_VOLTAGE_FIELD_NUMBER: _builtins.int
@@ -2722,8 +2697,6 @@ class UserScheduleCharging(_message.Message):
     """Required. The current where no other limit is set, in A, in steps of 0.1."""
     preconditioning_time: _builtins.int
     """How many minutes before departure full power is given."""
-    circuit_id: _builtins.int
-    """Output only. The circuit it belongs to."""
     min_current: _builtins.float
     """Required. The least current, in A."""
     enable_keep_awake: _builtins.bool
@@ -2735,7 +2708,7 @@ class UserScheduleCharging(_message.Message):
     phases: _builtins.str
     """Required. The kind of supply: single_phase, split_phase or three_phase."""
     phase_rotation: _builtins.str
-    """Required. How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connectedPhase wins."""
+    """Required. How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connected_phase wins."""
     allow_dynamic_load_management: _builtins.bool
     """Whether it may be added to a circuit."""
     connected_phase: _builtins.str
@@ -2746,7 +2719,6 @@ class UserScheduleCharging(_message.Message):
         mode: _builtins.str | None = ...,
         default_charge_point_max_current: _builtins.float | None = ...,
         preconditioning_time: _builtins.int | None = ...,
-        circuit_id: _builtins.int | None = ...,
         min_current: _builtins.float | None = ...,
         enable_keep_awake: _builtins.bool | None = ...,
         max_voltage: _builtins.str | None = ...,
@@ -2756,14 +2728,12 @@ class UserScheduleCharging(_message.Message):
         allow_dynamic_load_management: _builtins.bool | None = ...,
         connected_phase: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_dynamic_load_management", b"_allow_dynamic_load_management", "_circuit_id", b"_circuit_id", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "allow_dynamic_load_management", b"allow_dynamic_load_management", "circuit_id", b"circuit_id", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_dynamic_load_management", b"_allow_dynamic_load_management", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "allow_dynamic_load_management", b"allow_dynamic_load_management", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_dynamic_load_management", b"_allow_dynamic_load_management", "_circuit_id", b"_circuit_id", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "allow_dynamic_load_management", b"allow_dynamic_load_management", "circuit_id", b"circuit_id", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_dynamic_load_management", b"_allow_dynamic_load_management", "_connected_phase", b"_connected_phase", "_default_charge_point_max_current", b"_default_charge_point_max_current", "_electrical_configuration", b"_electrical_configuration", "_enable_keep_awake", b"_enable_keep_awake", "_max_voltage", b"_max_voltage", "_min_current", b"_min_current", "_mode", b"_mode", "_phase_rotation", b"_phase_rotation", "_phases", b"_phases", "_preconditioning_time", b"_preconditioning_time", "allow_dynamic_load_management", b"allow_dynamic_load_management", "connected_phase", b"connected_phase", "default_charge_point_max_current", b"default_charge_point_max_current", "electrical_configuration", b"electrical_configuration", "enable_keep_awake", b"enable_keep_awake", "max_voltage", b"max_voltage", "min_current", b"min_current", "mode", b"mode", "phase_rotation", b"phase_rotation", "phases", b"phases", "preconditioning_time", b"preconditioning_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_dynamic_load_management: _TypeAlias = _typing.Literal["allow_dynamic_load_management"]  # noqa: Y015
     _WhichOneofArgType__allow_dynamic_load_management: _TypeAlias = _typing.Literal["_allow_dynamic_load_management", b"_allow_dynamic_load_management"]  # noqa: Y015
-    _WhichOneofReturnType__circuit_id: _TypeAlias = _typing.Literal["circuit_id"]  # noqa: Y015
-    _WhichOneofArgType__circuit_id: _TypeAlias = _typing.Literal["_circuit_id", b"_circuit_id"]  # noqa: Y015
     _WhichOneofReturnType__connected_phase: _TypeAlias = _typing.Literal["connected_phase"]  # noqa: Y015
     _WhichOneofArgType__connected_phase: _TypeAlias = _typing.Literal["_connected_phase", b"_connected_phase"]  # noqa: Y015
     _WhichOneofReturnType__default_charge_point_max_current: _TypeAlias = _typing.Literal["default_charge_point_max_current"]  # noqa: Y015
@@ -2786,8 +2756,6 @@ class UserScheduleCharging(_message.Message):
     _WhichOneofArgType__preconditioning_time: _TypeAlias = _typing.Literal["_preconditioning_time", b"_preconditioning_time"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_dynamic_load_management) -> _WhichOneofReturnType__allow_dynamic_load_management | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__circuit_id) -> _WhichOneofReturnType__circuit_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connected_phase) -> _WhichOneofReturnType__connected_phase | None: ...
     @_typing.overload
@@ -2873,7 +2841,6 @@ class ChargePointV1(_message.Message):
     TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     EVSES_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
-    MORE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name people know it by."""
     network_id: _builtins.str
@@ -2881,7 +2848,7 @@ class ChargePointV1(_message.Message):
     network_protocol: _builtins.str
     """The protocol, for example "ocpp 1.6"."""
     network_password: _builtins.str
-    """Input only. The password of the connection. Nullable."""
+    """Secret. The password of the connection. Nullable."""
     network_ip: _builtins.str
     """The address; for OCPP 1.5 (SOAP). Nullable."""
     network_port: _builtins.str
@@ -2891,7 +2858,7 @@ class ChargePointV1(_message.Message):
     plug_and_charge: _builtins.bool
     """Whether it starts a session by itself when a vehicle is plugged in."""
     location_id: _builtins.int
-    """The location; needed unless accessType is personal. Nullable."""
+    """The location; needed unless access_type is personal. Nullable."""
     pin: _builtins.str
     """The digits a user claims a personal charge point with; needed for those only."""
     access_type: _builtins.str
@@ -2926,10 +2893,6 @@ class ChargePointV1(_message.Message):
     def evses(self) -> _struct_pb2.Struct:
         """Its EVSEs; AMPECO does not say what the object holds."""
 
-    @_builtins.property
-    def more(self) -> _struct_pb2.Struct:
-        """What else AMPECO sent."""
-
     def __init__(
         self,
         *,
@@ -2956,11 +2919,10 @@ class ChargePointV1(_message.Message):
         template_id: _builtins.int | None = ...,
         evses: _struct_pb2.Struct | None = ...,
         external_id: _builtins.str | None = ...,
-        more: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_access_type", b"_access_type", "_desired_security_profile", b"_desired_security_profile", "_external_id", b"_external_id", "_location_id", b"_location_id", "_managed_by_operator", b"_managed_by_operator", "_name", b"_name", "_network_id", b"_network_id", "_network_ip", b"_network_ip", "_network_password", b"_network_password", "_network_port", b"_network_port", "_network_protocol", b"_network_protocol", "_owner_partner_contract_id", b"_owner_partner_contract_id", "_owner_partner_id", b"_owner_partner_id", "_partner_access_type", b"_partner_access_type", "_partner_corporate_billing_as_default", b"_partner_corporate_billing_as_default", "_pin", b"_pin", "_plug_and_charge", b"_plug_and_charge", "_status", b"_status", "_template_id", b"_template_id", "_uptime_tracking_enabled", b"_uptime_tracking_enabled", "access_type", b"access_type", "desired_security_profile", b"desired_security_profile", "evses", b"evses", "external_id", b"external_id", "location_id", b"location_id", "managed_by_operator", b"managed_by_operator", "more", b"more", "name", b"name", "network_id", b"network_id", "network_ip", b"network_ip", "network_password", b"network_password", "network_port", b"network_port", "network_protocol", b"network_protocol", "owner_partner_contract_id", b"owner_partner_contract_id", "owner_partner_id", b"owner_partner_id", "partner_access_type", b"partner_access_type", "partner_corporate_billing_as_default", b"partner_corporate_billing_as_default", "pin", b"pin", "plug_and_charge", b"plug_and_charge", "status", b"status", "template_id", b"template_id", "uptime_tracking_enabled", b"uptime_tracking_enabled"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_access_type", b"_access_type", "_desired_security_profile", b"_desired_security_profile", "_external_id", b"_external_id", "_location_id", b"_location_id", "_managed_by_operator", b"_managed_by_operator", "_name", b"_name", "_network_id", b"_network_id", "_network_ip", b"_network_ip", "_network_password", b"_network_password", "_network_port", b"_network_port", "_network_protocol", b"_network_protocol", "_owner_partner_contract_id", b"_owner_partner_contract_id", "_owner_partner_id", b"_owner_partner_id", "_partner_access_type", b"_partner_access_type", "_partner_corporate_billing_as_default", b"_partner_corporate_billing_as_default", "_pin", b"_pin", "_plug_and_charge", b"_plug_and_charge", "_status", b"_status", "_template_id", b"_template_id", "_uptime_tracking_enabled", b"_uptime_tracking_enabled", "access_type", b"access_type", "desired_security_profile", b"desired_security_profile", "evses", b"evses", "external_id", b"external_id", "location_id", b"location_id", "managed_by_operator", b"managed_by_operator", "name", b"name", "network_id", b"network_id", "network_ip", b"network_ip", "network_password", b"network_password", "network_port", b"network_port", "network_protocol", b"network_protocol", "owner_partner_contract_id", b"owner_partner_contract_id", "owner_partner_id", b"owner_partner_id", "partner_access_type", b"partner_access_type", "partner_corporate_billing_as_default", b"partner_corporate_billing_as_default", "pin", b"pin", "plug_and_charge", b"plug_and_charge", "status", b"status", "template_id", b"template_id", "uptime_tracking_enabled", b"uptime_tracking_enabled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_type", b"_access_type", "_desired_security_profile", b"_desired_security_profile", "_external_id", b"_external_id", "_location_id", b"_location_id", "_managed_by_operator", b"_managed_by_operator", "_name", b"_name", "_network_id", b"_network_id", "_network_ip", b"_network_ip", "_network_password", b"_network_password", "_network_port", b"_network_port", "_network_protocol", b"_network_protocol", "_owner_partner_contract_id", b"_owner_partner_contract_id", "_owner_partner_id", b"_owner_partner_id", "_partner_access_type", b"_partner_access_type", "_partner_corporate_billing_as_default", b"_partner_corporate_billing_as_default", "_pin", b"_pin", "_plug_and_charge", b"_plug_and_charge", "_status", b"_status", "_template_id", b"_template_id", "_uptime_tracking_enabled", b"_uptime_tracking_enabled", "access_type", b"access_type", "capabilities", b"capabilities", "desired_security_profile", b"desired_security_profile", "evses", b"evses", "external_id", b"external_id", "location_id", b"location_id", "managed_by_operator", b"managed_by_operator", "more", b"more", "name", b"name", "network_id", b"network_id", "network_ip", b"network_ip", "network_password", b"network_password", "network_port", b"network_port", "network_protocol", b"network_protocol", "owner_partner_contract_id", b"owner_partner_contract_id", "owner_partner_id", b"owner_partner_id", "partner_access_type", b"partner_access_type", "partner_corporate_billing_as_default", b"partner_corporate_billing_as_default", "pin", b"pin", "plug_and_charge", b"plug_and_charge", "status", b"status", "tags", b"tags", "template_id", b"template_id", "uptime_tracking_enabled", b"uptime_tracking_enabled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_type", b"_access_type", "_desired_security_profile", b"_desired_security_profile", "_external_id", b"_external_id", "_location_id", b"_location_id", "_managed_by_operator", b"_managed_by_operator", "_name", b"_name", "_network_id", b"_network_id", "_network_ip", b"_network_ip", "_network_password", b"_network_password", "_network_port", b"_network_port", "_network_protocol", b"_network_protocol", "_owner_partner_contract_id", b"_owner_partner_contract_id", "_owner_partner_id", b"_owner_partner_id", "_partner_access_type", b"_partner_access_type", "_partner_corporate_billing_as_default", b"_partner_corporate_billing_as_default", "_pin", b"_pin", "_plug_and_charge", b"_plug_and_charge", "_status", b"_status", "_template_id", b"_template_id", "_uptime_tracking_enabled", b"_uptime_tracking_enabled", "access_type", b"access_type", "capabilities", b"capabilities", "desired_security_profile", b"desired_security_profile", "evses", b"evses", "external_id", b"external_id", "location_id", b"location_id", "managed_by_operator", b"managed_by_operator", "name", b"name", "network_id", b"network_id", "network_ip", b"network_ip", "network_password", b"network_password", "network_port", b"network_port", "network_protocol", b"network_protocol", "owner_partner_contract_id", b"owner_partner_contract_id", "owner_partner_id", b"owner_partner_id", "partner_access_type", b"partner_access_type", "partner_corporate_billing_as_default", b"partner_corporate_billing_as_default", "pin", b"pin", "plug_and_charge", b"plug_and_charge", "status", b"status", "tags", b"tags", "template_id", b"template_id", "uptime_tracking_enabled", b"uptime_tracking_enabled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__access_type: _TypeAlias = _typing.Literal["access_type"]  # noqa: Y015
     _WhichOneofArgType__access_type: _TypeAlias = _typing.Literal["_access_type", b"_access_type"]  # noqa: Y015
@@ -3077,7 +3039,7 @@ Global___ChargePointEnvelope: _TypeAlias = ChargePointEnvelope  # noqa: Y015
 
 @_typing.final
 class ChargePointShareEnvelope(_message.Message):
-    """The answer to a write of a_share."""
+    """The answer to a write of a share."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -3104,33 +3066,3 @@ class ChargePointShareEnvelope(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChargePointShareEnvelope: _TypeAlias = ChargePointShareEnvelope  # noqa: Y015
-
-@_typing.final
-class ChargePointV1Envelope(_message.Message):
-    """The answer to a write of a charge point (old version)."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DATA_FIELD_NUMBER: _builtins.int
-    MORE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def data(self) -> Global___ChargePointV1:
-        """What AMPECO holds now."""
-
-    @_builtins.property
-    def more(self) -> _struct_pb2.Struct:
-        """What else AMPECO sent."""
-
-    def __init__(
-        self,
-        *,
-        data: Global___ChargePointV1 | None = ...,
-        more: _struct_pb2.Struct | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "more", b"more"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "more", b"more"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ChargePointV1Envelope: _TypeAlias = ChargePointV1Envelope  # noqa: Y015

@@ -90,12 +90,12 @@ class ChargePointServiceStub:
         self.CreateChargePointV1 = channel.unary_unary(
                 '/evbridge.partner.ampeco.v3.ChargePointService/CreateChargePointV1',
                 request_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.CreateChargePointV1Request.SerializeToString,
-                response_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.ChargePointV1Envelope.FromString,
+                response_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.FromString,
                 _registered_method=True)
         self.UpdateChargePointV1 = channel.unary_unary(
                 '/evbridge.partner.ampeco.v3.ChargePointService/UpdateChargePointV1',
                 request_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.UpdateChargePointV1Request.SerializeToString,
-                response_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.ChargePointV1Envelope.FromString,
+                response_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.FromString,
                 _registered_method=True)
         self.UpdateConfigurationV1 = channel.unary_unary(
                 '/evbridge.partner.ampeco.v3.ChargePointService/UpdateConfigurationV1',
@@ -256,12 +256,12 @@ def add_ChargePointServiceServicer_to_server(servicer, server):
             'CreateChargePointV1': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateChargePointV1,
                     request_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.CreateChargePointV1Request.FromString,
-                    response_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.ChargePointV1Envelope.SerializeToString,
+                    response_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.SerializeToString,
             ),
             'UpdateChargePointV1': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateChargePointV1,
                     request_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.UpdateChargePointV1Request.FromString,
-                    response_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.ChargePointV1Envelope.SerializeToString,
+                    response_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.SerializeToString,
             ),
             'UpdateConfigurationV1': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateConfigurationV1,
@@ -567,7 +567,7 @@ class ChargePointService:
             target,
             '/evbridge.partner.ampeco.v3.ChargePointService/CreateChargePointV1',
             evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.CreateChargePointV1Request.SerializeToString,
-            evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.ChargePointV1Envelope.FromString,
+            evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.FromString,
             options,
             channel_credentials,
             insecure,
@@ -594,7 +594,7 @@ class ChargePointService:
             target,
             '/evbridge.partner.ampeco.v3.ChargePointService/UpdateChargePointV1',
             evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.UpdateChargePointV1Request.SerializeToString,
-            evbridge_dot_partner_dot_ampeco_dot_v3_dot_charge__point__pb2.ChargePointV1Envelope.FromString,
+            evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,11 +64,11 @@ class ChargePointServiceStub:
     """Sets how a charge point takes part in smart charging."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
-    def CreateChargePointV1(self) -> _grpc.UnaryUnaryMultiCallable[_charge_point_pb2.CreateChargePointV1Request, _charge_point_pb2.ChargePointV1Envelope]:
+    def CreateChargePointV1(self) -> _grpc.UnaryUnaryMultiCallable[_charge_point_pb2.CreateChargePointV1Request, _ampeco_pb2.Answer]:
         """Creates a charge point (old version). Deprecated: use CreateChargePoint."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
-    def UpdateChargePointV1(self) -> _grpc.UnaryUnaryMultiCallable[_charge_point_pb2.UpdateChargePointV1Request, _charge_point_pb2.ChargePointV1Envelope]:
+    def UpdateChargePointV1(self) -> _grpc.UnaryUnaryMultiCallable[_charge_point_pb2.UpdateChargePointV1Request, _ampeco_pb2.Answer]:
         """Changes a charge point (old version). Deprecated: use UpdateChargePoint."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
@@ -104,11 +104,11 @@ class ChargePointServiceAsyncStub(ChargePointServiceStub):
     """Sets how a charge point takes part in smart charging."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
-    def CreateChargePointV1(self) -> _aio.UnaryUnaryMultiCallable[_charge_point_pb2.CreateChargePointV1Request, _charge_point_pb2.ChargePointV1Envelope]:  # type: ignore[override]
+    def CreateChargePointV1(self) -> _aio.UnaryUnaryMultiCallable[_charge_point_pb2.CreateChargePointV1Request, _ampeco_pb2.Answer]:  # type: ignore[override]
         """Creates a charge point (old version). Deprecated: use CreateChargePoint."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
-    def UpdateChargePointV1(self) -> _aio.UnaryUnaryMultiCallable[_charge_point_pb2.UpdateChargePointV1Request, _charge_point_pb2.ChargePointV1Envelope]:  # type: ignore[override]
+    def UpdateChargePointV1(self) -> _aio.UnaryUnaryMultiCallable[_charge_point_pb2.UpdateChargePointV1Request, _ampeco_pb2.Answer]:  # type: ignore[override]
         """Changes a charge point (old version). Deprecated: use UpdateChargePoint."""
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
@@ -206,7 +206,7 @@ class ChargePointServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _charge_point_pb2.CreateChargePointV1Request,
         context: _ServicerContext,
-    ) -> _typing.Union[_charge_point_pb2.ChargePointV1Envelope, _abc.Awaitable[_charge_point_pb2.ChargePointV1Envelope]]:
+    ) -> _typing.Union[_ampeco_pb2.Answer, _abc.Awaitable[_ampeco_pb2.Answer]]:
         """Creates a charge point (old version). Deprecated: use CreateChargePoint."""
 
     @_deprecated("""Changes a charge point (old version). Deprecated: use UpdateChargePoint.""")
@@ -215,7 +215,7 @@ class ChargePointServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _charge_point_pb2.UpdateChargePointV1Request,
         context: _ServicerContext,
-    ) -> _typing.Union[_charge_point_pb2.ChargePointV1Envelope, _abc.Awaitable[_charge_point_pb2.ChargePointV1Envelope]]:
+    ) -> _typing.Union[_ampeco_pb2.Answer, _abc.Awaitable[_ampeco_pb2.Answer]]:
         """Changes a charge point (old version). Deprecated: use UpdateChargePoint."""
 
     @_deprecated("""Sets one configuration key of a charge point (old version). Deprecated: use UpdateConfiguration.""")

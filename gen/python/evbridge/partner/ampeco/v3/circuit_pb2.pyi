@@ -70,7 +70,7 @@ class UpdateCircuitRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `circuit` that are cleared when they are not set: each travels as null. Paths are as in `circuit`."""
+        """Fields of `circuit`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -157,9 +157,7 @@ class UpdateUserPriorityRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `user_priority` that are cleared when they are not set: each travels as null. Paths are as in
-        `user_priority`.
-        """
+        """Fields of `user_priority`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -204,7 +202,7 @@ class AttachChargePointRequest(_message.Message):
     """Required. The id of the circuit."""
     @_builtins.property
     def attachment(self) -> Global___CircuitChargePoint:
-        """Required. What to send."""
+        """Required. A charge point on a circuit."""
 
     def __init__(
         self,
@@ -249,7 +247,7 @@ class SetEvsePriorityRequest(_message.Message):
     """Required. The id of the EVSE."""
     @_builtins.property
     def priority(self) -> Global___Priority:
-        """Required. What to send."""
+        """Required. A priority."""
 
     def __init__(
         self,
@@ -301,7 +299,7 @@ class SetChargePointPriorityRequest(_message.Message):
     """Required. The id of the charge point."""
     @_builtins.property
     def priority(self) -> Global___Priority:
-        """Required. What to send."""
+        """Required. A priority."""
 
     def __init__(
         self,
@@ -348,7 +346,7 @@ class SetSessionPriorityRequest(_message.Message):
     """Required. The id of the session."""
     @_builtins.property
     def priority(self) -> Global___Priority:
-        """Required. What to send."""
+        """Required. A priority."""
 
     def __init__(
         self,
@@ -393,13 +391,11 @@ class SetSocPrioritiesRequest(_message.Message):
     """Required. The id of the circuit."""
     @_builtins.property
     def state_of_charge_priorities(self) -> Global___StateOfChargePriorities:
-        """Required. What to send."""
+        """Required. How the state of charge changes a priority."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `state_of_charge_priorities` that are cleared when they are not set: each travels as null. Paths are
-        as in `state_of_charge_priorities`.
-        """
+        """Fields of `state_of_charge_priorities`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -474,7 +470,7 @@ class UpdateCircuitV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `circuit` that are cleared when they are not set: each travels as null. Paths are as in `circuit`."""
+        """Fields of `circuit`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -636,7 +632,7 @@ Global___Circuit: _TypeAlias = Circuit  # noqa: Y015
 
 @_typing.final
 class CircuitLoadBalancingIntegration(_message.Message):
-    """The integration that limits the circuit from outside."""
+    """The integration that limits a circuit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -680,7 +676,7 @@ class UserPriority(_message.Message):
     target_id: _builtins.int
     """The user group, or the partner who invited the users."""
     type: _builtins.str
-    """What targetId names: partner or userGroup."""
+    """What target_id names: partner or userGroup."""
     priority: _builtins.float
     """The weight when current is short: 1 is normal, 2 counts twice, 0.5 half."""
     @_builtins.property
@@ -783,43 +779,43 @@ class StateOfChargePriorities(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPPER_THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
-    HIGH_SO_C_PRIORITY_FIELD_NUMBER: _builtins.int
+    HIGH_SOC_PRIORITY_FIELD_NUMBER: _builtins.int
     LOWER_THRESHOLD_PERCENT_FIELD_NUMBER: _builtins.int
-    LOW_SO_C_PRIORITY_FIELD_NUMBER: _builtins.int
+    LOW_SOC_PRIORITY_FIELD_NUMBER: _builtins.int
     upper_threshold_percent: _builtins.float
-    """From this state of charge on highSoCPriority counts, in %; at least 5 above lowerThresholdPercent. Null ends that.
-    Nullable.
+    """From this state of charge on high_soc_priority counts, in %; at least 5 above lower_threshold_percent. Null ends
+    that. Nullable.
     """
-    high_so_c_priority: _builtins.float
+    high_soc_priority: _builtins.float
     """The priority of a full vehicle."""
     lower_threshold_percent: _builtins.float
-    """Up to this state of charge lowSoCPriority counts, in %. Null ends that. Nullable."""
-    low_so_c_priority: _builtins.float
+    """Up to this state of charge low_soc_priority counts, in %. Null ends that. Nullable."""
+    low_soc_priority: _builtins.float
     """The priority of an empty vehicle."""
     def __init__(
         self,
         *,
         upper_threshold_percent: _builtins.float | None = ...,
-        high_so_c_priority: _builtins.float | None = ...,
+        high_soc_priority: _builtins.float | None = ...,
         lower_threshold_percent: _builtins.float | None = ...,
-        low_so_c_priority: _builtins.float | None = ...,
+        low_soc_priority: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_high_so_c_priority", b"_high_so_c_priority", "_low_so_c_priority", b"_low_so_c_priority", "_lower_threshold_percent", b"_lower_threshold_percent", "_upper_threshold_percent", b"_upper_threshold_percent", "high_so_c_priority", b"high_so_c_priority", "low_so_c_priority", b"low_so_c_priority", "lower_threshold_percent", b"lower_threshold_percent", "upper_threshold_percent", b"upper_threshold_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high_soc_priority", b"_high_soc_priority", "_low_soc_priority", b"_low_soc_priority", "_lower_threshold_percent", b"_lower_threshold_percent", "_upper_threshold_percent", b"_upper_threshold_percent", "high_soc_priority", b"high_soc_priority", "low_soc_priority", b"low_soc_priority", "lower_threshold_percent", b"lower_threshold_percent", "upper_threshold_percent", b"upper_threshold_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high_so_c_priority", b"_high_so_c_priority", "_low_so_c_priority", b"_low_so_c_priority", "_lower_threshold_percent", b"_lower_threshold_percent", "_upper_threshold_percent", b"_upper_threshold_percent", "high_so_c_priority", b"high_so_c_priority", "low_so_c_priority", b"low_so_c_priority", "lower_threshold_percent", b"lower_threshold_percent", "upper_threshold_percent", b"upper_threshold_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high_soc_priority", b"_high_soc_priority", "_low_soc_priority", b"_low_soc_priority", "_lower_threshold_percent", b"_lower_threshold_percent", "_upper_threshold_percent", b"_upper_threshold_percent", "high_soc_priority", b"high_soc_priority", "low_soc_priority", b"low_soc_priority", "lower_threshold_percent", b"lower_threshold_percent", "upper_threshold_percent", b"upper_threshold_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__high_so_c_priority: _TypeAlias = _typing.Literal["high_so_c_priority"]  # noqa: Y015
-    _WhichOneofArgType__high_so_c_priority: _TypeAlias = _typing.Literal["_high_so_c_priority", b"_high_so_c_priority"]  # noqa: Y015
-    _WhichOneofReturnType__low_so_c_priority: _TypeAlias = _typing.Literal["low_so_c_priority"]  # noqa: Y015
-    _WhichOneofArgType__low_so_c_priority: _TypeAlias = _typing.Literal["_low_so_c_priority", b"_low_so_c_priority"]  # noqa: Y015
+    _WhichOneofReturnType__high_soc_priority: _TypeAlias = _typing.Literal["high_soc_priority"]  # noqa: Y015
+    _WhichOneofArgType__high_soc_priority: _TypeAlias = _typing.Literal["_high_soc_priority", b"_high_soc_priority"]  # noqa: Y015
+    _WhichOneofReturnType__low_soc_priority: _TypeAlias = _typing.Literal["low_soc_priority"]  # noqa: Y015
+    _WhichOneofArgType__low_soc_priority: _TypeAlias = _typing.Literal["_low_soc_priority", b"_low_soc_priority"]  # noqa: Y015
     _WhichOneofReturnType__lower_threshold_percent: _TypeAlias = _typing.Literal["lower_threshold_percent"]  # noqa: Y015
     _WhichOneofArgType__lower_threshold_percent: _TypeAlias = _typing.Literal["_lower_threshold_percent", b"_lower_threshold_percent"]  # noqa: Y015
     _WhichOneofReturnType__upper_threshold_percent: _TypeAlias = _typing.Literal["upper_threshold_percent"]  # noqa: Y015
     _WhichOneofArgType__upper_threshold_percent: _TypeAlias = _typing.Literal["_upper_threshold_percent", b"_upper_threshold_percent"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_so_c_priority) -> _WhichOneofReturnType__high_so_c_priority | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_soc_priority) -> _WhichOneofReturnType__high_soc_priority | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_so_c_priority) -> _WhichOneofReturnType__low_so_c_priority | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_soc_priority) -> _WhichOneofReturnType__low_soc_priority | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lower_threshold_percent) -> _WhichOneofReturnType__lower_threshold_percent | None: ...
     @_typing.overload
@@ -944,7 +940,7 @@ Global___CircuitEnvelope: _TypeAlias = CircuitEnvelope  # noqa: Y015
 
 @_typing.final
 class UserPriorityEnvelope(_message.Message):
-    """The answer to a write of a_priority."""
+    """The answer to a write of a priority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

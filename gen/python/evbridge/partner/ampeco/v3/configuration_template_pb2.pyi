@@ -70,7 +70,7 @@ class UpdateConfigurationTemplateRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `template` that are cleared when they are not set: each travels as null. Paths are as in `template`."""
+        """Fields of `template`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class UpdateVariableRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `variable` that are cleared when they are not set: each travels as null. Paths are as in `variable`."""
+        """Fields of `variable`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ class ApplyTemplateRequest(_message.Message):
     """Required. The id of the template."""
     @_builtins.property
     def targets(self) -> Global___TemplateTargets:
-        """Required. What to send."""
+        """Required. Where a template is applied."""
 
     def __init__(
         self,
@@ -382,44 +382,28 @@ class NewOcpp16Variable(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     KEY_NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     key_name: _builtins.str
     """Required. The key."""
     value: _builtins.str
     """Required. The value."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         key_name: _builtins.str | None = ...,
         value: _builtins.str | None = ...,
-        last_updated_at: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_key_name", b"_key_name", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "id", b"id", "key_name", b"key_name", "last_updated_at", b"last_updated_at", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key_name", b"_key_name", "_value", b"_value", "key_name", b"key_name", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_key_name", b"_key_name", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "id", b"id", "key_name", b"key_name", "last_updated_at", b"last_updated_at", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key_name", b"_key_name", "_value", b"_value", "key_name", b"key_name", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__key_name: _TypeAlias = _typing.Literal["key_name"]  # noqa: Y015
     _WhichOneofArgType__key_name: _TypeAlias = _typing.Literal["_key_name", b"_key_name"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key_name) -> _WhichOneofReturnType__key_name | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
@@ -431,7 +415,6 @@ class NewOcpp201Variable(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     VARIABLE_NAME_FIELD_NUMBER: _builtins.int
     VARIABLE_TYPE_FIELD_NUMBER: _builtins.int
@@ -440,9 +423,6 @@ class NewOcpp201Variable(_message.Message):
     COMPONENT_INSTANCE_FIELD_NUMBER: _builtins.int
     EVSE_ID_FIELD_NUMBER: _builtins.int
     CONNECTOR_ID_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     value: _builtins.str
     """Required. The value."""
     variable_name: _builtins.str
@@ -459,12 +439,9 @@ class NewOcpp201Variable(_message.Message):
     """The EVSE (OCPP). Nullable."""
     connector_id: _builtins.int
     """The connector (OCPP). Nullable."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         value: _builtins.str | None = ...,
         variable_name: _builtins.str | None = ...,
         variable_type: _builtins.str | None = ...,
@@ -473,11 +450,10 @@ class NewOcpp201Variable(_message.Message):
         component_instance: _builtins.str | None = ...,
         evse_id: _builtins.int | None = ...,
         connector_id: _builtins.int | None = ...,
-        last_updated_at: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "id", b"id", "last_updated_at", b"last_updated_at", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "id", b"id", "last_updated_at", b"last_updated_at", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__component: _TypeAlias = _typing.Literal["component"]  # noqa: Y015
     _WhichOneofArgType__component: _TypeAlias = _typing.Literal["_component", b"_component"]  # noqa: Y015
@@ -487,10 +463,6 @@ class NewOcpp201Variable(_message.Message):
     _WhichOneofArgType__connector_id: _TypeAlias = _typing.Literal["_connector_id", b"_connector_id"]  # noqa: Y015
     _WhichOneofReturnType__evse_id: _TypeAlias = _typing.Literal["evse_id"]  # noqa: Y015
     _WhichOneofArgType__evse_id: _TypeAlias = _typing.Literal["_evse_id", b"_evse_id"]  # noqa: Y015
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     _WhichOneofReturnType__variable_instance: _TypeAlias = _typing.Literal["variable_instance"]  # noqa: Y015
@@ -507,10 +479,6 @@ class NewOcpp201Variable(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connector_id) -> _WhichOneofReturnType__connector_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__evse_id) -> _WhichOneofReturnType__evse_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
     @_typing.overload
@@ -560,44 +528,28 @@ class Ocpp16VariableChange(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     KEY_NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     key_name: _builtins.str
     """The key."""
     value: _builtins.str
     """The value."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         key_name: _builtins.str | None = ...,
         value: _builtins.str | None = ...,
-        last_updated_at: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_key_name", b"_key_name", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "id", b"id", "key_name", b"key_name", "last_updated_at", b"last_updated_at", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key_name", b"_key_name", "_value", b"_value", "key_name", b"key_name", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_key_name", b"_key_name", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "id", b"id", "key_name", b"key_name", "last_updated_at", b"last_updated_at", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key_name", b"_key_name", "_value", b"_value", "key_name", b"key_name", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__key_name: _TypeAlias = _typing.Literal["key_name"]  # noqa: Y015
     _WhichOneofArgType__key_name: _TypeAlias = _typing.Literal["_key_name", b"_key_name"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key_name) -> _WhichOneofReturnType__key_name | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
@@ -609,7 +561,6 @@ class Ocpp201VariableChange(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     VARIABLE_NAME_FIELD_NUMBER: _builtins.int
     VARIABLE_TYPE_FIELD_NUMBER: _builtins.int
@@ -618,9 +569,6 @@ class Ocpp201VariableChange(_message.Message):
     COMPONENT_INSTANCE_FIELD_NUMBER: _builtins.int
     EVSE_ID_FIELD_NUMBER: _builtins.int
     CONNECTOR_ID_FIELD_NUMBER: _builtins.int
-    LAST_UPDATED_AT_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     value: _builtins.str
     """The value."""
     variable_name: _builtins.str
@@ -637,12 +585,9 @@ class Ocpp201VariableChange(_message.Message):
     """The EVSE (OCPP). Nullable."""
     connector_id: _builtins.int
     """The connector (OCPP). Nullable."""
-    last_updated_at: _builtins.str
-    """Output only. When it last changed (ISO 8601)."""
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         value: _builtins.str | None = ...,
         variable_name: _builtins.str | None = ...,
         variable_type: _builtins.str | None = ...,
@@ -651,11 +596,10 @@ class Ocpp201VariableChange(_message.Message):
         component_instance: _builtins.str | None = ...,
         evse_id: _builtins.int | None = ...,
         connector_id: _builtins.int | None = ...,
-        last_updated_at: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "id", b"id", "last_updated_at", b"last_updated_at", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "id", b"id", "last_updated_at", b"last_updated_at", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_component", b"_component", "_component_instance", b"_component_instance", "_connector_id", b"_connector_id", "_evse_id", b"_evse_id", "_value", b"_value", "_variable_instance", b"_variable_instance", "_variable_name", b"_variable_name", "_variable_type", b"_variable_type", "component", b"component", "component_instance", b"component_instance", "connector_id", b"connector_id", "evse_id", b"evse_id", "value", b"value", "variable_instance", b"variable_instance", "variable_name", b"variable_name", "variable_type", b"variable_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__component: _TypeAlias = _typing.Literal["component"]  # noqa: Y015
     _WhichOneofArgType__component: _TypeAlias = _typing.Literal["_component", b"_component"]  # noqa: Y015
@@ -665,10 +609,6 @@ class Ocpp201VariableChange(_message.Message):
     _WhichOneofArgType__connector_id: _TypeAlias = _typing.Literal["_connector_id", b"_connector_id"]  # noqa: Y015
     _WhichOneofReturnType__evse_id: _TypeAlias = _typing.Literal["evse_id"]  # noqa: Y015
     _WhichOneofArgType__evse_id: _TypeAlias = _typing.Literal["_evse_id", b"_evse_id"]  # noqa: Y015
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
-    _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
-    _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     _WhichOneofReturnType__variable_instance: _TypeAlias = _typing.Literal["variable_instance"]  # noqa: Y015
@@ -685,10 +625,6 @@ class Ocpp201VariableChange(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__connector_id) -> _WhichOneofReturnType__connector_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__evse_id) -> _WhichOneofReturnType__evse_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
     @_typing.overload
@@ -873,7 +809,7 @@ Global___ConfigurationTemplateEnvelope: _TypeAlias = ConfigurationTemplateEnvelo
 
 @_typing.final
 class ConfigurationVariableEnvelope(_message.Message):
-    """The answer to a write of a_variable."""
+    """The answer to a write of a variable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -24,12 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.partner.ampeco.v3 import ampeco_pb2 as evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(evbridge/partner/ampeco/v3/consent.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8a\x01\n\x14\x43reateConsentRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12<\n\x07\x63onsent\x18\x02 \x01(\x0b\x32#.evbridge.partner.ampeco.v3.ConsentB\x06\xbaH\x03\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xf4\x01\n\x07\x43onsent\x12\x1c\n\x07user_id\x18\x01 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12$\n\x0fterm_version_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12/\n\x06status\x18\x03 \x01(\tB\x1a\xbaH\x17r\x12R\x06\x61greedR\x08rejected\xc8\x01\x01H\x02\x88\x01\x01\x12\x15\n\x02id\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x03\x88\x01\x01\x12+\n\x04more\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\n\n\x08_user_idB\x12\n\x10_term_version_idB\t\n\x07_statusB\x05\n\x03_id\"q\n\x0f\x43onsentEnvelope\x12\x31\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32#.evbridge.partner.ampeco.v3.Consent\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xbb\x01\n\x0e\x43onsentService\x12\xa8\x01\n\rCreateConsent\x12\x30.evbridge.partner.ampeco.v3.CreateConsentRequest\x1a+.evbridge.partner.ampeco.v3.ConsentEnvelope\"8\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02.\"#/public-api/resources/consents/v1.0:\x07\x63onsentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(evbridge/partner/ampeco/v3/consent.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\"\x8a\x01\n\x14\x43reateConsentRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12<\n\x07\x63onsent\x18\x02 \x01(\x0b\x32#.evbridge.partner.ampeco.v3.ConsentB\x06\xbaH\x03\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xa9\x01\n\x07\x43onsent\x12\x1c\n\x07user_id\x18\x01 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12$\n\x0fterm_version_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12/\n\x06status\x18\x03 \x01(\tB\x1a\xbaH\x17r\x12R\x06\x61greedR\x08rejected\xc8\x01\x01H\x02\x88\x01\x01\x42\n\n\x08_user_idB\x12\n\x10_term_version_idB\t\n\x07_status2\xb2\x01\n\x0e\x43onsentService\x12\x9f\x01\n\rCreateConsent\x12\x30.evbridge.partner.ampeco.v3.CreateConsentRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"8\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02.\"#/public-api/resources/consents/v1.0:\x07\x63onsentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,20 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSENT'].fields_by_name['term_version_id']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CONSENT'].fields_by_name['status']._loaded_options = None
   _globals['_CONSENT'].fields_by_name['status']._serialized_options = b'\272H\027r\022R\006agreedR\010rejected\310\001\001'
-  _globals['_CONSENT'].fields_by_name['id']._loaded_options = None
-  _globals['_CONSENT'].fields_by_name['id']._serialized_options = b'\342A\001\003'
-  _globals['_CONSENT'].fields_by_name['more']._loaded_options = None
-  _globals['_CONSENT'].fields_by_name['more']._serialized_options = b'\360\364\030\001'
-  _globals['_CONSENTENVELOPE'].fields_by_name['more']._loaded_options = None
-  _globals['_CONSENTENVELOPE'].fields_by_name['more']._serialized_options = b'\360\364\030\001'
   _globals['_CONSENTSERVICE'].methods_by_name['CreateConsent']._loaded_options = None
   _globals['_CONSENTSERVICE'].methods_by_name['CreateConsent']._serialized_options = b'\220\364\030\003\202\323\344\223\002.\"#/public-api/resources/consents/v1.0:\007consent'
-  _globals['_CREATECONSENTREQUEST']._serialized_start=230
-  _globals['_CREATECONSENTREQUEST']._serialized_end=368
-  _globals['_CONSENT']._serialized_start=371
-  _globals['_CONSENT']._serialized_end=615
-  _globals['_CONSENTENVELOPE']._serialized_start=617
-  _globals['_CONSENTENVELOPE']._serialized_end=730
-  _globals['_CONSENTSERVICE']._serialized_start=733
-  _globals['_CONSENTSERVICE']._serialized_end=920
+  _globals['_CREATECONSENTREQUEST']._serialized_start=208
+  _globals['_CREATECONSENTREQUEST']._serialized_end=346
+  _globals['_CONSENT']._serialized_start=349
+  _globals['_CONSENT']._serialized_end=518
+  _globals['_CONSENTSERVICE']._serialized_start=521
+  _globals['_CONSENTSERVICE']._serialized_end=699
 # @@protoc_insertion_point(module_scope)

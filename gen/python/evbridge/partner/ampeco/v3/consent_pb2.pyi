@@ -5,15 +5,14 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -56,43 +55,29 @@ class Consent(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TERM_VERSION_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
-    ID_FIELD_NUMBER: _builtins.int
-    MORE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """Required. The user."""
     term_version_id: _builtins.int
     """Required. The version of the terms."""
     status: _builtins.str
     """Required. What the user said."""
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
-    @_builtins.property
-    def more(self) -> _struct_pb2.Struct:
-        """What else AMPECO sent."""
-
     def __init__(
         self,
         *,
         user_id: _builtins.int | None = ...,
         term_version_id: _builtins.int | None = ...,
         status: _builtins.str | None = ...,
-        id: _builtins.int | None = ...,
-        more: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_status", b"_status", "_term_version_id", b"_term_version_id", "_user_id", b"_user_id", "id", b"id", "more", b"more", "status", b"status", "term_version_id", b"term_version_id", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "_term_version_id", b"_term_version_id", "_user_id", b"_user_id", "status", b"status", "term_version_id", b"term_version_id", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_status", b"_status", "_term_version_id", b"_term_version_id", "_user_id", b"_user_id", "id", b"id", "more", b"more", "status", b"status", "term_version_id", b"term_version_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "_term_version_id", b"_term_version_id", "_user_id", b"_user_id", "status", b"status", "term_version_id", b"term_version_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
     _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
     _WhichOneofReturnType__term_version_id: _TypeAlias = _typing.Literal["term_version_id"]  # noqa: Y015
     _WhichOneofArgType__term_version_id: _TypeAlias = _typing.Literal["_term_version_id", b"_term_version_id"]  # noqa: Y015
     _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
     _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
     @_typing.overload
@@ -101,33 +86,3 @@ class Consent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
 
 Global___Consent: _TypeAlias = Consent  # noqa: Y015
-
-@_typing.final
-class ConsentEnvelope(_message.Message):
-    """The answer to a write of a consent."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DATA_FIELD_NUMBER: _builtins.int
-    MORE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def data(self) -> Global___Consent:
-        """What AMPECO holds now."""
-
-    @_builtins.property
-    def more(self) -> _struct_pb2.Struct:
-        """What else AMPECO sent."""
-
-    def __init__(
-        self,
-        *,
-        data: Global___Consent | None = ...,
-        more: _struct_pb2.Struct | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "more", b"more"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "more", b"more"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConsentEnvelope: _TypeAlias = ConsentEnvelope  # noqa: Y015

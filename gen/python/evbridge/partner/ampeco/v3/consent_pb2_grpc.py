@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from evbridge.partner.ampeco.v3 import ampeco_pb2 as evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2
 from evbridge.partner.ampeco.v3 import consent_pb2 as evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -38,7 +39,7 @@ class ConsentServiceStub:
         self.CreateConsent = channel.unary_unary(
                 '/evbridge.partner.ampeco.v3.ConsentService/CreateConsent',
                 request_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2.CreateConsentRequest.SerializeToString,
-                response_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2.ConsentEnvelope.FromString,
+                response_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.FromString,
                 _registered_method=True)
 
 
@@ -59,7 +60,7 @@ def add_ConsentServiceServicer_to_server(servicer, server):
             'CreateConsent': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateConsent,
                     request_deserializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2.CreateConsentRequest.FromString,
-                    response_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2.ConsentEnvelope.SerializeToString,
+                    response_serializer=evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,7 +90,7 @@ class ConsentService:
             target,
             '/evbridge.partner.ampeco.v3.ConsentService/CreateConsent',
             evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2.CreateConsentRequest.SerializeToString,
-            evbridge_dot_partner_dot_ampeco_dot_v3_dot_consent__pb2.ConsentEnvelope.FromString,
+            evbridge_dot_partner_dot_ampeco_dot_v3_dot_ampeco__pb2.Answer.FromString,
             options,
             channel_credentials,
             insecure,

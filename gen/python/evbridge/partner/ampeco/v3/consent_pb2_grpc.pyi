@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.partner.ampeco.v3 import ampeco_pb2 as _ampeco_pb2
 from evbridge.partner.ampeco.v3 import consent_pb2 as _consent_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -33,7 +34,7 @@ class ConsentServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConsentServiceAsyncStub: ...
-    CreateConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.CreateConsentRequest, _consent_pb2.ConsentEnvelope]
+    CreateConsent: _grpc.UnaryUnaryMultiCallable[_consent_pb2.CreateConsentRequest, _ampeco_pb2.Answer]
     """Records that a user agreed to terms, or refused them."""
 
 @_typing.type_check_only
@@ -41,7 +42,7 @@ class ConsentServiceAsyncStub(ConsentServiceStub):
     """What users have agreed to. Errors are those of the package."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.CreateConsentRequest, _consent_pb2.ConsentEnvelope]  # type: ignore[assignment]
+    CreateConsent: _aio.UnaryUnaryMultiCallable[_consent_pb2.CreateConsentRequest, _ampeco_pb2.Answer]  # type: ignore[assignment]
     """Records that a user agreed to terms, or refused them."""
 
 class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -52,7 +53,7 @@ class ConsentServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _consent_pb2.CreateConsentRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_consent_pb2.ConsentEnvelope, _abc.Awaitable[_consent_pb2.ConsentEnvelope]]:
+    ) -> _typing.Union[_ampeco_pb2.Answer, _abc.Awaitable[_ampeco_pb2.Answer]]:
         """Records that a user agreed to terms, or refused them."""
 
 def add_ConsentServiceServicer_to_server(servicer: ConsentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,7 +30,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0evbridge/partner/ampeco/v3/contact_details.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\"\xe2\x01\n\x1bUpdateContactDetailsRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\\\n\x0f\x63ontact_details\x18\x02 \x01(\x0b\x32*.evbridge.partner.ampeco.v3.ContactDetailsB\x06\xbaH\x03\xc8\x01\x01R\x0f\x63ontact_details\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_id\"\x8c\x01\n\x0e\x43ontactDetails\x12\x1a\n\x05\x65mail\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12\x12\n\x05phone\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\"\n\x0flast_updated_at\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03H\x02\x88\x01\x01\x42\x08\n\x06_emailB\x08\n\x06_phoneB\x12\n\x10_last_updated_at2\xd9\x01\n\x15\x43ontactDetailsService\x12\xbf\x01\n\x14UpdateContactDetails\x12\x37.evbridge.partner.ampeco.v3.UpdateContactDetailsRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"J\x90\x02\x02\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02=\x1a*/public-api/resources/contact-details/v2.0:\x0f\x63ontact_detailsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0evbridge/partner/ampeco/v3/contact_details.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\"\xd1\x01\n\x1bUpdateContactDetailsRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12K\n\x0f\x63ontact_details\x18\x02 \x01(\x0b\x32*.evbridge.partner.ampeco.v3.ContactDetailsB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_id\"\x8c\x01\n\x0e\x43ontactDetails\x12\x1a\n\x05\x65mail\x18\x01 \x01(\tB\x06\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12\x12\n\x05phone\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\"\n\x0flast_updated_at\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03H\x02\x88\x01\x01\x42\x08\n\x06_emailB\x08\n\x06_phoneB\x12\n\x10_last_updated_at2\xd9\x01\n\x15\x43ontactDetailsService\x12\xbf\x01\n\x14UpdateContactDetails\x12\x37.evbridge.partner.ampeco.v3.UpdateContactDetailsRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"J\x90\x02\x02\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02=\x1a*/public-api/resources/contact-details/v2.0:\x0f\x63ontact_detailsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,9 +48,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTDETAILSSERVICE'].methods_by_name['UpdateContactDetails']._loaded_options = None
   _globals['_CONTACTDETAILSSERVICE'].methods_by_name['UpdateContactDetails']._serialized_options = b'\220\002\002\220\364\030\002\202\323\344\223\002=\032*/public-api/resources/contact-details/v2.0:\017contact_details'
   _globals['_UPDATECONTACTDETAILSREQUEST']._serialized_start=283
-  _globals['_UPDATECONTACTDETAILSREQUEST']._serialized_end=509
-  _globals['_CONTACTDETAILS']._serialized_start=512
-  _globals['_CONTACTDETAILS']._serialized_end=652
-  _globals['_CONTACTDETAILSSERVICE']._serialized_start=655
-  _globals['_CONTACTDETAILSSERVICE']._serialized_end=872
+  _globals['_UPDATECONTACTDETAILSREQUEST']._serialized_end=492
+  _globals['_CONTACTDETAILS']._serialized_start=495
+  _globals['_CONTACTDETAILS']._serialized_end=635
+  _globals['_CONTACTDETAILSSERVICE']._serialized_start=638
+  _globals['_CONTACTDETAILSSERVICE']._serialized_end=855
 # @@protoc_insertion_point(module_scope)

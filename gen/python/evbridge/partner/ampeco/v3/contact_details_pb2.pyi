@@ -34,9 +34,7 @@ class UpdateContactDetailsRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `contact_details` that are cleared when they are not set: each travels as null. Paths are as in
-        `contact_details`.
-        """
+        """Fields of `contact_details`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class UpdateCurrencyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `currency` that are cleared when they are not set: each travels as null. Paths are as in `currency`."""
+        """Fields of `currency`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class UpdateCurrencyRateRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `rate` that are cleared when they are not set: each travels as null. Paths are as in `rate`."""
+        """Fields of `rate`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class UpdateDowntimePeriodNoticeRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `notice` that are cleared when they are not set: each travels as null. Paths are as in `notice`."""
+        """Fields of `notice`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class UpdateChargePointDowntimePeriodRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `period` that are cleared when they are not set: each travels as null. Paths are as in `period`."""
+        """Fields of `period`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class UpdateEvseDowntimePeriodRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `period` that are cleared when they are not set: each travels as null. Paths are as in `period`."""
+        """Fields of `period`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class UpdateElectricityMeterRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `meter` that are cleared when they are not set: each travels as null. Paths are as in `meter`."""
+        """Fields of `meter`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class ReportConsumptionRequest(_message.Message):
     """Required. The id of the electricity meter."""
     @_builtins.property
     def consumption_report(self) -> Global___ConsumptionReport:
-        """Required. What to send."""
+        """Required. The currents at one moment."""
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class UpdateElectricityRateRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `rate` that are cleared when they are not set: each travels as null. Paths are as in `rate`."""
+        """Fields of `rate`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -284,7 +284,7 @@ class ReplaceElectricityRateV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `rate` that are cleared when they are not set: each travels as null. Paths are as in `rate`."""
+        """Fields of `rate`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -536,12 +536,12 @@ class ElectricityRateV1(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def tax_id(self) -> _builtins.int:
-        """Superseded by taxPercentage."""
+        """Superseded by tax_percentage."""
 
     @tax_id.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def tax_id(self, value: _builtins.int) -> None:
-        """Superseded by taxPercentage."""
+        """Superseded by tax_percentage."""
 
     @_builtins.property
     def default_price_per_kwh(self) -> _decimal_pb2.Decimal:
@@ -741,7 +741,7 @@ Global___ElectricityRateEnvelope: _TypeAlias = ElectricityRateEnvelope  # noqa: 
 
 @_typing.final
 class EnergyMixEnvelope(_message.Message):
-    """The answer to a write of an_energy_mix."""
+    """The answer to a write of an energy mix."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

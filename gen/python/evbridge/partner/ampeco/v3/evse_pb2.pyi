@@ -280,7 +280,7 @@ class UpdateEvseRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `evse` that are cleared when they are not set: each travels as null. Paths are as in `evse`."""
+        """Fields of `evse`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -367,7 +367,7 @@ class UpdateChargePointEvseRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `evse` that are cleared when they are not set: each travels as null. Paths are as in `evse`."""
+        """Fields of `evse`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -412,7 +412,7 @@ class ReplaceEvseV2Request(_message.Message):
     """Required. The id of the EVSE."""
     @_builtins.property
     def evse(self) -> Global___EvseV2:
-        """Required. What to send."""
+        """Required. An EVSE, as the old version has it."""
 
     def __init__(
         self,
@@ -665,9 +665,7 @@ class UpdateConnectorRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `connector` that are cleared when they are not set: each travels as null. Paths are as in
-        `connector`.
-        """
+        """Fields of `connector`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -717,7 +715,7 @@ class StartEvseSessionRequest(_message.Message):
     """Required. The id of the EVSE."""
     @_builtins.property
     def session(self) -> _charge_point_action_pb2.StartSession:
-        """Required. What to send."""
+        """Required. Who charges, and how it is paid."""
 
     def __init__(
         self,
@@ -756,7 +754,7 @@ class TriggerEvseMessageRequest(_message.Message):
     """Required. The id of the EVSE."""
     @_builtins.property
     def message(self) -> _charge_point_action_pb2.TriggeredMessage:
-        """Required. What to send."""
+        """Required. Which message to send."""
 
     def __init__(
         self,
@@ -793,13 +791,11 @@ class BulkAssignTariffGroupRequest(_message.Message):
     """The integration to call through."""
     @_builtins.property
     def assignment(self) -> Global___TariffGroupAssignment:
-        """Required. What to send."""
+        """Required. A tariff group and the EVSEs that get it."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `assignment` that are cleared when they are not set: each travels as null. Paths are as in
-        `assignment`.
-        """
+        """Fields of `assignment`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -991,7 +987,7 @@ Global___Evse: _TypeAlias = Evse  # noqa: Y015
 
 @_typing.final
 class PowerOptions(_message.Message):
-    """Its electrical data."""
+    """The electrical data of an EVSE."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1010,7 +1006,7 @@ class PowerOptions(_message.Message):
     phases: _builtins.str
     """The kind of supply: single_phase, split_phase or three_phase. Nullable."""
     phase_rotation: _builtins.str
-    """How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connectedPhase wins. Nullable."""
+    """How L1, L2 and L3 are wired: R, S and T in order. AMPECO gives up reading it; connected_phase wins. Nullable."""
     connected_phase: _builtins.str
     """The lines it is connected to: one line, or two with a split phase or in a delta network. Nullable."""
     def __init__(
@@ -1165,7 +1161,7 @@ Global___TariffGroupAssignment: _TypeAlias = TariffGroupAssignment  # noqa: Y015
 
 @_typing.final
 class EvseFilters(_message.Message):
-    """Which EVSEs: those that match every list that is not empty."""
+    """Which EVSEs are meant; a list that is empty matches all."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -180,7 +180,7 @@ class EvseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConnectors(self, request, context):
-        """Lists connectors, a page at a time. AMPECO sends them on one page.
+        """Lists connectors. AMPECO sends them all at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,7 @@ class EvseServiceStub:
     def ReplaceEvseV2(self) -> _grpc.UnaryUnaryMultiCallable[_evse_pb2.ReplaceEvseV2Request, _ampeco_pb2.Answer]:
         """Writes an EVSE (old version), which held nothing a caller may write. Deprecated: use UpdateEvse."""
     ListConnectors: _grpc.UnaryUnaryMultiCallable[_evse_pb2.ListConnectorsRequest, _evse_pb2.ListConnectorsResponse]
-    """Lists connectors, a page at a time. AMPECO sends them on one page."""
+    """Lists connectors. AMPECO sends them all at once."""
     StreamConnectors: _grpc.UnaryStreamMultiCallable[_evse_pb2.ListConnectorsRequest, _evse_pb2.ListConnectorsResponse]
     """Lists all connectors: the pages of ListConnectors, following their links."""
     GetConnector: _grpc.UnaryUnaryMultiCallable[_evse_pb2.GetConnectorRequest, _evse_pb2.GetConnectorResponse]
@@ -100,7 +100,7 @@ class EvseServiceAsyncStub(EvseServiceStub):
     def ReplaceEvseV2(self) -> _aio.UnaryUnaryMultiCallable[_evse_pb2.ReplaceEvseV2Request, _ampeco_pb2.Answer]:  # type: ignore[override]
         """Writes an EVSE (old version), which held nothing a caller may write. Deprecated: use UpdateEvse."""
     ListConnectors: _aio.UnaryUnaryMultiCallable[_evse_pb2.ListConnectorsRequest, _evse_pb2.ListConnectorsResponse]  # type: ignore[assignment]
-    """Lists connectors, a page at a time. AMPECO sends them on one page."""
+    """Lists connectors. AMPECO sends them all at once."""
     StreamConnectors: _aio.UnaryStreamMultiCallable[_evse_pb2.ListConnectorsRequest, _evse_pb2.ListConnectorsResponse]  # type: ignore[assignment]
     """Lists all connectors: the pages of ListConnectors, following their links."""
     GetConnector: _aio.UnaryUnaryMultiCallable[_evse_pb2.GetConnectorRequest, _evse_pb2.GetConnectorResponse]  # type: ignore[assignment]
@@ -190,7 +190,7 @@ class EvseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evse_pb2.ListConnectorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evse_pb2.ListConnectorsResponse, _abc.Awaitable[_evse_pb2.ListConnectorsResponse]]:
-        """Lists connectors, a page at a time. AMPECO sends them on one page."""
+        """Lists connectors. AMPECO sends them all at once."""
 
     @_abc_1.abstractmethod
     def StreamConnectors(

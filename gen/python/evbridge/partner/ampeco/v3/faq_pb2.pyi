@@ -64,14 +64,14 @@ class UpdateFaqRequest(_message.Message):
     integration_id: _builtins.str
     """The integration to call through."""
     faq_id: _builtins.int
-    """Required. The id of the faq."""
+    """Required. The id of the FAQ."""
     @_builtins.property
     def faq(self) -> Global___Faq:
         """Required. What changes."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `faq` that are cleared when they are not set: each travels as null. Paths are as in `faq`."""
+        """Fields of `faq`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ Global___Faq: _TypeAlias = Faq  # noqa: Y015
 
 @_typing.final
 class FaqEnvelope(_message.Message):
-    """The answer to a write of an_entry."""
+    """The answer to a write of an entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -71,7 +71,7 @@ class UpdateFlexibilityAssetRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `asset` that are cleared when they are not set: each travels as null. Paths are as in `asset`."""
+        """Fields of `asset`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class ChangeFlexibilityAssetStatusRequest(_message.Message):
     """Required. The id of the flexibility asset."""
     @_builtins.property
     def status(self) -> Global___FlexibilityAssetStatus:
-        """Required. What to send."""
+        """Required. The status of a flexibility asset."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class CreateActivationRequestRequest(_message.Message):
     """Required. The id of the flexibility asset."""
     @_builtins.property
     def activation_request(self) -> Global___ActivationRequest:
-        """Required. What to send."""
+        """Required. When, and by how much, consumption shifts."""
 
     def __init__(
         self,

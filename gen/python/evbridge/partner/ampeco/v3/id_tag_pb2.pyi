@@ -61,14 +61,14 @@ class UpdateIdTagRequest(_message.Message):
     integration_id: _builtins.str
     """The integration to call through."""
     id_tag_id: _builtins.int
-    """Required. The id of the id tag."""
+    """Required. The id of the ID tag."""
     @_builtins.property
     def tag(self) -> Global___IdTag:
         """Required. What changes."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `tag` that are cleared when they are not set: each travels as null. Paths are as in `tag`."""
+        """Fields of `tag`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -136,14 +136,14 @@ class UpdateRfidTagRequest(_message.Message):
     integration_id: _builtins.str
     """The integration to call through."""
     rfid_tag_id: _builtins.int
-    """Required. The id of the rfid tag."""
+    """Required. The id of the RFID tag."""
     @_builtins.property
     def tag(self) -> Global___RfidTag:
         """Required. What changes."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `tag` that are cleared when they are not set: each travels as null. Paths are as in `tag`."""
+        """Fields of `tag`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -384,7 +384,7 @@ Global___RfidTag: _TypeAlias = RfidTag  # noqa: Y015
 
 @_typing.final
 class IdTagEnvelope(_message.Message):
-    """The answer to a write of an id tag."""
+    """The answer to a write of an ID tag."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -414,7 +414,7 @@ Global___IdTagEnvelope: _TypeAlias = IdTagEnvelope  # noqa: Y015
 
 @_typing.final
 class RfidTagEnvelope(_message.Message):
-    """The answer to a write of a rfid tag."""
+    """The answer to a write of an RFID tag."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

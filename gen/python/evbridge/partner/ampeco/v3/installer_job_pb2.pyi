@@ -70,7 +70,7 @@ class UpdateInstallerJobRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `job` that are cleared when they are not set: each travels as null. Paths are as in `job`."""
+        """Fields of `job`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class AssignChargePointsRequest(_message.Message):
     """Required. The id of the installer job."""
     @_builtins.property
     def assignment(self) -> Global___InstallerJobAssignment:
-        """Required. What to send."""
+        """Required. The charge points of a job: the first of the three that is given counts."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class ChangeInstallerJobStatusRequest(_message.Message):
     """Required. The id of the installer job."""
     @_builtins.property
     def status(self) -> Global___InstallerJobStatus:
-        """Required. What to send."""
+        """Required. The status of a job."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class InstallerJob(_message.Message):
     installer_admin_id: _builtins.int
     """The installer; pin is ignored then."""
     pin: _builtins.str
-    """The digits that open the job to whoever knows them, when there is no installerAdminId."""
+    """The digits that open the job to whoever knows them, when there is no installer_admin_id."""
     description: _builtins.str
     """What to do."""
     id: _builtins.int

@@ -287,7 +287,7 @@ class UpdateLocationRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `location` that are cleared when they are not set: each travels as null. Paths are as in `location`."""
+        """Fields of `location`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -374,7 +374,7 @@ class UpdateChargingZoneRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `zone` that are cleared when they are not set: each travels as null. Paths are as in `zone`."""
+        """Fields of `zone`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -419,7 +419,7 @@ class CheckBookingAvailabilityRequest(_message.Message):
     """Required. The id of the location."""
     @_builtins.property
     def time_frame(self) -> Global___TimeFrame:
-        """Required. What to send."""
+        """Required. A time frame."""
 
     def __init__(
         self,
@@ -493,7 +493,7 @@ class UpdateLocationV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `location` that are cleared when they are not set: each travels as null. Paths are as in `location`."""
+        """Fields of `location`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -735,7 +735,7 @@ Global___Location: _TypeAlias = Location  # noqa: Y015
 
 @_typing.final
 class Geoposition(_message.Message):
-    """Where it is."""
+    """A place on the map (WGS 84)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -768,7 +768,7 @@ Global___Geoposition: _TypeAlias = Geoposition  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """Its main image. AMPECO gives it when include names it."""
+    """An image."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -809,7 +809,7 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class LocationWorkingHours(_message.Message):
-    """When it is open."""
+    """When a location is open."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -820,7 +820,7 @@ class LocationWorkingHours(_message.Message):
     is_always_open: _builtins.bool
     """Whether it never closes; hours is needed when not."""
     stop_session_outside_working_hours: _builtins.bool
-    """Whether sessions end when it closes, save those of alwaysOpenForUserGroupIds. Nullable."""
+    """Whether sessions end when it closes, save those of always_open_for_user_group_ids. Nullable."""
     @_builtins.property
     def always_open_for_user_group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The user groups it never closes for. Nullable."""
@@ -854,7 +854,7 @@ Global___LocationWorkingHours: _TypeAlias = LocationWorkingHours  # noqa: Y015
 
 @_typing.final
 class LocationWorkingHoursHours(_message.Message):
-    """The hours of each day, in local time; a day without any is closed."""
+    """The opening hours of a week."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -914,7 +914,7 @@ Global___LocationWorkingHoursHours: _TypeAlias = LocationWorkingHoursHours  # no
 
 @_typing.final
 class LocationRoaming(_message.Message):
-    """Who owns and runs it, as its operator tells by OCPI."""
+    """Who owns and runs a roaming location."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -950,7 +950,7 @@ Global___LocationRoaming: _TypeAlias = LocationRoaming  # noqa: Y015
 
 @_typing.final
 class BusinessName(_message.Message):
-    """The owner."""
+    """A business."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1035,7 +1035,7 @@ Global___ChargingZone: _TypeAlias = ChargingZone  # noqa: Y015
 
 @_typing.final
 class ChargingZoneInfo(_message.Message):
-    """What drivers see about it."""
+    """What drivers see about a charging zone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1466,7 +1466,7 @@ Global___LocationV1: _TypeAlias = LocationV1  # noqa: Y015
 
 @_typing.final
 class WorkingHoursV1(_message.Message):
-    """When it is open."""
+    """When a location is open, as the old version has it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -70,9 +70,7 @@ class UpdateNotificationsRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `subscription` that are cleared when they are not set: each travels as null. Paths are as in
-        `subscription`.
-        """
+        """Fields of `subscription`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -112,7 +110,7 @@ class ResendNotificationsRequest(_message.Message):
     """Required. The id of the notification."""
     @_builtins.property
     def resend(self) -> Global___NotificationResend:
-        """Required. What to send."""
+        """Required. Which failed notifications are sent again."""
 
     def __init__(
         self,
@@ -264,7 +262,7 @@ Global___Notification: _TypeAlias = Notification  # noqa: Y015
 
 @_typing.final
 class Webhook(_message.Message):
-    """The web hook; needed when via is webhook."""
+    """A web hook."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,7 +286,7 @@ Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
 
 @_typing.final
 class Kafka(_message.Message):
-    """The Kafka topic; needed when via is kafka."""
+    """A Kafka topic and how it is reached."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -310,7 +308,7 @@ class Kafka(_message.Message):
     sasl_username: _builtins.str
     """The user name. Nullable."""
     sasl_password: _builtins.str
-    """Input only. The password. Nullable."""
+    """Secret. The password. Nullable."""
     @_builtins.property
     def brokers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The brokers, "host:port"."""
@@ -434,7 +432,7 @@ Global___NotificationV1: _TypeAlias = NotificationV1  # noqa: Y015
 
 @_typing.final
 class NotificationEnvelope(_message.Message):
-    """The answer to a write of a_subscription."""
+    """The answer to a write of a subscription."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -464,7 +462,7 @@ Global___NotificationEnvelope: _TypeAlias = NotificationEnvelope  # noqa: Y015
 
 @_typing.final
 class NotificationV1Envelope(_message.Message):
-    """The answer to a write of a_subscription_(old_version)."""
+    """The answer to a write of a subscription (old version)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

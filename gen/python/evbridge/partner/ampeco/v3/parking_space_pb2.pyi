@@ -103,7 +103,7 @@ class UpdateOccupancyStatusRequest(_message.Message):
     """Required. The id of the parking space."""
     @_builtins.property
     def occupancy_status(self) -> Global___OccupancyStatus:
-        """Required. What to send."""
+        """Required. Whether a parking space is occupied."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class ReplacePartnerContractRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `contract` that are cleared when they are not set: each travels as null. Paths are as in `contract`."""
+        """Fields of `contract`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class RevenueSharing(_message.Message):
     deduct_electricity_cost: _builtins.bool
     """Whether the cost of electricity is taken off before sharing."""
     reimburse_for_electricity_cost: _builtins.bool
-    """Whether the partner also gets that cost back; needs deductElectricityCost."""
+    """Whether the partner also gets that cost back; needs deduct_electricity_cost."""
     @_builtins.property
     def partner_share_percentage_ac_evse(self) -> _decimal_pb2.Decimal:
         """The partner's share at AC EVSEs, in %."""

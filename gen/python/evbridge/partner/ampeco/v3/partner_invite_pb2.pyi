@@ -68,7 +68,7 @@ class UpdatePartnerInviteRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `invite` that are cleared when they are not set: each travels as null. Paths are as in `invite`."""
+        """Fields of `invite`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class PartnerInvite(_message.Message):
     send_via_email: _builtins.bool
     """Whether AMPECO sends it. Taken when it is created."""
     email: _builtins.str
-    """Where it is sent; needed unless sendViaEmail is false. Taken when it is created."""
+    """Where it is sent; needed unless send_via_email is false. Taken when it is created."""
     language: _builtins.str
     """The language of the e-mail; the users' default one when unset. Taken when it is created."""
     accept_url: _builtins.str
@@ -180,7 +180,7 @@ Global___PartnerInvite: _TypeAlias = PartnerInvite  # noqa: Y015
 
 @_typing.final
 class PartnerInviteOptions(_message.Message):
-    """What the user may do."""
+    """What an invited user may do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -190,7 +190,7 @@ class PartnerInviteOptions(_message.Message):
     allow_corporate_account_billing: _builtins.bool
     """Let the partner pay."""
     limit_corporate_account_billing_to_partner_charge_points: _builtins.bool
-    """Only at the partner's charge points; needed with allowCorporateAccountBilling."""
+    """Only at the partner's charge points; needed with allow_corporate_account_billing."""
     allow_access_to_private_charge_points: _builtins.bool
     """Use the partner's private charge points."""
     def __init__(
@@ -221,7 +221,7 @@ Global___PartnerInviteOptions: _TypeAlias = PartnerInviteOptions  # noqa: Y015
 
 @_typing.final
 class PartnerInviteEnvelope(_message.Message):
-    """The answer to a write of an_invitation."""
+    """The answer to a write of an invitation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

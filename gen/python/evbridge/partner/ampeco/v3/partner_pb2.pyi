@@ -70,7 +70,7 @@ class UpdatePartnerRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `partner` that are cleared when they are not set: each travels as null. Paths are as in `partner`."""
+        """Fields of `partner`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class UpdatePartnerV1Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `partner` that are cleared when they are not set: each travels as null. Paths are as in `partner`."""
+        """Fields of `partner`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -335,7 +335,7 @@ Global___Partner: _TypeAlias = Partner  # noqa: Y015
 
 @_typing.final
 class PartnerContacts(_message.Message):
-    """Whom to contact."""
+    """Whom to contact at a partner."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -371,7 +371,7 @@ Global___PartnerContacts: _TypeAlias = PartnerContacts  # noqa: Y015
 
 @_typing.final
 class PartnerContact(_message.Message):
-    """About administration."""
+    """Whom to contact about one matter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -412,7 +412,7 @@ Global___PartnerContact: _TypeAlias = PartnerContact  # noqa: Y015
 
 @_typing.final
 class PartnerNotifications(_message.Message):
-    """What the partner is told by e-mail."""
+    """What a partner is told by e-mail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -442,7 +442,7 @@ Global___PartnerNotifications: _TypeAlias = PartnerNotifications  # noqa: Y015
 
 @_typing.final
 class TechnicalNotifications(_message.Message):
-    """About technology."""
+    """E-mails about technology."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -466,7 +466,7 @@ Global___TechnicalNotifications: _TypeAlias = TechnicalNotifications  # noqa: Y0
 
 @_typing.final
 class BillingNotifications(_message.Message):
-    """About billing."""
+    """E-mails about billing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -490,7 +490,7 @@ Global___BillingNotifications: _TypeAlias = BillingNotifications  # noqa: Y015
 
 @_typing.final
 class PartnerOptions(_message.Message):
-    """What the partner may do."""
+    """What a partner may do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -547,7 +547,7 @@ Global___PartnerOptions: _TypeAlias = PartnerOptions  # noqa: Y015
 
 @_typing.final
 class CorporateBilling(_message.Message):
-    """Whether the partner pays for its users."""
+    """How a partner pays for its users."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -20,11 +20,6 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
-if sys.version_info >= (3, 13):
-    from warnings import deprecated as _deprecated
-else:
-    from typing_extensions import deprecated as _deprecated
-
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
@@ -77,7 +72,7 @@ class UpdatePaymentTerminalRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `terminal` that are cleared when they are not set: each travels as null. Paths are as in `terminal`."""
+        """Fields of `terminal`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -108,7 +103,6 @@ class PaymentTerminal(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     TERMINAL_TYPE_FIELD_NUMBER: _builtins.int
@@ -125,8 +119,6 @@ class PaymentTerminal(_message.Message):
     ADYEN_CASTLES_FIELD_NUMBER: _builtins.int
     PRINTEC_CASTLES_FIELD_NUMBER: _builtins.int
     CARDLINK_CASTLES_FIELD_NUMBER: _builtins.int
-    id: _builtins.int
-    """Output only. The id AMPECO gave it."""
     name: _builtins.str
     """The name."""
     integration_id: _builtins.int
@@ -178,7 +170,6 @@ class PaymentTerminal(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.int | None = ...,
         name: _builtins.str | None = ...,
         integration_id: _builtins.int | None = ...,
         terminal_type: _builtins.str | None = ...,
@@ -196,9 +187,9 @@ class PaymentTerminal(_message.Message):
         printec_castles: Global___CastlesTerminal | None = ...,
         cardlink_castles: Global___ValinaTerminal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_external_id", b"_external_id", "_id", b"_id", "_integration_id", b"_integration_id", "_name", b"_name", "_operator_id", b"_operator_id", "_serial_number", b"_serial_number", "_terminal_type", b"_terminal_type", "adyen_castles", b"adyen_castles", "ampeco", b"ampeco", "cardlink_castles", b"cardlink_castles", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "external_id", b"external_id", "id", b"id", "integration_id", b"integration_id", "make", b"make", "name", b"name", "nayax", b"nayax", "operator_id", b"operator_id", "pax", b"pax", "payter", b"payter", "printec_castles", b"printec_castles", "serial_number", b"serial_number", "terminal_type", b"terminal_type", "valina", b"valina"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_external_id", b"_external_id", "_integration_id", b"_integration_id", "_name", b"_name", "_operator_id", b"_operator_id", "_serial_number", b"_serial_number", "_terminal_type", b"_terminal_type", "adyen_castles", b"adyen_castles", "ampeco", b"ampeco", "cardlink_castles", b"cardlink_castles", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "external_id", b"external_id", "integration_id", b"integration_id", "make", b"make", "name", b"name", "nayax", b"nayax", "operator_id", b"operator_id", "pax", b"pax", "payter", b"payter", "printec_castles", b"printec_castles", "serial_number", b"serial_number", "terminal_type", b"terminal_type", "valina", b"valina"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_external_id", b"_external_id", "_id", b"_id", "_integration_id", b"_integration_id", "_name", b"_name", "_operator_id", b"_operator_id", "_serial_number", b"_serial_number", "_terminal_type", b"_terminal_type", "adyen_castles", b"adyen_castles", "ampeco", b"ampeco", "cardlink_castles", b"cardlink_castles", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "external_id", b"external_id", "id", b"id", "integration_id", b"integration_id", "make", b"make", "name", b"name", "nayax", b"nayax", "operator_id", b"operator_id", "pax", b"pax", "payter", b"payter", "printec_castles", b"printec_castles", "serial_number", b"serial_number", "terminal_type", b"terminal_type", "valina", b"valina"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_external_id", b"_external_id", "_integration_id", b"_integration_id", "_name", b"_name", "_operator_id", b"_operator_id", "_serial_number", b"_serial_number", "_terminal_type", b"_terminal_type", "adyen_castles", b"adyen_castles", "ampeco", b"ampeco", "cardlink_castles", b"cardlink_castles", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "external_id", b"external_id", "integration_id", b"integration_id", "make", b"make", "name", b"name", "nayax", b"nayax", "operator_id", b"operator_id", "pax", b"pax", "payter", b"payter", "printec_castles", b"printec_castles", "serial_number", b"serial_number", "terminal_type", b"terminal_type", "valina", b"valina"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charge_point_id: _TypeAlias = _typing.Literal["charge_point_id"]  # noqa: Y015
     _WhichOneofArgType__charge_point_id: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id"]  # noqa: Y015
@@ -206,8 +197,6 @@ class PaymentTerminal(_message.Message):
     _WhichOneofArgType__charging_zone_id: _TypeAlias = _typing.Literal["_charging_zone_id", b"_charging_zone_id"]  # noqa: Y015
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
-    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
-    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__integration_id: _TypeAlias = _typing.Literal["integration_id"]  # noqa: Y015
     _WhichOneofArgType__integration_id: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
@@ -226,8 +215,6 @@ class PaymentTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__charging_zone_id) -> _WhichOneofReturnType__charging_zone_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__integration_id) -> _WhichOneofReturnType__integration_id | None: ...
     @_typing.overload
@@ -254,8 +241,6 @@ class PayterTerminal(_message.Message):
     DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
     PREAUTHORIZE_AMOUNT_FIELD_NUMBER: _builtins.int
     TRANSACTION_TIMEOUT_FIELD_NUMBER: _builtins.int
-    CURRENCY_ID_FIELD_NUMBER: _builtins.int
-    VALUE_ADDED_TAX_ID_FIELD_NUMBER: _builtins.int
     default_language: _builtins.str
     """The language of the display; needed when it is created."""
     display_text_timeout: _builtins.int
@@ -264,10 +249,6 @@ class PayterTerminal(_message.Message):
     """The text to display."""
     transaction_timeout: _builtins.int
     """How long a transaction may take; for a terminal of a location."""
-    currency_id: _builtins.int
-    """Output only. The currency."""
-    value_added_tax_id: _builtins.int
-    """Output only. The tax."""
     @_builtins.property
     def preauthorize_amount(self) -> _decimal_pb2.Decimal:
         """The amount to hold; for a terminal of one charge point."""
@@ -280,15 +261,11 @@ class PayterTerminal(_message.Message):
         display_text: _builtins.str | None = ...,
         preauthorize_amount: _decimal_pb2.Decimal | None = ...,
         transaction_timeout: _builtins.int | None = ...,
-        currency_id: _builtins.int | None = ...,
-        value_added_tax_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_currency_id", b"_currency_id", "_default_language", b"_default_language", "_display_text", b"_display_text", "_display_text_timeout", b"_display_text_timeout", "_transaction_timeout", b"_transaction_timeout", "_value_added_tax_id", b"_value_added_tax_id", "currency_id", b"currency_id", "default_language", b"default_language", "display_text", b"display_text", "display_text_timeout", b"display_text_timeout", "preauthorize_amount", b"preauthorize_amount", "transaction_timeout", b"transaction_timeout", "value_added_tax_id", b"value_added_tax_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_language", b"_default_language", "_display_text", b"_display_text", "_display_text_timeout", b"_display_text_timeout", "_transaction_timeout", b"_transaction_timeout", "default_language", b"default_language", "display_text", b"display_text", "display_text_timeout", b"display_text_timeout", "preauthorize_amount", b"preauthorize_amount", "transaction_timeout", b"transaction_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_currency_id", b"_currency_id", "_default_language", b"_default_language", "_display_text", b"_display_text", "_display_text_timeout", b"_display_text_timeout", "_transaction_timeout", b"_transaction_timeout", "_value_added_tax_id", b"_value_added_tax_id", "currency_id", b"currency_id", "default_language", b"default_language", "display_text", b"display_text", "display_text_timeout", b"display_text_timeout", "preauthorize_amount", b"preauthorize_amount", "transaction_timeout", b"transaction_timeout", "value_added_tax_id", b"value_added_tax_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_language", b"_default_language", "_display_text", b"_display_text", "_display_text_timeout", b"_display_text_timeout", "_transaction_timeout", b"_transaction_timeout", "default_language", b"default_language", "display_text", b"display_text", "display_text_timeout", b"display_text_timeout", "preauthorize_amount", b"preauthorize_amount", "transaction_timeout", b"transaction_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__currency_id: _TypeAlias = _typing.Literal["currency_id"]  # noqa: Y015
-    _WhichOneofArgType__currency_id: _TypeAlias = _typing.Literal["_currency_id", b"_currency_id"]  # noqa: Y015
     _WhichOneofReturnType__default_language: _TypeAlias = _typing.Literal["default_language"]  # noqa: Y015
     _WhichOneofArgType__default_language: _TypeAlias = _typing.Literal["_default_language", b"_default_language"]  # noqa: Y015
     _WhichOneofReturnType__display_text: _TypeAlias = _typing.Literal["display_text"]  # noqa: Y015
@@ -297,10 +274,6 @@ class PayterTerminal(_message.Message):
     _WhichOneofArgType__display_text_timeout: _TypeAlias = _typing.Literal["_display_text_timeout", b"_display_text_timeout"]  # noqa: Y015
     _WhichOneofReturnType__transaction_timeout: _TypeAlias = _typing.Literal["transaction_timeout"]  # noqa: Y015
     _WhichOneofArgType__transaction_timeout: _TypeAlias = _typing.Literal["_transaction_timeout", b"_transaction_timeout"]  # noqa: Y015
-    _WhichOneofReturnType__value_added_tax_id: _TypeAlias = _typing.Literal["value_added_tax_id"]  # noqa: Y015
-    _WhichOneofArgType__value_added_tax_id: _TypeAlias = _typing.Literal["_value_added_tax_id", b"_value_added_tax_id"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__currency_id) -> _WhichOneofReturnType__currency_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_language) -> _WhichOneofReturnType__default_language | None: ...
     @_typing.overload
@@ -309,8 +282,6 @@ class PayterTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__display_text_timeout) -> _WhichOneofReturnType__display_text_timeout | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__transaction_timeout) -> _WhichOneofReturnType__transaction_timeout | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_added_tax_id) -> _WhichOneofReturnType__value_added_tax_id | None: ...
 
 Global___PayterTerminal: _TypeAlias = PayterTerminal  # noqa: Y015
 
@@ -320,26 +291,11 @@ class ValinaTerminal(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADMIN_TOKEN_FIELD_NUMBER: _builtins.int
-    IS_ONLINE_FIELD_NUMBER: _builtins.int
     NETWORK_STATUS_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     DEFAULT_LANGUAGE_FIELD_NUMBER: _builtins.int
     PRESENT_CARD_ON_STOP_SESSION_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
-    SUPPORTED_LANGUAGES_FIELD_NUMBER: _builtins.int
-    admin_token: _builtins.str
-    """Output only. Never returned: AMPECO's token for the terminal."""
-    @_builtins.property
-    @_deprecated("""This field has been marked as deprecated using proto field options.""")
-    def is_online(self) -> _builtins.bool:
-        """Output only. Superseded by networkStatus."""
-
-    @is_online.setter
-    @_deprecated("""This field has been marked as deprecated using proto field options.""")
-    def is_online(self, value: _builtins.bool) -> None:
-        """Output only. Superseded by networkStatus."""
-
     network_status: _builtins.str
     """Whether it is online."""
     phone: _builtins.str
@@ -352,32 +308,21 @@ class ValinaTerminal(_message.Message):
     def info(self) -> _containers.RepeatedCompositeFieldContainer[_ampeco_pb2.Translation]:
         """What is displayed; needed when it is created."""
 
-    @_builtins.property
-    def supported_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. The languages it can display."""
-
     def __init__(
         self,
         *,
-        admin_token: _builtins.str | None = ...,
-        is_online: _builtins.bool | None = ...,
         network_status: _builtins.str | None = ...,
         phone: _builtins.str | None = ...,
         default_language: _builtins.str | None = ...,
         present_card_on_stop_session: _builtins.bool | None = ...,
         info: _abc.Iterable[_ampeco_pb2.Translation] | None = ...,
-        supported_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_default_language", b"_default_language", "_is_online", b"_is_online", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "admin_token", b"admin_token", "default_language", b"default_language", "is_online", b"is_online", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_language", b"_default_language", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "default_language", b"default_language", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_default_language", b"_default_language", "_is_online", b"_is_online", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "admin_token", b"admin_token", "default_language", b"default_language", "info", b"info", "is_online", b"is_online", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session", "supported_languages", b"supported_languages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_language", b"_default_language", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "default_language", b"default_language", "info", b"info", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__admin_token: _TypeAlias = _typing.Literal["admin_token"]  # noqa: Y015
-    _WhichOneofArgType__admin_token: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token"]  # noqa: Y015
     _WhichOneofReturnType__default_language: _TypeAlias = _typing.Literal["default_language"]  # noqa: Y015
     _WhichOneofArgType__default_language: _TypeAlias = _typing.Literal["_default_language", b"_default_language"]  # noqa: Y015
-    _WhichOneofReturnType__is_online: _TypeAlias = _typing.Literal["is_online"]  # noqa: Y015
-    _WhichOneofArgType__is_online: _TypeAlias = _typing.Literal["_is_online", b"_is_online"]  # noqa: Y015
     _WhichOneofReturnType__network_status: _TypeAlias = _typing.Literal["network_status"]  # noqa: Y015
     _WhichOneofArgType__network_status: _TypeAlias = _typing.Literal["_network_status", b"_network_status"]  # noqa: Y015
     _WhichOneofReturnType__phone: _TypeAlias = _typing.Literal["phone"]  # noqa: Y015
@@ -385,11 +330,7 @@ class ValinaTerminal(_message.Message):
     _WhichOneofReturnType__present_card_on_stop_session: _TypeAlias = _typing.Literal["present_card_on_stop_session"]  # noqa: Y015
     _WhichOneofArgType__present_card_on_stop_session: _TypeAlias = _typing.Literal["_present_card_on_stop_session", b"_present_card_on_stop_session"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin_token) -> _WhichOneofReturnType__admin_token | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_language) -> _WhichOneofReturnType__default_language | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_online) -> _WhichOneofReturnType__is_online | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__network_status) -> _WhichOneofReturnType__network_status | None: ...
     @_typing.overload
@@ -405,29 +346,20 @@ class AmpecoTerminal(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADMIN_TOKEN_FIELD_NUMBER: _builtins.int
     WEBHOOK_URL_FIELD_NUMBER: _builtins.int
-    admin_token: _builtins.str
-    """Output only. Never returned: AMPECO's token for the terminal."""
     webhook_url: _builtins.str
     """Where it is told what happens. Changed by updates only."""
     def __init__(
         self,
         *,
-        admin_token: _builtins.str | None = ...,
         webhook_url: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_webhook_url", b"_webhook_url", "admin_token", b"admin_token", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_webhook_url", b"_webhook_url", "webhook_url", b"webhook_url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_webhook_url", b"_webhook_url", "admin_token", b"admin_token", "webhook_url", b"webhook_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_webhook_url", b"_webhook_url", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__admin_token: _TypeAlias = _typing.Literal["admin_token"]  # noqa: Y015
-    _WhichOneofArgType__admin_token: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token"]  # noqa: Y015
     _WhichOneofReturnType__webhook_url: _TypeAlias = _typing.Literal["webhook_url"]  # noqa: Y015
     _WhichOneofArgType__webhook_url: _TypeAlias = _typing.Literal["_webhook_url", b"_webhook_url"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin_token) -> _WhichOneofReturnType__admin_token | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__webhook_url) -> _WhichOneofReturnType__webhook_url | None: ...
 
 Global___AmpecoTerminal: _TypeAlias = AmpecoTerminal  # noqa: Y015
@@ -509,7 +441,6 @@ class AdyenCastlesTerminal(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADMIN_TOKEN_FIELD_NUMBER: _builtins.int
     NETWORK_STATUS_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     DEFAULT_LANGUAGE_FIELD_NUMBER: _builtins.int
@@ -517,9 +448,6 @@ class AdyenCastlesTerminal(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     MERCHANT_ACCOUNT_FIELD_NUMBER: _builtins.int
     ADYEN_API_KEY_FIELD_NUMBER: _builtins.int
-    SUPPORTED_LANGUAGES_FIELD_NUMBER: _builtins.int
-    admin_token: _builtins.str
-    """Output only. Never returned: AMPECO's token for the terminal."""
     network_status: _builtins.str
     """Whether it is online."""
     phone: _builtins.str
@@ -531,19 +459,14 @@ class AdyenCastlesTerminal(_message.Message):
     merchant_account: _builtins.str
     """The merchant at Adyen; needed when it is created."""
     adyen_api_key: _builtins.str
-    """Input only. The key for Adyen; needed when it is created."""
+    """Secret. The key for Adyen; needed when it is created."""
     @_builtins.property
     def info(self) -> _containers.RepeatedCompositeFieldContainer[_ampeco_pb2.Translation]:
         """What is displayed; needed when it is created."""
 
-    @_builtins.property
-    def supported_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. The languages it can display."""
-
     def __init__(
         self,
         *,
-        admin_token: _builtins.str | None = ...,
         network_status: _builtins.str | None = ...,
         phone: _builtins.str | None = ...,
         default_language: _builtins.str | None = ...,
@@ -551,14 +474,11 @@ class AdyenCastlesTerminal(_message.Message):
         info: _abc.Iterable[_ampeco_pb2.Translation] | None = ...,
         merchant_account: _builtins.str | None = ...,
         adyen_api_key: _builtins.str | None = ...,
-        supported_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_adyen_api_key", b"_adyen_api_key", "_default_language", b"_default_language", "_merchant_account", b"_merchant_account", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "admin_token", b"admin_token", "adyen_api_key", b"adyen_api_key", "default_language", b"default_language", "merchant_account", b"merchant_account", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adyen_api_key", b"_adyen_api_key", "_default_language", b"_default_language", "_merchant_account", b"_merchant_account", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "adyen_api_key", b"adyen_api_key", "default_language", b"default_language", "merchant_account", b"merchant_account", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_adyen_api_key", b"_adyen_api_key", "_default_language", b"_default_language", "_merchant_account", b"_merchant_account", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "admin_token", b"admin_token", "adyen_api_key", b"adyen_api_key", "default_language", b"default_language", "info", b"info", "merchant_account", b"merchant_account", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session", "supported_languages", b"supported_languages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adyen_api_key", b"_adyen_api_key", "_default_language", b"_default_language", "_merchant_account", b"_merchant_account", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "adyen_api_key", b"adyen_api_key", "default_language", b"default_language", "info", b"info", "merchant_account", b"merchant_account", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__admin_token: _TypeAlias = _typing.Literal["admin_token"]  # noqa: Y015
-    _WhichOneofArgType__admin_token: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token"]  # noqa: Y015
     _WhichOneofReturnType__adyen_api_key: _TypeAlias = _typing.Literal["adyen_api_key"]  # noqa: Y015
     _WhichOneofArgType__adyen_api_key: _TypeAlias = _typing.Literal["_adyen_api_key", b"_adyen_api_key"]  # noqa: Y015
     _WhichOneofReturnType__default_language: _TypeAlias = _typing.Literal["default_language"]  # noqa: Y015
@@ -571,8 +491,6 @@ class AdyenCastlesTerminal(_message.Message):
     _WhichOneofArgType__phone: _TypeAlias = _typing.Literal["_phone", b"_phone"]  # noqa: Y015
     _WhichOneofReturnType__present_card_on_stop_session: _TypeAlias = _typing.Literal["present_card_on_stop_session"]  # noqa: Y015
     _WhichOneofArgType__present_card_on_stop_session: _TypeAlias = _typing.Literal["_present_card_on_stop_session", b"_present_card_on_stop_session"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin_token) -> _WhichOneofReturnType__admin_token | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__adyen_api_key) -> _WhichOneofReturnType__adyen_api_key | None: ...
     @_typing.overload
@@ -594,15 +512,11 @@ class CastlesTerminal(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADMIN_TOKEN_FIELD_NUMBER: _builtins.int
     NETWORK_STATUS_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     DEFAULT_LANGUAGE_FIELD_NUMBER: _builtins.int
     PRESENT_CARD_ON_STOP_SESSION_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
-    SUPPORTED_LANGUAGES_FIELD_NUMBER: _builtins.int
-    admin_token: _builtins.str
-    """Output only. Never returned: AMPECO's token for the terminal."""
     network_status: _builtins.str
     """Whether it is online."""
     phone: _builtins.str
@@ -615,27 +529,19 @@ class CastlesTerminal(_message.Message):
     def info(self) -> _containers.RepeatedCompositeFieldContainer[_ampeco_pb2.Translation]:
         """What is displayed; needed when it is created."""
 
-    @_builtins.property
-    def supported_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. The languages it can display."""
-
     def __init__(
         self,
         *,
-        admin_token: _builtins.str | None = ...,
         network_status: _builtins.str | None = ...,
         phone: _builtins.str | None = ...,
         default_language: _builtins.str | None = ...,
         present_card_on_stop_session: _builtins.bool | None = ...,
         info: _abc.Iterable[_ampeco_pb2.Translation] | None = ...,
-        supported_languages: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_default_language", b"_default_language", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "admin_token", b"admin_token", "default_language", b"default_language", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_language", b"_default_language", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "default_language", b"default_language", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_default_language", b"_default_language", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "admin_token", b"admin_token", "default_language", b"default_language", "info", b"info", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session", "supported_languages", b"supported_languages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_language", b"_default_language", "_network_status", b"_network_status", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "default_language", b"default_language", "info", b"info", "network_status", b"network_status", "phone", b"phone", "present_card_on_stop_session", b"present_card_on_stop_session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__admin_token: _TypeAlias = _typing.Literal["admin_token"]  # noqa: Y015
-    _WhichOneofArgType__admin_token: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token"]  # noqa: Y015
     _WhichOneofReturnType__default_language: _TypeAlias = _typing.Literal["default_language"]  # noqa: Y015
     _WhichOneofArgType__default_language: _TypeAlias = _typing.Literal["_default_language", b"_default_language"]  # noqa: Y015
     _WhichOneofReturnType__network_status: _TypeAlias = _typing.Literal["network_status"]  # noqa: Y015
@@ -644,8 +550,6 @@ class CastlesTerminal(_message.Message):
     _WhichOneofArgType__phone: _TypeAlias = _typing.Literal["_phone", b"_phone"]  # noqa: Y015
     _WhichOneofReturnType__present_card_on_stop_session: _TypeAlias = _typing.Literal["present_card_on_stop_session"]  # noqa: Y015
     _WhichOneofArgType__present_card_on_stop_session: _TypeAlias = _typing.Literal["_present_card_on_stop_session", b"_present_card_on_stop_session"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin_token) -> _WhichOneofReturnType__admin_token | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__default_language) -> _WhichOneofReturnType__default_language | None: ...
     @_typing.overload
@@ -659,7 +563,7 @@ Global___CastlesTerminal: _TypeAlias = CastlesTerminal  # noqa: Y015
 
 @_typing.final
 class PaymentTerminalRecord(_message.Message):
-    """A payment terminal, as AMPECO holds it; what its make adds is in `more`."""
+    """A payment terminal of any make, as AMPECO holds it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -672,6 +576,27 @@ class PaymentTerminalRecord(_message.Message):
     CHARGE_POINT_ID_FIELD_NUMBER: _builtins.int
     SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    DEFAULT_LANGUAGE_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    PRESENT_CARD_ON_STOP_SESSION_FIELD_NUMBER: _builtins.int
+    SUPPORTED_LANGUAGES_FIELD_NUMBER: _builtins.int
+    NETWORK_STATUS_FIELD_NUMBER: _builtins.int
+    NETWORK_STATUS_MONITORING_ENABLED_FIELD_NUMBER: _builtins.int
+    KIOSK_MODE_ENABLED_FIELD_NUMBER: _builtins.int
+    PREAUTHORIZE_AMOUNT_FIELD_NUMBER: _builtins.int
+    TRANSACTION_TIMEOUT_FIELD_NUMBER: _builtins.int
+    CURRENCY_ID_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    VALUE_ADDED_TAX_ID_FIELD_NUMBER: _builtins.int
+    TERMINAL_ID_FIELD_NUMBER: _builtins.int
+    MERCHANT_ACCOUNT_FIELD_NUMBER: _builtins.int
+    WEBHOOK_URL_FIELD_NUMBER: _builtins.int
+    ADMIN_TOKEN_FIELD_NUMBER: _builtins.int
+    ADYEN_API_KEY_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    INVOICE_FIELDS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The id AMPECO gave it."""
@@ -691,6 +616,58 @@ class PaymentTerminalRecord(_message.Message):
     """The serial number."""
     external_id: _builtins.str
     """The id another system gave it; AMPECO only keeps it."""
+    default_language: _builtins.str
+    """The language of the display."""
+    phone: _builtins.str
+    """The phone number on the display."""
+    present_card_on_stop_session: _builtins.bool
+    """Whether the card must be shown to stop a session."""
+    network_status: _builtins.str
+    """online, offline or unknown."""
+    network_status_monitoring_enabled: _builtins.bool
+    """Whether AMPECO watches that."""
+    kiosk_mode_enabled: _builtins.bool
+    """Whether a connector must always be chosen, even with one charge point."""
+    transaction_timeout: _builtins.int
+    """How long a transaction may take."""
+    currency_id: _builtins.int
+    """The currency."""
+    currency_code: _builtins.str
+    """The currency (ISO 4217)."""
+    country_code: _builtins.str
+    """The country (ISO 3166-1 alpha-2)."""
+    value_added_tax_id: _builtins.int
+    """The tax."""
+    terminal_id: _builtins.str
+    """The device number at Nayax."""
+    merchant_account: _builtins.str
+    """The merchant at Adyen."""
+    webhook_url: _builtins.str
+    """Where it is told what happens."""
+    admin_token: _builtins.str
+    """Secret. AMPECO's token for the terminal."""
+    adyen_api_key: _builtins.str
+    """Secret. The key for Adyen."""
+    @_builtins.property
+    def info(self) -> _containers.RepeatedCompositeFieldContainer[_ampeco_pb2.Translation]:
+        """What is displayed."""
+
+    @_builtins.property
+    def supported_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The languages it can display."""
+
+    @_builtins.property
+    def preauthorize_amount(self) -> _decimal_pb2.Decimal:
+        """The amount to hold."""
+
+    @_builtins.property
+    def bundle(self) -> _struct_pb2.Struct:
+        """The software it should run: its "version" and "downloadUrl"."""
+
+    @_builtins.property
+    def invoice_fields(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """What an invoice asks for; Web portal."""
+
     @_builtins.property
     def more(self) -> _struct_pb2.Struct:
         """What else AMPECO sent."""
@@ -707,34 +684,99 @@ class PaymentTerminalRecord(_message.Message):
         charge_point_id: _builtins.int | None = ...,
         serial_number: _builtins.str | None = ...,
         external_id: _builtins.str | None = ...,
+        default_language: _builtins.str | None = ...,
+        info: _abc.Iterable[_ampeco_pb2.Translation] | None = ...,
+        phone: _builtins.str | None = ...,
+        present_card_on_stop_session: _builtins.bool | None = ...,
+        supported_languages: _abc.Iterable[_builtins.str] | None = ...,
+        network_status: _builtins.str | None = ...,
+        network_status_monitoring_enabled: _builtins.bool | None = ...,
+        kiosk_mode_enabled: _builtins.bool | None = ...,
+        preauthorize_amount: _decimal_pb2.Decimal | None = ...,
+        transaction_timeout: _builtins.int | None = ...,
+        currency_id: _builtins.int | None = ...,
+        currency_code: _builtins.str | None = ...,
+        country_code: _builtins.str | None = ...,
+        value_added_tax_id: _builtins.int | None = ...,
+        terminal_id: _builtins.str | None = ...,
+        merchant_account: _builtins.str | None = ...,
+        webhook_url: _builtins.str | None = ...,
+        admin_token: _builtins.str | None = ...,
+        adyen_api_key: _builtins.str | None = ...,
+        bundle: _struct_pb2.Struct | None = ...,
+        invoice_fields: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         more: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_external_id", b"_external_id", "_id", b"_id", "_integration_id", b"_integration_id", "_name", b"_name", "_operator_id", b"_operator_id", "_serial_number", b"_serial_number", "_terminal_type", b"_terminal_type", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "external_id", b"external_id", "id", b"id", "integration_id", b"integration_id", "more", b"more", "name", b"name", "operator_id", b"operator_id", "serial_number", b"serial_number", "terminal_type", b"terminal_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_adyen_api_key", b"_adyen_api_key", "_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_country_code", b"_country_code", "_currency_code", b"_currency_code", "_currency_id", b"_currency_id", "_default_language", b"_default_language", "_external_id", b"_external_id", "_id", b"_id", "_integration_id", b"_integration_id", "_kiosk_mode_enabled", b"_kiosk_mode_enabled", "_merchant_account", b"_merchant_account", "_name", b"_name", "_network_status", b"_network_status", "_network_status_monitoring_enabled", b"_network_status_monitoring_enabled", "_operator_id", b"_operator_id", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "_serial_number", b"_serial_number", "_terminal_id", b"_terminal_id", "_terminal_type", b"_terminal_type", "_transaction_timeout", b"_transaction_timeout", "_value_added_tax_id", b"_value_added_tax_id", "_webhook_url", b"_webhook_url", "admin_token", b"admin_token", "adyen_api_key", b"adyen_api_key", "bundle", b"bundle", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "country_code", b"country_code", "currency_code", b"currency_code", "currency_id", b"currency_id", "default_language", b"default_language", "external_id", b"external_id", "id", b"id", "integration_id", b"integration_id", "kiosk_mode_enabled", b"kiosk_mode_enabled", "merchant_account", b"merchant_account", "more", b"more", "name", b"name", "network_status", b"network_status", "network_status_monitoring_enabled", b"network_status_monitoring_enabled", "operator_id", b"operator_id", "phone", b"phone", "preauthorize_amount", b"preauthorize_amount", "present_card_on_stop_session", b"present_card_on_stop_session", "serial_number", b"serial_number", "terminal_id", b"terminal_id", "terminal_type", b"terminal_type", "transaction_timeout", b"transaction_timeout", "value_added_tax_id", b"value_added_tax_id", "webhook_url", b"webhook_url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_external_id", b"_external_id", "_id", b"_id", "_integration_id", b"_integration_id", "_name", b"_name", "_operator_id", b"_operator_id", "_serial_number", b"_serial_number", "_terminal_type", b"_terminal_type", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "external_id", b"external_id", "id", b"id", "integration_id", b"integration_id", "more", b"more", "name", b"name", "operator_id", b"operator_id", "serial_number", b"serial_number", "terminal_type", b"terminal_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token", "_adyen_api_key", b"_adyen_api_key", "_charge_point_id", b"_charge_point_id", "_charging_zone_id", b"_charging_zone_id", "_country_code", b"_country_code", "_currency_code", b"_currency_code", "_currency_id", b"_currency_id", "_default_language", b"_default_language", "_external_id", b"_external_id", "_id", b"_id", "_integration_id", b"_integration_id", "_kiosk_mode_enabled", b"_kiosk_mode_enabled", "_merchant_account", b"_merchant_account", "_name", b"_name", "_network_status", b"_network_status", "_network_status_monitoring_enabled", b"_network_status_monitoring_enabled", "_operator_id", b"_operator_id", "_phone", b"_phone", "_present_card_on_stop_session", b"_present_card_on_stop_session", "_serial_number", b"_serial_number", "_terminal_id", b"_terminal_id", "_terminal_type", b"_terminal_type", "_transaction_timeout", b"_transaction_timeout", "_value_added_tax_id", b"_value_added_tax_id", "_webhook_url", b"_webhook_url", "admin_token", b"admin_token", "adyen_api_key", b"adyen_api_key", "bundle", b"bundle", "charge_point_id", b"charge_point_id", "charging_zone_id", b"charging_zone_id", "country_code", b"country_code", "currency_code", b"currency_code", "currency_id", b"currency_id", "default_language", b"default_language", "external_id", b"external_id", "id", b"id", "info", b"info", "integration_id", b"integration_id", "invoice_fields", b"invoice_fields", "kiosk_mode_enabled", b"kiosk_mode_enabled", "merchant_account", b"merchant_account", "more", b"more", "name", b"name", "network_status", b"network_status", "network_status_monitoring_enabled", b"network_status_monitoring_enabled", "operator_id", b"operator_id", "phone", b"phone", "preauthorize_amount", b"preauthorize_amount", "present_card_on_stop_session", b"present_card_on_stop_session", "serial_number", b"serial_number", "supported_languages", b"supported_languages", "terminal_id", b"terminal_id", "terminal_type", b"terminal_type", "transaction_timeout", b"transaction_timeout", "value_added_tax_id", b"value_added_tax_id", "webhook_url", b"webhook_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__admin_token: _TypeAlias = _typing.Literal["admin_token"]  # noqa: Y015
+    _WhichOneofArgType__admin_token: _TypeAlias = _typing.Literal["_admin_token", b"_admin_token"]  # noqa: Y015
+    _WhichOneofReturnType__adyen_api_key: _TypeAlias = _typing.Literal["adyen_api_key"]  # noqa: Y015
+    _WhichOneofArgType__adyen_api_key: _TypeAlias = _typing.Literal["_adyen_api_key", b"_adyen_api_key"]  # noqa: Y015
     _WhichOneofReturnType__charge_point_id: _TypeAlias = _typing.Literal["charge_point_id"]  # noqa: Y015
     _WhichOneofArgType__charge_point_id: _TypeAlias = _typing.Literal["_charge_point_id", b"_charge_point_id"]  # noqa: Y015
     _WhichOneofReturnType__charging_zone_id: _TypeAlias = _typing.Literal["charging_zone_id"]  # noqa: Y015
     _WhichOneofArgType__charging_zone_id: _TypeAlias = _typing.Literal["_charging_zone_id", b"_charging_zone_id"]  # noqa: Y015
+    _WhichOneofReturnType__country_code: _TypeAlias = _typing.Literal["country_code"]  # noqa: Y015
+    _WhichOneofArgType__country_code: _TypeAlias = _typing.Literal["_country_code", b"_country_code"]  # noqa: Y015
+    _WhichOneofReturnType__currency_code: _TypeAlias = _typing.Literal["currency_code"]  # noqa: Y015
+    _WhichOneofArgType__currency_code: _TypeAlias = _typing.Literal["_currency_code", b"_currency_code"]  # noqa: Y015
+    _WhichOneofReturnType__currency_id: _TypeAlias = _typing.Literal["currency_id"]  # noqa: Y015
+    _WhichOneofArgType__currency_id: _TypeAlias = _typing.Literal["_currency_id", b"_currency_id"]  # noqa: Y015
+    _WhichOneofReturnType__default_language: _TypeAlias = _typing.Literal["default_language"]  # noqa: Y015
+    _WhichOneofArgType__default_language: _TypeAlias = _typing.Literal["_default_language", b"_default_language"]  # noqa: Y015
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__integration_id: _TypeAlias = _typing.Literal["integration_id"]  # noqa: Y015
     _WhichOneofArgType__integration_id: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id"]  # noqa: Y015
+    _WhichOneofReturnType__kiosk_mode_enabled: _TypeAlias = _typing.Literal["kiosk_mode_enabled"]  # noqa: Y015
+    _WhichOneofArgType__kiosk_mode_enabled: _TypeAlias = _typing.Literal["_kiosk_mode_enabled", b"_kiosk_mode_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__merchant_account: _TypeAlias = _typing.Literal["merchant_account"]  # noqa: Y015
+    _WhichOneofArgType__merchant_account: _TypeAlias = _typing.Literal["_merchant_account", b"_merchant_account"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__network_status: _TypeAlias = _typing.Literal["network_status"]  # noqa: Y015
+    _WhichOneofArgType__network_status: _TypeAlias = _typing.Literal["_network_status", b"_network_status"]  # noqa: Y015
+    _WhichOneofReturnType__network_status_monitoring_enabled: _TypeAlias = _typing.Literal["network_status_monitoring_enabled"]  # noqa: Y015
+    _WhichOneofArgType__network_status_monitoring_enabled: _TypeAlias = _typing.Literal["_network_status_monitoring_enabled", b"_network_status_monitoring_enabled"]  # noqa: Y015
     _WhichOneofReturnType__operator_id: _TypeAlias = _typing.Literal["operator_id"]  # noqa: Y015
     _WhichOneofArgType__operator_id: _TypeAlias = _typing.Literal["_operator_id", b"_operator_id"]  # noqa: Y015
+    _WhichOneofReturnType__phone: _TypeAlias = _typing.Literal["phone"]  # noqa: Y015
+    _WhichOneofArgType__phone: _TypeAlias = _typing.Literal["_phone", b"_phone"]  # noqa: Y015
+    _WhichOneofReturnType__present_card_on_stop_session: _TypeAlias = _typing.Literal["present_card_on_stop_session"]  # noqa: Y015
+    _WhichOneofArgType__present_card_on_stop_session: _TypeAlias = _typing.Literal["_present_card_on_stop_session", b"_present_card_on_stop_session"]  # noqa: Y015
     _WhichOneofReturnType__serial_number: _TypeAlias = _typing.Literal["serial_number"]  # noqa: Y015
     _WhichOneofArgType__serial_number: _TypeAlias = _typing.Literal["_serial_number", b"_serial_number"]  # noqa: Y015
+    _WhichOneofReturnType__terminal_id: _TypeAlias = _typing.Literal["terminal_id"]  # noqa: Y015
+    _WhichOneofArgType__terminal_id: _TypeAlias = _typing.Literal["_terminal_id", b"_terminal_id"]  # noqa: Y015
     _WhichOneofReturnType__terminal_type: _TypeAlias = _typing.Literal["terminal_type"]  # noqa: Y015
     _WhichOneofArgType__terminal_type: _TypeAlias = _typing.Literal["_terminal_type", b"_terminal_type"]  # noqa: Y015
+    _WhichOneofReturnType__transaction_timeout: _TypeAlias = _typing.Literal["transaction_timeout"]  # noqa: Y015
+    _WhichOneofArgType__transaction_timeout: _TypeAlias = _typing.Literal["_transaction_timeout", b"_transaction_timeout"]  # noqa: Y015
+    _WhichOneofReturnType__value_added_tax_id: _TypeAlias = _typing.Literal["value_added_tax_id"]  # noqa: Y015
+    _WhichOneofArgType__value_added_tax_id: _TypeAlias = _typing.Literal["_value_added_tax_id", b"_value_added_tax_id"]  # noqa: Y015
+    _WhichOneofReturnType__webhook_url: _TypeAlias = _typing.Literal["webhook_url"]  # noqa: Y015
+    _WhichOneofArgType__webhook_url: _TypeAlias = _typing.Literal["_webhook_url", b"_webhook_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin_token) -> _WhichOneofReturnType__admin_token | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adyen_api_key) -> _WhichOneofReturnType__adyen_api_key | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__charge_point_id) -> _WhichOneofReturnType__charge_point_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__charging_zone_id) -> _WhichOneofReturnType__charging_zone_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__country_code) -> _WhichOneofReturnType__country_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__currency_code) -> _WhichOneofReturnType__currency_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__currency_id) -> _WhichOneofReturnType__currency_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_language) -> _WhichOneofReturnType__default_language | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
@@ -742,19 +784,39 @@ class PaymentTerminalRecord(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__integration_id) -> _WhichOneofReturnType__integration_id | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kiosk_mode_enabled) -> _WhichOneofReturnType__kiosk_mode_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__merchant_account) -> _WhichOneofReturnType__merchant_account | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_status) -> _WhichOneofReturnType__network_status | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_status_monitoring_enabled) -> _WhichOneofReturnType__network_status_monitoring_enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__operator_id) -> _WhichOneofReturnType__operator_id | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phone) -> _WhichOneofReturnType__phone | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__present_card_on_stop_session) -> _WhichOneofReturnType__present_card_on_stop_session | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__serial_number) -> _WhichOneofReturnType__serial_number | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__terminal_id) -> _WhichOneofReturnType__terminal_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__terminal_type) -> _WhichOneofReturnType__terminal_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transaction_timeout) -> _WhichOneofReturnType__transaction_timeout | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_added_tax_id) -> _WhichOneofReturnType__value_added_tax_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__webhook_url) -> _WhichOneofReturnType__webhook_url | None: ...
 
 Global___PaymentTerminalRecord: _TypeAlias = PaymentTerminalRecord  # noqa: Y015
 
 @_typing.final
 class PaymentTerminalRecordEnvelope(_message.Message):
-    """The answer to a write of a_payment_terminal."""
+    """The answer to a write of a payment terminal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

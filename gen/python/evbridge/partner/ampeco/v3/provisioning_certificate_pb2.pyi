@@ -70,9 +70,7 @@ class UpdateProvisioningCertificateRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `certificate` that are cleared when they are not set: each travels as null. Paths are as in
-        `certificate`.
-        """
+        """Fields of `certificate`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -113,13 +111,11 @@ class IssueEmaidRequest(_message.Message):
     """Required. The id of the provisioning certificate."""
     @_builtins.property
     def emaid_order(self) -> Global___EmaidOrder:
-        """Required. What to send."""
+        """Required. How charging with an EMAID is paid."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `emaid_order` that are cleared when they are not set: each travels as null. Paths are as in
-        `emaid_order`.
-        """
+        """Fields of `emaid_order`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -164,7 +160,7 @@ class ProvisioningCertificate(_message.Message):
     name: _builtins.str
     """The name."""
     vehicle_type: _builtins.str
-    """The type of the vehicle, as AMPECO names it."""
+    """Whose the vehicle is: company or private."""
     user_id: _builtins.int
     """The user."""
     @_builtins.property

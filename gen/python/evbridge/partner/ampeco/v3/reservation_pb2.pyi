@@ -31,7 +31,7 @@ class CancelReservationRequest(_message.Message):
     """Required. The id of the reservation."""
     @_builtins.property
     def cancellation(self) -> Global___ReservationCancellation:
-        """Required. What to send."""
+        """Required. How a reservation is cancelled."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class UpdateRoamingOperatorRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `operator` that are cleared when they are not set: each travels as null. Paths are as in `operator`."""
+        """Fields of `operator`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class UpdateCustomTariffFilterRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `filter` that are cleared when they are not set: each travels as null. Paths are as in `filter`."""
+        """Fields of `filter`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class ReorderCustomTariffFiltersRequest(_message.Message):
     """Required. The id of the roaming operator."""
     @_builtins.property
     def order(self) -> Global___CustomTariffFilterOrder:
-        """Required. What to send."""
+        """Required. Filters and where they go."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class SetPricingDataRequest(_message.Message):
     """Required. The id of the custom tariff filter."""
     @_builtins.property
     def tariff(self) -> Global___OcpiTariff:
-        """Required. What to send."""
+        """Required. A tariff as OCPI 2.2.1 has it."""
 
     def __init__(
         self,
@@ -294,7 +294,7 @@ class UpdateRoamingProviderRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `provider` that are cleared when they are not set: each travels as null. Paths are as in `provider`."""
+        """Fields of `provider`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -339,7 +339,7 @@ class UpdateRoamingTariffRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `tariff` that are cleared when they are not set: each travels as null. Paths are as in `tariff`."""
+        """Fields of `tariff`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -383,7 +383,7 @@ class RoamingOperator(_message.Message):
     """Whether it is in use."""
     @_builtins.property
     def cpo_settings(self) -> _struct_pb2.Struct:
-        """Settings of its role; AMPECO does not say what the object holds. Nullable."""
+        """Settings of its role, by AMPECO's names. Nullable."""
 
     @_builtins.property
     def more(self) -> _struct_pb2.Struct:
@@ -439,7 +439,7 @@ class CustomTariffFilter(_message.Message):
     name: _builtins.str
     """The name."""
     status: _builtins.str
-    """The status of the filter."""
+    """enabled or disabled."""
     country_code: _builtins.str
     """EVSEs in this country. Nullable."""
     power_below_kw: _builtins.float
@@ -663,7 +663,7 @@ Global___OcpiTariff: _TypeAlias = OcpiTariff  # noqa: Y015
 
 @_typing.final
 class OcpiPrice(_message.Message):
-    """The least a session costs."""
+    """A price with and without VAT (OCPI)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -693,7 +693,7 @@ Global___OcpiPrice: _TypeAlias = OcpiPrice  # noqa: Y015
 
 @_typing.final
 class OcpiEnergyMix(_message.Message):
-    """Where the energy comes from."""
+    """Where energy comes from (OCPI)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1159,7 +1159,7 @@ Global___CustomTariffFilterEnvelope: _TypeAlias = CustomTariffFilterEnvelope  # 
 
 @_typing.final
 class RoamingProviderRecordEnvelope(_message.Message):
-    """The answer to a write of a_roaming_provider."""
+    """The answer to a write of a roaming provider."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -340,7 +340,7 @@ class AssignSessionUserRequest(_message.Message):
     """Required. The id of the session."""
     @_builtins.property
     def assignment(self) -> Global___SessionUser:
-        """Required. What to send."""
+        """Required. Whom a session is assigned to."""
 
     def __init__(
         self,
@@ -379,7 +379,7 @@ class RetrySessionPaymentRequest(_message.Message):
     """Required. The id of the session."""
     @_builtins.property
     def payment(self) -> Global___PaymentRetry:
-        """Required. What to send."""
+        """Required. How the payment is tried again."""
 
     def __init__(
         self,
@@ -540,15 +540,15 @@ class Session(_message.Message):
 
     @_builtins.property
     def authorization(self) -> _struct_pb2.Struct:
-        """The authorization itself; with withAuthorization."""
+        """The authorization itself; with with_authorization."""
 
     @_builtins.property
     def charging_periods(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """Its parts; with withChargingPeriods."""
+        """Its parts; with with_charging_periods."""
 
     @_builtins.property
     def price_breakdown(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """How the price came about; with withPriceBreakdown."""
+        """How the price came about; with with_price_breakdown."""
 
     @_builtins.property
     def electricity_cost(self) -> _decimal_pb2.Decimal:
@@ -564,7 +564,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def clock_aligned_energy_consumption(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
-        """The energy by the clock; with withClockAlignedEnergyConsumption."""
+        """The energy by the clock; with with_clock_aligned_energy_consumption."""
 
     @_builtins.property
     def external_app_data(self) -> _struct_pb2.Struct:

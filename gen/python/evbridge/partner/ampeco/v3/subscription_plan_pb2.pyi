@@ -72,7 +72,7 @@ class UpdateSubscriptionPlanRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `plan` that are cleared when they are not set: each travels as null. Paths are as in `plan`."""
+        """Fields of `plan`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class ReplaceSubscriptionPlanRequest(_message.Message):
     """Required. The id of the subscription plan."""
     @_builtins.property
     def replacement(self) -> Global___PlanReplacement:
-        """Required. What to send."""
+        """Required. What replaces a plan, and when."""
 
     def __init__(
         self,
@@ -277,7 +277,7 @@ Global___SubscriptionPlan: _TypeAlias = SubscriptionPlan  # noqa: Y015
 
 @_typing.final
 class SubscriptionPlanAllowance(_message.Message):
-    """The energy that is included."""
+    """The energy a plan includes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,7 +374,7 @@ Global___SubscriptionPlanAllowance: _TypeAlias = SubscriptionPlanAllowance  # no
 
 @_typing.final
 class SubscriptionPlanVisibilityRestrictions(_message.Message):
-    """Who sees the plan in the app."""
+    """Who sees a plan in the app."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -219,7 +219,7 @@ class ReplaceTariffGroupRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `group` that are cleared when they are not set: each travels as null. Paths are as in `group`."""
+        """Fields of `group`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class ListTariffsRequest(_message.Message):
     filter_tariff_group_id: _builtins.int
     """Only those of this group."""
     filter_user_id: _builtins.int
-    """Only the one of the group that applies to this user; needs tariffGroupId."""
+    """Only the one of the group that applies to this user; needs filter_tariff_group_id."""
     filter_type: _builtins.str
     """Only those of this type."""
     filter_partner_id: _builtins.int
@@ -252,7 +252,7 @@ class ReplaceTariffRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `tariff` that are cleared when they are not set: each travels as null. Paths are as in `tariff`."""
+        """Fields of `tariff`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -293,11 +293,11 @@ class SetTariffDisplayRequest(_message.Message):
     """Required. The id of the tariff."""
     @_builtins.property
     def display(self) -> Global___TariffDisplay:
-        """Required. What to send."""
+        """Required. What charge points display of a tariff."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `display` that are cleared when they are not set: each travels as null. Paths are as in `display`."""
+        """Fields of `display`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -529,7 +529,7 @@ Global___Tariff: _TypeAlias = Tariff  # noqa: Y015
 
 @_typing.final
 class TariffPricing(_message.Message):
-    """What it costs."""
+    """The prices of a tariff."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -602,7 +602,7 @@ class TariffPricing(_message.Message):
     charge_point_electricity_rate: _builtins.bool
     """Whether the electricity rate of the charge point counts."""
     fallback_electricity_rate_id: _builtins.int
-    """The electricity rate; needed when chargePointElectricityRate is false. Nullable."""
+    """The electricity rate; needed when charge_point_electricity_rate is false. Nullable."""
     regular_use_period: _builtins.float
     """How long use counts as regular, in minutes; peak power levels. Nullable."""
     optimised_label: _builtins.str
@@ -727,7 +727,7 @@ class TariffPricing(_message.Message):
 
     @_builtins.property
     def price_periods(self) -> Global___PricePeriods:
-        """The fees of each part of a day, in the order of timePeriods."""
+        """The fees of each part of a day, in the order of time_periods."""
 
     @_builtins.property
     def days_when_applied(self) -> _containers.RepeatedCompositeFieldContainer[Global___PricedDays]:
@@ -896,7 +896,7 @@ class FlexibleMarkup(_message.Message):
     INTERVAL_PRICING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def default_price(self) -> _decimal_pb2.Decimal:
-        """At times that intervalPricing does not name."""
+        """At times that interval_pricing does not name."""
 
     @_builtins.property
     def interval_pricing(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Value]:
@@ -920,7 +920,7 @@ Global___FlexibleMarkup: _TypeAlias = FlexibleMarkup  # noqa: Y015
 
 @_typing.final
 class PricePeriods(_message.Message):
-    """The fees of each part of a day, in the order of timePeriods."""
+    """The fees of each part of a day, in the order of time_periods."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -962,7 +962,7 @@ Global___PricePeriods: _TypeAlias = PricePeriods  # noqa: Y015
 
 @_typing.final
 class FeePeriods(_message.Message):
-    """Connection fees."""
+    """Fees of the parts of a day."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -986,7 +986,7 @@ Global___FeePeriods: _TypeAlias = FeePeriods  # noqa: Y015
 
 @_typing.final
 class SessionLimits(_message.Message):
-    """When a session is stopped."""
+    """What stops a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1016,7 +1016,7 @@ Global___SessionLimits: _TypeAlias = SessionLimits  # noqa: Y015
 
 @_typing.final
 class TariffRestrictions(_message.Message):
-    """Whom it is for."""
+    """Whom a tariff is for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1117,7 +1117,7 @@ Global___TariffRestrictions: _TypeAlias = TariffRestrictions  # noqa: Y015
 
 @_typing.final
 class TariffPartner(_message.Message):
-    """Who may change it."""
+    """The partner who may change a tariff."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

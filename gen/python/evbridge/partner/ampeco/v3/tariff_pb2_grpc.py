@@ -75,7 +75,7 @@ class TariffServiceServicer:
     """
 
     def ListTariffs(self, request, context):
-        """Lists tariffs, a page at a time. With tariff_group_id and user_id it finds the one that would apply.
+        """Lists tariffs, a page at a time. With filter_tariff_group_id and filter_user_id it finds the one that would apply.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

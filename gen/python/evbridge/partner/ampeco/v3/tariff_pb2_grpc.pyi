@@ -37,7 +37,7 @@ class TariffServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TariffServiceAsyncStub: ...
     ListTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.ListTariffsRequest, _tariff_pb2.ListTariffsResponse]
-    """Lists tariffs, a page at a time. With tariff_group_id and user_id it finds the one that would apply."""
+    """Lists tariffs, a page at a time. With filter_tariff_group_id and filter_user_id it finds the one that would apply."""
     StreamTariffs: _grpc.UnaryStreamMultiCallable[_tariff_pb2.ListTariffsRequest, _tariff_pb2.ListTariffsResponse]
     """Lists all tariffs: the pages of ListTariffs, following their links."""
     GetTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.GetTariffRequest, _tariff_pb2.GetTariffResponse]
@@ -57,7 +57,7 @@ class TariffServiceAsyncStub(TariffServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.ListTariffsRequest, _tariff_pb2.ListTariffsResponse]  # type: ignore[assignment]
-    """Lists tariffs, a page at a time. With tariff_group_id and user_id it finds the one that would apply."""
+    """Lists tariffs, a page at a time. With filter_tariff_group_id and filter_user_id it finds the one that would apply."""
     StreamTariffs: _aio.UnaryStreamMultiCallable[_tariff_pb2.ListTariffsRequest, _tariff_pb2.ListTariffsResponse]  # type: ignore[assignment]
     """Lists all tariffs: the pages of ListTariffs, following their links."""
     GetTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.GetTariffRequest, _tariff_pb2.GetTariffResponse]  # type: ignore[assignment]
@@ -80,7 +80,7 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tariff_pb2.ListTariffsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tariff_pb2.ListTariffsResponse, _abc.Awaitable[_tariff_pb2.ListTariffsResponse]]:
-        """Lists tariffs, a page at a time. With tariff_group_id and user_id it finds the one that would apply."""
+        """Lists tariffs, a page at a time. With filter_tariff_group_id and filter_user_id it finds the one that would apply."""
 
     @_abc_1.abstractmethod
     def StreamTariffs(

@@ -72,7 +72,7 @@ class UpdateTaxRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `tax` that are cleared when they are not set: each travels as null. Paths are as in `tax`."""
+        """Fields of `tax`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class UpdateTaxIdentificationNumberRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `number` that are cleared when they are not set: each travels as null. Paths are as in `number`."""
+        """Fields of `number`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -62,14 +62,14 @@ class UpdateTopUpPackageRequest(_message.Message):
     integration_id: _builtins.str
     """The integration to call through."""
     top_up_package_id: _builtins.int
-    """Required. The id of the top up package."""
+    """Required. The id of the top-up package."""
     @_builtins.property
     def package(self) -> Global___TopUpPackage:
         """Required. What changes."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `package` that are cleared when they are not set: each travels as null. Paths are as in `package`."""
+        """Fields of `package`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ Global___TopUpPackage: _TypeAlias = TopUpPackage  # noqa: Y015
 
 @_typing.final
 class TopUpPackageEnvelope(_message.Message):
-    """The answer to a write of a top up package."""
+    """The answer to a write of a top-up package."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

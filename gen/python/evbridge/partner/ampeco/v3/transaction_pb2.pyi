@@ -74,9 +74,7 @@ class UpdateTransactionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `transaction` that are cleared when they are not set: each travels as null. Paths are as in
-        `transaction`.
-        """
+        """Fields of `transaction`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -116,7 +114,7 @@ class IssueInvoiceRequest(_message.Message):
     """Required. The id of the transaction."""
     @_builtins.property
     def order(self) -> Global___InvoiceOrder:
-        """Required. What to send."""
+        """Required. Whom an invoice is for, and where it is sent."""
 
     def __init__(
         self,
@@ -155,7 +153,7 @@ class UpdatePaymentReferenceRequest(_message.Message):
     """Required. The id of the transaction."""
     @_builtins.property
     def reference(self) -> Global___PaymentReference:
-        """Required. What to send."""
+        """Required. Where a payment can be looked up."""
 
     def __init__(
         self,
@@ -250,7 +248,7 @@ Global___Transaction: _TypeAlias = Transaction  # noqa: Y015
 
 @_typing.final
 class TransactionPaymentMethod(_message.Message):
-    """How it was paid."""
+    """How something was paid."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,12 +271,12 @@ class TransactionPaymentMethod(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def type(self) -> _builtins.str:
-        """Superseded by methodType and cardNetwork."""
+        """Superseded by method_type and card_network."""
 
     @type.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def type(self, value: _builtins.str) -> None:
-        """Superseded by methodType and cardNetwork."""
+        """Superseded by method_type and card_network."""
 
     last4: _builtins.str
     """The last digits of the card."""
@@ -607,7 +605,7 @@ Global___PaymentReference: _TypeAlias = PaymentReference  # noqa: Y015
 
 @_typing.final
 class TransactionRecordEnvelope(_message.Message):
-    """The answer to a write of a_transaction."""
+    """The answer to a write of a transaction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

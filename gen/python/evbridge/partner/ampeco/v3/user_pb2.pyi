@@ -72,7 +72,7 @@ class UpdateUserRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `user` that are cleared when they are not set: each travels as null. Paths are as in `user`."""
+        """Fields of `user`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class UpdatePaymentMethodRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `method` that are cleared when they are not set: each travels as null. Paths are as in `method`."""
+        """Fields of `method`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class ActivateSubscriptionRequest(_message.Message):
     """Required. The id of the user."""
     @_builtins.property
     def subscription(self) -> Global___SubscriptionOrder:
-        """Required. What to send."""
+        """Required. A subscription to begin."""
 
     def __init__(
         self,
@@ -282,7 +282,7 @@ class CancelSubscriptionRequest(_message.Message):
     """Required. The id of the user."""
     @_builtins.property
     def cancellation(self) -> Global___SubscriptionCancellation:
-        """Required. What to send."""
+        """Required. Why a subscription ends."""
 
     def __init__(
         self,
@@ -321,7 +321,7 @@ class AddBalanceRequest(_message.Message):
     """Required. The id of the user."""
     @_builtins.property
     def credit(self) -> Global___BalanceCredit:
-        """Required. What to send."""
+        """Required. What is added to a balance."""
 
     def __init__(
         self,
@@ -360,7 +360,7 @@ class ApplyCustomFeeRequest(_message.Message):
     """Required. The id of the user."""
     @_builtins.property
     def fee(self) -> Global___CustomFee:
-        """Required. What to send."""
+        """Required. A fee."""
 
     def __init__(
         self,
@@ -399,7 +399,7 @@ class RedeemVoucherRequest(_message.Message):
     """Required. The id of the user."""
     @_builtins.property
     def voucher(self) -> Global___VoucherCode:
-        """Required. What to send."""
+        """Required. A voucher to redeem."""
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ class ChangeUserStatusRequest(_message.Message):
     """Required. The id of the user."""
     @_builtins.property
     def status(self) -> Global___UserStatus:
-        """Required. What to send."""
+        """Required. The status of a user."""
 
     def __init__(
         self,
@@ -497,7 +497,7 @@ class User(_message.Message):
     email_verified: _builtins.str
     """When the address was verified (ISO 8601); null when it is not. Nullable."""
     password: _builtins.str
-    """Input only. The password."""
+    """Secret. The password."""
     require_password_reset: _builtins.bool
     """Whether a new password is asked for when the app is opened next."""
     first_name: _builtins.str
@@ -667,7 +667,7 @@ Global___User: _TypeAlias = User  # noqa: Y015
 
 @_typing.final
 class UserOptions(_message.Message):
-    """What the user may do."""
+    """What a user may do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -691,14 +691,12 @@ Global___UserOptions: _TypeAlias = UserOptions  # noqa: Y015
 
 @_typing.final
 class UserRecord(_message.Message):
-    """A user, as AMPECO holds it. Other than in a request, its names are in camel case; those not listed are in `more`."""
+    """A user, as AMPECO holds it; the names of a person and more are in `more`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
-    FIRST_NAME_FIELD_NUMBER: _builtins.int
-    LAST_NAME_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     BALANCE_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
@@ -708,10 +706,6 @@ class UserRecord(_message.Message):
     """The id; AMPECO sends it as a text or a number."""
     email: _builtins.str
     """The e-mail address."""
-    first_name: _builtins.str
-    """The first name."""
-    last_name: _builtins.str
-    """The last name."""
     status: _builtins.str
     """enabled or disabled."""
     external_id: _builtins.str
@@ -731,28 +725,22 @@ class UserRecord(_message.Message):
         *,
         id: _builtins.str | None = ...,
         email: _builtins.str | None = ...,
-        first_name: _builtins.str | None = ...,
-        last_name: _builtins.str | None = ...,
         status: _builtins.str | None = ...,
         balance: _decimal_pb2.Decimal | None = ...,
         external_id: _builtins.str | None = ...,
         last_updated_at: _builtins.str | None = ...,
         more: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_external_id", b"_external_id", "_first_name", b"_first_name", "_id", b"_id", "_last_name", b"_last_name", "_last_updated_at", b"_last_updated_at", "_status", b"_status", "balance", b"balance", "email", b"email", "external_id", b"external_id", "first_name", b"first_name", "id", b"id", "last_name", b"last_name", "last_updated_at", b"last_updated_at", "more", b"more", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_status", b"_status", "balance", b"balance", "email", b"email", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "more", b"more", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_external_id", b"_external_id", "_first_name", b"_first_name", "_id", b"_id", "_last_name", b"_last_name", "_last_updated_at", b"_last_updated_at", "_status", b"_status", "balance", b"balance", "email", b"email", "external_id", b"external_id", "first_name", b"first_name", "id", b"id", "last_name", b"last_name", "last_updated_at", b"last_updated_at", "more", b"more", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_external_id", b"_external_id", "_id", b"_id", "_last_updated_at", b"_last_updated_at", "_status", b"_status", "balance", b"balance", "email", b"email", "external_id", b"external_id", "id", b"id", "last_updated_at", b"last_updated_at", "more", b"more", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
-    _WhichOneofReturnType__first_name: _TypeAlias = _typing.Literal["first_name"]  # noqa: Y015
-    _WhichOneofArgType__first_name: _TypeAlias = _typing.Literal["_first_name", b"_first_name"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
-    _WhichOneofReturnType__last_name: _TypeAlias = _typing.Literal["last_name"]  # noqa: Y015
-    _WhichOneofArgType__last_name: _TypeAlias = _typing.Literal["_last_name", b"_last_name"]  # noqa: Y015
     _WhichOneofReturnType__last_updated_at: _TypeAlias = _typing.Literal["last_updated_at"]  # noqa: Y015
     _WhichOneofArgType__last_updated_at: _TypeAlias = _typing.Literal["_last_updated_at", b"_last_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
@@ -762,11 +750,7 @@ class UserRecord(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_name) -> _WhichOneofReturnType__first_name | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_name) -> _WhichOneofReturnType__last_name | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_updated_at) -> _WhichOneofReturnType__last_updated_at | None: ...
     @_typing.overload
@@ -1537,7 +1521,7 @@ Global___UserStatus: _TypeAlias = UserStatus  # noqa: Y015
 
 @_typing.final
 class UserRecordEnvelope(_message.Message):
-    """The answer to a write of a_user."""
+    """The answer to a write of a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

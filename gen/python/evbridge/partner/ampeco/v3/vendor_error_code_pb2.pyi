@@ -68,7 +68,7 @@ class UpdateVendorErrorCodeRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `code` that are cleared when they are not set: each travels as null. Paths are as in `code`."""
+        """Fields of `code`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class UpdateVoucherRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `voucher` that are cleared when they are not set: each travels as null. Paths are as in `voucher`."""
+        """Fields of `voucher`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class UpdateVoucherV2Request(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `voucher` that are cleared when they are not set: each travels as null. Paths are as in `voucher`."""
+        """Fields of `voucher`, as paths in it, that travel as null when they are not set."""
 
     def __init__(
         self,
@@ -190,9 +190,9 @@ class Voucher(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     expire_date: _builtins.str
-    """When it expires (RFC 3339); found from validityPeriod when that is given and this is not. Nullable."""
+    """When it expires (RFC 3339); found from validity_period when that is given and this is not. Nullable."""
     validity_period: _builtins.str
-    """How long it is valid once redeemed, such as "6 months"; ignored with expireDate. Nullable."""
+    """How long it is valid once redeemed, such as "6 months"; ignored with expire_date. Nullable."""
     assign_before_date: _builtins.str
     """Until when it must be redeemed (RFC 3339). Nullable."""
     description: _builtins.str
@@ -372,7 +372,7 @@ Global___VoucherEnvelope: _TypeAlias = VoucherEnvelope  # noqa: Y015
 
 @_typing.final
 class VoucherV2Envelope(_message.Message):
-    """The answer to a write of a voucher v2."""
+    """The answer to a write of a voucher (version 2.0)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
