@@ -155,6 +155,8 @@ class Simulator:
             raise Refused(404)
         before = self.objects.get(path)
         match operation.http_method:
+            case "POST" | "PUT" | "PATCH" if operation.body and operation.body.form is None:
+                return _empty(operation)  # a list or a single value is no object to hold
             case "GET" if _is_list(operation.reply):
                 found = self.objects.below(path)
                 return _reply(operation, self.page(operation, request, found, call))
