@@ -15,6 +15,7 @@ Option = tuple[Any, Any]
 REQUIRED: Option = (field_behavior_pb2.field_behavior, [field_behavior_pb2.REQUIRED])
 MASK = "google.protobuf.FieldMask"
 SINK: Option = (options.sink, True)
+ALSO_NAMED = options.also_named
 ITEMS: Option = (options.items, True)
 INTEGRATION_ID: Option = (options.integration_id, True)
 PARTNER = options.Partner(name="example", wire_names=options.WIRE_NAMES_FIELD)

@@ -24,8 +24,9 @@ from service import errors
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import AddressDenied, Answer, ConnectFailed, Egress, EgressError
 from service.bridge.ports import Behaviour, Exchange, Gate, Recorder, Refusal, Target, Targets
-from service.bridge.registry import Operation, Pages, Registry
+from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
+from service.domain.fields import take_secrets
 
 TENANT_METADATA: Final = "evbridge-tenant"
 """The key of the call metadata that holds the tenant."""
@@ -116,7 +117,7 @@ class PartnerChannel:
     async def call(
         self, operation: Operation, request: Message, *, tenant_id: str, timeout_s: float | None = None
     ) -> Decoded:
-        """Sends `request` through the integration it names and returns the partner's answer.
+        """Sends `request` through the integration it names and returns the partner's answer, without its secrets.
 
         A request that only reads, or that is idempotent, is tried a second time when the partner could not serve it or
         its answer was lost; any other is sent at most once.
@@ -124,7 +125,7 @@ class PartnerChannel:
         Raises a PartnerError for everything the partner can cause, EgressDenied when its address is not one we call,
         InvalidArgument when the request cannot be written, and what Targets and Gate raise.
         """
-        target = await self._target(operation, request, tenant_id)
+        target, operation = await self._through(operation, request, tenant_id)
         return await self._send(operation, target, to_http(operation, request), timeout_s)
 
     async def pages(
@@ -134,11 +135,12 @@ class PartnerChannel:
 
         Of the next page's URL only the query is taken, and only when it leads to the partner's own origin.
         """
-        operation, clock = pages.page, asyncio.get_running_loop().time
+        clock = asyncio.get_running_loop().time
         deadline = None if timeout_s is None else clock() + timeout_s
-        http_request = to_http(operation, request)
+        http_request: HttpRequest | None = None
         for _ in range(_MAX_PAGES):
-            target = await self._target(operation, request, tenant_id)
+            target, operation = await self._through(pages.page, request, tenant_id)
+            http_request = http_request or to_http(operation, request)
             left_s = None if deadline is None else deadline - clock()
             page = await self._send(operation, target, http_request, left_s)
             yield page
@@ -150,11 +152,14 @@ class PartnerChannel:
             http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
         raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
 
-    async def _target(self, operation: Operation, request: Message, tenant_id: str) -> Target:
+    async def _through(self, operation: Operation, request: Message, tenant_id: str) -> tuple[Target, Operation]:
+        """Where the integration that the request names leads, and the operation with the path it has there."""
         integration_id: str = getattr(request, operation.integration_field)
         if not integration_id:
             raise errors.InvalidArgument.field(operation.integration_field, "is required")
-        return await self._targets.target(tenant_id, integration_id)
+        target = await self._targets.target(tenant_id, integration_id)
+        path = target.paths.get(operation.name)
+        return target, at_path(operation, path) if path else operation
 
     async def _send(
         self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float | None
@@ -185,7 +190,9 @@ class PartnerChannel:
             raise self._refused(operation, target, answer)
         try:
             if answer.body is not None:
-                return reply_from_http(operation, answer.body)
+                decoded = reply_from_http(operation, answer.body)
+                take_secrets(decoded.message)
+                return decoded
         except CodecError as error:
             _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
         raise (errors.PartnerFault if operation.safe else errors.PartnerOutcomeUnknown)(
@@ -195,6 +202,7 @@ class PartnerChannel:
     async def _exchange(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Answer:
         """One HTTP request and its answer, traced, measured and recorded. Raises EgressError."""
         partner, (host, port) = operation.partner, _server(target)
+        credential_query = _credential_query(operation, target)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
         headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
         if request.body is not None:
@@ -216,7 +224,7 @@ class PartnerChannel:
                     headers=headers,
                     credential_header=partner.credential_header,
                     credential_prefix=partner.credential_prefix,
-                    credential_query=partner.credential_query,
+                    credential_query=credential_query,
                     timeout_s=timeout_s,
                 )
                 attributes["http.response.status_code"] = answer.status
@@ -233,7 +241,7 @@ class PartnerChannel:
                 span.set_attributes(attributes)
                 self._duration.record(duration_s, attributes)
                 if self._record is not None:
-                    shown = {partner.credential_header: "***"} if partner.credential_header else {}
+                    shown = {} if credential_query else {partner.credential_header: "***"}
                     self._record(
                         Exchange(
                             integration_id=target.integration_id,
@@ -299,7 +307,8 @@ def _url(target: Target, request: HttpRequest, *, with_values: bool) -> str:
 
 def _query_of(link: str, operation: Operation, target: Target, request: HttpRequest) -> tuple[tuple[str, str], ...]:
     """The query of the next page's URL. Raises EgressDenied when it is elsewhere, PartnerFault when it is no URL."""
-    base_url, hidden = target.base_url + request.path, operation.partner.credential_query
+    base_url = target.base_url + request.path
+    added = {_credential_query(operation, target), *(name for name, _ in target.query)}
     try:
         url = urlsplit(urljoin(base_url, link))
         query = parse_qsl(url.query, keep_blank_values=True, max_num_fields=100)
@@ -310,7 +319,11 @@ def _query_of(link: str, operation: Operation, target: Target, request: HttpRequ
         _log.warning("%s: the next page is on another origin", operation.name)
         host = _NOT_IN_A_HOST.sub("", url.hostname or "")[:255]
         raise errors.EgressDenied(f"the next page of {target.partner} is on another origin", host=host)
-    return tuple((name, value) for name, value in query if name != hidden)
+    return tuple((name, value) for name, value in query if name not in added)
+
+
+def _credential_query(operation: Operation, target: Target) -> str:
+    return target.credential_query or operation.partner.credential_query
 
 
 def _origin(text: str) -> tuple[str, str, int]:

@@ -6,6 +6,7 @@ Single values are read and written in values.py. All this differs from protobuf'
 - every scalar that is present travels, with false, 0 and ""; a REQUIRED field always travels, as null or [] when there
   is nothing;
 - null is "not set", but a REQUIRED message of the body itself must not be null: {"data": null} is no document;
+- a member may have other names on reading (`also_named`);
 - a member nobody knows goes into the sink (a Struct) or is dropped;
 - an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message;
 - one bad object of a page (a field marked `items`) costs that object alone;
@@ -44,6 +45,7 @@ __all__ = [
     "Codec",
     "CodecError",
     "Decoded",
+    "also_named",
     "compile_codec",
     "fields_on_the_wire",
     "inlined",
@@ -160,6 +162,12 @@ def marked(field: FieldDescriptor, option: Any) -> bool:
     return bool(field.GetOptions().Extensions[option])
 
 
+def also_named(field: FieldDescriptor) -> Sequence[str]:
+    """The other names of the field on the wire, which are read and not written."""
+    names: Sequence[str] = field.GetOptions().Extensions[options.also_named]
+    return names
+
+
 def is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
@@ -261,6 +269,15 @@ def _read_inlined(variants: Sequence[_Variant], unknown: dict[str, Any], trail: 
     return {best[0].field.name: best[0].type.read(taken, trail)}
 
 
+def _by_own_names(value: dict[str, Any], others: Mapping[str, str]) -> dict[str, Any]:
+    """The members with `others` (other name -> own name) renamed, unless the own one says something."""
+    renamed = {name: item for name, item in value.items() if name not in others}
+    for other, own in others.items():
+        if other in value and renamed.get(own) is None:
+            renamed[own] = value[other]
+    return renamed
+
+
 def _required(field: FieldDescriptor) -> bool:
     return behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior]
 
@@ -279,6 +296,7 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
     required_messages = {names[field] for field in required if _message_in(field)}
     sink = next((field.name for field in descriptor.fields if marked(field, options.sink)), None)
     choices = [{field.name for field in oneof.fields} for oneof in descriptor.oneofs if len(oneof.fields) > 1]
+    others = {other: name for field, name in names.items() for other in also_named(field)}
     variants: list[list[_Variant]] = []
     known: set[str] = set()
     readers: dict[str, tuple[str, type | None, Read]] = {}
@@ -287,6 +305,8 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
     def read(value: Any, trail: Trail) -> dict[str, Any]:
         if type(value) is not dict or len(trail) >= MAX_DEPTH:
             raise trail.fault(f"must be an object, at most {MAX_DEPTH} deep")
+        if others and not others.keys().isdisjoint(value):
+            value = _by_own_names(value, others)
         quick = trail.quick
         members: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
@@ -343,7 +363,7 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
         for variant in variants[-1]:
             known |= variant.names
             writers[variant.field] = ("", variant.type.write, "")
-    known |= set(names.values())
+    known |= {*names.values(), *others}
     for field in descriptor.fields:
         if field in names:
             name, type_ = names[field], _compile_field(field, field_names)

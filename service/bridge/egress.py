@@ -128,6 +128,7 @@ class Egress:
         timeout_s: float,
     ) -> Answer:
         """Sends one request, once, and returns its answer. With `credential_query` the credential is in that parameter.
+        The target's own parameters are added to the query.
 
         Raises AddressDenied or ConnectFailed when the partner cannot have seen it; AnswerTimeout or AnswerLost when it
         may have taken effect there.
@@ -139,7 +140,7 @@ class Egress:
             request = replace(request, query=(*request.query, (credential_query, credential)))
         else:
             headers = {**headers, credential_header: credential}
-        url = self._url(target, request)
+        url = self._url(target, replace(request, query=(*request.query, *target.query)))
         session = self._kept_alive if request.method == "GET" else self._fresh
         progress = SimpleNamespace(sent=False)
         failure: EgressError

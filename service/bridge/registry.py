@@ -7,10 +7,11 @@ import pkgutil
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from evbridge.options.v1 import options_pb2 as options
 from google.api import annotations_pb2 as annotations
@@ -21,6 +22,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from service.bridge.codec import (
     Codec,
+    also_named,
     compile_codec,
     fields_on_the_wire,
     inlined,
@@ -137,6 +139,14 @@ def contract_files(package: str) -> list[FileDescriptor]:
     return [import_module(module.name).DESCRIPTOR for module in found if module.name.endswith("_pb2")]
 
 
+def at_path(operation: Operation, template: str) -> Operation:
+    """The operation at another path with the same variables. Raises ContractError."""
+    path = _path(operation.request_type.DESCRIPTOR, template)
+    if _variables(path) != _variables(operation.path):
+        raise ContractError(f"the path {template} has not the variables of {operation.name}, each once")
+    return replace(operation, path=path)
+
+
 def _partner(option: options.Partner) -> Partner:
     return Partner(
         name=option.name,
@@ -185,11 +195,8 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         faults += _message_faults(message, partner.field_names, seen, masks)
     if faults:
         raise ContractError("\n".join(faults))
-    path = tuple(
-        Parameter(name, field, scalar(field)) if field else name
-        for name, field in _segments(request, getattr(rule, verb))
-    )
-    in_path = frozenset(segment.name for segment in path if isinstance(segment, Parameter))
+    path = _path(request, getattr(rule, verb))
+    in_path = frozenset(_variables(path))
     body = None
     if rule.body:
         body = compile_codec(
@@ -218,6 +225,16 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
     )
 
 
+def _path(request: Any, template: str) -> tuple[str | Parameter, ...]:
+    return tuple(
+        Parameter(name, field, scalar(field)) if field else name for name, field in _segments(request, template)
+    )
+
+
+def _variables(path: tuple[str | Parameter, ...]) -> list[str]:
+    return sorted(segment.name for segment in path if isinstance(segment, Parameter))
+
+
 def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescriptor | None]]:
     """The segments after the first slash: a literal without a field, or a variable's name with its field.
 
@@ -225,7 +242,7 @@ def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescri
     """
     for segment in path.removeprefix("/").split("/"):
         match = _SEGMENT.fullmatch(segment)
-        if match is None or not path.startswith("/"):
+        if match is None or unquote(segment) in (".", "..") or not path.startswith("/"):
             raise ContractError(f"the path {path} is not made of literals and single-segment variables")
         name = match["variable"]
         field: FieldDescriptor | None = None
@@ -297,15 +314,17 @@ def _message_faults(
         yield f"{message.full_name}: a message has at most one sink, a google.protobuf.Struct"
     for oneof in filter(inlined, message.oneofs):
         variants = [field.message_type for field in oneof.fields]
-        if any(each is None or each.full_name in WELL_KNOWN_TYPES or _sinks(each) for each in variants):
-            yield f"{message.full_name}.{oneof.name}: an inlined oneof holds messages of ours, without a sink"
+        if any(each is None or each.full_name in WELL_KNOWN_TYPES or _astray(each) for each in variants):
+            problem = "an inlined oneof holds messages of ours, without a sink and other names"
+            yield f"{message.full_name}.{oneof.name}: {problem}"
             return
     places: dict[str, str] = {}
-    for name, (field, *_) in fields_on_the_wire(message, field_names):
+    for own, (field, *_) in fields_on_the_wire(message, field_names):
         around = field.containing_oneof
         place = around.full_name if around and inlined(around) else field.full_name
-        if places.setdefault(name, place) != place:
-            yield f"{field.full_name}: another field has the wire name {name} too"
+        for name in (own, *also_named(field)):
+            if places.setdefault(name, place) != place:
+                yield f"{field.full_name}: another field has the wire name {name} too"
     for field in message.fields:
         if not field.is_repeated and not field.message_type and not field.has_presence:
             yield f"{field.full_name}: is an implicit scalar, so its zero would not travel: make it optional"
@@ -320,6 +339,11 @@ def _message_faults(
             below = below.fields_by_name["value"].message_type
         if below and field not in masks:
             yield from _message_faults(below, field_names, seen)
+
+
+def _astray(variant: Descriptor) -> bool:
+    """Whether it reads members that the object around it would not hand on."""
+    return bool(_sinks(variant)) or any(also_named(field) for field in variant.fields)
 
 
 def _sinks(message: Descriptor) -> list[FieldDescriptor]:

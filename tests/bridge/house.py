@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from service.bridge.ports import Exchange
 from service.domain.secret import Secret
@@ -19,6 +20,8 @@ class House:
     base_url: str
     timeout_s: float = 15.0
     key: str = KEY
+    partner: str = "chargeprice"
+    departures: dict[str, Any] = field(default_factory=dict)
     free_slots: int = 1
     slot_timeouts_s: list[float] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
@@ -26,7 +29,8 @@ class House:
     async def target(self, tenant_id: str, integration_id: str) -> Target:
         if (tenant_id, integration_id) != ("acme", "cp"):
             raise ResourceNotFound.of("integration", integration_id)
-        return Target(tenant_id, integration_id, "chargeprice", self.base_url, Secret(self.key), 1, self.timeout_s)
+        target = Target(tenant_id, integration_id, self.partner, self.base_url, Secret(self.key), 1, self.timeout_s)
+        return replace(target, **self.departures)
 
     @asynccontextmanager
     async def slot(self, target: Target, *, timeout_s: float) -> AsyncIterator[None]:

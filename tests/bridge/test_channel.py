@@ -630,6 +630,40 @@ async def test_a_key_in_the_query_is_seen_by_the_partner_alone(
     tracing.shutdown()
 
 
+async def test_what_an_integration_adds_to_the_query_is_seen_by_the_partner_alone(
+    partner: Partner, egress: Egress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    spans, tracing = InMemorySpanExporter(), TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", tracing.get_tracer)
+    added = {"credential_query": "key", "query": (("clientId", "4711 &canary"),)}
+    house = House(partner.url, departures=added)
+    channel, make = other(house, egress)
+    partner.answer = three_pages("?page={}&key=x&clientId=y")
+    assert await pages(channel, make("List")) == [["1"], ["2"], ["3"]]
+    assert [request.raw_path for request, _ in partner.received] == [
+        f"/things?key={KEY}&clientId=4711%20%26canary",
+        f"/things?page=2&key={KEY}&clientId=4711%20%26canary",
+        f"/things?page=3&key={KEY}&clientId=4711%20%26canary",
+    ]
+    seen = repr(house.exchanges) + caplog.text + str([span.attributes for span in spans.get_finished_spans()])
+    assert "things" in seen
+    assert KEY not in seen
+    assert "4711" not in seen
+    tracing.shutdown()
+
+
+async def test_an_operation_is_called_at_the_path_its_integration_names(partner: Partner, egress: Egress) -> None:
+    house = House(partner.url, departures={"paths": {"/example.Example/List": "/elsewhere/things"}})
+    channel, make = other(house, egress)
+    partner.answers(200, b'{"data": []}')
+    await channel.call(OTHERS.operations["/example.Example/List"], make("List"), tenant_id="acme")
+    ((request, _),) = partner.received
+    assert request.path == "/elsewhere/things"
+    assert house.exchanges[0].url == f"{partner.url}/elsewhere/things"
+
+
 @pytest.mark.parametrize(("name", "sent"), [("List", 2), ("Put", 2), ("Post", 1)])
 async def test_a_lost_answer_is_asked_for_again_unless_it_could_take_effect_twice(
     partner: Partner, egress: Egress, name: str, sent: int

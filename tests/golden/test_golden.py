@@ -1,4 +1,4 @@
-"""What leaves for a partner, against files written by hand: `<partner>/<case>.json`.
+"""What deliveries send to a partner, against files written by hand: `chargeprice/<case>.json`.
 
 `calls` are made one after another over gRPC, each once the delivery before has come to rest; `exchanges` are all that
 the partner sees, with the answers it gives; `delivery` is how it ends.
@@ -18,7 +18,7 @@ from tests.conftest import Tenant
 from tests.front_door import an_integration, settled
 from tests.golden.recorder import Recorder
 
-CASES = sorted(Path(__file__).parent.glob("*/*.json"))
+CASES = sorted(Path(__file__).parent.glob("chargeprice/*.json"))
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.bridge.codec import Codec, CodecError, compile_codec
 from service.errors import InvalidArgument
-from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
+from tests.contracts import ALSO_NAMED, INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
 
 
 def const(text: str) -> Any:
@@ -405,6 +405,43 @@ def test_a_body_may_leave_fields_out() -> None:
     assert codec("Thing", without=frozenset({"text"})).decode('{"text":"y","count":1}').message == make(
         "Thing", "count: 1"
     )
+
+
+SPELT = contract(
+    message(
+        "Spelt",
+        field("id", "string", (ALSO_NAMED, ["integrationId", "ID"]), REQUIRED),
+        field("more", "google.protobuf.Struct", SINK),
+    )
+).message_types_by_name["Spelt"]
+
+
+@pytest.mark.parametrize(
+    ("wire", "id"),
+    [
+        ('{"id": "1"}', "1"),
+        ('{"integrationId": "1"}', "1"),
+        ('{"ID": "2", "integrationId": "1"}', "1"),
+        ('{"ID": "2", "integrationId": null}', "2"),
+        ('{"integrationId": "2", "id": "1"}', "1"),
+        ('{"integrationId": "2", "id": null}', "2"),
+        ('{"integrationId": "2", "id": ""}', ""),
+    ],
+)
+def test_a_field_is_read_under_every_name_and_written_under_its_own(wire: str, id: str) -> None:
+    spelt = compile_codec(SPELT, field_names=True)
+    message = spelt.decode(wire).message
+    assert message == GetMessageClass(SPELT)(id=id)
+    assert json.loads(spelt.encode(message)) == {"id": id}
+
+
+def test_another_name_is_the_contracts_too() -> None:
+    spelt = compile_codec(SPELT, field_names=True)
+    with pytest.raises(CodecError, match="/id must be a string"):
+        spelt.decode('{"ID": []}')
+    with pytest.raises(CodecError, match="has none of the members"):
+        spelt.decode('{"Id": "1"}')
+    assert spelt.encode(GetMessageClass(SPELT)(id="1", more={"ID": "2", "n": None})) == '{"id":"1","n":null}'
 
 
 def test_a_codec_is_compiled_once() -> None:

@@ -1,5 +1,6 @@
 """What the registry takes from a contract, and what it refuses to start with."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from service.bridge.registry import ContractError, Parameter, Partner, Registry, contract_files
-from tests.contracts import INTEGRATION_ID, ITEMS, MASK, REQUIRED, SINK, contract, field, message
+from service.bridge.registry import ContractError, Parameter, Partner, Registry, at_path, contract_files
+from tests.contracts import ALSO_NAMED, INTEGRATION_ID, ITEMS, MASK, REQUIRED, SINK, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 GET: dict[str, Any] = {"name": "Get", "request": "Request", "response": "Reply", "http": {"get": "/things/{id}"}}
@@ -282,9 +283,11 @@ def test_a_mask_below_the_request_has_no_form_on_the_wire() -> None:
     ]
 
 
+WITHOUT = "an inlined oneof holds messages of ours, without a sink and other names"
 INLINED = [
-    ([field("a", "string", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink"),
-    ([field("a", "Sink", oneof="inlined")], "Reply.inlined: an inlined oneof holds messages of ours, without a sink"),
+    ([field("a", "string", oneof="inlined")], f"Reply.inlined: {WITHOUT}"),
+    ([field("a", "Sink", oneof="inlined")], f"Reply.inlined: {WITHOUT}"),
+    ([field("a", "Spelt", oneof="inlined")], f"Reply.inlined: {WITHOUT}"),
     (
         [field("name", "string"), field("a", "Named", oneof="inlined")],
         "Reply.a: another field has the wire name name too",
@@ -296,7 +299,33 @@ INLINED = [
 def test_an_inlined_message_must_be_told_apart(fields: Any, problem: str) -> None:
     named = message("Named", field("name", "string"))
     sink = message("Sink", field("more", "google.protobuf.Struct", SINK))
-    assert faults(message("Reply", *fields), named, sink) == [f"example.{problem}"]
+    spelt = message("Spelt", field("name", "string", (ALSO_NAMED, ["label"])))
+    assert faults(message("Reply", *fields), named, sink, spelt) == [f"example.{problem}"]
+
+
+def test_another_name_is_nobody_elses() -> None:
+    reply = message("Reply", field("name", "string"), field("label", "string", (ALSO_NAMED, ["name"])))
+    assert faults(reply) == ["example.Reply.label: another field has the wire name name too"]
+
+
+def test_an_operation_may_be_at_another_path() -> None:
+    (operation,) = Registry.of([contract(REQUEST, REPLY, rpcs=[GET])]).operations.values()
+    moved = at_path(operation, "/v1/{id}/thing")
+    assert [getattr(part, "name", part) for part in moved.path] == ["v1", "id", "thing"]
+    assert replace(moved, path=operation.path) == operation
+
+
+OTHER_PATHS = """
+    things/{id} /things /things/{id}/{id} /things/{integration_id} /{other}/{id} /../{id} /%2E%2e/{id} /./{id} //{id}
+    /things/{id}?a=b /things/{id}#a /a\b/{id} /things/{id}/
+"""
+
+
+@pytest.mark.parametrize("template", OTHER_PATHS.split())
+def test_a_path_with_other_variables_or_a_way_out_is_refused(template: str) -> None:
+    (operation,) = Registry.of([contract(REQUEST, REPLY, rpcs=[GET])]).operations.values()
+    with pytest.raises(ContractError):
+        at_path(operation, template)
 
 
 def test_a_contract_is_found_by_its_package() -> None:

@@ -8,6 +8,7 @@ Numbers are from protobuf's range for use inside one organisation (50000 to 9999
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
@@ -150,6 +151,7 @@ INTEGRATION_ID_FIELD_NUMBER: _builtins.int
 SECRET_FIELD_NUMBER: _builtins.int
 SINK_FIELD_NUMBER: _builtins.int
 ITEMS_FIELD_NUMBER: _builtins.int
+ALSO_NAMED_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 ORDINALS_FIELD_NUMBER: _builtins.int
@@ -170,6 +172,10 @@ sink: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _b
 """The field (a google.protobuf.Struct) keeps the members a partner sent that the contract does not know."""
 items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a repeated message) is a page of objects: one that cannot be read costs that object alone."""
+also_named: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""Other wire names the partner gives the field. They are read, never written; of several, the own name counts, then the
+first that is not null.
+"""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.

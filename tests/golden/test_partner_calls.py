@@ -1,0 +1,70 @@
+"""What a call of a partner's contract sends and is answered, against files written by hand: `<partner>/<case>.json`.
+
+`call` is made as a stub makes it; `exchanges` are all that the partner sees, with the answers it gives; `reply` or
+`error` is what the caller gets. `integration` holds where the integration departs from its partner's contract.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evbridge.v1.error_reason_pb2 import ErrorReason
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from service.bridge.channel import TENANT_METADATA, PartnerChannel
+from service.bridge.egress import Egress, EgressPolicy
+from service.bridge.registry import Registry, contract_files
+from service.domain.validation import validate
+from service.errors import PartnerError
+from tests.bridge.house import House
+from tests.golden.recorder import Recorder
+
+CONTRACTS = {"ampeco": "evbridge.partner.ampeco.v3", "emabler": "evbridge.partner.emabler.v2"}
+CASES = sorted(path for partner in CONTRACTS for path in Path(__file__).parent.glob(f"{partner}/*.json"))
+KEY = "golden-key"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.of(file for package in CONTRACTS.values() for file in contract_files(package))
+
+
+@pytest.fixture
+async def egress() -> AsyncIterator[Egress]:
+    opened = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+async def test_the_partner_sees_exactly_this_and_so_does_the_caller(
+    path: Path, registry: Registry, egress: Egress
+) -> None:
+    case: dict[str, Any] = json.loads(path.read_text())
+    partner = path.parent.name
+    departures = case.get("integration", {})
+    base_path = departures.pop("base_path", "")
+    ((name, content),) = case["call"].items()
+    operation = registry.operations[f"/{CONTRACTS[partner]}.{name}"]
+    request = ParseDict({"integration_id": "cp", **content}, operation.request_type())
+    validate(request)
+    async with Recorder(case["exchanges"]) as recorder:
+        house = House(recorder.url + base_path, key=KEY, partner=partner, departures=departures)
+        behaviour = import_module(f"service.bridge.partners.{partner}")
+        channel = PartnerChannel(registry, house, house, egress, {partner: behaviour})
+        call = channel.unary_unary(operation.name)
+        if "reply" in case:
+            reply = await call(request, metadata=[(TENANT_METADATA, "acme")])
+            assert MessageToDict(reply, preserving_proto_field_name=True) == case["reply"]
+        else:
+            with pytest.raises(PartnerError) as raised:
+                await call(request, metadata=[(TENANT_METADATA, "acme")])
+            assert {
+                "reason": ErrorReason.Name(raised.value.reason),
+                "metadata": raised.value.metadata,
+                "violations": [[each.path, each.description] for each in raised.value.violations],
+            } == {"violations": [], **case["error"]}
+        assert recorder.received == [exchange["request"] for exchange in case["exchanges"]]
