@@ -26,7 +26,7 @@ class Simulator(simulator.Simulator):
         return int(super().new_id())
 
     def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
-        if not simulator.known(operation.reply, "last_updated_at"):
+        if not simulator.knows(operation, "lastUpdatedAt"):
             return sent
         return sent | {"lastUpdatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 

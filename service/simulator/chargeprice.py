@@ -45,8 +45,8 @@ class _Companies(MutableMapping[str, chargeprice.CompanyResource]):
 
 
 class Simulator(simulator.Simulator):
-    """`companies` are what it holds by id; `history` holds every (id, version) it stored, in order; `with_tariffs` names
-    the companies it refuses to delete.
+    """`companies` are what it holds by id; `history` holds every (id, version) it stored, in order; `with_tariffs` are
+    the ids of those it refuses to delete.
     """
 
     unauthenticated_status = 403

@@ -47,11 +47,12 @@ def parse_fault(text: str) -> Fault:
 
     Raises ValueError, which says what was expected, when the text is none of these.
     """
+    kinds: tuple[FaultKind, ...] = get_args(FaultKind)
     match = _FAULT.fullmatch(text)
-    kind, argument = (match["kind"], match["argument"]) if match else ("", None)
-    if match is None or kind not in get_args(FaultKind):
-        forms = ", ".join(map(_form, get_args(FaultKind)))
-        raise ValueError(f"the fault {text!r} is not [TIMES*][METHOD=|Rpc=] and one of {forms}")
+    kind = next((kind for kind in kinds if match and match["kind"] == kind), None)
+    if match is None or kind is None:
+        raise ValueError(f"the fault {text!r} is not [TIMES*][METHOD=|Rpc=] and one of {', '.join(map(_form, kinds))}")
+    argument = match["argument"]
     try:
         told = _ARGUMENTS[kind][1](argument or "") if kind in _ARGUMENTS else {}
     except ValueError:

@@ -1,9 +1,9 @@
 """A partner that answers from its own contract: it stores what is written, assigns ids, lists and refuses.
 
-The HTTP rules decide. GET reads the object of a path, or lists a collection where the answer is a list; POST to a
-collection creates, elsewhere it is an action and is answered with an empty message; PUT replaces, PATCH merges (RFC 7396:
-null clears), DELETE removes. What a path goes through must exist. A module beside this one says what a contract cannot:
-ids, pages, errors. State is in memory, and bounded.
+The HTTP rules decide. GET reads the object of a path, or lists a collection; POST to a collection creates, elsewhere it
+is an action and is answered with an empty message; PUT replaces, PATCH merges (RFC 7396: null clears), DELETE removes.
+What a path goes through must exist. A module beside this one says what a contract cannot: ids, pages, errors. State is
+in memory, and bounded.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, ClassVar, Final
 from urllib.parse import quote, unquote
 
@@ -23,10 +23,11 @@ from evbridge.options.v1 import options_pb2 as options
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import Codec, inlined, marked, wire_name
+from service.bridge.codec import Codec, also_named, fields_on_the_wire, inlined, marked, wire_name
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Operation, Parameter
 from service.bridge.values import WELL_KNOWN_TYPES
+from service.domain.fields import take_secrets
 from service.domain.validation import validate
 from service.errors import FieldViolation, InvalidArgument
 from service.simulator.faults import Fault, misbehave, parse_fault
@@ -50,10 +51,11 @@ class Received:
 class Simulator:
     """One partner with one credential.
 
-    `objects` is its state by path; `faults` are what goes wrong next; `requests` are the last ones that came in, with the
-    first 64 KiB of each body; `max_in_flight` is the most requests it ever had open at once; `url` is set by `start`.
+    `objects` is its state by path; `faults` are what goes wrong next; `requests` are the last ones that came in, with
+    the first 64 KiB of each body; `max_in_flight` is the most requests it ever had open at once; `start` sets `url`.
     """
 
+    created_status: ClassVar[int] = 201
     unauthenticated_status: ClassVar[int] = 401
     invalid_status: ClassVar[int] = 400
     error_type: ClassVar[str] = "application/json"
@@ -73,7 +75,7 @@ class Simulator:
         self._collections = {
             _shape(each)
             for each in self._operations
-            if each.http_method == "POST" and (_has_id(each) or (*_shape(each), None) in items)
+            if each.http_method == "POST" and (knows(each, "id") or (*_shape(each), None) in items)
         }
         self._edge = Edge(
             self._operations,
@@ -122,6 +124,10 @@ class Simulator:
         """What is held once `sent` has taken the place of `before`. Raises Refused."""
         return sent
 
+    def read(self, path: str, held: Object) -> Object:
+        """What GET shows of an object."""
+        return held
+
     def removed(self, path: str) -> None:
         """Is told before an object goes. Raises Refused."""
 
@@ -153,31 +159,31 @@ class Simulator:
         path = "/".join(quote(unquote(segment), safe="") for segment in call.path.split("/"))
         if any(each not in self.objects for each in self._goes_through(operation, path)):
             raise Refused(404)
+        if operation.http_method == "GET" and _lists(operation):
+            return _reply(operation, self.page(operation, request, self.objects.below(path), call))
         before = self.objects.get(path)
-        match operation.http_method:
-            case "POST" | "PUT" | "PATCH" if operation.body and operation.body.form is None:
-                return _empty(operation)  # a list or a single value is no object to hold
-            case "GET" if _is_list(operation.reply):
-                found = self.objects.below(path)
-                return _reply(operation, self.page(operation, request, found, call))
-            case "GET" | "DELETE" if before is None:
+        if operation.http_method in ("GET", "DELETE"):
+            if before is None:
                 raise Refused(404)
-            case "GET":
-                return _reply(operation, _enveloped(operation.reply, before))
-            case "DELETE":
-                self.removed(path)
-                for each in [each for each in self.objects if f"{each}/".startswith(f"{path}/")]:
-                    del self.objects[each]
-                return _empty(operation)
-            case "POST" if _shape(operation) in self._collections:
-                sent = _sent(operation, call) | {"id": self.new_id()}
-                return self._write(operation, f"{path}/{quote(str(sent['id']), safe='')}", None, sent)
-            case "POST":
-                return _empty(operation)
+            if operation.http_method == "GET":
+                return _reply(operation, _shown(operation, self.read(path, before)))
+            self.removed(path)
+            for each in [each for each in self.objects if f"{each}/".startswith(f"{path}/")]:
+                del self.objects[each]
+            return _empty(operation)
+        creates = operation.http_method == "POST" and _shape(operation) in self._collections
+        is_object = operation.body is not None and operation.body.form is not None
+        if not is_object or (operation.http_method == "POST" and not creates):
+            return _empty(operation)
         sent = _sent(operation, call)
-        if before is not None:
-            sent = _merged(before, sent) if operation.http_method == "PATCH" else sent
-            sent |= {"id": before["id"]} if "id" in before else {}
+        if creates:
+            sent["id"] = self.new_id()
+            return self._write(operation, f"{path}/{quote(str(sent['id']), safe='')}", None, sent)
+        if operation.http_method == "PATCH":
+            sent = merged(before or {}, sent)
+        last = operation.path[-1]
+        if isinstance(last, Parameter) and knows(operation, "id"):
+            sent["id"] = reduce(getattr, last.name.split("."), request)
         return self._write(operation, path, before, sent)
 
     def _goes_through(self, operation: Operation, path: str) -> Iterator[str]:
@@ -189,9 +195,9 @@ class Simulator:
 
     def _write(self, operation: Operation, path: str, before: Object | None, sent: Object) -> Reply:
         held = self.written(operation, before, sent)
-        reply = _reply(operation, _enveloped(operation.reply, held))
+        reply = _reply(operation, _shown(operation, held))
         self.objects[path] = held
-        return reply if before is not None else replace(reply, status=201)
+        return reply if before is not None else replace(reply, status=self.created_status)
 
     async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._in_flight += 1
@@ -238,14 +244,15 @@ def _object_in(codec: Codec) -> tuple[Descriptor | None, bool]:
     return (data.message_type, True) if data and enveloped else (codec.form, False)
 
 
-def known(codec: Codec, field_name: str) -> bool:
-    """Whether the object of a body has that field."""
-    form, _ = _object_in(codec)
-    return form is not None and field_name in form.fields_by_name
+def knows(operation: Operation, name: str) -> bool:
+    """Whether the object an operation answers with has a member of this wire name."""
+    return name in _members(operation)
 
 
-def _has_id(operation: Operation) -> bool:
-    return not _is_list(operation.reply) and known(operation.reply, "id")
+def _members(operation: Operation) -> frozenset[str]:
+    form, _ = _object_in(operation.reply)
+    ways = fields_on_the_wire(form, operation.partner.field_names) if form else ()
+    return frozenset(each for name, way in ways for each in (name, *also_named(way[-1])))
 
 
 def _items(form: Descriptor) -> str:
@@ -253,25 +260,31 @@ def _items(form: Descriptor) -> str:
     return next((each.name for each in form.fields if marked(each, options.items)), "")
 
 
-def _is_list(codec: Codec) -> bool:
-    return bool(_items(codec.form)) if codec.form else codec.member is not None and codec.member.is_repeated
+def _lists(operation: Operation) -> bool:
+    """Whether the answer is a collection; an object may hold a list too."""
+    codec = operation.reply
+    paged = bool(_items(codec.form)) if codec.form else codec.member is not None and codec.member.is_repeated
+    return paged and not isinstance(operation.path[-1], Parameter)
 
 
-def _enveloped(codec: Codec, held: Object) -> Object:
-    return {"data": held} if _object_in(codec)[1] else held
+def _shown(operation: Operation, held: Object) -> Object:
+    """The answer with an object: what the contract knows of it."""
+    shown = {name: held[name] for name in held.keys() & _members(operation)}
+    return {"data": shown} if _object_in(operation.reply)[1] else shown
 
 
 def _sent(operation: Operation, call: Call) -> Object:
-    body = json.loads(call.body) if operation.body else {}
+    body = json.loads(call.body)
     sent: Object = body["data"] if operation.body and _object_in(operation.body)[1] else body
     return sent
 
 
 def _reply(operation: Operation, body: Any) -> Reply:
-    """Raises CodecError when the object does not have the form the contract gives the answer."""
+    """Secrets are not said back. Raises CodecError when the body does not have the form the contract gives it."""
     decoded = operation.reply.decode(json.dumps(body))
     for reject in decoded.rejects:
         raise reject
+    take_secrets(decoded.message)
     return Reply(decoded.message)
 
 
@@ -284,18 +297,18 @@ def _empty(operation: Operation) -> Reply:
     return Reply(message, status=200 if operation.reply.encode(message) else 204)
 
 
-def _merged(held: Object, patch: Object) -> Object:
+def merged(held: Object, patch: Object) -> Object:
     """RFC 7396."""
-    merged = dict(held)
+    result = dict(held)
     for name, value in patch.items():
         if isinstance(value, dict):
             below = held.get(name)
-            merged[name] = _merged(below if isinstance(below, dict) else {}, value)
+            result[name] = merged(below if isinstance(below, dict) else {}, value)
         elif value is None:
-            merged.pop(name, None)
+            result.pop(name, None)
         else:
-            merged[name] = value
-    return merged
+            result[name] = value
+    return result
 
 
 def _problem(operation: Operation, violation: FieldViolation) -> tuple[str, str] | None:
