@@ -1,5 +1,7 @@
 """An eMabler: an integration changes by what is set and is read with its locations; errors are a line of plain text."""
 
+from urllib.parse import quote
+
 from evbridge.partner.emabler.v2.integration_pb2 import AddLocationRequest
 from google.protobuf.message import Message
 
@@ -24,9 +26,10 @@ class Simulator(simulator.Simulator):
 
     def check(self, operation: Operation, request: Message) -> None:
         super().check(operation, request)
-        if isinstance(request, AddLocationRequest) and not any(
-            path.rpartition("/")[2] == request.emabler_integration_id for path in self.objects
-        ):
+        unknown = isinstance(request, AddLocationRequest) and (
+            f"/integrations/{quote(request.emabler_integration_id, safe='')}" not in self.objects
+        )
+        if unknown:
             raise Refused(404)
 
     def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:

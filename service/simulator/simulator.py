@@ -177,8 +177,11 @@ class Simulator:
             return _empty(operation)
         sent = _sent(operation, call)
         if creates:
-            sent["id"] = self.new_id()
-            return self._write(operation, f"{path}/{quote(str(sent['id']), safe='')}", None, sent)
+            made = path
+            while made == path or made in self.objects:
+                sent["id"] = self.new_id()
+                made = f"{path}/{quote(str(sent['id']), safe='')}"
+            return self._write(operation, made, None, sent)
         if operation.http_method == "PATCH":
             sent = merged(before or {}, sent)
         last = operation.path[-1]
@@ -329,7 +332,7 @@ def _problem(operation: Operation, violation: FieldViolation) -> tuple[str, str]
     for name in names:
         found = within.fields_by_name.get(name) if within else None
         if found is None:
-            pointer += f"/{name}"
+            pointer += f"/{name}" if name.isdecimal() else ""  # a oneof is not on the wire
         elif not inlined(found.containing_oneof):
             pointer += f"/{wire_name(found, operation.partner.field_names)}"
         within = found.message_type if found else within
