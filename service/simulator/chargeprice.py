@@ -5,7 +5,7 @@ Built from the seed document's PUT and the public docs' list and delete.
 
 import json
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
@@ -18,6 +18,7 @@ from service.simulator import simulator
 from service.simulator.objects import Object, Objects
 
 _PATH = "/v1/companies"
+_MAX_HISTORY = 100_000
 _codec = compile_codec(chargeprice.CompanyResource.DESCRIPTOR, field_names=True)
 
 
@@ -45,7 +46,7 @@ class _Companies(MutableMapping[str, chargeprice.CompanyResource]):
 
 
 class Simulator(simulator.Simulator):
-    """`companies` are what it holds by id; `history` holds every (id, version) it stored, in order; `with_tariffs` are
+    """`companies` are what it holds by id; `history` has the last (id, version) it stored, in order; `with_tariffs` are
     the ids of those it refuses to delete.
     """
 
@@ -89,25 +90,24 @@ class Simulator(simulator.Simulator):
         company["attributes"]["created_at"] = before["attributes"].get("created_at", now_ms) if before else now_ms
         company["attributes"]["updated_at"] = now_ms
         self.history.append((company["id"], company["attributes"]["version"]))
+        del self.history[:-_MAX_HISTORY]
         return company
 
     def removed(self, path: str) -> None:
         if path.rpartition("/")[2] in self.with_tariffs:
             raise Refused(400)
 
-    def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
-        assert isinstance(request, chargeprice.ListCompaniesRequest)  # noqa: S101
-        tests: list[Callable[[Object], bool]] = []
-        if request.HasField("filter_id"):
-            wanted = set(request.filter_id.split(","))
-            tests.append(lambda company: company["id"] in wanted)
-        for name in ("is_cpo", "is_emp"):
-            if request.HasField(f"filter_{name}"):  # type: ignore[arg-type]
-                flag = getattr(request, f"filter_{name}")
-                tests.append(lambda company, name=name, flag=flag: company["attributes"].get(name, False) == flag)  # type: ignore[misc]
-        if request.q:
-            tests.append(lambda company: request.q.casefold() in company["attributes"]["name"].casefold())
-        companies = [company for company in found if all(test(company) for test in tests)]
+    def page(self, operation: Operation, request: Any, found: Iterator[Object], call: Call) -> Any:
+        def fits(company: Object) -> bool:
+            attributes = company["attributes"]
+            return (
+                (not request.HasField("filter_id") or company["id"] in request.filter_id.split(","))
+                and (not request.HasField("filter_is_cpo") or attributes.get("is_cpo", False) == request.filter_is_cpo)
+                and (not request.HasField("filter_is_emp") or attributes.get("is_emp", False) == request.filter_is_emp)
+                and request.q.casefold() in attributes.get("name", "").casefold()
+            )
+
+        companies = list(filter(fits, found))
         size = min(request.page_size or 100, 100)
         first = size * ((request.page_number or 1) - 1)
         if size < 1 or first < 0:

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from evbridge.options.v1 import options_pb2 as options
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from service.bridge.codec import Codec, also_named, fields_on_the_wire, inlined, marked, wire_name
@@ -133,8 +133,8 @@ class Simulator:
 
     def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
         """The body that lists these objects."""
-        form = operation.reply.form
-        return {_items(form): list(found)} if form else list(found)
+        items = _items(operation.reply)
+        return {wire_name(items, self._partner.field_names): list(found)} if items else list(found)
 
     def error_body(self, refused: Refused) -> bytes:
         return json.dumps({"code": refused.code}).encode()
@@ -156,38 +156,56 @@ class Simulator:
 
     async def _serve(self, operation: Operation, request: Message, call: Call) -> Reply:
         self.check(operation, request)
-        path = "/".join(quote(unquote(segment), safe="") for segment in call.path.split("/"))
-        if any(each not in self.objects for each in self._goes_through(operation, path)):
+        call = replace(call, path="/".join(quote(unquote(segment), safe="") for segment in call.path.split("/")))
+        if any(path not in self.objects for path in self._goes_through(operation, call.path)):
             raise Refused(404)
-        if operation.http_method == "GET" and _lists(operation):
-            return _reply(operation, self.page(operation, request, self.objects.below(path), call))
-        before = self.objects.get(path)
-        if operation.http_method in ("GET", "DELETE"):
-            if before is None:
-                raise Refused(404)
-            if operation.http_method == "GET":
-                return _reply(operation, _shown(operation, self.read(path, before)))
-            self.removed(path)
-            for each in [each for each in self.objects if f"{each}/".startswith(f"{path}/")]:
-                del self.objects[each]
-            return _empty(operation)
-        creates = operation.http_method == "POST" and _shape(operation) in self._collections
-        is_object = operation.body is not None and operation.body.form is not None
-        if not is_object or (operation.http_method == "POST" and not creates):
-            return _empty(operation)
-        sent = _sent(operation, call)
-        if creates:
-            made = path
-            while made == path or made in self.objects:
-                sent["id"] = self.new_id()
-                made = f"{path}/{quote(str(sent['id']), safe='')}"
-            return self._write(operation, made, None, sent)
+        match operation.http_method:
+            case "GET":
+                return self._get(operation, request, call)
+            case "DELETE":
+                return self._delete(operation, call.path)
+            case "POST" if _shape(operation) not in self._collections:
+                return _empty(operation)
+        if operation.body is None or operation.body.form is None:
+            return _empty(operation)  # a list or a single value is no object to hold
+        return (self._create if operation.http_method == "POST" else self._change)(operation, request, call)
+
+    def _get(self, operation: Operation, request: Message, call: Call) -> Reply:
+        if _lists(operation):
+            return _reply(operation, self.page(operation, request, self.objects.below(call.path), call))
+        if call.path not in self.objects:
+            raise Refused(404)
+        return _reply(operation, _shown(operation, self.read(call.path, self.objects[call.path])))
+
+    def _delete(self, operation: Operation, path: str) -> Reply:
+        if path not in self.objects:
+            raise Refused(404)
+        self.removed(path)
+        for each in [each for each in self.objects if f"{each}/".startswith(f"{path}/")]:
+            del self.objects[each]
+        return _empty(operation)
+
+    def _create(self, operation: Operation, _: Message, call: Call) -> Reply:
+        sent, path = _sent(operation, call), call.path
+        while path == call.path or path in self.objects:
+            sent["id"] = self.new_id()
+            path = f"{call.path}/{quote(str(sent['id']), safe='')}"
+        return self._hold(operation, path, None, sent)
+
+    def _change(self, operation: Operation, request: Message, call: Call) -> Reply:
+        sent, before = _sent(operation, call), self.objects.get(call.path)
         if operation.http_method == "PATCH":
             sent = merged(before or {}, sent)
         last = operation.path[-1]
         if isinstance(last, Parameter) and knows(operation, "id"):
             sent["id"] = reduce(getattr, last.name.split("."), request)
-        return self._write(operation, path, before, sent)
+        return self._hold(operation, call.path, before, sent)
+
+    def _hold(self, operation: Operation, path: str, before: Object | None, sent: Object) -> Reply:
+        held = self.written(operation, before, sent)
+        reply = _reply(operation, _shown(operation, held))
+        self.objects[path] = held
+        return reply if before is not None else replace(reply, status=self.created_status)
 
     def _goes_through(self, operation: Operation, path: str) -> Iterator[str]:
         """The objects a path names on its way that only a POST can have made."""
@@ -195,12 +213,6 @@ class Simulator:
         for length, segment in enumerate(shape):
             if segment is None and shape[:length] in self._collections:
                 yield "/".join(segments[: length + 2])
-
-    def _write(self, operation: Operation, path: str, before: Object | None, sent: Object) -> Reply:
-        held = self.written(operation, before, sent)
-        reply = _reply(operation, _shown(operation, held))
-        self.objects[path] = held
-        return reply if before is not None else replace(reply, status=self.created_status)
 
     async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._in_flight += 1
@@ -258,15 +270,15 @@ def _members(operation: Operation) -> frozenset[str]:
     return frozenset(each for name, way in ways for each in (name, *also_named(way[-1])))
 
 
-def _items(form: Descriptor) -> str:
-    """The field that holds a page of objects, "" when there is none."""
-    return next((each.name for each in form.fields if marked(each, options.items)), "")
+def _items(codec: Codec) -> FieldDescriptor | None:
+    """The field that holds a page of objects."""
+    return next((each for each in codec.form.fields if marked(each, options.items)), None) if codec.form else None
 
 
 def _lists(operation: Operation) -> bool:
     """Whether the answer is a collection; an object may hold a list too."""
-    codec = operation.reply
-    paged = bool(_items(codec.form)) if codec.form else codec.member is not None and codec.member.is_repeated
+    member = operation.reply.member
+    paged = _items(operation.reply) is not None or (member is not None and member.is_repeated)
     return paged and not isinstance(operation.path[-1], Parameter)
 
 
@@ -301,7 +313,7 @@ def _empty(operation: Operation) -> Reply:
 
 
 def merged(held: Object, patch: Object) -> Object:
-    """RFC 7396."""
+    """The object with a merge patch applied (RFC 7396): null removes, objects merge, all else replaces."""
     result = dict(held)
     for name, value in patch.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Every fault of a partner, through the channel: the error it is, in time, within bounds, and no other partner feels it.
+"""Every fault of a partner, through the channel: the error it is, in time, in bounds, and no other partner feels it.
 
 The controls show that these tests can fail: a plain HTTP client waits without end and takes in whatever it is sent.
 """
