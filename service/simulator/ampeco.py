@@ -1,6 +1,7 @@
 """An AMPECO: numbers as ids, envelopes and pages by cursor or number, errors as its API writes them."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
@@ -32,19 +33,17 @@ class Simulator(simulator.Simulator):
 
     def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
         query = dict(call.query)
-        if not all(query.get(name, "").isdecimal() or not query.get(name) for name in ("cursor", "page", "per_page")):
-            raise Refused(422)
-        size = min(int(query.get("per_page") or 100), 100) or 1
+        size = min(_number(query, "per_page", 100), 100) or 1
         objects = (each for each in sorted(found, key=_id) if _matches(each, query))
         meta: Object = {"path": _url(call, {}), "per_page": size}
         if "cursor" in query:
-            after = int(query["cursor"] or 0)
+            after = _number(query, "cursor", 0)
             data = list(islice((each for each in objects if _id(each) > after), size + 1))
             cursor = str(_id(data[size - 1])) if len(data) > size else None
             following = cursor and _url(call, {"cursor": cursor})
             links = {"first": None, "last": None, "prev": None, "next": following}
             return {"data": data[:size], "links": links, "meta": meta | {"next_cursor": cursor, "prev_cursor": None}}
-        data, number = list(objects), int(query.get("page") or 1) or 1
+        data, number = list(objects), _number(query, "page", 1) or 1
         last = -(-len(data) // size) or 1
         links = {
             "first": _url(call, {"page": "1"}),
@@ -69,28 +68,35 @@ def _id(held: Object) -> int:
     return int(held.get("id", 0))
 
 
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name) or str(default)
+    if not text.isdecimal() or len(text) > 18:
+        raise Refused(422, problems={f"/{name}": "must be a number"})
+    return int(text)
+
+
 def _matches(held: Object, query: Mapping[str, str]) -> bool:
     """Whether an object passes filter[member], and filter[xAfter] and filter[xBefore] of its member xAt."""
     for name, wanted in query.items():
-        member = name.removeprefix("filter[").removesuffix("]")
-        if member == name:
+        if (told := _FILTER.fullmatch(name)) is None:
             continue
-        at = member.removesuffix("After").removesuffix("Before")
-        value = held.get(member if at == member else f"{at}At")
-        if at == member:
-            passes = value is not None and json.dumps(value).strip('"') == wanted
-        else:
-            passes = isinstance(value, str) and (value >= wanted if member.endswith("After") else value <= wanted)
-        if not passes:
+        value = held.get(f"{told[1]}At" if told[2] else told[1])
+        if value is None:
+            return False
+        text = value if isinstance(value, str) else json.dumps(value)
+        if text < wanted if told[2] == "After" else text > wanted if told[2] == "Before" else text != wanted:
             return False
     return True
 
 
 def _url(call: Call, changed: Mapping[str, str]) -> str:
-    query = urlencode({**dict(call.query), **changed})
-    return f"http://{call.headers['Host']}{call.path}" + (f"?{query}" if changed else "")
+    """The URL of the list, or with `changed` that of another page of it."""
+    url = f"http://{call.headers['Host']}{call.path}"
+    kept = [(name, value) for name, value in call.query if name not in changed]
+    return f"{url}?{urlencode([*kept, *changed.items()])}" if changed else url
 
 
+_FILTER = re.compile(r"filter\[(\w+?)(After|Before)?\]")
 _MESSAGES = {
     401: "Unauthenticated.",
     403: "This action is unauthorized.",

@@ -132,7 +132,7 @@ async def test_errors_have_the_words_of_the_api(
             422,
             {"message": "The given data was invalid.", "errors": {"geoposition.latitude": ["must be a number"]}},
         )
-        assert (await said(f"{LOCATIONS}?cursor=next"))[0] == 422
+        assert (await said(f"{LOCATIONS}?cursor=next"))[1]["errors"] == {"cursor": ["must be a number"]}
 
 
 def examples(message: Message) -> Message:
