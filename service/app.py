@@ -3,20 +3,19 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
-from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
 from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import chargeprice
+from service.bridge.partners import ampeco, chargeprice, emabler
 from service.bridge.ports import Behaviour, Recorder
-from service.bridge.registry import Registry
+from service.bridge.registry import Registry, contract_files
 from service.delivery.chargeprice import ChargepriceDeliverer
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
@@ -27,6 +26,7 @@ from service.handlers.company import CompanyService
 from service.handlers.delivery import DeliveryService
 from service.handlers.integration import IntegrationService
 from service.handlers.location import LocationService
+from service.handlers.partner import PartnerService
 from service.handlers.party import PartyService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
@@ -43,7 +43,8 @@ from service.storage.retention import retention_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR,)
+PARTNER_CONTRACTS = ("evbridge.partner.chargeprice.v1", "evbridge.partner.emabler.v2")
+BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler}
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 
@@ -128,7 +129,14 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
     keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
-    async with migrated_url(settings) as url, opened(settings, url) as store:
+    registry = Registry.of(file for package in PARTNER_CONTRACTS for file in contract_files(package))
+    async with migrated_url(settings) as url, opened(settings, url) as store, aclosing(Egress(policy)) as egress:
+
+        def channel(database: Database) -> PartnerChannel:
+            targets = IntegrationTargets(database, keys)
+            return PartnerChannel(registry, targets, SlotGate(database), egress, BEHAVIOURS, record)
+
+        partners = channel(store)
         first_key = await api_key_first(store, keys, FIRST_TENANT, ROLE_ADMIN) if settings.first_key else None
         server = Server(
             settings,
@@ -144,11 +152,12 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 location_pb2.DESCRIPTOR.services_by_name["LocationService"]: LocationService(store, keys),
                 tariff_pb2.DESCRIPTOR.services_by_name["TariffService"]: TariffService(store, keys),
                 charger_pb2.DESCRIPTOR.services_by_name["ChargerService"]: ChargerService(store, keys),
+                **{each: PartnerService(each, registry, partners, store) for each in registry.services},
             },
         )
         address = await server.start()
         try:
-            async with _delivering(settings, url, keys, policy, record):
+            async with _delivering(settings, url, keys, channel):
                 yield Evbridge(address, store, keys, first_key)
         finally:
             await server.stop()
@@ -156,20 +165,16 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 
 @asynccontextmanager
 async def _delivering(
-    settings: Settings, url: str, keys: Keyring, policy: EgressPolicy, record: Recorder | None
+    settings: Settings, url: str, keys: Keyring, channel: Callable[[Database], PartnerChannel]
 ) -> AsyncIterator[None]:
     """Delivers while entered, over connections of its own."""
     if not settings.delivery:
         yield
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
-        egress = Egress(policy)
-        behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
-        targets, gate = IntegrationTargets(store, keys), SlotGate(store)
-        channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
         worker = DeliveryWorker(
             store,
-            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
+            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel(store))},
             RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
             settings.delivery_poll_s,
         )
@@ -181,7 +186,6 @@ async def _delivering(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await egress.close()
 
 
 async def _sweep(store: Database, keys: Keyring, days: int) -> None:

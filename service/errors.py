@@ -18,6 +18,7 @@
     ├── TariffInUse                 FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
+    ├── IntegrationDisabled         FAILED_PRECONDITION
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
     ├── DeadlineLimit               DEADLINE_EXCEEDED
@@ -159,6 +160,11 @@ class SiteHasNoChargers(EvbridgeError):
 class DeliveryInProgress(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.DELIVERY_IN_PROGRESS
+
+
+class IntegrationDisabled(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.INTEGRATION_DISABLED
 
 
 class DatabaseUnavailable(EvbridgeError):

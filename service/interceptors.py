@@ -1,7 +1,8 @@
 """What surrounds every handler: observe -> guard and errors -> authenticate -> validate, composed once per method.
 
 A method's role and its validation are looked up when the server is built, not per call. Handlers get
-`(request, caller)`, answer with a message or its bytes, and raise only errors of `service.errors`.
+`(request, caller)`, answer with a message or its bytes, or with a stream of them, and raise only errors of
+`service.errors`.
 """
 
 import asyncio
@@ -9,9 +10,11 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from evbridge.options.v1 import options_pb2 as options
@@ -50,8 +53,11 @@ _duration = Durations(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
+T = TypeVar("T")
 Reply = Message | bytes
-Unary = Callable[[Any, Caller], Coroutine[Any, Any, Reply]]
+Unary = Callable[[Any, Caller], Awaitable[Reply]]
+Stream = Callable[[Any, Caller], AsyncGenerator[Reply, None]]
+_Admit = Callable[["_Call", Any, Any], Awaitable[Caller]]
 _CODE_NAMES: dict[int, str] = {value: name for name, value in codes.Code.items()}
 
 
@@ -154,33 +160,15 @@ class Interceptors:
 
     def unary(self, method: MethodDescriptor, request_type: type[Message], handler: Unary) -> Any:
         """The grpc handler of a unary method. Raises ValueError for a method without a role."""
-        rpc = f"{method.containing_service.full_name}/{method.name}"
-        role = method.GetOptions().Extensions[options.role]
-        if role == options.ROLE_UNSPECIFIED:
-            raise ValueError(f"{rpc} names no role")
-        patch = request_type.DESCRIPTOR.fields[0].name if method.name.startswith("Update") else ""
-        level = logging.DEBUG if method.GetOptions().idempotency_level == _NO_SIDE_EFFECTS else logging.INFO
-        repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
+        begin, admit = self._surroundings(method, request_type)
 
         async def serve(request: Any, context: Any) -> Reply:
-            call = self._begin(rpc, level, dict(context.invocation_metadata()))
+            call = begin(context)
             self._under_way += 1
             try:
-                if self._stopping:
-                    raise ServerStopping("the server is stopping", retry_after_s=0.5)
-                caller = await self._authenticator.caller(call.metadata, role)
-                call.describe(caller)
-                if request is MALFORMED:
-                    raise MalformedRequest(f"the bytes are not a {request_type.DESCRIPTOR.full_name}")
-                validate(request, patch=patch)
-                if repeatable and request.request_id:
-                    call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
-                work = handler(request, caller)
-                remaining_s = context.time_remaining()
-                # The caller's own deadline is enforced by grpc.
-                if remaining_s is None or remaining_s > self._max_deadline_s:
-                    work = self._within_limit(work)
-                reply = await work
+                caller = await admit(call, request, context)
+                reply = await self._within_limit(handler(request, caller), caller)
+                _set_trailers(context, caller)
             except BaseException as error:
                 await self._fail(call, context, error)
             finally:
@@ -191,6 +179,65 @@ class Interceptors:
         return grpc.unary_unary_rpc_method_handler(
             serve, request_deserializer=deserializer(request_type), response_serializer=serialize
         )
+
+    def unary_stream(self, method: MethodDescriptor, request_type: type[Message], handler: Stream) -> Any:
+        """The grpc handler of a server-streaming method; the limit on a call's duration holds for each message.
+
+        Raises ValueError for a method without a role.
+        """
+        begin, admit = self._surroundings(method, request_type)
+
+        async def serve(request: Any, context: Any) -> AsyncIterator[Reply]:
+            call = begin(context)
+            self._under_way += 1
+            try:
+                caller = await admit(call, request, context)
+                async with aclosing(handler(request, caller)) as replies:
+                    while (reply := await self._within_limit(anext(replies, None), caller)) is not None:
+                        yield reply
+                _set_trailers(context, caller)
+            except GeneratorExit:
+                call.end("CANCELLED")
+                raise
+            except BaseException as error:
+                await self._fail(call, context, error)
+            else:
+                call.end()
+            finally:
+                self._under_way -= 1
+
+        return grpc.unary_stream_rpc_method_handler(
+            serve, request_deserializer=deserializer(request_type), response_serializer=serialize
+        )
+
+    def _surroundings(
+        self, method: MethodDescriptor, request_type: type[Message]
+    ) -> tuple[Callable[[Any], "_Call"], _Admit]:
+        """What begins a call of the method, and what admits it: authenticate, then validate."""
+        rpc = f"{method.containing_service.full_name}/{method.name}"
+        role = method.GetOptions().Extensions[options.role]
+        if role == options.ROLE_UNSPECIFIED:
+            raise ValueError(f"{rpc} names no role")
+        patch = request_type.DESCRIPTOR.fields[0].name if method.name.startswith("Update") else ""
+        level = logging.DEBUG if method.GetOptions().idempotency_level == _NO_SIDE_EFFECTS else logging.INFO
+        repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
+
+        def begin(context: Any) -> _Call:
+            return self._begin(rpc, level, dict(context.invocation_metadata()))
+
+        async def admit(call: _Call, request: Any, context: Any) -> Caller:
+            if self._stopping:
+                raise ServerStopping("the server is stopping", retry_after_s=0.5)
+            caller = await self._authenticator.caller(call.metadata, role)
+            call.describe(caller)
+            if request is MALFORMED:
+                raise MalformedRequest(f"the bytes are not a {request_type.DESCRIPTOR.full_name}")
+            validate(request, patch=patch)
+            if repeatable and request.request_id:
+                call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
+            return replace(caller, time_left_s=context.time_remaining(), trailers=[])
+
+        return begin, admit
 
     def stream(
         self,
@@ -219,8 +266,10 @@ class Interceptors:
             serve, request_deserializer=deserializer(request_type), response_serializer=serialize
         )
 
-    async def _within_limit(self, work: Coroutine[Any, Any, Reply]) -> Reply:
-        """For callers that set no deadline, or one too far. Raises DeadlineLimit."""
+    async def _within_limit(self, work: Awaitable[T], caller: Caller) -> T:
+        """For callers that set no deadline, or one too far: their own is enforced by grpc. Raises DeadlineLimit."""
+        if caller.time_left_s is not None and caller.time_left_s <= self._max_deadline_s:
+            return await work
         limit = asyncio.timeout(self._max_deadline_s)
         try:
             async with limit:
@@ -311,6 +360,11 @@ _SERVER_FAULTS = {codes.UNKNOWN, codes.DEADLINE_EXCEEDED, codes.UNIMPLEMENTED, c
 # How long calls are refused at the least before the port closes: balancers ask for our health every second or so.
 _LAME_DUCK_S = 0.3
 _NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+
+
+def _set_trailers(context: Any, caller: Caller) -> None:
+    if caller.trailers:
+        context.set_trailing_metadata(tuple(caller.trailers))
 
 
 async def _well_formed(requests: AsyncIterator[Any], request_type: type[Message]) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""The grpc.aio server: every rpc of evbridge.v1 with its surroundings, health, reflection, limits, drain."""
+"""The grpc.aio server: every rpc with its surroundings, health, reflection, limits, drain."""
 
 import asyncio
 import logging
@@ -68,12 +68,11 @@ class Server:
 
     def _register(self, service: ServiceDescriptor, implementation: object) -> None:
         """Raises AttributeError for an rpc without an implementation, ValueError for one without a role."""
-        handlers = {
-            method.name: self._interceptors.unary(
-                method, GetMessageClass(method.input_type), getattr(implementation, method.name)
-            )
-            for method in service.methods
-        }
+        handlers = {}
+        for method in service.methods:
+            surround = self._interceptors.unary_stream if method.server_streaming else self._interceptors.unary
+            request_type = GetMessageClass(method.input_type)
+            handlers[method.name] = surround(method, request_type, getattr(implementation, method.name))
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
     def _register_reflection(self) -> None:

@@ -9,7 +9,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -130,7 +130,7 @@ class PartnerChannel:
 
     async def pages(
         self, pages: Pages, request: Message, *, tenant_id: str, timeout_s: float | None = None
-    ) -> AsyncIterator[Decoded]:
+    ) -> AsyncGenerator[Decoded, None]:
         """The pages of a list, 1,000 at most. Raises what `call` raises, and EgressDenied for a page elsewhere.
 
         Of the next page's URL only the query is taken, and only when it leads to the partner's own origin.

@@ -311,10 +311,11 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
         members: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
         for name, item in value.items():
-            if name not in readers:
+            reader = readers.get(name)
+            if reader is None:
                 unknown[name] = item
                 continue
-            field_name, ready, read_field = readers[name]
+            field_name, ready, read_field = reader
             if quick and type(item) is ready:
                 members[field_name] = item
             elif item is not None:
@@ -342,8 +343,10 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
         try:
             for field, value in fields:
                 prefix, write_field, _ = writers[field]
-                below = clear and clear.get(field)
-                text += prefix + (write_field(value, below) if below else write_field(value))
+                if clear and (below := clear.get(field)):
+                    text += prefix + write_field(value, below)
+                else:
+                    text += prefix + write_field(value)
         except Unwritable as fault:
             fault.path = (field.name, *fault.path)
             raise
@@ -400,9 +403,12 @@ def _list_of(type_: JsonType, items: bool) -> JsonType:
         values: list[Any] = trail.expect(value, list, "an array")
         if trail.quick and all_ready.issuperset(map(type, values)):
             return values
-        good: list[Any] = []
         trail.append(0)
-        depth = len(trail)
+        if trail.quick:  # whoever is at fault is found by the next reading
+            good = [read_item(item, trail) for item in values]
+            trail.pop()
+            return good
+        good, depth = [], len(trail)
         for position, item in enumerate(values):
             trail[-1] = position
             try:

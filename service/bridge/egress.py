@@ -81,7 +81,7 @@ class _GuardedResolver(AbstractResolver):
 
 
 class Egress:
-    """Sends requests to partners. Made inside a running event loop; `close` ends its connections."""
+    """Sends requests to partners. Made inside a running event loop; `aclose` ends its connections."""
 
     def __init__(self, policy: EgressPolicy, resolver: AbstractResolver | None = None) -> None:
         self._policy = policy
@@ -171,7 +171,7 @@ class Egress:
             raise AddressDenied("the path leads to another host")
         return url
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._kept_alive.close()
         await self._fresh.close()
         await self._resolver.close()

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from evbridge.options.v1 import options_pb2 as options
 from google.api import annotations_pb2 as annotations
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -95,9 +95,12 @@ class Pages:
 
 
 class Registry:
-    """All operations of some contracts, and the streams of their pages, by the path gRPC calls them under."""
+    """Some contracts: their services, and by the path gRPC calls them under, operations and streams of pages."""
 
-    def __init__(self, operations: Iterable[Operation], pages: Iterable[Pages] = ()) -> None:
+    def __init__(
+        self, services: Iterable[ServiceDescriptor], operations: Iterable[Operation], pages: Iterable[Pages]
+    ) -> None:
+        self.services = tuple(services)
         self.operations: Mapping[str, Operation] = MappingProxyType({each.name: each for each in operations})
         self.pages: Mapping[str, Pages] = MappingProxyType({each.name: each for each in pages})
 
@@ -105,6 +108,7 @@ class Registry:
     def of(cls, files: Iterable[FileDescriptor]) -> "Registry":
         """Reads every service of the files. Raises ContractError with all faults."""
         operations: dict[str, Operation] = {}
+        services: list[ServiceDescriptor] = []
         streams, pages, faults = [], [], []
         packages: dict[str, list[FileDescriptor]] = defaultdict(list)
         for file in files:
@@ -114,7 +118,9 @@ class Registry:
             if not said or any(other != said[0] for other in said):
                 faults.append(f"{package}: its files have {'different' if said else 'no'} partner options")
             partner = _partner(said[0] if said else options.Partner())
-            for method in (rpc for file in contents for each in file.services_by_name.values() for rpc in each.methods):
+            found = [service for file in contents for service in file.services_by_name.values()]
+            services += found
+            for method in (rpc for service in found for rpc in service.methods):
                 if method.GetOptions().Extensions[options.pages_of]:
                     streams.append((method, partner))
                     continue
@@ -130,7 +136,7 @@ class Registry:
                 faults.append(str(fault))
         if faults:
             raise ContractError("\n".join(dict.fromkeys("\n".join(faults).splitlines())))
-        return cls(operations.values(), pages)
+        return cls(services, operations.values(), pages)
 
 
 def contract_files(package: str) -> list[FileDescriptor]:

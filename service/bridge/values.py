@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Container, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple, NoReturn
@@ -134,6 +134,7 @@ def _enum(enum: EnumDescriptor) -> JsonType:
         for value in enum.values
         if value.name != prefix + "UNSPECIFIED"
     }
+    texts = {number: encode_basestring(name) for number, name in names.items()}
     numbers: dict[Any, int] = {name: number for number, name in names.items()}
     if enum.GetOptions().Extensions[options.ordinals]:
         numbers |= dict(enumerate(names))
@@ -144,9 +145,9 @@ def _enum(enum: EnumDescriptor) -> JsonType:
         return numbers[value]
 
     def write(value: int) -> str:
-        if value not in names:
+        if value not in texts:
             raise Unwritable("is not a value the contract knows")
-        return encode_basestring(names[value])
+        return texts[value]
 
     return JsonType(read, write, quoted=True)
 
@@ -235,7 +236,8 @@ def _write_decimal(value: Any) -> str:
 def _read_timestamp(value: Any, trail: Trail) -> dict[str, int]:
     parts = _RFC_3339.fullmatch(trail.expect(value, str, "a time"))
     try:
-        seconds = (datetime.fromisoformat(parts[1] + parts[3]) - _EPOCH) // timedelta(seconds=1) if parts else None
+        # Whole seconds are exact as a float.
+        seconds = int(datetime.fromisoformat(parts[1] + parts[3]).timestamp()) if parts else None
     except ValueError:
         seconds = None
     if parts is None or seconds is None or seconds not in _TIMESTAMP_SECONDS:
@@ -244,10 +246,11 @@ def _read_timestamp(value: Any, trail: Trail) -> dict[str, int]:
 
 
 def _write_timestamp(value: Any) -> str:
-    if value.seconds not in _TIMESTAMP_SECONDS or value.nanos not in range(10**9):
+    seconds, nanos = value.seconds, value.nanos
+    if seconds not in _TIMESTAMP_SECONDS or not 0 <= nanos < 10**9:
         raise Unwritable("must be a time of the years 1 to 9999")
-    fraction = f".{value.nanos:09}".removesuffix("000").removesuffix("000") if value.nanos else ""
-    return f'"{(_EPOCH + timedelta(seconds=value.seconds)).isoformat()[:19]}{fraction}Z"'
+    fraction = f".{nanos:09}".removesuffix("000").removesuffix("000") if nanos else ""
+    return f'"{(_EPOCH + timedelta(0, seconds)).isoformat()}{fraction}Z"'
 
 
 def read_raw(value: Any, trail: Trail, depth: int = 0) -> Any:
@@ -302,7 +305,7 @@ _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # without a time zone, which would be written
 _TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)
 _BYTES = JsonType(_read_bytes, _write_bytes, quoted=True)
 _DOUBLE = JsonType(_read_double, _write_double)

@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from service.domain.target import Target
@@ -31,25 +32,39 @@ class SlotGate:
     async def slot(self, target: Target, *, timeout_s: float) -> AsyncIterator[None]:
         holder = uuid4()
         try:
-            async with asyncio.timeout(timeout_s), self._queues[target.tenant_id, target.integration_id]:
-                while not await self._take(target, holder):
-                    await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))
-        except TimeoutError:
-            raise PartnerRateLimited(
-                "every request slot of the integration is taken", partner=target.partner, retry_after_s=1.0
-            ) from None
-        try:
+            try:
+                async with asyncio.timeout(timeout_s), self._queues[target.tenant_id, target.integration_id]:
+                    while not await self._take(target, holder):
+                        await asyncio.sleep(_ASK_AGAIN_S * (0.5 + random.random()))
+            except TimeoutError:
+                raise PartnerRateLimited(
+                    "every request slot of the integration is taken", partner=target.partner, retry_after_s=1.0
+                ) from None
             yield
         finally:
             # What the partner answered matters more; the lease frees the slot.
             with suppress(DatabaseUnavailable):
-                await self._database.run(sql.gate_slot_give, target.tenant_id, target.integration_id, holder)
+                await _to_its_end(
+                    self._database.run(sql.gate_slot_give, target.tenant_id, target.integration_id, holder)
+                )
 
     async def _take(self, target: Target, holder: UUID) -> bool:
         lease = timedelta(seconds=target.timeout_s + _LEASE_MARGIN_S)
         key = (target.tenant_id, target.integration_id)
         slots = target.max_concurrent_requests
-        return await self._database.value(sql.gate_slot_take, *key, slots, holder, lease) is not None
+        asked = self._database.value(sql.gate_slot_take, *key, slots, holder, lease)
+        return await _to_its_end(asked) is not None
+
+
+async def _to_its_end(statement: Coroutine[Any, Any, Any]) -> Any:
+    """A caller who leaves meanwhile is let go afterwards: cut short, a slot could be taken after it was given back."""
+    task = asyncio.create_task(statement)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(DatabaseUnavailable):
+            await task
+        raise
 
 
 async def gate_pause(conn: Connection, tenant_id: str, integration_id: str, delay_s: float) -> None:

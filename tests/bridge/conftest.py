@@ -17,7 +17,7 @@ from tests.bridge.house import KEY, House
 async def egress() -> AsyncIterator[Egress]:
     opened = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
     yield opened
-    await opened.close()
+    await opened.aclose()
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
-"""What the channel needs from the rest of the house, in a few lines: one integration, one slot, a recorder."""
+"""What the channel needs from the rest of the house, in a few lines: an integration, a slot, a recorder, a partner."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from aiohttp import web
 
 from service.bridge.ports import Exchange
 from service.domain.secret import Secret
@@ -42,3 +44,40 @@ class House:
             yield
         finally:
             self.free_slots += 1
+
+
+@dataclass
+class Partner:
+    """A plain HTTP server. `answer` says what comes back; `received` is what came in."""
+
+    url: str = ""
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    received: list[tuple[web.Request, bytes]] = field(default_factory=list)
+
+    def answers(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+        async def answer(_: web.Request) -> web.StreamResponse:
+            return web.Response(status=status, body=body, headers=named)
+
+        self.answer = answer
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.received.append((request, await request.read()))
+        assert self.answer is not None
+        return await self.answer(request)
+
+
+@asynccontextmanager
+async def a_partner() -> AsyncIterator[Partner]:
+    made = Partner()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", made.handle)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield made
+    finally:
+        await runner.cleanup()

@@ -4,8 +4,6 @@ import asyncio
 import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from dataclasses import field as attribute
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -48,7 +46,7 @@ from service.errors import (
     PartnerVersionConflict,
     ResourceNotFound,
 )
-from tests.bridge.house import KEY, House
+from tests.bridge.house import KEY, House, Partner, a_partner
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, contract, field, message
 
 TENANT = (("evbridge-tenant", "acme"),)
@@ -62,39 +60,10 @@ CANARY = "canary-text-of-the-partner"
 Connect = Callable[[House], PartnerChannel]
 
 
-@dataclass
-class Partner:
-    """A plain HTTP server. `answer` says what comes back; `received` is what came in."""
-
-    url: str = ""
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
-    received: list[tuple[web.Request, bytes]] = attribute(default_factory=list)
-
-    def answers(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-
-        async def answer(_: web.Request) -> web.StreamResponse:
-            return web.Response(status=status, body=body, headers=named)
-
-        self.answer = answer
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.received.append((request, await request.read()))
-        assert self.answer is not None
-        return await self.answer(request)
-
-
 @pytest.fixture
 async def partner() -> AsyncIterator[Partner]:
-    made = Partner()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with a_partner() as listening:
+        yield listening
 
 
 async def call(channel: PartnerChannel, request: Any, **arguments: Any) -> Any:

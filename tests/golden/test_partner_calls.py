@@ -36,7 +36,7 @@ def registry() -> Registry:
 async def egress() -> AsyncIterator[Egress]:
     opened = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
     yield opened
-    await opened.close()
+    await opened.aclose()
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}-{path.stem}")

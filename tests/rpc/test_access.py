@@ -6,6 +6,8 @@ from typing import Any
 import grpc
 import pytest
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_pb2
+from evbridge.partner.emabler.v2 import integration_pb2 as emabler_pb2
 from evbridge.v1 import charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -18,7 +20,17 @@ from tests.front_door import fails
 
 SERVICES = [
     service
-    for file in (charger_pb2, company_pb2, delivery_pb2, integration_pb2, location_pb2, party_pb2, tariff_pb2)
+    for file in (
+        chargeprice_pb2,
+        charger_pb2,
+        company_pb2,
+        delivery_pb2,
+        emabler_pb2,
+        integration_pb2,
+        location_pb2,
+        party_pb2,
+        tariff_pb2,
+    )
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = [method for service in SERVICES for method in service.methods]

@@ -25,8 +25,10 @@ from service.app import evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
 from tests.front_door import Client, Failure, a_charger, a_company, an_integration, failure_of, settings
-from tests.rpc.test_access import METHODS
+from tests.rpc.test_access import METHODS as EVERY_METHOD
 
+# Without the partners' own: what is wild about them would leave this machine.
+METHODS = [method for method in EVERY_METHOD if method.full_name.startswith("evbridge.v1.")]
 Code = grpc.StatusCode
 CLEAR = {
     Code.INVALID_ARGUMENT,

@@ -172,6 +172,24 @@ async def test_waiting_for_a_slot_ends_with_a_clear_error(database: Database, wa
         pass
 
 
+async def test_a_caller_that_leaves_takes_no_slot_along(
+    database: Database, waiting: Waiting, soak: Callable[[int], int]
+) -> None:
+    gate = SlotGate(database)
+
+    async def call() -> None:
+        async with gate.slot(TARGET, timeout_s=5.0):
+            await asyncio.sleep(0.002)
+
+    for number in range(soak(1000)):
+        task = asyncio.create_task(call())
+        await asyncio.sleep(number % 50 / 10_000)
+        task.cancel()
+        await asyncio.wait([task])
+    async with gate.slot(TARGET, timeout_s=1.0), gate.slot(TARGET, timeout_s=1.0):
+        pass
+
+
 async def test_the_slot_of_a_dead_holder_is_free_after_its_lease(database: Database, waiting: Waiting) -> None:
     dead = "INSERT INTO gate_slot VALUES ('acme', 'cp', 1, gen_random_uuid(), now() + interval '0.2 s')"
     await database.run(Statement("dead", dead))

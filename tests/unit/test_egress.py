@@ -369,7 +369,7 @@ async def egress(policy: EgressPolicy = LOOPBACK, resolver: AbstractResolver | N
     try:
         yield opened
     finally:
-        await opened.close()
+        await opened.aclose()
 
 
 async def send(

@@ -119,7 +119,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The partner could not be reached, or answered that it cannot serve now (HTTP 502, 503, 504). The
     request had no effect there.
 
-        { "reason": "PARTNER_UNAVAILABLE", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
+        { "reason": "PARTNER_UNAVAILABLE", "domain": "evbridge", "metadata": { "partner": "chargeprice", "retryable": "true" } }
     """
     PARTNER_RATE_LIMITED: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED. The partner's limit on requests was reached (HTTP 429), or all request slots of the integration
@@ -198,11 +198,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
     """
+    INTEGRATION_DISABLED: _ErrorReason.ValueType  # 47
+    """FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.
+
+        { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
     carries, under the domain "evbridge". The gRPC code is written behind each. Values may be added; clients treat an
     unknown one by its code.
+
+    The metadata of every PARTNER_* reason holds `retryable`: "true" when the call had no effect there and may be repeated,
+    after RetryInfo's pause if there is one. When the partner answered, `http_status`; when it said so, `partner_code` (its
+    own code) and `partner_message` (its own words, up to 200 characters, without credentials). google.rpc.BadRequest names
+    the fields it complains about by their path in the request, or by a JSON pointer when the contract does not know them.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -302,7 +312,7 @@ PARTNER_UNAVAILABLE: ErrorReason.ValueType  # 18
 """UNAVAILABLE. The partner could not be reached, or answered that it cannot serve now (HTTP 502, 503, 504). The
 request had no effect there.
 
-    { "reason": "PARTNER_UNAVAILABLE", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
+    { "reason": "PARTNER_UNAVAILABLE", "domain": "evbridge", "metadata": { "partner": "chargeprice", "retryable": "true" } }
 """
 PARTNER_RATE_LIMITED: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED. The partner's limit on requests was reached (HTTP 429), or all request slots of the integration
@@ -380,5 +390,10 @@ SITE_HAS_NO_CHARGERS: ErrorReason.ValueType  # 31
 stored. Store them first, or set `create_empty`.
 
     { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
+"""
+INTEGRATION_DISABLED: ErrorReason.ValueType  # 47
+"""FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.
+
+    { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

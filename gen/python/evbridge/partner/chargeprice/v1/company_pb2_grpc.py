@@ -29,6 +29,9 @@ if _version_not_supported:
 class CompanyServiceStub:
     """The companies of Chargeprice. Its terms: 1,000 requests a minute, one after another; no caching of its data on a
     server. Errors: 403 without a valid key, 400, 409 VERSION_CONFLICT, 500; the body is {errors: [{status, code, title}]}.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def __init__(self, channel):
@@ -57,6 +60,9 @@ class CompanyServiceStub:
 class CompanyServiceServicer:
     """The companies of Chargeprice. Its terms: 1,000 requests a minute, one after another; no caching of its data on a
     server. Errors: 403 without a valid key, 400, 409 VERSION_CONFLICT, 500; the body is {errors: [{status, code, title}]}.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def UpsertCompany(self, request, context):
@@ -110,6 +116,9 @@ def add_CompanyServiceServicer_to_server(servicer, server):
 class CompanyService:
     """The companies of Chargeprice. Its terms: 1,000 requests a minute, one after another; no caching of its data on a
     server. Errors: 403 without a valid key, 400, 409 VERSION_CONFLICT, 500; the body is {errors: [{status, code, title}]}.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @staticmethod

@@ -30,6 +30,9 @@ GRPC_VERSION: str
 class CompanyServiceStub:
     """The companies of Chargeprice. Its terms: 1,000 requests a minute, one after another; no caching of its data on a
     server. Errors: 403 without a valid key, 400, 409 VERSION_CONFLICT, 500; the body is {errors: [{status, code, title}]}.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @_typing.overload
@@ -49,6 +52,9 @@ class CompanyServiceStub:
 class CompanyServiceAsyncStub(CompanyServiceStub):
     """The companies of Chargeprice. Its terms: 1,000 requests a minute, one after another; no caching of its data on a
     server. Errors: 403 without a valid key, 400, 409 VERSION_CONFLICT, 500; the body is {errors: [{status, code, title}]}.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -64,6 +70,9 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
 class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
     """The companies of Chargeprice. Its terms: 1,000 requests a minute, one after another; no caching of its data on a
     server. Errors: 403 without a valid key, 400, 409 VERSION_CONFLICT, 500; the body is {errors: [{status, code, title}]}.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @_abc_1.abstractmethod

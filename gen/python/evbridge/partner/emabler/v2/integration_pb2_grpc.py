@@ -26,10 +26,13 @@ if _version_not_supported:
 
 
 class IntegrationServiceStub:
-    """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Errors:
-    400, 401, 404; the body is a line of plain text, of which the partner_code tells "Something went wrong" as
-    SOMETHING_WENT_WRONG, "Not authorised" as NOT_AUTHORISED and "Customer not found" as CUSTOMER_NOT_FOUND. Enums may come
-    as integers. Of an answer, secrets are left out. A default that a page gives is the first value of its list, no default.
+    """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
+    may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
+    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def __init__(self, channel):
@@ -56,10 +59,13 @@ class IntegrationServiceStub:
 
 
 class IntegrationServiceServicer:
-    """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Errors:
-    400, 401, 404; the body is a line of plain text, of which the partner_code tells "Something went wrong" as
-    SOMETHING_WENT_WRONG, "Not authorised" as NOT_AUTHORISED and "Customer not found" as CUSTOMER_NOT_FOUND. Enums may come
-    as integers. Of an answer, secrets are left out. A default that a page gives is the first value of its list, no default.
+    """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
+    may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
+    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def UpdateIntegration(self, request, context):
@@ -81,8 +87,8 @@ class IntegrationServiceServicer:
 
     def AddLocation(self, request, context):
         """Adds a location to an integration of OCPI, most often one for a site. Sent at most once. Neither its method nor its
-        path is public; POST and this path are taken, and the path can be changed with `add_location_path` of the connection
-        of an integration. 400, 401, 404 as above.
+        path is public; POST and this path are taken, and the path can be changed with `add_location_path` of the
+        connection of an integration. 400, 401, 404 as above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,10 +121,13 @@ def add_IntegrationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IntegrationService:
-    """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Errors:
-    400, 401, 404; the body is a line of plain text, of which the partner_code tells "Something went wrong" as
-    SOMETHING_WENT_WRONG, "Not authorised" as NOT_AUTHORISED and "Customer not found" as CUSTOMER_NOT_FOUND. Enums may come
-    as integers. Of an answer, secrets are left out. A default that a page gives is the first value of its list, no default.
+    """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
+    may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
+    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @staticmethod

@@ -364,7 +364,7 @@ class Location(_message.Message):
     country: _builtins.str
     """The country's code."""
     parking_type: Global___ParkingType.ValueType
-    """What kind of parking it is."""
+    """What kind of parking it is. May be null."""
     timezone: _builtins.str
     """Its time zone, a name of the IANA database."""
     charging_when_closed: _builtins.bool
@@ -579,7 +579,7 @@ class NewLocation(_message.Message):
     country: _builtins.str
     """The country's code."""
     parking_type: Global___ParkingType.ValueType
-    """What kind of parking it is."""
+    """What kind of parking it is. May be null."""
     timezone: _builtins.str
     """Its time zone, a name of the IANA database."""
     charging_when_closed: _builtins.bool

@@ -1,0 +1,80 @@
+"""The partners' own contracts, served: check the integration, hand the call to the partner's channel.
+
+One class for every service of every partner. Objects of a page that could not be read are told in trailing metadata:
+`evbridge-rejected-count`, and up to 20 times `evbridge-rejected`: a JSON pointer into the partner's answer (in a stream
+after the page's number, `2#/data/0/id`) and what is wrong there.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.registry import Operation, Pages, Registry
+from service.domain.caller import Caller
+from service.errors import IntegrationDisabled, InvalidArgument, ResourceNotFound
+from service.storage.integration import integration_get
+from service.storage.pool import Database
+
+_MOST_REJECTED = 20
+_INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class PartnerService:
+    """The rpcs of one service, by their names."""
+
+    def __init__(
+        self, service: ServiceDescriptor, registry: Registry, channel: PartnerChannel, database: Database
+    ) -> None:
+        self._channel = channel
+        self._database = database
+        for method in service.methods:
+            path = f"/{service.full_name}/{method.name}"
+            if pages := registry.pages.get(path):
+                setattr(self, method.name, partial(self._stream, pages))
+            else:
+                setattr(self, method.name, partial(self._call, registry.operations[path]))
+
+    async def _call(self, operation: Operation, request: Message, caller: Caller) -> Message:
+        await self._check(operation, request, caller)
+        answer = await self._channel.call(operation, request, tenant_id=caller.tenant_id, timeout_s=caller.time_left_s)
+        _tell(caller, [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects])
+        message: Message = answer.message
+        return message
+
+    async def _stream(self, pages: Pages, request: Message, caller: Caller) -> AsyncGenerator[Message, None]:
+        await self._check(pages.page, request, caller)
+        number, rejected = 0, list[str]()
+        answers = self._channel.pages(pages, request, tenant_id=caller.tenant_id, timeout_s=caller.time_left_s)
+        async with aclosing(answers):
+            async for answer in answers:
+                number += 1
+                rejected += [f"{number}#{each.pointer or '/'} {each.problem}" for each in answer.rejects]
+                yield answer.message
+        _tell(caller, rejected)
+
+    async def _check(self, operation: Operation, request: Message, caller: Caller) -> None:
+        """Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled."""
+        id: str = getattr(request, operation.integration_field)
+        wrong = InvalidArgument.field(operation.integration_field, f"is no integration with {operation.partner.name}")
+        if not _INTEGRATION_ID.fullmatch(id):
+            raise wrong
+        try:
+            integration = Integration.FromString(await integration_get(self._database, caller.tenant_id, id))
+        except ResourceNotFound:
+            raise wrong from None
+        if IntegrationType.Name(integration.type) != f"INTEGRATION_TYPE_{operation.partner.name.upper()}":
+            raise wrong
+        if not integration.enabled:
+            raise IntegrationDisabled(f"the integration {id} is disabled", id=id)
+
+
+def _tell(caller: Caller, rejected: Sequence[str]) -> None:
+    if rejected:
+        caller.trailers.append(("evbridge-rejected-count", str(len(rejected))))
+        caller.trailers.extend(("evbridge-rejected", each) for each in rejected[:_MOST_REJECTED])
