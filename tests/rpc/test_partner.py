@@ -25,7 +25,8 @@ from service.bridge.registry import Registry
 from service.handlers.partner import PartnerService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
-from service.simulator.chargeprice import Fault, Simulator
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import Fault
 from service.storage.gate import SlotGate
 from service.storage.integration import IntegrationTargets
 from service.telemetry import JsonFormatter
