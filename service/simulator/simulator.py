@@ -63,7 +63,7 @@ class Simulator:
     def __init__(self, operations: Iterable[Operation], *, api_key: str) -> None:
         self.objects = Objects()
         self.faults: deque[Fault] = deque()
-        self.requests: deque[Received] = deque(maxlen=MAX_REQUESTS)
+        self.requests: list[Received] = []
         self.max_in_flight = 0
         self.url = ""
         self._in_flight = 0
@@ -220,6 +220,7 @@ class Simulator:
         try:
             body = (await self._edge.body(request))[:MAX_REMEMBERED_BODY]
             self.requests.append(Received(request.method, request.raw_path, request.headers, body, time.monotonic()))
+            del self.requests[:-MAX_REQUESTS]
             fault = self._fault(request)
             return await (misbehave(fault, request, handler) if fault else handler(request))
         except Refused as refused:

@@ -21,7 +21,7 @@ from service.errors import (
 )
 from service.simulator import objects
 from service.simulator.faults import Fault
-from service.simulator.simulator import Simulator
+from service.simulator.simulator import MAX_REQUESTS, Simulator
 from tests.bridge.house import KEY, House
 from tests.contracts import INTEGRATION_ID, ITEMS, contract, field, message
 
@@ -189,9 +189,10 @@ async def test_it_holds_and_remembers_within_bounds(
         assert answer.status == 413
     await call("UpdateThing", thing_id="1", thing={"note": "x" * 100_000})
     assert max(len(request.body) for request in example.requests) == 64 * 1024
-    for _ in range(example.requests.maxlen or 0):
-        example.requests.append(example.requests[0])
-    assert len(example.requests) == example.requests.maxlen
+    example.requests *= MAX_REQUESTS
+    await call("ListThings")
+    assert len(example.requests) == MAX_REQUESTS
+    assert example.requests[-1].path == "/v1/things"
 
 
 async def test_a_fault_waits_for_its_rpc_and_happens_as_often_as_it_says(call: Client, example: Simulator) -> None:
