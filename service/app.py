@@ -3,25 +3,31 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice_company
+from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi_versions
 from evbridge.v1 import integration_pb2, run_pb2
+from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.run_pb2 import RunKind
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import chargeprice
+from service.bridge.oauth import OAuth
+from service.bridge.partners import chargeprice, ocpi
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry
 from service.delivery.chargeprice import ChargepriceDeliverer
-from service.delivery.diagnose import ChargepriceDiagnosis
-from service.delivery.runs import RunWorker
+from service.delivery.credentials import Credentials
+from service.delivery.diagnose import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
+from service.delivery.runs import Executor, RunWorker, Tools
+from service.delivery.token_exchange import TokenExchange
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -38,6 +44,7 @@ from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
 from service.settings import SettingError, Settings
+from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.gate import SlotGate
@@ -49,9 +56,17 @@ from service.storage.retention import retention_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR,)
-# (kind of run, type of integration) -> its executor, made of the channel.
-EXECUTORS = {(run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis}
+PARTNER_CONTRACTS = (chargeprice_company.DESCRIPTOR, ocpi_versions.DESCRIPTOR)
+# (kind of run, type of integration) -> its executor, made of Tools.
+EXECUTORS: dict[tuple[RunKind.ValueType, IntegrationType.ValueType], Callable[[Tools], Executor]] = {
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis,
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_OCPI): OcpiDiagnosis,
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenDiagnosis,
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenDiagnosis,
+    (run_pb2.RUN_KIND_CREDENTIALS, integration_pb2.INTEGRATION_TYPE_OCPI): Credentials,
+    (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenExchange,
+    (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenExchange,
+}
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 
@@ -173,17 +188,19 @@ async def _delivering(
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
         egress = Egress(policy)
-        behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice}
+        behaviours: dict[str, Behaviour] = {"chargeprice": chargeprice, "ocpi": ocpi}
         partners = [contract.GetOptions().Extensions[options.partner] for contract in PARTNER_CONTRACTS]
         targets, gate = IntegrationTargets(store, keys, partners), SlotGate(store)
-        channel = PartnerChannel(Registry.of(PARTNER_CONTRACTS), targets, gate, egress, behaviours, record)
+        oauth, contracts = OAuth(AccessTokens(store, keys), egress), Registry.of(PARTNER_CONTRACTS)
+        channel = PartnerChannel(contracts, targets, gate, egress, behaviours, record, authorise=oauth.authorise)
         worker = DeliveryWorker(
             store,
             {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, channel)},
             RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts),
             settings.delivery_poll_s,
         )
-        executors = {known: executor(channel) for known, executor in EXECUTORS.items()}
+        tools = Tools(store, targets, oauth, channel)
+        executors = {known: executor(tools) for known, executor in EXECUTORS.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (worker.run(), runs.run(), _sweep(store, keys, settings.retention_days))
         tasks = [asyncio.create_task(each) for each in work]

@@ -10,19 +10,32 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 from google.protobuf.message import Message
 from opentelemetry import metrics, propagate, trace
 
 from service import errors
+from service.bridge.addresses import check_given
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import AddressDenied, Answer, ConnectFailed, Egress, EgressError
-from service.bridge.ports import Behaviour, Exchange, Gate, Recorder, Refusal, Target, Targets
+from service.bridge.ports import (
+    Authorise,
+    Behaviour,
+    Enveloped,
+    Exchange,
+    Gate,
+    Recorder,
+    Refusal,
+    Target,
+    Targets,
+)
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
 
@@ -67,13 +80,17 @@ class PartnerChannel:
         egress: Egress,
         behaviours: Mapping[str, Behaviour],
         record: Recorder | None = None,
+        *,
+        authorise: Authorise | None = None,
     ) -> None:
+        """`authorise` may be None when no target has a grant."""
         self._registry = registry
         self._targets = targets
         self._gate = gate
         self._egress = egress
         self._behaviours = behaviours
         self._record = record
+        self._authorise = authorise
         self._tracer = trace.get_tracer("evbridge.bridge")
         self._duration = metrics.get_meter("evbridge.bridge").create_histogram(
             "http.client.request.duration",
@@ -116,6 +133,10 @@ class PartnerChannel:
         if not integration_id:
             raise errors.InvalidArgument.field(operation.integration_field, "is required")
         target = await self._targets.target(tenant_id, integration_id)
+        if name := operation.address_field:
+            if not (url := getattr(request, name)):
+                raise errors.InvalidArgument.field(name, "is required")
+            target = replace(target, base_url=check_given(url, target.base_url))
         http_request = to_http(operation, request, clear)
         allowed_s = target.timeout_s if timeout_s is None else min(timeout_s, target.timeout_s)
         clock = asyncio.get_running_loop().time
@@ -135,15 +156,28 @@ class PartnerChannel:
         return decoded
 
     async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float) -> Decoded:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
         try:
-            answer = await self._exchange(operation, target, request, timeout_s)
+            # A 401 had no effect, and a token may end before its time: a second one is tried, and at most half of the
+            # time goes into asking for it.
+            for refused in (False, True):
+                if target.grant and self._authorise:
+                    left_s = (deadline - clock()) / 2
+                    target = await self._authorise(target, refused=refused, timeout_s=left_s)
+                answer = await self._exchange(operation, target, request, deadline - clock())
+                if target.grant is None or answer.status != 401:
+                    break
         except EgressError as error:
             raise _unanswered(operation, target, error) from None
         if not 200 <= answer.status < 300:
             raise self._refused(operation, target, answer)
         try:
             if answer.body is not None:
-                return reply_from_http(operation, answer.body)
+                decoded = reply_from_http(operation, answer.body)
+                if isinstance(behaviour := self._behaviours.get(target.partner), Enveloped):
+                    behaviour.check(decoded.message)
+                return decoded
         except CodecError as error:
             _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
         raise (errors.PartnerFault if operation.safe else errors.PartnerOutcomeUnknown)(
@@ -155,6 +189,7 @@ class PartnerChannel:
         partner, (host, port) = operation.partner, _server(target)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
         headers = {"Accept": "application/json", "User-Agent": _USER_AGENT}
+        headers |= {name: str(uuid4()) for name in partner.unique_id_headers}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}

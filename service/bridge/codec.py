@@ -9,7 +9,7 @@ Single values are read and written in values.py. All this differs from protobuf'
 - a member nobody knows goes into the sink (a Struct) or is dropped;
 - an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message;
 - one bad object of a page (a field marked `items`) costs that object alone;
-- fields that name the integration never travel.
+- fields that name the integration or an address never travel.
 """
 
 from collections.abc import Container, Iterable
@@ -132,7 +132,8 @@ def is_map(field: FieldDescriptor) -> bool:
 
 def travels(field: FieldDescriptor, without: Container[str] = ()) -> bool:
     """Whether the field is a member of the body."""
-    return not (marked(field, options.sink) or marked(field, options.integration_id) or field.name in without)
+    apart = (options.sink, options.integration_id, options.address)
+    return not (any(marked(field, option) for option in apart) or field.name in without)
 
 
 _Tree = dict[FieldDescriptor, Any]

@@ -34,6 +34,7 @@ class Partner:
     field_names: bool
     credential_header: str
     credential_prefix: str
+    unique_id_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,9 @@ class Parameter:
 class Operation:
     """One rpc of a partner's contract.
 
-    `path` holds the segments after the first slash; `body` is None when a request has none. An operation that is `safe`
-    only reads.
+    `path` holds the segments after the first slash, none for "/", which adds nothing to the address; `body` is None
+    when a request has none; `address_field` names the field that holds the URL to call, if there is one. An operation
+    that is `safe` only reads.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Operation:
     response_type: type[Message]
     integration_field: str
     safe: bool
+    address_field: str = ""
 
 
 class Registry:
@@ -85,6 +88,7 @@ class Registry:
                 field_names=option.wire_names != options.WIRE_NAMES_JSON,
                 credential_header=option.credential_header.name,
                 credential_prefix=option.credential_header.prefix,
+                unique_id_headers=tuple(option.unique_id_headers),
             )
             for service in file.services_by_name.values():
                 for method in service.methods:
@@ -134,6 +138,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         response_type=GetMessageClass(response),
         integration_field=next(field.name for field in request.fields if marked(field, options.integration_id)),
         safe=method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
+        address_field=next((field.name for field in request.fields if marked(field, options.address)), ""),
     )
 
 
@@ -142,7 +147,7 @@ def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescri
 
     Raises ContractError for anything else and for a variable that names no singular scalar.
     """
-    for segment in path.removeprefix("/").split("/"):
+    for segment in path.removeprefix("/").split("/") if path != "/" else ():
         match = _SEGMENT.fullmatch(segment)
         if match is None or not path.startswith("/"):
             raise ContractError(f"the path {path} is not made of literals and single-segment variables")
@@ -174,6 +179,9 @@ def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
     ids = [field for field in request.fields if marked(field, options.integration_id)]
     if len(ids) != 1 or ids[0].type != FieldDescriptor.TYPE_STRING or ids[0].is_repeated:
         yield f"{request.name} needs one string field marked integration_id"
+    addresses = [field for field in request.fields if marked(field, options.address)]
+    if len(addresses) > 1 or any(each.type != FieldDescriptor.TYPE_STRING or each.is_repeated for each in addresses):
+        yield f"{request.name} has at most one address, a string"
     if rule.response_body and rule.response_body not in method.output_type.fields_by_name:
         yield f"the response_body {rule.response_body} is not a field of {method.output_type.name}"
     if not rule.response_body and method.output_type.full_name in WELL_KNOWN_TYPES:

@@ -6,7 +6,7 @@ from uuid import uuid4
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
 
-from service.domain.integration import addresses, connection_of, secret_paths, type_name
+from service.domain.integration import addresses, connection_of, credential_of, grant_of, secret_paths, type_name
 from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
@@ -153,18 +153,19 @@ class IntegrationTargets:
         integration = Integration.FromString(payload)
         name, limits = type_name(integration.type), integration.limits
         partner = self._partners.get(name, options.Partner())
-        given = [secrets[path] for path in secret_paths(integration) if path in secrets]
+        secret = next((secrets[path] for path in secret_paths(integration) if path in secrets), Secret(""))
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
             partner=name,
             base_url=next(iter(addresses(connection_of(integration)).values())),
-            credential=given[0] if given else Secret(""),
+            credential=credential_of(integration, secret),
             max_concurrent_requests=(
                 limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
             ),
             requests_per_minute=limits.requests_per_minute,
             requests_per_day=limits.requests_per_day,
+            grant=grant_of(integration, secret),
         )
 
 

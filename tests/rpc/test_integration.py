@@ -333,6 +333,7 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.UtilityCloudConnection.base_url": URL,
     "evbridge.v1.UtilityCloudConnection.token_url": URL,
     "evbridge.v1.SalesforceConnection.endpoint_url": URL,
+    "evbridge.v1.SalesforceConnection.allowed_hosts": "other.example:8443",
     "evbridge.v1.AmpecoConnection.base_url": URL,
     "evbridge.v1.EmablerConnection.base_url": URL,
     "evbridge.v1.EmablerConnection.api_version": 2,
@@ -342,7 +343,7 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.ChargepriceConnection.base_url": URL,
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
-NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set"}
+NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization"}
 
 
 @pytest.fixture

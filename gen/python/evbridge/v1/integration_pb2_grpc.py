@@ -107,8 +107,9 @@ class IntegrationServiceServicer:
 
     def UpdateIntegration(self, request, context):
         """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-        deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
-        host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
+        deliveries that waited because the partner refused or could not be reached are tried at once. Access tokens are asked
+        for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
+        the old one.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
         INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).

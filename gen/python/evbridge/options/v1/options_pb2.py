@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!evbridge/options/v1/options.proto\x12\x13\x65vbridge.options.v1\x1a google/protobuf/descriptor.proto\"\xae\x01\n\x07Partner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\nwire_names\x18\x02 \x01(\x0e\x32\x1e.evbridge.options.v1.WireNames\x12@\n\x11\x63redential_header\x18\x03 \x01(\x0b\x32%.evbridge.options.v1.CredentialHeader\x12\x1f\n\x17max_concurrent_requests\x18\x04 \x01(\x05\"0\n\x10\x43redentialHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_READER\x10\x01\x12\x0f\n\x0bROLE_WRITER\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03*R\n\tWireNames\x12\x1a\n\x16WIRE_NAMES_UNSPECIFIED\x10\x00\x12\x14\n\x10WIRE_NAMES_FIELD\x10\x01\x12\x13\n\x0fWIRE_NAMES_JSON\x10\x02:M\n\x07partner\x12\x1c.google.protobuf.FileOptions\x18\xb8\x8e\x03 \x01(\x0b\x32\x1c.evbridge.options.v1.Partner:I\n\x04role\x12\x1e.google.protobuf.MethodOptions\x18\xc2\x8e\x03 \x01(\x0e\x32\x19.evbridge.options.v1.Role:7\n\x0eintegration_id\x12\x1d.google.protobuf.FieldOptions\x18\xcc\x8e\x03 \x01(\x08:/\n\x06secret\x12\x1d.google.protobuf.FieldOptions\x18\xcd\x8e\x03 \x01(\x08:-\n\x04sink\x12\x1d.google.protobuf.FieldOptions\x18\xce\x8e\x03 \x01(\x08:.\n\x05items\x12\x1d.google.protobuf.FieldOptions\x18\xcf\x8e\x03 \x01(\x08:,\n\x03url\x12\x1d.google.protobuf.FieldOptions\x18\xd0\x8e\x03 \x01(\x08:6\n\rdefault_value\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x8e\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!evbridge/options/v1/options.proto\x12\x13\x65vbridge.options.v1\x1a google/protobuf/descriptor.proto\"\xc9\x01\n\x07Partner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\nwire_names\x18\x02 \x01(\x0e\x32\x1e.evbridge.options.v1.WireNames\x12@\n\x11\x63redential_header\x18\x03 \x01(\x0b\x32%.evbridge.options.v1.CredentialHeader\x12\x1f\n\x17max_concurrent_requests\x18\x04 \x01(\x05\x12\x19\n\x11unique_id_headers\x18\t \x03(\t\"0\n\x10\x43redentialHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_READER\x10\x01\x12\x0f\n\x0bROLE_WRITER\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03*R\n\tWireNames\x12\x1a\n\x16WIRE_NAMES_UNSPECIFIED\x10\x00\x12\x14\n\x10WIRE_NAMES_FIELD\x10\x01\x12\x13\n\x0fWIRE_NAMES_JSON\x10\x02:M\n\x07partner\x12\x1c.google.protobuf.FileOptions\x18\xb8\x8e\x03 \x01(\x0b\x32\x1c.evbridge.options.v1.Partner:I\n\x04role\x12\x1e.google.protobuf.MethodOptions\x18\xc2\x8e\x03 \x01(\x0e\x32\x19.evbridge.options.v1.Role:7\n\x0eintegration_id\x12\x1d.google.protobuf.FieldOptions\x18\xcc\x8e\x03 \x01(\x08:/\n\x06secret\x12\x1d.google.protobuf.FieldOptions\x18\xcd\x8e\x03 \x01(\x08:-\n\x04sink\x12\x1d.google.protobuf.FieldOptions\x18\xce\x8e\x03 \x01(\x08:.\n\x05items\x12\x1d.google.protobuf.FieldOptions\x18\xcf\x8e\x03 \x01(\x08:,\n\x03url\x12\x1d.google.protobuf.FieldOptions\x18\xd0\x8e\x03 \x01(\x08:6\n\rdefault_value\x12\x1d.google.protobuf.FieldOptions\x18\xd1\x8e\x03 \x01(\t:0\n\x07\x61\x64\x64ress\x12\x1d.google.protobuf.FieldOptions\x18\xf4\x8e\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.options.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=319
-  _globals['_ROLE']._serialized_end=397
-  _globals['_WIRENAMES']._serialized_start=399
-  _globals['_WIRENAMES']._serialized_end=481
+  _globals['_ROLE']._serialized_start=346
+  _globals['_ROLE']._serialized_end=424
+  _globals['_WIRENAMES']._serialized_start=426
+  _globals['_WIRENAMES']._serialized_end=508
   _globals['_PARTNER']._serialized_start=93
-  _globals['_PARTNER']._serialized_end=267
-  _globals['_CREDENTIALHEADER']._serialized_start=269
-  _globals['_CREDENTIALHEADER']._serialized_end=317
+  _globals['_PARTNER']._serialized_end=294
+  _globals['_CREDENTIALHEADER']._serialized_start=296
+  _globals['_CREDENTIALHEADER']._serialized_end=344
 # @@protoc_insertion_point(module_scope)

@@ -5,9 +5,11 @@ Package evbridge.options.v1 holds the custom options of the contract: what code 
 Numbers are from protobuf's range for use inside one organisation (50000 to 99999).
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
@@ -83,6 +85,7 @@ class Partner(_message.Message):
     WIRE_NAMES_FIELD_NUMBER: _builtins.int
     CREDENTIAL_HEADER_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    UNIQUE_ID_HEADERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The partner's name: the folder under evbridge/partner and the module under service/bridge/partners."""
     wire_names: Global___WireNames.ValueType
@@ -93,6 +96,10 @@ class Partner(_message.Message):
     def credential_header(self) -> Global___CredentialHeader:
         """The header that carries the credential."""
 
+    @_builtins.property
+    def unique_id_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Headers that carry a new UUID with every request."""
+
     def __init__(
         self,
         *,
@@ -100,10 +107,11 @@ class Partner(_message.Message):
         wire_names: Global___WireNames.ValueType = ...,
         credential_header: Global___CredentialHeader | None = ...,
         max_concurrent_requests: _builtins.int = ...,
+        unique_id_headers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "unique_id_headers", b"unique_id_headers", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,6 +151,7 @@ SINK_FIELD_NUMBER: _builtins.int
 ITEMS_FIELD_NUMBER: _builtins.int
 URL_FIELD_NUMBER: _builtins.int
 DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+ADDRESS_FIELD_NUMBER: _builtins.int
 partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Partner]
 """Marks a file as part of a partner's HTTP contract."""
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
@@ -161,3 +170,7 @@ change of its origin needs the connection's secrets again. The first of a connec
 """
 default_value: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """What is stored when the field (a string) is empty."""
+address: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field (a string of a request) is the URL that is called in place of the integration's address: one that the
+partner gave out, on the origin of that address. It is not part of the body or the query.
+"""
