@@ -31,7 +31,7 @@ _CODES: Final = frozenset(f"invalid_{what}" for what in ("request", "client", "g
 }
 """Of RFC 6749, 5.2."""
 _TOKEN: Final = re.compile(r"[!-~]{1,4096}")
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str]
 
 
 class OAuth:
@@ -52,20 +52,18 @@ class OAuth:
         if target.grant is None:
             return target
         spent = target.credential.reveal() if refused else ""
-        key = (target.tenant_id, target.integration_id, target.grant.version, spent)
-        if (task := self._under_way.get(key)) is None:
-            task = self._under_way[key] = asyncio.create_task(self._token(target, spent))
-            task.add_done_callback(lambda ended: self._ended(key, ended))
         try:
             async with asyncio.timeout(timeout_s):
-                token = await asyncio.shield(task)  # for the others who wait
+                token = await self._kept(target, spent) or await asyncio.shield(self._asking(target, spent))
         except TimeoutError:
             raise errors.PartnerUnavailable("no access token came in time", partner=target.partner) from None
         return replace(target, credential=token.value, base_url=token.base_url or target.base_url)
 
-    async def exchange(self, target: Target) -> None:
+    async def exchange(self, target: Target) -> AccessToken:
         """Asks for a token and keeps it in place of the one before. Raises what `ask` raises."""
-        await self._tokens.keep(target, await self.ask(target))
+        token = await self.ask(target)
+        await self._tokens.keep(target, token)
+        return token
 
     async def ask(self, target: Target) -> AccessToken:
         """Asks for a token of a target with a grant.
@@ -95,15 +93,24 @@ class OAuth:
             base_url = check_given(address, target.grant.token_url, target.grant.allowed_hosts)
         return AccessToken(Secret(value), base_url, _lifetime_s(said.get("expires_in")))
 
-    async def _token(self, target: Target, spent: str) -> AccessToken:
+    async def _kept(self, target: Target, spent: str) -> AccessToken | None:
         token = await self._tokens.get(target)
-        if token is not None and token.value.reveal() == spent:
-            await self._tokens.forget(target)
-            token = None
-        if token is None:
-            token = await self.ask(target)
-            await self._tokens.keep(target, token)
-        return token
+        return None if token is None or token.value.reveal() == spent else token
+
+    def _asking(self, target: Target, spent: str) -> asyncio.Task[AccessToken]:
+        """The exchange under way, or a new one. It goes on when a caller gives up, for the others."""
+        assert target.grant is not None  # noqa: S101
+        key = (target.tenant_id, target.integration_id, target.grant.version)
+        if (task := self._under_way.get(key)) is None:
+            task = self._under_way[key] = asyncio.create_task(self._renewed(target, spent))
+            task.add_done_callback(lambda ended: self._ended(key, ended))
+        return task
+
+    async def _renewed(self, target: Target, spent: str) -> AccessToken:
+        if token := await self._kept(target, spent):  # since the caller looked
+            return token
+        await self._tokens.forget(target)
+        return await self.exchange(target)
 
     def _ended(self, key: _Key, task: asyncio.Task[AccessToken]) -> None:
         del self._under_way[key]
