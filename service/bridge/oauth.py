@@ -54,7 +54,9 @@ class OAuth:
         spent = target.credential.reveal() if refused else ""
         try:
             async with asyncio.timeout(timeout_s):
-                token = await self._kept(target, spent) or await asyncio.shield(self._asking(target, spent))
+                token = await self._kept(target, spent)
+                if token is None:
+                    token = await asyncio.shield(self._asking(target, spent))
         except TimeoutError:
             raise errors.PartnerUnavailable("no access token came in time", partner=target.partner) from None
         return replace(target, credential=token.value, base_url=token.base_url or target.base_url)

@@ -12,7 +12,7 @@ from service.bridge.codec import CodecError
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, from_http, match, reply_from_http, reply_to_http, to_http
 from service.errors import InvalidArgument
-from tests.contracts import INTEGRATION_ID, ITEMS, contract, field, message
+from tests.contracts import ADDRESS, INTEGRATION_ID, ITEMS, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 FILE = contract(
@@ -36,6 +36,7 @@ FILE = contract(
     message("Put", ID, field("owner", "string"), field("dry_run", "bool"), field("thing", "Thing")),
     message("Act", ID, field("id", "string"), field("note", "string"), field("count", "int32")),
     message("Batch", ID, field("data", "Thing", ITEMS, repeated=True)),
+    message("Here", ID, field("url", "string", ADDRESS), field("text", "string")),
     rpcs=[
         {"name": "Find", "request": "Search", "response": "Things", "http": {"get": "/sites/{site_id}/no/{number}"}},
         {"name": "All", "request": "Search", "response": "Things", "http": {"get": "/all", "response_body": "data"}},
@@ -47,6 +48,7 @@ FILE = contract(
         },
         {"name": "Act", "request": "Act", "response": "Thing", "http": {"post": "/v1/things/{id}/act", "body": "*"}},
         {"name": "Batch", "request": "Batch", "response": "Things", "http": {"post": "/v1/things", "body": "data"}},
+        {"name": "Here", "request": "Here", "response": "Thing", "http": {"get": "/"}},
     ],
 )
 OPERATIONS = {operation.name.rpartition("/")[2]: operation for operation in Registry.of([FILE]).operations.values()}
@@ -150,6 +152,14 @@ def test_a_request_that_cannot_be_written_is_our_callers_fault(name: str, text: 
     with pytest.raises(InvalidArgument) as caught:
         to_http(OPERATIONS[name], request(OPERATIONS[name], text))
     assert [violation.path for violation in caught.value.violations] == [path]
+
+
+def test_an_address_takes_the_place_of_the_integrations_and_does_not_travel() -> None:
+    here = OPERATIONS["Here"]
+    http = to_http(here, request(here, 'url: "http://a.example/x" text: "b"'))
+    assert http == HttpRequest("GET", "", (("text", "b"),), None)
+    assert here.address_field == "url"
+    assert (match(here, "GET", "/"), match(here, "GET", "/a"), match(here, "GET", "//")) == ({}, None, None)
 
 
 def test_cleared_paths_count_from_the_body() -> None:
