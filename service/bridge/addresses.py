@@ -144,7 +144,7 @@ def check_given(url: str, base_url: str, more_hosts: Collection[str] = ()) -> st
     except ValueError:
         pass
     host = _NOT_IN_A_HOST.sub("", host)[:255]
-    raise EgressDenied(f"the partner leads to another host, {host or 'which has no name'}", host=host)
+    raise EgressDenied(f"the partner leads away from its own address, to {host or 'no host'}", host=host)
 
 
 def _server(url: SplitResult) -> tuple[str, int]:

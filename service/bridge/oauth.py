@@ -125,7 +125,11 @@ class OAuth:
         client = f"{quote_plus(grant.client_id)}:{quote_plus(grant.client_secret.reveal())}"
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         with self._tracer.start_as_current_span(
-            "oauth.token", kind=trace.SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+            "oauth.token",
+            kind=trace.SpanKind.CLIENT,
+            attributes={"http.request.method": "POST", "evbridge.integration.id": target.integration_id},
+            record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             propagate.inject(headers)
             answer = await self._egress.request(
@@ -174,6 +178,6 @@ def _lifetime_s(expires_in: Any) -> float | None:
     """For how long a token is used that holds for `expires_in` seconds; some say that as text."""
     try:
         seconds = min(float(expires_in), _MAX_LIFETIME_S)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return max(seconds - min(_EARLY_S, seconds / 10), 0.0)
+    return max(0.0, seconds - min(_EARLY_S, seconds / 10))  # in this order, which makes 0 of NaN

@@ -18,8 +18,8 @@ from service.storage.pool import Database
 from service.storage.run import RunClaim, run_hold
 
 
-async def found(database: Database, run: RunClaim, change: Callable[[Integration], None]) -> Integration:
-    """Stores what `change` writes into output-only fields of the run's integration, and returns it.
+async def found(database: Database, run: RunClaim, change: Callable[[Integration], None]) -> None:
+    """Stores what `change` writes into output-only fields of the run's integration.
 
     Raises ResourceNotFound, and RunEnded when the run is somebody else's by now.
     """
@@ -28,7 +28,6 @@ async def found(database: Database, run: RunClaim, change: Callable[[Integration
         await run_hold(conn, run)
         change(integration)
         await integration_replace(conn, run.tenant_id, integration)
-    return integration
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from service.bridge.channel import TENANT_METADATA
 from service.delivery.connecting import connecting, found
 from service.delivery.runs import Progress, Tools
 from service.errors import PartnerCredentialRefused, PartnerFault, RunUnsupported
+from service.storage.integration import integration_get
 from service.storage.run import RunClaim
 
 VERSIONS = ("2.2.1", "2.1.1")
@@ -45,17 +46,18 @@ class Credentials:
         async with connecting(self._database, run):
             progress.count(0, 3, "reads the versions")
             progress.begin("versions")
-            integration = await found(self._database, run, lambda _: None)
-            if integration.ocpi.initial_role != INTERFACE_ROLE_SENDER:
+            stored = await integration_get(self._database, run.tenant_id, run.integration_id)
+            connection = Integration.FromString(stored).ocpi
+            if connection.initial_role != INTERFACE_ROLE_SENDER:
                 raise _unsupported(
                     run, "the partner begins, and this server has no OCPI endpoint that it could call yet"
                 )
-            version = _highest(await self._versions(run, plain_authorization=integration.ocpi.plain_authorization))
+            version = _highest(await self._versions(run, plain_authorization=connection.plain_authorization))
             progress.count(1, 3, f"reads the details of {version.version}")
             progress.begin("details", f"version {version.version}")
             request = ocpi.GetVersionDetailsRequest(integration_id=run.integration_id, url=version.url)
             reply = await self._stub.GetVersionDetails(request, metadata=_metadata(run))
-            details = _details(version.version, reply.data, integration.ocpi.endpoint_url)
+            details = _details(version.version, reply.data, connection.endpoint_url)
             await found(self._database, run, lambda integration: integration.version_details.CopyFrom(details))
             progress.count(2, 3, "registers")
             progress.begin("registration")

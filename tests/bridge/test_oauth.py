@@ -246,6 +246,8 @@ LIFETIMES: list[tuple[Any, float | None]] = [
     (-5, 0),
     (None, None),
     ("soon", None),
+    ("nan", 0),
+    (10**400, None),
     ([], None),
 ]
 
