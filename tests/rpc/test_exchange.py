@@ -282,7 +282,13 @@ async def test_an_exchange_under_way_is_connecting_and_cancelled_is_pending(
     partner.thinking.clear()
     created = await create(tenant, salesforce(partner), activate_connection=True)
     await asked(partner)
-    assert (await get(tenant)).status == INTEGRATION_STATUS_CONNECTING
+    connecting = await get(tenant)
+    assert connecting.status == INTEGRATION_STATUS_CONNECTING
+    again = UpdateIntegrationRequest(integration=Integration(id="crm", display_name="x"), activate_connection=True)
+    failure = await fails(tenant.admin.integrations.UpdateIntegration(again))
+    assert (failure.code, failure.reason) == (Code.ALREADY_EXISTS, "RUN_IN_PROGRESS")
+    assert failure.metadata == {"run_id": created.latest_run_id}
+    assert await get(tenant) == connecting
     await tenant.writer.runs.CancelRun(CancelRunRequest(id=created.latest_run_id))
     assert (await ended(tenant, created.latest_run_id)).state == RUN_STATE_CANCELLED
     assert (await get(tenant)).status == INTEGRATION_STATUS_PENDING

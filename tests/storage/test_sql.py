@@ -58,6 +58,7 @@ HOT = [
     "delivery_claim",
     "api_key_find",
     "integration_get",
+    "access_token_get",
     "tariff_hold",
     "tariff_locations",
     "tariff_rules",
