@@ -72,15 +72,17 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_UNSPECIFIED: _IntegrationStatus.ValueType  # 0
     """Not a status."""
     INTEGRATION_STATUS_PENDING: _IntegrationStatus.ValueType  # 1
-    """Nothing was sent to the partner yet."""
+    """Nothing was sent to the partner yet, or an exchange with it was cut short."""
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
-    """The last request to the partner was answered."""
+    """The last delivery arrived, or the last exchange of a token succeeded."""
     INTEGRATION_STATUS_FAILED: _IntegrationStatus.ValueType  # 3
-    """The partner refuses the credential or cannot be reached; requests wait and are tried again at growing intervals."""
+    """The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
+    Or the last exchange of a token or of credentials failed.
+    """
     INTEGRATION_STATUS_SUSPENDED: _IntegrationStatus.ValueType  # 4
     """`enabled` is false."""
     INTEGRATION_STATUS_CONNECTING: _IntegrationStatus.ValueType  # 5
-    """Credentials are being exchanged with the partner."""
+    """A token or credentials are being exchanged with the partner."""
     INTEGRATION_STATUS_UNREGISTERED: _IntegrationStatus.ValueType  # 6
     """The partner ended the connection: its credentials hold no more."""
 
@@ -90,15 +92,17 @@ class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumType
 INTEGRATION_STATUS_UNSPECIFIED: IntegrationStatus.ValueType  # 0
 """Not a status."""
 INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
-"""Nothing was sent to the partner yet."""
+"""Nothing was sent to the partner yet, or an exchange with it was cut short."""
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
-"""The last request to the partner was answered."""
+"""The last delivery arrived, or the last exchange of a token succeeded."""
 INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
-"""The partner refuses the credential or cannot be reached; requests wait and are tried again at growing intervals."""
+"""The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
+Or the last exchange of a token or of credentials failed.
+"""
 INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
 """`enabled` is false."""
 INTEGRATION_STATUS_CONNECTING: IntegrationStatus.ValueType  # 5
-"""Credentials are being exchanged with the partner."""
+"""A token or credentials are being exchanged with the partner."""
 INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
 """The partner ended the connection: its credentials hold no more."""
 Global___IntegrationStatus: _TypeAlias = IntegrationStatus  # noqa: Y015
@@ -546,6 +550,7 @@ class OcpiConnection(_message.Message):
     PLATFORM_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     PLATFORM_PARTY_ID_FIELD_NUMBER: _builtins.int
     PLATFORM_PARTY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    PLAIN_AUTHORIZATION_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
     eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
@@ -581,6 +586,10 @@ class OcpiConnection(_message.Message):
     """The country of the third party, ISO 3166-1 alpha-2. Stored only.
     eMabler: `thirdPartyCountryCode`, `partyPlatform.countryCode`, `platformPartyCountryCode`.
     """
+    plain_authorization: _builtins.bool
+    """Output only. Whether the partner takes a token in the Authorization header as it is, as OCPI 2.1.1 has it, and not in
+    base64. Found out by trial in the exchange of credentials.
+    """
     def __init__(
         self,
         *,
@@ -594,10 +603,11 @@ class OcpiConnection(_message.Message):
         platform_integration_id: _builtins.str = ...,
         platform_party_id: _builtins.str = ...,
         platform_party_country_code: _builtins.str = ...,
+        plain_authorization: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -622,7 +632,9 @@ class UtilityCloudConnection(_message.Message):
     token_url: _builtins.str
     """Required. Where access tokens are given out, written like `base_url`. No public document names it."""
     tenant: _builtins.str
-    """Required. The customer's tenant there, 1 to 255 characters. eMabler: `tenant`."""
+    """Required. The customer's tenant there, 1 to 255 characters. Stored only: where tokens are given out by tenant, it is
+    part of `token_url`. eMabler: `tenant`.
+    """
     client_id: _builtins.str
     """Required. The OAuth client's id, 1 to 255 characters. eMabler: `clientId`."""
     client_secret: _builtins.str
@@ -671,6 +683,7 @@ class SalesforceConnection(_message.Message):
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_SET_FIELD_NUMBER: _builtins.int
+    ALLOWED_HOSTS_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Required. The organisation's My Domain, for example "https://acme.my.salesforce.com": an absolute https URL without
     user, query or fragment. eMabler: `salesforceConnection.endpointUrl`.
@@ -683,6 +696,13 @@ class SalesforceConnection(_message.Message):
     """
     client_secret_set: _builtins.bool
     """Output only. Whether a client secret is stored."""
+    @_builtins.property
+    def allowed_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts besides that of `endpoint_url` that Salesforce may send us to as its `instance_url`, for example
+        "acme.my.salesforce.com", with ":" and the port when that is not the scheme's: each once, in lower case, up to 20.
+        A token never goes to another one (EGRESS_DENIED).
+        """
+
     def __init__(
         self,
         *,
@@ -690,10 +710,11 @@ class SalesforceConnection(_message.Message):
         client_id: _builtins.str = ...,
         client_secret: _builtins.str = ...,
         client_secret_set: _builtins.bool = ...,
+        allowed_hosts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "endpoint_url", b"endpoint_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "endpoint_url", b"endpoint_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -839,8 +860,8 @@ class CreateIntegrationRequest(_message.Message):
     validate_only: _builtins.bool
     """Checks everything and answers as if it were done, but stores nothing (AIP-163)."""
     activate_connection: _builtins.bool
-    """Asks the partner for an access token at once; `latest_run_id` tells how it goes. Only for UTILITY_CLOUD and
-    SALESFORCE. eMabler: `activateConnection`.
+    """Asks the partner for an access token at once, in a run of RUN_KIND_TOKEN_EXCHANGE that `latest_run_id` names. Only
+    for UTILITY_CLOUD and SALESFORCE. eMabler: `activateConnection`.
     """
     @_builtins.property
     def integration(self) -> Global___Integration:
@@ -967,8 +988,8 @@ class UpdateIntegrationRequest(_message.Message):
     activate_connection: _builtins.bool
     """See CreateIntegrationRequest.activate_connection."""
     retry_credentials_exchange: _builtins.bool
-    """Exchanges credentials with the partner again; `latest_run_id` tells how it goes. Only for OCPI.
-    eMabler: `retryCredentialsExchange`.
+    """Exchanges credentials with the partner again, in a run of RUN_KIND_CREDENTIALS that `latest_run_id` names. Only for
+    OCPI. eMabler: `retryCredentialsExchange`.
     """
     @_builtins.property
     def integration(self) -> Global___Integration:
