@@ -230,6 +230,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
     """
+    TARIFF_NOT_REPRESENTABLE: _ErrorReason.ValueType  # 59
+    """FAILED_PRECONDITION. A tariff in the form of the partner, or a partner's in ours, would give other prices; it is
+    refused, never approximated. google.rpc.BadRequest names what would be lost.
+
+        { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
+    """
+    UNSUPPORTED: _ErrorReason.ValueType  # 60
+    """UNIMPLEMENTED. The partner documents no such operation.
+
+        { "reason": "UNSUPPORTED", "domain": "evbridge",
+          "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -449,5 +461,17 @@ INTEGRATION_DISABLED: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.
 
     { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
+"""
+TARIFF_NOT_REPRESENTABLE: ErrorReason.ValueType  # 59
+"""FAILED_PRECONDITION. A tariff in the form of the partner, or a partner's in ours, would give other prices; it is
+refused, never approximated. google.rpc.BadRequest names what would be lost.
+
+    { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
+"""
+UNSUPPORTED: ErrorReason.ValueType  # 60
+"""UNIMPLEMENTED. The partner documents no such operation.
+
+    { "reason": "UNSUPPORTED", "domain": "evbridge",
+      "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
