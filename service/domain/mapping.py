@@ -64,8 +64,8 @@ def _reason(path: str, reasons: Mapping[str, str]) -> str:
 def missing(given: Message, found: Message) -> Iterator[str]:
     """The paths of what is set in `given` and is not, or is another value, in `found`.
 
-    An item of a list is missing when the other list holds no equal one; it is compared with the one in its place. A list
-    with more items is another value.
+    An item of a list is missing when the other list holds no equal one; it is compared with the one in its place. A
+    list with more items is another value.
     """
     for field, value in given.ListFields():
         held = getattr(found, field.name)
