@@ -16,6 +16,8 @@
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
+    ├── TariffRevisionNotKept       FAILED_PRECONDITION
+    ├── TariffNotShown              FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
@@ -157,6 +159,16 @@ class PartyInUse(EvbridgeError):
 class TariffInUse(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_IN_USE
+
+
+class TariffRevisionNotKept(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_REVISION_NOT_KEPT
+
+
+class TariffNotShown(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_NOT_SHOWN
 
 
 class SiteHasNoChargers(EvbridgeError):
