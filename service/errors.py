@@ -22,6 +22,8 @@
     ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── RunUnsupported              FAILED_PRECONDITION
+    ├── TariffNotRepresentable      FAILED_PRECONDITION  with field violations
+    ├── Unsupported                 UNIMPLEMENTED
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
     ├── RunAbandoned                INTERNAL             of a run, no call
@@ -187,6 +189,20 @@ class DeliveryInProgress(EvbridgeError):
 class RunUnsupported(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.RUN_UNSUPPORTED
+
+
+class TariffNotRepresentable(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_NOT_REPRESENTABLE
+
+
+class Unsupported(EvbridgeError):
+    code = codes.UNIMPLEMENTED
+    reason = reasons.UNSUPPORTED
+
+    @classmethod
+    def of(cls, partner: str, operation: str) -> "Unsupported":
+        return cls(f"{partner} documents no way to {operation}", partner=partner, operation=operation)
 
 
 class RunInProgress(EvbridgeError):

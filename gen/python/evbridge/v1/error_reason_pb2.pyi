@@ -243,6 +243,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "TARIFF_NOT_SHOWN", "domain": "evbridge", "metadata": { "integration_id": "hub", "connector_id": "1" } }
     """
+    TARIFF_NOT_REPRESENTABLE: _ErrorReason.ValueType  # 59
+    """FAILED_PRECONDITION. A tariff in the form of the partner, or a partner's in ours, would give other prices; it is
+    refused, never approximated. google.rpc.BadRequest names what would be lost.
+
+        { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
+    """
+    UNSUPPORTED: _ErrorReason.ValueType  # 60
+    """UNIMPLEMENTED. The partner documents no such operation.
+
+        { "reason": "UNSUPPORTED", "domain": "evbridge",
+          "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -475,5 +487,17 @@ TARIFF_NOT_SHOWN: ErrorReason.ValueType  # 43
 """FAILED_PRECONDITION. The partner sees no tariff of the wanted type on the connector at that time.
 
     { "reason": "TARIFF_NOT_SHOWN", "domain": "evbridge", "metadata": { "integration_id": "hub", "connector_id": "1" } }
+"""
+TARIFF_NOT_REPRESENTABLE: ErrorReason.ValueType  # 59
+"""FAILED_PRECONDITION. A tariff in the form of the partner, or a partner's in ours, would give other prices; it is
+refused, never approximated. google.rpc.BadRequest names what would be lost.
+
+    { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
+"""
+UNSUPPORTED: ErrorReason.ValueType  # 60
+"""UNIMPLEMENTED. The partner documents no such operation.
+
+    { "reason": "UNSUPPORTED", "domain": "evbridge",
+      "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
