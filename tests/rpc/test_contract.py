@@ -228,19 +228,21 @@ REGISTRY = Registry.of([THINGS])
 
 
 @asynccontextmanager
-async def serving_things(running: Evbridge, max_deadline_s: float = 30.0) -> AsyncIterator[grpc.aio.Channel]:
-    """A server of a contract that streams pages and complains as AMPECO does."""
+async def serving_things(
+    running: Evbridge, max_deadline_s: float = 30.0, registry: Registry = REGISTRY
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A server of a contract, unless told of one that streams pages and complains as AMPECO does."""
     egress = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
     targets = IntegrationTargets(running.database, running.keyring, [])
     partners = PartnerChannel(
-        REGISTRY,
+        registry,
         targets,
         PartnerGate(running.database, RetryPolicy(base_s=1.0, max_attempts=5)),
         egress,
         {"chargeprice": ampeco},
     )
     interceptors = Interceptors(Authenticator(running.database, running.keyring), max_deadline_s)
-    services = {each: ContractService(each, REGISTRY, partners, running.database) for each in REGISTRY.services}
+    services = {each: ContractService(each, registry, partners, running.database) for each in registry.services}
     server = Server(settings("", reflection=False), running.database, interceptors, services)
     async with grpc.aio.insecure_channel(await server.start()) as channel:
         try:
