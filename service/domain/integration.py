@@ -13,8 +13,13 @@ from service.domain.target import Grant
 
 
 def type_name(type: IntegrationType.ValueType) -> str:
-    """What the connection of this type, its partner and its contract are called: `utility_cloud`."""
+    """What the connection of this type is called: `utility_cloud`."""
     return IntegrationType.Name(type).removeprefix("INTEGRATION_TYPE_").lower()
+
+
+def partner_name(integration: Integration) -> str:
+    """Whose contract its calls follow: the type is named after its partner unless it has none of its own."""
+    return integration.http.partner or type_name(integration.type)
 
 
 def connection_of(integration: Integration) -> Message:

@@ -12,6 +12,7 @@ from service.domain.integration import (
     credential_of,
     credential_query,
     grant_of,
+    partner_name,
     paths,
     query,
     secret_paths,
@@ -161,7 +162,7 @@ class IntegrationTargets:
                 raise ResourceNotFound.of("integration", integration_id)
             secrets = await secrets_get(conn, self._keyring, tenant_id, integration_id)
         integration = Integration.FromString(payload)
-        name, limits = type_name(integration.type), integration.limits
+        name, limits = partner_name(integration), integration.limits
         partner = self._partners.get(name, options.Partner())
         connection = connection_of(integration)
         secret = next((secrets[path] for path in secret_paths(integration) if path in secrets), Secret(""))

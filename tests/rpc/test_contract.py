@@ -13,7 +13,7 @@ from aiohttp import web
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, HttpConnection, UpdateIntegrationRequest
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -34,7 +34,7 @@ from service.telemetry import JsonFormatter
 from tests.bridge.house import Partner, a_partner
 from tests.conftest import Tenant
 from tests.contracts import INTEGRATION_ID, ITEMS, MASK, REQUIRED, contract, field, message
-from tests.front_door import Failure, an_integration, fails, settings
+from tests.front_door import Failure, an_integration, an_integration_of, fails, settings
 
 Code = grpc.StatusCode
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
@@ -121,6 +121,19 @@ async def test_through_a_disabled_integration_nothing_is_sent(
     mask = FieldMask(paths=["enabled"])
     await tenant.admin.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=enable, update_mask=mask))
     await call(LIST)
+
+
+async def test_a_partner_without_a_type_is_the_one_that_its_connection_names(
+    tenant: Tenant, simulator: Simulator, call: Callable[..., Any]
+) -> None:
+    for id, partner in (("cp", "chargeprice"), ("other", "acme")):
+        connection = HttpConnection(base_url=simulator.url, api_key="partner-key", partner=partner)
+        integration = an_integration_of("http", id=id, http=connection)
+        await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    await call(LIST)
+    failure = await fails(call(chargeprice.ListCompaniesRequest(integration_id="other")))
+    assert failure.violations == {"integration_id": "is no integration with chargeprice"}
+    assert len(simulator.requests) == 1
 
 
 async def test_a_partners_refusal_is_typed_and_its_words_are_for_the_caller_alone(

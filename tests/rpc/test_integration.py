@@ -340,6 +340,7 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.EmablerConnection.update_integration_path": "/{emabler_integration_id}/v1.0/change",
     "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
     "evbridge.v1.ChargepriceConnection.base_url": URL,
+    "evbridge.v1.HttpConnection.base_url": URL,
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
 NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization"}

@@ -43,6 +43,8 @@ class _IntegrationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Integ
     """eMabler itself."""
     INTEGRATION_TYPE_CHARGEPRICE: _IntegrationType.ValueType  # 6
     """Chargeprice: takes companies."""
+    INTEGRATION_TYPE_HTTP: _IntegrationType.ValueType  # 7
+    """A partner that has a contract and no type of its own: its rpcs are served, and nothing is delivered."""
 
 class IntegrationType(_IntegrationType, metaclass=_IntegrationTypeEnumTypeWrapper):
     """The kinds of partners. A type and its member of `Integration.connection` have the same name."""
@@ -61,6 +63,8 @@ INTEGRATION_TYPE_EMABLER: IntegrationType.ValueType  # 5
 """eMabler itself."""
 INTEGRATION_TYPE_CHARGEPRICE: IntegrationType.ValueType  # 6
 """Chargeprice: takes companies."""
+INTEGRATION_TYPE_HTTP: IntegrationType.ValueType  # 7
+"""A partner that has a contract and no type of its own: its rpcs are served, and nothing is delivered."""
 Global___IntegrationType: _TypeAlias = IntegrationType  # noqa: Y015
 
 class _IntegrationStatus:
@@ -183,6 +187,7 @@ class Integration(_message.Message):
     SALESFORCE_FIELD_NUMBER: _builtins.int
     AMPECO_FIELD_NUMBER: _builtins.int
     EMABLER_FIELD_NUMBER: _builtins.int
+    HTTP_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -256,6 +261,10 @@ class Integration(_message.Message):
         """For INTEGRATION_TYPE_EMABLER."""
 
     @_builtins.property
+    def http(self) -> Global___HttpConnection:
+        """For INTEGRATION_TYPE_HTTP."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the integration was created. eMabler: `created`."""
 
@@ -310,6 +319,7 @@ class Integration(_message.Message):
         salesforce: Global___SalesforceConnection | None = ...,
         ampeco: Global___AmpecoConnection | None = ...,
         emabler: Global___EmablerConnection | None = ...,
+        http: Global___HttpConnection | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
@@ -325,9 +335,9 @@ class Integration(_message.Message):
         partner_company_details: _abc.Iterable[Global___PartnerCompany] | None = ...,
         latest_run_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["charging_period_interval_minutes"]  # noqa: Y015
     _WhichOneofArgType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes"]  # noqa: Y015
@@ -335,7 +345,7 @@ class Integration(_message.Message):
     _WhichOneofArgType__free_vending_with_idtag_allowed: _TypeAlias = _typing.Literal["_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed"]  # noqa: Y015
     _WhichOneofReturnType__state_of_charge_sent: _TypeAlias = _typing.Literal["state_of_charge_sent"]  # noqa: Y015
     _WhichOneofArgType__state_of_charge_sent: _TypeAlias = _typing.Literal["_state_of_charge_sent", b"_state_of_charge_sent"]  # noqa: Y015
-    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["chargeprice", "ocpi", "utility_cloud", "salesforce", "ampeco", "emabler"]  # noqa: Y015
+    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["chargeprice", "ocpi", "utility_cloud", "salesforce", "ampeco", "emabler", "http"]  # noqa: Y015
     _WhichOneofArgType_connection: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__charging_period_interval_minutes) -> _WhichOneofReturnType__charging_period_interval_minutes | None: ...
@@ -844,6 +854,44 @@ class ChargepriceConnection(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChargepriceConnection: _TypeAlias = ChargepriceConnection  # noqa: Y015
+
+@_typing.final
+class HttpConnection(_message.Message):
+    """The connection to a partner that has a contract and no type of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
+    API_KEY_SET_FIELD_NUMBER: _builtins.int
+    PARTNER_FIELD_NUMBER: _builtins.int
+    base_url: _builtins.str
+    """Required. Where the API is: an absolute https URL without user, query or fragment, up to 255 characters."""
+    api_key: _builtins.str
+    """Required on create, input only. The credential, sent as the partner's contract says: 1 to 512 printable ASCII
+    characters. Left out of an update, the stored one stays.
+    """
+    api_key_set: _builtins.bool
+    """Output only. Whether a credential is stored."""
+    partner: _builtins.str
+    """Required. The partner's name, as its contract says it: a lower-case letter, then lower-case letters, digits and "_",
+    up to 63 characters. Only the rpcs of that contract go through the integration.
+    """
+    def __init__(
+        self,
+        *,
+        base_url: _builtins.str = ...,
+        api_key: _builtins.str = ...,
+        api_key_set: _builtins.bool = ...,
+        partner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "api_key_set", b"api_key_set", "base_url", b"base_url", "partner", b"partner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpConnection: _TypeAlias = HttpConnection  # noqa: Y015
 
 @_typing.final
 class CreateIntegrationRequest(_message.Message):
