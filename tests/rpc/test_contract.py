@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.partners import ampeco
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
+from service.domain.target import Target
 from service.handlers.contract import ContractService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
@@ -240,19 +242,29 @@ THINGS = contract(
 REGISTRY = Registry.of([THINGS])
 
 
+class Targets(IntegrationTargets):
+    """Partners that are given `timeout_s` to answer."""
+
+    timeout_s: float
+
+    async def target(self, tenant_id: str, integration_id: str) -> Target:
+        return replace(await super().target(tenant_id, integration_id), timeout_s=self.timeout_s)
+
+
 @asynccontextmanager
 async def serving_things(
-    running: Evbridge, max_deadline_s: float = 30.0, registry: Registry = REGISTRY
+    running: Evbridge, max_deadline_s: float = 30.0, registry: Registry = REGISTRY, timeout_s: float = 15.0
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """A server of a contract, unless told of one that streams pages and complains as AMPECO does."""
+    """A server of a contract: one that streams pages, unless another is given. A partner has `timeout_s` to answer."""
     egress = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
-    targets = IntegrationTargets(running.database, running.keyring, [])
+    targets = Targets(running.database, running.keyring, [])
+    targets.timeout_s = timeout_s
     partners = PartnerChannel(
         registry,
         targets,
         PartnerGate(running.database, RetryPolicy(base_s=1.0, max_attempts=5)),
         egress,
-        {"chargeprice": ampeco},
+        {"chargeprice": ampeco, "ampeco": ampeco},
     )
     interceptors = Interceptors(Authenticator(running.database, running.keyring), max_deadline_s)
     services = {each: ContractService(each, registry, partners, running.database) for each in registry.services}
