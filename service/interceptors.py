@@ -246,7 +246,8 @@ class Interceptors:
                 call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
             remaining_s = context.time_remaining()
             call_deadline.set(time.monotonic() + (longest_s if remaining_s is None else min(remaining_s, longest_s)))
-            return Caller(caller.tenant_id, caller.key_id, caller.role), remaining_s is None or remaining_s > self._max_deadline_s
+            limited = remaining_s is None or remaining_s > self._max_deadline_s
+            return Caller(caller.tenant_id, caller.key_id, caller.role), limited
 
         return begin, admit
 
