@@ -19,7 +19,7 @@ from service.demo.story import demo
 from service.domain.caller import role_name
 from service.errors import EvbridgeError
 from service.settings import SettingError, Settings
-from service.simulator.chargeprice import Simulator, parse_fault
+from service.simulator import ampeco, chargeprice, emabler
 from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
 from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgresError
@@ -28,6 +28,9 @@ from service.storage.migrations import MigrationError
 from service.telemetry import configure_logging, configure_telemetry, shutdown_telemetry
 
 ROLES = {role_name(number).lower(): number for number in (ROLE_READER, ROLE_WRITER, ROLE_ADMIN)}
+
+
+SIMULATORS = {"ampeco": ampeco.Simulator, "chargeprice": chargeprice.Simulator, "emabler": emabler.Simulator}
 
 
 def main() -> None:
@@ -63,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     command("migrate", _migrate, "bring the database's schema up to date")
     command("health", _health, "exit 0 when the server at EVBRIDGE_LISTEN is serving")
     simulate = command("simulate", _simulate, "be a partner on this machine")
-    simulate.add_argument("partner", choices=["chargeprice"])
+    simulate.add_argument("partner", choices=SIMULATORS)
     simulate.add_argument("--port", type=int, default=8080)
     simulate.add_argument("--api-key", default="demo-key", help="the key it accepts (default: %(default)s)")
-    simulate.add_argument("--fault", action="append", default=[], help="lose_answer, status:503, delay:2.5, ...")
+    simulate.add_argument("--fault", action="append", default=[], help="lose_answer, 3*PUT=status:429:30, ...")
     keys = commands.add_parser("keys", help="make, list and revoke API keys").add_subparsers(required=True)
     create = command("create", _keys_create, "make a key and print it once", keys)
     create.add_argument("--tenant", required=True, type=_slug, help="made with its first key")
@@ -147,8 +150,12 @@ def _channel(settings: Settings, address: str) -> grpc.aio.Channel:
 
 
 async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:
-    simulator = Simulator(api_key=arguments.api_key)
-    simulator.faults.extend(parse_fault(text) for text in arguments.fault)
+    simulator = SIMULATORS[arguments.partner](api_key=arguments.api_key)
+    try:
+        for fault in arguments.fault:
+            simulator.inject(fault)
+    except ValueError as error:
+        sys.exit(f"evbridge: {error}")
     print(f"{arguments.partner} is simulated on {await simulator.start(port=arguments.port)}", file=sys.stderr)
     try:
         await _until_stopped()

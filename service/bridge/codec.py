@@ -68,18 +68,22 @@ class Decoded(NamedTuple):
 
 
 class Codec:
-    """Reads and writes the body that one message type makes. See compile_codec."""
+    """Reads and writes the body that one message type makes. See compile_codec.
+
+    `member` is the field that is the body, None when the message itself is; `form` is the message whose members the
+    body has, None when it is a list or a single value.
+    """
 
     def __init__(self, descriptor: Descriptor, field_names: bool, member: str | None, without: frozenset[str]) -> None:
         self._new = GetMessageClass(descriptor)
         self._field_names = field_names
-        self._member = descriptor.fields_by_name[member] if member else None
-        if self._member:
-            self._type = _compile_field(self._member, field_names)
-            self._body = _message_in(self._member)
+        self.member = descriptor.fields_by_name[member] if member else None
+        if self.member:
+            self._type = _compile_field(self.member, field_names)
+            self.form = _message_in(self.member)
         else:
             self._type = _compile_message(descriptor, field_names, without)
-            self._body = descriptor
+            self.form = descriptor
         self._may_be_blank = not member and not any(travels(field, without) for field in descriptor.fields)
 
     def encode(self, message: Message, clear: frozenset[str] = frozenset()) -> str:
@@ -89,15 +93,15 @@ class Codec:
         (repeated: []). Raises InvalidArgument for a path that does not exist and for a value JSON cannot carry.
         """
         body, above = message, tuple[str, ...]()
-        if self._member:
-            above = (self._member.name,)
-            if not self._member.is_repeated and not message.HasField(self._member.name):
-                raise InvalidArgument.field(self._member.name, "is required: it is the body")
-            body = getattr(message, self._member.name)
-        if self._body is not None and self._body.full_name == "google.protobuf.Empty":
+        if self.member:
+            above = (self.member.name,)
+            if not self.member.is_repeated and not message.HasField(self.member.name):
+                raise InvalidArgument.field(self.member.name, "is required: it is the body")
+            body = getattr(message, self.member.name)
+        if self.form is not None and self.form.full_name == "google.protobuf.Empty":
             return ""
         try:
-            return self._type.write(body, _tree(self._body, clear, above)) if clear else self._type.write(body)
+            return self._type.write(body, _tree(self.form, clear, above)) if clear else self._type.write(body)
         except Unwritable as fault:
             raise InvalidArgument.field(".".join((*above, *fault.path)), fault.problem) from None
 
@@ -113,8 +117,8 @@ class Codec:
 
     def field_path(self, names: Sequence[str]) -> str:
         """Where in our message the value stands that has these names and positions on the wire; "" when nowhere."""
-        path = self._member.name if self._member else ""
-        within = self._member.message_type if self._member else self._body
+        path = self.member.name if self.member else ""
+        within = self.member.message_type if self.member else self.form
         for name in names:
             if name.isdecimal() and path:
                 path += f"[{name}]"
@@ -128,7 +132,7 @@ class Codec:
 
     def _read(self, value: Any, trail: Trail) -> Decoded:
         members = self._type.read(value, trail)
-        message = self._new(**{self._member.name: members}) if self._member else self._new(**members)
+        message = self._new(**{self.member.name: members}) if self.member else self._new(**members)
         return Decoded(message, tuple(trail.rejects))
 
 

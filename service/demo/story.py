@@ -31,7 +31,8 @@ from service.bridge.ports import Exchange
 from service.demo.data import Credential, fill
 from service.demo.views import side_by_side
 from service.settings import Settings
-from service.simulator.chargeprice import Simulator, parse_fault
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import parse_fault
 
 API_KEY = "demo-key"
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"

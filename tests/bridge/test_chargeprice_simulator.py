@@ -33,7 +33,8 @@ from service.errors import (
     PartnerUnavailable,
     PartnerVersionConflict,
 )
-from service.simulator.chargeprice import Fault, Simulator, parse_fault
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import Fault, parse_fault
 from tests.bridge.house import KEY, House
 
 TENANT = (("evbridge-tenant", "acme"),)
@@ -347,7 +348,7 @@ async def test_the_edge_bounds_bodies_in_size_and_time_and_hides_its_own_faults(
     edge = Edge(
         Registry.of([CompanyDocument.DESCRIPTOR.file]).operations.values(),
         serve,
-        error_body=lambda status, code: f'"{status} {code}"'.encode(),
+        error_body=lambda refused: f'"{refused.status} {refused.code}"'.encode(),
         max_body_bytes=1000,
         body_timeout_s=0.2,
     )
@@ -379,7 +380,7 @@ async def test_the_edge_authenticates_before_it_reads_the_body() -> None:
     async def serve(*_: object) -> Reply:
         raise AssertionError
 
-    edge = Edge([], serve, error_body=lambda status, code: b"{}", authenticate=refuse)
+    edge = Edge([], serve, error_body=lambda _: b"{}", authenticate=refuse)
     port = await edge.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

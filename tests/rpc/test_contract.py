@@ -26,7 +26,8 @@ from service.domain.delivery import RetryPolicy
 from service.handlers.contract import ContractService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
-from service.simulator.chargeprice import Fault, Simulator
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import Fault
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets
 from service.telemetry import JsonFormatter

@@ -24,7 +24,8 @@ from evbridge.v1.delivery_pb2 import (
 )
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 
-from service.simulator.chargeprice import Simulator, parse_fault
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import parse_fault
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, fails, settled
 

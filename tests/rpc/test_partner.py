@@ -39,7 +39,8 @@ from evbridge.v1.partner_pb2 import (
 from google.protobuf.json_format import ParseDict
 
 from service.app import Evbridge
-from service.simulator.chargeprice import Simulator, parse_fault
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import parse_fault
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, an_integration_of, fails, settled

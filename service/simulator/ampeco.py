@@ -1,0 +1,107 @@
+"""An AMPECO: numbers as ids, envelopes and pages by cursor or number, errors as its API writes them."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+
+from google.protobuf.message import Message
+
+from service.bridge.edge import Call, Refused
+from service.bridge.registry import Operation, Registry, contract_files
+from service.simulator import simulator
+from service.simulator.objects import Object
+
+
+class Simulator(simulator.Simulator):
+    invalid_status = 422
+
+    def __init__(self, *, api_key: str) -> None:
+        files = contract_files("evbridge.partner.ampeco.v3")
+        super().__init__(Registry.of(files).operations.values(), api_key=api_key)
+
+    def new_id(self) -> int:
+        return int(super().new_id())
+
+    def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
+        if not simulator.knows(operation, "lastUpdatedAt"):
+            return sent
+        return sent | {"lastUpdatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+
+    def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
+        query = dict(call.query)
+        size = min(_number(query, "per_page", 100), 100) or 1
+        objects = (each for each in sorted(found, key=_id) if _matches(each, query))
+        meta: Object = {"path": _url(call, {}), "per_page": size}
+        if "cursor" in query:
+            after = _number(query, "cursor", 0)
+            data = list(islice((each for each in objects if _id(each) > after), size + 1))
+            cursor = str(_id(data[size - 1])) if len(data) > size else None
+            following = cursor and _url(call, {"cursor": cursor})
+            links = {"first": None, "last": None, "prev": None, "next": following}
+            return {"data": data[:size], "links": links, "meta": meta | {"next_cursor": cursor, "prev_cursor": None}}
+        data, number = list(objects), _number(query, "page", 1) or 1
+        last = -(-len(data) // size) or 1
+        links = {
+            "first": _url(call, {"page": "1"}),
+            "last": _url(call, {"page": str(last)}),
+            "prev": _url(call, {"page": str(number - 1)}) if number > 1 else None,
+            "next": _url(call, {"page": str(number + 1)}) if number < last else None,
+        }
+        return {"data": data[size * (number - 1) :][:size], "links": links, "meta": meta | {"total": len(data)}}
+
+    def error_body(self, refused: Refused) -> bytes:
+        body: Object = {"message": _MESSAGES.get(refused.status, refused.code.replace("_", " ").capitalize())}
+        if refused.status == 422:
+            places = {place[1:].replace("/", "."): [problem] for place, problem in refused.problems.items()}
+            body["errors"] = places
+        return json.dumps(body).encode()
+
+    def error_headers(self, status: int) -> Mapping[str, str]:
+        return {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "0"} if status == 429 else {}
+
+
+def _id(held: Object) -> int:
+    return int(held.get("id", 0))
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name) or str(default)
+    if not text.isdecimal() or len(text) > 18:
+        raise Refused(422, problems={f"/{name}": "must be a number"})
+    return int(text)
+
+
+def _matches(held: Object, query: Mapping[str, str]) -> bool:
+    """Whether an object passes filter[member], and filter[xAfter] and filter[xBefore] of its member xAt."""
+    for name, wanted in query.items():
+        if (told := _FILTER.fullmatch(name)) is None:
+            continue
+        value = held.get(f"{told[1]}At" if told[2] else told[1])
+        if value is None:
+            return False
+        text = value if isinstance(value, str) else json.dumps(value)
+        if text < wanted if told[2] == "After" else text > wanted if told[2] == "Before" else text != wanted:
+            return False
+    return True
+
+
+def _url(call: Call, changed: Mapping[str, str]) -> str:
+    """The URL of the list, or with `changed` that of another page of it."""
+    url = f"http://{call.headers['Host']}{call.path}"
+    kept = [(name, value) for name, value in call.query if name not in changed]
+    return f"{url}?{urlencode([*kept, *changed.items()])}" if changed else url
+
+
+_FILTER = re.compile(r"filter\[(\w+?)(After|Before)?\]")
+_MESSAGES = {
+    401: "Unauthenticated.",
+    403: "This action is unauthorized.",
+    404: "Not Found",
+    422: "The given data was invalid.",
+    429: "Too Many Attempts.",
+    500: "Server Error",
+}

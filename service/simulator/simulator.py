@@ -1,0 +1,352 @@
+"""A partner that answers from its own contract: it stores what is written, assigns ids, lists and refuses.
+
+The HTTP rules decide. GET reads the object of a path, or lists a collection; POST to a collection creates, elsewhere it
+is an action and is answered with an empty message; PUT replaces, PATCH merges (RFC 7396: null clears), DELETE removes.
+What a path goes through must exist. A module beside this one says what a contract cannot: ids, pages, errors. State is
+in memory, and bounded.
+"""
+
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from typing import Any, ClassVar, Final
+from urllib.parse import quote, unquote
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from evbridge.options.v1 import options_pb2 as options
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from service.bridge.codec import Codec, also_named, fields_on_the_wire, inlined, marked, wire_name
+from service.bridge.edge import Call, Edge, Refused, Reply
+from service.bridge.registry import Operation, Parameter
+from service.bridge.values import WELL_KNOWN_TYPES
+from service.domain.fields import take_secrets
+from service.domain.validation import validate
+from service.errors import FieldViolation, InvalidArgument
+from service.simulator.faults import Fault, misbehave, parse_fault
+from service.simulator.objects import Object, Objects
+
+MAX_REQUESTS: Final = 2000
+MAX_REMEMBERED_BODY: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One request as it came in. `path` is raw and holds the query; `time` is a monotonic clock's."""
+
+    method: str
+    path: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes
+    time: float
+
+
+class Simulator:
+    """One partner with one credential.
+
+    `objects` is its state by path; `faults` are what goes wrong next; `requests` are the last ones that came in, with
+    the first 64 KiB of each body; `max_in_flight` is the most requests it ever had open at once; `start` sets `url`.
+    """
+
+    created_status: ClassVar[int] = 201
+    unauthenticated_status: ClassVar[int] = 401
+    invalid_status: ClassVar[int] = 400
+    error_type: ClassVar[str] = "application/json"
+
+    def __init__(self, operations: Iterable[Operation], *, api_key: str) -> None:
+        self.objects = Objects()
+        self.faults: deque[Fault] = deque()
+        self.requests: list[Received] = []
+        self.max_in_flight = 0
+        self.url = ""
+        self._in_flight = 0
+        self._last_id = 0
+        self._api_key = api_key
+        self._operations = tuple(operations)
+        self._partner = self._operations[0].partner
+        items = {_shape(each) for each in self._operations if each.http_method != "POST"}
+        self._collections = {
+            _shape(each)
+            for each in self._operations
+            if each.http_method == "POST" and (knows(each, "id") or (*_shape(each), None) in items)
+        }
+        self._edge = Edge(
+            self._operations,
+            self._serve,
+            error_body=self.error_body,
+            error_type=self.error_type,
+            unreadable_status=self.invalid_status,
+            authenticate=self._authenticate,
+            # aiohttp marks a middleware with an attribute, which a method cannot have.
+            middlewares=(web.middleware(partial(self._observe)),),
+            drain_s=0.5,
+        )
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Listens; returns the base URL. Raises OSError when the port is taken."""
+        self.url = f"http://{host}:{await self._edge.start(host, port)}"
+        return self.url
+
+    async def stop(self) -> None:
+        await self._edge.stop()
+
+    def inject(self, text: str) -> None:
+        """Adds a fault. Raises ValueError for one nobody knows, or of an rpc the contract does not have."""
+        fault = parse_fault(text)
+        if fault.operation and fault.operation not in map(_rpc, self._operations):
+            raise ValueError(f"{self._partner.name} has no rpc {fault.operation}, which the fault {text!r} names")
+        self.faults.append(fault)
+
+    # What a partner may do in its own way.
+
+    def new_id(self) -> Any:
+        """The id of a new object."""
+        self._last_id += 1
+        return str(self._last_id)
+
+    def check(self, operation: Operation, request: Message) -> None:
+        """Judges a request before it is carried out. Raises Refused."""
+        try:
+            validate(request)
+        except InvalidArgument as error:
+            problems = dict(filter(None, (_problem(operation, violation) for violation in error.violations)))
+            if problems:
+                raise Refused(self.invalid_status, problems=problems) from None
+
+    def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
+        """What is held once `sent` has taken the place of `before`. Raises Refused."""
+        return sent
+
+    def read(self, path: str, held: Object) -> Object:
+        """What GET shows of an object."""
+        return held
+
+    def removed(self, path: str) -> None:
+        """Is told before an object goes. Raises Refused."""
+
+    def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
+        """The body that lists these objects."""
+        items = _items(operation.reply)
+        return {wire_name(items, self._partner.field_names): list(found)} if items else list(found)
+
+    def error_body(self, refused: Refused) -> bytes:
+        return json.dumps({"code": refused.code}).encode()
+
+    def error_headers(self, status: int) -> Mapping[str, str]:
+        return {}
+
+    # What all do alike.
+
+    async def _authenticate(self, call: Call) -> None:
+        partner = self._partner
+        given = (
+            dict(call.query).get(partner.credential_query)
+            if partner.credential_query
+            else call.headers.get(partner.credential_header)
+        )
+        if given != partner.credential_prefix + self._api_key:
+            raise Refused(self.unauthenticated_status)
+
+    async def _serve(self, operation: Operation, request: Message, call: Call) -> Reply:
+        self.check(operation, request)
+        call = replace(call, path="/".join(quote(unquote(segment), safe="") for segment in call.path.split("/")))
+        if any(path not in self.objects for path in self._goes_through(operation, call.path)):
+            raise Refused(404)
+        match operation.http_method:
+            case "GET":
+                return self._get(operation, request, call)
+            case "DELETE":
+                return self._delete(operation, call.path)
+            case "POST" if _shape(operation) not in self._collections:
+                return _empty(operation)
+        if operation.body is None or operation.body.form is None:
+            return _empty(operation)  # a list or a single value is no object to hold
+        return (self._create if operation.http_method == "POST" else self._change)(operation, request, call)
+
+    def _get(self, operation: Operation, request: Message, call: Call) -> Reply:
+        if _lists(operation):
+            return _reply(operation, self.page(operation, request, self.objects.below(call.path), call))
+        if call.path not in self.objects:
+            raise Refused(404)
+        return _reply(operation, _shown(operation, self.read(call.path, self.objects[call.path])))
+
+    def _delete(self, operation: Operation, path: str) -> Reply:
+        if path not in self.objects:
+            raise Refused(404)
+        self.removed(path)
+        for each in [each for each in self.objects if f"{each}/".startswith(f"{path}/")]:
+            del self.objects[each]
+        return _empty(operation)
+
+    def _create(self, operation: Operation, _: Message, call: Call) -> Reply:
+        sent, path = _sent(operation, call), call.path
+        while path == call.path or path in self.objects:
+            sent["id"] = self.new_id()
+            path = f"{call.path}/{quote(str(sent['id']), safe='')}"
+        return self._hold(operation, path, None, sent)
+
+    def _change(self, operation: Operation, request: Message, call: Call) -> Reply:
+        sent, before = _sent(operation, call), self.objects.get(call.path)
+        if operation.http_method == "PATCH":
+            sent = merged(before or {}, sent)
+        last = operation.path[-1]
+        if isinstance(last, Parameter) and knows(operation, "id"):
+            sent["id"] = reduce(getattr, last.name.split("."), request)
+        return self._hold(operation, call.path, before, sent)
+
+    def _hold(self, operation: Operation, path: str, before: Object | None, sent: Object) -> Reply:
+        held = self.written(operation, before, sent)
+        reply = _reply(operation, _shown(operation, held))
+        self.objects[path] = held
+        return reply if before is not None else replace(reply, status=self.created_status)
+
+    def _goes_through(self, operation: Operation, path: str) -> Iterator[str]:
+        """The objects a path names on its way that only a POST can have made."""
+        shape, segments = _shape(operation), path.split("/")
+        for length, segment in enumerate(shape):
+            if segment is None and shape[:length] in self._collections:
+                yield "/".join(segments[: length + 2])
+
+    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self._in_flight)
+        try:
+            body = (await self._edge.body(request))[:MAX_REMEMBERED_BODY]
+            self.requests.append(Received(request.method, request.raw_path, request.headers, body, time.monotonic()))
+            del self.requests[:-MAX_REQUESTS]
+            fault = self._fault(request)
+            return await (misbehave(fault, request, handler) if fault else handler(request))
+        except Refused as refused:
+            refused.headers |= self.error_headers(refused.status)
+            raise
+        finally:
+            self._in_flight -= 1
+
+    def _fault(self, request: web.Request) -> Fault | None:
+        """Takes the first fault that is meant for the request."""
+        rpc = ""
+        with suppress(Refused):
+            rpc = _rpc(self._edge.route(request.method, request.raw_path.partition("?")[0])[0])
+        for position, fault in enumerate(self.faults):
+            if fault.method in ("", request.method) and fault.operation in ("", rpc):
+                if fault.times > 1:
+                    self.faults[position] = replace(fault, times=fault.times - 1)
+                else:
+                    del self.faults[position]
+                return fault
+        return None
+
+
+def _rpc(operation: Operation) -> str:
+    return operation.name.rpartition("/")[2]
+
+
+def _shape(operation: Operation) -> tuple[str | None, ...]:
+    """The path with None for each variable."""
+    return tuple(None if isinstance(segment, Parameter) else segment for segment in operation.path)
+
+
+def _object_in(codec: Codec) -> tuple[Descriptor | None, bool]:
+    """The message that is the object itself, and whether it stands in a "data" around it."""
+    data = codec.form.fields_by_name.get("data") if codec.form else None
+    enveloped = data is not None and data.message_type and data.message_type.full_name not in WELL_KNOWN_TYPES
+    return (data.message_type, True) if data and enveloped else (codec.form, False)
+
+
+def knows(operation: Operation, name: str) -> bool:
+    """Whether the object an operation answers with has a member of this wire name."""
+    return name in _members(operation)
+
+
+def _members(operation: Operation) -> frozenset[str]:
+    form, _ = _object_in(operation.reply)
+    ways = fields_on_the_wire(form, operation.partner.field_names) if form else ()
+    return frozenset(each for name, way in ways for each in (name, *also_named(way[-1])))
+
+
+def _items(codec: Codec) -> FieldDescriptor | None:
+    """The field that holds a page of objects."""
+    return next((each for each in codec.form.fields if marked(each, options.items)), None) if codec.form else None
+
+
+def _lists(operation: Operation) -> bool:
+    """Whether the answer is a collection; an object may hold a list too."""
+    member = operation.reply.member
+    paged = _items(operation.reply) is not None or (member is not None and member.is_repeated)
+    return paged and not isinstance(operation.path[-1], Parameter)
+
+
+def _shown(operation: Operation, held: Object) -> Object:
+    """The answer with an object: what the contract knows of it."""
+    shown = {name: held[name] for name in held.keys() & _members(operation)}
+    return {"data": shown} if _object_in(operation.reply)[1] else shown
+
+
+def _sent(operation: Operation, call: Call) -> Object:
+    body = json.loads(call.body)
+    sent: Object = body["data"] if operation.body and _object_in(operation.body)[1] else body
+    return sent
+
+
+def _reply(operation: Operation, body: Any) -> Reply:
+    """Secrets are not said back. Raises CodecError when the body does not have the form the contract gives it."""
+    decoded = operation.reply.decode(json.dumps(body))
+    for reject in decoded.rejects:
+        raise reject
+    take_secrets(decoded.message)
+    return Reply(decoded.message)
+
+
+def _empty(operation: Operation) -> Reply:
+    """The least the contract allows: every message of the answer is there, with nothing in it."""
+    message = operation.response_type()
+    for each in message.DESCRIPTOR.fields:
+        if each.message_type and not each.is_repeated and each.message_type.full_name not in WELL_KNOWN_TYPES:
+            getattr(message, each.name).SetInParent()
+    return Reply(message, status=200 if operation.reply.encode(message) else 204)
+
+
+def merged(held: Object, patch: Object) -> Object:
+    """The object with a merge patch applied (RFC 7396): null removes, objects merge, all else replaces."""
+    result = dict(held)
+    for name, value in patch.items():
+        if isinstance(value, dict):
+            below = held.get(name)
+            result[name] = merged(below if isinstance(below, dict) else {}, value)
+        elif value is None:
+            result.pop(name, None)
+        else:
+            result[name] = value
+    return result
+
+
+def _problem(operation: Operation, violation: FieldViolation) -> tuple[str, str] | None:
+    """Where in the body a rule of the contract is broken (a JSON pointer), and how. None when it is not in the body."""
+    if operation.body is None:
+        return None
+    names, problem = re.findall(r"[^.\[\]]+", violation.path), violation.description
+    if operation.body.member:
+        if names[:1] != [operation.body.member.name]:
+            return None
+        names = names[1:]
+    within = operation.body.form
+    # A rule of the whole body says which field it means: "name is required".
+    first, _, rest = problem.partition(" ")
+    if not names and within and first in within.fields_by_name:
+        names, problem = [first], rest
+    pointer = ""
+    for name in names:
+        found = within.fields_by_name.get(name) if within else None
+        if found is None:
+            pointer += f"/{name}" if name.isdecimal() else ""  # a oneof is not on the wire
+        elif not inlined(found.containing_oneof):
+            pointer += f"/{wire_name(found, operation.partner.field_names)}"
+        within = found.message_type if found else within
+    return pointer, problem

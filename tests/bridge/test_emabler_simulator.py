@@ -1,0 +1,77 @@
+"""The simulated eMabler: integrations that were updated once, locations added to them, errors in plain text."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from evbridge.partner.emabler.v2 import integration_pb2 as emabler
+from evbridge.partner.emabler.v2.integration_pb2_grpc import IntegrationServiceStub
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.egress import Egress
+from service.bridge.partners import emabler as emabler_errors
+from service.bridge.registry import Registry, contract_files
+from service.errors import PartnerCredentialRefused, PartnerError, PartnerNotFound, PartnerRejected
+from service.simulator.emabler import Simulator
+from tests.bridge.house import KEY, House
+
+TENANT = (("evbridge-tenant", "acme"),)
+OCPI = {"endpoint_url": "https://partner.example/ocpi", "initial_token": "canary-token"}
+
+
+@pytest.fixture
+async def simulated() -> AsyncIterator[Simulator]:
+    made = Simulator(api_key=KEY)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def house(simulated: Simulator) -> House:
+    return House(simulated.url, partner="emabler")
+
+
+class Client:
+    def __init__(self, house: House, egress: Egress) -> None:
+        registry = Registry.of(contract_files("evbridge.partner.emabler.v2"))
+        channel = PartnerChannel(registry, house, house, egress, {"emabler": emabler_errors}, house.exchanges.append)
+        self._stub: Any = IntegrationServiceStub(channel)  # type: ignore[arg-type]
+
+    async def __call__(self, name: str, **members: Any) -> Any:
+        request = getattr(emabler, f"{name}Request")(integration_id="cp", emabler_integration_id="int/7", **members)
+        return await getattr(self._stub, name)(request, metadata=TENANT)
+
+    async def refusal(self, name: str, **members: Any) -> PartnerError:
+        with pytest.raises(PartnerError) as raised:
+            await self(name, **members)
+        return raised.value
+
+
+@pytest.fixture
+def call(house: House, egress: Egress) -> Client:
+    return Client(house, egress)
+
+
+async def test_an_integration_changes_by_what_is_set_and_is_read_with_its_locations(call: Client, house: House) -> None:
+    first = {"integration_name": "Plugsurfing", "models": {"push_cdr": True}, "ocpi_connection": OCPI}
+    assert (await call("UpdateIntegration", integration=first)).id == "int/7"
+    await call("UpdateIntegration", integration={"models": {"push_session": False}})
+    assert (await call("AddLocation", location={"name": "Mall", "site_id": 12})).id == "Loc-1"
+    assert (await call("AddLocation", location={"name": "Port"}, create_empty=True)).id == "Loc-2"
+    held = await call("GetIntegration")
+    assert (held.integration_id, held.integration_name) == ("int/7", "Plugsurfing")
+    assert (held.models.push_cdr, held.models.push_session) == (True, False)
+    assert [(each.id, each.name) for each in held.locations] == [("Loc-1", "Mall"), ("Loc-2", "Port")]
+    assert not any(b"canary-token" in exchange.response_body for exchange in house.exchanges)
+
+
+async def test_errors_are_a_line_of_text(call: Client, house: House, simulated: Simulator) -> None:
+    unknown = await call.refusal("AddLocation", location={"name": "Mall"})
+    assert (type(unknown), unknown.partner_code) == (PartnerNotFound, "CUSTOMER_NOT_FOUND")
+    simulated.inject("status:400")
+    bad = await call.refusal("GetIntegration")
+    assert (type(bad), bad.partner_code) == (PartnerRejected, "SOMETHING_WENT_WRONG")
+    house.key = "another"
+    refused = await call.refusal("GetIntegration")
+    assert (type(refused), refused.partner_code) == (PartnerCredentialRefused, "NOT_AUTHORISED")
