@@ -20,6 +20,7 @@
     ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── RunUnsupported              FAILED_PRECONDITION
+    ├── IntegrationHasNoParty       FAILED_PRECONDITION  of a run, no call
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
     ├── RunAbandoned                INTERNAL             of a run, no call
@@ -175,6 +176,11 @@ class DeliveryInProgress(EvbridgeError):
 class RunUnsupported(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.RUN_UNSUPPORTED
+
+
+class IntegrationHasNoParty(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.INTEGRATION_HAS_NO_PARTY
 
 
 class RunInProgress(EvbridgeError):

@@ -230,6 +230,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
     """
+    INTEGRATION_HAS_NO_PARTY: _ErrorReason.ValueType  # 61
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
+    and it names none.
+
+        { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -449,5 +455,11 @@ INTEGRATION_DISABLED: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.
 
     { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
+"""
+INTEGRATION_HAS_NO_PARTY: ErrorReason.ValueType  # 61
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
+and it names none.
+
+    { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
