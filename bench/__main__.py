@@ -2,9 +2,10 @@
 
 import sys
 
-from bench import codec, locations, rpc
+from bench import codec, locations, pricing, rpc
 
 if __name__ == "__main__":
     rpc.report()
     codec.report()
+    pricing.report()
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)

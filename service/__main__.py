@@ -1,4 +1,4 @@
-"""The command line: evbridge serve, demo, migrate, keys, simulate, health."""
+"""The command line: evbridge serve, demo, migrate, keys, simulate, health, quote."""
 
 import argparse
 import asyncio
@@ -11,12 +11,17 @@ from typing import Any
 import asyncpg
 import grpc
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
+from evbridge.v1.pricing_pb2 import ROUNDING_LEVEL_LINE, Rounding
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.app import FIRST_TENANT, Evbridge, evbridge, keyring, loop_factory, migrated_url, opened
+from service.bridge.codec import CodecError
+from service.bridge.ocpi_objects import quote_request, quote_text
 from service.demo.data import fill
 from service.demo.story import demo
 from service.domain.caller import role_name
+from service.domain.pricing.quote import quoted
+from service.domain.pricing.table import table
 from service.errors import EvbridgeError
 from service.settings import SettingError, Settings
 from service.simulator import ampeco, chargeprice, emabler
@@ -65,6 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     command("demo", lambda settings, _: demo(), "tell the whole story on a throw-away database, then exit")
     command("migrate", _migrate, "bring the database's schema up to date")
     command("health", _health, "exit 0 when the server at EVBRIDGE_LISTEN is serving")
+    quote = command("quote", _quote, "say what a session costs under a tariff, and why")
+    quote.add_argument("tariff", type=Path, help="a file with an OCPI Tariff object")
+    quote.add_argument(
+        "session", type=Path, help='a file with an OCPI CDR object, or {"plan": {...}, "options": {...}}'
+    )
+    quote.add_argument("--time-zone", default="", help="of the location, for example Europe/Oslo")
+    quote.add_argument(
+        "--decimals", type=int, choices=range(13), metavar="N", help="round each line to so many decimals, halves up"
+    )
+    quote.add_argument("--json", action="store_true", help="for machines")
     simulate = command("simulate", _simulate, "be a partner on this machine")
     simulate.add_argument("partner", choices=SIMULATORS)
     simulate.add_argument("--port", type=int, default=8080)
@@ -161,6 +176,17 @@ async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:
         await _until_stopped()
     finally:
         await simulator.stop()
+
+
+async def _quote(_: Settings, arguments: argparse.Namespace) -> None:
+    try:
+        request = quote_request(arguments.tariff.read_bytes(), arguments.session.read_bytes(), arguments.time_zone)
+    except CodecError as error:
+        sys.exit(f"evbridge: {error}")
+    if arguments.decimals is not None:
+        request.options.rounding.CopyFrom(Rounding(level=ROUNDING_LEVEL_LINE, decimals=arguments.decimals))
+    quote = quoted(request.tariff, request, request.options)
+    print(quote_text(quote) if arguments.json else table(quote, request.options.time_zone))
 
 
 async def _keys_create(settings: Settings, arguments: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ from service.storage.integration import IntegrationTargets, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
-from service.storage.retention import retention_sweep
+from service.storage.retention import retention_sweep, tariff_revisions_sweep
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ async def _delivering(
         )
         executors = {known: executor(partners) for known, executor in EXECUTORS.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
-        work = (worker.run(), runs.run(), _sweep(store, keys, settings.retention_days))
+        work = (worker.run(), runs.run(), _sweep(store, keys, settings))
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -210,10 +210,11 @@ async def _delivering(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _sweep(store: Database, keys: Keyring, days: int) -> None:
+async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
     while True:
         try:
-            await retention_sweep(store, days)
+            await retention_sweep(store, settings.retention_days)
+            await tariff_revisions_sweep(store, settings.tariff_revision_days)
             if rewrapped := await secrets_rewrap(store, keys):
                 log.info("sealed under the new key", extra={"secrets": rewrapped})
         except Exception:

@@ -16,10 +16,14 @@
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
+    ├── TariffRevisionNotKept       FAILED_PRECONDITION
+    ├── TariffNotShown              FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
     ├── TooManyRules                FAILED_PRECONDITION
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── RunUnsupported              FAILED_PRECONDITION
+    ├── TariffNotRepresentable      FAILED_PRECONDITION  with field violations
+    ├── Unsupported                 UNIMPLEMENTED
     ├── IntegrationHasNoParty       FAILED_PRECONDITION  of a run, no call
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
@@ -158,6 +162,16 @@ class TariffInUse(EvbridgeError):
     reason = reasons.TARIFF_IN_USE
 
 
+class TariffRevisionNotKept(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_REVISION_NOT_KEPT
+
+
+class TariffNotShown(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_NOT_SHOWN
+
+
 class SiteHasNoChargers(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.SITE_HAS_NO_CHARGERS
@@ -176,6 +190,20 @@ class DeliveryInProgress(EvbridgeError):
 class RunUnsupported(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.RUN_UNSUPPORTED
+
+
+class TariffNotRepresentable(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_NOT_REPRESENTABLE
+
+
+class Unsupported(EvbridgeError):
+    code = codes.UNIMPLEMENTED
+    reason = reasons.UNSUPPORTED
+
+    @classmethod
+    def of(cls, partner: str, operation: str) -> "Unsupported":
+        return cls(f"{partner} documents no way to {operation}", partner=partner, operation=operation)
 
 
 class IntegrationHasNoParty(EvbridgeError):

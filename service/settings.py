@@ -50,6 +50,9 @@ class Settings:
     delivery_backoff_s: float = _setting("DELIVERY_BACKOFF_S", 1.0, "first delay after a failure; doubles, to 300 s")
     delivery_max_attempts: int = _setting("DELIVERY_MAX_ATTEMPTS", 10, "failures after which an object is parked")
     retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, runs, changes and tombstones are kept")
+    tariff_revision_days: int = _setting(
+        "TARIFF_REVISION_DAYS", 400, "how long is kept what tariffs said before, to price sessions of that time"
+    )
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -8,6 +8,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import grpc
@@ -18,18 +19,24 @@ from evbridge.v1 import (
     delivery_pb2_grpc,
     integration_pb2,
     location_pb2,
+    pricing_pb2,
     publication_pb2,
     publication_pb2_grpc,
+    tariff_pb2,
+    tariff_pb2_grpc,
 )
 from evbridge.v1 import integration_pb2_grpc as integration_grpc
+from google.protobuf import timestamp_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from google.type.decimal_pb2 import Decimal
 
 from service.app import evbridge
 from service.bridge.ports import Exchange
 from service.demo.data import Credential, fill
 from service.demo.views import side_by_side
+from service.domain.pricing.table import table
 from service.settings import Settings
 from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
@@ -76,6 +83,7 @@ class Story:
         self._integrations = integration_grpc.IntegrationServiceStub(channel)
         self._companies = company_pb2_grpc.CompanyServiceStub(channel)
         self._deliveries = delivery_pb2_grpc.DeliveryServiceStub(channel)
+        self._tariffs = tariff_pb2_grpc.TariffServiceStub(channel)
         self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
         self._credential = credential
         self._simulator = simulator
@@ -147,6 +155,34 @@ class Story:
         print(side_by_side(views))
         if views["hub"] == views["fleet"]:
             sys.exit("both partners see the same")
+
+        say("9. What an evening's charging there costs through each partner, and why: QuotePrice, rounded to cents")
+        for partner, type in zip(
+            PARTNERS, (tariff_pb2.TARIFF_TYPE_REGULAR, tariff_pb2.TARIFF_TYPE_PROFILE_CHEAP), strict=True
+        ):
+            print(f"  {partner}: {await self._price(partner, key, type)}\n")
+
+    async def _price(
+        self, partner: str, location: location_pb2.LocationKey, type: tariff_pb2.TariffType.ValueType
+    ) -> str:
+        """20 kWh from half past nine in the evening on, and 40 minutes parked."""
+        start = timestamp_pb2.Timestamp()
+        start.FromJsonString("2030-06-03T19:30:00Z")
+        options = pricing_pb2.PricingOptions(
+            time_zone="Europe/Brussels",
+            rounding=pricing_pb2.Rounding(level=pricing_pb2.ROUNDING_LEVEL_LINE, decimals=2),
+        )
+        request = tariff_pb2.QuotePriceRequest(
+            partner_connector=tariff_pb2.PartnerConnector(
+                integration_id=partner, location=location, evse_uid="3256", connector_id="1", type=type
+            ),
+            plan=pricing_pb2.SessionPlan(
+                start_date_time=start, energy=Decimal(value="20"), power=Decimal(value="10"), parking_s=2400
+            ),
+            options=options,
+        )
+        quote = await self._tariffs.QuotePrice(request, metadata=self._credential, timeout=10)
+        return indent(table(quote, options.time_zone), "  ").lstrip()
 
     async def _view(self, partner: str, key: location_pb2.LocationKey) -> location_pb2.Location:
         request = publication_pb2.GetPartnerViewRequest(integration_id=partner, location=key)

@@ -72,6 +72,15 @@ def tariffs_named(location: Location) -> Iterator[tuple[str, ObjectKey]]:
                     yield path, ObjectKey.of(location.country_code, location.party_id, tariff_id)
 
 
+def connector_at(location: Location, evse_uid: str, id: str) -> tuple[int, int] | None:
+    """Where a connector stands: the places of its EVSE and of itself. None when there is none of that name."""
+    for row, evse in enumerate(location.evses):
+        for column, connector in enumerate(evse.connectors):
+            if (evse.uid.casefold(), connector.id.casefold()) == (evse_uid.casefold(), id.casefold()):
+                return row, column
+    return None
+
+
 def reported_time(report: EvseStatusReport, now: datetime, path: str) -> datetime:
     """Since when the status holds, to the microsecond. Raises InvalidArgument when that is no time, or far ahead."""
     if not report.HasField("status_time"):

@@ -90,6 +90,14 @@ def batch_response(payloads: Sequence[bytes]) -> bytes:
     return framed(payloads)
 
 
+def whole_response(response: Message, path: str) -> bytes:
+    """The serialized response. Raises InvalidArgument, for what asked for it, when it is too large to send."""
+    payload = response.SerializeToString()
+    if len(payload) > MAX_BATCH_BYTES:
+        raise InvalidArgument.field(path, "makes an answer of more than 3 MiB: ask for less")
+    return payload
+
+
 def search_response(payloads: Sequence[bytes]) -> bytes:
     """A serialized response with the first of what was found, ending at MAX_BYTES."""
     before = accumulate((len(payload) for payload in payloads), initial=0)

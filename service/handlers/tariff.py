@@ -27,6 +27,7 @@ from service.domain.versions import check_etag
 from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
 from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
+from service.handlers.pricing import Pricing
 from service.handlers.publication import publish
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
@@ -44,9 +45,9 @@ from service.storage.tariff import (
 )
 
 
-class TariffService:
+class TariffService(Pricing):
     def __init__(self, database: Database, keyring: Keyring) -> None:
-        self._database = database
+        super().__init__(database)
         self._keyring = keyring
 
     async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:

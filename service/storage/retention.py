@@ -25,6 +25,11 @@ async def retention_sweep(database: Database, days: int) -> None:
         await database.run(statement, age)
 
 
+async def tariff_revisions_sweep(database: Database, days: int) -> None:
+    """Deletes what tariffs said until `days` ago."""
+    await database.run(sql.retention_tariff_revisions, timedelta(days=days))
+
+
 async def heartbeat(database: Database) -> None:
     """Raises DatabaseUnavailable when the database cannot be written."""
     await database.run(sql.heartbeat)

@@ -43,6 +43,10 @@ WHERE d.state = 3 AND d.object_kind = 1 AND d.update_time < now() - $1::interval
 -- tenant: any, because age decides.
 DELETE FROM tariff WHERE delete_time < now() - $1::interval
 
+-- name: retention_tariff_revisions
+-- tenant: any, because age decides. CDRs come, and are doubted, long after their session.
+DELETE FROM tariff_revision WHERE end_time < now() - $1::interval
+
 -- name: retention_locations
 -- tenant: any, because age decides.
 DELETE FROM location WHERE delete_time < now() - $1::interval

@@ -1,12 +1,13 @@
 """Tariffs as rows: the serialized message and the columns that lists filter by."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
 from service.domain.keys import ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
-from service.errors import EtagMismatch, ResourceNotFound
+from service.errors import EtagMismatch, ResourceNotFound, TariffRevisionNotKept
 from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.statements import Statement, Statements
@@ -20,6 +21,21 @@ async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> byte
     if payload is None:
         raise ResourceNotFound.of("tariff", str(key))
     return payload
+
+
+async def tariff_at(database: Database, tenant_id: str, key: ObjectKey, time: datetime) -> Tariff:
+    """The tariff as it was then; one that is younger, as it was first.
+
+    Raises ResourceNotFound when it was deleted before, TariffRevisionNotKept when that content is no longer kept.
+    """
+    payload: bytes | None = await database.value(sql.tariff_at, tenant_id, *key, time)
+    if payload is None:
+        raise ResourceNotFound.of("tariff", str(key))
+    tariff = Tariff.FromString(payload)
+    if time < tariff.last_updated.ToDatetime(tzinfo=UTC) and tariff.last_updated != tariff.create_time:
+        since = tariff.last_updated.ToJsonString()
+        raise TariffRevisionNotKept(f"what the tariff said before {since} is not kept", id=str(key), kept_since=since)
+    return tariff
 
 
 async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
@@ -48,11 +64,16 @@ async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[Object
 async def tariff_put(
     conn: Connection, tenant_id: str, tariffs: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
 ) -> None:
-    """Writes over what `tariff_lock` found. Raises EtagMismatch when another writer was first with a new tariff."""
+    """Writes over what `tariff_lock` found and keeps what is replaced.
+
+    Raises EtagMismatch when another writer was first with a new tariff.
+    """
     new = [tariff for tariff in tariffs if key_of(tariff) not in locked]
     if new and await _write(conn, sql.tariff_insert, tenant_id, new) < len(new):
         raise EtagMismatch("one of the tariffs was created by another call at this moment")
     if replaced := [tariff for tariff in tariffs if key_of(tariff) in locked]:
+        ends = [tariff.last_updated.ToDatetime(tzinfo=UTC) for tariff in replaced]
+        await conn.run(sql.tariff_keep, tenant_id, *columns([key_of(tariff) for tariff in replaced]), ends)
         await _write(conn, sql.tariff_replace, tenant_id, replaced)
 
 
@@ -70,8 +91,9 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs
 
 
 async def tariff_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
-    """Leaves a tombstone."""
+    """Leaves a tombstone, and keeps what the tariff said: the tombstone goes earlier."""
     await conn.run(sql.tariff_bury, tenant_id, *key)
+    await conn.run(sql.tariff_keep, tenant_id, *columns([key]), [None])
 
 
 async def tariff_page(

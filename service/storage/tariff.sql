@@ -38,6 +38,32 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::
 WHERE t.tenant_id = $1 AND t.integration_id = ''
     AND t.country_code = new.country_code AND t.party_id = new.party_id AND t.key = new.key
 
+-- name: tariff_keep
+-- What the tariffs say, before they are replaced at `end_time`; a deleted one said it until it was deleted.
+INSERT INTO tariff_revision (tenant_id, country_code, party_id, key, end_time, payload)
+SELECT $1, t.country_code, t.party_id, t.key, coalesce(t.delete_time, new.end_time), t.payload
+FROM tariff AS t
+JOIN unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[]) AS new (country_code, party_id, key, end_time)
+    USING (country_code, party_id, key)
+WHERE t.tenant_id = $1 AND t.integration_id = ''
+ON CONFLICT DO NOTHING
+
+-- name: tariff_at
+-- The content whose end is the first after the time.
+SELECT payload
+FROM (
+    SELECT end_time, payload
+    FROM tariff_revision
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4 AND end_time > $5
+    UNION ALL
+    SELECT coalesce(delete_time, 'infinity'), payload
+    FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
+        AND (delete_time IS NULL OR delete_time > $5)
+) AS content
+ORDER BY end_time
+LIMIT 1
+
 -- name: tariff_hold
 -- Those of the tariffs that exist, kept from being deleted until the transaction ends.
 SELECT country_code, party_id, key

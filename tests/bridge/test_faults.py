@@ -23,6 +23,7 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.partners import ampeco as ampeco_errors
 from service.bridge.partners import emabler as emabler_errors
+from service.bridge.ports import Passage
 from service.bridge.registry import Registry, contract_files
 from service.domain.secret import Secret
 from service.domain.target import Target
@@ -62,8 +63,8 @@ class Houses:
         return Target(tenant_id, integration_id, integration_id, url, Secret(KEY), 4, timeout_s)
 
     @asynccontextmanager
-    async def slot(self, target: Target, *, timeout_s: float) -> AsyncIterator[None]:
-        yield
+    async def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Passage]:
+        yield Passage()
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ async def test_the_demo_tells_its_story_to_the_end_and_shows_two_different_views
     assert table[1].endswith("tariff fleet-night")
     assert table[3].startswith("  BE*BEC*E041503002, 1 (IEC_62196_T2)")
     assert table[3].endswith("-")
+    totals = [line.split() for line in ended.out.splitlines() if line.startswith("  Total ")]
+    assert totals == [["Total", "5.80", "EUR", "7.02", "EUR"], ["Total", "4.20", "EUR", "5.08", "EUR"]]
 
 
 async def test_a_server_that_starts_filled_has_one_of_everything_and_leaves_no_key_behind(

@@ -34,6 +34,7 @@ from evbridge.v1.integration_pb2 import (
     ListIntegrationsRequest,
     UpdateIntegrationRequest,
 )
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -156,21 +157,28 @@ class Told:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self._paths = {
-            method.input_type.full_name: f"/{method.containing_service.full_name}/{method.name}" for method in METHODS
-        }
+        self._methods: dict[str, list[MethodDescriptor]] = {}
+        for method in METHODS:
+            self._methods.setdefault(method.input_type.full_name, []).append(method)
         self.words = b""
         self.called: set[str] = set()
 
     async def call(self, request: Message | tuple[type[Message], bytes], *metadata: tuple[str, str]) -> bytes:
-        """Returns the reply, empty when it failed."""
+        """Calls what takes the request; returns the last reply, empty when it failed."""
         request_type, data = request if isinstance(request, tuple) else (type(request), request.SerializeToString())
-        path = self._paths[request_type.DESCRIPTOR.full_name]
-        self.called.add(path)
-        call: Any = self._channel.unary_unary(path)(data, metadata=metadata, timeout=20)
+        reply = b""
+        for method in self._methods[request_type.DESCRIPTOR.full_name]:
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            self.called.add(path)
+            new = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+            call: Any = new(path)(data, metadata=metadata, timeout=20)
+            reply = await self._heard(call, method)
+        return reply
+
+    async def _heard(self, call: Any, method: MethodDescriptor) -> bytes:
         reply = b""
         try:
-            reply = await call
+            reply = b"".join([each async for each in call]) if method.server_streaming else await call
         except grpc.aio.AioRpcError as error:
             self.words += repr(error).encode()
         for trailers in (await call.initial_metadata(), await call.trailing_metadata()):

@@ -64,6 +64,7 @@ HOT = [
     "exchange_page",
     "integration_get",
     "tariff_hold",
+    "tariff_at",
     "tariff_locations",
     "tariff_rules",
     "location_get",

@@ -230,6 +230,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
     """
+    TARIFF_REVISION_NOT_KEPT: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION. The session started before the oldest content of the tariff that is still kept; send the tariff in
+    the request instead.
+
+        { "reason": "TARIFF_REVISION_NOT_KEPT", "domain": "evbridge",
+          "metadata": { "id": "DEABCt1", "kept_since": "2026-01-31T08:00:00Z" } }
+    """
+    TARIFF_NOT_SHOWN: _ErrorReason.ValueType  # 43
+    """FAILED_PRECONDITION. The partner sees no tariff of the wanted type on the connector at that time.
+
+        { "reason": "TARIFF_NOT_SHOWN", "domain": "evbridge", "metadata": { "integration_id": "hub", "connector_id": "1" } }
+    """
+    TARIFF_NOT_REPRESENTABLE: _ErrorReason.ValueType  # 59
+    """FAILED_PRECONDITION. A tariff in the form of the partner, or a partner's in ours, would give other prices; it is
+    refused, never approximated. google.rpc.BadRequest names what would be lost.
+
+        { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
+    """
+    UNSUPPORTED: _ErrorReason.ValueType  # 60
+    """UNIMPLEMENTED. The partner documents no such operation.
+
+        { "reason": "UNSUPPORTED", "domain": "evbridge",
+          "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
+    """
     INTEGRATION_HAS_NO_PARTY: _ErrorReason.ValueType  # 61
     """FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
     and it names none.
@@ -455,6 +479,30 @@ INTEGRATION_DISABLED: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.
 
     { "reason": "INTEGRATION_DISABLED", "domain": "evbridge", "metadata": { "id": "cp" } }
+"""
+TARIFF_REVISION_NOT_KEPT: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION. The session started before the oldest content of the tariff that is still kept; send the tariff in
+the request instead.
+
+    { "reason": "TARIFF_REVISION_NOT_KEPT", "domain": "evbridge",
+      "metadata": { "id": "DEABCt1", "kept_since": "2026-01-31T08:00:00Z" } }
+"""
+TARIFF_NOT_SHOWN: ErrorReason.ValueType  # 43
+"""FAILED_PRECONDITION. The partner sees no tariff of the wanted type on the connector at that time.
+
+    { "reason": "TARIFF_NOT_SHOWN", "domain": "evbridge", "metadata": { "integration_id": "hub", "connector_id": "1" } }
+"""
+TARIFF_NOT_REPRESENTABLE: ErrorReason.ValueType  # 59
+"""FAILED_PRECONDITION. A tariff in the form of the partner, or a partner's in ours, would give other prices; it is
+refused, never approximated. google.rpc.BadRequest names what would be lost.
+
+    { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
+"""
+UNSUPPORTED: ErrorReason.ValueType  # 60
+"""UNIMPLEMENTED. The partner documents no such operation.
+
+    { "reason": "UNSUPPORTED", "domain": "evbridge",
+      "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
 """
 INTEGRATION_HAS_NO_PARTY: ErrorReason.ValueType  # 61
 """FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,

@@ -4,6 +4,8 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import location_pb2 as _location_pb2
+from evbridge.v1 import pricing_pb2 as _pricing_pb2
 from evbridge.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -346,7 +348,7 @@ class PriceComponent(_message.Message):
     step_size: _builtins.int
     """Required. The block in which it is billed: Wh for energy, seconds for time, without meaning for FLAT. 0 does not round."""
     bidding_zone: _builtins.str
-    """The zone whose spot price counts, for example "NO1" or "10YNO-1--------2"; up to 36 characters. Stored only."""
+    """The zone whose spot price counts, for example "NO1" or "10YNO-1--------2"; up to 36 characters."""
     @_builtins.property
     def price(self) -> _decimal_pb2.Decimal:
         """Required. The price without VAT: per kWh for energy, per hour for time, per session for FLAT."""
@@ -357,19 +359,19 @@ class PriceComponent(_message.Message):
 
     @_builtins.property
     def margin(self) -> _decimal_pb2.Decimal:
-        """What is added to the spot price, per kWh. Stored only."""
+        """What is added to the spot price, per kWh."""
 
     @_builtins.property
     def margin_percentage(self) -> _decimal_pb2.Decimal:
-        """What is added to the spot price, in percent of it. Stored only."""
+        """What is added to the spot price, in percent of it."""
 
     @_builtins.property
     def price_cap(self) -> _decimal_pb2.Decimal:
-        """The most that a kWh costs. Stored only."""
+        """The most that a kWh costs at the spot price."""
 
     @_builtins.property
     def cost_percentage(self) -> _decimal_pb2.Decimal:
-        """The share of the cost that is passed on, in percent. Stored only."""
+        """The share of the price that is charged, in percent; all of it when unset."""
 
     def __init__(
         self,
@@ -874,3 +876,392 @@ class DeleteTariffRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteTariffRequest: _TypeAlias = DeleteTariffRequest  # noqa: Y015
+
+@_typing.final
+class QuotePriceRequest(_message.Message):
+    """The request of QuotePrice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    PARTNER_CONNECTOR_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___TariffKey:
+        """A stored one, as it was at the session's start."""
+
+    @_builtins.property
+    def tariff(self) -> Global___Tariff:
+        """This one."""
+
+    @_builtins.property
+    def partner_connector(self) -> Global___PartnerConnector:
+        """The one that a partner sees on a connector, as it was at the session's start."""
+
+    @_builtins.property
+    def plan(self) -> _pricing_pb2.SessionPlan:
+        """As a plan."""
+
+    @_builtins.property
+    def periods(self) -> _pricing_pb2.SessionPeriods:
+        """As it went."""
+
+    @_builtins.property
+    def options(self) -> _pricing_pb2.PricingOptions:
+        """Required. What it is priced with."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___TariffKey | None = ...,
+        tariff: Global___Tariff | None = ...,
+        partner_connector: Global___PartnerConnector | None = ...,
+        plan: _pricing_pb2.SessionPlan | None = ...,
+        periods: _pricing_pb2.SessionPeriods | None = ...,
+        options: _pricing_pb2.PricingOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "partner_connector", b"partner_connector", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "partner_connector", b"partner_connector", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_session: _TypeAlias = _typing.Literal["plan", "periods"]  # noqa: Y015
+    _WhichOneofArgType_session: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff", "partner_connector"]  # noqa: Y015
+    _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_session) -> _WhichOneofReturnType_session | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
+
+Global___QuotePriceRequest: _TypeAlias = QuotePriceRequest  # noqa: Y015
+
+@_typing.final
+class PartnerConnector(_message.Message):
+    """A connector as an integration's partner sees it, and which of the tariffs it shows there is meant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    EVSE_UID_FIELD_NUMBER: _builtins.int
+    CONNECTOR_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """Required. The integration."""
+    evse_uid: _builtins.str
+    """Required. The EVSE's uid, in any case."""
+    connector_id: _builtins.str
+    """Required. The connector's id, in any case."""
+    type: Global___TariffType.ValueType
+    """For which kind of session, REGULAR when unspecified. A tariff of this type comes before one for every session."""
+    @_builtins.property
+    def location(self) -> _location_pb2.LocationKey:
+        """Required. The location."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When the partner looks: of the present publication rules those in force then count, and of the tariffs those whose
+        start_date_time and end_date_time allow it. The session's start when unset.
+        """
+
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+        location: _location_pb2.LocationKey | None = ...,
+        evse_uid: _builtins.str = ...,
+        connector_id: _builtins.str = ...,
+        type: Global___TariffType.ValueType = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "location", b"location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "connector_id", b"connector_id", "evse_uid", b"evse_uid", "integration_id", b"integration_id", "location", b"location", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartnerConnector: _TypeAlias = PartnerConnector  # noqa: Y015
+
+@_typing.final
+class CompareTariffsRequest(_message.Message):
+    """The request of CompareTariffs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARIFFS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tariffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedTariff]:
+        """Required. The tariffs, 1 to 100."""
+
+    @_builtins.property
+    def plan(self) -> _pricing_pb2.SessionPlan:
+        """As a plan."""
+
+    @_builtins.property
+    def periods(self) -> _pricing_pb2.SessionPeriods:
+        """As it went."""
+
+    @_builtins.property
+    def options(self) -> _pricing_pb2.PricingOptions:
+        """Required. What it is priced with."""
+
+    def __init__(
+        self,
+        *,
+        tariffs: _abc.Iterable[Global___ComparedTariff] | None = ...,
+        plan: _pricing_pb2.SessionPlan | None = ...,
+        periods: _pricing_pb2.SessionPeriods | None = ...,
+        options: _pricing_pb2.PricingOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "periods", b"periods", "plan", b"plan", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "periods", b"periods", "plan", b"plan", "session", b"session", "tariffs", b"tariffs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_session: _TypeAlias = _typing.Literal["plan", "periods"]  # noqa: Y015
+    _WhichOneofArgType_session: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_session) -> _WhichOneofReturnType_session | None: ...
+
+Global___CompareTariffsRequest: _TypeAlias = CompareTariffsRequest  # noqa: Y015
+
+@_typing.final
+class ComparedTariff(_message.Message):
+    """One of the tariffs that are compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    PARTNER_CONNECTOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___TariffKey:
+        """A stored one, as it was at the session's start."""
+
+    @_builtins.property
+    def tariff(self) -> Global___Tariff:
+        """This one."""
+
+    @_builtins.property
+    def partner_connector(self) -> Global___PartnerConnector:
+        """The one that a partner sees on a connector, as it was at the session's start."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___TariffKey | None = ...,
+        tariff: Global___Tariff | None = ...,
+        partner_connector: Global___PartnerConnector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "partner_connector", b"partner_connector", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "partner_connector", b"partner_connector", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff", "partner_connector"]  # noqa: Y015
+    _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
+
+Global___ComparedTariff: _TypeAlias = ComparedTariff  # noqa: Y015
+
+@_typing.final
+class CompareTariffsResponse(_message.Message):
+    """The response of CompareTariffs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedQuote]:
+        """One result per tariff, the cheapest first."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ComparedQuote] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareTariffsResponse: _TypeAlias = CompareTariffsResponse  # noqa: Y015
+
+@_typing.final
+class ComparedQuote(_message.Message):
+    """What became of one tariff of a comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the request, from 0 on."""
+    @_builtins.property
+    def quote(self) -> _pricing_pb2.Quote:
+        """The session's price under it."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """It could not be used, for this."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        quote: _pricing_pb2.Quote | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index", "outcome", b"outcome", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["quote", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ComparedQuote: _TypeAlias = ComparedQuote  # noqa: Y015
+
+@_typing.final
+class LintTariffRequest(_message.Message):
+    """The request of LintTariff."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    OCPI_VERSION_FIELD_NUMBER: _builtins.int
+    time_zone: _builtins.str
+    """A time zone of its locations, a name of the IANA database; without it clock changes are not looked at."""
+    ocpi_version: _pricing_pb2.OcpiVersion.ValueType
+    """Whose rules; 2.2.1 when unspecified."""
+    @_builtins.property
+    def key(self) -> Global___TariffKey:
+        """The stored one, as it is now."""
+
+    @_builtins.property
+    def tariff(self) -> Global___Tariff:
+        """This one."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___TariffKey | None = ...,
+        tariff: Global___Tariff | None = ...,
+        time_zone: _builtins.str = ...,
+        ocpi_version: _pricing_pb2.OcpiVersion.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "ocpi_version", b"ocpi_version", "tariff", b"tariff", "tariff_source", b"tariff_source", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff"]  # noqa: Y015
+    _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
+
+Global___LintTariffRequest: _TypeAlias = LintTariffRequest  # noqa: Y015
+
+@_typing.final
+class LintTariffResponse(_message.Message):
+    """The response of LintTariff."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[_pricing_pb2.Finding]:
+        """What was found."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[_pricing_pb2.Finding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LintTariffResponse: _TypeAlias = LintTariffResponse  # noqa: Y015
+
+@_typing.final
+class AuditCdrRequest(_message.Message):
+    """The request of AuditCdr."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CDR_FIELD_NUMBER: _builtins.int
+    TARIFFS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cdr(self) -> _pricing_pb2.AuditedCdr:
+        """Required. The CDR."""
+
+    @_builtins.property
+    def tariffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tariff]:
+        """The CDR's own tariffs, up to 20. One that its periods name and that is not here is taken from the stored ones."""
+
+    @_builtins.property
+    def options(self) -> _pricing_pb2.PricingOptions:
+        """Required. What it is priced with."""
+
+    @_builtins.property
+    def tolerance(self) -> _decimal_pb2.Decimal:
+        """The largest difference that is not shown: 0.005 when unset. Of amounts in the currency, of energy in kWh, of time in
+        hours.
+        """
+
+    def __init__(
+        self,
+        *,
+        cdr: _pricing_pb2.AuditedCdr | None = ...,
+        tariffs: _abc.Iterable[Global___Tariff] | None = ...,
+        options: _pricing_pb2.PricingOptions | None = ...,
+        tolerance: _decimal_pb2.Decimal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr", "options", b"options", "tolerance", b"tolerance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr", "options", b"options", "tariffs", b"tariffs", "tolerance", b"tolerance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCdrRequest: _TypeAlias = AuditCdrRequest  # noqa: Y015
+
+@_typing.final
+class AuditCdrResponse(_message.Message):
+    """The response of AuditCdr."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quote(self) -> _pricing_pb2.Quote:
+        """What the CDR should say."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[_pricing_pb2.CdrDifference]:
+        """Where it says something else; empty when it is right."""
+
+    def __init__(
+        self,
+        *,
+        quote: _pricing_pb2.Quote | None = ...,
+        differences: _abc.Iterable[_pricing_pb2.CdrDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCdrResponse: _TypeAlias = AuditCdrResponse  # noqa: Y015

@@ -1,0 +1,109 @@
+"""Periods -> pieces: cut wherever a restriction or a spot price can change, so that none does within a piece."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import pairwise
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from evbridge.v1.pricing_pb2 import SpotPrice
+
+from service.domain.pricing.clock import Clock
+from service.domain.pricing.numbers import ZERO, atom, number, seconds
+from service.domain.pricing.session import Period, Session
+from service.domain.pricing.tariff import Compiled, Moment
+from service.errors import InvalidArgument
+
+_SHARE = Decimal("1e-40")
+_NANO = Decimal("1e-9")
+_ONE = Decimal(1)
+
+
+class Piece(NamedTuple):
+    """A part of a period, with its part of what the period consumed (kWh, seconds)."""
+
+    start: Decimal
+    end: Decimal
+    reserved: bool
+    energy: Decimal
+    time_s: Decimal
+    parking_s: Decimal
+    moment: Moment
+
+
+class Market:
+    """Spot prices by zone. Raises InvalidArgument for prices of a zone that overlap."""
+
+    def __init__(self, prices: Iterable[SpotPrice]) -> None:
+        zones: dict[str, list[tuple[Decimal, Decimal, Decimal]]] = {}
+        for price in prices:
+            entry = seconds(price.start_time), seconds(price.end_time), number(price.price)
+            zones.setdefault(price.bidding_zone, []).append(entry)
+        for entries in zones.values():
+            entries.sort()
+            if any(after[0] < before[1] for before, after in pairwise(entries)):
+                raise InvalidArgument.field("options.spot_prices", "overlap within a bidding zone")
+        self._zones = zones
+
+    def price(self, zone: str, time: Decimal) -> Decimal | None:
+        """Per kWh; None when it is not known."""
+        entries = self._zones.get(zone, [])
+        place = bisect_right(entries, (time, Decimal("Infinity"))) - 1
+        return entries[place][2] if place >= 0 and time < entries[place][1] else None
+
+    def changes(self, zones: Iterable[str]) -> set[Decimal]:
+        return {time for zone in zones for entry in self._zones.get(zone, ()) for time in entry[:2]}
+
+
+def pieces(session: Session, tariff: Compiled, zone: ZoneInfo, market: Market) -> Iterator[Piece]:
+    """Consumption is spread evenly over its period; pieces add up to their period without a rest."""
+    changes = market.changes(tariff.spot_zones)
+    clock = None
+    if tariff.by_clock:
+        clock = Clock(zone, int(session.start), int(session.end) + 1)
+        changes.update(map(Decimal, clock.strokes(tariff.by_clock)))
+    for origin in {session.start, session.charging_start}:
+        changes.update(origin + bound for bound in tariff.thresholds["duration"])
+    instants, energy = sorted(changes), ZERO
+    for period in session.periods:
+        origin = session.start if period.reserved else session.charging_start
+        shares = _shares(period, energy, instants, tariff.thresholds["energy"])
+        yield from _cut(period, shares, energy, origin, clock)
+        energy += period.energy
+
+
+def _shares(period: Period, energy: Decimal, instants: list[Decimal], thresholds: set[Decimal]) -> list[Decimal]:
+    """Where the period is cut, as parts of it from 0 to 1."""
+    shares = {ZERO, _ONE}
+    length = period.end - period.start
+    if length and instants:
+        for place in range(bisect_right(instants, period.start), bisect_left(instants, period.end)):
+            shares.add(((instants[place] - period.start) / length).quantize(_SHARE))
+    if period.energy:
+        for bound in thresholds:
+            share = (bound - energy) / period.energy
+            if 0 < share < 1:
+                shares.add(share.quantize(_SHARE))
+    return sorted(shares)
+
+
+def _cut(
+    period: Period, shares: list[Decimal], energy: Decimal, origin: Decimal, clock: Clock | None
+) -> Iterator[Piece]:
+    length = period.end - period.start
+    whole: tuple[Decimal, ...] = (period.energy, period.time_s, period.parking_s)
+    before, start = tuple(ZERO for _ in whole), period.start
+    for share in shares[1:]:
+        after = whole if share == 1 else tuple(atom(quantity * share) for quantity in whole)
+        end = period.end if share == 1 else (period.start + length * share).quantize(_NANO)
+        moment = Moment(
+            *(clock.local(int(start)) if clock else (0, 0)),
+            energy + (before[0] + after[0]) / 2,
+            (start + end) / 2 - origin,
+            period.power,
+            period.current,
+        )
+        kwh, time_s, parking_s = (later - earlier for later, earlier in zip(after, before, strict=True))
+        yield Piece(start, end, period.reserved, kwh, time_s, parking_s, moment)
+        before, start = after, end

@@ -1,0 +1,368 @@
+"""Pieces x elements -> the Quote: which component prices what, step_size once per session, sums, bounds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Literal, Protocol, TypeAlias
+
+from evbridge.v1 import pricing_pb2 as p
+from evbridge.v1 import tariff_pb2 as t
+from evbridge.v1.types_pb2 import Price
+
+from service.domain.pricing.clock import zone_of
+from service.domain.pricing.numbers import (
+    CONTEXT,
+    HOUR_S,
+    PERCENT,
+    ZERO,
+    Rounder,
+    message,
+    number,
+    seconds,
+    settled,
+    stepped,
+    timestamp,
+)
+from service.domain.pricing.pieces import Market, Piece, pieces
+from service.domain.pricing.session import Session, session_of_periods, session_of_plan
+from service.domain.pricing.tariff import (
+    ENERGY,
+    NOT_IN_SESSION,
+    SPOT,
+    Compiled,
+    Component,
+    conditions,
+    is_in_force,
+    type_name,
+)
+from service.errors import InvalidArgument
+
+_WH = Decimal("0.001")
+_ONE = Decimal(1)
+_MOST_WORK = 1_000_000
+"""Pieces times components: about a second."""
+_NOT_PRICED = "no element that holds prices it"
+_LOCKED = t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED
+_UNITS = {
+    p.COST_CATEGORY_FIXED: p.QUANTITY_UNIT_PIECE,
+    p.COST_CATEGORY_ENERGY: p.QUANTITY_UNIT_KWH,
+    p.COST_CATEGORY_TIME: p.QUANTITY_UNIT_SECOND,
+    p.COST_CATEGORY_PARKING: p.QUANTITY_UNIT_SECOND,
+    p.COST_CATEGORY_RESERVATION: p.QUANTITY_UNIT_SECOND,
+}
+Category: TypeAlias = "p.CostCategory.ValueType"
+Unit: TypeAlias = "p.QuantityUnit.ValueType"
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A priced stretch of the session while it grows."""
+
+    category: Category
+    unit: Unit
+    component: Component
+    unit_price: Decimal
+    start: Decimal
+    end: Decimal
+    quantity: Decimal
+    billed: Decimal = ZERO
+    step_size: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Gap:
+    """An unpriced stretch of the session while it grows."""
+
+    category: Category
+    reason: str
+    start: Decimal
+    end: Decimal
+    quantity: Decimal
+
+
+class Request(Protocol):
+    """A request that holds a session in one of its two forms."""
+
+    @property
+    def plan(self) -> p.SessionPlan: ...
+
+    @property
+    def periods(self) -> p.SessionPeriods: ...
+
+    def HasField(self, field_name: Literal["plan"], /) -> bool: ...
+
+
+def quoted(tariff: t.Tariff, request: Request, options: p.PricingOptions) -> p.Quote:
+    """What the session of the request costs. Raises InvalidArgument for what the rules of the contract cannot say."""
+    return quote(Compiled(tariff, options.ocpi_version), session_of(request), options)
+
+
+def session_of(request: Request) -> Session:
+    """Raises InvalidArgument for what cannot be a session."""
+    with localcontext(CONTEXT):
+        if request.HasField("plan"):
+            return session_of_plan(request.plan)
+        return session_of_periods(request.periods)
+
+
+def check(options: p.PricingOptions) -> None:
+    """Raises InvalidArgument for a time zone that does not exist and for spot prices that overlap."""
+    zone_of(options.time_zone, "options.time_zone")
+    Market(options.spot_prices)
+
+
+def quote(tariff: Compiled, session: Session, options: p.PricingOptions) -> p.Quote:
+    """Raises InvalidArgument as `check` does, and for more pieces than are priced in a second."""
+    with localcontext(CONTEXT):
+        return _Pricing(tariff, session, options).quote()
+
+
+class _Pricing:
+    """One session under one tariff."""
+
+    def __init__(self, tariff: Compiled, session: Session, options: p.PricingOptions) -> None:
+        self._tariff = tariff
+        self._session = session
+        self._options = options
+        self._zone = zone_of(options.time_zone, "options.time_zone")
+        self._market = Market(options.spot_prices)
+        self._counts: dict[int, Decimal] = {t.TARIFF_DIMENSION_TYPE_FLAT: _ONE}
+        if options.HasField("socket_count"):
+            self._counts[t.TARIFF_DIMENSION_TYPE_SOCKET_COUNT] = Decimal(options.socket_count)
+        if options.HasField("charger_count"):
+            self._counts[t.TARIFF_DIMENSION_TYPE_CHARGER_COUNT] = Decimal(options.charger_count)
+        self._lines: list[_Line] = []
+        self._open: dict[tuple[Category, int], _Line] = {}
+        self._gaps: list[_Gap] = []
+        self._open_gaps: dict[Category, _Gap] = {}
+        self._charged_once: set[tuple[Category, int]] = set()
+
+    def quote(self) -> p.Quote:
+        cut = list(pieces(self._session, self._tariff, self._zone, self._market))
+        if len(cut) * sum(len(element.price_components) for element in self._tariff.source.elements) > _MOST_WORK:
+            raise InvalidArgument.field("session", "is cut into too many pieces for a tariff of this size")
+        for piece in cut:
+            if piece.reserved:
+                self._price_reservation(piece)
+            else:
+                self._price(piece)
+        for line in self._lines:
+            line.billed = line.quantity
+        self._step_up()
+        self._lines.sort(key=lambda line: (line.category, line.start))
+        return self._answer()
+
+    def _price(self, piece: Piece) -> None:
+        active = self._tariff.active(self._tariff.elements, piece.moment)
+        for type, count in self._counts.items():
+            if component := active.get(type):
+                self._charge_once(p.COST_CATEGORY_FIXED, component, count, piece.start)
+        if piece.energy:
+            self._price_energy(piece, [active[type] for type in ENERGY if type in active])
+        self._price_time(piece, p.COST_CATEGORY_TIME, active.get(t.TARIFF_DIMENSION_TYPE_TIME), piece.time_s)
+        parking = active.get(t.TARIFF_DIMENSION_TYPE_PARKING_TIME)
+        self._price_time(piece, p.COST_CATEGORY_PARKING, parking, piece.parking_s)
+
+    def _price_reservation(self, piece: Piece) -> None:
+        """Of an expired one, each dimension of RESERVATION_EXPIRES comes before that of RESERVATION."""
+        expires = self._tariff.expires if self._session.expired else ()
+        active = self._tariff.active((*expires, *self._tariff.reservation), piece.moment)
+        if flat := active.get(t.TARIFF_DIMENSION_TYPE_FLAT):
+            self._charge_once(p.COST_CATEGORY_RESERVATION, flat, _ONE, piece.start)
+        time = active.get(t.TARIFF_DIMENSION_TYPE_TIME)
+        self._price_time(piece, p.COST_CATEGORY_RESERVATION, time, piece.time_s)
+
+    def _price_energy(self, piece: Piece, components: Sequence[Component]) -> None:
+        missing = "" if components else _NOT_PRICED
+        for component in components:
+            if (unit_price := self._price_per_kwh(component, piece.start)) is None:
+                missing = f"no spot price of {component.source.bidding_zone} was passed in"
+            else:
+                self._extend(piece, p.COST_CATEGORY_ENERGY, component, unit_price, piece.energy)
+        if missing:
+            self._leave_out(piece, p.COST_CATEGORY_ENERGY, piece.energy, missing)
+
+    def _price_per_kwh(self, component: Component, time: Decimal) -> Decimal | None:
+        """None when it follows a market whose price is not known."""
+        if component.type not in SPOT:
+            return component.price
+        at = self._session.charging_start if component.type == _LOCKED else time
+        market = self._market.price(component.source.bidding_zone, at)
+        return None if market is None else component.spot_price(market)
+
+    def _price_time(self, piece: Piece, category: Category, component: Component | None, time_s: Decimal) -> None:
+        if time_s and component:
+            self._extend(piece, category, component, component.price, time_s)
+        elif time_s:
+            self._leave_out(piece, category, time_s, _NOT_PRICED)
+
+    def _charge_once(self, category: Category, component: Component, count: Decimal, time: Decimal) -> None:
+        if (category, component.type) not in self._charged_once:
+            self._charged_once.add((category, component.type))
+            unit = p.QUANTITY_UNIT_PIECE
+            self._lines.append(_Line(category, unit, component, component.price, time, time, count))
+
+    def _extend(
+        self, piece: Piece, category: Category, component: Component, unit_price: Decimal, quantity: Decimal
+    ) -> None:
+        """Adds to the line before when that goes on, else begins one."""
+        line = self._open.get((category, component.type))
+        if line and line.component is component and line.unit_price == unit_price and line.end == piece.start:
+            line.end, line.quantity = piece.end, line.quantity + quantity
+            return
+        line = _Line(category, _UNITS[category], component, unit_price, piece.start, piece.end, quantity)
+        self._open[category, component.type] = line
+        self._lines.append(line)
+
+    def _leave_out(self, piece: Piece, category: Category, quantity: Decimal, reason: str) -> None:
+        gap = self._open_gaps.get(category)
+        if gap and gap.reason == reason and gap.end == piece.start:
+            gap.end, gap.quantity = piece.end, gap.quantity + quantity
+            return
+        gap = _Gap(category, reason, piece.start, piece.end, quantity)
+        self._open_gaps[category] = gap
+        self._gaps.append(gap)
+
+    def _step_up(self) -> None:
+        """step_size, once for each energy type, for parking or else charging time, and for the reservation's time."""
+        groups: dict[tuple[Category, int], list[_Line]] = {}
+        for line in self._lines:
+            if line.unit != p.QUANTITY_UNIT_PIECE:
+                groups.setdefault((line.category, line.component.type), []).append(line)
+        if any(category == p.COST_CATEGORY_PARKING for category, _ in groups):
+            groups.pop((p.COST_CATEGORY_TIME, t.TARIFF_DIMENSION_TYPE_TIME), None)
+        for lines in groups.values():
+            last = lines[-1]
+            total = sum((line.quantity for line in lines), ZERO)
+            if total > 0 and (step := last.component.step_size):
+                unit = _WH if last.unit == p.QUANTITY_UNIT_KWH else _ONE
+                last.billed += stepped(total, step * unit) - total
+                last.step_size = step
+
+    def _answer(self) -> p.Quote:
+        rounder = Rounder(self._options.rounding)
+        costs = [_cost(line, rounder) for line in self._lines]
+        answer = p.Quote(
+            tariff=self._tariff.revision,
+            currency=self._tariff.source.currency,
+            start_date_time=timestamp(self._session.start),
+            end_date_time=timestamp(self._session.end),
+            totals=_totals(self._lines, costs, rounder),
+            lines=[_shown(line, cost, rounder) for line, cost in zip(self._lines, costs, strict=True)],
+            unpriced=[_unpriced(gap) for gap in sorted(self._gaps, key=lambda gap: (gap.category, gap.start))],
+            notices=self._notes(),
+        )
+        excl = settled(sum((cost[0] for cost in costs), ZERO))
+        incl = settled(sum((cost[1] for cost in costs), ZERO))
+        has_vat = any(line.component.vat is not None for line in self._lines)
+        for name, bound, inclusive in self._bounds():
+            before = incl if inclusive else excl
+            after = max(before, bound) if name.startswith("min") else min(before, bound)
+            if after == before:
+                continue
+            excl, incl = (excl, after) if inclusive else (after, incl)
+            if not inclusive or has_vat or name.endswith("incl_vat"):
+                answer.clamps.append(
+                    p.Clamp(bound=name, before=message(before), after=message(after), with_vat=inclusive)
+                )
+        has_vat = has_vat or incl != excl
+        total = p.ROUNDING_LEVEL_TOTAL
+        answer.total_cost.CopyFrom(
+            _price(rounder.at(total, excl), rounder.at(total, incl) if has_vat else None, rounder)
+        )
+        return answer
+
+    def _bounds(self) -> Iterator[tuple[str, Decimal, bool]]:
+        """(name, amount, whether it bounds the amount with VAT). The minimum comes first."""
+        source = self._tariff.source
+        if self._tariff.whole_elements:
+            return
+        for name, bound in (("min_price", source.min_price), ("max_price", source.max_price)):
+            if source.HasField(name) and not (name == "min_price" and self._session.expired):  # type: ignore[arg-type]
+                yield f"{name}.excl_vat", number(bound.excl_vat), False
+                if bound.HasField("incl_vat"):
+                    yield f"{name}.incl_vat", number(bound.incl_vat), True
+                else:
+                    yield f"{name}.excl_vat", number(bound.excl_vat), True
+
+    def _notes(self) -> list[str]:
+        """What a reader should know besides the lines."""
+        source, start, notes = self._tariff.source, self._session.start, []
+        for type in NOT_IN_SESSION:
+            if type not in self._counts and any(part.type == type for part in self._tariff.components):
+                notes.append(f"{type_name(type)} is no part of a session's price")
+        if source.HasField("last_updated") and start < seconds(source.last_updated):
+            notes.append("the tariff is younger than the session")
+        if not is_in_force(source, start):
+            notes.append("the tariff was not in force at the session's start")
+        for quantity in self._tariff.asked:
+            if any(getattr(period, quantity) is None for period in self._session.periods):
+                notes.append(f"the {quantity} is not known throughout: restrictions on it did not hold there")
+        timed = {t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME}
+        if any(part.type in timed for part in self._tariff.components) and any(
+            period.end > period.start and not period.time_s and not period.parking_s for period in self._session.periods
+        ):
+            notes.append("a period says neither TIME nor PARKING_TIME: nothing per hour is charged for it")
+        return notes
+
+
+def _cost(line: _Line, rounder: Rounder) -> tuple[Decimal, Decimal]:
+    """Without and with VAT; VAT that is absent adds nothing."""
+    excl = line.billed * line.unit_price
+    if line.unit == p.QUANTITY_UNIT_SECOND:
+        excl /= HOUR_S
+    incl = excl + excl * line.component.vat * PERCENT if line.component.vat is not None else excl
+    return rounder.at(p.ROUNDING_LEVEL_LINE, excl), rounder.at(p.ROUNDING_LEVEL_LINE, incl)
+
+
+def _price(excl: Decimal, incl: Decimal | None, rounder: Rounder, *levels: int) -> Price:
+    levels = levels or (p.ROUNDING_LEVEL_LINE, p.ROUNDING_LEVEL_TOTAL)
+    price = Price(excl_vat=rounder.message(excl, *levels))
+    if incl is not None:
+        price.incl_vat.CopyFrom(rounder.message(incl, *levels))
+    return price
+
+
+def _totals(
+    lines: Sequence[_Line], costs: Sequence[tuple[Decimal, Decimal]], rounder: Rounder
+) -> list[p.CategoryTotal]:
+    totals = []
+    for category in sorted({line.category for line in lines}):
+        mine = [(line, cost) for line, cost in zip(lines, costs, strict=True) if line.category == category]
+        excl, incl = (
+            rounder.at(p.ROUNDING_LEVEL_TOTAL, settled(sum((cost[side] for _, cost in mine), ZERO))) for side in (0, 1)
+        )
+        has_vat = any(line.component.vat is not None for line, _ in mine)
+        totals.append(p.CategoryTotal(category=category, cost=_price(excl, incl if has_vat else None, rounder)))
+    return totals
+
+
+def _shown(line: _Line, cost: tuple[Decimal, Decimal], rounder: Rounder) -> p.QuoteLine:
+    component = line.component
+    vat = component.vat
+    return p.QuoteLine(
+        category=line.category,
+        component=component.path,
+        type=type_name(component.type),
+        start_date_time=timestamp(line.start),
+        end_date_time=timestamp(line.end),
+        unit=line.unit,
+        quantity=message(line.quantity),
+        billed_quantity=message(line.billed),
+        step_size=line.step_size,
+        unit_price=message(line.unit_price),
+        vat=None if vat is None else message(vat),
+        cost=_price(cost[0], None if vat is None else cost[1], rounder, p.ROUNDING_LEVEL_LINE),
+        conditions=conditions(component.element.restrictions),
+    )
+
+
+def _unpriced(gap: _Gap) -> p.UnpricedConsumption:
+    return p.UnpricedConsumption(
+        category=gap.category,
+        start_date_time=timestamp(gap.start),
+        end_date_time=timestamp(gap.end),
+        unit=_UNITS[gap.category],
+        quantity=message(gap.quantity),
+        reason=gap.reason,
+    )

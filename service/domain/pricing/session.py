@@ -1,0 +1,133 @@
+"""A session as the engine takes it: periods one after another, in seconds and kWh."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from evbridge.v1 import pricing_pb2 as p
+
+from service.domain.pricing.numbers import HOUR_S, ZERO, atom, number, seconds
+from service.errors import InvalidArgument
+
+MAX_S = 92 * 86_400
+_LAST_S = 253_370_764_800
+_MOST_CUT = Decimal("0.0005")
+
+
+class Period(NamedTuple):
+    """A stretch of a session. Instants are seconds since 1970; None is what nobody measured.
+
+    `time_s` is the time reserved when it is `reserved`, else the time charging.
+    """
+
+    start: Decimal
+    end: Decimal
+    reserved: bool
+    energy: Decimal = ZERO
+    time_s: Decimal = ZERO
+    parking_s: Decimal = ZERO
+    power: Decimal | None = ZERO
+    current: Decimal | None = ZERO
+
+
+class Session(NamedTuple):
+    """`start` is the reservation's when there is one, `charging_start` is its end. `expired`: it is all there is."""
+
+    start: Decimal
+    charging_start: Decimal
+    end: Decimal
+    expired: bool
+    periods: Sequence[Period]
+
+
+def session_of_plan(plan: p.SessionPlan) -> Session:
+    """Raises InvalidArgument for a session that is too long."""
+    start = seconds(plan.start_date_time)
+    energy = number(plan.energy) if plan.HasField("energy") else ZERO
+    charging_s = Decimal(plan.charging_s)
+    power = number(plan.power) if plan.HasField("power") else None
+    if power:
+        charging_s = atom(energy * HOUR_S / power)
+    elif charging_s:
+        power = energy * HOUR_S / charging_s
+    arrival = start + plan.reservation_s
+    unplugged = arrival + charging_s
+    current = number(plan.current) if plan.HasField("current") else None
+    if not energy:
+        power, current = ZERO, current or ZERO
+    periods = [Period(start, arrival, True, time_s=arrival - start)] if plan.reservation_s else []
+    if not plan.reservation_expired:
+        periods.append(Period(arrival, unplugged, False, energy, charging_s, ZERO, power, current))
+    if plan.parking_s:
+        parking_s = Decimal(plan.parking_s)
+        periods.append(Period(unplugged, unplugged + parking_s, False, parking_s=parking_s))
+    if not periods:
+        raise InvalidArgument.field("plan.reservation_s", "is needed for a reservation that expired")
+    return _session(periods, plan.reservation_expired, "plan")
+
+
+def session_of_periods(periods: p.SessionPeriods | p.AuditedCdr, path: str = "periods") -> Session:
+    """Raises InvalidArgument for periods that are not one after another, and for a session that is too long."""
+    found: list[Period] = []
+    starts = [seconds(period.start_date_time) for period in periods.charging_periods]
+    ends = [*starts[1:], seconds(periods.end_date_time)]
+    for place, (period, start, end) in enumerate(zip(periods.charging_periods, starts, ends, strict=True)):
+        if end < start:
+            where = f"charging_periods[{place + 1}].start_date_time" if place + 1 < len(starts) else "end_date_time"
+            raise InvalidArgument.field(f"{path}.{where}", "is before the start of the period before")
+        found.extend(_periods(period, start, end))
+    expired = all(period.reserved for period in found)
+    return _session(found, expired, path)
+
+
+def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:
+    start, end = periods[0].start, periods[-1].end
+    if start < 0 or end > _LAST_S:
+        raise InvalidArgument.field(path, "is a session before 1970 or after 9998")
+    if end - start > MAX_S:
+        raise InvalidArgument.field(path, "is a session of more than 92 days")
+    reserved = [period.end for period in periods if period.reserved]
+    return Session(start, reserved[-1] if reserved else start, end, expired, periods)
+
+
+def _periods(period: p.ChargingPeriod, start: Decimal, end: Decimal) -> list[Period]:
+    """One period; two, when it was reserved at first."""
+    volumes = {dimension.type: number(dimension.volume) for dimension in period.dimensions}
+    energy = volumes.get(p.CDR_DIMENSION_TYPE_ENERGY, ZERO)
+    charging_s = _duration(volumes, p.CDR_DIMENSION_TYPE_TIME, end - start)
+    parking_s = _duration(volumes, p.CDR_DIMENSION_TYPE_PARKING_TIME, end - start)
+    found = []
+    if reserved_s := _duration(volumes, p.CDR_DIMENSION_TYPE_RESERVATION_TIME, end - start):
+        used = energy or charging_s or parking_s
+        arrival = min(start + reserved_s, end) if used else end
+        found.append(Period(start, arrival, True, time_s=reserved_s))
+        if not used:
+            return found
+        start = arrival
+    power = _first(volumes, p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_MAX_POWER, p.CDR_DIMENSION_TYPE_MIN_POWER)
+    current = _first(
+        volumes, p.CDR_DIMENSION_TYPE_CURRENT, p.CDR_DIMENSION_TYPE_MAX_CURRENT, p.CDR_DIMENSION_TYPE_MIN_CURRENT
+    )
+    if power is None and charging_s:
+        power = energy * HOUR_S / charging_s
+    if not energy and not charging_s:
+        power, current = power or ZERO, current or ZERO
+    return [*found, Period(start, end, False, energy, charging_s, parking_s, power, current)]
+
+
+def _first(
+    volumes: dict[p.CdrDimensionType.ValueType, Decimal], *types: p.CdrDimensionType.ValueType
+) -> Decimal | None:
+    return next((volumes[type] for type in types if type in volumes), None)
+
+
+def _duration(
+    volumes: dict[p.CdrDimensionType.ValueType, Decimal], type: p.CdrDimensionType.ValueType, length_s: Decimal
+) -> Decimal:
+    """Seconds of a volume in hours. 0.6667 h of a period of 40 minutes are those 40 minutes."""
+    hours = volumes.get(type)
+    if hours is None:
+        return ZERO
+    last_digit = hours.as_tuple().exponent
+    cut = min(Decimal(5).scaleb(int(last_digit) - 1), _MOST_CUT) * HOUR_S
+    return length_s if abs(hours * HOUR_S - length_s) <= cut else hours * HOUR_S

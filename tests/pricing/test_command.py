@@ -1,0 +1,72 @@
+"""`evbridge quote`, run as a person runs it, with OCPI objects as others write them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.front_door import Ended, command, environment
+
+TARIFF = {
+    "id": "12",
+    "currency": "EUR",
+    "elements": [{"price_components": [{"type": "TIME", "price": 2.00, "step_size": 300}]}],
+    "last_updated": "2015-02-02T14:15:01Z",
+}
+CDR = {
+    "id": "12345",
+    "start_date_time": "2015-06-29T21:39:09",
+    "stop_date_time": "2015-06-29T23:37:32",
+    "auth_id": "DE8ACC12E46L89",
+    "currency": "EUR",
+    "tariffs": [TARIFF],
+    "charging_periods": [{"start_date_time": "2015-06-29T21:39:09", "dimensions": [{"type": "TIME", "volume": 1.973}]}],
+    "total_cost": 4.00,
+    "total_energy": 15.342,
+    "total_time": 1.973,
+}
+TABLE = """\
+Tariff 12 of ZZ*ZZZ; 2015-06-29 23:39:09 to 2015-06-30 01:37:32, Europe/Brussels
+
+               from                 to                   consumed                  billed  price  excl. VAT   VAT  incl. VAT  because
+Charging time  2015-06-29 23:39:09  2015-06-30 01:37:32   1:58:23  2:00:00 (step 0:05:00)    2/h       4.00  none       4.00  elements[0].price_components[0]: always
+Total                                                                                              4.00 EUR         4.00 EUR
+"""  # noqa: E501
+
+
+async def quote(folder: Path, tariff: Any, session: Any, *arguments: str) -> Ended:
+    for name, content in (("tariff.json", tariff), ("session.json", session)):
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return await command(
+        environment(""), "quote", str(folder / "tariff.json"), str(folder / "session.json"), *arguments
+    )
+
+
+async def test_a_cdr_of_2_1_1_is_priced_as_a_table_and_for_machines(tmp_path: Path) -> None:
+    printed = await quote(tmp_path, TARIFF, CDR, "--time-zone", "Europe/Brussels", "--decimals", "2")
+    assert (printed.code, printed.err) == (0, "")
+    assert printed.out == TABLE
+    answer = json.loads((await quote(tmp_path, TARIFF, CDR, "--time-zone", "Europe/Brussels", "--json")).out)
+    assert answer["total_cost"] == {"excl_vat": 4}
+    assert answer["lines"][0]["billed_quantity"] == 7200
+
+
+@pytest.mark.parametrize(
+    ("tariff", "session", "complaint"),
+    [
+        ("{", CDR, "the body is not JSON"),
+        ("[]", CDR, "the body must be an object"),
+        ({**TARIFF, "elements": []}, CDR, "elements"),
+        ({**TARIFF, "elements": [{"price_components": [{"type": "SUN"}]}]}, CDR, "/elements/0/price_components/0/type"),
+        (TARIFF, {**CDR, "options": 5}, "must be an object"),
+        (TARIFF, {"options": {"time_zone": "UTC"}}, "session"),
+        (TARIFF, {**CDR, "options": {"time_zone": "Nowhere"}}, "options.time_zone"),
+        (TARIFF, CDR, "options.time_zone"),
+    ],
+)
+async def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path, tariff: Any, session: Any, complaint: str) -> None:
+    ended = await quote(tmp_path, tariff, session)
+    assert ended.code == 1
+    assert complaint in ended.err
+    assert len(ended.err.splitlines()) == 1
