@@ -18,9 +18,11 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.partners import ampeco, chargeprice, emabler
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry, contract_files
+from service.delivery.ampeco import AmpecoDeliverer
 from service.delivery.chargeprice import ChargepriceDeliverer
 from service.delivery.diagnose import ChargepriceDiagnosis
-from service.delivery.runs import RunWorker
+from service.delivery.pull import AmpecoSync
+from service.delivery.runs import Executor, RunWorker
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -53,8 +55,16 @@ log = logging.getLogger(__name__)
 
 PARTNER_CONTRACTS = ("evbridge.partner.ampeco.v3", "evbridge.partner.chargeprice.v1", "evbridge.partner.emabler.v2")
 BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler}
-# (kind of run, type of integration) -> its executor, made of the channel.
-EXECUTORS = {(run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis}
+# (kind of run, type of integration) -> its executor, made of the database and the channel.
+EXECUTORS: dict[
+    tuple[run_pb2.RunKind.ValueType, integration_pb2.IntegrationType.ValueType],
+    Callable[[Database, PartnerChannel], Executor],
+] = {
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): lambda _, channel: ChargepriceDiagnosis(
+        channel
+    ),
+    (run_pb2.RUN_KIND_SYNC, integration_pb2.INTEGRATION_TYPE_AMPECO): AmpecoSync,
+}
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 
@@ -193,11 +203,14 @@ async def _delivering(
         partners = channel(store)
         worker = DeliveryWorker(
             store,
-            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, partners)},
+            {
+                integration_pb2.INTEGRATION_TYPE_AMPECO: AmpecoDeliverer(store, partners),
+                integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, partners),
+            },
             retries,
             settings.delivery_poll_s,
         )
-        executors = {known: executor(partners) for known, executor in EXECUTORS.items()}
+        executors = {known: executor(store, partners) for known, executor in EXECUTORS.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (worker.run(), runs.run(), _sweep(store, keys, settings))
         tasks = [asyncio.create_task(each) for each in work]

@@ -172,7 +172,7 @@ class LocationService:
         return answer.SerializeToString()
 
 
-class _Locations(Owned[Location]):
+class Locations(Owned[Location]):
     noun = "location"
     kind = OBJECT_KIND_LOCATION
     key = LocationKey
@@ -203,7 +203,7 @@ class _Locations(Owned[Location]):
         return location_etag(wanted)
 
 
-LOCATIONS = _Locations()
+LOCATIONS = Locations()
 
 
 async def _with_evses_of_site(conn: Connection, caller: Caller, sent: Location) -> Location:

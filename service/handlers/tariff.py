@@ -123,7 +123,7 @@ class TariffService(Pricing):
         return await mutate(self._database, self._keyring, request, caller, work)
 
 
-class _Tariffs(Owned[Tariff]):
+class Tariffs(Owned[Tariff]):
     noun = "tariff"
     kind = OBJECT_KIND_TARIFF
     key = TariffKey
@@ -139,4 +139,4 @@ class _Tariffs(Owned[Tariff]):
         await tariff_put(conn, tenant_id, objects, locked)
 
 
-TARIFFS = _Tariffs()
+TARIFFS = Tariffs()

@@ -31,6 +31,10 @@ class Simulator(simulator.Simulator):
             return sent
         return sent | {"lastUpdatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
+    def held_at(self, path: str) -> str:
+        """An EVSE is the same below its charge point."""
+        return re.sub(r"/charge-points/v2\.0/[^/]+/evses/([^/]+)$", r"/evses/v2.1/\1", path)
+
     def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
         query = dict(call.query)
         size = min(_number(query, "per_page", 100), 100) or 1

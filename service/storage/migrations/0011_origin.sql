@@ -7,3 +7,7 @@ WHERE origin_integration_id <> '';
 
 -- What a run was asked to do beside its kind: a serialized Run with those fields alone.
 ALTER TABLE run ADD COLUMN options bytea NOT NULL DEFAULT '';
+
+-- What a partner holds of the parts of an object, found by the object.
+CREATE INDEX peer_object_parts ON peer_object (tenant_id, integration_id, split_part(object_id, E'\t', 1))
+WHERE strpos(object_id, E'\t') > 0;
