@@ -330,10 +330,15 @@ class _Attempt:
         """
         self._shown.add((part.object_kind, part.object_id))
         document = wanted.SerializeToString(deterministic=True)
-        certain = peer.state == PEER_OBJECT_STATE_LINKED and peer.external_id and not self.claim.verify
+        # Asked to look again, it sends the object again and of its parts what was not acknowledged.
+        certain = (
+            peer.state == PEER_OBJECT_STATE_LINKED
+            and peer.external_id
+            and not (self.claim.verify and part is self.claim)
+        )
         if certain and peer.sent_document == document:
             return peer
-        if time.monotonic() > self._end:
+        if self._calls and time.monotonic() > self._end:
             raise DeliveryUnfinished("it has more parts than fit into one attempt; the next goes on", retry_after_s=0.0)
         if peer.state != PEER_OBJECT_STATE_NONE and not peer.external_id:
             peer = replace(peer, external_id=await self._found(noun, wanted, place))

@@ -121,7 +121,7 @@ class _Import:
         self._done = 0
         # Of what an EVSE needs, by AMPECO's ids.
         self._tariffs: dict[int, str] = {}
-        self._groups: dict[int, list[str]] = {}
+        self._groups: dict[int, str] = {}
         self._charge_points: dict[int, ChargePoint] = {}
         self._evses: dict[int, list[tuple[tuple[int, int], Evse]]] = {}
         # Locations all of whose charge points are left out are left out too.
@@ -151,7 +151,9 @@ class _Import:
                 del self._tariffs[int(id)]
         async for page in self._pages(None, "TariffGroupService/StreamTariffGroups", ListTariffGroupsRequest()):
             for group in page:
-                self._groups[group.id] = [self._tariffs[id] for id in group.tariff_ids if id in self._tariffs]
+                # AMPECO asks from the end, and none that is imported is for some users alone: the last one decides.
+                if group.tariff_ids and (tariff_id := self._tariffs.get(group.tariff_ids[-1])):
+                    self._groups[group.id] = tariff_id
         self._end(step)
 
     async def _read_charge_points(self) -> None:
@@ -240,8 +242,9 @@ class _Import:
         """As one of ours, under the id AMPECO gave it. None when it makes none."""
         evse = evse_from(theirs, charge_point).message
         evse.uid = str(theirs.id)
-        for connector in evse.connectors:
-            connector.tariff_ids.extend(self._groups.get(theirs.tariff_group_id, ()))
+        if tariff_id := self._groups.get(theirs.tariff_group_id):
+            for connector in evse.connectors:
+                connector.tariff_ids.append(tariff_id)
         try:
             validate(evse)
         except InvalidArgument as error:

@@ -280,7 +280,7 @@ class DeliveryAttempt(_message.Message):
     partner_code: _builtins.str
     """The partner's own error code, bounded to 100 characters of A-Z, a-z, 0-9, "_", "-" and "."; else empty."""
     sent_version: _builtins.int
-    """The version that was to be stored at the partner; 0 when nothing had to be sent."""
+    """The version that was to be stored at the partner; 0 when nothing had to be sent, or the partner counts none."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
