@@ -10,19 +10,24 @@ from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1 import integration_pb2, run_pb2
+from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.run_pb2 import RunKind
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import ampeco, chargeprice, emabler
+from service.bridge.oauth import OAuth
+from service.bridge.partners import ampeco, chargeprice, emabler, ocpi
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry, contract_files
 from service.delivery.ampeco import AmpecoDeliverer
 from service.delivery.chargeprice import ChargepriceDeliverer
-from service.delivery.diagnose import ChargepriceDiagnosis
+from service.delivery.credentials import Credentials
+from service.delivery.diagnose import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
 from service.delivery.pull import AmpecoSync
-from service.delivery.runs import Executor, RunWorker
+from service.delivery.runs import Executor, RunWorker, Tools
+from service.delivery.token_exchange import TokenExchange
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -41,6 +46,7 @@ from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
 from service.settings import SettingError, Settings
+from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.exchange import ExchangeRecorder
@@ -53,16 +59,19 @@ from service.storage.retention import retention_sweep, tariff_revisions_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = ("evbridge.partner.ampeco.v3", "evbridge.partner.chargeprice.v1", "evbridge.partner.emabler.v2")
-BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler}
-# (kind of run, type of integration) -> its executor, made of the database and the channel.
-EXECUTORS: dict[
-    tuple[run_pb2.RunKind.ValueType, integration_pb2.IntegrationType.ValueType],
-    Callable[[Database, PartnerChannel], Executor],
-] = {
-    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): lambda _, channel: ChargepriceDiagnosis(
-        channel
-    ),
+PARTNER_CONTRACTS = tuple(
+    f"evbridge.partner.{name}" for name in ("ampeco.v3", "chargeprice.v1", "emabler.v2", "ocpi.v2")
+)
+BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler, "ocpi": ocpi}
+# (kind of run, type of integration) -> its executor, made of Tools.
+EXECUTORS: dict[tuple[RunKind.ValueType, IntegrationType.ValueType], Callable[[Tools], Executor]] = {
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis,
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_OCPI): OcpiDiagnosis,
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenDiagnosis,
+    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenDiagnosis,
+    (run_pb2.RUN_KIND_CREDENTIALS, integration_pb2.INTEGRATION_TYPE_OCPI): Credentials,
+    (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenExchange,
+    (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenExchange,
     (run_pb2.RUN_KIND_SYNC, integration_pb2.INTEGRATION_TYPE_AMPECO): AmpecoSync,
 }
 FIRST_TENANT = "default"
@@ -156,14 +165,15 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
     async with migrated_url(settings) as url, opened(settings, url) as store, aclosing(Egress(policy)) as egress:
 
-        def targets(database: Database) -> IntegrationTargets:
-            return IntegrationTargets(database, keys, partners)
-
-        def channel(database: Database) -> PartnerChannel:
+        def tools(database: Database) -> Tools:
+            targets, oauth = IntegrationTargets(database, keys, partners), OAuth(AccessTokens(database, keys), egress)
             gate, recorder = PartnerGate(database, retries), ExchangeRecorder(database)
-            return PartnerChannel(registry, targets(database), gate, egress, BEHAVIOURS, recorder, record)
+            channel = PartnerChannel(
+                registry, targets, gate, egress, BEHAVIOURS, recorder, record, authorise=oauth.authorise
+            )
+            return Tools(database, targets, oauth, channel)
 
-        served = channel(store)
+        served = tools(store)
         first_key = await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN) if settings.first_key else None
         server = Server(
             settings,
@@ -178,14 +188,14 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 TariffService(store, keys),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
-                PartnerService(store, registry, targets(store)),
+                PartnerService(store, registry, served.targets),
                 RunService(store, keys, EXECUTORS),
             )
-            | {each: ContractService(each, registry, served, store) for each in registry.services},
+            | {each: ContractService(each, registry, served.channel, store) for each in registry.services},
         )
         address = await server.start()
         try:
-            async with _delivering(settings, url, keys, channel, retries):
+            async with _delivering(settings, url, keys, tools, retries):
                 yield Evbridge(address, store, keys, first_key)
         finally:
             await server.stop()
@@ -193,24 +203,24 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 
 @asynccontextmanager
 async def _delivering(
-    settings: Settings, url: str, keys: Keyring, channel: Callable[[Database], PartnerChannel], retries: RetryPolicy
+    settings: Settings, url: str, keys: Keyring, tools: Callable[[Database], Tools], retries: RetryPolicy
 ) -> AsyncIterator[None]:
     """Delivers and carries out runs while entered, over connections of its own."""
     if not settings.delivery:
         yield
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
-        partners = channel(store)
+        used = tools(store)
         worker = DeliveryWorker(
             store,
             {
-                integration_pb2.INTEGRATION_TYPE_AMPECO: AmpecoDeliverer(store, partners),
-                integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, partners),
+                integration_pb2.INTEGRATION_TYPE_AMPECO: AmpecoDeliverer(store, used.channel),
+                integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, used.channel),
             },
             retries,
             settings.delivery_poll_s,
         )
-        executors = {known: executor(store, partners) for known, executor in EXECUTORS.items()}
+        executors = {known: executor(used) for known, executor in EXECUTORS.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (worker.run(), runs.run(), _sweep(store, keys, settings))
         tasks = [asyncio.create_task(each) for each in work]

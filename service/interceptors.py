@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from functools import cache
 from typing import Any, NoReturn, TypeVar
 
@@ -247,7 +246,8 @@ class Interceptors:
                 call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
             remaining_s = context.time_remaining()
             call_deadline.set(time.monotonic() + (longest_s if remaining_s is None else min(remaining_s, longest_s)))
-            return replace(caller, trailers=[]), remaining_s is None or remaining_s > self._max_deadline_s
+            limited = remaining_s is None or remaining_s > self._max_deadline_s
+            return Caller(caller.tenant_id, caller.key_id, caller.role), limited
 
         return begin, admit
 

@@ -18,6 +18,7 @@ SINK: Option = (options.sink, True)
 ALSO_NAMED = options.also_named
 ITEMS: Option = (options.items, True)
 INTEGRATION_ID: Option = (options.integration_id, True)
+ADDRESS: Option = (options.address, True)
 PARTNER = options.Partner(name="example", wire_names=options.WIRE_NAMES_FIELD)
 
 _IMPORTS = (empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2, decimal_pb2)

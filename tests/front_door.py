@@ -173,6 +173,7 @@ CONNECTIONS: dict[str, Any] = {
     "ampeco": integration_pb2.AmpecoConnection(base_url=_HERE),
     "emabler": integration_pb2.EmablerConnection(base_url=_HERE),
     "chargeprice": integration_pb2.ChargepriceConnection(base_url=_HERE),
+    "http": integration_pb2.HttpConnection(base_url=_HERE, partner="acme"),
 }
 """A valid connection of every type but for its secrets, by the name of the type in lower case."""
 

@@ -5,8 +5,11 @@ Python's `is_global` is not the table: it lets multicast, 6to4, NAT64 of private
 
 import ipaddress
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from service.errors import EgressDenied
 
 
 def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -46,6 +49,7 @@ _BASE_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[^\s/:@\\]+|\[[^\s/@\\]+\])(?::(?P<port>\d{1,5}))?(?P<path>/.*)?"
 )
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
+_NOT_IN_A_HOST = re.compile(r"[^a-z0-9.:-]")
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -124,6 +128,27 @@ def check_url(url: str, policy: EgressPolicy) -> str:
         raise UrlRefused("has a port outside 1 to 65535")
     host = _check_host(parts["host"].lower(), port, policy)
     return f"{scheme}://{host}{'' if port == _DEFAULT_PORTS[scheme] else f':{port}'}{path}"
+
+
+def check_given(url: str, base_url: str, more_hosts: Collection[str] = ()) -> str:
+    """The URL that a partner gave out, on the origin of `base_url` or, by the same scheme, on one of `more_hosts`.
+
+    Raises EgressDenied, which names the host. Its spelling is judged when it is called.
+    """
+    host = ""
+    try:
+        given, own = urlsplit(url), urlsplit(base_url)
+        host = given.hostname or ""
+        if given.scheme == own.scheme and (_server(given) == _server(own) or given.netloc.lower() in more_hosts):
+            return url
+    except ValueError:
+        pass
+    host = _NOT_IN_A_HOST.sub("", host)[:255]
+    raise EgressDenied(f"the partner leads away from its own address, to {host or 'no host'}", host=host)
+
+
+def _server(url: SplitResult) -> tuple[str, int]:
+    return url.hostname or "", url.port or _DEFAULT_PORTS.get(url.scheme, 0)
 
 
 def _check_host(host: str, port: int, policy: EgressPolicy) -> str:

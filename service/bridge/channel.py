@@ -16,14 +16,26 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
+from uuid import uuid4
 
 from google.protobuf.message import Message
 from opentelemetry import metrics, propagate, trace
 
 from service import errors
+from service.bridge.addresses import check_given
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import AddressDenied, Answer, AnswerTimeout, ConnectFailed, Egress, EgressError
-from service.bridge.ports import Behaviour, Exchange, Gate, Recorder, Refusal, Target, Targets
+from service.bridge.ports import (
+    Authorise,
+    Behaviour,
+    Enveloped,
+    Exchange,
+    Gate,
+    Recorder,
+    Refusal,
+    Target,
+    Targets,
+)
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
 from service.domain.fields import take_secrets
@@ -74,7 +86,10 @@ class PartnerChannel:
         behaviours: Mapping[str, Behaviour],
         record: Recorder | None = None,
         listen: Recorder | None = None,
+        *,
+        authorise: Authorise | None = None,
     ) -> None:
+        """`authorise` may be None when no target has a grant."""
         self._registry = registry
         self._targets = targets
         self._gate = gate
@@ -82,6 +97,7 @@ class PartnerChannel:
         self._behaviours = behaviours
         self._record = record
         self._listen = listen
+        self._authorise = authorise
         self._tracer = trace.get_tracer("evbridge.bridge")
         self._duration = metrics.get_meter("evbridge.bridge").create_histogram(
             "http.client.request.duration",
@@ -164,6 +180,10 @@ class PartnerChannel:
         if not integration_id:
             raise errors.InvalidArgument.field(operation.integration_field, "is required")
         target = await self._targets.target(tenant_id, integration_id)
+        if name := operation.address_field:
+            if not (url := getattr(request, name)):
+                raise errors.InvalidArgument.field(name, "is required")
+            target = replace(target, base_url=check_given(url, target.base_url))
         return target, at_path(operation, target.paths.get(operation.name))
 
     async def _send(
@@ -189,12 +209,19 @@ class PartnerChannel:
         # At most half of the time goes into waiting, so that what is sent has time to be answered.
         wait_s = (deadline - clock()) / 2
         async with self._gate.passage(target, safe=operation.safe, timeout_s=wait_s) as passage:
-            timeout_s = deadline - clock()
-            try:
-                answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
-            except EgressError as error:
-                passage.hurried = isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
-                raise _unanswered(operation, target, error) from None
+            # A 401 had no effect, and a token may end before its time: a second one is tried, and at most half of the
+            # time goes into asking for it.
+            for refused in (False, True):
+                if target.grant and self._authorise:
+                    target = await self._authorise(target, refused=refused, timeout_s=(deadline - clock()) / 2)
+                timeout_s = deadline - clock()
+                try:
+                    answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
+                except EgressError as error:
+                    passage.hurried = isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
+                    raise _unanswered(operation, target, error) from None
+                if target.grant is None or answer.status != 401:
+                    break
             passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
             return self._judged(operation, target, answer)
 
@@ -205,6 +232,8 @@ class PartnerChannel:
             if answer.body is not None:
                 decoded = reply_from_http(operation, answer.body)
                 take_secrets(decoded.message)
+                if isinstance(behaviour := self._behaviours.get(target.partner), Enveloped):
+                    behaviour.check(decoded.message)
                 return decoded
         except CodecError as error:
             _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
@@ -219,7 +248,7 @@ class PartnerChannel:
         partner, (host, port) = operation.partner, _server(target)
         credential_query = _credential_query(operation, target)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
-        headers = _headers(request)
+        headers = _headers(request) | {name: str(uuid4()) for name in partner.unique_id_headers}
         attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}
         answer, outcome, started = None, "", time.perf_counter()
         with self._tracer.start_as_current_span(

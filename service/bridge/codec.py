@@ -11,7 +11,7 @@ Single values are read and written in values.py. All this differs from protobuf'
 - an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message;
 - one bad object of a page (a field marked `items`) costs that object alone;
 - the fields of a message in an `inlined` oneof stand in the object around it;
-- fields that name the integration and masks never travel: a masked field that is not set is null.
+- fields that name the integration or an address, and masks, never travel: a masked field that is not set is null.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -183,9 +183,8 @@ def inlined(oneof: OneofDescriptor | None) -> bool:
 
 def travels(field: FieldDescriptor, without: Container[str] = ()) -> bool:
     """Whether the field is a member of the body."""
-    return not (
-        marked(field, options.sink) or marked(field, options.integration_id) or is_mask(field) or field.name in without
-    )
+    apart = any(marked(field, option) for option in (options.sink, options.integration_id, options.address))
+    return not (apart or is_mask(field) or field.name in without)
 
 
 def fields_on_the_wire(descriptor: Descriptor, field_names: bool) -> Iterator[tuple[str, tuple[FieldDescriptor, ...]]]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from evbridge.v1.pricing_pb2 import PricingOptions, Quote, SessionPeriods
 from evbridge.v1.tariff_pb2 import QuotePriceRequest, Tariff
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from service.bridge.codec import compile_codec
@@ -37,6 +38,7 @@ def quote_request(tariff: bytes, session: bytes, time_zone: str = "") -> QuotePr
             options=_read(PricingOptions, options or {"time_zone": ""}),
         )
     else:
+        _check_members(QuotePriceRequest.DESCRIPTOR, told)
         request = _read(QuotePriceRequest, told)
     request.tariff.CopyFrom(_read(Tariff, _NOBODY | _object(tariff)))
     validate(request)
@@ -53,6 +55,16 @@ def _object(text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CodecError("", "must be an object")
     return value
+
+
+def _check_members(descriptor: Descriptor, value: Any, pointer: str = "") -> None:
+    """Raises CodecError for a member that a form of ours does not have: a slip of the pen would change the price."""
+    for name, item in value.items() if isinstance(value, dict) else ():
+        field = descriptor.fields_by_name.get(name)
+        if field is None:
+            raise CodecError(pointer, f"has a member that a {descriptor.name} does not know")
+        if field.message_type and not field.is_repeated:
+            _check_members(field.message_type, item, f"{pointer}/{name}")
 
 
 def _with_zone(value: Any) -> Any:

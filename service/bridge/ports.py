@@ -3,14 +3,30 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from google.protobuf.message import Message
 
 from service.domain.budget import Passage
 from service.domain.exchange import Exchange
-from service.domain.target import Target
+from service.domain.target import AccessToken, Grant, Target
 from service.errors import FieldViolation
 
-__all__ = ["Behaviour", "Exchange", "Gate", "Passage", "Recorder", "Refusal", "Target", "Targets"]
+__all__ = [
+    "AccessToken",
+    "Authorise",
+    "Behaviour",
+    "Enveloped",
+    "Exchange",
+    "Gate",
+    "Grant",
+    "Passage",
+    "Recorder",
+    "Refusal",
+    "Target",
+    "Targets",
+    "Tokens",
+]
 
 
 class Targets(Protocol):
@@ -33,6 +49,28 @@ class Gate(Protocol):
         ...
 
 
+class Tokens(Protocol):
+    """Remembers an access token for each target with a grant."""
+
+    async def get(self, target: Target) -> AccessToken | None:
+        """The one that was kept for this version of the grant, unless its lifetime is over."""
+        ...
+
+    async def keep(self, target: Target, token: AccessToken) -> None:
+        """In place of the one before; nothing for an integration that has changed meanwhile, or is gone."""
+        ...
+
+    async def forget(self, target: Target) -> None: ...
+
+
+class Authorise(Protocol):
+    """Exchanges grants; see bridge/oauth.py."""
+
+    async def __call__(self, target: Target, *, refused: bool, timeout_s: float) -> Target:
+        """The target with its token as credential; as it is without a grant."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What a partner's error body says, in its own words: they are bounded and redacted before a caller sees them.
@@ -50,6 +88,15 @@ class Behaviour(Protocol):
 
     def explain(self, status: int, body: bytes) -> Refusal:
         """Reads the body of an answer that is not 2xx. Never raises: what it cannot read is an empty Refusal."""
+        ...
+
+
+@runtime_checkable
+class Enveloped(Protocol):
+    """A Behaviour of a partner that also says inside a 2xx answer how it went."""
+
+    def check(self, reply: Message) -> None:
+        """Raises the PartnerError that the reply tells."""
         ...
 
 

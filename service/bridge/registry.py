@@ -51,6 +51,7 @@ class Partner:
     credential_prefix: str = ""
     credential_query: str = ""
     next_link: tuple[str, ...] = ("links", "next")
+    unique_id_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,9 @@ class Parameter:
 class Operation:
     """One rpc of a partner's contract.
 
-    `path` holds the segments after the first slash; `body` is None when a request has none. An operation that is `safe`
-    only reads.
+    `path` holds the segments after the first slash, none for "/", which adds nothing to the address; `body` is None
+    when a request has none; `address_field` names the field that holds the URL to call, if there is one. An operation
+    that is `safe` only reads.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Operation:
     mask_field: str
     safe: bool
     idempotent: bool
+    address_field: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ def _partner(option: options.Partner) -> Partner:
         credential_prefix=option.credential_header.prefix,
         credential_query=option.credential_query,
         next_link=tuple((option.next_link or "links.next").split(".")),
+        unique_id_headers=tuple(option.unique_id_headers),
     )
 
 
@@ -230,6 +234,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         mask_field=masks[0].name if masks else "",
         safe=level == MethodOptions.NO_SIDE_EFFECTS,
         idempotent=level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT),
+        address_field=next((field.name for field in request.fields if marked(field, options.address)), ""),
     )
 
 
@@ -248,7 +253,7 @@ def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescri
 
     Raises ContractError for anything else and for a variable that names no singular scalar.
     """
-    for segment in path.removeprefix("/").split("/"):
+    for segment in path.removeprefix("/").split("/") if path != "/" else ():
         match = _SEGMENT.fullmatch(segment)
         if match is None or unquote(segment) in (".", "..") or not path.startswith("/"):
             raise ContractError(f"the path {path} is not made of literals and single-segment variables")
@@ -285,6 +290,9 @@ def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
     ids = [field for field in request.fields if marked(field, options.integration_id)]
     if len(ids) != 1 or ids[0].type != FieldDescriptor.TYPE_STRING or ids[0].is_repeated:
         yield f"{request.name} needs one string field marked integration_id"
+    addresses = [field for field in request.fields if marked(field, options.address)]
+    if len(addresses) > 1 or any(each.type != FieldDescriptor.TYPE_STRING or each.is_repeated for each in addresses):
+        yield f"{request.name} has at most one address, a string"
     if rule.response_body and rule.response_body not in method.output_type.fields_by_name:
         yield f"the response_body {rule.response_body} is not a field of {method.output_type.name}"
     if not rule.response_body and method.output_type.full_name in WELL_KNOWN_TYPES:

@@ -19,7 +19,7 @@ from service.errors import InvalidArgument
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """`path` is percent-encoded and starts with a slash; `query` is not encoded yet; `body` is JSON or None."""
+    """`path` is percent-encoded, empty or starts with a slash; `query` is not encoded yet; `body` may be None."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ def to_http(operation: Operation, request: Message) -> HttpRequest:
     )
     return HttpRequest(
         operation.http_method,
-        "/" + "/".join(segments),
+        "".join(f"/{segment}" for segment in segments),
         tuple((each.name, text) for each in operation.query for text in _texts(request, each)),
         operation.body.encode(request, clear).encode() if operation.body else None,
     )
@@ -92,7 +92,7 @@ def match(operation: Operation, method: str, raw_path: str) -> Mapping[str, str]
 
     `raw_path` is as it was on the wire: a "%2F" inside a segment belongs to its value.
     """
-    segments = raw_path.split("/")[1:]
+    segments = raw_path.split("/")[1:] if raw_path != "/" else []
     if method != operation.http_method or len(segments) != len(operation.path) or not raw_path.startswith("/"):
         return None
     variables = {}

@@ -1,35 +1,44 @@
 """Whether a partner can be reached and understands us: one harmless question, told as steps."""
 
 import time
-from typing import cast
+from abc import ABC, abstractmethod
+from typing import ClassVar, cast
 
 import grpc
 from evbridge.partner.chargeprice.v1.company_pb2 import ListCompaniesRequest
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
+from evbridge.partner.ocpi.v2.versions_pb2 import ListVersionsRequest
+from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
 
-from service.bridge.channel import TENANT_METADATA, PartnerChannel
-from service.delivery.runs import Progress
+from service.bridge.channel import TENANT_METADATA
+from service.delivery.runs import Progress, Tools
 from service.errors import PartnerCredentialRefused, PartnerError
 from service.storage.run import RunClaim
 
 _FAST_S, _SLOW_S = 1.0, 5.0
 
 
-class ChargepriceDiagnosis:
-    """Asks Chargeprice for one company."""
+class Diagnosis(ABC):
+    """Asks one question."""
 
-    def __init__(self, channel: PartnerChannel) -> None:
+    question: ClassVar[str]
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
         # Grpc-shaped as far as a stub looks.
-        self._stub = CompanyServiceStub(cast(grpc.aio.Channel, channel))
+        self._channel = cast(grpc.aio.Channel, tools.channel)
+
+    @abstractmethod
+    async def ask(self, run: RunClaim) -> None:
+        """Raises what the channel raises."""
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
-        """Raises what the channel raises."""
+        """Raises what `ask` raises."""
         started = time.monotonic()
-        progress.count(0, 1, "asks for one company")
+        progress.count(0, 1, self.question)
         progress.begin("address")
         try:
-            request = ListCompaniesRequest(integration_id=run.integration_id, page_size=1)
-            await self._stub.ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))
+            await self.ask(run)
         except PartnerError as error:
             _tell(error, progress)
             raise
@@ -37,6 +46,31 @@ class ChargepriceDiagnosis:
         progress.begin("answer")
         progress.begin("duration", _duration_class(time.monotonic() - started))
         progress.count(1, 1)
+
+
+class ChargepriceDiagnosis(Diagnosis):
+    question = "asks for one company"
+
+    async def ask(self, run: RunClaim) -> None:
+        request = ListCompaniesRequest(integration_id=run.integration_id, page_size=1)
+        await CompanyServiceStub(self._channel).ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))
+
+
+class OcpiDiagnosis(Diagnosis):
+    question = "asks for the versions"
+
+    async def ask(self, run: RunClaim) -> None:
+        request = ListVersionsRequest(integration_id=run.integration_id)
+        await VersionsServiceStub(self._channel).ListVersions(request, metadata=((TENANT_METADATA, run.tenant_id),))
+
+
+class TokenDiagnosis(Diagnosis):
+    """For types of partners that are spoken to with access tokens and have no contract yet."""
+
+    question = "asks for an access token"
+
+    async def ask(self, run: RunClaim) -> None:
+        await self._tools.oauth.ask(await self._tools.targets.target(run.tenant_id, run.integration_id))
 
 
 def _tell(error: PartnerError, progress: Progress) -> None:

@@ -27,7 +27,7 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.partners.ampeco import evse_from, is_demo, is_personal, is_private, is_roaming, location_from
 from service.bridge.partners.ampeco_tariff import tariff_from
 from service.delivery.ampeco import billing_of
-from service.delivery.runs import Progress
+from service.delivery.runs import Progress, Tools
 from service.domain.caller import Caller
 from service.domain.keys import PartyKey
 from service.domain.origin import imported_id
@@ -51,9 +51,9 @@ _TOLD = 3
 class AmpecoSync:
     """Imports the tariffs, locations and EVSEs of an AMPECO."""
 
-    def __init__(self, database: Database, channel: PartnerChannel) -> None:
-        self._database = database
-        self._channel = channel
+    def __init__(self, tools: Tools) -> None:
+        self._database = tools.database
+        self._channel = tools.channel
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
         """Raises IntegrationHasNoParty, and what the channel raises."""

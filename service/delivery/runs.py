@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from evbridge.v1 import error_reason_pb2 as reasons
@@ -28,6 +29,9 @@ from evbridge.v1.run_pb2 import (
 )
 from opentelemetry import metrics, trace
 
+from service.bridge.channel import PartnerChannel
+from service.bridge.oauth import OAuth
+from service.bridge.ports import Targets
 from service.delivery.polling import ended, woken
 from service.errors import DatabaseUnavailable, DeadlineLimit, EvbridgeError, RunAbandoned
 from service.storage.connection import describe
@@ -75,6 +79,16 @@ class Progress:
             step = self.report.steps[-1]
             step.state, step.description = state, description or step.description
             step.end_time.GetCurrentTime()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What executors are made of."""
+
+    database: Database
+    targets: Targets
+    oauth: OAuth
+    channel: PartnerChannel
 
 
 class Executor(Protocol):

@@ -7,11 +7,13 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from evbridge.partner.ampeco.v3 import charge_point_pb2, charge_point_pb2_grpc
 from evbridge.v1 import (
     company_pb2,
     company_pb2_grpc,
@@ -36,8 +38,10 @@ from service.app import evbridge
 from service.bridge.ports import Exchange
 from service.demo.data import Credential, fill
 from service.demo.views import side_by_side
+from service.domain.fields import take_secrets
 from service.domain.pricing.table import table
 from service.settings import Settings
+from service.simulator import ampeco
 from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
 
@@ -45,6 +49,7 @@ API_KEY = "demo-key"
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 PROVIDER_ID = "2e49b853-36fc-47ed-9826-97828b5b2fdd"
 PARTNERS = ("hub", "fleet")
+M = TypeVar("M", bound=Message)
 _DONE = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
 
 
@@ -58,20 +63,22 @@ async def demo() -> None:
             delivery_poll_s=0.05,
             delivery_backoff_s=0.2,
         )
-        say("evbridge starts on an embedded PostgreSQL; a Chargeprice simulator stands in for the partner")
-        simulator = Simulator(api_key=API_KEY)
-        partner_url = await simulator.start()
+        say("evbridge starts on an embedded PostgreSQL; simulators stand in for the partners")
+        simulator, ampeco_simulator = Simulator(api_key=API_KEY), ampeco.Simulator(api_key=API_KEY)
+        partner_url, ampeco_url = await simulator.start(), await ampeco_simulator.start()
         try:
             async with evbridge(settings, record=show_exchange) as running:
-                print(f"  gRPC on {running.address}, the partner on {partner_url}")
+                print(f"  gRPC on {running.address}, Chargeprice on {partner_url}, AMPECO on {ampeco_url}")
                 if running.first_key is None:
                     raise RuntimeError("a new database has no key yet")
                 print("  tenant 'default' and its first API key are made")
                 credential = (("authorization", f"Bearer {running.first_key.reveal()}"),)
                 async with grpc.aio.insecure_channel(running.address) as channel:
-                    await Story(channel, credential, simulator).tell(partner_url)
+                    story = Story(channel, credential, simulator)
+                    await story.tell(partner_url, ampeco_url)
         finally:
             await simulator.stop()
+            await ampeco_simulator.stop()
         say("The end. `make serve` gives you the same server to talk to.")
 
 
@@ -84,11 +91,12 @@ class Story:
         self._companies = company_pb2_grpc.CompanyServiceStub(channel)
         self._deliveries = delivery_pb2_grpc.DeliveryServiceStub(channel)
         self._tariffs = tariff_pb2_grpc.TariffServiceStub(channel)
+        self._charge_points = charge_point_pb2_grpc.ChargePointServiceStub(channel)
         self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
         self._credential = credential
         self._simulator = simulator
 
-    async def tell(self, partner_url: str) -> None:
+    async def tell(self, partner_url: str, ampeco_url: str) -> None:
         say("1. An integration with Chargeprice. The key is sealed and never shown again")
         integration = integration_pb2.Integration(
             id="chargeprice-demo",
@@ -162,6 +170,29 @@ class Story:
         ):
             print(f"  {partner}: {await self._price(partner, key, type)}\n")
 
+        say("10. AMPECO's own API as rpcs: a charge point is made, and a second one under its identity is refused")
+        integration = integration_pb2.Integration(
+            id="ampeco-demo",
+            type=integration_pb2.INTEGRATION_TYPE_AMPECO,
+            enabled=True,
+            ampeco=integration_pb2.AmpecoConnection(base_url=ampeco_url, api_token=API_KEY),
+        )
+        await self._call(
+            self._integrations.CreateIntegration, integration_pb2.CreateIntegrationRequest(integration=integration)
+        )
+        charge_point = charge_point_pb2.CreateChargePointRequest(
+            integration_id="ampeco-demo",
+            charge_point=charge_point_pb2.ChargePoint(
+                name="Depot, bay 17",
+                type="private",
+                status="enabled",
+                network_type="ethernet",
+                network=charge_point_pb2.ChargePointNetwork(id="CP-17", protocol="ocpp 1.6"),
+            ),
+        )
+        for _ in range(2):
+            await self._call(self._charge_points.CreateChargePoint, charge_point)
+
     async def _price(
         self, partner: str, location: location_pb2.LocationKey, type: tariff_pb2.TariffType.ValueType
     ) -> str:
@@ -196,15 +227,17 @@ class Story:
 
     async def _call(self, method: Any, request: Message) -> None:
         name = type(request).__name__.removesuffix("Request")
-        shown = MessageToDict(request)
-        if "integration" in shown:
-            shown["integration"]["chargeprice"]["apiKey"] = "***"
-        print(f"  rpc  {name} {compact(shown)}")
+        shown = type(request)()
+        shown.CopyFrom(request)
+        take_secrets(shown)
+        print(f"  rpc  {name} {compact(MessageToDict(shown))}")
         try:
             answer = await method(request, metadata=self._credential, timeout=10)
             print(f"       OK {compact(MessageToDict(answer))}")
         except grpc.aio.AioRpcError as error:
             print(f"       {error.code().name} {reason(error)}: {error.details()}")
+            for field, problem in violations(error):
+                print(f"       {field}: {problem}")
 
     async def _delivered(self) -> delivery_pb2.Delivery:
         """Waits for the delivery to come to rest and shows it."""
@@ -229,13 +262,22 @@ def show_exchange(exchange: Exchange) -> None:
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
-    """The reason of the ErrorInfo in an error's trailing metadata."""
+    """The reason of an error's ErrorInfo."""
+    return next((str(info.reason) for info in details(error, error_details_pb2.ErrorInfo)), "")
+
+
+def violations(error: grpc.aio.AioRpcError) -> list[tuple[str, str]]:
+    """Field and problem of each violation that an error names."""
+    found = details(error, error_details_pb2.BadRequest)
+    return [(each.field, each.description) for bad in found for each in bad.field_violations]
+
+
+def details(error: grpc.aio.AioRpcError, kind: type[M]) -> Iterator[M]:
+    """Those of one kind in an error's trailing metadata."""
     raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
     for detail in status_pb2.Status.FromString(raw if isinstance(raw, bytes) else raw.encode()).details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info):
-            return str(info.reason)
-    return ""
+        if detail.Unpack(made := kind()):
+            yield made
 
 
 def say(text: str) -> None:

@@ -1,5 +1,6 @@
 """What the contract says about the connections of integrations, whatever their type: addresses, secrets, defaults."""
 
+import base64
 from collections.abc import Collection
 
 from evbridge.options.v1 import options_pb2 as options
@@ -7,10 +8,18 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 from google.protobuf.message import Message
 
+from service.domain.secret import Secret
+from service.domain.target import Grant
+
 
 def type_name(type: IntegrationType.ValueType) -> str:
-    """What the connection of this type, its partner and its contract are called: `utility_cloud`."""
+    """What the connection of this type is called: `utility_cloud`."""
     return IntegrationType.Name(type).removeprefix("INTEGRATION_TYPE_").lower()
+
+
+def partner_name(integration: Integration) -> str:
+    """Whose contract its calls follow: the type is named after its partner unless it has none of its own."""
+    return integration.http.partner or type_name(integration.type)
 
 
 def connection_of(integration: Integration) -> Message:
@@ -59,6 +68,32 @@ def secret_paths(integration: Integration, *, required: bool = False) -> list[st
         if field.GetOptions().Extensions[options.secret]
         and (not required or REQUIRED in field.GetOptions().Extensions[field_behavior])
     ]
+
+
+def credential_of(integration: Integration, secret: Secret) -> Secret:
+    """What is sent of a connection's secret: nothing of one that is exchanged for tokens, OCPI's in base64."""
+    if grant_of(integration, secret):
+        return Secret("")
+    if integration.HasField("ocpi") and not integration.ocpi.plain_authorization:
+        return Secret(base64.b64encode(secret.reveal().encode()).decode())
+    return secret
+
+
+def grant_of(integration: Integration, secret: Secret) -> Grant | None:
+    """For the types that are asked with OAuth 2.0 client credentials."""
+    if integration.HasField("utility_cloud"):
+        cloud = integration.utility_cloud
+        return Grant(cloud.token_url, cloud.client_id, secret, cloud.scope, version=integration.etag)
+    if integration.HasField("salesforce"):
+        force = integration.salesforce
+        return Grant(
+            f"{force.endpoint_url}/services/oauth2/token",
+            force.client_id,
+            secret,
+            allowed_hosts=tuple(force.allowed_hosts),
+            version=integration.etag,
+        )
+    return None
 
 
 def mark_secrets(integration: Integration, stored: Collection[str]) -> None:

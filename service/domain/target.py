@@ -7,10 +7,36 @@ from service.domain.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What access tokens are given out for: OAuth 2.0 client credentials (RFC 6749, 4.4).
+
+    The answer may say where to call, on the host of `token_url` or one of `allowed_hosts`; None: it is not heard.
+    `version` changes with the integration, so that a token is never one of an older secret or address.
+    """
+
+    token_url: str
+    client_id: str
+    client_secret: Secret
+    scope: str = ""
+    allowed_hosts: tuple[str, ...] | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """`base_url` is where it is to be used, empty for the target's own. `lifetime_s` is None when nobody said."""
+
+    value: Secret
+    base_url: str = ""
+    lifetime_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """`base_url` is absolute, without user, query or fragment; the credential travels only to its origin.
 
-    `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited.
+    `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited. With a
+    `grant` the credential is the token it was exchanged for, empty until then.
 
     The rest is where an integration departs from its partner's contract: the parameter of the query that carries the
     credential instead of a header; parameters of every request, which are in no log or trace; and templates by the
@@ -29,3 +55,4 @@ class Target:
     credential_query: str = ""
     query: tuple[tuple[str, str], ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    grant: Grant | None = None

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
 from service.domain.caller import Caller, call_deadline
-from service.domain.integration import type_name
+from service.domain.integration import partner_name
 from service.errors import IntegrationDisabled, InvalidArgument, ResourceNotFound
 from service.storage.integration import integration_get
 from service.storage.pool import Database
@@ -74,7 +74,7 @@ class ContractService:
             integration = Integration.FromString(await integration_get(self._database, caller.tenant_id, id))
         except ResourceNotFound:
             raise wrong from None
-        if type_name(integration.type) != operation.partner.name:
+        if partner_name(integration) != operation.partner.name:
             raise wrong
         if not integration.enabled:
             raise IntegrationDisabled(f"the integration {id} is disabled", id=id)

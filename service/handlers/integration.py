@@ -37,6 +37,7 @@ from service.errors import FieldViolation, ImmutableField, IntegrationHasObjects
 from service.handlers.mutation import mutate
 from service.handlers.owned import dangling
 from service.handlers.run import Supported, check_supported
+from service.storage.access_token import access_token_forget
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
 from service.storage.connection import Connection
 from service.storage.gate import gate_resume
@@ -129,6 +130,7 @@ class IntegrationService:
             self._stamp(integration, secrets | sent, now)
             await integration_replace(conn, caller.tenant_id, integration)
             await secrets_put(conn, self._keyring, caller.tenant_id, integration.id, sent)
+            await access_token_forget(conn, caller.tenant_id, integration.id)
             await self._start(conn, caller, request, integration)
             await gate_resume(conn, caller.tenant_id, integration.id)
             await change_record(conn, caller, OBJECT_KIND_INTEGRATION, integration.id, UPDATE, integration.etag)

@@ -27,6 +27,10 @@ class Simulator(simulator.Simulator):
         return int(super().new_id())
 
     def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
+        identity = _ocpp_identity(sent)
+        changed = identity and identity != _ocpp_identity(before or {})
+        if changed and any(_ocpp_identity(held) == identity for held in self.objects.values()):
+            raise Refused(422, problems={"/network/id": "The network id has already been taken."})
         if not simulator.knows(operation, "lastUpdatedAt"):
             return sent
         return sent | {"lastUpdatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
@@ -67,6 +71,11 @@ class Simulator(simulator.Simulator):
 
     def error_headers(self, status: int) -> Mapping[str, str]:
         return {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "0"} if status == 429 else {}
+
+
+def _ocpp_identity(charge_point: Object) -> Any:
+    network = charge_point.get("network")
+    return network.get("id") if isinstance(network, dict) else None
 
 
 def _id(held: Object) -> int:

@@ -9,7 +9,10 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, Integrat
 from service.domain.integration import (
     addresses,
     connection_of,
+    credential_of,
     credential_query,
+    grant_of,
+    partner_name,
     paths,
     query,
     secret_paths,
@@ -159,16 +162,16 @@ class IntegrationTargets:
                 raise ResourceNotFound.of("integration", integration_id)
             secrets = await secrets_get(conn, self._keyring, tenant_id, integration_id)
         integration = Integration.FromString(payload)
-        name, limits = type_name(integration.type), integration.limits
+        name, limits = partner_name(integration), integration.limits
         partner = self._partners.get(name, options.Partner())
         connection = connection_of(integration)
-        given = [secrets[path] for path in secret_paths(integration) if path in secrets]
+        secret = next((secrets[path] for path in secret_paths(integration) if path in secrets), Secret(""))
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
             partner=name,
             base_url=next(iter(addresses(connection).values())),
-            credential=given[0] if given else Secret(""),
+            credential=credential_of(integration, secret),
             max_concurrent_requests=(
                 limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
             ),
@@ -177,6 +180,7 @@ class IntegrationTargets:
             credential_query=credential_query(connection),
             query=query(connection),
             paths=paths(connection),
+            grant=grant_of(integration, secret),
         )
 
 

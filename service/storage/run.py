@@ -150,6 +150,12 @@ async def run_report(database: Database, claim: RunClaim, report: Run, lease_s: 
     return state is not None and state != RUN_STATE_CANCELLING
 
 
+async def run_hold(conn: Connection, claim: RunClaim) -> None:
+    """Raises RunEnded when the claim holds no more: cancelled and ended, deleted or taken over."""
+    if not await conn.value(sql.run_held, *claim.fence):
+        raise RunEnded("the run is not this worker's any more")
+
+
 async def run_end(
     database: Database, claim: RunClaim, report: Run, state: RunState.ValueType, error: EvbridgeError | None
 ) -> bool:

@@ -61,6 +61,10 @@ SET progress = $4, steps = $5, lease_until = now() + $6::interval,
 WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
 RETURNING state
 
+-- name: run_held
+-- Fenced by the lease token.
+SELECT true FROM run WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
+
 -- name: run_end
 -- Fenced by the lease token.
 UPDATE run

@@ -16,6 +16,7 @@ async def test_the_demo_tells_its_story_to_the_end_and_shows_two_different_views
     ended = await command(environment(""), "demo")
     assert (ended.code, ended.err) == (0, "")
     assert "the partner holds 'EnBW Energie', version 5" in ended.out
+    assert "charge_point.network.id: The network id has already been taken." in ended.out
     table = ended.out[ended.out.index("EVSE, connector") :].splitlines()
     assert table[0].split() == ["EVSE,", "connector", "hub", "fleet"]
     assert table[1].split(maxsplit=3)[3].split("  ")[0] == "tariff roaming"

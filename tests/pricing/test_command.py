@@ -61,6 +61,7 @@ async def test_a_cdr_of_2_1_1_is_priced_as_a_table_and_for_machines(tmp_path: Pa
         ({**TARIFF, "elements": [{"price_components": [{"type": "SUN"}]}]}, CDR, "/elements/0/price_components/0/type"),
         (TARIFF, {**CDR, "options": 5}, "must be an object"),
         (TARIFF, {"options": {"time_zone": "UTC"}}, "session"),
+        (TARIFF, {"plan": {"energi": 5}}, "/plan has a member that a SessionPlan does not know"),
         (TARIFF, {**CDR, "options": {"time_zone": "Nowhere"}}, "options.time_zone"),
         (TARIFF, CDR, "options.time_zone"),
     ],

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from aiohttp import web
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, HttpConnection, UpdateIntegrationRequest
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -23,6 +24,7 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.partners import ampeco
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
+from service.domain.target import Target
 from service.handlers.contract import ContractService
 from service.interceptors import Authenticator, Interceptors
 from service.server import Server
@@ -34,7 +36,7 @@ from service.telemetry import JsonFormatter
 from tests.bridge.house import Partner, a_partner
 from tests.conftest import Tenant
 from tests.contracts import INTEGRATION_ID, ITEMS, MASK, REQUIRED, contract, field, message
-from tests.front_door import Failure, an_integration, fails, settings
+from tests.front_door import Failure, an_integration, an_integration_of, fails, settings
 
 Code = grpc.StatusCode
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
@@ -121,6 +123,19 @@ async def test_through_a_disabled_integration_nothing_is_sent(
     mask = FieldMask(paths=["enabled"])
     await tenant.admin.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=enable, update_mask=mask))
     await call(LIST)
+
+
+async def test_a_partner_without_a_type_is_the_one_that_its_connection_names(
+    tenant: Tenant, simulator: Simulator, call: Callable[..., Any]
+) -> None:
+    for id, partner in (("cp", "chargeprice"), ("other", "acme")):
+        connection = HttpConnection(base_url=simulator.url, api_key="partner-key", partner=partner)
+        integration = an_integration_of("http", id=id, http=connection)
+        await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    await call(LIST)
+    failure = await fails(call(chargeprice.ListCompaniesRequest(integration_id="other")))
+    assert failure.violations == {"integration_id": "is no integration with chargeprice"}
+    assert len(simulator.requests) == 1
 
 
 async def test_a_partners_refusal_is_typed_and_its_words_are_for_the_caller_alone(
@@ -227,20 +242,32 @@ THINGS = contract(
 REGISTRY = Registry.of([THINGS])
 
 
+class Targets(IntegrationTargets):
+    """Partners that are given `timeout_s` to answer."""
+
+    timeout_s: float
+
+    async def target(self, tenant_id: str, integration_id: str) -> Target:
+        return replace(await super().target(tenant_id, integration_id), timeout_s=self.timeout_s)
+
+
 @asynccontextmanager
-async def serving_things(running: Evbridge, max_deadline_s: float = 30.0) -> AsyncIterator[grpc.aio.Channel]:
-    """A server of a contract that streams pages and complains as AMPECO does."""
+async def serving_things(
+    running: Evbridge, max_deadline_s: float = 30.0, registry: Registry = REGISTRY, timeout_s: float = 15.0
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A server of a contract: one that streams pages, unless another is given. A partner has `timeout_s` to answer."""
     egress = Egress(EgressPolicy(allow_loopback=True, allow_plain_http=True))
-    targets = IntegrationTargets(running.database, running.keyring, [])
+    targets = Targets(running.database, running.keyring, [])
+    targets.timeout_s = timeout_s
     partners = PartnerChannel(
-        REGISTRY,
+        registry,
         targets,
         PartnerGate(running.database, RetryPolicy(base_s=1.0, max_attempts=5)),
         egress,
-        {"chargeprice": ampeco},
+        {"chargeprice": ampeco, "ampeco": ampeco},
     )
     interceptors = Interceptors(Authenticator(running.database, running.keyring), max_deadline_s)
-    services = {each: ContractService(each, REGISTRY, partners, running.database) for each in REGISTRY.services}
+    services = {each: ContractService(each, registry, partners, running.database) for each in registry.services}
     server = Server(settings("", reflection=False), running.database, interceptors, services)
     async with grpc.aio.insecure_channel(await server.start()) as channel:
         try:

@@ -15,8 +15,6 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
     INTEGRATION_TYPE_CHARGEPRICE,
-    INTEGRATION_TYPE_OCPI,
-    INTEGRATION_TYPE_SALESFORCE,
     INTERFACE_ROLE_RECEIVER,
     AmpecoTax,
     ChargepriceConnection,
@@ -43,6 +41,7 @@ from service.bridge.egress import EgressPolicy
 from service.domain.caller import Caller
 from service.domain.fields import clear_output_only, take_secrets
 from service.domain.secret import Secret
+from service.errors import RunUnsupported
 from service.handlers.integration import IntegrationService
 from service.simulator.chargeprice import Simulator
 from service.storage.integration import integration_replace, secrets_get, secrets_put
@@ -334,6 +333,7 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.UtilityCloudConnection.base_url": URL,
     "evbridge.v1.UtilityCloudConnection.token_url": URL,
     "evbridge.v1.SalesforceConnection.endpoint_url": URL,
+    "evbridge.v1.SalesforceConnection.allowed_hosts": "other.example:8443",
     "evbridge.v1.AmpecoConnection.base_url": URL,
     "evbridge.v1.AmpecoConnection.currency": "EUR",
     "evbridge.v1.AmpecoConnection.time_zone": "Europe/Berlin",
@@ -344,9 +344,10 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.EmablerConnection.update_integration_path": "/{emabler_integration_id}/v1.0/change",
     "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
     "evbridge.v1.ChargepriceConnection.base_url": URL,
+    "evbridge.v1.HttpConnection.base_url": URL,
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
-NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set"}
+NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization"}
 
 
 @pytest.fixture
@@ -574,23 +575,27 @@ def _commands(type: str) -> set[str]:
     return {flag for flag, types in commands.items() if type in types}
 
 
-async def test_a_command_starts_a_run_and_the_integration_names_it(tenant: Tenant, running: Evbridge) -> None:
-    supported = [
-        (RUN_KIND_TOKEN_EXCHANGE, INTEGRATION_TYPE_SALESFORCE),
-        (RUN_KIND_CREDENTIALS, INTEGRATION_TYPE_OCPI),
-    ]
-    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), supported)
-    caller = Caller(tenant.name, "key", options.ROLE_ADMIN)
-    request = CreateIntegrationRequest(integration=an_integration_of("salesforce", id="crm"), activate_connection=True)
-    created = Integration.FromString(await service.CreateIntegration(request, caller))
+async def test_a_command_starts_a_run_and_the_integration_names_it(tenant: Tenant) -> None:
+    crm, roaming = (an_integration_of(type, id=type, enabled=False) for type in ("salesforce", "ocpi"))
+    created = await created_as(tenant, crm, activate_connection=True)
     run = await tenant.reader.runs.GetRun(GetRunRequest(id=created.latest_run_id))
-    assert (run.integration_id, run.kind) == ("crm", RUN_KIND_TOKEN_EXCHANGE)
-    await created_as(tenant, an_integration_of("ocpi", id="roaming"))
-    retry = UpdateIntegrationRequest(integration=Integration(id="roaming"), retry_credentials_exchange=True)
-    changed = Integration.FromString(await service.UpdateIntegration(retry, caller))
+    assert (run.integration_id, run.kind) == ("salesforce", RUN_KIND_TOKEN_EXCHANGE)
+    await created_as(tenant, roaming)
+    changed = await update(tenant, Integration(id="ocpi"), retry_credentials_exchange=True)
     run = await tenant.reader.runs.GetRun(GetRunRequest(id=changed.latest_run_id))
-    assert (run.integration_id, run.kind) == ("roaming", RUN_KIND_CREDENTIALS)
+    assert (run.integration_id, run.kind) == ("ocpi", RUN_KIND_CREDENTIALS)
     assert await get(tenant, changed) == changed
+
+
+async def test_a_command_that_nothing_here_carries_out_is_refused_and_nothing_is_stored(
+    tenant: Tenant, running: Evbridge
+) -> None:
+    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), supported=())
+    integration = an_integration_of("salesforce", id="crm")
+    request = CreateIntegrationRequest(integration=integration, activate_connection=True)
+    with pytest.raises(RunUnsupported):
+        await service.CreateIntegration(request, Caller(tenant.name, "key", options.ROLE_ADMIN))
+    assert (await fails(get(tenant, integration))).code is Code.NOT_FOUND
 
 
 async def test_a_list_is_filtered_by_every_type(tenant: Tenant) -> None:

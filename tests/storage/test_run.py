@@ -29,11 +29,12 @@ from evbridge.v1.run_pb2 import (
     RunStep,
 )
 
+from service.delivery.connecting import found
 from service.delivery.runs import MAX_ATTEMPTS, MAX_STEPS, Progress, RunWorker
 from service.domain.caller import Caller
 from service.errors import PartnerFault, ResourceNotFound, RunEnded, RunInProgress
 from service.storage.api_key import api_key_create
-from service.storage.integration import integration_delete, integration_insert
+from service.storage.integration import integration_delete, integration_get, integration_insert
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.retention import retention_sweep
@@ -127,6 +128,20 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
     assert await run_end(store, second, Run(), RUN_STATE_SUCCEEDED, None)
     assert not await run_end(store, second, Run(), RUN_STATE_FAILED, None)
     assert (await get(store, run)).state == RUN_STATE_SUCCEEDED
+
+
+async def test_a_worker_whose_run_was_taken_over_changes_its_integration_no_more(store: Database) -> None:
+    def describe(integration: Integration) -> None:
+        integration.status_description = "found out"
+
+    await start(store)
+    first = await claimed(store, lease_s=0.0)
+    second = await claimed(store)
+    with pytest.raises(RunEnded):
+        await found(store, first, describe)
+    assert Integration.FromString(await integration_get(store, "acme", "a")).status_description == ""
+    await found(store, second, describe)
+    assert Integration.FromString(await integration_get(store, "acme", "a")).status_description == "found out"
 
 
 async def test_a_report_renews_the_lease_and_changes_the_time_only_when_it_says_something_new(store: Database) -> None:

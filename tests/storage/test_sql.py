@@ -64,6 +64,7 @@ HOT = [
     "exchange_insert",
     "exchange_page",
     "integration_get",
+    "access_token_get",
     "tariff_hold",
     "tariff_at",
     "tariff_locations",

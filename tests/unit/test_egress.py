@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bridge import egress as egress_module
+from service.bridge.addresses import check_given
 from service.bridge.egress import (
     MAX_ANSWER_BYTES,
     AddressDenied,
@@ -35,6 +36,7 @@ from service.bridge.egress import (
 from service.bridge.transcode import HttpRequest
 from service.domain.secret import Secret
 from service.domain.target import Target
+from service.errors import EgressDenied
 
 STRICT = EgressPolicy()
 LOOPBACK = EgressPolicy(allow_loopback=True, allow_plain_http=True)
@@ -648,3 +650,29 @@ def _keeps_the_secret(error: BaseException) -> bool:
     """Nothing of aiohttp hangs on the exception, so no formatter, debugger or error tracker finds the headers."""
     told = "".join(traceback.format_exception(error)) + repr(error) + str(error)
     return KEY not in told and error.__cause__ is None and error.__context__ is None
+
+
+GIVEN = {
+    "http://a.example/other": True,
+    "http://A.example:80": True,
+    "http://b.example:81/x": True,
+    "http://a.example:81": False,
+    "https://a.example": False,
+    "http://b.example": False,
+    "http://a.example.evil.example": False,
+    "//a.example/x": False,
+    "/x": False,
+    "": False,
+    "http://[": False,
+    "http://a.example:port": False,
+}
+
+
+@pytest.mark.parametrize(("url", "accepted"), GIVEN.items())
+def test_a_url_that_a_partner_gives_out_stays_with_its_host(url: str, accepted: bool) -> None:
+    try:
+        assert check_given(url, "http://a.example/here", ["b.example:81"]) == url
+    except EgressDenied:
+        assert not accepted
+    else:
+        assert accepted

@@ -9,7 +9,7 @@ from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from service.bridge.registry import ContractError, Parameter, Partner, Registry, at_path, contract_files
-from tests.contracts import ALSO_NAMED, INTEGRATION_ID, ITEMS, MASK, REQUIRED, SINK, contract, field, message
+from tests.contracts import ADDRESS, ALSO_NAMED, INTEGRATION_ID, ITEMS, MASK, REQUIRED, SINK, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 GET: dict[str, Any] = {"name": "Get", "request": "Request", "response": "Reply", "http": {"get": "/things/{id}"}}
@@ -119,6 +119,14 @@ def test_a_rule_that_would_lose_something_does_not_start(rpc: dict[str, Any], pr
     )
     owner = message("Owner", field("id", "string"))
     assert f"example.Example.Get: {problem}" in faults(request, owner, rpc=rpc)
+
+
+@pytest.mark.parametrize("address", [field("url", "string", ADDRESS, repeated=True), field("url", "int32", ADDRESS)])
+def test_an_address_is_one_string(address: dict[str, Any]) -> None:
+    problem = "example.Example.Get: Request has at most one address, a string"
+    assert problem in faults(message("Request", ID, field("id", "string"), address))
+    two = (field(name, "string", ADDRESS) for name in ("url", "other_url"))
+    assert problem in faults(message("Request", ID, field("id", "string"), *two))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from service.bridge.codec import CodecError
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, from_http, match, reply_from_http, reply_to_http, to_http
 from service.errors import InvalidArgument
-from tests.contracts import INTEGRATION_ID, ITEMS, MASK, contract, field, message
+from tests.contracts import ADDRESS, INTEGRATION_ID, ITEMS, MASK, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 FILE = contract(
@@ -46,6 +46,7 @@ FILE = contract(
     message("Change", ID, field("id", "string"), field("thing", "Thing"), field("update_mask", MASK)),
     message("Edit", ID, field("id", "string"), field("note", "string"), field("update_mask", MASK)),
     message("Batch", ID, field("data", "Thing", ITEMS, repeated=True)),
+    message("Here", ID, field("url", "string", ADDRESS), field("text", "string")),
     rpcs=[
         {"name": "Find", "request": "Search", "response": "Things", "http": {"get": "/sites/{site_id}/no/{number}"}},
         {"name": "All", "request": "Search", "response": "Things", "http": {"get": "/all", "response_body": "data"}},
@@ -59,6 +60,7 @@ FILE = contract(
         {"name": "Change", "request": "Change", "response": "Thing", "http": {"patch": "/t/{id}", "body": "thing"}},
         {"name": "Edit", "request": "Edit", "response": "Thing", "http": {"patch": "/t/{id}", "body": "*"}},
         {"name": "Batch", "request": "Batch", "response": "Things", "http": {"post": "/v1/things", "body": "data"}},
+        {"name": "Here", "request": "Here", "response": "Thing", "http": {"get": "/"}},
     ],
 )
 OPERATIONS = {operation.name.rpartition("/")[2]: operation for operation in Registry.of([FILE]).operations.values()}
@@ -162,6 +164,14 @@ def test_a_request_that_cannot_be_written_is_our_callers_fault(name: str, text: 
     with pytest.raises(InvalidArgument) as caught:
         to_http(OPERATIONS[name], request(OPERATIONS[name], text))
     assert [violation.path for violation in caught.value.violations] == [path]
+
+
+def test_an_address_takes_the_place_of_the_integrations_and_does_not_travel() -> None:
+    here = OPERATIONS["Here"]
+    http = to_http(here, request(here, 'url: "http://a.example/x" text: "b"'))
+    assert http == HttpRequest("GET", "", (("text", "b"),), None)
+    assert here.address_field == "url"
+    assert (match(here, "GET", "/"), match(here, "GET", "/a"), match(here, "GET", "//")) == ({}, None, None)
 
 
 @pytest.mark.parametrize(

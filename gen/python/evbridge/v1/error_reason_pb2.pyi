@@ -130,7 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "PARTNER_RATE_LIMITED", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
     """
     PARTNER_CREDENTIAL_REFUSED: _ErrorReason.ValueType  # 20
-    """FAILED_PRECONDITION. The partner refused the integration's credential (HTTP 401 or 403).
+    """FAILED_PRECONDITION. The partner refused the integration's credential (HTTP 401 or 403; where access tokens are given
+    out, 400 too).
 
         { "reason": "PARTNER_CREDENTIAL_REFUSED", "domain": "evbridge",
           "metadata": { "partner": "chargeprice", "http_status": "403", "partner_code": "FORBIDDEN" } }
@@ -173,8 +174,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "partner": "chargeprice", "partner_version": "5", "acknowledged_version": "3" } }
     """
     EGRESS_DENIED: _ErrorReason.ValueType  # 27
-    """FAILED_PRECONDITION. The egress guard refuses the address: private, loopback, link-local or otherwise not public, or
-    plain http where https is required.
+    """FAILED_PRECONDITION. The egress guard refuses the address: private, loopback, link-local or otherwise not public,
+    plain http where https is required, or one that a partner gave out and that is not on the integration's own host.
 
         { "reason": "EGRESS_DENIED", "domain": "evbridge", "metadata": { "host": "169.254.169.254" } }
     """
@@ -202,7 +203,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
     """
     RUN_UNSUPPORTED: _ErrorReason.ValueType  # 35
-    """FAILED_PRECONDITION. Integrations of this type know no runs of this kind.
+    """FAILED_PRECONDITION. Integrations of this type know no runs of this kind, or the run cannot go further than it did.
 
         { "reason": "RUN_UNSUPPORTED", "domain": "evbridge",
           "metadata": { "kind": "RUN_KIND_SYNC", "type": "INTEGRATION_TYPE_CHARGEPRICE" } }
@@ -386,7 +387,8 @@ request had no effect there. Carries RetryInfo.
     { "reason": "PARTNER_RATE_LIMITED", "domain": "evbridge", "metadata": { "partner": "chargeprice" } }
 """
 PARTNER_CREDENTIAL_REFUSED: ErrorReason.ValueType  # 20
-"""FAILED_PRECONDITION. The partner refused the integration's credential (HTTP 401 or 403).
+"""FAILED_PRECONDITION. The partner refused the integration's credential (HTTP 401 or 403; where access tokens are given
+out, 400 too).
 
     { "reason": "PARTNER_CREDENTIAL_REFUSED", "domain": "evbridge",
       "metadata": { "partner": "chargeprice", "http_status": "403", "partner_code": "FORBIDDEN" } }
@@ -429,8 +431,8 @@ delivery with `overwrite_partner_change` to put ours on top.
       "metadata": { "partner": "chargeprice", "partner_version": "5", "acknowledged_version": "3" } }
 """
 EGRESS_DENIED: ErrorReason.ValueType  # 27
-"""FAILED_PRECONDITION. The egress guard refuses the address: private, loopback, link-local or otherwise not public, or
-plain http where https is required.
+"""FAILED_PRECONDITION. The egress guard refuses the address: private, loopback, link-local or otherwise not public,
+plain http where https is required, or one that a partner gave out and that is not on the integration's own host.
 
     { "reason": "EGRESS_DENIED", "domain": "evbridge", "metadata": { "host": "169.254.169.254" } }
 """
@@ -458,7 +460,7 @@ stored. Store them first, or set `create_empty`.
     { "reason": "SITE_HAS_NO_CHARGERS", "domain": "evbridge", "metadata": { "site_id": "4711" } }
 """
 RUN_UNSUPPORTED: ErrorReason.ValueType  # 35
-"""FAILED_PRECONDITION. Integrations of this type know no runs of this kind.
+"""FAILED_PRECONDITION. Integrations of this type know no runs of this kind, or the run cannot go further than it did.
 
     { "reason": "RUN_UNSUPPORTED", "domain": "evbridge",
       "metadata": { "kind": "RUN_KIND_SYNC", "type": "INTEGRATION_TYPE_CHARGEPRICE" } }

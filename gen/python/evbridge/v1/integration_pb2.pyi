@@ -44,6 +44,8 @@ class _IntegrationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Integ
     """eMabler itself."""
     INTEGRATION_TYPE_CHARGEPRICE: _IntegrationType.ValueType  # 6
     """Chargeprice: takes companies."""
+    INTEGRATION_TYPE_HTTP: _IntegrationType.ValueType  # 7
+    """A partner that has a contract and no type of its own: its rpcs are served, and nothing is delivered."""
 
 class IntegrationType(_IntegrationType, metaclass=_IntegrationTypeEnumTypeWrapper):
     """The kinds of partners. A type and its member of `Integration.connection` have the same name."""
@@ -62,6 +64,8 @@ INTEGRATION_TYPE_EMABLER: IntegrationType.ValueType  # 5
 """eMabler itself."""
 INTEGRATION_TYPE_CHARGEPRICE: IntegrationType.ValueType  # 6
 """Chargeprice: takes companies."""
+INTEGRATION_TYPE_HTTP: IntegrationType.ValueType  # 7
+"""A partner that has a contract and no type of its own: its rpcs are served, and nothing is delivered."""
 Global___IntegrationType: _TypeAlias = IntegrationType  # noqa: Y015
 
 class _IntegrationStatus:
@@ -73,15 +77,17 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_UNSPECIFIED: _IntegrationStatus.ValueType  # 0
     """Not a status."""
     INTEGRATION_STATUS_PENDING: _IntegrationStatus.ValueType  # 1
-    """Nothing was sent to the partner yet."""
+    """Nothing was sent to the partner yet, or an exchange with it was cut short."""
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
-    """The last request to the partner was answered."""
+    """The last delivery arrived, or the last exchange of a token succeeded."""
     INTEGRATION_STATUS_FAILED: _IntegrationStatus.ValueType  # 3
-    """The partner refuses the credential or cannot be reached; requests wait and are tried again at growing intervals."""
+    """The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
+    Or the last exchange of a token or of credentials failed.
+    """
     INTEGRATION_STATUS_SUSPENDED: _IntegrationStatus.ValueType  # 4
     """`enabled` is false."""
     INTEGRATION_STATUS_CONNECTING: _IntegrationStatus.ValueType  # 5
-    """Credentials are being exchanged with the partner."""
+    """A token or credentials are being exchanged with the partner."""
     INTEGRATION_STATUS_UNREGISTERED: _IntegrationStatus.ValueType  # 6
     """The partner ended the connection: its credentials hold no more."""
 
@@ -91,15 +97,17 @@ class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumType
 INTEGRATION_STATUS_UNSPECIFIED: IntegrationStatus.ValueType  # 0
 """Not a status."""
 INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
-"""Nothing was sent to the partner yet."""
+"""Nothing was sent to the partner yet, or an exchange with it was cut short."""
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
-"""The last request to the partner was answered."""
+"""The last delivery arrived, or the last exchange of a token succeeded."""
 INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
-"""The partner refuses the credential or cannot be reached; requests wait and are tried again at growing intervals."""
+"""The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
+Or the last exchange of a token or of credentials failed.
+"""
 INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
 """`enabled` is false."""
 INTEGRATION_STATUS_CONNECTING: IntegrationStatus.ValueType  # 5
-"""Credentials are being exchanged with the partner."""
+"""A token or credentials are being exchanged with the partner."""
 INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
 """The partner ended the connection: its credentials hold no more."""
 Global___IntegrationStatus: _TypeAlias = IntegrationStatus  # noqa: Y015
@@ -180,6 +188,7 @@ class Integration(_message.Message):
     SALESFORCE_FIELD_NUMBER: _builtins.int
     AMPECO_FIELD_NUMBER: _builtins.int
     EMABLER_FIELD_NUMBER: _builtins.int
+    HTTP_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
@@ -253,6 +262,10 @@ class Integration(_message.Message):
         """For INTEGRATION_TYPE_EMABLER."""
 
     @_builtins.property
+    def http(self) -> Global___HttpConnection:
+        """For INTEGRATION_TYPE_HTTP."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the integration was created. eMabler: `created`."""
 
@@ -307,6 +320,7 @@ class Integration(_message.Message):
         salesforce: Global___SalesforceConnection | None = ...,
         ampeco: Global___AmpecoConnection | None = ...,
         emabler: Global___EmablerConnection | None = ...,
+        http: Global___HttpConnection | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
@@ -322,9 +336,9 @@ class Integration(_message.Message):
         partner_company_details: _abc.Iterable[Global___PartnerCompany] | None = ...,
         latest_run_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["charging_period_interval_minutes"]  # noqa: Y015
     _WhichOneofArgType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes"]  # noqa: Y015
@@ -332,7 +346,7 @@ class Integration(_message.Message):
     _WhichOneofArgType__free_vending_with_idtag_allowed: _TypeAlias = _typing.Literal["_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed"]  # noqa: Y015
     _WhichOneofReturnType__state_of_charge_sent: _TypeAlias = _typing.Literal["state_of_charge_sent"]  # noqa: Y015
     _WhichOneofArgType__state_of_charge_sent: _TypeAlias = _typing.Literal["_state_of_charge_sent", b"_state_of_charge_sent"]  # noqa: Y015
-    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["chargeprice", "ocpi", "utility_cloud", "salesforce", "ampeco", "emabler"]  # noqa: Y015
+    _WhichOneofReturnType_connection: _TypeAlias = _typing.Literal["chargeprice", "ocpi", "utility_cloud", "salesforce", "ampeco", "emabler", "http"]  # noqa: Y015
     _WhichOneofArgType_connection: _TypeAlias = _typing.Literal["connection", b"connection"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__charging_period_interval_minutes) -> _WhichOneofReturnType__charging_period_interval_minutes | None: ...
@@ -547,6 +561,7 @@ class OcpiConnection(_message.Message):
     PLATFORM_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     PLATFORM_PARTY_ID_FIELD_NUMBER: _builtins.int
     PLATFORM_PARTY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    PLAIN_AUTHORIZATION_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
     eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
@@ -582,6 +597,10 @@ class OcpiConnection(_message.Message):
     """The country of the third party, ISO 3166-1 alpha-2. Stored only.
     eMabler: `thirdPartyCountryCode`, `partyPlatform.countryCode`, `platformPartyCountryCode`.
     """
+    plain_authorization: _builtins.bool
+    """Output only. Whether the partner takes a token in the Authorization header as it is, as OCPI 2.1.1 has it, and not in
+    base64. Found out by trial in the exchange of credentials.
+    """
     def __init__(
         self,
         *,
@@ -595,10 +614,11 @@ class OcpiConnection(_message.Message):
         platform_integration_id: _builtins.str = ...,
         platform_party_id: _builtins.str = ...,
         platform_party_country_code: _builtins.str = ...,
+        plain_authorization: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -623,7 +643,9 @@ class UtilityCloudConnection(_message.Message):
     token_url: _builtins.str
     """Required. Where access tokens are given out, written like `base_url`. No public document names it."""
     tenant: _builtins.str
-    """Required. The customer's tenant there, 1 to 255 characters. eMabler: `tenant`."""
+    """Required. The customer's tenant there, 1 to 255 characters. Stored only: where tokens are given out by tenant, it is
+    part of `token_url`. eMabler: `tenant`.
+    """
     client_id: _builtins.str
     """Required. The OAuth client's id, 1 to 255 characters. eMabler: `clientId`."""
     client_secret: _builtins.str
@@ -672,6 +694,7 @@ class SalesforceConnection(_message.Message):
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_SET_FIELD_NUMBER: _builtins.int
+    ALLOWED_HOSTS_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Required. The organisation's My Domain, for example "https://acme.my.salesforce.com": an absolute https URL without
     user, query or fragment. eMabler: `salesforceConnection.endpointUrl`.
@@ -684,6 +707,13 @@ class SalesforceConnection(_message.Message):
     """
     client_secret_set: _builtins.bool
     """Output only. Whether a client secret is stored."""
+    @_builtins.property
+    def allowed_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts besides that of `endpoint_url` that Salesforce may send us to as its `instance_url`, for example
+        "acme.my.salesforce.com", with ":" and the port when that is not the scheme's: each once, in lower case, up to 20.
+        A token never goes to another one (EGRESS_DENIED).
+        """
+
     def __init__(
         self,
         *,
@@ -691,10 +721,11 @@ class SalesforceConnection(_message.Message):
         client_id: _builtins.str = ...,
         client_secret: _builtins.str = ...,
         client_secret_set: _builtins.bool = ...,
+        allowed_hosts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "endpoint_url", b"endpoint_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "endpoint_url", b"endpoint_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -872,6 +903,44 @@ class ChargepriceConnection(_message.Message):
 Global___ChargepriceConnection: _TypeAlias = ChargepriceConnection  # noqa: Y015
 
 @_typing.final
+class HttpConnection(_message.Message):
+    """The connection to a partner that has a contract and no type of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
+    API_KEY_SET_FIELD_NUMBER: _builtins.int
+    PARTNER_FIELD_NUMBER: _builtins.int
+    base_url: _builtins.str
+    """Required. Where the API is: an absolute https URL without user, query or fragment, up to 255 characters."""
+    api_key: _builtins.str
+    """Required on create, input only. The credential, sent as the partner's contract says: 1 to 512 printable ASCII
+    characters. Left out of an update, the stored one stays.
+    """
+    api_key_set: _builtins.bool
+    """Output only. Whether a credential is stored."""
+    partner: _builtins.str
+    """Required. The partner's name, as its contract says it: a lower-case letter, then lower-case letters, digits and "_",
+    up to 63 characters. Only the rpcs of that contract go through the integration.
+    """
+    def __init__(
+        self,
+        *,
+        base_url: _builtins.str = ...,
+        api_key: _builtins.str = ...,
+        api_key_set: _builtins.bool = ...,
+        partner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "api_key_set", b"api_key_set", "base_url", b"base_url", "partner", b"partner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpConnection: _TypeAlias = HttpConnection  # noqa: Y015
+
+@_typing.final
 class CreateIntegrationRequest(_message.Message):
     """The request of CreateIntegration."""
 
@@ -886,8 +955,8 @@ class CreateIntegrationRequest(_message.Message):
     validate_only: _builtins.bool
     """Checks everything and answers as if it were done, but stores nothing (AIP-163)."""
     activate_connection: _builtins.bool
-    """Asks the partner for an access token at once; `latest_run_id` tells how it goes. Only for UTILITY_CLOUD and
-    SALESFORCE. eMabler: `activateConnection`.
+    """Asks the partner for an access token at once, in a run of RUN_KIND_TOKEN_EXCHANGE that `latest_run_id` names. Only
+    for UTILITY_CLOUD and SALESFORCE. eMabler: `activateConnection`.
     """
     @_builtins.property
     def integration(self) -> Global___Integration:
@@ -1014,8 +1083,8 @@ class UpdateIntegrationRequest(_message.Message):
     activate_connection: _builtins.bool
     """See CreateIntegrationRequest.activate_connection."""
     retry_credentials_exchange: _builtins.bool
-    """Exchanges credentials with the partner again; `latest_run_id` tells how it goes. Only for OCPI.
-    eMabler: `retryCredentialsExchange`.
+    """Exchanges credentials with the partner again, in a run of RUN_KIND_CREDENTIALS that `latest_run_id` names. Only for
+    OCPI. eMabler: `retryCredentialsExchange`.
     """
     @_builtins.property
     def integration(self) -> Global___Integration:

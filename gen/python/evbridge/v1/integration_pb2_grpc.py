@@ -79,7 +79,7 @@ class IntegrationServiceServicer:
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -107,11 +107,13 @@ class IntegrationServiceServicer:
 
     def UpdateIntegration(self, request, context):
         """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-        deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
-        host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
+        deliveries that waited because the partner refused or could not be reached are tried at once. Access tokens are asked
+        for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
+        the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-        INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+        RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+        (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class IntegrationServiceStub:
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -59,11 +59,13 @@ class IntegrationServiceStub:
     """
     UpdateIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.UpdateIntegrationRequest, _integration_pb2.Integration]
     """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-    deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
-    host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
+    deliveries that waited because the partner refused or could not be reached are tried at once. Access tokens are asked
+    for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
+    the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-    INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+    RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+    (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
     """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
@@ -87,7 +89,7 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -103,11 +105,13 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """
     UpdateIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.UpdateIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-    deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
-    host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
+    deliveries that waited because the partner refused or could not be reached are tried at once. Access tokens are asked
+    for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
+    the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-    INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+    RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+    (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
@@ -134,7 +138,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -168,11 +172,13 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
         """Changes an integration. A new secret, address or `enabled` takes effect with the next request to the partner, and
-        deliveries that waited because the partner refused or could not be reached are tried at once. An address on another
-        host needs the secrets again; tokens and what was found out about the partner are forgotten with the old one.
+        deliveries that waited because the partner refused or could not be reached are tried at once. Access tokens are asked
+        for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
+        the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-        INVALID_ARGUMENT (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+        RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+        (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
 
     @_abc_1.abstractmethod

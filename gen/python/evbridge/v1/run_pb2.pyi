@@ -31,9 +31,14 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     RUN_KIND_UNSPECIFIED: _RunKind.ValueType  # 0
     """Any kind, in a filter."""
     RUN_KIND_TOKEN_EXCHANGE: _RunKind.ValueType  # 1
-    """Exchanges a configured credential for a token. No type of integration knows it yet."""
+    """Exchanges a configured credential for an access token, which is kept; the integration's status tells how it went.
+    INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE know it.
+    """
     RUN_KIND_CREDENTIALS: _RunKind.ValueType  # 2
-    """Registers with a partner, OCPI's credentials exchange. No type of integration knows it yet."""
+    """Registers with a partner, OCPI's credentials exchange. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
+    highest version that both sides speak, and its modules, are found out; the registration itself is RUN_UNSUPPORTED,
+    because the server has no OCPI endpoint that a partner could call back.
+    """
     RUN_KIND_SYNC: _RunKind.ValueType  # 3
     """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
     INTEGRATION_TYPE_AMPECO knows it: tariffs, and locations with their EVSEs and connectors; the steps tell what was left
@@ -43,7 +48,8 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
     """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
-    INTEGRATION_TYPE_CHARGEPRICE knows it.
+    INTEGRATION_TYPE_CHARGEPRICE, INTEGRATION_TYPE_OCPI, INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE
+    know it; of the last two only a token is asked for, and not kept.
     """
     RUN_KIND_COMMAND: _RunKind.ValueType  # 5
     """Waits for the result of a command to a charger. No type of integration knows it yet."""
@@ -54,9 +60,14 @@ class RunKind(_RunKind, metaclass=_RunKindEnumTypeWrapper):
 RUN_KIND_UNSPECIFIED: RunKind.ValueType  # 0
 """Any kind, in a filter."""
 RUN_KIND_TOKEN_EXCHANGE: RunKind.ValueType  # 1
-"""Exchanges a configured credential for a token. No type of integration knows it yet."""
+"""Exchanges a configured credential for an access token, which is kept; the integration's status tells how it went.
+INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE know it.
+"""
 RUN_KIND_CREDENTIALS: RunKind.ValueType  # 2
-"""Registers with a partner, OCPI's credentials exchange. No type of integration knows it yet."""
+"""Registers with a partner, OCPI's credentials exchange. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
+highest version that both sides speak, and its modules, are found out; the registration itself is RUN_UNSUPPORTED,
+because the server has no OCPI endpoint that a partner could call back.
+"""
 RUN_KIND_SYNC: RunKind.ValueType  # 3
 """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
 INTEGRATION_TYPE_AMPECO knows it: tariffs, and locations with their EVSEs and connectors; the steps tell what was left
@@ -66,7 +77,8 @@ progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
 """
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
 """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
-INTEGRATION_TYPE_CHARGEPRICE knows it.
+INTEGRATION_TYPE_CHARGEPRICE, INTEGRATION_TYPE_OCPI, INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE
+know it; of the last two only a token is asked for, and not kept.
 """
 RUN_KIND_COMMAND: RunKind.ValueType  # 5
 """Waits for the result of a command to a charger. No type of integration knows it yet."""
@@ -276,7 +288,9 @@ class RunStep(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration"."""
+    """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", for TOKEN_EXCHANGE
+    "token", for CREDENTIALS "versions", "details" and "registration".
+    """
     state: Global___RunStepState.ValueType
     """How it went."""
     description: _builtins.str

@@ -5,6 +5,7 @@ Package evbridge.options.v1 holds the custom options of the contract: what code 
 Numbers are from protobuf's range for use inside one organisation (50000 to 99999).
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
@@ -88,6 +89,7 @@ class Partner(_message.Message):
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_DAY_FIELD_NUMBER: _builtins.int
+    UNIQUE_ID_HEADERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The partner's name: the folder under evbridge/partner and the module under service/bridge/partners."""
     wire_names: Global___WireNames.ValueType
@@ -108,6 +110,10 @@ class Partner(_message.Message):
     def credential_header(self) -> Global___CredentialHeader:
         """The header that carries the credential."""
 
+    @_builtins.property
+    def unique_id_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Headers that carry a new UUID with every request."""
+
     def __init__(
         self,
         *,
@@ -119,10 +125,11 @@ class Partner(_message.Message):
         max_concurrent_requests: _builtins.int = ...,
         requests_per_minute: _builtins.int = ...,
         requests_per_day: _builtins.int = ...,
+        unique_id_headers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "unique_id_headers", b"unique_id_headers", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -166,6 +173,7 @@ DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
 ALSO_NAMED_FIELD_NUMBER: _builtins.int
 PATH_OF_FIELD_NUMBER: _builtins.int
 QUERY_FIELD_NUMBER: _builtins.int
+ADDRESS_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
@@ -201,6 +209,10 @@ path_of: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions,
 """The field (a string) holds the path of a partner's operation, `package.Service/Method`, where it is not the contract's."""
 query: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """The field (a string), when set, travels with every request as this parameter of the query."""
+address: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field (a string of a request) is the URL that is called in place of the integration's address: one that the
+partner gave out, on the origin of that address. It is not part of the body or the query.
+"""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.

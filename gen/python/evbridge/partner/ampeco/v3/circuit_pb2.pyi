@@ -854,7 +854,7 @@ class CircuitV1(_message.Message):
     """Output only. When it last changed (ISO 8601)."""
     @_builtins.property
     def charge_points(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Value]:
-        """Required. Its charge points; AMPECO does not say what an item holds."""
+        """Its charge points; AMPECO does not say what an item holds."""
 
     @_builtins.property
     def more(self) -> _struct_pb2.Struct:

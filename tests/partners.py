@@ -1,0 +1,109 @@
+"""Small partners on loopback for what no simulator plays: one that hands out access tokens, one that speaks OCPI."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+
+@asynccontextmanager
+async def _listening(application: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class TokenPartner:
+    """Hands out `token-1`, `token-2` and so on, and takes those that are not `revoked` for its things.
+
+    `answer` replaces members of a token's answer (None leaves one out), `status` and `body` the answer itself. Until
+    `thinking` is set it hands out nothing.
+    """
+
+    url: str = ""
+    secret: str = "partner-key"
+    stamp: str = "token"
+    answer: dict[str, Any] = field(default_factory=dict)
+    status: int = 200
+    body: bytes | None = None
+    thinking: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    called: list[str] = field(default_factory=list)
+    revoked: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.thinking.set()
+
+    async def token(self, request: web.Request) -> web.Response:
+        client = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
+        self.asked.append({"path": request.path, "client": client, **dict(await request.post())})  # type: ignore[dict-item]
+        number = len(self.asked)
+        await self.thinking.wait()
+        if client != f"evbridge:{self.secret}":
+            said = {"error": "invalid_client", "error_description": f"{client} is unknown", client: client}
+            return web.json_response(said, status=401)
+        if self.status != 200 or self.body is not None:
+            return web.Response(status=self.status, body=self.body or b'{"error": "canary-4711"}')
+        said = {"access_token": f"{self.stamp}-{number}", "token_type": "Bearer", "issued_at": "1700000000000"}
+        said = {name: value for name, value in (said | self.answer).items() if value is not None}
+        return web.json_response(said)
+
+    async def things(self, request: web.Request) -> web.Response:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.called.append(token)
+        if not token.startswith(self.stamp) or token in self.revoked:
+            return web.json_response({"error": token}, status=401)
+        return web.json_response({"name": "thing"})
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["TokenPartner"]:
+        application = web.Application()
+        for path in ("/token", "/services/oauth2/token"):
+            application.router.add_post(path, self.token)
+        application.router.add_get("/things/{id}", self.things)
+        async with _listening(application) as self.url:
+            yield self
+            self.thinking.set()
+
+
+@dataclass
+class OcpiPartner:
+    """Speaks the versions it is told to, to who brings `authorization`; `own` may replace an answer by its path."""
+
+    url: str = ""
+    authorization: str = "Token " + base64.b64encode(b"token-a").decode()
+    versions: tuple[str, ...] = ("2.0", "2.1.1", "2.2.1", "2.3.0")
+    role: str | None = "SENDER"
+    own: dict[str, Any] = field(default_factory=dict)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append((request.path, dict(request.headers)))
+        if request.headers.get("Authorization") != self.authorization:
+            return web.json_response({"status_code": 2001, "timestamp": "2026-01-01T00:00:00Z"}, status=401)
+        if request.path in self.own:
+            return web.json_response(self.own[request.path])
+        data: Any = [{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in self.versions]
+        if not request.path.endswith("/versions"):
+            modules = [
+                {"identifier": module, "role": self.role, "url": f"{self.url}/ocpi/{module}"}
+                for module in ("credentials", "locations", "de-abc-own")
+            ]
+            data = {"version": request.path.rpartition("/")[2], "endpoints": modules}
+        return web.json_response({"data": data, "status_code": 1000, "timestamp": "2026-01-01T00:00:00Z"})
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["OcpiPartner"]:
+        application = web.Application()
+        application.router.add_get("/{path:.*}", self.answer)
+        async with _listening(application) as self.url:
+            yield self
