@@ -39,7 +39,7 @@ class _IntegrationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Integ
     INTEGRATION_TYPE_SALESFORCE: _IntegrationType.ValueType  # 3
     """Salesforce. eMabler: `Salesforce`."""
     INTEGRATION_TYPE_AMPECO: _IntegrationType.ValueType  # 4
-    """AMPECO."""
+    """AMPECO: takes the tariffs and locations that its rules show; RUN_KIND_SYNC imports those that it holds."""
     INTEGRATION_TYPE_EMABLER: _IntegrationType.ValueType  # 5
     """eMabler itself."""
     INTEGRATION_TYPE_CHARGEPRICE: _IntegrationType.ValueType  # 6
@@ -59,7 +59,7 @@ INTEGRATION_TYPE_UTILITY_CLOUD: IntegrationType.ValueType  # 2
 INTEGRATION_TYPE_SALESFORCE: IntegrationType.ValueType  # 3
 """Salesforce. eMabler: `Salesforce`."""
 INTEGRATION_TYPE_AMPECO: IntegrationType.ValueType  # 4
-"""AMPECO."""
+"""AMPECO: takes the tariffs and locations that its rules show; RUN_KIND_SYNC imports those that it holds."""
 INTEGRATION_TYPE_EMABLER: IntegrationType.ValueType  # 5
 """eMabler itself."""
 INTEGRATION_TYPE_CHARGEPRICE: IntegrationType.ValueType  # 6
@@ -733,7 +733,7 @@ Global___SalesforceConnection: _TypeAlias = SalesforceConnection  # noqa: Y015
 
 @_typing.final
 class AmpecoConnection(_message.Message):
-    """The connection to AMPECO."""
+    """The connection to AMPECO. What of it says how tariffs and locations are mapped counts from the next delivery or import on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
