@@ -163,8 +163,7 @@ class AmpecoDeliverer:
             parts = await peers_below(conn, claim)
         attempt = _Attempt(self._database, self._channel, claim, parts)
         if claim.object_kind == OBJECT_KIND_TARIFF:
-            tariff = await self._tariff(claim, key, publication)
-            return await self._deliver_tariff(attempt, peer, tariff)
+            return await self._deliver_tariff(claim, attempt, peer, await self._tariff(claim, key, publication))
         location = await self._location(claim, key, publication)
         if location is None and peer.state == PEER_OBJECT_STATE_NONE:
             return Delivered(None, 0, "the partner does not see it")
@@ -173,12 +172,11 @@ class AmpecoDeliverer:
             return Delivered(peer, 0, "not shown any more: its charge points are disabled there")
         return await attempt.location(peer, location)
 
-    async def _deliver_tariff(self, attempt: "_Attempt", peer: Peer, tariff: Tariff | None) -> Delivered:
+    async def _deliver_tariff(self, claim: Claim, attempt: "_Attempt", peer: Peer, tariff: Tariff | None) -> Delivered:
         if tariff is None:
             if peer.state == PEER_OBJECT_STATE_NONE:
                 return Delivered(None, 0, "the partner does not see it")
             return Delivered(peer, 0, "the partner does not see it any more; AMPECO keeps its tariffs")
-        claim = attempt.claim
         integration = Integration.FromString(
             await integration_get(self._database, claim.tenant_id, claim.integration_id)
         )
@@ -210,7 +208,7 @@ class _Attempt:
     def __init__(
         self, database: Database, channel: PartnerChannel, claim: Claim, parts: dict[tuple[int, str], Peer]
     ) -> None:
-        self.claim = claim
+        self._claim = claim
         self._database = database
         # Grpc-shaped as far as a stub looks.
         self._channel = cast(grpc.aio.Channel, channel)
@@ -228,21 +226,21 @@ class _Attempt:
         theirs = self._noting(mapped)
         if not theirs.pricing.tax_id:
             theirs.pricing.ClearField("tax_id")
-        peer = await self._bring(_TARIFF, self.claim, peer, theirs)
+        peer = await self._bring(_TARIFF, self._claim, peer, theirs)
         # What an EVSE names is a group: one for each tariff, which nothing else is in.
         part = self._part(OBJECT_KIND_TARIFF, _GROUP_ID)
         known = self._known(part)
         group = tariff_group_pb2.TariffGroup(name=theirs.external_id, tariff_ids=[int(peer.external_id)])
         await self._bring(_GROUP, part, known, group)
         if known.state != PEER_OBJECT_STATE_LINKED:
-            await delivery_resume(self._database, self.claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
+            await delivery_resume(self._database, self._claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
         return Delivered(peer, 0, self._said())
 
     async def location(self, peer: Peer, location: Location) -> Delivered:
         groups = await self._tariff_groups(location)
-        peer = await self._bring(_LOCATION, self.claim, peer, self._noting(location_to(location)))
-        for charger_id, evses in _by_charger(location).items():
-            charge_point = await self._charge_point(int(peer.external_id), charger_id)
+        peer = await self._bring(_LOCATION, self._claim, peer, self._noting(location_to(location)))
+        for evses in _by_charger(location):
+            charge_point = await self._charge_point(int(peer.external_id), _charger_id(evses[0]))
             for evse in evses:
                 await self._evse(int(charge_point.external_id), evse, groups.get(evse.uid))
         await self.disable()
@@ -259,7 +257,7 @@ class _Attempt:
                     peer = self._parts[kind, id]
                     wanted = form.FromString(peer.sent_document or b"")
                     wanted.status = "disabled"
-                    part = replace(self.claim, object_kind=kind, object_id=id)
+                    part = replace(self._claim, object_kind=kind, object_id=id)
                     await self._bring(noun, part, peer, wanted, may_create=False)
 
     async def _tariff_groups(self, location: Location) -> dict[str, int]:
@@ -274,7 +272,9 @@ class _Attempt:
             ids = {tuple(connector.tariff_ids) for connector in evse.connectors}
             if len(ids) > 1 or any(len(each) > 1 for each in ids):
                 several.append(FieldViolation(f"evses[{row}].connectors", "AMPECO has one tariff for the whole EVSE"))
-            shown.update((evse.uid, ObjectKey.of(location.country_code, location.party_id, id)) for (id,) in ids - {()})
+                continue
+            for (id,) in ids - {()}:
+                shown[evse.uid] = ObjectKey.of(location.country_code, location.party_id, id)
         if several:
             error = TariffNotRepresentable("its connectors would have other prices there", violations=tuple(several))
             raise _with_paths(error)
@@ -285,17 +285,17 @@ class _Attempt:
             }
             missing = sorted(key for key, peer in peers.items() if peer.state != PEER_OBJECT_STATE_LINKED)
             if missing:
-                names = (self.claim.tenant_id, self.claim.integration_id)
+                names = (self._claim.tenant_id, self._claim.integration_id)
                 await delivery_mark_at(conn, *names, OBJECT_KIND_TARIFF, missing)
         if missing:
             raise TariffNotDelivered("waits for its tariffs to be at the partner", id=str(missing[0]))
         return {uid: int(peers[key].external_id) for uid, key in shown.items()}
 
     async def _charge_point(self, location_id: int, charger_id: str) -> Peer:
-        part = self._part(OBJECT_KIND_CHARGER, charger_id.casefold())
+        part = self._part(OBJECT_KIND_CHARGER, charger_key(charger_id))
         try:
             charger = Charger.FromString(
-                await charger_get(self._database, self.claim.tenant_id, charger_key(charger_id))
+                await charger_get(self._database, self._claim.tenant_id, charger_key(charger_id))
             )
         except ResourceNotFound:  # known only by the EVSEs that name it
             charger = Charger(id=charger_id)
@@ -306,7 +306,10 @@ class _Attempt:
     async def _evse(self, charge_point_id: int, evse: Evse, tariff_group_id: int | None) -> None:
         part = self._part(OBJECT_KIND_EVSE, evse.uid.casefold())
         known = self._known(part)
-        network_id = int(_network_id(known) or 1 + max(map(_network_id, self._below(OBJECT_KIND_EVSE)), default=0))
+        # It keeps its number on the charge point; a new one gets the next.
+        sent = map(_sent_evse, self._below(OBJECT_KIND_EVSE))
+        taken = (int(each.network_id) for each in sent if each.charge_point_id == charge_point_id)
+        network_id = int(_sent_evse(known).network_id or 1 + max(taken, default=0))
         wanted = self._noting(evse_to(evse, charge_point_id, network_id, tariff_group_id=tariff_group_id))
         peer = await self._bring(_EVSE, part, known, wanted)
         place = {"charge_point_id": charge_point_id, "evse_id": int(peer.external_id)}
@@ -334,7 +337,7 @@ class _Attempt:
         certain = (
             peer.state == PEER_OBJECT_STATE_LINKED
             and peer.external_id
-            and not (self.claim.verify and part is self.claim)
+            and not (self._claim.verify and part is self._claim)
         )
         if certain and peer.sent_document == document:
             return peer
@@ -367,7 +370,7 @@ class _Attempt:
                 await self._call(noun, noun.change, place, **name, **{noun.field: wanted}, update_mask=mask)
                 return peer.external_id
             except PartnerNotFound:
-                if not self.claim.overwrite:
+                if not self._claim.overwrite:
                     raise PartnerChanged("the object was removed at the partner", partner=PARTNER) from None
         created = (await self._call(noun, "Create", place, **{noun.field: wanted})).data.id
         if not created:
@@ -391,17 +394,17 @@ class _Attempt:
 
     @property
     def _through(self) -> dict[str, str]:
-        return {"integration_id": self.claim.integration_id}
+        return {"integration_id": self._claim.integration_id}
 
     @property
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return ((TENANT_METADATA, self.claim.tenant_id),)
+        return ((TENANT_METADATA, self._claim.tenant_id),)
 
     def _named(self, kind: ObjectKind.ValueType, *ids: str) -> Claim:
-        return replace(self.claim, object_kind=kind, object_id=BELOW.join(ids))
+        return replace(self._claim, object_kind=kind, object_id=BELOW.join(ids))
 
     def _part(self, kind: ObjectKind.ValueType, *ids: str) -> Claim:
-        return self._named(kind, self.claim.object_id, *ids)
+        return self._named(kind, self._claim.object_id, *ids)
 
     def _known(self, part: Claim) -> Peer:
         return self._parts.get((part.object_kind, part.object_id), Peer())
@@ -421,18 +424,22 @@ class _Attempt:
         return f"stored at the partner by {self._calls} requests{lost}"[:500]
 
 
-def _by_charger(location: Location) -> dict[str, list[Evse]]:
-    """The EVSEs of each charger, without those that are REMOVED; one that names none has a charger of its own."""
+def _by_charger(location: Location) -> list[list[Evse]]:
+    """The EVSEs of each charger, without those that are REMOVED."""
     found: dict[str, list[Evse]] = {}
     for evse in location.evses:
         if evse.status != EVSE_STATUS_REMOVED:
-            found.setdefault(evse.charger_id or evse.uid, []).append(evse)
-    return found
+            found.setdefault(charger_key(_charger_id(evse)), []).append(evse)
+    return [*found.values()]
 
 
-def _network_id(peer: Peer) -> int:
-    """The number on its charge point that an EVSE was sent with; 0 when it never was."""
-    return int(evse_pb2.Evse.FromString(peer.sent_document or b"").network_id or 0)
+def _charger_id(evse: Evse) -> str:
+    """An EVSE that names no charger has one of its own."""
+    return evse.charger_id or evse.uid
+
+
+def _sent_evse(peer: Peer) -> evse_pb2.Evse:
+    return evse_pb2.Evse.FromString(peer.sent_document or b"")
 
 
 def _snake(name: str) -> str:

@@ -477,6 +477,18 @@ async def test_a_location_goes_as_ordered_calls(connected: Tenant, ampeco: Simul
     assert calls(ampeco, "PATCH") == ["PATCH locations/v2.0/1", "PATCH evses/v2.1/3"]
 
 
+async def test_each_charger_is_a_charge_point_and_numbers_its_evses(connected: Tenant, ampeco: Simulator) -> None:
+    await show(connected)
+    chargers = {"E1": "C1", "E2": "c1", "E3": "C2", "E4": ""}
+    location = await create(connected, evses=[an_evse(uid, charger_id=id) for uid, id in chargers.items()])
+    await arrived(connected, location)
+    made = [held for path, held in ampeco.objects.items() if path.rpartition("/")[0] == CHARGE_POINTS]
+    assert [held["externalId"] for held in made] == ["C1", "C2", "E4"]
+    evses = [held for path, held in ampeco.objects.items() if path.startswith(EVSES)]
+    assert [held["networkId"] for held in evses] == ["1", "2", "1", "1"]
+    assert [held["chargePointId"] for held in evses] == [made[0]["id"], made[0]["id"], made[1]["id"], made[2]["id"]]
+
+
 async def test_what_nobody_shows_is_not_sent_and_a_rule_sends_it(connected: Tenant, ampeco: Simulator) -> None:
     location = await create(connected)
     assert (await arrived(connected, location)).description == ""
@@ -645,9 +657,11 @@ async def test_a_tariff_that_would_cost_something_else_there_is_refused(
     assert ampeco.requests == []
 
 
-async def test_connectors_with_other_tariffs_cannot_share_an_evse(connected: Tenant, ampeco: Simulator) -> None:
-    tariff = await create_tariff(connected)
-    connectors = [a_connector("1", tariff_ids=[tariff.id]), a_connector("2")]
+@pytest.mark.parametrize("shown", [[["T1"], []], [["T1"], ["T2"]], [["T1", "T2"]]], ids=str)
+async def test_an_evse_has_one_tariff_there(connected: Tenant, ampeco: Simulator, shown: list[list[str]]) -> None:
+    for id in ("T1", "T2"):
+        await create_tariff(connected, id=id)
+    connectors = [a_connector(str(number), tariff_ids=ids) for number, ids in enumerate(shown)]
     location = await create(connected, evses=[an_evse("E1", connectors=connectors)])
     await show(connected)
     delivery = await arrived(connected, location)

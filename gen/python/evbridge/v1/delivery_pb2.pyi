@@ -40,7 +40,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Tariff; AMPECO takes those that its rules show."""
     OBJECT_KIND_LOCATION: _ObjectKind.ValueType  # 5
     """A Location; AMPECO takes those that its rules show, with their EVSEs, as several objects of its own. An EVSE without a
-    tariff is sent without one, and keeps the one it has there.
+    tariff is sent without one, and keeps the one it has there. Changes of objects and rules send it, not the time at
+    which a rule comes into force or ends.
     """
     OBJECT_KIND_EVSE: _ObjectKind.ValueType  # 6
     """The status of an Evse; it is recorded in changes and not delivered. AMPECO takes with the location what is out of
@@ -68,7 +69,8 @@ OBJECT_KIND_TARIFF: ObjectKind.ValueType  # 4
 """A Tariff; AMPECO takes those that its rules show."""
 OBJECT_KIND_LOCATION: ObjectKind.ValueType  # 5
 """A Location; AMPECO takes those that its rules show, with their EVSEs, as several objects of its own. An EVSE without a
-tariff is sent without one, and keeps the one it has there.
+tariff is sent without one, and keeps the one it has there. Changes of objects and rules send it, not the time at
+which a rule comes into force or ends.
 """
 OBJECT_KIND_EVSE: ObjectKind.ValueType  # 6
 """The status of an Evse; it is recorded in changes and not delivered. AMPECO takes with the location what is out of
