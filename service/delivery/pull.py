@@ -39,6 +39,7 @@ from service.handlers.tariff import TARIFFS
 from service.storage.changes import change_time
 from service.storage.integration import integration_get
 from service.storage.location import location_imported
+from service.storage.party import parties_hold
 from service.storage.pool import Database
 from service.storage.run import RunClaim
 
@@ -115,7 +116,7 @@ class _Import:
         self._progress = progress
         self._integration = integration
         self._party = integration.parties[0]
-        self._ours = {PartyKey.of(party.country_code, party.party_id) for party in integration.parties}
+        self._ours = {PartyKey("", ""): False}
         self._billing = billing_of(integration)
         self._caller = Caller(run.tenant_id, run.key_id, ROLE_WRITER)
         self._done = 0
@@ -144,7 +145,7 @@ class _Import:
                 except TariffNotRepresentable as error:
                     step.refuse(theirs.id, error)
                     continue
-                if not self._is_ours(step, tariff):
+                if not await self._is_ours(step, tariff):
                     wishes[str(theirs.id)] = self._wish(TARIFFS, tariff, theirs.id)
                     self._tariffs[theirs.id] = tariff.id
             for id in await self._store(step, wishes):
@@ -199,7 +200,7 @@ class _Import:
             wishes: dict[str, Wish[Location]] = {}
             for theirs in page:
                 location = location_from(theirs).message
-                if self._is_ours(step, location):
+                if await self._is_ours(step, location):
                     continue
                 if why := self._why_not(theirs):
                     step.left_out[why] += 1
@@ -252,11 +253,14 @@ class _Import:
             return None
         return evse
 
-    def _is_ours(self, step: _Step, imported: Tariff | Location) -> bool:
-        """Whether it is there because we delivered it: its external id is the key of an object of ours."""
-        ours = PartyKey.of(imported.country_code, imported.party_id) in self._ours
-        step.left_out["ours"] += ours
-        return ours
+    async def _is_ours(self, step: _Step, imported: Tariff | Location) -> bool:
+        """Whether it is there because we delivered it: its external id is the key of an object of the tenant's."""
+        party = PartyKey.of(imported.country_code, imported.party_id)
+        if party not in self._ours:
+            async with self._database.transaction() as conn:
+                self._ours[party] = party in await parties_hold(conn, self._run.tenant_id, [party])
+        step.left_out["ours"] += self._ours[party]
+        return self._ours[party]
 
     def _wish(self, owned: Owned[Any], imported: Any, id: int) -> Wish[Any]:
         imported.country_code, imported.party_id = self._party.country_code, self._party.party_id

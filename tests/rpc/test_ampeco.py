@@ -450,6 +450,18 @@ async def test_what_was_imported_is_not_delivered_back(connected: Tenant, ampeco
     assert len(await locations(connected)) == 2
 
 
+async def test_what_another_party_of_ours_delivered_is_not_imported(connected: Tenant, ampeco: Simulator) -> None:
+    party = a_party(country_code="NL", party_id="XYZ")
+    await connected.admin.parties.CreateParty(CreatePartyRequest(party=party))
+    await show(connected)
+    location = await create(connected, country_code="NL", party_id="XYZ")
+    await settled(connected.reader, f"NLXYZ{location.id}")
+    assert steps(await sync(connected))["locations"] == "1 read, 1 left out as ours"
+    alter(ampeco, f"{LOCATIONS}/1", externalId="SE*OTH*1")
+    assert (await sync(connected)).state == RUN_STATE_SUCCEEDED
+    assert [each.id for each in await locations(connected)] == ["am-1", location.id]
+
+
 # Deliveries
 
 
