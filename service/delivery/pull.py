@@ -7,6 +7,7 @@ done what it has done, and its repetition changes nothing of that.
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
@@ -24,15 +25,25 @@ from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import Origin
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.partners.ampeco import evse_from, is_demo, is_personal, is_private, is_roaming, location_from
+from service.bridge.partners.ampeco import (
+    charge_point_from,
+    evse_from,
+    is_demo,
+    is_personal,
+    is_private,
+    is_roaming,
+    location_from,
+)
 from service.bridge.partners.ampeco_tariff import tariff_from
 from service.delivery.ampeco import billing_of
 from service.delivery.runs import Progress, Tools
 from service.domain.caller import Caller
+from service.domain.charger import sockets_of
 from service.domain.keys import PartyKey
 from service.domain.origin import imported_id
 from service.domain.validation import validate
 from service.errors import EvbridgeError, IntegrationHasNoParty, InvalidArgument, TariffNotRepresentable
+from service.handlers.charger import charger_import
 from service.handlers.location import LOCATIONS, Locations
 from service.handlers.owned import Owned, Wish, put
 from service.handlers.tariff import TARIFFS
@@ -88,8 +99,8 @@ class _Step:
         counts = [(self.read, "read"), (self.changed, "changed"), (self.gone, "gone"), (self.unreadable, "unreadable")]
         counts += [(count, f"left out as {why}") for why, count in sorted(self.left_out.items())]
         counts += [(len(self.refused), "refused")]
-        said = ", ".join(f"{count} {what}" for count, what in counts if count or what == "read")
-        return "; ".join([said, *(text[:150] for text in self.refused[:_TOLD])])
+        said = ", ".join(f"{count} {what}" for count, what in counts if count)
+        return "; ".join([said or "nothing", *(text[:150] for text in self.refused[:_TOLD])])
 
 
 class _Partial(Locations):
@@ -133,6 +144,7 @@ class _Import:
         await self._import_tariffs()
         await self._read_charge_points()
         await self._read_evses()
+        await self._import_chargers()
         await self._import_locations()
 
     async def _import_tariffs(self) -> None:
@@ -192,6 +204,27 @@ class _Import:
         self._end(step)
         self._complete = self._complete and not step.unreadable and not step.refused
 
+    async def _import_chargers(self) -> None:
+        """The charge points that have a location and an EVSE."""
+        step = self._begin("chargers")
+        evses: dict[int, list[Evse]] = {}
+        for (id, _), evse in sorted(chain(*self._evses.values()), key=lambda each: each[0]):
+            evses.setdefault(id, []).append(evse)
+        ids = [*evses]
+        for batch in (ids[start : start + _PER_PAGE] for start in range(0, len(ids), _PER_PAGE)):
+            async with self._database.transaction() as conn:
+                now = await change_time(conn)
+                for id in batch:
+                    charger = charge_point_from(self._charge_points[id]).message
+                    charger.id = imported_id(self._integration.id, str(id))
+                    charger.site_id = imported_id(self._integration.id, charger.site_id)
+                    charger.sockets.extend(socket for evse in evses[id] for socket in sockets_of(evse))
+                    try:
+                        step.changed += await charger_import(conn, self._caller, now, charger, self._origin(str(id)))
+                    except EvbridgeError as error:
+                        step.refuse(id, error)
+        self._end(step)
+
     async def _import_locations(self) -> None:
         step = self._begin("locations")
         there: set[str] = set()
@@ -206,6 +239,7 @@ class _Import:
                     step.left_out[why] += 1
                     continue
                 there.add(str(theirs.id))
+                location.site_id = imported_id(self._integration.id, str(theirs.id))
                 location.time_zone = location.time_zone or self._integration.ampeco.time_zone
                 if not location.HasField("publish"):
                     location.publish = True
@@ -243,6 +277,7 @@ class _Import:
         """As one of ours, under the id AMPECO gave it. None when it makes none."""
         evse = evse_from(theirs, charge_point).message
         evse.uid = str(theirs.id)
+        evse.charger_id = imported_id(self._integration.id, str(charge_point.id))
         if tariff_id := self._groups.get(theirs.tariff_group_id):
             for connector in evse.connectors:
                 connector.tariff_ids.append(tariff_id)

@@ -4,14 +4,16 @@ import re
 from collections.abc import Iterator
 from typing import TypeVar
 
+from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import Origin
+from google.protobuf.message import Message
 
 from service.domain.fields import clear_output_only
 from service.domain.masks import copy_field
 
-M = TypeVar("M", Tariff, Location)
+M = TypeVar("M", Tariff, Location, Charger)
 
 _OF_AN_EVSE = re.compile(r"evses\[(.*)\](?:\.([a-z_]+))?")
 
@@ -52,7 +54,7 @@ def keep_overrides(wanted: M, before: M) -> None:
             copy_field(wanted, before, field)
 
 
-def _changes(before: Tariff | Location, wanted: Tariff | Location) -> Iterator[str]:
+def _changes(before: M, wanted: M) -> Iterator[str]:
     yield from _fields(before, wanted, {"etag", "evses", "origin", "overrides"})
     if isinstance(wanted, Location) and isinstance(before, Location):
         stored = {evse.uid: evse for evse in before.evses}
@@ -64,13 +66,13 @@ def _changes(before: Tariff | Location, wanted: Tariff | Location) -> Iterator[s
                 yield from (f"evses[{evse.uid}].{name}" for name in _fields(old, evse, {"status"}))
 
 
-def _fields(before: Tariff | Location | Evse, wanted: Tariff | Location | Evse, apart: set[str]) -> Iterator[str]:
+def _fields(before: Message, wanted: Message, apart: set[str]) -> Iterator[str]:
     """The names of the fields that are not the same in both."""
     old, new = dict(_values(before)), dict(_values(wanted))
     yield from (name for name in old.keys() | new.keys() if name not in apart and old.get(name) != new.get(name))
 
 
-def _values(message: Tariff | Location | Evse) -> Iterator[tuple[str, object]]:
+def _values(message: Message) -> Iterator[tuple[str, object]]:
     return ((field.name, value) for field, value in message.ListFields())
 
 

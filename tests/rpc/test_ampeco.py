@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.charger_pb2 import GetChargerRequest, ListChargersRequest, UpdateChargerRequest
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_DELIVERED,
     DELIVERY_STATE_PARKED,
@@ -215,6 +216,7 @@ async def test_an_import_makes_objects_of_ours_with_an_origin(connected: Tenant,
         "tariffs": "1 read, 1 changed",
         "charge points": "2 read, 1 left out as private",
         "evses": "2 read, 1 left out as of a charge point that is left out",
+        "chargers": "1 changed",
         "locations": "1 read, 1 changed",
     }
     assert run.progress.done == 6
@@ -267,6 +269,26 @@ async def test_overrides_add_up_and_concern_tariffs_too(connected: Tenant, ampec
     assert tariff.origin.external_id == "31"
     await sync(connected)
     assert await tariffs(connected) == [tariff]
+
+
+async def test_charge_points_become_chargers_with_an_origin(connected: Tenant, ampeco: Simulator) -> None:
+    stock(ampeco)
+    await sync(connected)
+    (location,) = await locations(connected)
+    page = await connected.reader.chargers.ListChargers(ListChargersRequest(site_id=location.site_id))
+    (charger,) = page.chargers
+    assert (charger.id, charger.id) == ("am-11", location.evses[0].charger_id)
+    assert (charger.origin.external_id, charger.origin.synced_time) == ("11", charger.update_time)
+    assert [(socket.id, socket.evse_uid) for socket in charger.sockets] == [("121", "21")]
+    charger.name, charger.group_name = "Ours", "North"
+    charger = await connected.writer.chargers.UpdateCharger(UpdateChargerRequest(charger=charger))
+    assert [*charger.overrides] == ["group_name", "name"]
+    assert charger.sockets[0].evse_uid == "21"
+    assert steps(await sync(connected))["chargers"] == "nothing"
+    alter(ampeco, f"{CHARGE_POINTS}/11", name="Theirs", networkStatus="available")
+    await sync(connected)
+    synced = await connected.reader.chargers.GetCharger(GetChargerRequest(id="am-11"))
+    assert (synced.name, synced.active_connection, synced.overrides) == ("Ours", True, charger.overrides)
 
 
 async def test_an_object_made_here_has_no_origin_and_a_caller_cannot_give_it_one(connected: Tenant) -> None:
@@ -322,9 +344,9 @@ async def test_what_is_gone_there_stays_with_its_evses_removed(connected: Tenant
     assert len(await tariffs(connected)) == 1
     del ampeco.objects[f"{LOCATIONS}/1"]
     run = await sync(connected)
-    assert steps(run)["locations"] == "0 read, 1 gone"
+    assert steps(run)["locations"] == "1 gone"
     assert {evse.status for evse in (await locations(connected))[0].evses} == {EVSE_STATUS_REMOVED}
-    assert steps(await sync(connected))["locations"] == "0 read"
+    assert steps(await sync(connected))["locations"] == "nothing"
 
 
 async def test_what_cannot_be_taken_is_told_and_stops_nothing(connected: Tenant, ampeco: Simulator) -> None:

@@ -41,9 +41,9 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     """
     RUN_KIND_SYNC: _RunKind.ValueType  # 3
     """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
-    INTEGRATION_TYPE_AMPECO knows it: tariffs, and locations with their EVSEs and connectors; the steps tell what was left
+    INTEGRATION_TYPE_AMPECO knows it: tariffs, chargers, and locations with their EVSEs and connectors; the steps tell what was left
     out, and why. What did not change is not touched, nor is what was changed here (`overrides`). What is gone at the
-    partner stays: a location with its EVSEs REMOVED, a tariff as it is. What was deleted here comes back. An item of the
+    partner stays: a location with its EVSEs REMOVED, a tariff or charger as it is. What was deleted here comes back. An item of the
     progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
     """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
@@ -70,9 +70,9 @@ because the server has no OCPI endpoint that a partner could call back.
 """
 RUN_KIND_SYNC: RunKind.ValueType  # 3
 """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
-INTEGRATION_TYPE_AMPECO knows it: tariffs, and locations with their EVSEs and connectors; the steps tell what was left
+INTEGRATION_TYPE_AMPECO knows it: tariffs, chargers, and locations with their EVSEs and connectors; the steps tell what was left
 out, and why. What did not change is not touched, nor is what was changed here (`overrides`). What is gone at the
-partner stays: a location with its EVSEs REMOVED, a tariff as it is. What was deleted here comes back. An item of the
+partner stays: a location with its EVSEs REMOVED, a tariff or charger as it is. What was deleted here comes back. An item of the
 progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
 """
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
