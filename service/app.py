@@ -21,9 +21,11 @@ from service.bridge.oauth import OAuth
 from service.bridge.partners import ampeco, chargeprice, emabler, ocpi
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry, contract_files
+from service.delivery.ampeco import AmpecoDeliverer
 from service.delivery.chargeprice import ChargepriceDeliverer
 from service.delivery.credentials import Credentials
 from service.delivery.diagnose import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
+from service.delivery.pull import AmpecoSync
 from service.delivery.runs import Executor, RunWorker, Tools
 from service.delivery.token_exchange import TokenExchange
 from service.delivery.worker import DeliveryWorker
@@ -70,6 +72,7 @@ EXECUTORS: dict[tuple[RunKind.ValueType, IntegrationType.ValueType], Callable[[T
     (run_pb2.RUN_KIND_CREDENTIALS, integration_pb2.INTEGRATION_TYPE_OCPI): Credentials,
     (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenExchange,
     (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenExchange,
+    (run_pb2.RUN_KIND_SYNC, integration_pb2.INTEGRATION_TYPE_AMPECO): AmpecoSync,
 }
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
@@ -210,7 +213,10 @@ async def _delivering(
         used = tools(store)
         worker = DeliveryWorker(
             store,
-            {integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, used.channel)},
+            {
+                integration_pb2.INTEGRATION_TYPE_AMPECO: AmpecoDeliverer(store, used.channel),
+                integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, used.channel),
+            },
             retries,
             settings.delivery_poll_s,
         )

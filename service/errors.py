@@ -24,6 +24,9 @@
     ├── RunUnsupported              FAILED_PRECONDITION
     ├── TariffNotRepresentable      FAILED_PRECONDITION  with field violations
     ├── Unsupported                 UNIMPLEMENTED
+    ├── TariffNotDelivered          FAILED_PRECONDITION  of a delivery, no call
+    ├── DeliveryUnfinished          FAILED_PRECONDITION  of a delivery, no call
+    ├── IntegrationHasNoParty       FAILED_PRECONDITION  of a run, no call
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
     ├── RunAbandoned                INTERNAL             of a run, no call
@@ -203,6 +206,21 @@ class Unsupported(EvbridgeError):
     @classmethod
     def of(cls, partner: str, operation: str) -> "Unsupported":
         return cls(f"{partner} documents no way to {operation}", partner=partner, operation=operation)
+
+
+class TariffNotDelivered(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_NOT_DELIVERED
+
+
+class DeliveryUnfinished(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.DELIVERY_UNFINISHED
+
+
+class IntegrationHasNoParty(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.INTEGRATION_HAS_NO_PARTY
 
 
 class RunInProgress(EvbridgeError):

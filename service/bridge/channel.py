@@ -132,6 +132,10 @@ class PartnerChannel:
 
         return call
 
+    def stream(self, method: str, request: Message, *, tenant_id: str) -> AsyncGenerator[Decoded, None]:
+        """As unary_stream, with what could not be read of each page."""
+        return self.pages(self._registry.pages[method], request, tenant_id=tenant_id)
+
     async def call(
         self, operation: Operation, request: Message, *, tenant_id: str, timeout_s: float | None = None
     ) -> Decoded:

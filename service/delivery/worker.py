@@ -151,7 +151,11 @@ class DeliveryWorker:
         return True
 
     async def _record_success(self, claim: Claim, delivered: Delivered, elapsed_s: float, healthy: bool) -> None:
+        key = (claim.tenant_id, claim.integration_id)
         async with self._database.transaction() as conn:
+            # The integration before its deliveries, as a change of its rules locks them.
+            if not healthy:
+                await integration_status(conn, *key, INTEGRATION_STATUS_ACTIVE, "")
             if not await delivery_done(conn, claim):
                 return
             if delivered.peer is None:
@@ -160,22 +164,21 @@ class DeliveryWorker:
                 await peer_acknowledged(conn, claim, delivered.peer)
             await attempt_record(conn, claim, elapsed_s, delivered.description, delivered.sent_version, None)
             if not healthy:
-                key = (claim.tenant_id, claim.integration_id)
                 await gate_resume(conn, *key)
-                await integration_status(conn, *key, INTEGRATION_STATUS_ACTIVE, "")
 
     async def _record_failure(self, claim: Claim, error: EvbridgeError, elapsed_s: float, failures: int) -> None:
         judged = verdict(error, claim.failed_attempts, self._policy)
         delay_s = 0.0 if judged.pauses else self._delay_s(error, claim.failed_attempts)
         log.info("attempt failed", extra={"reason": reasons.ErrorReason.Name(error.reason), "parked": judged.parked})
+        key = (claim.tenant_id, claim.integration_id)
         async with self._database.transaction() as conn:
+            if judged.pauses:
+                await integration_status(conn, *key, INTEGRATION_STATUS_FAILED, error.message)
             if not await delivery_failed(conn, claim, error, judged, delay_s):
                 return
             await attempt_record(conn, claim, elapsed_s, error.message, 0, error)
             if judged.pauses:
-                key = (claim.tenant_id, claim.integration_id)
                 await gate_pause(conn, *key, self._delay_s(error, failures + 1))
-                await integration_status(conn, *key, INTEGRATION_STATUS_FAILED, error.message)
 
     def _delay_s(self, error: EvbridgeError, failures: int) -> float:
         if error.retry_after_s is not None:

@@ -34,6 +34,22 @@ def evses_of(charger: Charger) -> Iterator[Evse]:
         )
 
 
+def sockets_of(evse: Evse) -> Iterator[Socket]:
+    """A socket for each connector of an EVSE, without a status: that is the EVSE's."""
+    for connector in evse.connectors:
+        yield Socket(
+            id=connector.id,
+            standard=connector.standard,
+            format=connector.format,
+            power_type=connector.power_type,
+            max_voltage=connector.max_voltage,
+            max_amperage=connector.max_amperage,
+            max_electric_power=connector.max_electric_power if connector.HasField("max_electric_power") else None,
+            tariff_ids=connector.tariff_ids,
+            evse_uid=evse.uid,
+        )
+
+
 def _connector(socket: Socket) -> Connector:
     return Connector(
         id=socket.id,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from service.errors import (
     DatabaseUnavailable,
+    DeliveryUnfinished,
     EgressDenied,
     EvbridgeError,
     PartnerCredentialRefused,
@@ -13,6 +14,8 @@ from service.errors import (
     PartnerRateLimited,
     PartnerUnavailable,
     PartnerVersionConflict,
+    TariffNotDelivered,
+    TariffNotRepresentable,
 )
 
 
@@ -44,6 +47,8 @@ class Verdict:
 
 # The partner as a whole is away or refuses us: an outage is no fault of the object and never parks it.
 _OF_THE_PARTNER = (PartnerUnavailable, PartnerRateLimited, PartnerCredentialRefused, EgressDenied)
+# Nothing will be otherwise until the object, or what it needs, is.
+_WAIT_FOR_A_CHANGE = (TariffNotRepresentable, TariffNotDelivered)
 # Trying again may help, without end it would not.
 _MAY_PASS = (PartnerOutcomeUnknown, PartnerFault, PartnerVersionConflict)
 
@@ -52,8 +57,10 @@ def verdict(error: EvbridgeError, failed_attempts: int, policy: RetryPolicy) -> 
     """Judges the attempt that failed with `error`; `failed_attempts` includes it."""
     if isinstance(error, _OF_THE_PARTNER):
         return Verdict(parked=False, counts=False, pauses=True)
-    if isinstance(error, DatabaseUnavailable):
+    if isinstance(error, (DatabaseUnavailable, DeliveryUnfinished)):
         return Verdict(parked=False, counts=False, pauses=False)
+    if isinstance(error, _WAIT_FOR_A_CHANGE):
+        return Verdict(parked=True, counts=True, pauses=False)
     if isinstance(error, PartnerError) and not isinstance(error, _MAY_PASS):
         return Verdict(parked=True, counts=True, pauses=False)
     return Verdict(parked=failed_attempts >= policy.max_attempts, counts=True, pauses=False)

@@ -77,7 +77,7 @@ class LocationService:
             location = request.location
             if location.site_id and not location.evses and not request.create_empty:
                 location = await _with_evses_of_site(conn, caller, location)
-            wish = Wish(_LOCATIONS, location, "location", may_exist=False)
+            wish = Wish(LOCATIONS, location, "location", may_exist=False)
             location = await put_one(conn, caller, now, wish)
             await publish(conn, caller, now, request.publish_to, location)
             return location
@@ -107,7 +107,7 @@ class LocationService:
     async def UpdateLocation(self, request: UpdateLocationRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Location:
             mask = [*request.update_mask.paths]
-            wish = Wish(_LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
+            wish = Wish(LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
             return await put_one(conn, caller, now, wish)
 
         return await mutate(self._database, self._keyring, request, caller, work)
@@ -115,7 +115,7 @@ class LocationService:
     async def BatchUpsertLocations(self, request: BatchUpsertLocationsRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> BatchUpsertLocationsResponse:
             wishes = [
-                Wish(_LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
+                Wish(LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
                 for number, location in enumerate(request.locations)
             ]
             results = await put(conn, caller, now, wishes)
@@ -172,7 +172,7 @@ class LocationService:
         return answer.SerializeToString()
 
 
-class _Locations(Owned[Location]):
+class Locations(Owned[Location]):
     noun = "location"
     kind = OBJECT_KIND_LOCATION
     key = LocationKey
@@ -203,7 +203,7 @@ class _Locations(Owned[Location]):
         return location_etag(wanted)
 
 
-_LOCATIONS = _Locations()
+LOCATIONS = Locations()
 
 
 async def _with_evses_of_site(conn: Connection, caller: Caller, sent: Location) -> Location:

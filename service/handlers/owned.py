@@ -8,12 +8,14 @@ from typing import Generic, TypeVar
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.location_pb2 import Location, LocationKey
 from evbridge.v1.tariff_pb2 import Tariff, TariffKey
+from evbridge.v1.types_pb2 import Origin
 
 from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.fields import clear_output_only
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.masks import merged
+from service.domain.origin import keep_origin, keep_overrides, set_origin
 from service.domain.validation import validate
 from service.domain.versions import check_etag, time_after
 from service.errors import (
@@ -67,7 +69,10 @@ class Owned(ABC, Generic[M]):
 
 
 class Wish(Generic[M]):
-    """An object as it was sent, where it stands in the request, and what may be done with it. No mask: all of it."""
+    """An object as it was sent, where it stands in the request, and what may be done with it. No mask: all of it.
+
+    `origin`: it is imported from there.
+    """
 
     def __init__(
         self,
@@ -78,11 +83,13 @@ class Wish(Generic[M]):
         may_exist: bool = True,
         may_be_missing: bool = True,
         mask: Sequence[str] = ("*",),
+        origin: Origin | None = None,
     ) -> None:
         self.key = key_of(sent)
         self.path = path
         self.flaw: InvalidArgument | None = None
         self.owned: Owned[M] = owned
+        self.origin = origin
         self._sent: M = sent
         self._may_exist = may_exist
         self._may_be_missing = may_be_missing
@@ -97,7 +104,8 @@ class Wish(Generic[M]):
         owned, sent, id = self.owned, self._sent, str(self.key)
         if self.flaw:
             raise self.flaw
-        if before and not self._may_exist:
+        taken = self.origin and before and before.origin.integration_id != self.origin.integration_id
+        if before and (taken or not self._may_exist):
             raise ResourceExists(f"{owned.noun} {id} exists already", resource=owned.noun, id=id)
         if not before and self._may_exist and not self._may_be_missing:
             raise ResourceNotFound.of(owned.noun, id)
@@ -107,10 +115,16 @@ class Wish(Generic[M]):
         wanted.id = before.id if before else sent.id
         if before:
             owned.keep(wanted, before)
+            if self.origin:
+                keep_overrides(wanted, before)
         validate(wanted, prefix=f"{self.path}.")
         owned.check(wanted, self.path)
         wanted.DiscardUnknownFields()
         clear_output_only(wanted)
+        if self.origin:
+            set_origin(wanted, before, self.origin)
+        elif before:
+            keep_origin(wanted, before)
         return wanted
 
     def check_references(self, wanted: M, parties: set[PartyKey], tariffs: set[ObjectKey]) -> None:
@@ -166,6 +180,8 @@ async def put(conn: Connection, caller: Caller, now: datetime, wishes: Sequence[
         before = locked.get(wish.key)
         results[number] = stored = _stamped(owned, result, before, now)
         if stored is not before:
+            if wish.origin:
+                stored.origin.synced_time.CopyFrom(stored.last_updated)
             changed.append(stored)
     await owned.write(conn, caller.tenant_id, sorted(changed, key=key_of), locked)
     await change_record_many(

@@ -174,7 +174,7 @@ class PublicationService:
             return PartnerView(location=publication.location(Location.FromString(payload)))
         key = key_of(request.tariff)
         payload = await tariff_get(self._database, caller.tenant_id, key)
-        sees, _ = await self._sees(publication, caller, key)
+        sees, _ = await sees_tariff(self._database, caller.tenant_id, publication, key)
         return PartnerView(tariff=Tariff.FromString(payload) if sees else None)
 
     async def ListPartnerLocations(self, request: ListPartnerLocationsRequest, caller: Caller) -> bytes:
@@ -194,35 +194,23 @@ class PublicationService:
             after = key_before(request)
             while rows := await tariff_page(self._database, caller.tenant_id, ListTariffsRequest(), after, _BATCH):
                 for after, payload in rows:
-                    sees, looked = await self._sees(publication, caller, ObjectKey.parsed(after))
+                    sees, looked = await sees_tariff(
+                        self._database, caller.tenant_id, publication, ObjectKey.parsed(after)
+                    )
                     yield _Judged(after, payload if sees else b"", 1 + looked)
 
         return await _page(request, judged())
 
     async def _publication(self, request: _ViewRequest, caller: Caller) -> Publication:
         """What the partner sees at the instant that is asked for. Raises ResourceNotFound for no integration."""
-        rules, now = await rules_now(self._database, caller.tenant_id, request.integration_id)
-        return Publication(rules, request.at if request.HasField("at") else _timestamp(now))
+        at = request.at if request.HasField("at") else None
+        return await publication_at(self._database, caller.tenant_id, request.integration_id, at)
 
     async def _locations(self, caller: Caller, after: str = "") -> AsyncIterator[tuple[str, Location]]:
         """(key, location) of all after the key `after`, in their order."""
         while rows := await location_page(self._database, caller.tenant_id, ListLocationsRequest(), after, _BATCH):
             for after, payload in rows:
                 yield after, Location.FromString(payload)
-
-    async def _sees(self, publication: Publication, caller: Caller, tariff: ObjectKey) -> tuple[bool, int]:
-        """Whether the partner sees the tariff, and how many locations were looked at to know."""
-        named = publication.tariff(tariff)
-        if named is not None:
-            return named, 0
-        after, looked = "", 0
-        while rows := await location_naming(self._database, caller.tenant_id, tariff, after, _BATCH):
-            for _, payload in rows:
-                looked += 1
-                if publication.shows(Location.FromString(payload), tariff):
-                    return True, looked
-            after = rows[-1][0]
-        return False, looked
 
     async def _change(
         self, request: Mutation, caller: Caller, work: Callable[[Connection, datetime], Awaitable[_Change]]
@@ -246,6 +234,31 @@ class PublicationService:
         async for _, location in self._locations(caller):
             count.add(location)
         return count.impact()
+
+
+async def publication_at(
+    database: Database, tenant_id: str, integration_id: str, at: Timestamp | None = None
+) -> Publication:
+    """What the partner sees at that instant, or now. Raises ResourceNotFound for no integration."""
+    rules, now = await rules_now(database, tenant_id, integration_id)
+    return Publication(rules, at or _timestamp(now))
+
+
+async def sees_tariff(
+    database: Database, tenant_id: str, publication: Publication, tariff: ObjectKey
+) -> tuple[bool, int]:
+    """Whether the partner sees the tariff, and how many locations were looked at to know."""
+    named = publication.tariff(tariff)
+    if named is not None:
+        return named, 0
+    after, looked = "", 0
+    while rows := await location_naming(database, tenant_id, tariff, after, _BATCH):
+        for _, payload in rows:
+            looked += 1
+            if publication.shows(Location.FromString(payload), tariff):
+                return True, looked
+        after = rows[-1][0]
+    return False, looked
 
 
 async def publish(

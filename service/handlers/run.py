@@ -54,7 +54,8 @@ class RunService:
         async def work(conn: Connection, now: datetime) -> Run:
             integration = await integration_lock(conn, caller.tenant_id, request.integration_id)
             check_supported(self._supported, request.kind, integration.type)
-            return await run_start(conn, caller, request.integration_id, request.kind)
+            sync_options = request.sync_options if request.HasField("sync_options") else None
+            return await run_start(conn, caller, request.integration_id, request.kind, sync_options)
 
         return await mutate(self._database, self._keyring, request, caller, work)
 

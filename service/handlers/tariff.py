@@ -52,7 +52,7 @@ class TariffService(Pricing):
 
     async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Tariff:
-            wish = Wish(_TARIFFS, request.tariff, "tariff", may_exist=False)
+            wish = Wish(TARIFFS, request.tariff, "tariff", may_exist=False)
             tariff = await put_one(conn, caller, now, wish)
             await publish(conn, caller, now, request.publish_to, tariff)
             return tariff
@@ -75,7 +75,7 @@ class TariffService(Pricing):
     async def UpdateTariff(self, request: UpdateTariffRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Tariff:
             mask = [*request.update_mask.paths]
-            wish = Wish(_TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
+            wish = Wish(TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
             return await put_one(conn, caller, now, wish)
 
         return await mutate(self._database, self._keyring, request, caller, work)
@@ -83,7 +83,7 @@ class TariffService(Pricing):
     async def BatchUpsertTariffs(self, request: BatchUpsertTariffsRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> BatchUpsertTariffsResponse:
             wishes = [
-                Wish(_TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
+                Wish(TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
                 for number, tariff in enumerate(request.tariffs)
             ]
             results = await put(conn, caller, now, wishes)
@@ -123,7 +123,7 @@ class TariffService(Pricing):
         return await mutate(self._database, self._keyring, request, caller, work)
 
 
-class _Tariffs(Owned[Tariff]):
+class Tariffs(Owned[Tariff]):
     noun = "tariff"
     kind = OBJECT_KIND_TARIFF
     key = TariffKey
@@ -139,4 +139,4 @@ class _Tariffs(Owned[Tariff]):
         await tariff_put(conn, tenant_id, objects, locked)
 
 
-_TARIFFS = _Tariffs()
+TARIFFS = Tariffs()

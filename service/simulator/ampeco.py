@@ -35,6 +35,11 @@ class Simulator(simulator.Simulator):
             return sent
         return sent | {"lastUpdatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
+    def holds(self, path: str) -> bool:
+        """An EVSE may have been made on its own or below its charge point."""
+        alone = re.sub(r"/charge-points/v2\.0/[^/]+/evses/([^/]+)$", r"/evses/v2.1/\1", path)
+        return super().holds(path) or super().holds(alone)
+
     def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
         query = dict(call.query)
         size = min(_number(query, "per_page", 100), 100) or 1

@@ -124,6 +124,10 @@ class Simulator:
         """What is held once `sent` has taken the place of `before`. Raises Refused."""
         return sent
 
+    def holds(self, path: str) -> bool:
+        """Whether there is the object that a longer path goes through."""
+        return path in self.objects
+
     def read(self, path: str, held: Object) -> Object:
         """What GET shows of an object."""
         return held
@@ -157,7 +161,7 @@ class Simulator:
     async def _serve(self, operation: Operation, request: Message, call: Call) -> Reply:
         self.check(operation, request)
         call = replace(call, path="/".join(quote(unquote(segment), safe="") for segment in call.path.split("/")))
-        if any(path not in self.objects for path in self._goes_through(operation, call.path)):
+        if not all(map(self.holds, self._goes_through(operation, call.path))):
             raise Refused(404)
         match operation.http_method:
             case "GET":

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, ObjectKind
-from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_CHARGEPRICE, IntegrationType
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO, INTEGRATION_TYPE_CHARGEPRICE, IntegrationType
 
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
@@ -21,6 +21,8 @@ CREATE, UPDATE, DELETE = "create", "update", "delete"
 # Which types of integrations take which kinds of objects.
 _TAKERS: dict[ObjectKind.ValueType, list[IntegrationType.ValueType]] = {
     OBJECT_KIND_COMPANY: [INTEGRATION_TYPE_CHARGEPRICE],
+    OBJECT_KIND_TARIFF: [INTEGRATION_TYPE_AMPECO],
+    OBJECT_KIND_LOCATION: [INTEGRATION_TYPE_AMPECO],
 }
 
 

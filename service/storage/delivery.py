@@ -15,6 +15,7 @@ from evbridge.v1.delivery_pb2 import (
     PeerObject,
     PeerObjectState,
 )
+from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
 
 from service.domain.delivery import Verdict
@@ -24,6 +25,9 @@ from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
+
+BELOW = "\t"
+"""What joins the id of an object and those of its parts. No id holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,13 @@ async def delivery_failed(
     return await conn.value(sql.delivery_failed, *fence, *outcome) is not None
 
 
+async def delivery_resume(
+    database: Database, claim: Claim, kind: ObjectKind.ValueType, reason: ErrorReason.ValueType
+) -> None:
+    """Makes those of its integration due that are parked for the reason, or that may be before they see the change."""
+    await database.run(sql.delivery_resume, claim.tenant_id, claim.integration_id, kind, reason)
+
+
 async def attempt_record(
     conn: Connection, claim: Claim, duration_s: float, description: str, sent_version: int, error: EvbridgeError | None
 ) -> None:
@@ -158,6 +169,12 @@ async def attempt_record(
 async def peer_get(conn: Connection, claim: Claim) -> Peer:
     row = await conn.row(sql.peer_get, *claim.peer_key)
     return Peer() if row is None else Peer(**dict(row))
+
+
+async def peers_below(conn: Connection, claim: Claim) -> dict[tuple[int, str], Peer]:
+    """(kind, id) -> the parts of the object, each a peer of its own under `<object's id>\\t<part's id>`."""
+    rows = await conn.rows(sql.peers_below, claim.tenant_id, claim.integration_id, claim.object_id)
+    return {(kind, id): Peer(*peer) for kind, id, *peer in rows}
 
 
 async def peer_sending(database: Database, claim: Claim, peer: Peer, document: bytes | None) -> None:

@@ -97,6 +97,20 @@ SET state = CASE WHEN $5::boolean AND generation = $4 THEN 4 ELSE 1 END,
 WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
+-- name: delivery_resume
+-- Those under way (2) look again afterwards. In the order in which changes mark them.
+UPDATE delivery AS d
+SET generation = d.generation + 1, state = CASE WHEN d.state = 2 THEN 2 ELSE 1 END, due_time = now(), update_time = now(),
+    failed_attempts = CASE WHEN d.state = 2 THEN d.failed_attempts ELSE 0 END
+FROM (
+    SELECT delivery_id
+    FROM delivery
+    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND (state = 2 OR state = 4 AND reason = $4)
+    ORDER BY object_id
+    FOR UPDATE
+) AS waiting
+WHERE d.tenant_id = $1 AND d.delivery_id = waiting.delivery_id
+
 -- name: delivery_attempt_record
 INSERT INTO delivery_attempt
     (tenant_id, delivery_id, start_time, duration, reason, description, http_status, partner_code, sent_version)
@@ -106,6 +120,11 @@ VALUES ($1, $2, now() - $3::interval, $3, $4, $5, $6, $7, $8)
 SELECT state, external_id, acknowledged_version, acknowledged_hash, sent_document
 FROM peer_object
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4
+
+-- name: peers_below
+SELECT object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash, sent_document
+FROM peer_object
+WHERE tenant_id = $1 AND integration_id = $2 AND split_part(object_id, E'\t', 1) = $3 AND strpos(object_id, E'\t') > 0
 
 -- name: peer_sending
 -- Before the request leaves: from now on its effect is unknown until it is acknowledged.

@@ -2,7 +2,8 @@
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_lock
-SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
+-- What refers to the integration is not held up.
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE
 
 -- name: integration_insert
 INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload)

@@ -50,6 +50,14 @@ async def location_known(conn: Connection, tenant_id: str, keys: Collection[Obje
     return {ObjectKey(*row) for row in await conn.rows(sql.location_known, tenant_id, *columns(keys))}
 
 
+async def location_imported(
+    database: Database, tenant_id: str, integration_id: str, after: str, limit: int
+) -> list[tuple[str, bytes]]:
+    """(key, serialized location) of up to `limit` that were imported through the integration, after the key `after`."""
+    rows = await database.rows(sql.location_imported, tenant_id, *ObjectKey.parsed(after), integration_id, limit)
+    return [(str(ObjectKey.in_row(row)), _whole(row)) for row in rows]
+
+
 async def location_naming(
     database: Database, tenant_id: str, tariff: ObjectKey, after: str, limit: int
 ) -> list[tuple[str, bytes]]:
@@ -158,6 +166,7 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, locatio
         [location.etag for location in locations],
         [_own(location) for location in locations],
         [_time(location.last_updated) for location in locations],
+        [location.origin.integration_id for location in locations],
     )
 
 

@@ -34,6 +34,21 @@ JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_i
     USING (country_code, party_id, key)
 WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.delete_time IS NULL
 
+-- name: location_imported
+-- Those of the integration $5 after a key, in their order.
+SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+FROM (
+    SELECT country_code, party_id, key
+    FROM location
+    WHERE tenant_id = $1 AND origin_integration_id = $5 AND origin_integration_id <> '' AND integration_id = ''
+        AND delete_time IS NULL AND (country_code, party_id, key) > ($2, $3, $4)
+    ORDER BY country_code, party_id, key
+    LIMIT $6
+) AS imported
+JOIN location_whole AS w USING (country_code, party_id, key)
+WHERE w.tenant_id = $1 AND w.integration_id = ''
+ORDER BY w.country_code, w.party_id, w.key
+
 -- name: location_naming
 -- Those with an EVSE, not REMOVED (7), that names the tariff $4 of the party.
 SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
@@ -93,20 +108,24 @@ ORDER BY country_code, party_id, key
 FOR UPDATE
 
 -- name: location_insert
-INSERT INTO location (tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
-SELECT $1, country_code, party_id, key, latitude, longitude, etag, payload, last_updated
+INSERT INTO location (
+    tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id
+)
+SELECT $1, country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[]
-) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
+    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[],
+    $10::text[]
+) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id)
 ON CONFLICT DO NOTHING
 
 -- name: location_replace
 UPDATE location AS l
 SET latitude = new.latitude, longitude = new.longitude, etag = new.etag, payload = new.payload,
-    last_updated = new.last_updated, delete_time = NULL
+    last_updated = new.last_updated, origin_integration_id = new.origin_integration_id, delete_time = NULL
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[]
-) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
+    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[],
+    $10::text[]
+) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id)
 WHERE l.tenant_id = $1 AND l.integration_id = ''
     AND l.country_code = new.country_code AND l.party_id = new.party_id AND l.key = new.key
 

@@ -19,6 +19,7 @@ from evbridge.v1.run_pb2 import (
     Run,
     RunKind,
     RunState,
+    SyncOptions,
 )
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -41,7 +42,7 @@ _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.05, 1.0
 class RunClaim:
     """A run that is ours until its lease ends. `lease_token` fences out whoever held it before.
 
-    `attempts` counts this one and those whose process died.
+    `attempts` counts this one and those whose process died; `key_id` says who asked for it.
     """
 
     tenant_id: str
@@ -52,6 +53,12 @@ class RunClaim:
     state: RunState.ValueType
     lease_token: int
     attempts: int
+    key_id: str
+    options: bytes
+
+    @property
+    def sync_options(self) -> SyncOptions:
+        return Run.FromString(self.options).sync_options
 
     @property
     def repeated(self) -> bool:
@@ -63,13 +70,22 @@ class RunClaim:
         return self.tenant_id, self.run_id, self.lease_token
 
 
-async def run_start(conn: Connection, caller: Caller, integration_id: str, kind: RunKind.ValueType) -> Run:
+async def run_start(
+    conn: Connection,
+    caller: Caller,
+    integration_id: str,
+    kind: RunKind.ValueType,
+    sync_options: SyncOptions | None = None,
+) -> Run:
     """Queues a run of a kind that the integration's type knows. Raises RunInProgress.
 
     It begins when the transaction is committed.
     """
     run_id = _new_id(await change_time(conn))
-    queued: UUID = await conn.value(sql.run_start, caller.tenant_id, run_id, integration_id, kind, caller.key_id)
+    options = Run(sync_options=sync_options).SerializeToString()
+    queued: UUID = await conn.value(
+        sql.run_start, caller.tenant_id, run_id, integration_id, kind, caller.key_id, options
+    )
     if queued != run_id:
         raise RunInProgress(f"run {queued} of this kind is under way for the integration", run_id=str(queued))
     return await run_get(conn, caller.tenant_id, str(run_id))

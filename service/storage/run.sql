@@ -1,19 +1,19 @@
 -- name: run_start
 -- Returns the id of the run under way when there is one. Setting the id to itself keeps that one until we have looked.
-INSERT INTO run (tenant_id, run_id, integration_id, kind, key_id) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO run (tenant_id, run_id, integration_id, kind, key_id, options) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (tenant_id, integration_id, kind) WHERE state IN (1, 2, 3) DO UPDATE SET run_id = run.run_id
 RETURNING run_id
 
 -- name: run_get
 SELECT
-    run_id, integration_id, kind, state, progress || steps AS report, reason, description, key_id,
+    run_id, integration_id, kind, state, progress || steps || options AS report, reason, description, key_id,
     create_time, start_time, end_time, update_time
 FROM run
 WHERE tenant_id = $1 AND run_id = $2
 
 -- name: run_page
 SELECT
-    run_id, integration_id, kind, state, progress AS report, reason, description, key_id,
+    run_id, integration_id, kind, state, progress || options AS report, reason, description, key_id,
     create_time, start_time, end_time, update_time
 FROM run
 WHERE tenant_id = $1 AND run_id < $2
@@ -50,7 +50,8 @@ FROM (
     FOR UPDATE OF w SKIP LOCKED
 ) AS next
 WHERE r.tenant_id = next.tenant_id AND r.run_id = next.run_id
-RETURNING r.tenant_id, r.run_id, r.integration_id, r.kind, next.type, r.state, r.lease_token, r.attempts
+RETURNING
+    r.tenant_id, r.run_id, r.integration_id, r.kind, next.type, r.state, r.lease_token, r.attempts, r.key_id, r.options
 
 -- name: run_report
 -- Fenced by the lease token.

@@ -86,6 +86,7 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs
         [tariff.currency for tariff in tariffs],
         [tariff.etag for tariff in tariffs],
         [tariff.SerializeToString() for tariff in tariffs],
+        [tariff.origin.integration_id for tariff in tariffs],
     )
 
 

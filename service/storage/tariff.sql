@@ -22,18 +22,19 @@ ORDER BY country_code, party_id, key
 FOR UPDATE
 
 -- name: tariff_insert
-INSERT INTO tariff (tenant_id, country_code, party_id, key, type, currency, etag, payload)
-SELECT $1, country_code, party_id, key, type, currency, etag, payload
-FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[])
-    AS new (country_code, party_id, key, type, currency, etag, payload)
+INSERT INTO tariff (tenant_id, country_code, party_id, key, type, currency, etag, payload, origin_integration_id)
+SELECT $1, country_code, party_id, key, type, currency, etag, payload, origin_integration_id
+FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[], $9::text[])
+    AS new (country_code, party_id, key, type, currency, etag, payload, origin_integration_id)
 ON CONFLICT DO NOTHING
 RETURNING country_code, party_id, key
 
 -- name: tariff_replace
 UPDATE tariff AS t
-SET type = new.type, currency = new.currency, etag = new.etag, payload = new.payload, delete_time = NULL
-FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[])
-    AS new (country_code, party_id, key, type, currency, etag, payload)
+SET type = new.type, currency = new.currency, etag = new.etag, payload = new.payload,
+    origin_integration_id = new.origin_integration_id, delete_time = NULL
+FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[], $9::text[])
+    AS new (country_code, party_id, key, type, currency, etag, payload, origin_integration_id)
 WHERE t.tenant_id = $1 AND t.integration_id = ''
     AND t.country_code = new.country_code AND t.party_id = new.party_id AND t.key = new.key
 

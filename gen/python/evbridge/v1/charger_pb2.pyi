@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from evbridge.v1 import location_pb2 as _location_pb2
+from evbridge.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
@@ -37,6 +38,8 @@ class Charger(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. Unique within the tenant in any case: 1 to 36 printable ASCII characters; kept as it was first written.
     eMabler: `chargerID`.
@@ -67,6 +70,14 @@ class Charger(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When its content last changed."""
 
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """Output only. Where it was imported from; unset for a charger that was created here."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The fields of an imported charger that were changed here since, such as "name"; imports leave them alone."""
+
     def __init__(
         self,
         *,
@@ -80,10 +91,12 @@ class Charger(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        origin: _types_pb2.Origin | None = ...,
+        overrides: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "active_connection", b"active_connection", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "active_connection", b"active_connection", "create_time", b"create_time", "origin", b"origin", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "active_connection", b"active_connection", "create_time", b"create_time", "etag", b"etag", "group_id", b"group_id", "group_name", b"group_name", "id", b"id", "name", b"name", "site_id", b"site_id", "sockets", b"sockets", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "active_connection", b"active_connection", "create_time", b"create_time", "etag", b"etag", "group_id", b"group_id", "group_name", b"group_name", "id", b"id", "name", b"name", "origin", b"origin", "overrides", b"overrides", "site_id", b"site_id", "sockets", b"sockets", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active_connection: _TypeAlias = _typing.Literal["active_connection"]  # noqa: Y015
     _WhichOneofArgType__active_connection: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection"]  # noqa: Y015

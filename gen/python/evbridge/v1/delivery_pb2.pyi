@@ -37,15 +37,22 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     OBJECT_KIND_PARTY: _ObjectKind.ValueType  # 3
     """A Party; it is recorded in changes and never delivered."""
     OBJECT_KIND_TARIFF: _ObjectKind.ValueType  # 4
-    """A Tariff; it is recorded in changes and not delivered yet."""
+    """A Tariff; AMPECO takes those that its rules show."""
     OBJECT_KIND_LOCATION: _ObjectKind.ValueType  # 5
-    """A Location; it is recorded in changes and not delivered yet."""
+    """A Location; AMPECO takes those that its rules show, with their EVSEs, as several objects of its own. An EVSE without a
+    tariff is sent without one, and keeps the one it has there. Changes of objects and rules send it, not the time at
+    which a rule comes into force or ends.
+    """
     OBJECT_KIND_EVSE: _ObjectKind.ValueType  # 6
-    """The status of an Evse; it is recorded in changes and not delivered yet."""
+    """The status of an Evse; it is recorded in changes and not delivered. AMPECO takes with the location what is out of
+    order.
+    """
     OBJECT_KIND_CHARGER: _ObjectKind.ValueType  # 7
     """A Charger; it is recorded in changes and never delivered."""
     OBJECT_KIND_PUBLICATION_RULE: _ObjectKind.ValueType  # 8
     """A PublicationRule; it is recorded in changes and never delivered."""
+    OBJECT_KIND_CONNECTOR: _ObjectKind.ValueType  # 9
+    """A Connector; it goes with its location."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -59,15 +66,22 @@ OBJECT_KIND_INTEGRATION: ObjectKind.ValueType  # 2
 OBJECT_KIND_PARTY: ObjectKind.ValueType  # 3
 """A Party; it is recorded in changes and never delivered."""
 OBJECT_KIND_TARIFF: ObjectKind.ValueType  # 4
-"""A Tariff; it is recorded in changes and not delivered yet."""
+"""A Tariff; AMPECO takes those that its rules show."""
 OBJECT_KIND_LOCATION: ObjectKind.ValueType  # 5
-"""A Location; it is recorded in changes and not delivered yet."""
+"""A Location; AMPECO takes those that its rules show, with their EVSEs, as several objects of its own. An EVSE without a
+tariff is sent without one, and keeps the one it has there. Changes of objects and rules send it, not the time at
+which a rule comes into force or ends.
+"""
 OBJECT_KIND_EVSE: ObjectKind.ValueType  # 6
-"""The status of an Evse; it is recorded in changes and not delivered yet."""
+"""The status of an Evse; it is recorded in changes and not delivered. AMPECO takes with the location what is out of
+order.
+"""
 OBJECT_KIND_CHARGER: ObjectKind.ValueType  # 7
 """A Charger; it is recorded in changes and never delivered."""
 OBJECT_KIND_PUBLICATION_RULE: ObjectKind.ValueType  # 8
 """A PublicationRule; it is recorded in changes and never delivered."""
+OBJECT_KIND_CONNECTOR: ObjectKind.ValueType  # 9
+"""A Connector; it goes with its location."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:
@@ -268,7 +282,7 @@ class DeliveryAttempt(_message.Message):
     partner_code: _builtins.str
     """The partner's own error code, bounded to 100 characters of A-Z, a-z, 0-9, "_", "-" and "."; else empty."""
     sent_version: _builtins.int
-    """The version that was to be stored at the partner; 0 when nothing had to be sent."""
+    """The version that was to be stored at the partner; 0 when nothing had to be sent, or the partner counts none."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""

@@ -255,6 +255,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "UNSUPPORTED", "domain": "evbridge",
           "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
     """
+    INTEGRATION_HAS_NO_PARTY: _ErrorReason.ValueType  # 61
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
+    and it names none.
+
+        { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
+    """
+    TARIFF_NOT_DELIVERED: _ErrorReason.ValueType  # 62
+    """The reason of a PARKED delivery, no call's. A connector of the location shows a tariff that the partner does not have
+    yet. The location goes as soon as the tariff did; look at the delivery of that one.
+    """
+    DELIVERY_UNFINISHED: _ErrorReason.ValueType  # 63
+    """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -500,4 +512,16 @@ UNSUPPORTED: ErrorReason.ValueType  # 60
     { "reason": "UNSUPPORTED", "domain": "evbridge",
       "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
 """
+INTEGRATION_HAS_NO_PARTY: ErrorReason.ValueType  # 61
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
+and it names none.
+
+    { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
+"""
+TARIFF_NOT_DELIVERED: ErrorReason.ValueType  # 62
+"""The reason of a PARKED delivery, no call's. A connector of the location shows a tariff that the partner does not have
+yet. The location goes as soon as the tariff did; look at the delivery of that one.
+"""
+DELIVERY_UNFINISHED: ErrorReason.ValueType  # 63
+"""The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -12,6 +12,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.type import decimal_pb2 as _decimal_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -38,7 +39,7 @@ class _IntegrationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Integ
     INTEGRATION_TYPE_SALESFORCE: _IntegrationType.ValueType  # 3
     """Salesforce. eMabler: `Salesforce`."""
     INTEGRATION_TYPE_AMPECO: _IntegrationType.ValueType  # 4
-    """AMPECO."""
+    """AMPECO: takes the tariffs and locations that its rules show; RUN_KIND_SYNC imports those that it holds."""
     INTEGRATION_TYPE_EMABLER: _IntegrationType.ValueType  # 5
     """eMabler itself."""
     INTEGRATION_TYPE_CHARGEPRICE: _IntegrationType.ValueType  # 6
@@ -58,7 +59,7 @@ INTEGRATION_TYPE_UTILITY_CLOUD: IntegrationType.ValueType  # 2
 INTEGRATION_TYPE_SALESFORCE: IntegrationType.ValueType  # 3
 """Salesforce. eMabler: `Salesforce`."""
 INTEGRATION_TYPE_AMPECO: IntegrationType.ValueType  # 4
-"""AMPECO."""
+"""AMPECO: takes the tariffs and locations that its rules show; RUN_KIND_SYNC imports those that it holds."""
 INTEGRATION_TYPE_EMABLER: IntegrationType.ValueType  # 5
 """eMabler itself."""
 INTEGRATION_TYPE_CHARGEPRICE: IntegrationType.ValueType  # 6
@@ -732,13 +733,16 @@ Global___SalesforceConnection: _TypeAlias = SalesforceConnection  # noqa: Y015
 
 @_typing.final
 class AmpecoConnection(_message.Message):
-    """The connection to AMPECO."""
+    """The connection to AMPECO. What of it says how tariffs and locations are mapped counts from the next delivery or import on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BASE_URL_FIELD_NUMBER: _builtins.int
     API_TOKEN_FIELD_NUMBER: _builtins.int
     API_TOKEN_SET_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    TAXES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     base_url: _builtins.str
     """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user,
     query or fragment. The paths of the API begin with "/public-api" and are not part of it.
@@ -749,20 +753,63 @@ class AmpecoConnection(_message.Message):
     """
     api_token_set: _builtins.bool
     """Output only. Whether an API token is stored."""
+    currency: _builtins.str
+    """The operator's currency there (ISO 4217, upper case). AMPECO's tariffs are written without one: a tariff of ours in
+    another currency is not sent.
+    """
+    time_zone: _builtins.str
+    """The time zone of locations that AMPECO tells without one, a name of the IANA database such as "Europe/Oslo"."""
+    @_builtins.property
+    def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AmpecoTax]:
+        """The operator's taxes there, up to 50, each VAT once. A tariff whose VAT is not among them is neither sent nor
+        imported.
+        """
+
     def __init__(
         self,
         *,
         base_url: _builtins.str = ...,
         api_token: _builtins.str = ...,
         api_token_set: _builtins.bool = ...,
+        currency: _builtins.str = ...,
+        taxes: _abc.Iterable[Global___AmpecoTax] | None = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url", "currency", b"currency", "taxes", b"taxes", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AmpecoConnection: _TypeAlias = AmpecoConnection  # noqa: Y015
+
+@_typing.final
+class AmpecoTax(_message.Message):
+    """A tax of AMPECO's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VAT_FIELD_NUMBER: _builtins.int
+    TAX_ID_FIELD_NUMBER: _builtins.int
+    tax_id: _builtins.int
+    """The id AMPECO gave the tax; 0 is the operator's default one, which AMPECO's tariffs do not name."""
+    @_builtins.property
+    def vat(self) -> _decimal_pb2.Decimal:
+        """The VAT in percent; unset where none applies."""
+
+    def __init__(
+        self,
+        *,
+        vat: _decimal_pb2.Decimal | None = ...,
+        tax_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vat", b"vat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tax_id", b"tax_id", "vat", b"vat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AmpecoTax: _TypeAlias = AmpecoTax  # noqa: Y015
 
 @_typing.final
 class EmablerConnection(_message.Message):

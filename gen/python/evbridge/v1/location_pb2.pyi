@@ -627,6 +627,8 @@ class Location(_message.Message):
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the party that owns it; stored in upper case."""
     party_id: _builtins.str
@@ -719,6 +721,17 @@ class Location(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
 
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """Output only. Where it was imported from; unset for an object that was created here."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The fields of an imported object that were changed here since, such as "name", "evses[17]" or
+        "evses[17].connectors"; imports leave them
+        alone.
+        """
+
     def __init__(
         self,
         *,
@@ -752,10 +765,12 @@ class Location(_message.Message):
         external_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        origin: _types_pb2.Origin | None = ...,
+        overrides: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "charging_when_closed", b"charging_when_closed", "coordinates", b"coordinates", "create_time", b"create_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "opening_times", b"opening_times", "operator", b"operator", "owner", b"owner", "publish", b"publish", "suboperator", b"suboperator"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "charging_when_closed", b"charging_when_closed", "coordinates", b"coordinates", "create_time", b"create_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "owner", b"owner", "publish", b"publish", "suboperator", b"suboperator"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "address", b"address", "charging_when_closed", b"charging_when_closed", "city", b"city", "coordinates", b"coordinates", "country", b"country", "country_code", b"country_code", "create_time", b"create_time", "directions", b"directions", "energy_mix", b"energy_mix", "etag", b"etag", "evses", b"evses", "external_id", b"external_id", "facilities", b"facilities", "id", b"id", "images", b"images", "last_updated", b"last_updated", "name", b"name", "opening_times", b"opening_times", "operator", b"operator", "owner", b"owner", "parking_type", b"parking_type", "party_id", b"party_id", "postal_code", b"postal_code", "publish", b"publish", "publish_allowed_to", b"publish_allowed_to", "related_locations", b"related_locations", "site_id", b"site_id", "state", b"state", "suboperator", b"suboperator", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "address", b"address", "charging_when_closed", b"charging_when_closed", "city", b"city", "coordinates", b"coordinates", "country", b"country", "country_code", b"country_code", "create_time", b"create_time", "directions", b"directions", "energy_mix", b"energy_mix", "etag", b"etag", "evses", b"evses", "external_id", b"external_id", "facilities", b"facilities", "id", b"id", "images", b"images", "last_updated", b"last_updated", "name", b"name", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "overrides", b"overrides", "owner", b"owner", "parking_type", b"parking_type", "party_id", b"party_id", "postal_code", b"postal_code", "publish", b"publish", "publish_allowed_to", b"publish_allowed_to", "related_locations", b"related_locations", "site_id", b"site_id", "state", b"state", "suboperator", b"suboperator", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charging_when_closed: _TypeAlias = _typing.Literal["charging_when_closed"]  # noqa: Y015
     _WhichOneofArgType__charging_when_closed: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed"]  # noqa: Y015

@@ -153,7 +153,8 @@ class LocationServiceServicer:
 
     def UpdateLocation(self, request, context):
         """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
-        whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
+        whole, and one that is left out is marked REMOVED, for an EVSE is never deleted. What changes of an imported location
+        becomes one of its `overrides`, statuses aside.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
         (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).

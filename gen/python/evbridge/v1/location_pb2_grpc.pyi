@@ -73,7 +73,8 @@ class LocationServiceStub:
     """
     UpdateLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.UpdateLocationRequest, _location_pb2.Location]
     """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
-    whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
+    whole, and one that is left out is marked REMOVED, for an EVSE is never deleted. What changes of an imported location
+    becomes one of its `overrides`, statuses aside.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
     (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -141,7 +142,8 @@ class LocationServiceAsyncStub(LocationServiceStub):
     """
     UpdateLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.UpdateLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
     """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
-    whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
+    whole, and one that is left out is marked REMOVED, for an EVSE is never deleted. What changes of an imported location
+    becomes one of its `overrides`, statuses aside.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
     (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -242,7 +244,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.Location, _abc.Awaitable[_location_pb2.Location]]:
         """Changes a location, or creates it with `allow_missing`. EVSEs are a list: named or populated they are replaced
-        whole, and one that is left out is marked REMOVED, for an EVSE is never deleted.
+        whole, and one that is left out is marked REMOVED, for an EVSE is never deleted. What changes of an imported location
+        becomes one of its `overrides`, statuses aside.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
         (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).

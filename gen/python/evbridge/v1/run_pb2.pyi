@@ -40,7 +40,12 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     because the server has no OCPI endpoint that a partner could call back.
     """
     RUN_KIND_SYNC: _RunKind.ValueType  # 3
-    """Brings what a partner holds here. No type of integration knows it yet."""
+    """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
+    INTEGRATION_TYPE_AMPECO knows it: tariffs, chargers, and locations with their EVSEs and connectors; the steps tell what was left
+    out, and why. What did not change is not touched, nor is what was changed here (`overrides`). What is gone at the
+    partner stays: a location with its EVSEs REMOVED, a tariff or charger as it is. What was deleted here comes back. An item of the
+    progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
+    """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
     """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
     INTEGRATION_TYPE_CHARGEPRICE, INTEGRATION_TYPE_OCPI, INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE
@@ -64,7 +69,12 @@ highest version that both sides speak, and its modules, are found out; the regis
 because the server has no OCPI endpoint that a partner could call back.
 """
 RUN_KIND_SYNC: RunKind.ValueType  # 3
-"""Brings what a partner holds here. No type of integration knows it yet."""
+"""Brings what a partner holds here, as objects of the integration's first party with an `origin`.
+INTEGRATION_TYPE_AMPECO knows it: tariffs, chargers, and locations with their EVSEs and connectors; the steps tell what was left
+out, and why. What did not change is not touched, nor is what was changed here (`overrides`). What is gone at the
+partner stays: a location with its EVSEs REMOVED, a tariff or charger as it is. What was deleted here comes back. An item of the
+progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
+"""
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
 """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
 INTEGRATION_TYPE_CHARGEPRICE, INTEGRATION_TYPE_OCPI, INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE
@@ -167,6 +177,7 @@ class Run(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    SYNC_OPTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The run's id, a UUID of version 7: ids are in the order of their runs' creation."""
     integration_id: _builtins.str
@@ -205,6 +216,10 @@ class Run(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When its state, progress or steps last changed. They are stored about once a second while it runs."""
 
+    @_builtins.property
+    def sync_options(self) -> Global___SyncOptions:
+        """What a SYNC was asked to take along."""
+
     def __init__(
         self,
         *,
@@ -221,10 +236,11 @@ class Run(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        sync_options: Global___SyncOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "start_time", b"start_time", "sync_options", b"sync_options", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "end_time", b"end_time", "id", b"id", "integration_id", b"integration_id", "kind", b"kind", "progress", b"progress", "reason", b"reason", "requested_by", b"requested_by", "start_time", b"start_time", "state", b"state", "steps", b"steps", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "end_time", b"end_time", "id", b"id", "integration_id", b"integration_id", "kind", b"kind", "progress", b"progress", "reason", b"reason", "requested_by", b"requested_by", "start_time", b"start_time", "state", b"state", "steps", b"steps", "sync_options", b"sync_options", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,6 +321,40 @@ class RunStep(_message.Message):
 Global___RunStep: _TypeAlias = RunStep  # noqa: Y015
 
 @_typing.final
+class SyncOptions(_message.Message):
+    """What a SYNC takes along that it leaves out by default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCLUDE_ROAMING_FIELD_NUMBER: _builtins.int
+    INCLUDE_PRIVATE_FIELD_NUMBER: _builtins.int
+    INCLUDE_PERSONAL_FIELD_NUMBER: _builtins.int
+    INCLUDE_DEMO_FIELD_NUMBER: _builtins.int
+    include_roaming: _builtins.bool
+    """What the partner only shows for a roaming operator."""
+    include_private: _builtins.bool
+    """Charge points that serve only whom a company lets in."""
+    include_personal: _builtins.bool
+    """Charge points that serve only the one user who owns them."""
+    include_demo: _builtins.bool
+    """Charge points that are simulated."""
+    def __init__(
+        self,
+        *,
+        include_roaming: _builtins.bool = ...,
+        include_private: _builtins.bool = ...,
+        include_personal: _builtins.bool = ...,
+        include_demo: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncOptions: _TypeAlias = SyncOptions  # noqa: Y015
+
+@_typing.final
 class StartRunRequest(_message.Message):
     """The request of StartRun."""
 
@@ -314,6 +364,7 @@ class StartRunRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SYNC_OPTIONS_FIELD_NUMBER: _builtins.int
     integration_id: _builtins.str
     """Required. The integration to work for."""
     kind: Global___RunKind.ValueType
@@ -322,6 +373,10 @@ class StartRunRequest(_message.Message):
     """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
     validate_only: _builtins.bool
     """Checks everything and answers as if it were done, but stores nothing (AIP-163)."""
+    @_builtins.property
+    def sync_options(self) -> Global___SyncOptions:
+        """What a SYNC shall take along; for no other kind."""
+
     def __init__(
         self,
         *,
@@ -329,10 +384,11 @@ class StartRunRequest(_message.Message):
         kind: Global___RunKind.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        sync_options: Global___SyncOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sync_options", b"sync_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "kind", b"kind", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "kind", b"kind", "request_id", b"request_id", "sync_options", b"sync_options", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -192,6 +192,8 @@ class Tariff(_message.Message):
     USE_TYPE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the party that owns it; stored in upper case."""
     party_id: _builtins.str
@@ -250,6 +252,16 @@ class Tariff(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created. eMabler: `created`."""
 
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """Output only. Where it was imported from; unset for an object that was created here."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The fields of an imported object that were changed here since, such as "name"; imports leave them
+        alone.
+        """
+
     def __init__(
         self,
         *,
@@ -273,10 +285,12 @@ class Tariff(_message.Message):
         use_type: Global___TariffUseType.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        origin: _types_pb2.Origin | None = ...,
+        overrides: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "create_time", b"create_time", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "start_date_time", b"start_date_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "create_time", b"create_time", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "origin", b"origin", "start_date_time", b"start_date_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "elements", b"elements", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "etag", b"etag", "external_id", b"external_id", "id", b"id", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "name", b"name", "party_id", b"party_id", "start_date_time", b"start_date_time", "tariff_alt_text", b"tariff_alt_text", "tariff_alt_url", b"tariff_alt_url", "type", b"type", "use_type", b"use_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "elements", b"elements", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "etag", b"etag", "external_id", b"external_id", "id", b"id", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "name", b"name", "origin", b"origin", "overrides", b"overrides", "party_id", b"party_id", "start_date_time", b"start_date_time", "tariff_alt_text", b"tariff_alt_text", "tariff_alt_url", b"tariff_alt_url", "type", b"type", "use_type", b"use_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__common: _TypeAlias = _typing.Literal["common"]  # noqa: Y015
     _WhichOneofArgType__common: _TypeAlias = _typing.Literal["_common", b"_common"]  # noqa: Y015

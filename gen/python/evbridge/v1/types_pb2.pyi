@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import decimal_pb2 as _decimal_pb2
@@ -418,3 +419,35 @@ class Price(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Where an object of ours was imported from. It is never delivered back there. All fields are output only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    SYNCED_TIME_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """The integration it was imported through. It may have been deleted since."""
+    external_id: _builtins.str
+    """The id the partner gave it."""
+    @_builtins.property
+    def synced_time(self) -> _timestamp_pb2.Timestamp:
+        """When an import last changed it; statuses of EVSEs do not count."""
+
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+        external_id: _builtins.str = ...,
+        synced_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["synced_time", b"synced_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id", "integration_id", b"integration_id", "synced_time", b"synced_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015

@@ -1,0 +1,81 @@
+"""Imported objects: what was changed here since, which later imports leave alone."""
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+from evbridge.v1.charger_pb2 import Charger
+from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
+from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.types_pb2 import Origin
+from google.protobuf.message import Message
+
+from service.domain.fields import clear_output_only
+from service.domain.masks import copy_field
+
+M = TypeVar("M", Tariff, Location, Charger)
+
+_OF_AN_EVSE = re.compile(r"evses\[(.*)\](?:\.([a-z_]+))?")
+
+
+def imported_id(integration_id: str, external_id: str) -> str:
+    """The id that an imported object gets here, always the same: up to 36 characters that say where it is from."""
+    return f"{integration_id[: 35 - len(external_id)]}-{external_id}"
+
+
+def keep_origin(wanted: M, before: M) -> None:
+    """Of an imported object that is changed by a caller: the origin stays, what changed is an override."""
+    if before.HasField("origin"):
+        stored: M = type(before)()
+        stored.CopyFrom(before)
+        clear_output_only(stored)
+        wanted.origin.CopyFrom(before.origin)
+        wanted.overrides[:] = sorted({*before.overrides, *_changes(stored, wanted)})
+
+
+def set_origin(wanted: M, before: M | None, origin: Origin) -> None:
+    """Of an object that is imported."""
+    wanted.origin.CopyFrom(origin)
+    if before:
+        wanted.origin.synced_time.CopyFrom(before.origin.synced_time)
+        wanted.overrides[:] = before.overrides
+
+
+def keep_overrides(wanted: M, before: M) -> None:
+    """Puts back into an object that is imported again what was changed here."""
+    for path in before.overrides:
+        if (of_evse := _OF_AN_EVSE.fullmatch(path)) and isinstance(wanted, Location) and isinstance(before, Location):
+            stored, evse = _evse(before, of_evse[1]), _evse(wanted, of_evse[1])
+            if not of_evse[2]:
+                evse.CopyFrom(stored)
+            elif field := Evse.DESCRIPTOR.fields_by_name.get(of_evse[2]):
+                copy_field(evse, stored, field)
+        elif field := before.DESCRIPTOR.fields_by_name.get(path):
+            copy_field(wanted, before, field)
+
+
+def _changes(before: M, wanted: M) -> Iterator[str]:
+    yield from _fields(before, wanted, {"etag", "evses", "origin", "overrides"})
+    if isinstance(wanted, Location) and isinstance(before, Location):
+        stored = {evse.uid: evse for evse in before.evses}
+        for evse in wanted.evses:
+            old = stored.get(evse.uid)
+            if old is None or (old.status == EVSE_STATUS_REMOVED) != (evse.status == EVSE_STATUS_REMOVED):
+                yield f"evses[{evse.uid}]"
+            else:
+                yield from (f"evses[{evse.uid}].{name}" for name in _fields(old, evse, {"status"}))
+
+
+def _fields(before: Message, wanted: Message, apart: set[str]) -> Iterator[str]:
+    """The names of the fields that are not the same in both."""
+    old, new = dict(_values(before)), dict(_values(wanted))
+    yield from (name for name in old.keys() | new.keys() if name not in apart and old.get(name) != new.get(name))
+
+
+def _values(message: Message) -> Iterator[tuple[str, object]]:
+    return ((field.name, value) for field, value in message.ListFields())
+
+
+def _evse(location: Location, uid: str) -> Evse:
+    """The EVSE of that uid, which stays in the location for ever."""
+    return next(evse for evse in location.evses if evse.uid == uid)
