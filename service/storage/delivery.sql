@@ -55,10 +55,8 @@ WHERE i.enabled
 
 -- name: delivery_claim
 -- The attempt is counted before it is made, so that one that kills its process is counted too.
-UPDATE delivery AS d
-SET state = 2, lease_token = d.lease_token + 1, lease_until = now() + $3::interval,
-    failed_attempts = d.failed_attempts + 1, update_time = now()
-FROM (
+-- Materialized: a subquery may be asked again for each row of a nested loop, and would lock, and lose, one more each time.
+WITH next AS MATERIALIZED (
     SELECT w.delivery_id
     FROM delivery AS w
     JOIN integration AS i USING (tenant_id, integration_id)
@@ -72,7 +70,11 @@ FROM (
     ORDER BY w.due_time
     LIMIT 1
     FOR UPDATE OF w SKIP LOCKED
-) AS next
+)
+UPDATE delivery AS d
+SET state = 2, lease_token = d.lease_token + 1, lease_until = now() + $3::interval,
+    failed_attempts = d.failed_attempts + 1, update_time = now()
+FROM next
 WHERE d.tenant_id = $1 AND d.delivery_id = next.delivery_id
 RETURNING d.delivery_id, d.object_kind, d.object_id, d.generation, d.lease_token, d.failed_attempts, d.verify, d.overwrite
 

@@ -35,11 +35,8 @@ RETURNING run_id
 -- name: run_claim
 -- tenant: any, because one worker serves them all. The attempt is counted before it is made, so that one that kills its
 -- process is counted too.
-UPDATE run AS r
-SET state = CASE WHEN r.state = 1 THEN 2 ELSE r.state END, lease_token = r.lease_token + 1,
-    lease_until = now() + $3::interval, attempts = r.attempts + 1,
-    start_time = coalesce(r.start_time, now()), update_time = now()
-FROM (
+-- Materialized: a subquery may be asked again for each row of a nested loop, and would lock, and lose, one more each time.
+WITH next AS MATERIALIZED (
     SELECT w.tenant_id, w.run_id, i.type
     FROM run AS w
     JOIN integration AS i USING (tenant_id, integration_id)
@@ -48,7 +45,12 @@ FROM (
     ORDER BY w.run_id
     LIMIT 1
     FOR UPDATE OF w SKIP LOCKED
-) AS next
+)
+UPDATE run AS r
+SET state = CASE WHEN r.state = 1 THEN 2 ELSE r.state END, lease_token = r.lease_token + 1,
+    lease_until = now() + $3::interval, attempts = r.attempts + 1,
+    start_time = coalesce(r.start_time, now()), update_time = now()
+FROM next
 WHERE r.tenant_id = next.tenant_id AND r.run_id = next.run_id
 RETURNING
     r.tenant_id, r.run_id, r.integration_id, r.kind, next.type, r.state, r.lease_token, r.attempts, r.key_id, r.options

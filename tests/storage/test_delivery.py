@@ -34,6 +34,7 @@ from service.storage.delivery import (
     peer_acknowledged,
     peer_get,
     peer_gone,
+    sql,
 )
 from service.storage.gate import gate_pause, gate_resume
 from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
@@ -81,6 +82,23 @@ async def test_a_delivery_is_claimed_once_among_many(database: Database, waiting
     claims = await asyncio.gather(*(delivery_claim(database, waiting, 60.0) for _ in range(20)))
     assert sum(claim is not None for claim in claims) == 1
     assert not await delivery_waiting(database)
+
+
+async def test_a_claim_takes_one_delivery_whatever_the_plan(
+    database: Database, database_url: str, waiting: Waiting
+) -> None:
+    more = "INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id) SELECT 'acme', 'cp', 1, n FROM generate_series(1, 9) AS n"
+    await database.run(Statement("more", more))
+    connection = await asyncpg.connect(database_url)
+    try:
+        for way in ("hashjoin", "mergejoin", "material", "memoize", "indexscan", "bitmapscan"):
+            await connection.execute(f"SET enable_{way} = off")
+        claimed = [
+            await connection.fetch(sql.delivery_claim.text, "acme", "cp", timedelta(minutes=1)) for _ in range(5)
+        ]
+    finally:
+        await connection.close()
+    assert [len(rows) for rows in claimed] == [1] * 5
 
 
 async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out(
