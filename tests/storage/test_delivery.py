@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+from datetime import timedelta
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, PEER_OBJECT_STATE_LINKED
@@ -87,18 +89,17 @@ async def test_a_delivery_is_claimed_once_among_many(database: Database, waiting
 async def test_a_claim_takes_one_delivery_whatever_the_plan(
     database: Database, database_url: str, waiting: Waiting
 ) -> None:
-    more = "INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id) SELECT 'acme', 'cp', 1, n FROM generate_series(1, 9) AS n"
-    await database.run(Statement("more", more))
+    more = "INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id) SELECT 'acme', 'cp', 1, n"
+    await database.run(Statement("more", f"{more} FROM generate_series(1, 9) AS n"))
     connection = await asyncpg.connect(database_url)
     try:
         for way in ("hashjoin", "mergejoin", "material", "memoize", "indexscan", "bitmapscan"):
             await connection.execute(f"SET enable_{way} = off")
-        claimed = [
-            await connection.fetch(sql.delivery_claim.text, "acme", "cp", timedelta(minutes=1)) for _ in range(5)
-        ]
+        claim = (sql.delivery_claim.text, "acme", "cp", timedelta(minutes=1))
+        taken = [await connection.fetch(*claim) for _ in range(5)]
     finally:
         await connection.close()
-    assert [len(rows) for rows in claimed] == [1] * 5
+    assert [len(rows) for rows in taken] == [1] * 5
 
 
 async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out(
