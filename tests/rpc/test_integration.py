@@ -16,6 +16,7 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_SUSPENDED,
     INTEGRATION_TYPE_CHARGEPRICE,
     INTERFACE_ROLE_RECEIVER,
+    AmpecoConnection,
     AmpecoTax,
     ChargepriceConnection,
     CreateIntegrationRequest,
@@ -35,6 +36,7 @@ from evbridge.v1.integration_pb2 import (
 from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest, PartyKey
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, GetRunRequest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.type.decimal_pb2 import Decimal
 
 from service.app import Evbridge
 from service.bridge.egress import EgressPolicy
@@ -604,3 +606,11 @@ async def test_a_list_is_filtered_by_every_type(tenant: Tenant) -> None:
     for type in CONNECTIONS:
         (found,) = await _list(tenant, type=f"INTEGRATION_TYPE_{type.upper()}")
         assert found.WhichOneof("connection") == type
+
+
+@pytest.mark.parametrize("vats", [["x"], ["x", "x"], ["1e9"], ["", ""]])
+async def test_a_tax_of_a_vat_that_is_no_number_is_refused(tenant: Tenant, vats: list[str]) -> None:
+    taxes = [AmpecoTax(vat=Decimal(value=vat), tax_id=1) for vat in vats]
+    integration = an_integration_of("ampeco", ampeco=AmpecoConnection(api_token="token", taxes=taxes))
+    failure = await fails(created_as(tenant, integration))
+    assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
