@@ -13,18 +13,28 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 from uuid import uuid4
 
 from google.protobuf.message import Message
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import metrics, trace
 
 from service import errors
 from service.bridge.addresses import check_given
 from service.bridge.codec import CodecError, Decoded
-from service.bridge.egress import AddressDenied, Answer, AnswerTimeout, ConnectFailed, Egress, EgressError
+from service.bridge.egress import (
+    CONNECT_TIMEOUT_S,
+    AddressDenied,
+    Answer,
+    AnswerTimeout,
+    ConnectFailed,
+    ConnectTimeout,
+    Egress,
+    EgressError,
+)
 from service.bridge.ports import (
     Authorise,
     Behaviour,
@@ -39,6 +49,7 @@ from service.bridge.ports import (
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
 from service.domain.fields import take_secrets
+from service.telemetry import TO_PARTNERS
 
 TENANT_METADATA: Final = "evbridge-tenant"
 """The key of the call metadata that holds the tenant."""
@@ -47,6 +58,7 @@ _USER_AGENT = f"evbridge/{version('evbridge')}"
 _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 _NOT_IN_A_HOST = re.compile(r"[^A-Za-z0-9:.-]")
 _MAX_TEXT = 200
+_MAX_READ = 8192  # of which that is shown
 _MAX_VIOLATIONS = 50
 _MAX_PAGES = 1000
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -214,7 +226,7 @@ class PartnerChannel:
                 try:
                     answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
                 except EgressError as error:
-                    passage.hurried = isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
+                    passage.hurried = _hurried(error, target, timeout_s)
                     raise _unanswered(operation, target, error) from None
                 if target.grant is None or answer.status != 401:
                     break
@@ -224,6 +236,8 @@ class PartnerChannel:
     def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:
             raise self._refused(operation, target, answer)
+        if answer.status == HTTPStatus.NO_CONTENT:
+            return Decoded(operation.response_type(), ())
         try:
             if answer.body is not None:
                 decoded = reply_from_http(operation, answer.body)
@@ -258,7 +272,7 @@ class PartnerChannel:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            propagate.inject(headers)
+            TO_PARTNERS.inject(headers)
             try:
                 answer = await self._egress.request(
                     target,
@@ -288,7 +302,7 @@ class PartnerChannel:
                         integration_id=target.integration_id,
                         operation=operation.name,
                         method=request.method,
-                        url=shown_url(target, request),
+                        url=_without_credential(shown_url(target, request), target),
                         request_headers={**shown_headers(operation, target, request), **headers},
                         request_body=request.body or b"",
                         status=answer.status if answer else 0,
@@ -314,11 +328,11 @@ class PartnerChannel:
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
-            partner_code=_NOT_IN_A_CODE.sub("", _without_credential(refusal.code, target))[:100],
+            partner_code=_NOT_IN_A_CODE.sub("", _without_credential(refusal.code[:_MAX_READ], target))[:100],
             partner_message=_text(refusal.message, target),
             violations=tuple(
                 errors.FieldViolation(
-                    _field_path(each.path, operation) or _text(each.path, target), _text(each.description, target)
+                    _text(_field_path(each.path, operation) or each.path, target), _text(each.description, target)
                 )
                 for each in refusal.violations[:_MAX_VIOLATIONS]
             ),
@@ -333,6 +347,13 @@ def _unanswered(operation: Operation, target: Target, error: EgressError) -> err
     return (errors.PartnerUnavailable if no_effect else errors.PartnerOutcomeUnknown)(
         f"no answer from {target.partner}: {error}", partner=target.partner
     )
+
+
+def _hurried(error: EgressError, target: Target, timeout_s: float) -> bool:
+    """Whether the caller gave so little time that the error says nothing about the partner."""
+    if isinstance(error, ConnectTimeout):
+        return timeout_s < CONNECT_TIMEOUT_S
+    return isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
 
 
 def _server(target: Target) -> tuple[str, int]:
@@ -398,7 +419,7 @@ def _field_path(pointer: str, operation: Operation) -> str:
 
 def _text(text: str, target: Target) -> str:
     """A partner's words for people: without the credential, on one line, bounded."""
-    shown = _without_credential(text, target)[:_MAX_TEXT]
+    shown = _without_credential(text[:_MAX_READ], target)[:_MAX_TEXT]
     return "".join(character if character.isprintable() else " " for character in shown)
 
 
@@ -407,9 +428,22 @@ def _redacted(body: bytes, target: Target) -> bytes:
 
 
 def _without_credential(text: str, target: Target) -> str:
-    """A partner may say the credential back, also as it stood in a URL."""
-    secret = target.credential.reveal()
-    return text.replace(secret, "***").replace(quote(secret, safe=""), "***") if secret else text
+    """A partner may say the credential back, or the secret it was made of, in the spelling of a URL or of JSON too."""
+    secrets = {target.credential.reveal(), target.secret.reveal()} - {""}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = re.sub("".join(map(_spellings, secret)), "***", text)
+    return text
+
+
+def _spellings(character: str) -> str:
+    """A pattern: as it is, or what JSON and URLs may make of it; some write "/" as "\\/" and "+" as "\\u002b".
+
+    Nobody escapes letters and digits, and a pattern that begins with one is found fast.
+    """
+    if character.isascii() and character.isalnum():
+        return character
+    in_json, in_url = f"u{ord(character):04x}", "".join(f"%{byte:02x}" for byte in character.encode())
+    return rf"(?:\\?(?:{re.escape(character)}|(?i:{in_json}))|(?i:{in_url}))"
 
 
 def _retry_after_s(value: str, now: datetime) -> float | None:
@@ -419,7 +453,7 @@ def _retry_after_s(value: str, now: datetime) -> float | None:
     else:
         try:
             until = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 1.0), 3600.0)

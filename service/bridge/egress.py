@@ -27,6 +27,7 @@ __all__ = [
     "AnswerLost",
     "AnswerTimeout",
     "ConnectFailed",
+    "ConnectTimeout",
     "Egress",
     "EgressError",
     "EgressPolicy",
@@ -42,6 +43,10 @@ CONNECT_TIMEOUT_S = 3.0
 
 class ConnectFailed(EgressError):
     """No connection came about: name, network, TLS, or no time left. Nothing was sent."""
+
+
+class ConnectTimeout(ConnectFailed):
+    """No connection came about in the time that was given."""
 
 
 class AnswerTimeout(EgressError):
@@ -97,6 +102,7 @@ class Egress:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
+                limit=0,  # the gate has one for each integration; a common one would make tenants wait for each other
                 use_dns_cache=False,
                 socket_factory=self._open_socket,
                 force_close=force_close,
@@ -133,6 +139,8 @@ class Egress:
         Raises AddressDenied or ConnectFailed when the partner cannot have seen it; AnswerTimeout or AnswerLost when it
         may have taken effect there.
         """
+        if timeout_s <= 0:  # to aiohttp that is: without end
+            raise ConnectTimeout("no time is left")
         credential = credential_prefix + target.credential.reveal()
         if not (credential.isascii() and credential.isprintable()):
             raise ConnectFailed("the credential holds a character that a header cannot carry")
@@ -197,7 +205,8 @@ def _failure(error: Exception, *, sent: bool) -> EgressError:
     if isinstance(cause, AddressDenied):
         return AddressDenied(*cause.args)
     if not sent:
-        return ConnectFailed("no connection could be made")
+        timed_out = isinstance(error, TimeoutError)
+        return (ConnectTimeout if timed_out else ConnectFailed)("no connection could be made")
     if isinstance(error, TimeoutError):
         return AnswerTimeout("the answer was not complete in time")
     return AnswerLost("the connection broke before the answer was complete")
