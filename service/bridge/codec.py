@@ -60,6 +60,10 @@ MAX_DEPTH: Final = 64
 """Arrays and objects within each other that a partner's JSON may have; in a Struct fewer, see read_raw."""
 
 
+MAX_REJECTS: Final = 1000
+"""Unreadable objects in one body that are left out; with more of them the body is what is wrong."""
+
+
 class Decoded(NamedTuple):
     """A message, and why objects of its pages were left out."""
 
@@ -413,7 +417,7 @@ def _list_of(type_: JsonType, items: bool) -> JsonType:
             try:
                 good.append(read_item(item, trail))
             except CodecError as fault:
-                if not items:
+                if not items or len(trail.rejects) == MAX_REJECTS:
                     raise
                 trail.rejects.append(CodecError(fault.pointer, fault.problem))  # a new one, which holds no frames
                 del trail[depth:]
