@@ -69,6 +69,16 @@ def take_secrets(message: Message) -> dict[str, Secret]:
     return dict(_take(message, ""))
 
 
+def hide_secrets(message: Message) -> None:
+    """Puts "***" in the place of each secret that is set."""
+    _, secrets, below = _fields(message.DESCRIPTOR)
+    for name in secrets:
+        if getattr(message, name):
+            setattr(message, name, "***")
+    for _, inner in _inside(message, below):
+        hide_secrets(inner)
+
+
 def _take(message: Message, prefix: str) -> Iterator[tuple[str, Secret]]:
     _, secrets, below = _fields(message.DESCRIPTOR)
     for name in secrets:

@@ -24,6 +24,7 @@ from service.bridge.channel import shown_headers, shown_url
 from service.bridge.ports import Targets
 from service.bridge.transcode import to_http
 from service.domain.caller import Caller
+from service.domain.fields import hide_secrets
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument, InvalidPageToken, ResourceNotFound
 from service.storage.exchange import exchange_page, exchange_record_until, exchange_recorded_until
@@ -67,6 +68,7 @@ class PartnerService:
             raise InvalidArgument.field(
                 f"request.{operation.integration_field}", f"is an integration with {target.partner}"
             )
+        hide_secrets(message)
         written = to_http(registry.at_path(operation, target.paths.get(operation.name)), message)
         return PreviewResponse(
             http_method=written.method,

@@ -171,6 +171,15 @@ async def test_a_preview_shows_where_an_integration_departs_from_its_contract(te
     assert "x-api-key" not in shown.headers
 
 
+async def test_a_preview_does_not_say_secrets_back(tenant: Tenant) -> None:
+    integration = an_integration_of("ampeco", id="am")
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    create = "evbridge.partner.ampeco.v3.UserService/CreateUser"
+    user = {"email": "a@b.example", "password": "canary"}
+    shown = await preview(tenant, create, {"integration_id": "am", "user": user})
+    assert json.loads(shown.body) == {"email": "a@b.example", "password": "***"}
+
+
 @pytest.mark.parametrize(
     ("operation", "request_", "path"),
     [
