@@ -107,6 +107,7 @@ class PartnerChannel:
         self._gate = gate
         self._egress = egress
         self._behaviours = behaviours
+        self._enveloped = {name: each for name, each in behaviours.items() if isinstance(each, Enveloped)}
         self._record = record
         self._listen = listen
         self._authorise = authorise
@@ -242,8 +243,8 @@ class PartnerChannel:
             if answer.body is not None:
                 decoded = reply_from_http(operation, answer.body)
                 take_secrets(decoded.message)
-                if isinstance(behaviour := self._behaviours.get(target.partner), Enveloped):
-                    behaviour.check(decoded.message)
+                if enveloped := self._enveloped.get(target.partner):
+                    enveloped.check(decoded.message)
                 return decoded
         except CodecError as error:
             _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
