@@ -156,7 +156,7 @@ class PartnerChannel:
         Raises a PartnerError for everything the partner can cause, EgressDenied when its address is not one we call,
         InvalidArgument when the request cannot be written, and what Targets and Gate raise.
         """
-        target, operation = await self._through(operation, request, tenant_id)
+        target, operation = await through(self._targets, operation, request, tenant_id)
         return await self._send(operation, target, to_http(operation, request), timeout_s)
 
     async def pages(
@@ -170,7 +170,7 @@ class PartnerChannel:
         deadline = None if timeout_s is None else clock() + timeout_s
         http_request: HttpRequest | None = None
         for _ in range(_MAX_PAGES):
-            target, operation = await self._through(pages.page, request, tenant_id)
+            target, operation = await through(self._targets, pages.page, request, tenant_id)
             http_request = http_request or to_http(operation, request)
             left_s = None if deadline is None else deadline - clock()
             page = await self._send(operation, target, http_request, left_s)
@@ -182,18 +182,6 @@ class PartnerChannel:
                 return
             http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
         raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
-
-    async def _through(self, operation: Operation, request: Message, tenant_id: str) -> tuple[Target, Operation]:
-        """Where the integration that the request names leads, and the operation with the path it has there."""
-        integration_id: str = getattr(request, operation.integration_field)
-        if not integration_id:
-            raise errors.InvalidArgument.field(operation.integration_field, "is required")
-        target = await self._targets.target(tenant_id, integration_id)
-        if name := operation.address_field:
-            if not (url := getattr(request, name)):
-                raise errors.InvalidArgument.field(name, "is required")
-            target = replace(target, base_url=check_given(url, target.base_url))
-        return target, at_path(operation, target.paths.get(operation.name))
 
     async def _send(
         self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float | None
@@ -339,6 +327,22 @@ class PartnerChannel:
             ),
             retry_after_s=_limit_reached_s(answer, now) or _retry_after_s(answer.headers.get("Retry-After", ""), now),
         )
+
+
+async def through(targets: Targets, operation: Operation, request: Message, tenant_id: str) -> tuple[Target, Operation]:
+    """Where the integration that the request names leads, and the operation with the path it has there.
+
+    Raises InvalidArgument without what leads there, EgressDenied for an address elsewhere, and what Targets raise.
+    """
+    integration_id: str = getattr(request, operation.integration_field)
+    if not integration_id:
+        raise errors.InvalidArgument.field(operation.integration_field, "is required")
+    target = await targets.target(tenant_id, integration_id)
+    if name := operation.address_field:
+        if not (url := getattr(request, name)):
+            raise errors.InvalidArgument.field(name, "is required")
+        target = replace(target, base_url=check_given(url, target.base_url))
+    return target, at_path(operation, target.paths.get(operation.name))
 
 
 def _unanswered(operation: Operation, target: Target, error: EgressError) -> errors.EvbridgeError:

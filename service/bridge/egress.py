@@ -145,12 +145,12 @@ class Egress:
         credential = credential_prefix + target.credential.reveal()
         if not (credential.isascii() and credential.isprintable()):
             raise ConnectFailed("the credential holds a character that a header cannot carry")
-        query = (*request.query, *target.query)
+        query = request.query
         if credential_query:
             query = (*query, (credential_query, credential))
         else:
             headers = {**headers, credential_header: credential}
-        url = self._url(target.base_url, request.path, query)
+        url = self._url(target.base_url, request.path, (*query, *target.query))
         session = self._kept_alive if request.method == "GET" else self._fresh
         progress = SimpleNamespace(sent=False)
         failure: EgressError
