@@ -8,8 +8,8 @@ Single values are read and written in values.py. All this differs from protobuf'
 - null is "not set", but a REQUIRED message of the body itself must not be null: {"data": null} is no document;
 - a member may have other names on reading (`also_named`);
 - a member nobody knows goes into the sink (a Struct) or is dropped;
-- an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message (204 has no body
-  to read: see the channel);
+- an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message (204 has no
+  body: the channel answers for it);
 - one bad object of a page (a field marked `items`) costs that object alone;
 - the fields of a message in an `inlined` oneof stand in the object around it;
 - fields that name the integration or an address, and masks, never travel: a masked field that is not set is null.
