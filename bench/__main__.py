@@ -2,10 +2,11 @@
 
 import sys
 
-from bench import codec, locations, pricing, rpc
+from bench import bridge, codec, locations, pricing, rpc
 
 if __name__ == "__main__":
     rpc.report()
     codec.report()
+    bridge.report()
     pricing.report()
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)

@@ -18,9 +18,13 @@ from importlib.metadata import version
 from typing import Final
 
 from opentelemetry import context, metrics, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 log_fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
 """What every log line of the current call carries: rpc, tenant, request id."""
+
+TO_PARTNERS: Final = TraceContextTextMapPropagator()
+"""Writes what a partner may know of our traces. The baggage that came with a call is for our own services."""
 
 
 class Durations:

@@ -13,18 +13,28 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 from uuid import uuid4
 
 from google.protobuf.message import Message
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import metrics, trace
 
 from service import errors
 from service.bridge.addresses import check_given
 from service.bridge.codec import CodecError, Decoded
-from service.bridge.egress import AddressDenied, Answer, AnswerTimeout, ConnectFailed, Egress, EgressError
+from service.bridge.egress import (
+    CONNECT_TIMEOUT_S,
+    AddressDenied,
+    Answer,
+    AnswerTimeout,
+    ConnectFailed,
+    ConnectTimeout,
+    Egress,
+    EgressError,
+)
 from service.bridge.ports import (
     Authorise,
     Behaviour,
@@ -39,6 +49,7 @@ from service.bridge.ports import (
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
 from service.domain.fields import take_secrets
+from service.telemetry import TO_PARTNERS
 
 TENANT_METADATA: Final = "evbridge-tenant"
 """The key of the call metadata that holds the tenant."""
@@ -47,6 +58,7 @@ _USER_AGENT = f"evbridge/{version('evbridge')}"
 _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 _NOT_IN_A_HOST = re.compile(r"[^A-Za-z0-9:.-]")
 _MAX_TEXT = 200
+_MAX_READ = 8192  # of which that is shown
 _MAX_VIOLATIONS = 50
 _MAX_PAGES = 1000
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -95,6 +107,7 @@ class PartnerChannel:
         self._gate = gate
         self._egress = egress
         self._behaviours = behaviours
+        self._enveloped = {name: each for name, each in behaviours.items() if isinstance(each, Enveloped)}
         self._record = record
         self._listen = listen
         self._authorise = authorise
@@ -147,7 +160,7 @@ class PartnerChannel:
         Raises a PartnerError for everything the partner can cause, EgressDenied when its address is not one we call,
         InvalidArgument when the request cannot be written, and what Targets and Gate raise.
         """
-        target, operation = await self._through(operation, request, tenant_id)
+        target, operation = await through(self._targets, operation, request, tenant_id)
         return await self._send(operation, target, to_http(operation, request), timeout_s)
 
     async def pages(
@@ -161,7 +174,7 @@ class PartnerChannel:
         deadline = None if timeout_s is None else clock() + timeout_s
         http_request: HttpRequest | None = None
         for _ in range(_MAX_PAGES):
-            target, operation = await self._through(pages.page, request, tenant_id)
+            target, operation = await through(self._targets, pages.page, request, tenant_id)
             http_request = http_request or to_http(operation, request)
             left_s = None if deadline is None else deadline - clock()
             page = await self._send(operation, target, http_request, left_s)
@@ -173,18 +186,6 @@ class PartnerChannel:
                 return
             http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
         raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
-
-    async def _through(self, operation: Operation, request: Message, tenant_id: str) -> tuple[Target, Operation]:
-        """Where the integration that the request names leads, and the operation with the path it has there."""
-        integration_id: str = getattr(request, operation.integration_field)
-        if not integration_id:
-            raise errors.InvalidArgument.field(operation.integration_field, "is required")
-        target = await self._targets.target(tenant_id, integration_id)
-        if name := operation.address_field:
-            if not (url := getattr(request, name)):
-                raise errors.InvalidArgument.field(name, "is required")
-            target = replace(target, base_url=check_given(url, target.base_url))
-        return target, at_path(operation, target.paths.get(operation.name))
 
     async def _send(
         self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float | None
@@ -218,7 +219,7 @@ class PartnerChannel:
                 try:
                     answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
                 except EgressError as error:
-                    passage.hurried = isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
+                    passage.hurried = _hurried(error, target, timeout_s)
                     raise _unanswered(operation, target, error) from None
                 if target.grant is None or answer.status != 401:
                     break
@@ -228,12 +229,14 @@ class PartnerChannel:
     def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:
             raise self._refused(operation, target, answer)
+        if answer.status == HTTPStatus.NO_CONTENT:
+            return Decoded(operation.response_type(), ())
         try:
             if answer.body is not None:
                 decoded = reply_from_http(operation, answer.body)
                 take_secrets(decoded.message)
-                if isinstance(behaviour := self._behaviours.get(target.partner), Enveloped):
-                    behaviour.check(decoded.message)
+                if enveloped := self._enveloped.get(target.partner):
+                    enveloped.check(decoded.message)
                 return decoded
         except CodecError as error:
             _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
@@ -262,7 +265,7 @@ class PartnerChannel:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            propagate.inject(headers)
+            TO_PARTNERS.inject(headers)
             try:
                 answer = await self._egress.request(
                     target,
@@ -292,7 +295,7 @@ class PartnerChannel:
                         integration_id=target.integration_id,
                         operation=operation.name,
                         method=request.method,
-                        url=shown_url(target, request),
+                        url=_without_credential(shown_url(target, request), target),
                         request_headers={**shown_headers(operation, target, request), **headers},
                         request_body=request.body or b"",
                         status=answer.status if answer else 0,
@@ -318,16 +321,32 @@ class PartnerChannel:
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
-            partner_code=_NOT_IN_A_CODE.sub("", _without_credential(refusal.code, target))[:100],
+            partner_code=_NOT_IN_A_CODE.sub("", _without_credential(refusal.code[:_MAX_READ], target))[:100],
             partner_message=_text(refusal.message, target),
             violations=tuple(
                 errors.FieldViolation(
-                    _field_path(each.path, operation) or _text(each.path, target), _text(each.description, target)
+                    _text(_field_path(each.path, operation) or each.path, target), _text(each.description, target)
                 )
                 for each in refusal.violations[:_MAX_VIOLATIONS]
             ),
             retry_after_s=_limit_reached_s(answer, now) or _retry_after_s(answer.headers.get("Retry-After", ""), now),
         )
+
+
+async def through(targets: Targets, operation: Operation, request: Message, tenant_id: str) -> tuple[Target, Operation]:
+    """Where the integration that the request names leads, and the operation with the path it has there.
+
+    Raises InvalidArgument without what leads there, EgressDenied for an address elsewhere, and what Targets raise.
+    """
+    integration_id: str = getattr(request, operation.integration_field)
+    if not integration_id:
+        raise errors.InvalidArgument.field(operation.integration_field, "is required")
+    target = await targets.target(tenant_id, integration_id)
+    if name := operation.address_field:
+        if not (url := getattr(request, name)):
+            raise errors.InvalidArgument.field(name, "is required")
+        target = replace(target, base_url=check_given(url, target.base_url))
+    return target, at_path(operation, target.paths.get(operation.name))
 
 
 def _unanswered(operation: Operation, target: Target, error: EgressError) -> errors.EvbridgeError:
@@ -337,6 +356,13 @@ def _unanswered(operation: Operation, target: Target, error: EgressError) -> err
     return (errors.PartnerUnavailable if no_effect else errors.PartnerOutcomeUnknown)(
         f"no answer from {target.partner}: {error}", partner=target.partner
     )
+
+
+def _hurried(error: EgressError, target: Target, timeout_s: float) -> bool:
+    """Whether the caller gave so little time that the error says nothing about the partner."""
+    if isinstance(error, ConnectTimeout):
+        return timeout_s < CONNECT_TIMEOUT_S
+    return isinstance(error, AnswerTimeout) and timeout_s < target.timeout_s / 3
 
 
 def _server(target: Target) -> tuple[str, int]:
@@ -402,7 +428,7 @@ def _field_path(pointer: str, operation: Operation) -> str:
 
 def _text(text: str, target: Target) -> str:
     """A partner's words for people: without the credential, on one line, bounded."""
-    shown = _without_credential(text, target)[:_MAX_TEXT]
+    shown = _without_credential(text[:_MAX_READ], target)[:_MAX_TEXT]
     return "".join(character if character.isprintable() else " " for character in shown)
 
 
@@ -411,9 +437,22 @@ def _redacted(body: bytes, target: Target) -> bytes:
 
 
 def _without_credential(text: str, target: Target) -> str:
-    """A partner may say the credential back, also as it stood in a URL."""
-    secret = target.credential.reveal()
-    return text.replace(secret, "***").replace(quote(secret, safe=""), "***") if secret else text
+    """A partner may say the credential back, or the secret it was made of, in the spelling of a URL or of JSON too."""
+    secrets = {target.credential.reveal(), target.secret.reveal()} - {""}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = re.sub("".join(map(_spellings, secret)), "***", text)
+    return text
+
+
+def _spellings(character: str) -> str:
+    """A pattern: as it is, or what JSON and URLs may make of it; some write "/" as "\\/" and "+" as "\\u002b".
+
+    Nobody escapes letters and digits, and a pattern that begins with one is found fast.
+    """
+    if character.isascii() and character.isalnum():
+        return character
+    in_json, in_url = f"u{ord(character):04x}", "".join(f"%{byte:02x}" for byte in character.encode())
+    return rf"(?:\\?(?:{re.escape(character)}|(?i:{in_json}))|(?i:{in_url}))"
 
 
 def _retry_after_s(value: str, now: datetime) -> float | None:
@@ -423,7 +462,7 @@ def _retry_after_s(value: str, now: datetime) -> float | None:
     else:
         try:
             until = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 1.0), 3600.0)

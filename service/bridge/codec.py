@@ -8,7 +8,8 @@ Single values are read and written in values.py. All this differs from protobuf'
 - null is "not set", but a REQUIRED message of the body itself must not be null: {"data": null} is no document;
 - a member may have other names on reading (`also_named`);
 - a member nobody knows goes into the sink (a Struct) or is dropped;
-- an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message;
+- an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message (204 has no
+  body: the channel answers for it);
 - one bad object of a page (a field marked `items`) costs that object alone;
 - the fields of a message in an `inlined` oneof stand in the object around it;
 - fields that name the integration or an address, and masks, never travel: a masked field that is not set is null.
@@ -58,6 +59,10 @@ __all__ = [
 
 MAX_DEPTH: Final = 64
 """Arrays and objects within each other that a partner's JSON may have; in a Struct fewer, see read_raw."""
+
+
+MAX_REJECTS: Final = 1000
+"""Unreadable objects in one body that are left out; with more of them the body is what is wrong."""
 
 
 class Decoded(NamedTuple):
@@ -413,7 +418,7 @@ def _list_of(type_: JsonType, items: bool) -> JsonType:
             try:
                 good.append(read_item(item, trail))
             except CodecError as fault:
-                if not items:
+                if not items or len(trail.rejects) == MAX_REJECTS:
                     raise
                 trail.rejects.append(CodecError(fault.pointer, fault.problem))  # a new one, which holds no frames
                 del trail[depth:]

@@ -9,7 +9,8 @@ stored for. Nothing of aiohttp escapes: its exceptions hold request headers, hen
 import socket
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 
@@ -27,6 +28,7 @@ __all__ = [
     "AnswerLost",
     "AnswerTimeout",
     "ConnectFailed",
+    "ConnectTimeout",
     "Egress",
     "EgressError",
     "EgressPolicy",
@@ -42,6 +44,10 @@ CONNECT_TIMEOUT_S = 3.0
 
 class ConnectFailed(EgressError):
     """No connection came about: name, network, TLS, or no time left. Nothing was sent."""
+
+
+class ConnectTimeout(ConnectFailed):
+    """No connection came about in the time that was given."""
 
 
 class AnswerTimeout(EgressError):
@@ -97,6 +103,7 @@ class Egress:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=self._resolver,
+                limit=0,  # the gate has one for each integration; a common one would make tenants wait for each other
                 use_dns_cache=False,
                 socket_factory=self._open_socket,
                 force_close=force_close,
@@ -133,14 +140,17 @@ class Egress:
         Raises AddressDenied or ConnectFailed when the partner cannot have seen it; AnswerTimeout or AnswerLost when it
         may have taken effect there.
         """
+        if timeout_s <= 0:  # to aiohttp that is: without end
+            raise ConnectTimeout("no time is left")
         credential = credential_prefix + target.credential.reveal()
         if not (credential.isascii() and credential.isprintable()):
             raise ConnectFailed("the credential holds a character that a header cannot carry")
+        query = request.query
         if credential_query:
-            request = replace(request, query=(*request.query, (credential_query, credential)))
+            query = (*query, (credential_query, credential))
         else:
             headers = {**headers, credential_header: credential}
-        url = self._url(target, replace(request, query=(*request.query, *target.query)))
+        url = self._url(target.base_url, request.path, (*query, *target.query))
         session = self._kept_alive if request.method == "GET" else self._fresh
         progress = SimpleNamespace(sent=False)
         failure: EgressError
@@ -160,14 +170,13 @@ class Egress:
         # Raised out here, so that aiohttp's exception is not even its context.
         raise failure
 
-    def _url(self, target: Target, request: HttpRequest) -> URL:
+    def _url(self, given: str, path: str, query: tuple[tuple[str, str], ...]) -> URL:
         try:
-            base_url = check_url(target.base_url, self._policy)
+            base_url, origin = _base(given, self._policy)
         except UrlRefused as refused:
             raise AddressDenied(f"the base URL {refused}") from None
-        query = "?" + urlencode(request.query, quote_via=quote) if request.query else ""
-        url = URL(base_url + request.path + query, encoded=True)
-        if url.origin() != URL(base_url, encoded=True).origin():
+        url = URL(base_url + path + ("?" + urlencode(query, quote_via=quote) if query else ""), encoded=True)
+        if url.origin() != origin:
             raise AddressDenied("the path leads to another host")
         return url
 
@@ -175,6 +184,13 @@ class Egress:
         await self._kept_alive.close()
         await self._fresh.close()
         await self._resolver.close()
+
+
+@lru_cache
+def _base(url: str, policy: EgressPolicy) -> tuple[str, URL]:
+    """The normal form and its origin, the same for all requests of an integration. Raises UrlRefused."""
+    base_url = check_url(url, policy)
+    return base_url, URL(base_url, encoded=True).origin()
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -197,7 +213,8 @@ def _failure(error: Exception, *, sent: bool) -> EgressError:
     if isinstance(cause, AddressDenied):
         return AddressDenied(*cause.args)
     if not sent:
-        return ConnectFailed("no connection could be made")
+        timed_out = isinstance(error, TimeoutError)
+        return (ConnectTimeout if timed_out else ConnectFailed)("no connection could be made")
     if isinstance(error, TimeoutError):
         return AnswerTimeout("the answer was not complete in time")
     return AnswerLost("the connection broke before the answer was complete")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 
 from service import errors
 from service.bridge.addresses import check_given
@@ -20,6 +20,7 @@ from service.bridge.ports import AccessToken, Grant, Target, Tokens
 from service.bridge.transcode import HttpRequest
 from service.bridge.values import CodecError, parse_json
 from service.domain.secret import Secret
+from service.telemetry import TO_PARTNERS
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _MAX_LIFETIME_S: Final = 86_400.0
@@ -131,7 +132,7 @@ class OAuth:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            propagate.inject(headers)
+            TO_PARTNERS.inject(headers)
             answer = await self._egress.request(
                 replace(
                     target,

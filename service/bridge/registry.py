@@ -33,6 +33,7 @@ from service.bridge.codec import (
     wire_name,
 )
 from service.bridge.values import WELL_KNOWN_TYPES, JsonType, enum_names, scalar
+from service.domain.exchange import is_hidden
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@%-]+|\{(?P<variable>[A-Za-z0-9_.]+)(=\*)?\}")
 
@@ -348,6 +349,10 @@ def _message_faults(
             yield f"{field.full_name}: two values of its enum have one wire name"
         if field.type == FieldDescriptor.TYPE_FLOAT:
             yield f"{field.full_name}: a float cannot hold the digits of a JSON number: make it a double"
+        if marked(field, options.secret) and not all(
+            map(is_hidden, (wire_name(field, field_names), *also_named(field)))
+        ):
+            yield f"{field.full_name}: is secret, and a recorded exchange cannot tell that by its wire name"
         if marked(field, options.items) and not (field.is_repeated and field.message_type and not is_map(field)):
             yield f"{field.full_name}: items are repeated messages"
         below = field.message_type

@@ -76,20 +76,26 @@ def kept(exchange: Exchange, now: datetime) -> partner_pb2.Exchange:
     return shown
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether nobody sees what a member, a parameter or a header of this name holds."""
     return _NEVER_SHOWN.search(_NOT_IN_A_NAME.sub("", name.lower())) is not None
 
 
 def _url(url: str) -> str:
     parts = urlsplit(url)
     query = [
-        (name, _HIDDEN if _is_hidden(name) else value) for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        (name, _HIDDEN if is_hidden(name) else value) for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return parts._replace(query=urlencode(query, quote_via=quote, safe="*")).geturl()
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: _HIDDEN if _is_hidden(name) else value[:_MAX_HEADER] for name, value in headers.items()}
+    return {name: _HIDDEN if is_hidden(name) else _readable(value)[:_MAX_HEADER] for name, value in headers.items()}
+
+
+def _readable(text: str) -> str:
+    """A header is not always UTF-8: what is not arrives as halves of surrogate pairs."""
+    return text.encode(errors="replace").decode()
 
 
 def _text(body: bytes) -> str:
@@ -105,5 +111,5 @@ def _text(body: bytes) -> str:
 
 def _shown(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _HIDDEN if _is_hidden(name) and item else _shown(item) for name, item in value.items()}
+        return {name: _HIDDEN if is_hidden(name) and item else _shown(item) for name, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list) else value

@@ -21,17 +21,19 @@ def _secret(field: FieldDescriptor) -> bool:
 
 
 @cache
-def _fields(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The names of a message's output-only fields, its secrets, and the messages of ours that have some inside."""
-    output_only, secrets, below = [], [], []
+def _fields(descriptor: Descriptor) -> tuple[tuple[str, ...], ...]:
+    """The names of its output-only fields, its secrets, and the messages of ours around the ones and the others."""
+    output_only, secrets, around_output_only, around_secrets = [], [], [], []
     for field in descriptor.fields:
         if _output_only(field):
             output_only.append(field.name)
         elif _secret(field):
             secrets.append(field.name)
-        elif (type := field.message_type) and type.file.package.startswith("evbridge.") and any(_fields(type)):
-            below.append(field.name)
-    return tuple(output_only), tuple(secrets), tuple(below)
+        elif (type := field.message_type) and type.file.package.startswith("evbridge."):
+            inside = _fields(type)
+            around_output_only += [field.name] if inside[0] or inside[2] else []
+            around_secrets += [field.name] if inside[1] or inside[3] else []
+    return tuple(output_only), tuple(secrets), tuple(around_output_only), tuple(around_secrets)
 
 
 def _inside(message: Message, names: tuple[str, ...]) -> Iterator[tuple[str, Message]]:
@@ -46,7 +48,7 @@ def _inside(message: Message, names: tuple[str, ...]) -> Iterator[tuple[str, Mes
 
 def clear_output_only(message: Message) -> None:
     """Clears every output-only field, in sub-messages and lists too."""
-    output_only, _, below = _fields(message.DESCRIPTOR)
+    output_only, _, below, _ = _fields(message.DESCRIPTOR)
     for name in output_only:
         message.ClearField(name)
     for _, inner in _inside(message, below):
@@ -55,7 +57,7 @@ def clear_output_only(message: Message) -> None:
 
 def keep_output_only(message: Message, before: Message) -> None:
     """Makes every output-only field what it is in `before`, in sub-messages that both have too; lists stay."""
-    output_only, _, below = _fields(message.DESCRIPTOR)
+    output_only, _, below, _ = _fields(message.DESCRIPTOR)
     for name in output_only:
         copy_field(message, before, message.DESCRIPTOR.fields_by_name[name])  # type: ignore[arg-type]
     kept = dict(_inside(before, below))
@@ -69,8 +71,18 @@ def take_secrets(message: Message) -> dict[str, Secret]:
     return dict(_take(message, ""))
 
 
+def hide_secrets(message: Message) -> None:
+    """Puts "***" in the place of each secret that is set."""
+    _, secrets, _, below = _fields(message.DESCRIPTOR)
+    for name in secrets:
+        if getattr(message, name):
+            setattr(message, name, "***")
+    for _, inner in _inside(message, below):
+        hide_secrets(inner)
+
+
 def _take(message: Message, prefix: str) -> Iterator[tuple[str, Secret]]:
-    _, secrets, below = _fields(message.DESCRIPTOR)
+    _, secrets, _, below = _fields(message.DESCRIPTOR)
     for name in secrets:
         if text := getattr(message, name):
             yield prefix + name, Secret(text)

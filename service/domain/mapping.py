@@ -6,7 +6,7 @@ like one that the partner has no place for: there is no list of losses to keep.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Generic, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -94,13 +94,21 @@ def _missing(field: FieldDescriptor, path: str, value: object, held: object) -> 
         yield from (f"{path}.{inner}" for inner in missing(value, held))
         return
     if isinstance(value, DecimalText) and isinstance(held, DecimalText):
-        same = Decimal(value.value) == Decimal(held.value)
+        same = _same_number(value.value, held.value)
     elif field.name in _NUMBERS and isinstance(value, str) and isinstance(held, str):
-        same = bool(held) and Decimal(value) == Decimal(held)
+        same = _same_number(value, held)
     else:
         same = value == held
     if not same:
         yield path
+
+
+def _same_number(text: str, other: str) -> bool:
+    """Compares texts that are no numbers as they are."""
+    try:
+        return Decimal(text) == Decimal(other)
+    except InvalidOperation:
+        return text == other
 
 
 def carries(held: Message, sent: Message) -> bool:

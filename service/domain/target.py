@@ -35,6 +35,7 @@ class AccessToken:
 class Target:
     """`base_url` is absolute, without user, query or fragment; the credential travels only to its origin.
 
+    `secret` is what is stored: as it is, or in another form, it makes the credential. It is no more shown than that.
     `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited. With a
     `grant` the credential is the token it was exchanged for, empty until then.
 
@@ -56,3 +57,4 @@ class Target:
     query: tuple[tuple[str, str], ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
     grant: Grant | None = None
+    secret: Secret = Secret("")

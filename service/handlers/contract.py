@@ -47,22 +47,25 @@ class ContractService:
         answer = await self._channel.call(
             operation, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
         )
-        _tell(caller, [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects])
+        told = [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects[:_MOST_REJECTED]]
+        _tell(caller, len(answer.rejects), told)
         message: Message = answer.message
         return message
 
     async def _stream(self, pages: Pages, request: Message, caller: Caller) -> AsyncGenerator[Message, None]:
         await self._check(pages.page, request, caller)
-        number, rejected = 0, list[str]()
+        number, count, rejected = 0, 0, list[str]()
         answers = self._channel.pages(
             pages, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
         )
         async with aclosing(answers):
             async for answer in answers:
                 number += 1
-                rejected += [f"{number}#{each.pointer or '/'} {each.problem}" for each in answer.rejects]
+                count += len(answer.rejects)
+                told = answer.rejects[: _MOST_REJECTED - len(rejected)]
+                rejected += [f"{number}#{each.pointer or '/'} {each.problem}" for each in told]
                 yield answer.message
-        _tell(caller, rejected)
+        _tell(caller, count, rejected)
 
     async def _check(self, operation: Operation, request: Message, caller: Caller) -> None:
         """Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled."""
@@ -80,7 +83,7 @@ class ContractService:
             raise IntegrationDisabled(f"the integration {id} is disabled", id=id)
 
 
-def _tell(caller: Caller, rejected: Sequence[str]) -> None:
-    if rejected:
-        caller.trailers.append(("evbridge-rejected-count", str(len(rejected))))
-        caller.trailers.extend(("evbridge-rejected", each) for each in rejected[:_MOST_REJECTED])
+def _tell(caller: Caller, count: int, rejected: Sequence[str]) -> None:
+    if count:
+        caller.trailers.append(("evbridge-rejected-count", str(count)))
+        caller.trailers.extend(("evbridge-rejected", each) for each in rejected)

@@ -20,10 +20,11 @@ from google.api import annotations_pb2 as annotations
 from google.protobuf.json_format import Error, MessageToDict, ParseDict
 
 from service.bridge import registry
-from service.bridge.channel import shown_headers, shown_url
+from service.bridge.channel import shown_headers, shown_url, through
 from service.bridge.ports import Targets
 from service.bridge.transcode import to_http
 from service.domain.caller import Caller
+from service.domain.fields import hide_secrets
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument, InvalidPageToken, ResourceNotFound
 from service.storage.exchange import exchange_page, exchange_record_until, exchange_recorded_until
@@ -59,15 +60,15 @@ class PartnerService:
         except (Error, ValueError):
             wanted = message.DESCRIPTOR.full_name
             raise InvalidArgument.field("request", f"is not the JSON form of {wanted}") from None
-        integration_id: str = getattr(message, operation.integration_field)
-        if not integration_id:
+        if not getattr(message, operation.integration_field):
             raise InvalidArgument.field(f"request.{operation.integration_field}", "is required")
-        target = await self._targets.target(caller.tenant_id, integration_id)
+        target, operation = await through(self._targets, operation, message, caller.tenant_id)
         if target.partner != operation.partner.name:
             raise InvalidArgument.field(
                 f"request.{operation.integration_field}", f"is an integration with {target.partner}"
             )
-        written = to_http(registry.at_path(operation, target.paths.get(operation.name)), message)
+        hide_secrets(message)
+        written = to_http(operation, message)
         return PreviewResponse(
             http_method=written.method,
             url=shown_url(target, written),

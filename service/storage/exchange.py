@@ -34,9 +34,9 @@ class ExchangeRecorder:
             task.add_done_callback(self._writing.discard)
 
     async def _write(self, exchange: Exchange) -> None:
-        payload = kept(exchange, datetime.now(UTC)).SerializeToString()
         key = (exchange.tenant_id, exchange.integration_id)
         try:
+            payload = kept(exchange, datetime.now(UTC)).SerializeToString()
             async with self._turn:
                 await self._database.run(sql.exchange_insert, *key, payload, KEPT)
         except Exception as error:

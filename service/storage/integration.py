@@ -181,6 +181,7 @@ class IntegrationTargets:
             query=query(connection),
             paths=paths(connection),
             grant=grant_of(integration, secret),
+            secret=secret,
         )
 
 

@@ -21,6 +21,7 @@ from evbridge.partner.chargeprice.v1.company_pb2 import (
 )
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from google.protobuf.descriptor_pb2 import MethodOptions
+from opentelemetry import baggage, context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -33,6 +34,8 @@ from service.bridge.egress import Egress
 from service.bridge.partners import ampeco
 from service.bridge.ports import Exchange
 from service.bridge.registry import Registry
+from service.domain.exchange import kept
+from service.domain.secret import Secret
 from service.errors import (
     EgressDenied,
     EvbridgeError,
@@ -115,6 +118,15 @@ async def test_an_answer_without_a_body_is_an_empty_message(partner: Partner, co
     stub: Any = CompanyServiceStub(connect(House(partner.url)))  # type: ignore[arg-type]
     await stub.DeleteCompany(DeleteCompanyRequest(integration_id="cp", company_id=ID), metadata=TENANT)
     assert partner.received[0][0].method == "DELETE"
+
+
+async def test_no_content_is_an_empty_message_whatever_the_envelope(partner: Partner, connect: Connect) -> None:
+    partner.answers(204)
+    for request, answer in ((UPSERT, CompanyDocument()), (LIST, company_pb2.CompanyListDocument())):
+        assert await call(connect(House(partner.url)), request) == answer
+    partner.answers(200)
+    assert type(await failure(connect(House(partner.url)), UPSERT)) is PartnerOutcomeUnknown
+    assert type(await failure(connect(House(partner.url)), LIST)) is PartnerFault
 
 
 async def test_one_unreadable_object_of_a_page_costs_that_object_alone(partner: Partner, connect: Connect) -> None:
@@ -258,6 +270,7 @@ async def test_a_good_status_with_an_unreadable_body_is_not_a_success(
 
 
 SOON = format_datetime(datetime.now(UTC) + timedelta(minutes=50), usegmt=True)
+FAR_OFF = "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"
 LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
@@ -285,7 +298,7 @@ async def test_retry_after_is_honoured_within_bounds(
     assert len(partner.received) == 2, "a read is not repeated against the partner's wish"
 
 
-@pytest.mark.parametrize("header", ["", "soon", "-5", "1.5", "²", "Wed, 99 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize("header", ["", "soon", "-5", "1.5", "²", "Wed, 99 Oct 2015 07:28:00 GMT", FAR_OFF])
 async def test_a_retry_after_that_says_nothing_is_ignored(partner: Partner, connect: Connect, header: str) -> None:
     partner.answers(503, Retry_After=header)
     assert (await failure(connect(House(partner.url)), UPSERT)).retry_after_s is None
@@ -395,6 +408,13 @@ async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Pa
         assert [passage.hurried for passage in house.passages] == [hurried]
 
 
+async def test_a_caller_without_time_says_nothing_about_the_partner(partner: Partner, connect: Connect) -> None:
+    partner.answers(200, PAGE)
+    house = House(partner.url)
+    assert type(await failure(connect(house), UPSERT, timeout=0)) is PartnerUnavailable
+    assert ([passage.hurried for passage in house.passages], partner.received) == ([True], [])
+
+
 async def test_no_slot_means_no_request(partner: Partner, connect: Connect) -> None:
     error = await failure(connect(House(partner.url, free_slots=0)), UPSERT)
     assert isinstance(error, PartnerRateLimited)
@@ -447,6 +467,42 @@ async def test_every_exchange_is_recorded_without_the_credential(partner: Partne
     assert (first.request_body, first.response_body) == (partner.received[0][1], ONE)
     assert (second.status, second.response_body) == (409, b"{}")
     assert KEY not in repr(house.exchanges)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "k/4711+canary",
+        r"k\/4711\u002Bcanary",
+        "k%2f4711%2Bcanary",
+        "ay80NzExK2NhbmFyeQ==",
+        r"ay80NzExK2NhbmFyeQ\u003d=",
+    ],
+)
+async def test_a_credential_that_the_partner_says_back_is_seen_by_nobody(
+    partner: Partner, connect: Connect, spelling: str
+) -> None:
+    secret = Secret("k/4711+canary")
+    house = House(partner.url, key="ay80NzExK2NhbmFyeQ==", departures={"secret": secret})
+    body = '{"errors": [{"code": "-", "title": "-"}], "said": "-"}'.replace("-", f"the key {spelling} is not known")
+    partner.answers(400, body.encode(), Location=f"/?key={spelling}")
+    told = await failure(connect(house), UPSERT)
+    (exchange,) = house.exchanges
+    seen = kept(exchange, datetime.now(UTC))
+    for text in (str(told.metadata), str(exchange), str(seen)):
+        assert "canary" not in text
+        assert "NzExK2" not in text
+    assert json.loads(seen.response_body)["said"] == "the key *** is not known"
+
+
+async def test_what_we_tell_our_own_services_does_not_go_to_partners(partner: Partner, connect: Connect) -> None:
+    partner.answers(200, PAGE)
+    token = context.attach(baggage.set_baggage("user", CANARY))
+    try:
+        await call(connect(House(partner.url)), LIST)
+    finally:
+        context.detach(token)
+    assert "baggage" not in partner.received[0][0].headers
 
 
 async def test_an_exchange_that_nobody_asked_for_is_shown_to_the_listener_alone(

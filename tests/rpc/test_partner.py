@@ -171,6 +171,26 @@ async def test_a_preview_shows_where_an_integration_departs_from_its_contract(te
     assert "x-api-key" not in shown.headers
 
 
+async def test_a_preview_goes_where_the_call_would_go(tenant: Tenant) -> None:
+    integration = an_integration_of("ocpi", id="oc")
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    origin = integration.ocpi.endpoint_url.removesuffix("/ocpi/versions")
+    details = "evbridge.partner.ocpi.v2.VersionsService/GetVersionDetails"
+    shown = await preview(tenant, details, {"integration_id": "oc", "url": f"{origin}/ocpi/2.2.1"})
+    assert shown.url == f"{origin}/ocpi/2.2.1"
+    failure = await fails(preview(tenant, details, {"integration_id": "oc", "url": "https://evil.example/"}))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "EGRESS_DENIED")
+
+
+async def test_a_preview_does_not_say_secrets_back(tenant: Tenant) -> None:
+    integration = an_integration_of("ampeco", id="am")
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    create = "evbridge.partner.ampeco.v3.UserService/CreateUser"
+    user = {"email": "a@b.example", "password": "canary"}
+    shown = await preview(tenant, create, {"integration_id": "am", "user": user})
+    assert json.loads(shown.body) == {"email": "a@b.example", "password": "***"}
+
+
 @pytest.mark.parametrize(
     ("operation", "request_", "path"),
     [

@@ -14,7 +14,7 @@ from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.codec import Codec, CodecError, compile_codec
+from service.bridge.codec import MAX_REJECTS, Codec, CodecError, compile_codec
 from service.errors import InvalidArgument
 from tests.contracts import ALSO_NAMED, INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
 
@@ -286,6 +286,13 @@ def test_a_sink_never_speaks_for_the_contract() -> None:
     assert codec("Kept").encode(kept) == '{"id":"1"}'
     kept.ClearField("id")
     assert codec("Kept").encode(kept) == "{}"
+
+
+def test_a_page_of_bad_items_is_a_bad_page() -> None:
+    bad, good = {"tags": []}, {"id": "1", "tags": []}
+    assert len(codec("Page").decode(json.dumps({"data": [bad] * MAX_REJECTS + [good]})).rejects) == MAX_REJECTS
+    with pytest.raises(CodecError):
+        codec("Page").decode(json.dumps({"data": [bad] * (MAX_REJECTS + 1)}))
 
 
 def test_a_bad_item_costs_that_item_alone() -> None:

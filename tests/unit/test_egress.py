@@ -27,6 +27,7 @@ from service.bridge.egress import (
     AnswerLost,
     AnswerTimeout,
     ConnectFailed,
+    ConnectTimeout,
     Egress,
     EgressError,
     EgressPolicy,
@@ -676,3 +677,23 @@ def test_a_url_that_a_partner_gives_out_stays_with_its_host(url: str, accepted: 
         assert not accepted
     else:
         assert accepted
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+async def test_without_time_nothing_is_sent(timeout_s: float) -> None:
+    async with wire(answering(b"{}")) as stub, egress() as through:
+        with pytest.raises(ConnectTimeout):
+            await send(through, stub.url, timeout_s=timeout_s)
+        assert stub.received == []
+
+
+async def test_a_hundred_requests_under_way_do_not_hold_up_another() -> None:
+    everyone = asyncio.Barrier(101)
+
+    async def answer(stub: Wire, request: bytes, writer: asyncio.StreamWriter) -> None:
+        await everyone.wait()
+        await answering(b"{}")(stub, request, writer)
+
+    async with wire(answer) as stub, egress() as through:
+        answers = await asyncio.gather(*(send(through, stub.url) for _ in range(101)))
+    assert {each.status for each in answers} == {200}

@@ -55,12 +55,12 @@ def test_headers_and_queries_are_hidden_by_name_too() -> None:
         EXCHANGE,
         url="https://p.example/users?filter%5Bemail%5D=a%40b.example&api_key=k&q=a%2Fb&empty=",
         request_headers={"Authorization": "Bearer t", "Accept": "application/json"},
-        response_headers={"Set-Cookie": "s=1", "X-Long": "x" * 1000},
+        response_headers={"Set-Cookie": "s=1", "X-Long": "x" * 1000, "X-Latin": "caf\udce9"},
     )
     shown = kept(exchange, NOW)
     assert shown.url == "https://p.example/users?filter%5Bemail%5D=***&api_key=***&q=a%2Fb&empty="
     assert dict(shown.request_headers) == {"Authorization": "***", "Accept": "application/json"}
-    assert dict(shown.response_headers) == {"Set-Cookie": "***", "X-Long": "x" * 256}
+    assert dict(shown.response_headers) == {"Set-Cookie": "***", "X-Long": "x" * 256, "X-Latin": "caf?"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,19 @@ from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from service.bridge.registry import ContractError, Parameter, Partner, Registry, at_path, contract_files
-from tests.contracts import ADDRESS, ALSO_NAMED, INTEGRATION_ID, ITEMS, MASK, REQUIRED, SINK, contract, field, message
+from tests.contracts import (
+    ADDRESS,
+    ALSO_NAMED,
+    INTEGRATION_ID,
+    ITEMS,
+    MASK,
+    REQUIRED,
+    SECRET,
+    SINK,
+    contract,
+    field,
+    message,
+)
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 GET: dict[str, Any] = {"name": "Get", "request": "Request", "response": "Reply", "http": {"get": "/things/{id}"}}
@@ -150,6 +162,10 @@ MESSAGES = [
     ([field("m", "map:int32:string")], "m: a map's keys are strings"),
     ([field("n", "string", ITEMS)], "n: items are repeated messages"),
     ([field("n", "string", ITEMS, repeated=True)], "n: items are repeated messages"),
+    (
+        [field("pin", "string", SECRET)],
+        "pin: is secret, and a recorded exchange cannot tell that by its wire name",
+    ),
     ([field("c", "string", json_name="a_b"), field("a_b", "string")], "a_b: another field has the wire name a_b too"),
 ]
 

@@ -922,7 +922,8 @@ class HttpConnection(_message.Message):
     """Output only. Whether a credential is stored."""
     partner: _builtins.str
     """Required. The partner's name, as its contract says it: a lower-case letter, then lower-case letters, digits and "_",
-    up to 63 characters. Only the rpcs of that contract go through the integration.
+    up to 63 characters. Only the rpcs of that contract go through the integration: with a name that no contract says,
+    none.
     """
     def __init__(
         self,

@@ -559,7 +559,7 @@ class PreviewResponse(_message.Message):
     url: _builtins.str
     """The whole URL."""
     body: _builtins.str
-    """The body; empty when there is none."""
+    """The body, with "***" for each secret in it; empty when there is none."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The headers, with "***" for the credential; without those of the connection (Host, Content-Length, Accept-Encoding)

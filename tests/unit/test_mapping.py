@@ -1,0 +1,16 @@
+"""Whether what a partner holds carries what was sent."""
+
+import pytest
+from evbridge.v1.location_pb2 import GeoLocation
+from evbridge.v1.tariff_pb2 import PriceComponent
+
+from service.domain.mapping import carries
+
+
+@pytest.mark.parametrize(
+    ("held", "sent", "same"),
+    [("50.50", "50.5", True), ("50.5", "50.6", False), ("north", "50.5", False), ("", "", True)],
+)
+def test_numbers_are_compared_as_such_and_what_is_none_as_text(held: str, sent: str, same: bool) -> None:
+    assert carries(GeoLocation(latitude=held), GeoLocation(latitude=sent)) is same
+    assert carries(PriceComponent(price={"value": held}), PriceComponent(price={"value": sent})) is same
