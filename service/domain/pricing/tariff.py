@@ -92,6 +92,7 @@ QUANTITIES = {
 class Element:
     """An element, its components, and the tests of its restrictions, all of which must hold."""
 
+    tariff_id: str
     number: int
     restrictions: t.TariffRestrictions
     tests: list[Test] = field(default_factory=list)
@@ -135,8 +136,7 @@ class Compiled:
     """A tariff, ready for sessions.
 
     `elements` price a session, `reservation` one that was used, `expires` one that was not. `by_clock` are the times of
-    day, in seconds, at which a restriction can change, `thresholds` the kWh and the seconds of a session. `asked` says
-    which of power and current matters.
+    day, in seconds, at which a restriction can change, `limits` those of energy, duration, power and current.
     """
 
     def __init__(self, tariff: t.Tariff, version: OcpiVersion.ValueType) -> None:
@@ -146,12 +146,11 @@ class Compiled:
         self.reservation: list[Element] = []
         self.expires: list[Element] = []
         self.by_clock: set[int] = set()
-        self.asked: list[str] = []
-        self.thresholds: dict[str, set[Decimal]] = {"energy": set(), "duration": set()}
+        self.limits: dict[str, set[Decimal]] = {quantity: set() for quantity, _, _ in QUANTITIES.values()}
         for place, source in enumerate(tariff.elements):
             if source.restrictions.reservation and self.whole_elements:
                 continue
-            element = Element(place, source.restrictions)
+            element = Element(tariff.id, place, source.restrictions)
             if source.HasField("restrictions"):
                 self._compile(element)
             for number_, component in enumerate(source.price_components):
@@ -223,10 +222,7 @@ class Compiled:
             low, high = limit(restrictions, least), limit(restrictions, most)
             if low is not None or high is not None:
                 tests.append(_between(quantity, low, high))
-                if quantity in self.thresholds:
-                    self.thresholds[quantity] |= {bound for bound in (low, high) if bound is not None}
-                elif quantity not in self.asked:
-                    self.asked.append(quantity)
+                self.limits[quantity] |= {bound for bound in (low, high) if bound is not None}
 
 
 def _between(quantity: str, low: Decimal | None, high: Decimal | None) -> Test:
