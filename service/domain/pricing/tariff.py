@@ -260,11 +260,9 @@ def conditions(restrictions: t.TariffRestrictions) -> list[str]:
         words.append("reservation expired" if restrictions.reservation == EXPIRES else "reservation")
     if restrictions.start_time or restrictions.end_time:
         end = restrictions.end_time if restrictions.end_time not in ("", "00:00") else "24:00"
-        words.append(f"{restrictions.start_time or '00:00'}-{end} local time")
-    if restrictions.day_of_week:
-        words.append(
-            ", ".join(DayOfWeek.Name(day).removeprefix("DAY_OF_WEEK_").title() for day in restrictions.day_of_week)
-        )
+        words.append(f"from {restrictions.start_time or '00:00'} to {end} local time")
+    if days := [DayOfWeek.Name(day).removeprefix("DAY_OF_WEEK_").title() for day in restrictions.day_of_week]:
+        words.append("on " + " and ".join([", ".join(days[:-1]), days[-1]] if days[1:] else days))
     if restrictions.start_date:
         words.append(f"from {restrictions.start_date}")
     if restrictions.end_date:
