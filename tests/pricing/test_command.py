@@ -53,8 +53,18 @@ STAY = {
     "plan": {"start_date_time": "2026-10-25T00:30:00Z", "energy": 20, "charging_s": 14400, "parking_s": 1800},
     "options": {"time_zone": "Europe/Berlin"},
 }
-INVOICE = """Tariff N of ZZ*ZZZ; 2026-10-25 02:30:00 to 2026-10-25 06:00:00, Europe/Berlin
-"""
+INVOICE = """\
+Tariff N of ZZ*ZZZ; 2026-10-25 02:30:00 to 2026-10-25 06:00:00, Europe/Berlin
+
+              from           to             consumed   billed    price  excl. VAT   VAT  incl. VAT  because
+Energy        02:30:00+0200  05:30:00+0100    20 kWh   20 kWh  0.2/kWh       4.00  19 %       4.76  from 22:00 to 06:00 local time; on Saturday and Sunday
+Parking time  05:30:00+0100  05:50:00+0100   0:20:00  0:20:00      6/h       2.00  19 %       2.38  duration below 260 min
+Total                                                                    5.00 EUR         5.00 EUR
+- the maximum price lowers the total without VAT from 6 to 5
+- the maximum price lowers the total with VAT from 7.14 to 5
+- not priced by this tariff: charging time 4:00:00
+- not charged: parking time 0:10:00 from 05:50:00+0100 to 06:00:00+0100: none of the tariff's prices for it applies then
+"""  # noqa: E501
 
 
 async def quote(folder: Path, tariff: Any, session: Any, *arguments: str) -> Ended:

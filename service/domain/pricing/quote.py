@@ -53,7 +53,7 @@ _TYPES: dict[int, Sequence[int]] = {
 }
 _TIMED = (t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME)
 _LOCKED = t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED
-UNITS = {
+_UNITS = {
     p.COST_CATEGORY_FIXED: p.QUANTITY_UNIT_PIECE,
     p.COST_CATEGORY_ENERGY: p.QUANTITY_UNIT_KWH,
     p.COST_CATEGORY_TIME: p.QUANTITY_UNIT_SECOND,
@@ -241,7 +241,7 @@ class _Pricing:
         if line and line.component is component and line.unit_price == unit_price and line.end == piece.start:
             line.end, line.quantity = piece.end, line.quantity + quantity
             return
-        line = _Line(category, UNITS[category], component, unit_price, piece.start, piece.end, quantity)
+        line = _Line(category, _UNITS[category], component, unit_price, piece.start, piece.end, quantity)
         self._open[category, component.type] = line
         self._lines.append(line)
 
@@ -421,7 +421,7 @@ def _unpriced(gap: _Gap) -> p.UnpricedConsumption:
         category=gap.category,
         start_date_time=timestamp(gap.start),
         end_date_time=timestamp(gap.end),
-        unit=UNITS[gap.category],
+        unit=_UNITS[gap.category],
         quantity=message(gap.quantity),
         reason=gap.reason,
     )

@@ -9,7 +9,7 @@ from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1.types_pb2 import Price
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.domain.pricing.quote import NEVER_PRICED, UNITS
+from service.domain.pricing.quote import NEVER_PRICED
 
 _WORDS = {
     p.COST_CATEGORY_FIXED: "Fee",
@@ -55,30 +55,25 @@ def table(quote: p.Quote, time_zone: str) -> str:
         f"Tariff {tariff.id} of {tariff.country_code}*{tariff.party_id}; "
         f"{start:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}, {time_zone}"
     )
-    return "\n".join(
-        [
-            title,
-            "",
-            *_aligned(rows),
-            *(f"- {text}" for text in (*bounds, *_free(quote.unpriced, shown), *quote.notices)),
-        ]
-    )
+    notes = (*bounds, *_free(quote.unpriced, shown), *quote.notices)
+    return "\n".join([title, "", *_aligned(rows), *(f"- {text}" for text in notes)])
 
 
 def _free(gaps: Sequence[p.UnpricedConsumption], shown: Callable[[Timestamp], str]) -> Iterator[str]:
-    """What is never priced is said once."""
-    never: dict[p.CostCategory.ValueType, Decimal] = {}
+    """What is never priced is summed up in a line."""
+    never: dict[tuple[p.CostCategory.ValueType, p.QuantityUnit.ValueType], Decimal] = {}
     for gap in gaps:
         if gap.reason == NEVER_PRICED:
-            never[gap.category] = never.get(gap.category, Decimal()) + Decimal(gap.quantity.value)
+            kind = gap.category, gap.unit
+            never[kind] = never.get(kind, Decimal()) + Decimal(gap.quantity.value)
     if never:
-        amounts = (f"{_WORDS[each].lower()} {_quantity(UNITS[each], f'{sum:f}')}" for each, sum in never.items())
-        yield f"not priced by this tariff: {', '.join(amounts)}"
+        sums = (f"{_WORDS[category].lower()} {_quantity(unit, f'{sum:f}')}" for (category, unit), sum in never.items())
+        yield f"not priced by this tariff: {', '.join(sums)}"
     for gap in gaps:
         if gap.reason != NEVER_PRICED:
-            amount = f"{_WORDS[gap.category].lower()} {_quantity(gap.unit, gap.quantity.value)}"
             time = f"from {shown(gap.start_date_time)} to {shown(gap.end_date_time)}"
-            yield f"not charged: {amount} {time}: {gap.reason}"
+            amount = _quantity(gap.unit, gap.quantity.value)
+            yield f"not charged: {_WORDS[gap.category].lower()} {amount} {time}: {gap.reason}"
 
 
 def _row(line: p.QuoteLine, shown: Callable[[Timestamp], str], tariff_id: str) -> tuple[str, ...]:
