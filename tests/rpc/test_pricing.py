@@ -208,6 +208,12 @@ def periods(*starts: int, end: int) -> dict[str, Any]:
     return {"plan": None, "periods": p.SessionPeriods(charging_periods=made, end_date_time=Timestamp(seconds=end))}
 
 
+def reserved_last() -> dict[str, Any]:
+    made = periods(0, 5, end=9)
+    made["periods"].charging_periods[1].dimensions[0].type = p.CDR_DIMENSION_TYPE_RESERVATION_TIME
+    return made
+
+
 DAY = 86_400
 INVALID = [
     ({"plan": None}, "session"),
@@ -225,6 +231,7 @@ INVALID = [
     (periods(5, 4, end=9), "periods.charging_periods[1].start_date_time"),
     (periods(5, end=4), "periods.end_date_time"),
     (periods(0, end=93 * DAY), "periods"),
+    (reserved_last(), "periods.charging_periods[1].dimensions"),
 ]
 
 

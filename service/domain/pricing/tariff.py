@@ -260,7 +260,8 @@ def conditions(restrictions: t.TariffRestrictions) -> list[str]:
         words.append("reservation expired" if restrictions.reservation == EXPIRES else "reservation")
     if restrictions.start_time or restrictions.end_time:
         end = restrictions.end_time if restrictions.end_time not in ("", "00:00") else "24:00"
-        words.append(f"from {restrictions.start_time or '00:00'} to {end} local time")
+        window = f"from {restrictions.start_time or '00:00'} to {end} local time"
+        words.append(f"all day, {window}" if restrictions.start_time == restrictions.end_time else window)
     if days := [DayOfWeek.Name(day).removeprefix("DAY_OF_WEEK_").title() for day in restrictions.day_of_week]:
         words.append("on " + " and ".join([", ".join(days[:-1]), days[-1]] if days[1:] else days))
     if restrictions.start_date:
@@ -271,7 +272,9 @@ def conditions(restrictions: t.TariffRestrictions) -> list[str]:
         ("energy", "duration", "power", "current"), ("kWh", "min", "kW", "A"), QUANTITIES.values(), strict=True
     ):
         low, high = limit(restrictions, least), limit(restrictions, most)
-        if unit == "min":
+        if unit == "min" and any(bound and bound % 60 for bound in (low, high)):
+            unit = "s"
+        elif unit == "min":
             low, high = (bound and bound / 60 for bound in (low, high))
         if low is not None or high is not None:
             words.append(f"{name} {_range(low, high)} {unit}")
