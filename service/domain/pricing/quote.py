@@ -338,6 +338,8 @@ class _Pricing:
             notes.append("the periods say ENERGY_IMPORT or ENERGY_EXPORT and no ENERGY: no energy was priced")
         if any(_price_any((*each.elements, *each.reservation, *each.expires), _TIMED) for each in self._tariffs):
             notes += _notes_on_time(periods)
+        if not self._named and any(period.tariff_id not in ("", source.id.casefold()) for period in periods):
+            notes.append(f"the periods name other tariffs: all are priced with {source.id}")
         if len(self._tariffs) > 1:
             notes.append("several tariffs were used: fees are charged once, bounds are those of the first")
         return notes

@@ -44,7 +44,7 @@ def table(quote: p.Quote, time_zone: str) -> str:
         """Without the date when that of the title says it, with the offset when the clock is changed meanwhile."""
         return f"{datetime.fromtimestamp(time.seconds, zone):{form}}"
 
-    rows = [_HEAD, *(_row(line, shown, tariff.id) for line in quote.lines)]
+    rows = [_HEAD, *(_row(line, shown) for line in quote.lines)]
     rows.append(("Total", "", "", "", "", "", *_amounts(quote.total_cost, quote.currency), ""))
     bounds = [
         f"the {_BOUNDS[clamp.bound[:3]]} the total {'with' if clamp.with_vat else 'without'} VAT "
@@ -76,11 +76,9 @@ def _free(gaps: Sequence[p.UnpricedConsumption], shown: Callable[[Timestamp], st
             yield f"not charged: {_WORDS[gap.category].lower()} {amount} {time}: {gap.reason}"
 
 
-def _row(line: p.QuoteLine, shown: Callable[[Timestamp], str], tariff_id: str) -> tuple[str, ...]:
+def _row(line: p.QuoteLine, shown: Callable[[Timestamp], str]) -> tuple[str, ...]:
     once = line.unit == p.QUANTITY_UNIT_PIECE
-    why = ["; ".join(line.conditions) or "no condition"]
-    if line.tariff_id != tariff_id:
-        why.insert(0, f"tariff {line.tariff_id}")
+    why = [*line.conditions] or ["no condition"]
     if line.step_size and line.billed_quantity != line.quantity:
         why.append(f"billed in steps of {_quantity(line.unit, _step(line))}")
     return (

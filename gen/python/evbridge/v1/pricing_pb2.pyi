@@ -492,7 +492,7 @@ class ChargingPeriod(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     TARIFF_ID_FIELD_NUMBER: _builtins.int
     tariff_id: _builtins.str
-    """The tariff of the period, by its id. Looked at by AuditCdr."""
+    """The tariff of the period, by its id. AuditCdr prices the period with it; elsewhere it causes a notice at most."""
     @_builtins.property
     def start_date_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When it starts."""
