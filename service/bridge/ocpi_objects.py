@@ -5,6 +5,7 @@ A 2.1.1 object is read too: a Tariff without an owner, a CDR that calls its end 
 
 import json
 import re
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from evbridge.v1.pricing_pb2 import PricingOptions, Quote, SessionPeriods
@@ -19,6 +20,8 @@ from service.domain.validation import validate
 M = TypeVar("M", bound=Message)
 
 _WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
+_WITH_EXPONENT = re.compile(r"-?\d+(\.\d+)?[eE][+-]?\d{1,2}")
+"""Of a JSON number, which parse_json gives as a kind of str."""
 _NOBODY = {"country_code": "ZZ", "party_id": "ZZZ"}
 """Who owns a 2.1.1 tariff: it does not say."""
 
@@ -51,7 +54,7 @@ def quote_text(quote: Quote) -> str:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    value = _with_zone(parse_json(text))
+    value = _plain(parse_json(text))
     if not isinstance(value, dict):
         raise CodecError("", "must be an object")
     return value
@@ -67,13 +70,17 @@ def _check_members(descriptor: Descriptor, value: Any, pointer: str = "") -> Non
             _check_members(field.message_type, item, f"{pointer}/{name}")
 
 
-def _with_zone(value: Any) -> Any:
-    """OCPI's times are UTC and may come without the Z that says so."""
+def _plain(value: Any) -> Any:
+    """OCPI's times are UTC and may come without the Z that says so; numbers may have an exponent, ours have none."""
     if isinstance(value, dict):
-        return {name: _with_zone(item) for name, item in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_with_zone(item) for item in value]
-    return f"{value}Z" if isinstance(value, str) and _WITHOUT_ZONE.fullmatch(value) else value
+        return [_plain(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if type(value) is not str and _WITH_EXPONENT.fullmatch(value):
+        return f"{Decimal(value):f}"
+    return f"{value}Z" if _WITHOUT_ZONE.fullmatch(value) else value
 
 
 def _read(type: type[M], value: Any) -> M:

@@ -26,7 +26,7 @@ from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, key_of
 from service.domain.location import connector_at
 from service.domain.pages import whole_response
-from service.domain.pricing.audit import audit, session_of_cdr, tariff_named
+from service.domain.pricing.audit import audit, session_of_cdr, tariffs_named
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint, references
 from service.domain.pricing.numbers import number, seconds, timestamp
@@ -43,6 +43,8 @@ from service.storage.publication import rules_now
 from service.storage.tariff import tariff_at, tariff_get, tariff_locations
 
 _TOLERANCE = Decimal("0.005")
+_MOST_TARIFFS = 20
+"""As many as a CDR may bring along."""
 
 
 class Pricing:
@@ -86,9 +88,9 @@ class Pricing:
 
     async def AuditCdr(self, request: AuditCdrRequest, caller: Caller) -> bytes:
         cdr, session = request.cdr, session_of_cdr(request.cdr)
-        tariff = await self._tariff_of(cdr, session, request.tariffs, caller)
+        tariffs = await self._tariffs_of(cdr, session, request.tariffs, caller)
         tolerance = number(request.tolerance) if request.HasField("tolerance") else _TOLERANCE
-        found, differences = await asyncio.to_thread(audit, cdr, session, tariff, request.options, tolerance)
+        found, differences = await asyncio.to_thread(audit, cdr, session, tariffs, request.options, tolerance)
         return whole_response(AuditCdrResponse(quote=found, differences=differences), "cdr.charging_periods")
 
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, session: Session) -> Tariff:
@@ -124,19 +126,25 @@ class Pricing:
             )
         return tariff
 
-    async def _tariff_of(self, cdr: AuditedCdr, session: Session, tariffs: Sequence[Tariff], caller: Caller) -> Tariff:
-        """The one its periods name, of its own or the stored ones; the first of its own when they name none.
+    async def _tariffs_of(
+        self, cdr: AuditedCdr, session: Session, tariffs: Sequence[Tariff], caller: Caller
+    ) -> list[Tariff]:
+        """Those its periods name, of its own or the stored ones; the first of its own when they name none.
 
-        Raises InvalidArgument when there is none, ResourceNotFound, TariffRevisionNotKept.
+        Raises InvalidArgument when there is none or too many are named, ResourceNotFound, TariffRevisionNotKept.
         """
-        named = tariff_named(cdr)
-        for tariff in tariffs:
-            if not named or tariff.id.casefold() == named.casefold():
-                return tariff
-        if not named:
+        named = tariffs_named(cdr)
+        if len(named) > _MOST_TARIFFS:
+            raise InvalidArgument.field("cdr.charging_periods", f"name more than {_MOST_TARIFFS} tariffs")
+        if not named and not tariffs:
             raise InvalidArgument.field("tariffs", "are needed when no period names a tariff")
-        key = ObjectKey.of(cdr.country_code, cdr.party_id, named)
-        return await self._tariff_then(caller, key, timestamp(session.start))
+        own = {tariff.id.casefold(): tariff for tariff in reversed(tariffs)}
+        start = timestamp(session.start)
+        return [
+            own.get(id.casefold())
+            or await self._tariff_then(caller, ObjectKey.of(cdr.country_code, cdr.party_id, id), start)
+            for id in named
+        ] or [tariffs[0]]
 
 
 def _rank(result: ComparedQuote) -> tuple[bool, str, Decimal, int]:

@@ -29,9 +29,41 @@ CDR = {
 TABLE = """\
 Tariff 12 of ZZ*ZZZ; 2015-06-29 23:39:09 to 2015-06-30 01:37:32, Europe/Brussels
 
-               from                 to                   consumed                  billed  price  excl. VAT   VAT  incl. VAT  because
-Charging time  2015-06-29 23:39:09  2015-06-30 01:37:32   1:58:23  2:00:00 (step 0:05:00)    2/h       4.00  none       4.00  elements[0].price_components[0]: always
-Total                                                                                              4.00 EUR         4.00 EUR
+               from                 to                   consumed   billed  price  excl. VAT   VAT  incl. VAT  because
+Charging time  2015-06-29 23:39:09  2015-06-30 01:37:32   1:58:23  2:00:00    2/h       4.00  none       4.00  no condition; billed in steps of 0:05:00
+Total                                                                               4.00 EUR         4.00 EUR
+"""  # noqa: E501
+NIGHT = {
+    "id": "N",
+    "currency": "EUR",
+    "elements": [
+        {
+            "price_components": [{"type": "ENERGY", "price": 0.20, "vat": 19, "step_size": 1}],
+            "restrictions": {"start_time": "22:00", "end_time": "06:00", "day_of_week": ["SATURDAY", "SUNDAY"]},
+        },
+        {
+            "price_components": [{"type": "PARKING_TIME", "price": 6, "vat": 19, "step_size": 300}],
+            "restrictions": {"max_duration": 15600},
+        },
+    ],
+    "max_price": {"excl_vat": 5.00},
+    "last_updated": "2015-02-02T14:15:01Z",
+}
+STAY = {
+    "plan": {"start_date_time": "2026-10-25T00:30:00Z", "energy": 20, "charging_s": 14400, "parking_s": 1800},
+    "options": {"time_zone": "Europe/Berlin"},
+}
+INVOICE = """\
+Tariff N of ZZ*ZZZ; 2026-10-25 02:30:00 to 2026-10-25 06:00:00, Europe/Berlin
+
+              from           to             consumed   billed    price  excl. VAT   VAT  incl. VAT  because
+Energy        02:30:00+0200  05:30:00+0100    20 kWh   20 kWh  0.2/kWh       4.00  19 %       4.76  from 22:00 to 06:00 local time; on Saturday and Sunday
+Parking time  05:30:00+0100  05:50:00+0100   0:20:00  0:20:00      6/h       2.00  19 %       2.38  duration below 260 min
+Total                                                                    5.00 EUR         5.00 EUR
+- the maximum price lowers the total without VAT from 6 to 5
+- the maximum price lowers the total with VAT from 7.14 to 5
+- not priced by this tariff: charging time 4:00:00
+- not charged: parking time 0:10:00 from 05:50:00+0100 to 06:00:00+0100: none of the tariff's prices for it applies then
 """  # noqa: E501
 
 
@@ -50,6 +82,10 @@ async def test_a_cdr_of_2_1_1_is_priced_as_a_table_and_for_machines(tmp_path: Pa
     answer = json.loads((await quote(tmp_path, TARIFF, CDR, "--time-zone", "Europe/Brussels", "--json")).out)
     assert answer["total_cost"] == {"excl_vat": 4}
     assert answer["lines"][0]["billed_quantity"] == 7200
+
+
+async def test_a_table_reads_like_an_invoice(tmp_path: Path) -> None:
+    assert (await quote(tmp_path, NIGHT, STAY, "--decimals", "2")).out == INVOICE
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from google.type.decimal_pb2 import Decimal as DecimalMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.pricing.quote import quote as priced
 from service.domain.pricing.quote import quoted
+from service.domain.pricing.session import session_of_periods
+from service.domain.pricing.tariff import Compiled
 from service.domain.validation import validate
 
 NEAR = Decimal("1e-9")
@@ -144,6 +147,25 @@ def test_splitting_a_period_changes_nothing(tariff: t.Tariff, session: Any, part
     ):
         assert abs(amount(before) - amount(after)) < NEAR if before.value else not after.value
     assert [line.component for line in whole.lines] == [line.component for line in pieces.lines]
+
+
+@given(tariffs(), sessions(), st.lists(st.sampled_from(["T", "t2"]), min_size=4, max_size=4))
+def test_tariffs_of_the_same_content_cost_the_same_as_one(tariff: t.Tariff, session: Any, names: list[str]) -> None:
+    """step_size, fees and what restrictions count do not begin anew with another tariff."""
+    periods = told(*session)
+    for period, name in zip(periods.charging_periods, names, strict=False):
+        period.tariff_id = name
+    other = t.Tariff()
+    other.CopyFrom(tariff)
+    other.id = "T2"
+    named = {each.id.casefold(): Compiled(each, p.OCPI_VERSION_UNSPECIFIED) for each in (tariff, other)}
+    two = priced(named["t"], session_of_periods(periods), p.PricingOptions(time_zone="Europe/Berlin"), named)
+    for one, both in (
+        (price(tariff, periods).total_cost.excl_vat, two.total_cost.excl_vat),
+        (price(tariff, periods).total_cost.incl_vat, two.total_cost.incl_vat),
+    ):
+        assert abs(amount(one) - amount(both)) < NEAR if one.value else not both.value
+    assert {line.tariff_id.casefold() for line in two.lines} <= {name.casefold() for name in names}
 
 
 @given(st.lists(cents(1000), min_size=1, max_size=4), st.lists(cents(6000), min_size=2, max_size=2), VATS, STEPS)

@@ -208,6 +208,12 @@ def periods(*starts: int, end: int) -> dict[str, Any]:
     return {"plan": None, "periods": p.SessionPeriods(charging_periods=made, end_date_time=Timestamp(seconds=end))}
 
 
+def reserved_last() -> dict[str, Any]:
+    made = periods(0, 5, end=9)
+    made["periods"].charging_periods[1].dimensions[0].type = p.CDR_DIMENSION_TYPE_RESERVATION_TIME
+    return made
+
+
 DAY = 86_400
 INVALID = [
     ({"plan": None}, "session"),
@@ -225,6 +231,7 @@ INVALID = [
     (periods(5, 4, end=9), "periods.charging_periods[1].start_date_time"),
     (periods(5, end=4), "periods.end_date_time"),
     (periods(0, end=93 * DAY), "periods"),
+    (reserved_last(), "periods.charging_periods[1].dimensions"),
 ]
 
 
@@ -385,14 +392,49 @@ async def test_a_credit_cdr_takes_its_total_back(party: Tenant) -> None:
     assert not (await audited(party, cdr, tariffs=[a_tariff(elements=[per_kwh("0.30")])])).differences
 
 
-async def test_periods_of_another_tariff_are_named(party: Tenant) -> None:
-    tariff = a_tariff(id="T1", elements=[per_kwh("0.30")])
-    cdr = a_cdr(datetime.now(UTC))
+def halves(*ids: str) -> p.AuditedCdr:
+    """A CDR of two half hours with 5 kWh each, whose periods name these tariffs."""
+    cdr = a_cdr(datetime(2026, 6, 1, 10, tzinfo=UTC))
     cdr.charging_periods.add().CopyFrom(cdr.charging_periods[0])
-    for period, id in zip(cdr.charging_periods, ("T1", "T2"), strict=True):
+    cdr.charging_periods[1].start_date_time.seconds += 1800
+    for period, id in zip(cdr.charging_periods, ids, strict=True):
         period.tariff_id = id
-    found = {each.path for each in (await audited(party, cdr, tariffs=[tariff])).differences}
-    assert "charging_periods[1].tariff_id" in found
+        for dimension, volume in zip(period.dimensions, ("5", "0.5"), strict=True):
+            dimension.volume.value = volume
+    return cdr
+
+
+async def test_each_period_of_a_cdr_is_priced_with_the_tariff_that_it_names(party: Tenant) -> None:
+    fee = t.PriceComponent(type=t.TARIFF_DIMENSION_TYPE_FLAT, price=Decimal(value="0.10"), step_size=0)
+    energy = [per_kwh("0.30"), per_kwh("0.50")]
+    energy[1].price_components[0].step_size = 3000
+    first, second = (
+        a_tariff(id=id, elements=[each, t.TariffElement(price_components=[fee])])
+        for id, each in zip(("T1", "T2"), energy, strict=True)
+    )
+    answer = await audited(party, halves("T1", "t2"), tariffs=[second, first])
+    shown = [(line.tariff_id, line.type, line.billed_quantity.value) for line in answer.quote.lines]
+    assert shown == [("T1", "FLAT", "1"), ("T1", "ENERGY", "5"), ("T2", "ENERGY", "7")]  # 10 kWh are 12 in steps of 3
+    assert (answer.quote.tariff.id, answer.quote.total_cost.excl_vat.value) == ("T1", "5.1")
+    assert "several tariffs were used: fees are charged once, bounds are those of the first" in answer.quote.notices
+
+
+async def test_a_period_without_a_tariff_where_others_name_one_is_not_charged(party: Tenant) -> None:
+    answer = await audited(party, halves("T1", ""), tariffs=[a_tariff(id="T1", elements=[per_kwh("0.30")])])
+    assert answer.quote.total_cost.excl_vat.value == "1.5"
+    assert {gap.reason for gap in answer.quote.unpriced if gap.start_date_time.seconds % 3600} == {
+        "the period names no tariff"
+    }
+
+
+async def test_tariffs_of_a_cdr_are_of_one_currency_and_not_too_many(party: Tenant) -> None:
+    tariffs = [a_tariff(id="T1"), a_tariff(id="T2", currency="NOK")]
+    assert "tariffs" in (await fails(audited(party, halves("T1", "T2"), tariffs=tariffs))).violations
+    cdr = halves("T1", "T2")
+    for number in range(20):
+        cdr.charging_periods.add().CopyFrom(cdr.charging_periods[1])
+        cdr.charging_periods[-1].tariff_id = f"X{number}"
+    assert "cdr.charging_periods" in (await fails(audited(party, cdr, tariffs=tariffs))).violations
 
 
 async def test_a_cdr_whose_periods_are_no_session_is_refused(party: Tenant) -> None:

@@ -11,6 +11,7 @@ from service.domain.pricing.numbers import CONTEXT, HOUR_S, ZERO, message, numbe
 from service.domain.pricing.quote import quote
 from service.domain.pricing.session import Session, session_of_periods
 from service.domain.pricing.tariff import Compiled
+from service.errors import InvalidArgument
 
 _TOTALS = {
     "total_fixed_cost": p.COST_CATEGORY_FIXED,
@@ -22,14 +23,18 @@ _TOTALS = {
 
 
 def audit(
-    cdr: p.AuditedCdr, session: Session, tariff: t.Tariff, options: p.PricingOptions, tolerance: Decimal
+    cdr: p.AuditedCdr, session: Session, tariffs: Sequence[t.Tariff], options: p.PricingOptions, tolerance: Decimal
 ) -> tuple[p.Quote, list[p.CdrDifference]]:
     """The quote of the CDR's session, and where the CDR says something else by more than the tolerance.
 
-    Raises InvalidArgument.
+    `tariffs` are those that its periods name, in that order, or the one for all of them. Raises InvalidArgument.
     """
+    if len({tariff.currency for tariff in tariffs}) > 1:
+        raise InvalidArgument.field("tariffs", "that the periods name are in several currencies")
     with localcontext(CONTEXT):
-        found = quote(Compiled(tariff, options.ocpi_version), session, options)
+        compiled = {tariff.id.casefold(): Compiled(tariff, options.ocpi_version) for tariff in tariffs}
+        first = compiled[tariffs[0].id.casefold()]
+        found = quote(first, session, options, compiled if tariffs_named(cdr) else None)
         numbers = [*_costs(cdr, found), *_quantities(cdr, session)]
         different = [
             p.CdrDifference(
@@ -42,7 +47,7 @@ def audit(
             for path, stated, computed in numbers
             if abs(stated - computed) > tolerance
         ]
-        return found, [*different, *_words(cdr, tariff, found)]
+        return found, [*different, *_words(cdr, tariffs[0], found)]
 
 
 def session_of_cdr(cdr: p.AuditedCdr) -> Session:
@@ -51,9 +56,13 @@ def session_of_cdr(cdr: p.AuditedCdr) -> Session:
         return session_of_periods(cdr, "cdr")
 
 
-def tariff_named(cdr: p.AuditedCdr) -> str:
-    """The id of the tariff of the CDR's first period that names one; empty when none does."""
-    return next((period.tariff_id for period in cdr.charging_periods if period.tariff_id), "")
+def tariffs_named(cdr: p.AuditedCdr) -> list[str]:
+    """The ids of the tariffs that the CDR's periods name, each once, in the case of its first use."""
+    named: dict[str, str] = {}
+    for period in cdr.charging_periods:
+        if period.tariff_id:
+            named.setdefault(period.tariff_id.casefold(), period.tariff_id)
+    return list(named.values())
 
 
 def _costs(cdr: p.AuditedCdr, found: p.Quote) -> Iterator[tuple[str, Decimal, Decimal]]:
@@ -92,15 +101,3 @@ def _words(cdr: p.AuditedCdr, tariff: t.Tariff, found: p.Quote) -> Iterator[p.Cd
         )
     if seconds(cdr.charging_periods[0].start_date_time) != seconds(cdr.start_date_time):
         yield p.CdrDifference(path="start_date_time", message="is not the start of the first period")
-    for place, named in _others(cdr.charging_periods, tariff.id):
-        yield p.CdrDifference(
-            path=f"charging_periods[{place}].tariff_id",
-            message=f"names {named}; the whole session was priced with {tariff.id}",
-        )
-
-
-def _others(periods: Sequence[p.ChargingPeriod], id: str) -> Iterator[tuple[int, str]]:
-    """Periods of another tariff."""
-    for place, period in enumerate(periods):
-        if period.tariff_id and period.tariff_id.casefold() != id.casefold():
-            yield place, period.tariff_id

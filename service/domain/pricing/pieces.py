@@ -1,7 +1,7 @@
 """Periods -> pieces: cut wherever a restriction or a spot price can change, so that none does within a piece."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Piece(NamedTuple):
 
     start: Decimal
     end: Decimal
-    reserved: bool
+    period: Period
     energy: Decimal
     time_s: Decimal
     parking_s: Decimal
@@ -56,19 +56,22 @@ class Market:
         return {time for zone in zones for entry in self._zones.get(zone, ()) for time in entry[:2]}
 
 
-def pieces(session: Session, tariff: Compiled, zone: ZoneInfo, market: Market) -> Iterator[Piece]:
+def pieces(session: Session, tariffs: Sequence[Compiled], zone: ZoneInfo, market: Market) -> Iterator[Piece]:
     """Consumption is spread evenly over its period; pieces add up to their period without a rest."""
-    changes = market.changes(tariff.spot_zones)
-    clock = None
-    if tariff.by_clock:
+    changes = market.changes({zone for tariff in tariffs for zone in tariff.spot_zones})
+    clock, by_clock = None, {time for tariff in tariffs for time in tariff.by_clock}
+    if by_clock:
         clock = Clock(zone, int(session.start), int(session.end) + 1)
-        changes.update(map(Decimal, clock.strokes(tariff.by_clock)))
+        changes.update(map(Decimal, clock.strokes(by_clock)))
+    energies, durations = (
+        {bound for tariff in tariffs for bound in tariff.limits[quantity]} for quantity in ("energy", "duration")
+    )
     for origin in {session.start, session.charging_start}:
-        changes.update(origin + bound for bound in tariff.thresholds["duration"])
+        changes.update(origin + bound for bound in durations)
     instants, energy = sorted(changes), ZERO
     for period in session.periods:
         origin = session.start if period.reserved else session.charging_start
-        shares = _shares(period, energy, instants, tariff.thresholds["energy"])
+        shares = _shares(period, energy, instants, energies)
         yield from _cut(period, shares, energy, origin, clock)
         energy += period.energy
 
@@ -105,5 +108,5 @@ def _cut(
             period.current,
         )
         kwh, time_s, parking_s = (later - earlier for later, earlier in zip(after, before, strict=True))
-        yield Piece(start, end, period.reserved, kwh, time_s, parking_s, moment)
+        yield Piece(start, end, period, kwh, time_s, parking_s, moment)
         before, start = after, end

@@ -1,6 +1,6 @@
 """Pieces x elements -> the Quote: which component prices what, step_size once per session, sums, bounds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Literal, Protocol, TypeAlias
@@ -24,13 +24,14 @@ from service.domain.pricing.numbers import (
     timestamp,
 )
 from service.domain.pricing.pieces import Market, Piece, pieces
-from service.domain.pricing.session import Session, session_of_periods, session_of_plan
+from service.domain.pricing.session import CUT_S, Period, Session, Span, session_of_periods, session_of_plan
 from service.domain.pricing.tariff import (
     ENERGY,
     NOT_IN_SESSION,
     SPOT,
     Compiled,
     Component,
+    Element,
     conditions,
     is_in_force,
     type_name,
@@ -41,7 +42,16 @@ _WH = Decimal("0.001")
 _ONE = Decimal(1)
 _MOST_WORK = 1_000_000
 """Pieces times components: about a second."""
-_NOT_PRICED = "no element that holds prices it"
+NEVER_PRICED = "the tariff has no price for it"
+_NO_TARIFF = "the period names no tariff"
+_NOT_NOW = "none of the tariff's prices for it applies then"
+_TYPES: dict[int, Sequence[int]] = {
+    p.COST_CATEGORY_ENERGY: ENERGY,
+    p.COST_CATEGORY_TIME: [t.TARIFF_DIMENSION_TYPE_TIME],
+    p.COST_CATEGORY_PARKING: [t.TARIFF_DIMENSION_TYPE_PARKING_TIME],
+    p.COST_CATEGORY_RESERVATION: [t.TARIFF_DIMENSION_TYPE_TIME],
+}
+_TIMED = (t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME)
 _LOCKED = t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED
 _UNITS = {
     p.COST_CATEGORY_FIXED: p.QUANTITY_UNIT_PIECE,
@@ -111,17 +121,27 @@ def check(options: p.PricingOptions) -> None:
     Market(options.spot_prices)
 
 
-def quote(tariff: Compiled, session: Session, options: p.PricingOptions) -> p.Quote:
-    """Raises InvalidArgument as `check` does, and for more pieces than are priced in a second."""
+def quote(
+    tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled] | None = None
+) -> p.Quote:
+    """With `named`, by case-folded id, each period is priced with the tariff that it names; without, all with `tariff`.
+
+    Raises InvalidArgument as `check` does, and for more pieces than are priced in a second.
+    """
     with localcontext(CONTEXT):
-        return _Pricing(tariff, session, options).quote()
+        return _Pricing(tariff, session, options, named or {}).quote()
 
 
 class _Pricing:
-    """One session under one tariff."""
+    """One session under the tariff of its start, and those that its periods name."""
 
-    def __init__(self, tariff: Compiled, session: Session, options: p.PricingOptions) -> None:
+    def __init__(
+        self, tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled]
+    ) -> None:
         self._tariff = tariff
+        self._named = named
+        self._tariffs = list(named.values()) or [tariff]
+        self._none = Compiled(t.Tariff(), options.ocpi_version)
         self._session = session
         self._options = options
         self._zone = zone_of(options.time_zone, "options.time_zone")
@@ -138,22 +158,26 @@ class _Pricing:
         self._charged_once: set[tuple[Category, int]] = set()
 
     def quote(self) -> p.Quote:
-        cut = list(pieces(self._session, self._tariff, self._zone, self._market))
-        if len(cut) * sum(len(element.price_components) for element in self._tariff.source.elements) > _MOST_WORK:
+        cut = list(pieces(self._session, self._tariffs, self._zone, self._market))
+        components = (len(element.price_components) for tariff in self._tariffs for element in tariff.source.elements)
+        if len(cut) * sum(components) > _MOST_WORK:
             raise InvalidArgument.field("session", "is cut into too many pieces for a tariff of this size")
         for piece in cut:
-            if piece.reserved:
-                self._price_reservation(piece)
+            if piece.period.reserved:
+                self._price_reservation(piece, self._of(piece.period))
             else:
-                self._price(piece)
+                self._price(piece, self._of(piece.period))
         for line in self._lines:
             line.billed = line.quantity
         self._step_up()
         self._lines.sort(key=lambda line: (line.category, line.start))
         return self._answer()
 
-    def _price(self, piece: Piece) -> None:
-        active = self._tariff.active(self._tariff.elements, piece.moment)
+    def _of(self, period: Period) -> Compiled:
+        return self._named.get(period.tariff_id, self._none) if self._named else self._tariff
+
+    def _price(self, piece: Piece, tariff: Compiled) -> None:
+        active = tariff.active(tariff.elements, piece.moment)
         for type, count in self._counts.items():
             if component := active.get(type):
                 self._charge_once(p.COST_CATEGORY_FIXED, component, count, piece.start)
@@ -163,17 +187,17 @@ class _Pricing:
         parking = active.get(t.TARIFF_DIMENSION_TYPE_PARKING_TIME)
         self._price_time(piece, p.COST_CATEGORY_PARKING, parking, piece.parking_s)
 
-    def _price_reservation(self, piece: Piece) -> None:
+    def _price_reservation(self, piece: Piece, tariff: Compiled) -> None:
         """Of an expired one, each dimension of RESERVATION_EXPIRES comes before that of RESERVATION."""
-        expires = self._tariff.expires if self._session.expired else ()
-        active = self._tariff.active((*expires, *self._tariff.reservation), piece.moment)
+        expires = tariff.expires if self._session.expired else ()
+        active = tariff.active((*expires, *tariff.reservation), piece.moment)
         if flat := active.get(t.TARIFF_DIMENSION_TYPE_FLAT):
             self._charge_once(p.COST_CATEGORY_RESERVATION, flat, _ONE, piece.start)
         time = active.get(t.TARIFF_DIMENSION_TYPE_TIME)
         self._price_time(piece, p.COST_CATEGORY_RESERVATION, time, piece.time_s)
 
     def _price_energy(self, piece: Piece, components: Sequence[Component]) -> None:
-        missing = "" if components else _NOT_PRICED
+        missing = "" if components else self._why_not(piece, p.COST_CATEGORY_ENERGY)
         for component in components:
             if (unit_price := self._price_per_kwh(component, piece.start)) is None:
                 missing = f"no spot price of {component.source.bidding_zone} was passed in"
@@ -194,7 +218,14 @@ class _Pricing:
         if time_s and component:
             self._extend(piece, category, component, component.price, time_s)
         elif time_s:
-            self._leave_out(piece, category, time_s, _NOT_PRICED)
+            self._leave_out(piece, category, time_s, self._why_not(piece, category))
+
+    def _why_not(self, piece: Piece, category: Category) -> str:
+        tariff = self._of(piece.period)
+        if tariff is self._none:
+            return _NO_TARIFF
+        elements = (*tariff.reservation, *tariff.expires) if piece.period.reserved else tariff.elements
+        return _NOT_NOW if _price_any(elements, _TYPES[category]) else NEVER_PRICED
 
     def _charge_once(self, category: Category, component: Component, count: Decimal, time: Decimal) -> None:
         if (category, component.type) not in self._charged_once:
@@ -287,23 +318,52 @@ class _Pricing:
 
     def _notes(self) -> list[str]:
         """What a reader should know besides the lines."""
-        source, start, notes = self._tariff.source, self._session.start, []
+        source, start, periods, notes = self._tariff.source, self._session.start, self._session.periods, list[str]()
         for type in NOT_IN_SESSION:
-            if type not in self._counts and any(part.type == type for part in self._tariff.components):
+            if type not in self._counts and any(_price_any(tariff.elements, [type]) for tariff in self._tariffs):
                 notes.append(f"{type_name(type)} is no part of a session's price")
         if source.HasField("last_updated") and start < seconds(source.last_updated):
             notes.append("the tariff is younger than the session")
         if not is_in_force(source, start):
             notes.append("the tariff was not in force at the session's start")
-        for quantity in self._tariff.asked:
-            if any(getattr(period, quantity) is None for period in self._session.periods):
+        for quantity in ("power", "current"):
+            asked = [(period, limits) for period in periods if (limits := self._of(period).limits[quantity])]
+            if any(getattr(period, quantity) is None for period, _ in asked):
                 notes.append(f"the {quantity} is not known throughout: restrictions on it did not hold there")
-        timed = {t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME}
-        if any(part.type in timed for part in self._tariff.components) and any(
-            period.end > period.start and not period.time_s and not period.parking_s for period in self._session.periods
-        ):
-            notes.append("a period says neither TIME nor PARKING_TIME: nothing per hour is charged for it")
+            if any(_astride(getattr(period, f"{quantity}_span"), limits) for period, limits in asked):
+                notes.append(
+                    f"a period's {quantity} was on both sides of a limit: its average decided, else its largest value"
+                )
+        if self._session.metered_only:
+            notes.append("the periods say ENERGY_IMPORT or ENERGY_EXPORT and no ENERGY: no energy was priced")
+        if any(_price_any((*each.elements, *each.reservation, *each.expires), _TIMED) for each in self._tariffs):
+            notes += _notes_on_time(periods)
+        if not self._named and any(period.tariff_id not in ("", source.id.casefold()) for period in periods):
+            notes.append(f"the periods name other tariffs: all are priced with {source.id}")
+        if len(self._tariffs) > 1:
+            notes.append("several tariffs were used: fees are charged once, bounds are those of the first")
         return notes
+
+
+def _price_any(elements: Iterable[Element], types: Iterable[int]) -> bool:
+    return any(not element.types.isdisjoint(types) for element in elements)
+
+
+def _astride(span: Span, limits: Iterable[Decimal]) -> bool:
+    return span is not None and any(span[0] < limit <= span[1] for limit in limits)
+
+
+def _notes_on_time(periods: Iterable[Period]) -> Iterator[str]:
+    """On periods that say no time, and on the first that says another time than it lasted."""
+    silent = [period for period in periods if not period.time_s + period.parking_s]
+    if any(period.energy or period.end > period.start for period in silent):
+        yield "a period says neither TIME nor PARKING_TIME: nothing per hour is charged for it"
+    for period in periods:
+        said_s, length_s = period.time_s + period.parking_s, period.end - period.start
+        if said_s and abs(said_s - length_s) > CUT_S:
+            began = timestamp(period.start).ToJsonString()
+            yield f"the period from {began} says {said_s:.0f} s and lasted {length_s:.0f} s: what it says is charged"
+            return
 
 
 def _cost(line: _Line, rounder: Rounder) -> tuple[Decimal, Decimal]:
@@ -354,6 +414,7 @@ def _shown(line: _Line, cost: tuple[Decimal, Decimal], rounder: Rounder) -> p.Qu
         vat=None if vat is None else message(vat),
         cost=_price(cost[0], None if vat is None else cost[1], rounder, p.ROUNDING_LEVEL_LINE),
         conditions=conditions(component.element.restrictions),
+        tariff_id=component.element.tariff_id,
     )
 
 

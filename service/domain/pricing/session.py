@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from evbridge.v1 import pricing_pb2 as p
 
@@ -12,12 +12,20 @@ from service.errors import InvalidArgument
 MAX_S = 92 * 86_400
 _LAST_S = 253_370_764_800
 _MOST_CUT = Decimal("0.0005")
+CUT_S = _MOST_CUT * HOUR_S
+"""How much a time in hours can be off for the digits it was cut to."""
+Span: TypeAlias = tuple[Decimal, Decimal] | None
+_Volumes: TypeAlias = "dict[p.CdrDimensionType.ValueType, Decimal]"
+_POWER = (p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_MAX_POWER, p.CDR_DIMENSION_TYPE_MIN_POWER)
+_CURRENT = (p.CDR_DIMENSION_TYPE_CURRENT, p.CDR_DIMENSION_TYPE_MAX_CURRENT, p.CDR_DIMENSION_TYPE_MIN_CURRENT)
+_NOT_ENERGY = (p.CDR_DIMENSION_TYPE_ENERGY_IMPORT, p.CDR_DIMENSION_TYPE_ENERGY_EXPORT)
 
 
 class Period(NamedTuple):
     """A stretch of a session. Instants are seconds since 1970; None is what nobody measured.
 
-    `time_s` is the time reserved when it is `reserved`, else the time charging.
+    `time_s` is the time reserved when it is `reserved`, else the time charging. The spans are the least and the most
+    that were measured. `tariff_id` is case-folded, and empty when the period names none.
     """
 
     start: Decimal
@@ -28,16 +36,23 @@ class Period(NamedTuple):
     parking_s: Decimal = ZERO
     power: Decimal | None = ZERO
     current: Decimal | None = ZERO
+    power_span: Span = None
+    current_span: Span = None
+    tariff_id: str = ""
 
 
 class Session(NamedTuple):
-    """`start` is the reservation's when there is one, `charging_start` is its end. `expired`: it is all there is."""
+    """`start` is the reservation's when there is one, `charging_start` is its end. `expired`: it is all there is.
+
+    `metered_only` says that energy was told only as import or export, which has no price.
+    """
 
     start: Decimal
     charging_start: Decimal
     end: Decimal
     expired: bool
     periods: Sequence[Period]
+    metered_only: bool = False
 
 
 def session_of_plan(plan: p.SessionPlan) -> Session:
@@ -67,7 +82,9 @@ def session_of_plan(plan: p.SessionPlan) -> Session:
 
 
 def session_of_periods(periods: p.SessionPeriods | p.AuditedCdr, path: str = "periods") -> Session:
-    """Raises InvalidArgument for periods that are not one after another, and for a session that is too long."""
+    """Raises InvalidArgument for periods that are not one after another, for a reservation after charging, and for a
+    session that is too long.
+    """
     found: list[Period] = []
     starts = [seconds(period.start_date_time) for period in periods.charging_periods]
     ends = [*starts[1:], seconds(periods.end_date_time)]
@@ -75,9 +92,15 @@ def session_of_periods(periods: p.SessionPeriods | p.AuditedCdr, path: str = "pe
         if end < start:
             where = f"charging_periods[{place + 1}].start_date_time" if place + 1 < len(starts) else "end_date_time"
             raise InvalidArgument.field(f"{path}.{where}", "is before the start of the period before")
-        found.extend(_periods(period, start, end))
+        parts = _periods(period, start, end)
+        if parts[0].reserved and found and not found[-1].reserved:
+            where = f"{path}.charging_periods[{place}].dimensions"
+            raise InvalidArgument.field(where, "have RESERVATION_TIME, which comes before everything else")
+        found.extend(parts)
     expired = all(period.reserved for period in found)
-    return _session(found, expired, path)
+    types = {dimension.type for period in periods.charging_periods for dimension in period.dimensions}
+    metered_only = p.CDR_DIMENSION_TYPE_ENERGY not in types and not types.isdisjoint(_NOT_ENERGY)
+    return _session(found, expired, path)._replace(metered_only=metered_only)
 
 
 def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:
@@ -93,37 +116,36 @@ def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:
 def _periods(period: p.ChargingPeriod, start: Decimal, end: Decimal) -> list[Period]:
     """One period; two, when it was reserved at first."""
     volumes = {dimension.type: number(dimension.volume) for dimension in period.dimensions}
-    energy = volumes.get(p.CDR_DIMENSION_TYPE_ENERGY, ZERO)
+    energy, tariff_id = volumes.get(p.CDR_DIMENSION_TYPE_ENERGY, ZERO), period.tariff_id.casefold()
     charging_s = _duration(volumes, p.CDR_DIMENSION_TYPE_TIME, end - start)
     parking_s = _duration(volumes, p.CDR_DIMENSION_TYPE_PARKING_TIME, end - start)
     found = []
     if reserved_s := _duration(volumes, p.CDR_DIMENSION_TYPE_RESERVATION_TIME, end - start):
         used = energy or charging_s or parking_s
         arrival = min(start + reserved_s, end) if used else end
-        found.append(Period(start, arrival, True, time_s=reserved_s))
+        found.append(Period(start, arrival, True, time_s=reserved_s, tariff_id=tariff_id))
         if not used:
             return found
         start = arrival
-    power = _first(volumes, p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_MAX_POWER, p.CDR_DIMENSION_TYPE_MIN_POWER)
-    current = _first(
-        volumes, p.CDR_DIMENSION_TYPE_CURRENT, p.CDR_DIMENSION_TYPE_MAX_CURRENT, p.CDR_DIMENSION_TYPE_MIN_CURRENT
-    )
+    power, power_span = _measured(volumes, _POWER)
+    current, current_span = _measured(volumes, _CURRENT)
     if power is None and charging_s:
         power = energy * HOUR_S / charging_s
     if not energy and not charging_s:
         power, current = power or ZERO, current or ZERO
-    return [*found, Period(start, end, False, energy, charging_s, parking_s, power, current)]
+    spans = (power_span, current_span)
+    return [*found, Period(start, end, False, energy, charging_s, parking_s, power, current, *spans, tariff_id)]
 
 
-def _first(
-    volumes: dict[p.CdrDimensionType.ValueType, Decimal], *types: p.CdrDimensionType.ValueType
-) -> Decimal | None:
-    return next((volumes[type] for type in types if type in volumes), None)
+def _measured(
+    volumes: _Volumes, types: Sequence[p.CdrDimensionType.ValueType]
+) -> tuple[Decimal, Span] | tuple[None, None]:
+    """What the first of the types says that is there, and what all of them span."""
+    values = [volumes[type] for type in types if type in volumes]
+    return (values[0], (min(values), max(values))) if values else (None, None)
 
 
-def _duration(
-    volumes: dict[p.CdrDimensionType.ValueType, Decimal], type: p.CdrDimensionType.ValueType, length_s: Decimal
-) -> Decimal:
+def _duration(volumes: _Volumes, type: p.CdrDimensionType.ValueType, length_s: Decimal) -> Decimal:
     """Seconds of a volume in hours. 0.6667 h of a period of 40 minutes are those 40 minutes."""
     hours = volumes.get(type)
     if hours is None:

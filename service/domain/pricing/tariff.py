@@ -92,6 +92,7 @@ QUANTITIES = {
 class Element:
     """An element, its components, and the tests of its restrictions, all of which must hold."""
 
+    tariff_id: str
     number: int
     restrictions: t.TariffRestrictions
     tests: list[Test] = field(default_factory=list)
@@ -135,8 +136,7 @@ class Compiled:
     """A tariff, ready for sessions.
 
     `elements` price a session, `reservation` one that was used, `expires` one that was not. `by_clock` are the times of
-    day, in seconds, at which a restriction can change, `thresholds` the kWh and the seconds of a session. `asked` says
-    which of power and current matters.
+    day, in seconds, at which a restriction can change, `limits` those of energy, duration, power and current.
     """
 
     def __init__(self, tariff: t.Tariff, version: OcpiVersion.ValueType) -> None:
@@ -146,12 +146,11 @@ class Compiled:
         self.reservation: list[Element] = []
         self.expires: list[Element] = []
         self.by_clock: set[int] = set()
-        self.asked: list[str] = []
-        self.thresholds: dict[str, set[Decimal]] = {"energy": set(), "duration": set()}
+        self.limits: dict[str, set[Decimal]] = {quantity: set() for quantity, _, _ in QUANTITIES.values()}
         for place, source in enumerate(tariff.elements):
             if source.restrictions.reservation and self.whole_elements:
                 continue
-            element = Element(place, source.restrictions)
+            element = Element(tariff.id, place, source.restrictions)
             if source.HasField("restrictions"):
                 self._compile(element)
             for number_, component in enumerate(source.price_components):
@@ -223,10 +222,7 @@ class Compiled:
             low, high = limit(restrictions, least), limit(restrictions, most)
             if low is not None or high is not None:
                 tests.append(_between(quantity, low, high))
-                if quantity in self.thresholds:
-                    self.thresholds[quantity] |= {bound for bound in (low, high) if bound is not None}
-                elif quantity not in self.asked:
-                    self.asked.append(quantity)
+                self.limits[quantity] |= {bound for bound in (low, high) if bound is not None}
 
 
 def _between(quantity: str, low: Decimal | None, high: Decimal | None) -> Test:
@@ -264,11 +260,10 @@ def conditions(restrictions: t.TariffRestrictions) -> list[str]:
         words.append("reservation expired" if restrictions.reservation == EXPIRES else "reservation")
     if restrictions.start_time or restrictions.end_time:
         end = restrictions.end_time if restrictions.end_time not in ("", "00:00") else "24:00"
-        words.append(f"{restrictions.start_time or '00:00'}-{end} local time")
-    if restrictions.day_of_week:
-        words.append(
-            ", ".join(DayOfWeek.Name(day).removeprefix("DAY_OF_WEEK_").title() for day in restrictions.day_of_week)
-        )
+        window = f"from {restrictions.start_time or '00:00'} to {end} local time"
+        words.append(f"all day, {window}" if restrictions.start_time == restrictions.end_time else window)
+    if days := [DayOfWeek.Name(day).removeprefix("DAY_OF_WEEK_").title() for day in restrictions.day_of_week]:
+        words.append("on " + " and ".join([", ".join(days[:-1]), days[-1]] if days[1:] else days))
     if restrictions.start_date:
         words.append(f"from {restrictions.start_date}")
     if restrictions.end_date:
@@ -277,7 +272,9 @@ def conditions(restrictions: t.TariffRestrictions) -> list[str]:
         ("energy", "duration", "power", "current"), ("kWh", "min", "kW", "A"), QUANTITIES.values(), strict=True
     ):
         low, high = limit(restrictions, least), limit(restrictions, most)
-        if unit == "min":
+        if unit == "min" and any(bound and bound % 60 for bound in (low, high)):
+            unit = "s"
+        elif unit == "min":
             low, high = (bound and bound / 60 for bound in (low, high))
         if low is not None or high is not None:
             words.append(f"{name} {_range(low, high)} {unit}")

@@ -339,46 +339,57 @@ class SessionPlan(_message.Message):
     """What TariffService prices and what it answers. The rules are those of OCPI 2.2.1 (tariffs and cdrs, step_size); where
     that text is silent or says two things, this is chosen:
 
-    Rounding. All arithmetic is decimal and nothing is rounded unless `Rounding` says so. Amounts in an answer have up to 12
-    decimals; a third of an hour at 1.00 is 0.333333333333.
+    Rounding. All arithmetic is decimal and nothing is rounded unless `Rounding` says so. Amounts in an answer have up to
+    12 decimals; a third of an hour at 1.00 is 0.333333333333.
 
-    Lookup. Each component type is looked up on its own, so ENERGY, ENERGY_SPOT and ENERGY_SPOT_LOCKED can add up. What is
-    active is decided at each moment; a component that no element offers then costs nothing, and the answer names it.
+    Lookup. Each component type is looked up on its own, so ENERGY, ENERGY_SPOT and ENERGY_SPOT_LOCKED can add up; of one
+    type the first in an element counts. What is active is decided at each moment; a component that no element offers then
+    costs nothing, and the answer names it. Limits named min are inclusive, those named max exclusive.
 
     FLAT is charged once: the first one that becomes active. A reservation has a FLAT of its own.
 
     Times. A duration and an energy count from the end of the reservation; inside a reservation, from its start. A period
     without TIME, PARKING_TIME or RESERVATION_TIME has no time that is billed. A time in hours that is its period's length
-    but for the digits it was cut to (at most 1.8 s) is that length. Consumption is spread evenly over its period.
+    but for the digits it was cut to (at most 1.8 s) is that length; any other is charged as it is said, with a notice
+    where an hour has a price. Consumption is spread evenly over its period. A reservation that comes after charging or
+    parking is refused. Only ENERGY is priced, neither import nor export.
 
-    Local time. start_time = end_time is the whole day, as is 00:00 to 00:00. A window that wraps past midnight is not
-    carried along by day_of_week, start_date or end_date: each holds or does not at the moment in question. In the hour that
-    a clock change repeats a window holds twice, in the one that it skips not at all.
+    Local time. start_time alone is until midnight, end_time alone from midnight on. start_time = end_time is the whole
+    day, as is 00:00 to 00:00. A window that wraps past midnight is not carried along by day_of_week, start_date or
+    end_date: each holds or does not at the moment in question. In the hour that a clock change repeats a window holds
+    twice, in the one that it skips not at all.
 
-    Power is the period's POWER, else MAX_POWER, else MIN_POWER, else ENERGY over TIME; current is CURRENT, else MAX_CURRENT,
-    else MIN_CURRENT. Both are 0 without energy. A restriction on what is not known does not hold.
+    Power is the period's POWER, else MAX_POWER, else MIN_POWER, else ENERGY over TIME; current is CURRENT, else
+    MAX_CURRENT, else MIN_CURRENT; a notice says when they are on both sides of a limit. Both are 0 without energy. A
+    restriction on what is not known does not hold.
 
     step_size. What is rounded up is the priced consumption of the session, once for each type of energy, and once for
-    PARKING_TIME or, without any that is priced, for TIME; the last priced piece takes what is added. A reservation's time is
-    rounded on its own. 0 does not round, nor does a negative quantity.
+    PARKING_TIME or, without any that is priced, for TIME; the last priced piece takes what is added, by its own step_size.
+    A price of 0 is a price. An exact multiple stays. A reservation's time is rounded on its own. 0 does not round, nor
+    does a negative quantity.
 
-    Reservation. An expired one takes each dimension from RESERVATION_EXPIRES, else from RESERVATION, and nothing else; a
-    session of periods with nothing but RESERVATION_TIME counts as expired.
+    Reservation. It is priced by elements with `reservation` alone, and those price nothing else. An expired one takes each
+    dimension from RESERVATION_EXPIRES, else from RESERVATION, and nothing else; a session of periods with nothing but
+    RESERVATION_TIME counts as expired.
 
-    Bounds. min_price and max_price without incl_vat bound both amounts; max_price is applied last. An expired reservation has
-    no minimum. VAT that is absent adds nothing; a total has no incl_vat when no VAT was applied.
+    Bounds. min_price and max_price without incl_vat bound both amounts; max_price is applied last. An expired reservation
+    has no minimum. VAT that is absent adds nothing; a total has no incl_vat when no VAT was applied.
 
-    Spot prices. A kWh costs spot x (1 + margin_percentage / 100) + margin, at most price_cap; `price` has no part in it. Of
-    every type `cost_percentage` of the unit price is charged. ENERGY_SPOT_LOCKED takes the spot price at the end of the
+    Spot prices. A kWh costs spot x (1 + margin_percentage / 100) + margin, at most price_cap; `price` has no part in it.
+    Of every type `cost_percentage` of the unit price is charged. ENERGY_SPOT_LOCKED takes the spot price at the end of the
     reservation, where charging may start. Energy without a spot price is unpriced.
 
-    SOCKET_COUNT and CHARGER_COUNT are charged once per session when the request says how many; else, like MONTHLY_FLAT, they
-    are no part of a session's price, and the answer says so.
+    Totals. A reservation's FLAT counts to the reservation, every other to the fixed cost, one that came with parking too.
+
+    SOCKET_COUNT and CHARGER_COUNT are charged once per session when the request says how many; else, like MONTHLY_FLAT,
+    they are no part of a session's price, and the answer says so.
 
     OCPI 2.1.1. The first element whose restrictions hold prices everything, and what 2.1.1 does not have is not looked at:
     vat, min_price, max_price, min_current, max_current, and elements with `reservation`. step_size as in 2.2.1.
 
-    CDRs. One whose periods name several tariffs is priced with the first of them; the periods of others are named.
+    CDRs. AuditCdr prices each period with the tariff that it names, and one without with none where others name one; when
+    none does, all with the first of its tariffs. step_size, FLAT and what restrictions count go on over all of them;
+    min_price and max_price are those of the first.
 
     Validity. A session keeps the tariff of its start; start_date_time and end_date_time of the tariff only cause a notice.
 
@@ -481,7 +492,7 @@ class ChargingPeriod(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     TARIFF_ID_FIELD_NUMBER: _builtins.int
     tariff_id: _builtins.str
-    """The tariff of the period, by its id. Looked at by AuditCdr."""
+    """The tariff of the period, by its id. AuditCdr prices the period with it; elsewhere it causes a notice at most."""
     @_builtins.property
     def start_date_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When it starts."""
@@ -819,6 +830,7 @@ class QuoteLine(_message.Message):
     VAT_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
+    TARIFF_ID_FIELD_NUMBER: _builtins.int
     category: Global___CostCategory.ValueType
     """In which total it is counted."""
     component: _builtins.str
@@ -829,6 +841,8 @@ class QuoteLine(_message.Message):
     """The unit of the quantities."""
     step_size: _builtins.int
     """The step_size that was applied; 0 where none was."""
+    tariff_id: _builtins.str
+    """The id of the tariff that the component stands in."""
     @_builtins.property
     def start_date_time(self) -> _timestamp_pb2.Timestamp:
         """From when."""
@@ -877,10 +891,11 @@ class QuoteLine(_message.Message):
         vat: _decimal_pb2.Decimal | None = ...,
         cost: _types_pb2.Price | None = ...,
         conditions: _abc.Iterable[_builtins.str] | None = ...,
+        tariff_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["billed_quantity", b"billed_quantity", "cost", b"cost", "end_date_time", b"end_date_time", "quantity", b"quantity", "start_date_time", b"start_date_time", "unit_price", b"unit_price", "vat", b"vat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_quantity", b"billed_quantity", "category", b"category", "component", b"component", "conditions", b"conditions", "cost", b"cost", "end_date_time", b"end_date_time", "quantity", b"quantity", "start_date_time", b"start_date_time", "step_size", b"step_size", "type", b"type", "unit", b"unit", "unit_price", b"unit_price", "vat", b"vat"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_quantity", b"billed_quantity", "category", b"category", "component", b"component", "conditions", b"conditions", "cost", b"cost", "end_date_time", b"end_date_time", "quantity", b"quantity", "start_date_time", b"start_date_time", "step_size", b"step_size", "tariff_id", b"tariff_id", "type", b"type", "unit", b"unit", "unit_price", b"unit_price", "vat", b"vat"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

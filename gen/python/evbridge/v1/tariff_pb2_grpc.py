@@ -210,8 +210,9 @@ class TariffServiceServicer:
     def AuditCdr(self, request, context):
         """Computes a CDR's costs again and shows every difference.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
+        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
+        tariffs or several currencies, or the answer is larger than 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -103,8 +103,9 @@ class TariffServiceStub:
     AuditCdr: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.AuditCdrRequest, _tariff_pb2.AuditCdrResponse]
     """Computes a CDR's costs again and shows every difference.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
+    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
+    tariffs or several currencies, or the answer is larger than 3 MiB.
     """
 
 @_typing.type_check_only
@@ -180,8 +181,9 @@ class TariffServiceAsyncStub(TariffServiceStub):
     AuditCdr: _aio.UnaryUnaryMultiCallable[_tariff_pb2.AuditCdrRequest, _tariff_pb2.AuditCdrResponse]  # type: ignore[assignment]
     """Computes a CDR's costs again and shows every difference.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
+    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
+    tariffs or several currencies, or the answer is larger than 3 MiB.
     """
 
 class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -320,8 +322,9 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tariff_pb2.AuditCdrResponse, _abc.Awaitable[_tariff_pb2.AuditCdrResponse]]:
         """Computes a CDR's costs again and shows every difference.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the CDR's tariff neither comes with it nor was there at its start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
+        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
+        tariffs or several currencies, or the answer is larger than 3 MiB.
         """
 
 def add_TariffServiceServicer_to_server(servicer: TariffServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
