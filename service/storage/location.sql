@@ -151,25 +151,23 @@ WHERE e.tenant_id = $1 AND e.integration_id = ''
     AND e.country_code = buried.country_code AND e.party_id = buried.party_id AND e.location_key = buried.key
 
 -- name: evse_lock_each
--- Single ones, of locations that live, in the order of the keys.
-SELECT e.country_code, e.party_id, e.location_key, e.key, e.payload
-FROM evse AS e
-JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integration_id
-    AND l.country_code = e.country_code AND l.party_id = e.party_id AND l.key = e.location_key
-WHERE e.tenant_id = $1 AND e.integration_id = '' AND l.delete_time IS NULL
-    AND (e.country_code, e.party_id, e.location_key, e.key) IN (
-        SELECT country_code, party_id, location_key, key
-        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
-            AS wanted (country_code, party_id, location_key, key)
-    )
-ORDER BY e.country_code, e.party_id, e.location_key, e.key
-FOR UPDATE OF e
-
--- name: evse_report
-UPDATE evse AS e
-SET status = new.status, status_time = new.status_time, last_updated = new.last_updated, payload = new.payload
-FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::timestamptz[], $9::bytea[]
-) AS new (country_code, party_id, location_key, key, status, status_time, last_updated, payload)
-WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = new.country_code
-    AND e.party_id = new.party_id AND e.location_key = new.location_key AND e.key = new.key
+-- Single ones, of locations that live, in the order of the keys: each is looked up by its key, however the planner guesses
+-- about a table that was never analysed.
+SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.key, e.position, e.payload
+FROM (
+    SELECT country_code, party_id, location_key, key
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS each (country_code, party_id, location_key, key)
+    ORDER BY country_code, party_id, location_key, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT evse.position, evse.payload
+    FROM evse
+    WHERE evse.tenant_id = $1 AND evse.integration_id = '' AND evse.country_code = wanted.country_code
+        AND evse.party_id = wanted.party_id AND evse.location_key = wanted.location_key AND evse.key = wanted.key
+        AND EXISTS (
+            SELECT FROM location AS l
+            WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.country_code = wanted.country_code
+                AND l.party_id = wanted.party_id AND l.key = wanted.location_key AND l.delete_time IS NULL
+        )
+    FOR UPDATE OF evse
+) AS e
