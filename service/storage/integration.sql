@@ -2,7 +2,8 @@
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_lock
-SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
+-- What refers to the integration is not held up.
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE
 
 -- name: integration_insert
 INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload)
@@ -13,6 +14,10 @@ RETURNING integration_id
 -- name: integration_replace
 UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7
 WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_lock_all
+-- Nothing that refers to the integration is added any more.
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
 
 -- name: integration_delete
 DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2
