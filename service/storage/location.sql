@@ -81,16 +81,21 @@ WHERE w.tenant_id = $1 AND w.integration_id = ''
 LIMIT $6
 
 -- name: location_lock
--- In the order of the keys, so that two batches wait for each other and never for themselves.
-SELECT country_code, party_id, key, payload, last_updated, delete_time
-FROM location
-WHERE tenant_id = $1 AND integration_id = ''
-    AND (country_code, party_id, key) IN (
-        SELECT country_code, party_id, key
-        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    )
-ORDER BY country_code, party_id, key
-FOR UPDATE
+-- In the order of the keys, so that two batches wait for each other and never for themselves. Each is looked up by its key,
+-- however the planner guesses about a table that was never analysed.
+SELECT wanted.country_code, wanted.party_id, wanted.key, l.payload, l.last_updated, l.delete_time
+FROM (
+    SELECT country_code, party_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
+    ORDER BY country_code, party_id, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT payload, last_updated, delete_time
+    FROM location
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key
+    FOR UPDATE
+) AS l
 
 -- name: location_insert
 INSERT INTO location (tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated)
@@ -115,16 +120,21 @@ UPDATE location SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
 
 -- name: evse_lock
--- Those of whole locations, buried ones too. In the order of the keys, as reports lock them.
-SELECT country_code, party_id, location_key, position, payload
-FROM evse
-WHERE tenant_id = $1 AND integration_id = ''
-    AND (country_code, party_id, location_key) IN (
-        SELECT country_code, party_id, key
-        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    )
-ORDER BY country_code, party_id, location_key, key
-FOR UPDATE
+-- Those of whole locations, buried ones too. In the order of the keys, as reports lock them; looked up as `location_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key AS location_key, e.position, e.payload
+FROM (
+    SELECT country_code, party_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
+    ORDER BY country_code, party_id, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT position, payload
+    FROM evse
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND location_key = wanted.key
+    ORDER BY evse.key
+    FOR UPDATE
+) AS e
 
 -- name: evse_put
 INSERT INTO evse (
@@ -151,8 +161,7 @@ WHERE e.tenant_id = $1 AND e.integration_id = ''
     AND e.country_code = buried.country_code AND e.party_id = buried.party_id AND e.location_key = buried.key
 
 -- name: evse_lock_each
--- Single ones, of locations that live, in the order of the keys: each is looked up by its key, however the planner guesses
--- about a table that was never analysed.
+-- Single ones, of locations that live, in the order of the keys, looked up as `location_lock`.
 SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.key, e.position, e.payload
 FROM (
     SELECT country_code, party_id, location_key, key
