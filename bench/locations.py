@@ -238,7 +238,7 @@ def _jobs(stub: Stub, directory: Path) -> tuple[Job, ...]:
             "/statuses",
             tuple(_json({"reports": [_json_report(report) for report in each]}) for each in reports),
             _exactly(len(_json({"changed_count": REPORTS}))),
-            peers.Query(sql.evse_report.text, 0, tuple(_report_arguments(one, each) for each in reports)),
+            peers.Query(sql.evse_put.text, 0, tuple(_report_arguments(one, each) for each in reports)),
             {},
         ),
     )
@@ -281,10 +281,12 @@ def _report_arguments(stored: Location, reports: Sequence[EvseStatusReport]) -> 
         "default",
         *columns(key_of(report.location) for report in reports),
         [report.evse_uid.casefold() for report in reports],
+        [0] * len(reports),
         [report.status for report in reports],
         [time] * len(reports),
         [time] * len(reports),
         [payload] * len(reports),
+        [""] * len(reports),
     )
 
 

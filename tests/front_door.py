@@ -44,6 +44,8 @@ from google.rpc import error_details_pb2, status_pb2
 from google.type.decimal_pb2 import Decimal
 
 from service.settings import Settings
+from service.storage.pool import Database
+from service.storage.statements import Statement
 
 KEYS = f"test:{base64.b64encode(bytes(range(32))).decode()}"
 
@@ -136,6 +138,22 @@ async def fails(call: Awaitable[Any]) -> Failure:
     except grpc.aio.AioRpcError as error:
         return failure_of(error)
     raise AssertionError(f"the call succeeded: {answer}")
+
+
+_WAITED_FOR = Statement(
+    "waited_for", "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+)
+
+
+async def beside(database: Database, work: Statement, *args: Any, call: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+    """Begins a call that has to wait for a transaction which does `work`, ends that, and returns the call."""
+    async with database.transaction() as conn:
+        await conn.run(work, *args)
+        calling = asyncio.ensure_future(call())
+        while not await conn.value(_WAITED_FOR):
+            assert not calling.done(), calling
+            await asyncio.sleep(0.01)
+    return calling
 
 
 def a_company(**changes: Any) -> Company:

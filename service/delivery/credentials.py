@@ -21,7 +21,7 @@ from evbridge.v1.run_pb2 import RunKind
 
 from service.bridge.addresses import check_given
 from service.bridge.channel import TENANT_METADATA
-from service.delivery.connecting import connecting, found
+from service.delivery.connecting import Find, connecting
 from service.delivery.runs import Progress, Tools
 from service.errors import PartnerCredentialRefused, PartnerFault, RunUnsupported
 from service.storage.integration import integration_get
@@ -43,7 +43,7 @@ class Credentials:
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
         """Raises what the channel raises, EgressDenied for a URL elsewhere, RunUnsupported at the latest in the end."""
-        async with connecting(self._database, run):
+        async with connecting(self._database, run) as find:
             progress.count(0, 3, "reads the versions")
             progress.begin("versions")
             stored = await integration_get(self._database, run.tenant_id, run.integration_id)
@@ -52,35 +52,36 @@ class Credentials:
                 raise _unsupported(
                     run, "the partner begins, and this server has no OCPI endpoint that it could call yet"
                 )
-            version = _highest(await self._versions(run, plain_authorization=connection.plain_authorization))
+            version = _highest(await self._versions(run, find, plain_authorization=connection.plain_authorization))
             progress.count(1, 3, f"reads the details of {version.version}")
             progress.begin("details", f"version {version.version}")
             request = ocpi.GetVersionDetailsRequest(integration_id=run.integration_id, url=version.url)
             reply = await self._stub.GetVersionDetails(request, metadata=_metadata(run))
             details = _details(version.version, reply.data, connection.endpoint_url)
-            await found(self._database, run, lambda integration: integration.version_details.CopyFrom(details))
+            await find(lambda integration: integration.version_details.CopyFrom(details))
             progress.count(2, 3, "registers")
             progress.begin("registration")
             raise _unsupported(run, "this server has no OCPI endpoint that the partner could call back yet")
 
-    async def _versions(self, run: RunClaim, *, plain_authorization: bool) -> ocpi.VersionsResponse:
+    async def _versions(self, run: RunClaim, find: Find, *, plain_authorization: bool) -> ocpi.VersionsResponse:
         """Read with the token in the form that was found out, else in the other one, which is remembered then."""
         request = ocpi.ListVersionsRequest(integration_id=run.integration_id)
         try:
             return await self._stub.ListVersions(request, metadata=_metadata(run))
         except PartnerCredentialRefused as refusal:
-            await self._remember(run, plain_authorization=not plain_authorization)
+            await _remember(find, plain_authorization=not plain_authorization)
             try:
                 return await self._stub.ListVersions(request, metadata=_metadata(run))
             except PartnerCredentialRefused:
-                await self._remember(run, plain_authorization=plain_authorization)
+                await _remember(find, plain_authorization=plain_authorization)
                 raise refusal from None
 
-    async def _remember(self, run: RunClaim, *, plain_authorization: bool) -> None:
-        def change(integration: Integration) -> None:
-            integration.ocpi.plain_authorization = plain_authorization
 
-        await found(self._database, run, change)
+async def _remember(find: Find, *, plain_authorization: bool) -> None:
+    def change(integration: Integration) -> None:
+        integration.ocpi.plain_authorization = plain_authorization
+
+    await find(change)
 
 
 def _metadata(run: RunClaim) -> tuple[tuple[str, str], ...]:

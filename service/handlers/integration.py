@@ -36,7 +36,7 @@ from service.domain.versions import check_etag
 from service.errors import FieldViolation, ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
 from service.handlers.mutation import mutate
 from service.handlers.owned import dangling
-from service.handlers.run import Supported, check_supported
+from service.handlers.run import Supported, start
 from service.storage.access_token import access_token_forget
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
 from service.storage.connection import Connection
@@ -57,7 +57,6 @@ from service.storage.integration import (
 from service.storage.keyring import Keyring
 from service.storage.party import parties_hold
 from service.storage.pool import Database
-from service.storage.run import run_start
 
 # Flag of a request -> the kind of run it starts, and the types of integrations that have such an exchange.
 _COMMANDS: dict[str, tuple[RunKind.ValueType, set[IntegrationType.ValueType]]] = {
@@ -141,7 +140,7 @@ class IntegrationService:
     async def DeleteIntegration(self, request: DeleteIntegrationRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Empty:
             try:
-                stored = await integration_lock(conn, caller.tenant_id, request.id)
+                stored = await integration_lock(conn, caller.tenant_id, request.id, to_delete=True)
             except ResourceNotFound:
                 if request.allow_missing:
                     return Empty()
@@ -194,9 +193,7 @@ class IntegrationService:
                 continue
             if integration.type not in types:
                 raise InvalidArgument.field(flag, "the type of the integration has no such exchange")
-            check_supported(self._supported, kind, integration.type)
-            integration.latest_run_id = (await run_start(conn, caller, integration.id, kind)).id
-            await integration_replace(conn, caller.tenant_id, integration)
+            await start(conn, caller, integration, kind, self._supported)
 
     def _stamp(self, integration: Integration, secrets: Mapping[str, Secret], now: datetime) -> None:
         """Sets what only we set. A status that we found out stays."""

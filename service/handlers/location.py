@@ -12,7 +12,6 @@ from evbridge.v1.location_pb2 import (
     BoundingBox,
     CreateLocationRequest,
     DeleteLocationRequest,
-    Evse,
     GeoLocation,
     GetLocationRequest,
     ListLocationsRequest,
@@ -51,8 +50,9 @@ from service.storage.charger import charger_lock_site, charger_replace
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
+    StoredEvse,
     evse_lock,
-    evse_report,
+    evse_put,
     location_box,
     location_bury,
     location_get,
@@ -153,20 +153,19 @@ class LocationService:
             now = await change_time(conn)
             times = [reported_time(each, now, f"reports[{number}]") for number, each in enumerate(request.reports)]
             stored = await evse_lock(conn, caller.tenant_id, keys)
-            newer: dict[EvseKey, Evse] = {}
+            newer: dict[EvseKey, StoredEvse] = {}
             changes: list[Change] = []
             for number, (key, report, time) in enumerate(zip(keys, request.reports, times, strict=True)):
-                evse = stored.get(key)
-                if evse is None or evse.status == EVSE_STATUS_REMOVED:
+                if key not in stored or (evse := stored[key].evse).status == EVSE_STATUS_REMOVED:
                     answer.unknown_reports.append(number)
                 elif is_news(evse, time):
-                    newer[key] = evse
+                    newer[key] = stored[key]
                     evse.status_time.FromDatetime(time)
                     if evse.status != report.status:
                         evse.status = report.status
                         evse.last_updated.FromDatetime(now)
                         changes.append(Change(str(key), UPDATE, ""))
-            await evse_report(conn, caller.tenant_id, newer)
+            await evse_put(conn, caller.tenant_id, newer)
             await change_record_many(conn, caller, OBJECT_KIND_EVSE, changes)
         answer.changed_count = len(changes)
         return answer.SerializeToString()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection
 from datetime import datetime
 
-from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from evbridge.v1.run_pb2 import (
     CancelRunRequest,
     GetRunRequest,
@@ -12,6 +12,7 @@ from evbridge.v1.run_pb2 import (
     Run,
     RunKind,
     StartRunRequest,
+    SyncOptions,
     WaitRunRequest,
 )
 
@@ -20,7 +21,7 @@ from service.domain.pages import HIGHEST, list_response, page_size, uuid_before
 from service.errors import RunUnsupported
 from service.handlers.mutation import mutate
 from service.storage.connection import Connection
-from service.storage.integration import integration_lock
+from service.storage.integration import integration_lock, integration_replace
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.run import run_cancel, run_get, run_page, run_start, run_wait
@@ -42,6 +43,22 @@ def check_supported(supported: Supported, kind: RunKind.ValueType, type: Integra
         )
 
 
+async def start(
+    conn: Connection,
+    caller: Caller,
+    integration: Integration,
+    kind: RunKind.ValueType,
+    supported: Supported,
+    sync_options: SyncOptions | None = None,
+) -> Run:
+    """Starts a run of an integration that is locked, and names it there. Raises RunUnsupported, RunInProgress."""
+    check_supported(supported, kind, integration.type)
+    run = await run_start(conn, caller, integration.id, kind, sync_options)
+    integration.latest_run_id = run.id
+    await integration_replace(conn, caller.tenant_id, integration)
+    return run
+
+
 class RunService:
     """`supported`: which kinds of runs which types of integrations know."""
 
@@ -53,9 +70,8 @@ class RunService:
     async def StartRun(self, request: StartRunRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Run:
             integration = await integration_lock(conn, caller.tenant_id, request.integration_id)
-            check_supported(self._supported, request.kind, integration.type)
             sync_options = request.sync_options if request.HasField("sync_options") else None
-            return await run_start(conn, caller, request.integration_id, request.kind, sync_options)
+            return await start(conn, caller, integration, request.kind, self._supported, sync_options)
 
         return await mutate(self._database, self._keyring, request, caller, work)
 

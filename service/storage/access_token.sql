@@ -9,7 +9,7 @@ INSERT INTO access_token (tenant_id, integration_id, etag, base_url, sealed, exp
 SELECT $1, $2, $3, $4, $5, coalesce(now() + $6::interval, 'infinity')
 FROM integration
 WHERE tenant_id = $1 AND integration_id = $2 AND etag = $3
-FOR KEY SHARE
+FOR SHARE
 ON CONFLICT (tenant_id, integration_id) DO UPDATE
 SET etag = EXCLUDED.etag, base_url = EXCLUDED.base_url, sealed = EXCLUDED.sealed, expire_time = EXCLUDED.expire_time
 

@@ -35,6 +35,7 @@ _CONFLICT = ("another transaction was in the way", 0.1)
 # SQLSTATE or its beginning -> what the caller is told, and after how many seconds to try again.
 _PASSING = {
     "08": _GONE,  # connection exception
+    "23503": _CONFLICT,  # foreign_key_violation: what the row belongs to was deleted at this moment
     "25006": ("the database takes no writes at the moment", 1.0),  # read_only_sql_transaction: a former primary
     "40001": _CONFLICT,  # serialization_failure
     "40P01": _CONFLICT,  # deadlock_detected

@@ -40,9 +40,15 @@ async def integration_get(database: Database, tenant_id: str, integration_id: st
     return payload
 
 
-async def integration_lock(conn: Connection, tenant_id: str, integration_id: str) -> Integration:
-    """Kept from other writers until the transaction ends. Raises ResourceNotFound."""
-    payload: bytes | None = await conn.value(sql.integration_lock, tenant_id, integration_id)
+async def integration_lock(
+    conn: Connection, tenant_id: str, integration_id: str, *, to_delete: bool = False
+) -> Integration:
+    """Kept from other writers until the transaction ends; `to_delete`, also from what would refer to it.
+
+    Raises ResourceNotFound.
+    """
+    lock = sql.integration_lock_all if to_delete else sql.integration_lock
+    payload: bytes | None = await conn.value(lock, tenant_id, integration_id)
     if payload is None:
         raise ResourceNotFound.of("integration", integration_id)
     return Integration.FromString(payload)

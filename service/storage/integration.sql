@@ -15,6 +15,10 @@ RETURNING integration_id
 UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7
 WHERE tenant_id = $1 AND integration_id = $2
 
+-- name: integration_lock_all
+-- Nothing that refers to the integration is added any more.
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
+
 -- name: integration_delete
 DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2
 

@@ -1,7 +1,8 @@
 """Locations as rows: the serialized message without EVSEs, and a row for each EVSE, which is a message in itself."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import asyncpg
 from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location
@@ -16,6 +17,13 @@ from service.storage.pool import Database
 from service.storage.statements import Statement, Statements
 
 sql = Statements.beside(__file__)
+
+
+class StoredEvse(NamedTuple):
+    """An EVSE and its place among those of its location, from 0 on."""
+
+    position: int
+    evse: Evse
 
 
 async def location_get(database: Database, tenant_id: str, key: ObjectKey) -> bytes:
@@ -122,17 +130,15 @@ async def location_put(
         await conn.run(sql.evse_forget, tenant_id, *columns(map(key_of, reborn)))
     if replaced := reborn + changed:
         await _write(conn, sql.location_replace, tenant_id, replaced)
-    evses = [evse for location in locations for evse in _changed_evses(location, locked.get(key_of(location)))]
-    if evses:
-        keys, positions, contents = zip(*evses, strict=True)
-        await conn.run(
-            sql.evse_put,
-            tenant_id,
-            *_evse_columns(keys),
-            positions,
-            *_status_columns(contents),
-            [_tariff_keys(evse) for evse in contents],
-        )
+    await evse_put(
+        conn,
+        tenant_id,
+        {
+            key: stored
+            for location in locations
+            for key, stored in _changed_evses(location, locked.get(key_of(location)))
+        },
+    )
 
 
 async def location_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
@@ -140,20 +146,34 @@ async def location_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> Non
     await conn.run(sql.location_bury, tenant_id, *key)
 
 
-async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, Evse]:
+async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, StoredEvse]:
     """Those of the EVSEs that exist, kept from other writers until the transaction ends."""
     return {
         EvseKey(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), row["key"]): (
-            Location.FromString(row["payload"]).evses[0]
+            StoredEvse(row["position"], Location.FromString(row["payload"]).evses[0])
         )
-        for row in await conn.rows(sql.evse_lock_each, tenant_id, *_evse_columns(keys))
+        for row in await conn.rows(
+            sql.evse_lock_each, tenant_id, *columns(key.location for key in keys), [key.key for key in keys]
+        )
     }
 
 
-async def evse_report(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, Evse]) -> None:
-    """Writes the statuses of EVSEs that are locked."""
+async def evse_put(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, StoredEvse]) -> None:
+    """Writes EVSEs that are locked, or that are new in a location that is."""
     if evses:
-        await conn.run(sql.evse_report, tenant_id, *_evse_columns(evses), *_status_columns(evses.values()))
+        positions, contents = zip(*evses.values(), strict=True)
+        await conn.run(
+            sql.evse_put,
+            tenant_id,
+            *columns(key.location for key in evses),
+            [key.key for key in evses],
+            positions,
+            [evse.status for evse in contents],
+            [_time(evse.status_time) for evse in contents],
+            [_time(evse.last_updated) for evse in contents],
+            [Location(evses=[evse]).SerializeToString() for evse in contents],
+            [_tariff_keys(evse) for evse in contents],
+        )
 
 
 async def _write(conn: Connection, statement: Statement, tenant_id: str, locations: Sequence[Location]) -> int:
@@ -170,12 +190,12 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, locatio
     )
 
 
-def _changed_evses(location: Location, before: Location | None) -> Iterator[tuple[EvseKey, int, Evse]]:
-    """(key, position, EVSE) of those that are not stored just so."""
+def _changed_evses(location: Location, before: Location | None) -> Iterator[tuple[EvseKey, StoredEvse]]:
+    """Those that are not stored just so."""
     key, stored = key_of(location), before.evses if before else ()
     for position, evse in enumerate(location.evses):
         if position >= len(stored) or stored[position] != evse:
-            yield EvseKey.of(key, evse.uid), position, evse
+            yield EvseKey.of(key, evse.uid), StoredEvse(position, evse)
 
 
 def _own(location: Location) -> bytes:
@@ -201,18 +221,3 @@ def _tariff_keys(evse: Evse) -> str:
 
 def _time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(tzinfo=UTC)
-
-
-def _evse_columns(keys: Iterable[EvseKey]) -> tuple[list[str], list[str], list[str], list[str]]:
-    ordered = list(keys)
-    return *columns(key.location for key in ordered), [key.key for key in ordered]
-
-
-def _status_columns(evses: Collection[Evse]) -> tuple[list[int], list[datetime], list[datetime], list[bytes]]:
-    """What a new status changes: status, status_time, last_updated, payload."""
-    return (
-        [evse.status for evse in evses],
-        [_time(evse.status_time) for evse in evses],
-        [_time(evse.last_updated) for evse in evses],
-        [Location(evses=[evse]).SerializeToString() for evse in evses],
-    )

@@ -96,16 +96,21 @@ WHERE w.tenant_id = $1 AND w.integration_id = ''
 LIMIT $6
 
 -- name: location_lock
--- In the order of the keys, so that two batches wait for each other and never for themselves.
-SELECT country_code, party_id, key, payload, last_updated, delete_time
-FROM location
-WHERE tenant_id = $1 AND integration_id = ''
-    AND (country_code, party_id, key) IN (
-        SELECT country_code, party_id, key
-        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    )
-ORDER BY country_code, party_id, key
-FOR UPDATE
+-- In the order of the keys, so that two batches wait for each other and never for themselves. Each is looked up by its key,
+-- however the planner guesses about a table that was never analysed.
+SELECT wanted.country_code, wanted.party_id, wanted.key, l.payload, l.last_updated, l.delete_time
+FROM (
+    SELECT country_code, party_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
+    ORDER BY country_code, party_id, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT payload, last_updated, delete_time
+    FROM location
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key
+    FOR UPDATE
+) AS l
 
 -- name: location_insert
 INSERT INTO location (
@@ -134,16 +139,21 @@ UPDATE location SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
 
 -- name: evse_lock
--- Those of whole locations, buried ones too. In the order of the keys, as reports lock them.
-SELECT country_code, party_id, location_key, position, payload
-FROM evse
-WHERE tenant_id = $1 AND integration_id = ''
-    AND (country_code, party_id, location_key) IN (
-        SELECT country_code, party_id, key
-        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    )
-ORDER BY country_code, party_id, location_key, key
-FOR UPDATE
+-- Those of whole locations, buried ones too. In the order of the keys, as reports lock them; looked up as `location_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key AS location_key, e.position, e.payload
+FROM (
+    SELECT country_code, party_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
+    ORDER BY country_code, party_id, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT position, payload
+    FROM evse
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND location_key = wanted.key
+    ORDER BY evse.key
+    FOR UPDATE
+) AS e
 
 -- name: evse_put
 INSERT INTO evse (
@@ -170,25 +180,22 @@ WHERE e.tenant_id = $1 AND e.integration_id = ''
     AND e.country_code = buried.country_code AND e.party_id = buried.party_id AND e.location_key = buried.key
 
 -- name: evse_lock_each
--- Single ones, of locations that live, in the order of the keys.
-SELECT e.country_code, e.party_id, e.location_key, e.key, e.payload
-FROM evse AS e
-JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integration_id
-    AND l.country_code = e.country_code AND l.party_id = e.party_id AND l.key = e.location_key
-WHERE e.tenant_id = $1 AND e.integration_id = '' AND l.delete_time IS NULL
-    AND (e.country_code, e.party_id, e.location_key, e.key) IN (
-        SELECT country_code, party_id, location_key, key
-        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
-            AS wanted (country_code, party_id, location_key, key)
-    )
-ORDER BY e.country_code, e.party_id, e.location_key, e.key
-FOR UPDATE OF e
-
--- name: evse_report
-UPDATE evse AS e
-SET status = new.status, status_time = new.status_time, last_updated = new.last_updated, payload = new.payload
-FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::timestamptz[], $9::bytea[]
-) AS new (country_code, party_id, location_key, key, status, status_time, last_updated, payload)
-WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = new.country_code
-    AND e.party_id = new.party_id AND e.location_key = new.location_key AND e.key = new.key
+-- Single ones, of locations that live, in the order of the keys, looked up as `location_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.key, e.position, e.payload
+FROM (
+    SELECT country_code, party_id, location_key, key
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS each (country_code, party_id, location_key, key)
+    ORDER BY country_code, party_id, location_key, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT evse.position, evse.payload
+    FROM evse
+    WHERE evse.tenant_id = $1 AND evse.integration_id = '' AND evse.country_code = wanted.country_code
+        AND evse.party_id = wanted.party_id AND evse.location_key = wanted.location_key AND evse.key = wanted.key
+        AND EXISTS (
+            SELECT FROM location AS l
+            WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.country_code = wanted.country_code
+                AND l.party_id = wanted.party_id AND l.key = wanted.location_key AND l.delete_time IS NULL
+        )
+    FOR UPDATE OF evse
+) AS e

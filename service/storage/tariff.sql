@@ -10,16 +10,21 @@ JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_i
 WHERE t.tenant_id = $1 AND t.integration_id = '' AND t.delete_time IS NULL
 
 -- name: tariff_lock
--- In the order of the keys, so that two batches wait for each other and never for themselves.
-SELECT country_code, party_id, key, etag, payload, delete_time
-FROM tariff
-WHERE tenant_id = $1 AND integration_id = ''
-    AND (country_code, party_id, key) IN (
-        SELECT country_code, party_id, key
-        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    )
-ORDER BY country_code, party_id, key
-FOR UPDATE
+-- In the order of the keys, so that two batches wait for each other and never for themselves. Each is looked up by its key,
+-- however the planner guesses about a table that was never analysed.
+SELECT wanted.country_code, wanted.party_id, wanted.key, t.etag, t.payload, t.delete_time
+FROM (
+    SELECT country_code, party_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
+    ORDER BY country_code, party_id, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT etag, payload, delete_time
+    FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key
+    FOR UPDATE
+) AS t
 
 -- name: tariff_insert
 INSERT INTO tariff (tenant_id, country_code, party_id, key, type, currency, etag, payload, origin_integration_id)

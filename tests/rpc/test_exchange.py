@@ -1,11 +1,13 @@
 """Runs that exchange something with a partner: access tokens, and as much of OCPI's credentials as there is yet."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import pytest
+from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -346,6 +348,32 @@ async def test_the_exchange_of_credentials_finds_out_the_version_and_ends_where_
     assert [path for path, _ in party.requests] == ["/ocpi/versions", "/ocpi/2.2.1"]
     ids = [headers[name] for _, headers in party.requests for name in ("X-Request-ID", "X-Correlation-ID")]
     assert len(set(ids)) == 4
+
+
+@dataclass
+class Interrupted(OcpiPartner):
+    """While it answers what its version is, `meanwhile` happens."""
+
+    meanwhile: Callable[[], Awaitable[Any]] = field(kw_only=True)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.path == "/ocpi/2.2.1":
+            await self.meanwhile()
+        return await super().answer(request)
+
+
+async def test_what_a_partner_says_is_forgotten_when_its_integration_leads_elsewhere_meanwhile(tenant: Tenant) -> None:
+    async def change() -> None:
+        elsewhere = OcpiConnection(endpoint_url="http://127.0.0.1:9/ocpi/versions", initial_token="token-b")
+        request = UpdateIntegrationRequest(integration=Integration(id="crm", ocpi=elsewhere))
+        await tenant.admin.integrations.UpdateIntegration(request)
+
+    async with Interrupted(meanwhile=change).listening() as party:
+        assert outcome(await registered(tenant, ocpi(party))) == "ETAG_MISMATCH"
+    integration = await get(tenant)
+    assert not integration.HasField("version_details")
+    assert integration.status == INTEGRATION_STATUS_PENDING
+    assert "changed" in integration.status_description
 
 
 async def test_a_partner_that_wants_its_token_plain_is_found_out_once(tenant: Tenant, party: OcpiPartner) -> None:

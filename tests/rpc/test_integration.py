@@ -1,6 +1,8 @@
 """IntegrationService through the front door."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -33,9 +35,11 @@ from evbridge.v1.integration_pb2 import (
     UtilityCloudConnection,
     VersionDetails,
 )
+from evbridge.v1.partner_pb2 import SetExchangeRecordingRequest
 from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest, PartyKey
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, GetRunRequest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
 
 from service.app import Evbridge
@@ -47,9 +51,10 @@ from service.errors import RunUnsupported
 from service.handlers.integration import IntegrationService
 from service.simulator.chargeprice import Simulator
 from service.storage.integration import integration_replace, secrets_get, secrets_put
+from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.filled import filled, unset
-from tests.front_door import CONNECTIONS, a_company, a_party, an_integration, an_integration_of, fails, settled
+from tests.front_door import CONNECTIONS, a_company, a_party, an_integration, an_integration_of, beside, fails, settled
 
 Code = grpc.StatusCode
 
@@ -322,6 +327,37 @@ async def test_deleting_what_a_partner_holds_needs_force(tenant: Tenant, simulat
     assert (await fails(tenant.admin.integrations.DeleteIntegration(request))).code is Code.NOT_FOUND
     request.allow_missing = True
     await tenant.admin.integrations.DeleteIntegration(request)
+
+
+GOING = Statement("going", "DELETE FROM integration WHERE tenant_id = $1")
+SENDING = Statement(
+    "sending",
+    "INSERT INTO peer_object (tenant_id, integration_id, object_kind, object_id, state) VALUES ($1, 'cp', 1, 'x', 2)",
+)
+
+
+async def test_what_refers_to_an_integration_as_it_goes_is_to_be_tried_again(tenant: Tenant, running: Evbridge) -> None:
+    until = Timestamp()
+    until.FromDatetime(datetime.now(UTC) + timedelta(minutes=1))
+    recording = SetExchangeRecordingRequest(integration_id="cp", until=until)
+    company = UpsertCompanyRequest(company=a_company())
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: tenant.writer.companies.UpsertCompany(company),
+        lambda: tenant.admin.partners.SetExchangeRecording(recording),
+    ]
+    for call in calls:
+        await create(tenant, id="cp")
+        failure = await fails(await beside(running.database, GOING, tenant.name, call=call))
+        assert (failure.code, failure.reason) == (Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
+    await tenant.writer.companies.UpsertCompany(company)
+
+
+async def test_what_a_partner_is_sent_as_its_integration_is_deleted_counts(tenant: Tenant, running: Evbridge) -> None:
+    await create(tenant, id="cp")
+    request = DeleteIntegrationRequest(id="cp")
+    delete = partial(tenant.admin.integrations.DeleteIntegration, request)
+    failure = await fails(await beside(running.database, SENDING, tenant.name, call=delete))
+    assert failure.reason == "INTEGRATION_HAS_OBJECTS"
 
 
 BY_TYPE = pytest.mark.parametrize("type", CONNECTIONS)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import grpc
 import pytest
 from evbridge.v1 import error_reason_pb2 as reasons
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest, DeleteIntegrationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, DeleteIntegrationRequest, GetIntegrationRequest
 from evbridge.v1.run_pb2 import (
     RUN_KIND_DIAGNOSE,
     RUN_KIND_SYNC,
@@ -96,6 +96,12 @@ async def test_a_diagnosis_asks_one_harmless_question(connected: Tenant, simulat
     assert [(request.method, request.path) for request in simulator.requests] == [
         ("GET", "/v1/companies?page%5Bsize%5D=1")
     ]
+
+
+async def test_an_integration_names_the_run_that_was_started_last(connected: Tenant) -> None:
+    run = await start(connected.writer)
+    integration = await connected.reader.integrations.GetIntegration(GetIntegrationRequest(id="cp"))
+    assert integration.latest_run_id == run.id
 
 
 async def test_an_integration_that_is_not_enabled_can_be_diagnosed(tenant: Tenant, simulator: Simulator) -> None:

@@ -77,7 +77,7 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_UNSPECIFIED: _IntegrationStatus.ValueType  # 0
     """Not a status."""
     INTEGRATION_STATUS_PENDING: _IntegrationStatus.ValueType  # 1
-    """Nothing was sent to the partner yet, or an exchange with it was cut short."""
+    """Nothing was sent to the partner yet; or an exchange with it was cut short, or the integration was changed during one."""
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
     """The last delivery arrived, or the last exchange of a token succeeded."""
     INTEGRATION_STATUS_FAILED: _IntegrationStatus.ValueType  # 3
@@ -89,7 +89,7 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_CONNECTING: _IntegrationStatus.ValueType  # 5
     """A token or credentials are being exchanged with the partner."""
     INTEGRATION_STATUS_UNREGISTERED: _IntegrationStatus.ValueType  # 6
-    """The partner ended the connection: its credentials hold no more."""
+    """The partner ended the connection: its credentials hold no more. Not set yet."""
 
 class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumTypeWrapper):
     """What became of the wish to be connected."""
@@ -97,7 +97,7 @@ class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumType
 INTEGRATION_STATUS_UNSPECIFIED: IntegrationStatus.ValueType  # 0
 """Not a status."""
 INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
-"""Nothing was sent to the partner yet, or an exchange with it was cut short."""
+"""Nothing was sent to the partner yet; or an exchange with it was cut short, or the integration was changed during one."""
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
 """The last delivery arrived, or the last exchange of a token succeeded."""
 INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
@@ -109,7 +109,7 @@ INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
 INTEGRATION_STATUS_CONNECTING: IntegrationStatus.ValueType  # 5
 """A token or credentials are being exchanged with the partner."""
 INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
-"""The partner ended the connection: its credentials hold no more."""
+"""The partner ended the connection: its credentials hold no more. Not set yet."""
 Global___IntegrationStatus: _TypeAlias = IntegrationStatus  # noqa: Y015
 
 class _InterfaceRole:
@@ -212,7 +212,9 @@ class Integration(_message.Message):
     display_name: _builtins.str
     """A name for people, up to 255 characters. Stored only. eMabler: `integrationName`."""
     enabled: _builtins.bool
-    """The wish: whether anything may be sent to the partner. While false, changes are remembered and sent later."""
+    """The wish: whether anything may be sent to the partner. While false, changes are remembered and sent later, and the
+    partner's rpcs are refused; only runs, which someone asks for, go out all the same.
+    """
     status: Global___IntegrationStatus.ValueType
     """Output only. The truth: what became of the wish. eMabler: `integrationStatus`."""
     status_description: _builtins.str
@@ -236,7 +238,9 @@ class Integration(_message.Message):
     `freeVendingWithIdtagAllowed`.
     """
     latest_run_id: _builtins.str
-    """Output only. The id of the run that was started last for the integration; empty when none was."""
+    """Output only. The id of the run that was started last for the integration, by whichever method; empty when none was.
+    The run itself goes 30 days after its end by default.
+    """
     @_builtins.property
     def chargeprice(self) -> Global___ChargepriceConnection:
         """For INTEGRATION_TYPE_CHARGEPRICE."""
@@ -301,8 +305,8 @@ class Integration(_message.Message):
 
     @_builtins.property
     def partner_company_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartnerCompany]:
-        """Output only. Who the partner is, once for each of its roles; for a platform, the parties behind it too. Set by the
-        exchange of credentials. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
+        """Output only. Who the partner is, once for each of its roles; for a platform, the parties behind it too. Always empty
+        so far: the exchange of credentials ends before it is told. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
         """
 
     def __init__(
@@ -578,9 +582,9 @@ class OcpiConnection(_message.Message):
     initial_token_set: _builtins.bool
     """Output only. Whether a first token is stored."""
     our_token_set: _builtins.bool
-    """Output only. Whether the partner was given a token to call us with."""
+    """Output only. Whether the partner was given a token to call us with. False so far: see RUN_KIND_CREDENTIALS."""
     their_token_set: _builtins.bool
-    """Output only. Whether the partner gave us a token to call it with."""
+    """Output only. Whether the partner gave us a token to call it with. False so far: see RUN_KIND_CREDENTIALS."""
     platform_integration: _builtins.bool
     """Output only. Whether the partner is reached through a platform, which `platform_integration_id` names.
     eMabler: `platformIntegration`.

@@ -108,7 +108,8 @@ class LocationServiceServicer:
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
         a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
-        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+        INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

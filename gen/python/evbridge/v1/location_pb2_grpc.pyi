@@ -48,7 +48,8 @@ class LocationServiceStub:
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
     a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
-    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+    INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]
     """Returns one location with its EVSEs.
@@ -117,7 +118,8 @@ class LocationServiceAsyncStub(LocationServiceStub):
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
     a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
-    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+    INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
     """Returns one location with its EVSEs.
@@ -189,7 +191,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
         a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
-        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+        INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod

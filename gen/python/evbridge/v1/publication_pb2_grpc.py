@@ -191,8 +191,8 @@ class PublicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPartnerTariffs(self, request, context):
-        """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call looks at
-        about 2,000 tariffs and locations at most, see ListPartnerLocations.
+        """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call begins no
+        other tariff after looking at 2,000 tariffs and locations, see ListPartnerLocations and GetPartnerView.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the integration does not exist; INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """

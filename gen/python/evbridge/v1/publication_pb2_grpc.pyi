@@ -96,8 +96,8 @@ class PublicationServiceStub:
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the integration does not exist; INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     ListPartnerTariffs: _grpc.UnaryUnaryMultiCallable[_publication_pb2.ListPartnerTariffsRequest, _publication_pb2.ListPartnerTariffsResponse]
-    """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call looks at
-    about 2,000 tariffs and locations at most, see ListPartnerLocations.
+    """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call begins no
+    other tariff after looking at 2,000 tariffs and locations, see ListPartnerLocations and GetPartnerView.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the integration does not exist; INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
@@ -170,8 +170,8 @@ class PublicationServiceAsyncStub(PublicationServiceStub):
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the integration does not exist; INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     ListPartnerTariffs: _aio.UnaryUnaryMultiCallable[_publication_pb2.ListPartnerTariffsRequest, _publication_pb2.ListPartnerTariffsResponse]  # type: ignore[assignment]
-    """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call looks at
-    about 2,000 tariffs and locations at most, see ListPartnerLocations.
+    """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call begins no
+    other tariff after looking at 2,000 tariffs and locations, see ListPartnerLocations and GetPartnerView.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the integration does not exist; INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
@@ -289,8 +289,8 @@ class PublicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _publication_pb2.ListPartnerTariffsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_publication_pb2.ListPartnerTariffsResponse, _abc.Awaitable[_publication_pb2.ListPartnerTariffsResponse]]:
-        """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call looks at
-        about 2,000 tariffs and locations at most, see ListPartnerLocations.
+        """Lists the tariffs that an integration's partner sees, in the order of country code, party id and id. A call begins no
+        other tariff after looking at 2,000 tariffs and locations, see ListPartnerLocations and GetPartnerView.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the integration does not exist; INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """

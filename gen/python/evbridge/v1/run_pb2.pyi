@@ -35,7 +35,8 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE know it.
     """
     RUN_KIND_CREDENTIALS: _RunKind.ValueType  # 2
-    """Registers with a partner, OCPI's credentials exchange. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
+    """Registers with a partner, OCPI's credentials exchange. It stores nothing and fails with ETAG_MISMATCH when the
+    integration is changed meanwhile. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
     highest version that both sides speak, and its modules, are found out; the registration itself is RUN_UNSUPPORTED,
     because the server has no OCPI endpoint that a partner could call back.
     """
@@ -64,7 +65,8 @@ RUN_KIND_TOKEN_EXCHANGE: RunKind.ValueType  # 1
 INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE know it.
 """
 RUN_KIND_CREDENTIALS: RunKind.ValueType  # 2
-"""Registers with a partner, OCPI's credentials exchange. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
+"""Registers with a partner, OCPI's credentials exchange. It stores nothing and fails with ETAG_MISMATCH when the
+integration is changed meanwhile. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
 highest version that both sides speak, and its modules, are found out; the registration itself is RUN_UNSUPPORTED,
 because the server has no OCPI endpoint that a partner could call back.
 """

@@ -112,7 +112,8 @@ class TariffServiceServicer:
         """Creates a tariff.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
-        has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at
+        this moment; INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class TariffServiceStub:
     """Creates a tariff.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
-    has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at
+    this moment; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.GetTariffRequest, _tariff_pb2.Tariff]
     """Returns one tariff.
@@ -123,7 +124,8 @@ class TariffServiceAsyncStub(TariffServiceStub):
     """Creates a tariff.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
-    has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at
+    this moment; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.GetTariffRequest, _tariff_pb2.Tariff]  # type: ignore[assignment]
     """Returns one tariff.
@@ -204,7 +206,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a tariff.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party or
-        has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        has no such integration; FAILED_PRECONDITION (TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at
+        this moment; INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
