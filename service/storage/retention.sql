@@ -32,12 +32,24 @@ WHERE c.delete_time < now() - $1::interval
     )
 
 -- name: retention_deliveries
--- tenant: any, because age decides. The way of an object that is gone here and there.
+-- tenant: any, because age decides. The way of an object that is gone, at partners that were told.
 DELETE FROM delivery AS d
-WHERE d.state = 3 AND d.object_kind = 1 AND d.update_time < now() - $1::interval
-    AND NOT EXISTS (
-        SELECT FROM company AS c WHERE c.tenant_id = d.tenant_id AND c.company_id::text = d.object_id
-    )
+WHERE d.state = 3 AND d.update_time < now() - $1::interval
+    AND CASE d.object_kind
+        WHEN 1 THEN NOT EXISTS (
+            SELECT FROM company AS c WHERE c.tenant_id = d.tenant_id AND c.company_id::text = d.object_id
+        )
+        WHEN 4 THEN NOT EXISTS (
+            SELECT FROM tariff AS t
+            WHERE t.tenant_id = d.tenant_id AND t.integration_id = '' AND t.country_code = left(d.object_id, 2)
+                AND t.party_id = substr(d.object_id, 3, 3) AND t.key = substr(d.object_id, 6)
+        )
+        WHEN 5 THEN NOT EXISTS (
+            SELECT FROM location AS l
+            WHERE l.tenant_id = d.tenant_id AND l.integration_id = '' AND l.country_code = left(d.object_id, 2)
+                AND l.party_id = substr(d.object_id, 3, 3) AND l.key = substr(d.object_id, 6)
+        )
+    END
 
 -- name: retention_tariffs
 -- tenant: any, because age decides.

@@ -208,8 +208,18 @@ async def test_retention_forgets_deleted_tariffs_and_locations(database: Databas
     for table in ("tariff", "location"):
         age = f"UPDATE {table} SET delete_time = now() - interval '31 days' WHERE key = 'old'"
         await database.run(Statement("age", age))
+    for told in (
+        "INSERT INTO integration VALUES ('acme', 'am', 4, true, 2, '', '')",
+        "INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id, state, update_time)"
+        " SELECT 'acme', 'am', kind, 'DEABC' || id, 3, now() - interval '31 days'"
+        " FROM unnest(ARRAY[4, 5]) AS kind, unnest(ARRAY['live', 'young', 'old']) AS id",
+    ):
+        await database.run(Statement("told", told))
+    await retention_sweep(database, days=30)
     await retention_sweep(database, days=30)
     for left, expected in [
+        ("SELECT object_id FROM delivery WHERE object_kind = 4 ORDER BY object_id", ["DEABClive", "DEABCyoung"]),
+        ("SELECT object_id FROM delivery WHERE object_kind = 5 ORDER BY object_id", ["DEABClive", "DEABCyoung"]),
         ("SELECT key FROM tariff ORDER BY key", ["live", "young"]),
         ("SELECT key FROM location ORDER BY key", ["live", "young"]),
         ("SELECT DISTINCT location_key FROM evse ORDER BY location_key", ["live", "young"]),
