@@ -48,6 +48,7 @@ from service.server import Server
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
+from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
@@ -55,6 +56,7 @@ from service.storage.integration import IntegrationTargets, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
+from service.storage.publication import rules_turn
 from service.storage.retention import retention_sweep, tariff_revisions_sweep
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ EXECUTORS: dict[tuple[RunKind.ValueType, IntegrationType.ValueType], Callable[[T
 }
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
+_TURN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,7 @@ async def _delivering(
         )
         executors = {known: executor(used) for known, executor in EXECUTORS.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
-        work = (worker.run(), runs.run(), _sweep(store, keys, settings))
+        work = (worker.run(), runs.run(), _sweep(store, keys, settings), _turn(store))
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -243,6 +246,17 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
         except Exception:
             log.exception("the sweep broke")
         await asyncio.sleep(_SWEEP_S)
+
+
+async def _turn(store: Database) -> None:
+    """Tells partners of rules that come into force or end."""
+    while True:
+        try:
+            while await rules_turn(store):
+                pass
+        except Exception as error:
+            log.warning("looking for rules that turn failed", extra={"problem": describe(error)})
+        await asyncio.sleep(_TURN_S)
 
 
 def _by_descriptor(*services: object) -> dict[ServiceDescriptor, object]:

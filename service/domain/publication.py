@@ -1,6 +1,7 @@
 """What a partner sees of our locations and tariffs. The rules are told in the contract, at PublicationService."""
 
 from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
@@ -133,6 +134,13 @@ def reach(changed: Collection[PublicationRule], others: Iterable[PublicationRule
     hides = any(rule.HasField("tariffs") and rule.effect == PUBLICATION_EFFECT_HIDDEN for rule in (*changed, *others))
     everywhere = (tariffs and hides) or not all(locations)
     return Reach(None if everywhere else set().union(*locations), None if locations else tariffs)
+
+
+def next_turn(rule: PublicationRule, now: datetime | None) -> datetime | None:
+    """When the rule next comes into force or ends after `now`; None when it does not. Without `now`, ever."""
+    said = [rule.valid_from] * rule.HasField("valid_from") + [rule.valid_until] * rule.HasField("valid_until")
+    times = [time.ToDatetime(UTC) for time in said]
+    return next((time for time in times if now is None or time > now), None)
 
 
 def locations_named(rule: PublicationRule) -> Iterator[tuple[str, ObjectKey]]:

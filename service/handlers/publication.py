@@ -50,12 +50,13 @@ from service.domain.versions import check_etag, time_after
 from service.errors import FieldViolation, InvalidPageToken, ResourceExists, ResourceNotFound, TooManyRules
 from service.handlers.mutation import Mutation, mutate
 from service.handlers.owned import dangling
-from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_at
+from service.storage.changes import CREATE, DELETE, UPDATE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import location_get, location_known, location_naming, location_page
 from service.storage.pool import Database
 from service.storage.publication import (
+    mark_reach,
     rule_count,
     rule_delete,
     rule_get,
@@ -351,9 +352,7 @@ async def _changed(
     at = later(_timestamp(now), versions[-1].valid_from) if versions else _timestamp(now)
     if before != after:
         integration_id = versions[0].integration_id
-        locations, tariffs = reach(versions, after.values())
-        await delivery_mark_at(conn, caller.tenant_id, integration_id, OBJECT_KIND_LOCATION, locations)
-        await delivery_mark_at(conn, caller.tenant_id, integration_id, OBJECT_KIND_TARIFF, tariffs)
+        await mark_reach(conn, caller.tenant_id, integration_id, reach(versions, after.values()))
     return _Change(before, after, after.get(id), at)
 
 

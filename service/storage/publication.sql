@@ -22,11 +22,23 @@ ORDER BY rule_id
 LIMIT 1
 
 -- name: publication_rule_put
-INSERT INTO publication_rule (tenant_id, integration_id, rule_id, priority, tariff_keys, growing, etag, payload)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO publication_rule
+    (tenant_id, integration_id, rule_id, priority, tariff_keys, growing, etag, payload, turn_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (tenant_id, integration_id, rule_id) DO UPDATE
 SET priority = excluded.priority, tariff_keys = excluded.tariff_keys, growing = excluded.growing, etag = excluded.etag,
-    payload = excluded.payload
+    payload = excluded.payload, turn_time = excluded.turn_time
+
+-- name: publication_turning
+-- tenant: any, because one process looks for them all.
+SELECT tenant_id, integration_id FROM publication_rule WHERE turn_time <= now() ORDER BY turn_time LIMIT 1
+
+-- name: publication_turned
+-- The rules of an integration that is held.
+SELECT rule_id FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2 AND turn_time <= now()
+
+-- name: publication_turn
+UPDATE publication_rule SET turn_time = $4 WHERE tenant_id = $1 AND integration_id = $2 AND rule_id = $3
 
 -- name: publication_rule_delete
 DELETE FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2 AND rule_id = $3

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -562,6 +563,23 @@ async def test_what_is_not_shown_any_more_is_disabled(connected: Tenant, ampeco:
     )
     await arrived(connected, location)
     assert ampeco.objects[f"{CHARGE_POINTS}/2"]["status"] == "disabled"
+    assert len(calls(ampeco, "POST")) == 4
+
+
+async def test_a_rule_tells_the_partner_when_it_begins_and_when_it_ends(connected: Tenant, ampeco: Simulator) -> None:
+    begin = datetime.now(UTC) + timedelta(seconds=1)
+    end = begin + timedelta(seconds=2)
+    location = await create(connected, evses=[an_evse("E1")])
+    await show(connected, valid_from=begin, valid_until=end)
+    charge_point = f"{CHARGE_POINTS}/2"
+    async with asyncio.timeout(20):
+        while (ampeco.objects.get(charge_point) or {}).get("status") != "enabled":
+            await asyncio.sleep(0.05)
+        assert datetime.now(UTC) >= begin
+        while ampeco.objects[charge_point]["status"] != "disabled":
+            await asyncio.sleep(0.05)
+        assert datetime.now(UTC) >= end
+    await arrived(connected, location)
     assert len(calls(ampeco, "POST")) == 4
 
 
