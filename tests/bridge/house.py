@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +15,11 @@ from service.domain.target import Target
 from service.errors import PartnerRateLimited, ResourceNotFound
 
 KEY = "key-4711-canary"
+
+
+def http_date(ahead: timedelta) -> str:
+    """The time that is so far ahead now, as headers write it."""
+    return format_datetime(datetime.now(UTC) + ahead, usegmt=True)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """CompanyService through the front door."""
 
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -80,6 +80,7 @@ async def test_a_version_that_does_not_follow_is_a_conflict(tenant: Tenant, stor
 
 
 LONG = "x" * 256
+A_UUID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 INVALID = [
     ({"id": ""}, "company.id"),
     ({"id": "EnBW"}, "company.id"),
@@ -93,9 +94,9 @@ INVALID = [
     ({"is_cpo": None}, "company.is_cpo"),
     ({"is_emp": None}, "company.is_emp"),
     ({"supported_emp_ids": ["x"]}, "company.supported_emp_ids[0]"),
-    ({"supported_emp_ids": [str(uuid4()), "x"]}, "company.supported_emp_ids[1]"),
-    ({"supported_emp_ids": [(same := str(uuid4())), same]}, "company.supported_emp_ids"),
-    ({"supported_emp_ids": [str(uuid4()) for _ in range(1001)]}, "company.supported_emp_ids"),
+    ({"supported_emp_ids": [A_UUID, "x"]}, "company.supported_emp_ids[1]"),
+    ({"supported_emp_ids": [A_UUID, A_UUID]}, "company.supported_emp_ids"),
+    ({"supported_emp_ids": [str(UUID(int=number)) for number in range(1001)]}, "company.supported_emp_ids"),
     ({"cpo_group_id": "group"}, "company.cpo_group_id"),
     ({"emp_group_id": "group"}, "company.emp_group_id"),
     *(

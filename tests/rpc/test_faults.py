@@ -6,8 +6,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -23,14 +22,13 @@ from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from service.app import Evbridge
 from service.bridge.egress import MAX_ANSWER_BYTES
 from service.bridge.registry import Registry, contract_files
-from tests.bridge.house import Partner, a_partner
+from tests.bridge.house import Partner, a_partner, http_date
 from tests.conftest import Tenant
 from tests.front_door import CONNECTIONS, Failure, an_integration_of, fails
 from tests.rpc.test_contract import serving_things
 
 TIMEOUT_S = 1.0
 FAR_TOO_MUCH = 16 * MAX_ANSWER_BYTES
-SOON = format_datetime(datetime.now(UTC) + timedelta(minutes=30), usegmt=True)
 
 CODES = {
     "PARTNER_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, "true"),
@@ -52,6 +50,10 @@ def says(status: int, body: bytes = b"", **headers: str) -> Answer:
         return web.Response(status=status, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
     return answer
+
+
+async def says_a_date(request: web.Request) -> web.StreamResponse:
+    return await says(429, Retry_After=http_date(timedelta(minutes=30)))(request)
 
 
 async def late(_: web.Request) -> web.StreamResponse:
@@ -127,7 +129,7 @@ ROWS = [
     Row("409", says(409), "PARTNER_VERSION_CONFLICT", "PARTNER_VERSION_CONFLICT"),
     Row("422", says(422), "PARTNER_REJECTED", "PARTNER_REJECTED"),
     Row("429, seconds", says(429, Retry_After="30"), LIMITED, LIMITED, wait_s=(30, 30)),
-    Row("429, a date", says(429, Retry_After=SOON), LIMITED, LIMITED, wait_s=(900, 1800)),
+    Row("429, a date", says_a_date, LIMITED, LIMITED, wait_s=(900, 1800)),
     Row("429", says(429), LIMITED, LIMITED, wait_s=(10, 10)),
     Row("429, garbage", says(429, Retry_After="soon"), LIMITED, LIMITED, wait_s=(10, 10)),
     Row("500", says(500), FAULT, FAULT),

@@ -46,7 +46,7 @@ from service.storage.tariff import tariff_bury, tariff_put
 from tests.front_door import a_location, a_tariff
 
 CALLER = Caller("acme", "key", 3)
-COMPANY_ID = str(uuid4())
+COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 
 
 @pytest.fixture
