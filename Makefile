@@ -26,11 +26,12 @@ test: protos ## run the tests
 soak: protos ## run the tests, with those that take minutes
 	EVBRIDGE_SOAK=1 $(BIN)/pytest
 
-check: protos ## lint, types, layers, and the contract against its last release
+check: protos ## lint, types, layers, which tests are collected, and the contract against its last release
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tools.collected
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf breaking protos --against gen/released.binpb --exclude-imports
