@@ -118,6 +118,30 @@ OCPI_VERSION_2_2_1: OcpiVersion.ValueType  # 2
 """2.2.1."""
 Global___OcpiVersion: _TypeAlias = OcpiVersion  # noqa: Y015
 
+class _PeriodReading:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PeriodReadingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeriodReading.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PERIOD_READING_UNSPECIFIED: _PeriodReading.ValueType  # 0
+    """Each price its part: consumption is spread evenly over the period."""
+    PERIOD_READING_AT_START: _PeriodReading.ValueType  # 1
+    """That of its start."""
+    PERIOD_READING_AT_END: _PeriodReading.ValueType  # 2
+    """That of its end."""
+
+class PeriodReading(_PeriodReading, metaclass=_PeriodReadingEnumTypeWrapper):
+    """Which price a period has that spans a change of price."""
+
+PERIOD_READING_UNSPECIFIED: PeriodReading.ValueType  # 0
+"""Each price its part: consumption is spread evenly over the period."""
+PERIOD_READING_AT_START: PeriodReading.ValueType  # 1
+"""That of its start."""
+PERIOD_READING_AT_END: PeriodReading.ValueType  # 2
+"""That of its end."""
+Global___PeriodReading: _TypeAlias = PeriodReading  # noqa: Y015
+
 class _RoundingLevel:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -296,6 +320,8 @@ class _FindingCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FindingCo
     """A price below zero."""
     FINDING_CODE_UNUSED: _FindingCode.ValueType  # 15
     """No connector names the tariff."""
+    FINDING_CODE_NOT_UNDERSTOOD: _FindingCode.ValueType  # 16
+    """Something that can change a price and is not understood: the tariff is not priced."""
 
 class FindingCode(_FindingCode, metaclass=_FindingCodeEnumTypeWrapper):
     """What can be found in a tariff."""
@@ -332,6 +358,8 @@ FINDING_CODE_NEGATIVE_PRICE: FindingCode.ValueType  # 14
 """A price below zero."""
 FINDING_CODE_UNUSED: FindingCode.ValueType  # 15
 """No connector names the tariff."""
+FINDING_CODE_NOT_UNDERSTOOD: FindingCode.ValueType  # 16
+"""Something that can change a price and is not understood: the tariff is not priced."""
 Global___FindingCode: _TypeAlias = FindingCode  # noqa: Y015
 
 @_typing.final
@@ -352,7 +380,8 @@ class SessionPlan(_message.Message):
     without TIME, PARKING_TIME or RESERVATION_TIME has no time that is billed. A time in hours that is its period's length
     but for the digits it was cut to (at most 1.8 s) is that length; any other is charged as it is said, with a notice
     where an hour has a price. Consumption is spread evenly over its period. A reservation that comes after charging or
-    parking is refused. Only ENERGY is priced, neither import nor export.
+    parking is refused. Only ENERGY is priced, neither import nor export. Periods are sorted by their start, with a notice; so
+    is one that spans a change of price, where OCPI has a CPO start a new period.
 
     Local time. start_time alone is until midnight, end_time alone from midnight on. start_time = end_time is the whole
     day, as is 00:00 to 00:00. A window that wraps past midnight is not carried along by day_of_week, start_date or
@@ -372,7 +401,8 @@ class SessionPlan(_message.Message):
     dimension from RESERVATION_EXPIRES, else from RESERVATION, and nothing else; a session of periods with nothing but
     RESERVATION_TIME counts as expired.
 
-    Bounds. min_price and max_price without incl_vat bound both amounts; max_price is applied last. An expired reservation
+    Bounds. Where min_price or max_price has no incl_vat, it follows from the VAT of the session's lines when they have one
+    rate; with several rates the bound is that of both amounts. A notice says so. max_price is applied last. An expired reservation
     has no minimum. VAT that is absent adds nothing; a total has no incl_vat when no VAT was applied.
 
     Spot prices. A kWh costs spot x (1 + margin_percentage / 100) + margin, at most price_cap; `price` has no part in it.
@@ -384,8 +414,15 @@ class SessionPlan(_message.Message):
     SOCKET_COUNT and CHARGER_COUNT are charged once per session when the request says how many; else, like MONTHLY_FLAT,
     they are no part of a session's price, and the answer says so.
 
-    OCPI 2.1.1. The first element whose restrictions hold prices everything, and what 2.1.1 does not have is not looked at:
-    vat, min_price, max_price, min_current, max_current, and elements with `reservation`. step_size as in 2.2.1.
+    OCPI 2.1.1. What it does not have is not looked at: vat, min_price, max_price, min_current, max_current, and elements with
+    `reservation`. Lookup and step_size are as in 2.2.1, which is what its own complex example and its users do; by the letter
+    of its text the first element whose restrictions hold prices everything, see `whole_elements`.
+
+    Taxes. With tax_included YES a price holds the VAT of its component; where that has none, the amount without taxes is not
+    known and excl_vat is unset. With NO, taxes that no component names come on top, with a notice. With N/A there are none.
+
+    Not understood. A tariff with a restriction, or another member that can change a price, that nobody here knows is refused.
+    A negative time is refused where an hour has a price, and otherwise left out with a notice.
 
     CDRs. AuditCdr prices each period with the tariff that it names, and one without with none where others name one; when
     none does, all with the first of its tariffs. step_size, FLAT and what restrictions count go on over all of them;
@@ -460,23 +497,29 @@ class SessionPeriods(_message.Message):
 
     END_DATE_TIME_FIELD_NUMBER: _builtins.int
     CHARGING_PERIODS_FIELD_NUMBER: _builtins.int
+    START_DATE_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def end_date_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When the session ends, up to 92 days after the first period began."""
 
     @_builtins.property
     def charging_periods(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChargingPeriod]:
-        """Required. The periods in the order of their starts, 1 to 10,000. Each ends where the next one starts."""
+        """Required. The periods, 1 to 10,000. Each ends where the next one starts; in another order they are sorted, with a notice."""
+
+    @_builtins.property
+    def start_date_time(self) -> _timestamp_pb2.Timestamp:
+        """When the session starts. A notice says when its first period starts later; the time before it is not priced."""
 
     def __init__(
         self,
         *,
         end_date_time: _timestamp_pb2.Timestamp | None = ...,
         charging_periods: _abc.Iterable[Global___ChargingPeriod] | None = ...,
+        start_date_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date_time", b"end_date_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date_time", b"end_date_time", "start_date_time", b"start_date_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charging_periods", b"charging_periods", "end_date_time", b"end_date_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charging_periods", b"charging_periods", "end_date_time", b"end_date_time", "start_date_time", b"start_date_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -499,7 +542,7 @@ class ChargingPeriod(_message.Message):
 
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___CdrDimension]:
-        """Required. What was consumed and measured in it, 1 to 20, each type once."""
+        """What was consumed and measured in it, up to 20, each type once."""
 
     def __init__(
         self,
@@ -528,7 +571,7 @@ class CdrDimension(_message.Message):
     """Required. What it is."""
     @_builtins.property
     def volume(self) -> _decimal_pb2.Decimal:
-        """Required. How much, in the unit of the type. Times are not negative; energy is when the vehicle fed the grid."""
+        """Required. How much, in the unit of the type. Energy is negative when the vehicle fed the grid."""
 
     def __init__(
         self,
@@ -626,6 +669,7 @@ class PricingOptions(_message.Message):
     SPOT_PRICES_FIELD_NUMBER: _builtins.int
     SOCKET_COUNT_FIELD_NUMBER: _builtins.int
     CHARGER_COUNT_FIELD_NUMBER: _builtins.int
+    WHOLE_ELEMENTS_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """Required. The location's time zone, a name of the IANA database such as "Europe/Oslo"."""
     ocpi_version: Global___OcpiVersion.ValueType
@@ -634,6 +678,10 @@ class PricingOptions(_message.Message):
     """How many sockets SOCKET_COUNT is charged for, up to 100,000; no part of the price when unset."""
     charger_count: _builtins.int
     """How many chargers CHARGER_COUNT is charged for, up to 100,000; no part of the price when unset."""
+    whole_elements: _builtins.bool
+    """The first element whose restrictions hold prices everything, by the letter of OCPI 2.1.1, instead of the first for each
+    dimension.
+    """
     @_builtins.property
     def rounding(self) -> Global___Rounding:
         """How amounts are rounded; not at all when unset."""
@@ -651,10 +699,11 @@ class PricingOptions(_message.Message):
         spot_prices: _abc.Iterable[Global___SpotPrice] | None = ...,
         socket_count: _builtins.int | None = ...,
         charger_count: _builtins.int | None = ...,
+        whole_elements: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_charger_count", b"_charger_count", "_socket_count", b"_socket_count", "charger_count", b"charger_count", "rounding", b"rounding", "socket_count", b"socket_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charger_count", b"_charger_count", "_socket_count", b"_socket_count", "charger_count", b"charger_count", "ocpi_version", b"ocpi_version", "rounding", b"rounding", "socket_count", b"socket_count", "spot_prices", b"spot_prices", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charger_count", b"_charger_count", "_socket_count", b"_socket_count", "charger_count", b"charger_count", "ocpi_version", b"ocpi_version", "rounding", b"rounding", "socket_count", b"socket_count", "spot_prices", b"spot_prices", "time_zone", b"time_zone", "whole_elements", b"whole_elements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charger_count: _TypeAlias = _typing.Literal["charger_count"]  # noqa: Y015
     _WhichOneofArgType__charger_count: _TypeAlias = _typing.Literal["_charger_count", b"_charger_count"]  # noqa: Y015
@@ -699,7 +748,9 @@ class Quote(_message.Message):
 
     @_builtins.property
     def total_cost(self) -> _types_pb2.Price:
-        """What it costs: the sum of the lines, within the bounds. incl_vat is unset when no VAT applies."""
+        """What it costs: the sum of the lines, within the bounds. incl_vat is unset when no VAT applies, excl_vat when the prices
+        hold taxes at a rate that the tariff does not say.
+        """
 
     @_builtins.property
     def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryTotal]:
@@ -861,7 +912,7 @@ class QuoteLine(_message.Message):
 
     @_builtins.property
     def unit_price(self) -> _decimal_pb2.Decimal:
-        """The price without VAT: per kWh, per hour, or for one."""
+        """The price, as the tariff has it: per kWh, per hour, or for one."""
 
     @_builtins.property
     def vat(self) -> _decimal_pb2.Decimal:
@@ -1176,3 +1227,31 @@ class CdrDifference(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CdrDifference: _TypeAlias = CdrDifference  # noqa: Y015
+
+@_typing.final
+class OtherReading(_message.Message):
+    """What a session costs when its periods are not spread evenly over their time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READING_FIELD_NUMBER: _builtins.int
+    TOTAL_COST_FIELD_NUMBER: _builtins.int
+    reading: Global___PeriodReading.ValueType
+    """Which price a whole period has."""
+    @_builtins.property
+    def total_cost(self) -> _types_pb2.Price:
+        """What the session costs then."""
+
+    def __init__(
+        self,
+        *,
+        reading: Global___PeriodReading.ValueType = ...,
+        total_cost: _types_pb2.Price | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["total_cost", b"total_cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reading", b"reading", "total_cost", b"total_cost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OtherReading: _TypeAlias = OtherReading  # noqa: Y015

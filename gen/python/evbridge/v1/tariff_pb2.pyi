@@ -62,6 +62,34 @@ TARIFF_TYPE_REGULAR: TariffType.ValueType  # 5
 """By RFID, or with no preference."""
 Global___TariffType: _TypeAlias = TariffType  # noqa: Y015
 
+class _TaxIncluded:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaxIncludedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaxIncluded.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TAX_INCLUDED_UNSPECIFIED: _TaxIncluded.ValueType  # 0
+    """Same as TAX_INCLUDED_NO, for a tariff of an OCPI before 2.3.0."""
+    TAX_INCLUDED_YES: _TaxIncluded.ValueType  # 1
+    """They do."""
+    TAX_INCLUDED_NO: _TaxIncluded.ValueType  # 2
+    """They do not: taxes are added."""
+    TAX_INCLUDED_NOT_APPLICABLE: _TaxIncluded.ValueType  # 3
+    """There are no taxes."""
+
+class TaxIncluded(_TaxIncluded, metaclass=_TaxIncludedEnumTypeWrapper):
+    """Whether prices hold the taxes. Source: OCPI 2.3.0, tariffs, TaxIncluded."""
+
+TAX_INCLUDED_UNSPECIFIED: TaxIncluded.ValueType  # 0
+"""Same as TAX_INCLUDED_NO, for a tariff of an OCPI before 2.3.0."""
+TAX_INCLUDED_YES: TaxIncluded.ValueType  # 1
+"""They do."""
+TAX_INCLUDED_NO: TaxIncluded.ValueType  # 2
+"""They do not: taxes are added."""
+TAX_INCLUDED_NOT_APPLICABLE: TaxIncluded.ValueType  # 3
+"""There are no taxes."""
+Global___TaxIncluded: _TypeAlias = TaxIncluded  # noqa: Y015
+
 class _TariffUseType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -194,6 +222,8 @@ class Tariff(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    TAX_INCLUDED_FIELD_NUMBER: _builtins.int
+    NOT_UNDERSTOOD_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the party that owns it; stored in upper case."""
     party_id: _builtins.str
@@ -216,6 +246,8 @@ class Tariff(_message.Message):
     """What its amounts are. Stored only."""
     etag: _builtins.str
     """On input, guards an update or a delete: it must be the current one when set. A hash of the content."""
+    tax_included: Global___TaxIncluded.ValueType
+    """Whether its prices hold the taxes; they do not when unspecified. Source: OCPI 2.3.0, tariffs, Tariff."""
     @_builtins.property
     def tariff_alt_text(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.DisplayText]:
         """What it says in words, one text per language, up to 50."""
@@ -230,7 +262,7 @@ class Tariff(_message.Message):
 
     @_builtins.property
     def elements(self) -> _containers.RepeatedCompositeFieldContainer[Global___TariffElement]:
-        """Required. Its elements, 1 to 200. For each dimension the first one counts that prices it and whose restrictions hold."""
+        """Required. Its elements, 1 to 2,000. For each dimension the first one counts that prices it and whose restrictions hold."""
 
     @_builtins.property
     def start_date_time(self) -> _timestamp_pb2.Timestamp:
@@ -262,6 +294,12 @@ class Tariff(_message.Message):
         alone.
         """
 
+    @_builtins.property
+    def not_understood(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What it was received with, can change a price and is not understood: JSON pointers into the tariff as it
+        was sent, such as "/elements/0/restrictions/max_speed", up to 100. A tariff that has any is not priced.
+        """
+
     def __init__(
         self,
         *,
@@ -287,10 +325,12 @@ class Tariff(_message.Message):
         etag: _builtins.str = ...,
         origin: _types_pb2.Origin | None = ...,
         overrides: _abc.Iterable[_builtins.str] | None = ...,
+        tax_included: Global___TaxIncluded.ValueType = ...,
+        not_understood: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "create_time", b"create_time", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "origin", b"origin", "start_date_time", b"start_date_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "elements", b"elements", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "etag", b"etag", "external_id", b"external_id", "id", b"id", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "name", b"name", "origin", b"origin", "overrides", b"overrides", "party_id", b"party_id", "start_date_time", b"start_date_time", "tariff_alt_text", b"tariff_alt_text", "tariff_alt_url", b"tariff_alt_url", "type", b"type", "use_type", b"use_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "elements", b"elements", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "etag", b"etag", "external_id", b"external_id", "id", b"id", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "name", b"name", "not_understood", b"not_understood", "origin", b"origin", "overrides", b"overrides", "party_id", b"party_id", "start_date_time", b"start_date_time", "tariff_alt_text", b"tariff_alt_text", "tariff_alt_url", b"tariff_alt_url", "tax_included", b"tax_included", "type", b"type", "use_type", b"use_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__common: _TypeAlias = _typing.Literal["common"]  # noqa: Y015
     _WhichOneofArgType__common: _TypeAlias = _typing.Literal["_common", b"_common"]  # noqa: Y015
@@ -351,7 +391,9 @@ class PriceComponent(_message.Message):
     """The zone whose spot price counts, for example "NO1" or "10YNO-1--------2"; up to 36 characters."""
     @_builtins.property
     def price(self) -> _decimal_pb2.Decimal:
-        """Required. The price without VAT: per kWh for energy, per hour for time, per session for FLAT."""
+        """Required. The price, without VAT unless the tariff's `tax_included` is YES: per kWh for energy, per hour for time, per
+        session for FLAT.
+        """
 
     @_builtins.property
     def vat(self) -> _decimal_pb2.Decimal:
@@ -1138,10 +1180,13 @@ class LintTariffRequest(_message.Message):
     TARIFF_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     OCPI_VERSION_FIELD_NUMBER: _builtins.int
+    WHOLE_ELEMENTS_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """A time zone of its locations, a name of the IANA database; without it clock changes are not looked at."""
     ocpi_version: _pricing_pb2.OcpiVersion.ValueType
     """Whose rules; 2.2.1 when unspecified."""
+    whole_elements: _builtins.bool
+    """See PricingOptions.whole_elements."""
     @_builtins.property
     def key(self) -> Global___TariffKey:
         """The stored one, as it is now."""
@@ -1157,10 +1202,11 @@ class LintTariffRequest(_message.Message):
         tariff: Global___Tariff | None = ...,
         time_zone: _builtins.str = ...,
         ocpi_version: _pricing_pb2.OcpiVersion.ValueType = ...,
+        whole_elements: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "ocpi_version", b"ocpi_version", "tariff", b"tariff", "tariff_source", b"tariff_source", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "ocpi_version", b"ocpi_version", "tariff", b"tariff", "tariff_source", b"tariff_source", "time_zone", b"time_zone", "whole_elements", b"whole_elements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff"]  # noqa: Y015
     _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
@@ -1244,6 +1290,7 @@ class AuditCdrResponse(_message.Message):
 
     QUOTE_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
+    OTHER_READINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def quote(self) -> _pricing_pb2.Quote:
         """What the CDR should say."""
@@ -1252,15 +1299,22 @@ class AuditCdrResponse(_message.Message):
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[_pricing_pb2.CdrDifference]:
         """Where it says something else; empty when it is right."""
 
+    @_builtins.property
+    def other_readings(self) -> _containers.RepeatedCompositeFieldContainer[_pricing_pb2.OtherReading]:
+        """What the session costs when a period that spans a change of price is read in the two other usual ways. Empty when no
+        period does.
+        """
+
     def __init__(
         self,
         *,
         quote: _pricing_pb2.Quote | None = ...,
         differences: _abc.Iterable[_pricing_pb2.CdrDifference] | None = ...,
+        other_readings: _abc.Iterable[_pricing_pb2.OtherReading] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "quote", b"quote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "other_readings", b"other_readings", "quote", b"quote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
