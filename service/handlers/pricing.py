@@ -56,7 +56,7 @@ class Pricing:
     async def QuotePrice(self, request: QuotePriceRequest, caller: Caller) -> bytes:
         session, options = session_of(request), request.options
         tariff = await self._tariff(request, caller, session)
-        found = await asyncio.to_thread(quote, Compiled(tariff, options.ocpi_version), session, options)
+        found = await asyncio.to_thread(quote, Compiled.of(tariff, options), session, options)
         return whole_response(found, "session")
 
     async def CompareTariffs(self, request: CompareTariffsRequest, caller: Caller) -> bytes:
@@ -67,7 +67,7 @@ class Pricing:
             result = ComparedQuote(index=index)
             try:
                 tariff = await self._tariff(source, caller, session)
-                found = await asyncio.to_thread(quote, Compiled(tariff, options.ocpi_version), session, options)
+                found = await asyncio.to_thread(quote, Compiled.of(tariff, options), session, options)
                 result.quote.CopyFrom(found)
             except EvbridgeError as error:
                 result.error.CopyFrom(status_of(error))
@@ -79,7 +79,9 @@ class Pricing:
         tariff = request.tariff
         if request.HasField("key"):
             tariff = Tariff.FromString(await tariff_get(self._database, caller.tenant_id, key_of(request.key)))
-        findings = await asyncio.to_thread(lint, tariff, request.ocpi_version, zone, datetime.now(UTC))
+        findings = await asyncio.to_thread(
+            lint, Compiled(tariff, request.ocpi_version, request.whole_elements), zone, datetime.now(UTC)
+        )
         key = key_of(tariff)
         async with self._database.transaction() as conn:
             owned = bool(await parties_hold(conn, caller.tenant_id, [key.party]))
@@ -90,8 +92,10 @@ class Pricing:
         cdr, session = request.cdr, session_of_cdr(request.cdr)
         tariffs = await self._tariffs_of(cdr, session, request.tariffs, caller)
         tolerance = number(request.tolerance) if request.HasField("tolerance") else _TOLERANCE
-        found, differences = await asyncio.to_thread(audit, cdr, session, tariffs, request.options, tolerance)
-        return whole_response(AuditCdrResponse(quote=found, differences=differences), "cdr.charging_periods")
+        found, differences, others = await asyncio.to_thread(audit, cdr, session, tariffs, request.options, tolerance)
+        return whole_response(
+            AuditCdrResponse(quote=found, differences=differences, other_readings=others), "cdr.charging_periods"
+        )
 
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, session: Session) -> Tariff:
         """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.bridge.ocpi_objects import quote_request, quote_text
+from service.bridge.ocpi_objects import pricing_of, quote_text
 from service.domain.pricing.quote import quoted
 
 CASES = sorted(path.parent for path in Path(__file__).parent.glob("cases/*/tariff.json"))
@@ -42,8 +42,9 @@ def differences(expected: Any, found: Any, path: str = "") -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_session_costs_what_its_folder_says(case: Path) -> None:
-    request = quote_request((case / "tariff.json").read_bytes(), (case / "session.json").read_bytes())
+    request, _, notices = pricing_of((case / "tariff.json").read_bytes(), (case / "session.json").read_bytes())
     quote = quoted(request.tariff, request, request.options)
+    quote.notices.extend(notices)
     expected = read((case / "expected.json").read_text())
     assert expected["total_cost"]
     assert not differences(expected, read(quote_text(quote)))

@@ -11,6 +11,7 @@ from evbridge.v1.types_pb2 import Price
 from google.type.decimal_pb2 import Decimal
 
 from service.domain.pricing.lint import lint
+from service.domain.pricing.tariff import Compiled
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WEEKDAYS, WEEKEND = [1, 2, 3, 4, 5], [6, 7]
@@ -36,11 +37,15 @@ def element(*parts: t.PriceComponent, **restrictions: Any) -> t.TariffElement:
     return t.TariffElement(price_components=parts or [part()], restrictions=when)
 
 
+def linted(tariff: t.Tariff, zone: ZoneInfo | None = None, whole_elements: bool = False) -> list[p.Finding]:
+    return lint(Compiled(tariff, p.OCPI_VERSION_UNSPECIFIED, whole_elements), zone, NOW)
+
+
 def codes(*elements: t.TariffElement, **more: Any) -> list[tuple[str, str]]:
-    version = more.pop("version", p.OCPI_VERSION_UNSPECIFIED)
+    whole = more.pop("whole_elements", False)
     zone = more.pop("zone", None)
     tariff = t.Tariff(country_code="DE", party_id="ABC", id="T", currency="EUR", elements=elements, **more)
-    return [(found.path, p.FindingCode.Name(found.code)[13:]) for found in lint(tariff, version, zone, NOW)]
+    return [(found.path, p.FindingCode.Name(found.code)[13:]) for found in linted(tariff, zone, whole)]
 
 
 C = "elements[{}].price_components[0]".format
@@ -136,10 +141,25 @@ CASES: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str]]]] = {
     "a monthly fee": (codes(element(part("MONTHLY_FLAT"))), [(C(0), "NOT_IN_SESSION")]),
     "money for the driver": (codes(element(part(price="-0.10"))), [(f"{C(0)}.price", "NEGATIVE_PRICE")]),
     "2.1.1 takes whole elements": (
-        codes(element(part("FLAT")), element(), version=p.OCPI_VERSION_2_1_1),
+        codes(element(part("FLAT")), element(), whole_elements=True),
         [("elements[1]", "UNREACHABLE")],
     ),
 }
+
+
+def test_what_is_not_understood_is_named() -> None:
+    tariff = t.Tariff(elements=[element()], not_understood=["/elements/0/restrictions/max_speed"])
+    (found,) = linted(tariff)
+    assert (found.code, found.path) == (p.FINDING_CODE_NOT_UNDERSTOOD, "not_understood[0]")
+    assert "/elements/0/restrictions/max_speed" in found.message
+
+
+def test_taxes_that_contradict_are_named() -> None:
+    none = linted(t.Tariff(elements=[element()], tax_included=t.TAX_INCLUDED_NOT_APPLICABLE))
+    assert [(found.path, found.code) for found in none] == [("tax_included", p.FINDING_CODE_CONTRADICTION)]
+    spot = element(part("ENERGY_SPOT", "0", bidding_zone="NO1"))
+    held = linted(t.Tariff(elements=[spot], tax_included=t.TAX_INCLUDED_YES))
+    assert [(found.path, found.code) for found in held] == [(C(0) + ".type", p.FINDING_CODE_CONTRADICTION)]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -151,13 +171,8 @@ def test_a_tariff_is_judged(name: str) -> None:
 def test_findings_come_by_severity_and_say_where_and_what() -> None:
     elements = [element(start_time="08:00", end_time="08:00"), element(part(vat=None, step_size=0), start_time="09:00")]
     tariff = t.Tariff(id="T", currency="EUR", elements=elements)
-    found = lint(tariff, p.OCPI_VERSION_UNSPECIFIED, None, NOW)
+    found = linted(tariff)
     assert [finding.severity for finding in found] == sorted((finding.severity for finding in found), reverse=True)
     assert all(finding.path and finding.message for finding in found)
-    (gap,) = lint(
-        t.Tariff(id="T", currency="EUR", elements=[element(day_of_week=WEEKDAYS)]),
-        p.OCPI_VERSION_UNSPECIFIED,
-        None,
-        NOW,
-    )
+    (gap,) = linted(t.Tariff(id="T", currency="EUR", elements=[element(day_of_week=WEEKDAYS)]))
     assert gap.message == "ENERGY has no price from Saturday 00:00 on"

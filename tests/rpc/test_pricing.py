@@ -228,7 +228,6 @@ INVALID = [
     ({"plan": p.SessionPlan(start_date_time=Timestamp(seconds=1), reservation_expired=True)}, "plan.reservation_s"),
     ({"plan": p.SessionPlan(start_date_time=Timestamp(seconds=1), parking_s=93 * DAY)}, "plan.parking_s"),
     ({"plan": p.SessionPlan(start_date_time=Timestamp(seconds=-5))}, "plan"),
-    (periods(5, 4, end=9), "periods.charging_periods[1].start_date_time"),
     (periods(5, end=4), "periods.end_date_time"),
     (periods(0, end=93 * DAY), "periods"),
     (reserved_last(), "periods.charging_periods[1].dimensions"),
@@ -448,3 +447,39 @@ async def test_a_cdr_without_a_tariff_is_refused(party: Tenant) -> None:
     assert "tariffs" in (await fails(audited(party, cdr))).violations
     cdr.charging_periods[0].tariff_id = "none"
     assert (await fails(audited(party, cdr))).code is Code.NOT_FOUND
+
+
+async def test_a_period_that_spans_a_change_of_price_is_audited_in_three_readings(party: Tenant) -> None:
+    evening = a_tariff(elements=[per_kwh("0.40", start_time="17:00"), per_kwh("0.20")])
+    cdr = a_cdr(datetime(2026, 1, 15, 15, 45, tzinfo=UTC), total_cost=a_price("3.5", "4.2"))
+    answer = await audited(party, cdr, tariffs=[evening])
+    assert answer.quote.total_cost.excl_vat.value == "3.5"
+    assert any("spans a change of price" in notice for notice in answer.quote.notices)
+    others = {other.reading: other.total_cost.excl_vat.value for other in answer.other_readings}
+    assert others == {p.PERIOD_READING_AT_START: "2", p.PERIOD_READING_AT_END: "4"}
+    flat = await audited(party, cdr, tariffs=[a_tariff(elements=[per_kwh("0.35")])])
+    assert (len(flat.other_readings), len(flat.quote.notices)) == (0, 0)
+
+
+async def test_a_tariff_that_is_not_understood_is_refused_and_named(party: Tenant) -> None:
+    odd = a_tariff(elements=[per_kwh("0.30")], not_understood=["/elements/0/restrictions/max_speed"])
+    failure = await fails(quote(party, ten_kwh(), tariff=odd))
+    assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert "/elements/0/restrictions/max_speed" in failure.violations["tariff.not_understood[0]"]
+    found = await party.reader.tariffs.LintTariff(t.LintTariffRequest(tariff=odd))
+    assert p.FINDING_CODE_NOT_UNDERSTOOD in [finding.code for finding in found.findings]
+    assert not (await create(party, not_understood=["/elements/0/x"])).not_understood
+
+
+async def test_periods_are_sorted_and_a_negative_time_is_left_out_or_refused(party: Tenant) -> None:
+    cdr = halves("", "")
+    cdr.charging_periods.reverse()
+    cdr.charging_periods[0].dimensions[1].volume.value = "-0.001"
+    session = p.SessionPeriods(charging_periods=cdr.charging_periods, end_date_time=cdr.end_date_time)
+    request = t.QuotePriceRequest(tariff=a_tariff(elements=[per_kwh("0.30")]), periods=session, options=OPTIONS)
+    found = await party.reader.tariffs.QuotePrice(request)
+    assert found.total_cost.excl_vat.value == "3"
+    assert [notice.split()[0] for notice in found.notices] == ["the", "a"]
+    request.tariff.elements[0].price_components[0].type = t.TARIFF_DIMENSION_TYPE_TIME
+    failure = await fails(party.reader.tariffs.QuotePrice(request))
+    assert "periods.charging_periods[0].dimensions[1].volume" in failure.violations

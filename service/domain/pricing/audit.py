@@ -8,7 +8,7 @@ from evbridge.v1 import tariff_pb2 as t
 from evbridge.v1.types_pb2 import Price
 
 from service.domain.pricing.numbers import CONTEXT, HOUR_S, ZERO, message, number, seconds
-from service.domain.pricing.quote import quote
+from service.domain.pricing.quote import quote_with_readings
 from service.domain.pricing.session import Session, session_of_periods
 from service.domain.pricing.tariff import Compiled
 from service.errors import InvalidArgument
@@ -24,17 +24,18 @@ _TOTALS = {
 
 def audit(
     cdr: p.AuditedCdr, session: Session, tariffs: Sequence[t.Tariff], options: p.PricingOptions, tolerance: Decimal
-) -> tuple[p.Quote, list[p.CdrDifference]]:
-    """The quote of the CDR's session, and where the CDR says something else by more than the tolerance.
+) -> tuple[p.Quote, list[p.CdrDifference], list[p.OtherReading]]:
+    """The quote of the CDR's session, where the CDR says something else by more than the tolerance, and what the
+    session costs in other readings of its periods.
 
     `tariffs` are those that its periods name, in that order, or the one for all of them. Raises InvalidArgument.
     """
     if len({tariff.currency for tariff in tariffs}) > 1:
         raise InvalidArgument.field("tariffs", "that the periods name are in several currencies")
     with localcontext(CONTEXT):
-        compiled = {tariff.id.casefold(): Compiled(tariff, options.ocpi_version) for tariff in tariffs}
+        compiled = {tariff.id.casefold(): Compiled.of(tariff, options) for tariff in tariffs}
         first = compiled[tariffs[0].id.casefold()]
-        found = quote(first, session, options, compiled if tariffs_named(cdr) else None)
+        found, others = quote_with_readings(first, session, options, compiled if tariffs_named(cdr) else None)
         numbers = [*_costs(cdr, found), *_quantities(cdr, session)]
         different = [
             p.CdrDifference(
@@ -47,19 +48,19 @@ def audit(
             for path, stated, computed in numbers
             if abs(stated - computed) > tolerance
         ]
-        return found, [*different, *_words(cdr, tariffs[0], found)]
+        return found, [*different, *_words(cdr, tariffs[0], found, session)], others
 
 
 def session_of_cdr(cdr: p.AuditedCdr) -> Session:
-    """Raises InvalidArgument for periods that are not one after another, and for a session that is too long."""
+    """Raises InvalidArgument for an end before the last period, and for a session that is too long."""
     with localcontext(CONTEXT):
         return session_of_periods(cdr, "cdr")
 
 
 def tariffs_named(cdr: p.AuditedCdr) -> list[str]:
-    """The ids of the tariffs that the CDR's periods name, each once, in the case of its first use."""
+    """The ids of the tariffs that the CDR's periods name, each once, in the order and case of its first use."""
     named: dict[str, str] = {}
-    for period in cdr.charging_periods:
+    for period in sorted(cdr.charging_periods, key=lambda period: seconds(period.start_date_time)):
         if period.tariff_id:
             named.setdefault(period.tariff_id.casefold(), period.tariff_id)
     return list(named.values())
@@ -75,10 +76,11 @@ def _costs(cdr: p.AuditedCdr, found: p.Quote) -> Iterator[tuple[str, Decimal, De
 
 
 def _price(name: str, stated: Price, computed: Price, sign: int) -> Iterator[tuple[str, Decimal, Decimal]]:
-    """What is computed without VAT is the same with it."""
+    """What is computed without VAT is the same with it; what taxes in the prices leave unknown is not compared."""
     excl = number(computed.excl_vat) if computed.HasField("excl_vat") else ZERO
     incl = number(computed.incl_vat) if computed.HasField("incl_vat") else excl
-    yield f"{name}.excl_vat", number(stated.excl_vat), sign * excl
+    if computed.HasField("excl_vat") or not computed.HasField("incl_vat"):
+        yield f"{name}.excl_vat", number(stated.excl_vat), sign * excl
     if stated.HasField("incl_vat"):
         yield f"{name}.incl_vat", number(stated.incl_vat), sign * incl
 
@@ -91,7 +93,7 @@ def _quantities(cdr: p.AuditedCdr, session: Session) -> Iterator[tuple[str, Deci
         yield "total_parking_time", number(cdr.total_parking_time), parked_s / HOUR_S
 
 
-def _words(cdr: p.AuditedCdr, tariff: t.Tariff, found: p.Quote) -> Iterator[p.CdrDifference]:
+def _words(cdr: p.AuditedCdr, tariff: t.Tariff, found: p.Quote, session: Session) -> Iterator[p.CdrDifference]:
     """What differs and is no number."""
     if cdr.currency != tariff.currency:
         yield p.CdrDifference(path="currency", message=f"the tariff is in {tariff.currency}")
@@ -99,5 +101,5 @@ def _words(cdr: p.AuditedCdr, tariff: t.Tariff, found: p.Quote) -> Iterator[p.Cd
         yield p.CdrDifference(
             path="total_cost.incl_vat", computed=found.total_cost.incl_vat, message="the CDR says no amount with VAT"
         )
-    if seconds(cdr.charging_periods[0].start_date_time) != seconds(cdr.start_date_time):
+    if session.start != seconds(cdr.start_date_time):
         yield p.CdrDifference(path="start_date_time", message="is not the start of the first period")

@@ -35,9 +35,9 @@ _Range = tuple[Decimal | None, Decimal | None]
 _ALL: _Range = (None, None)
 
 
-def lint(tariff: t.Tariff, version: p.OcpiVersion.ValueType, zone: ZoneInfo | None, now: datetime) -> list[p.Finding]:
+def lint(compiled: Compiled, zone: ZoneInfo | None, now: datetime) -> list[p.Finding]:
     """By severity, then by path. Changes of the zone's clock are those of the year from `now` on."""
-    compiled = Compiled(tariff, version)
+    tariff = compiled.source
     elements = (*compiled.elements, *compiled.reservation, *compiled.expires)
     priced = [component for element in elements for component in element.components]
     groups: dict[tuple[int, int], list[Component]] = {}
@@ -45,9 +45,11 @@ def lint(tariff: t.Tariff, version: p.OcpiVersion.ValueType, zone: ZoneInfo | No
         reservation = component.element.restrictions.reservation
         groups.setdefault((reservation, component.type), []).append(component)
     findings = [
+        *_not_understood(tariff),
+        *_taxes(tariff, priced),
         *_bounds(tariff, priced),
         *(found for component in priced for found in _component(component)),
-        *(() if compiled.whole_elements else _vat(priced)),
+        *(() if compiled.is_2_1_1 or tariff.tax_included == t.TAX_INCLUDED_NOT_APPLICABLE else _vat(priced)),
         *(
             found
             for place, element in enumerate(tariff.elements)
@@ -73,12 +75,29 @@ def finding(path: str, severity: p.FindingSeverity.ValueType, code: p.FindingCod
     return p.Finding(path=path, severity=severity, code=code, message=text)
 
 
+def _not_understood(tariff: t.Tariff) -> Iterator[p.Finding]:
+    for place, pointer in enumerate(tariff.not_understood):
+        text = f"{pointer} can change a price and is not understood: the tariff is not priced"
+        yield finding(f"not_understood[{place}]", _ERROR, p.FINDING_CODE_NOT_UNDERSTOOD, text)
+
+
+def _taxes(tariff: t.Tariff, priced: Sequence[Component]) -> Iterator[p.Finding]:
+    with_vat = [component for component in priced if component.source.HasField("vat")]
+    if tariff.tax_included == t.TAX_INCLUDED_NOT_APPLICABLE and with_vat:
+        text = f"is N/A, while {with_vat[0].path} has VAT: it is not added"
+        yield finding("tax_included", _WARNING, p.FINDING_CODE_CONTRADICTION, text)
+    for component in priced if tariff.tax_included == t.TAX_INCLUDED_YES else ():
+        if component.type in SPOT:
+            text = "is a spot price, which comes without taxes, while tax_included is YES: the tariff is not priced"
+            yield finding(f"{component.path}.type", _ERROR, p.FINDING_CODE_CONTRADICTION, text)
+
+
 def _bounds(tariff: t.Tariff, priced: Sequence[Component]) -> Iterator[p.Finding]:
     has_vat = any(component.vat is not None for component in priced)
     for name in ("min_price", "max_price"):
         bound = getattr(tariff, name)
         if tariff.HasField(name) and has_vat and not bound.HasField("incl_vat"):
-            text = "has no amount with VAT, while components have VAT: it bounds both amounts"
+            text = "has no amount with VAT, while components have VAT: one is computed when the session has one rate"
             yield finding(name, _WARNING, p.FINDING_CODE_MISSING_VAT, text)
     for side in ("excl_vat", "incl_vat"):
         if tariff.min_price.HasField(side) and tariff.max_price.HasField(side):
@@ -115,7 +134,9 @@ def _vat(priced: Sequence[Component]) -> Iterator[p.Finding]:
         text = "is absent, which is not 0 %, while other components have VAT"
         yield finding(f"{component.path}.vat", _INFO if free else _WARNING, p.FINDING_CODE_MISSING_VAT, text)
     if without and len(without) == len(priced):
-        yield finding("elements", _INFO, p.FINDING_CODE_MISSING_VAT, "no component has VAT: no VAT applies")
+        included = without[0].with_taxes
+        text = "no component has VAT: " + ("the taxes in the prices are not known" if included else "no VAT applies")
+        yield finding("elements", _INFO, p.FINDING_CODE_MISSING_VAT, text)
 
 
 def _restrictions(place: int, restrictions: t.TariffRestrictions) -> Iterator[p.Finding]:
@@ -199,11 +220,11 @@ def _clock_changes(tariff: t.Tariff, zone: ZoneInfo | None, now: datetime) -> It
 
 
 def _shadowed(compiled: Compiled) -> Iterator[p.Finding]:
-    """Under OCPI 2.1.1 an element without restrictions is the last that is asked."""
+    """By whole elements, one without restrictions is the last that is asked."""
     first: Element | None = None
     for element in compiled.elements:
         if first:
-            text = f"OCPI 2.1.1 takes whole elements, and elements[{first.number}] always holds"
+            text = f"whole elements are taken, and elements[{first.number}] always holds"
             yield finding(f"elements[{element.number}]", _ERROR, p.FINDING_CODE_UNREACHABLE, text)
         elif not element.tests:
             first = element

@@ -3,11 +3,11 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from evbridge.v1.pricing_pb2 import SpotPrice
+from evbridge.v1.pricing_pb2 import PERIOD_READING_AT_END, PeriodReading, SpotPrice
 
 from service.domain.pricing.clock import Clock
 from service.domain.pricing.numbers import ZERO, atom, number, seconds
@@ -21,7 +21,10 @@ _ONE = Decimal(1)
 
 
 class Piece(NamedTuple):
-    """A part of a period, with its part of what the period consumed (kWh, seconds)."""
+    """A part of a period, with its part of what the period consumed (kWh, seconds).
+
+    Its price is that of the `moment`, or on the market that of the instant `market_time`.
+    """
 
     start: Decimal
     end: Decimal
@@ -30,6 +33,7 @@ class Piece(NamedTuple):
     time_s: Decimal
     parking_s: Decimal
     moment: Moment
+    market_time: Decimal
 
 
 class Market:
@@ -76,6 +80,16 @@ def pieces(session: Session, tariffs: Sequence[Compiled], zone: ZoneInfo, market
         energy += period.energy
 
 
+def undivided(cut: Iterable[Piece], reading: PeriodReading.ValueType) -> Iterator[Piece]:
+    """Each period whole, at the price of its first piece or of its last."""
+    place = -1 if reading == PERIOD_READING_AT_END else 0
+    for _, parts in groupby(cut, lambda piece: id(piece.period)):
+        priced = list(parts)[place]
+        period = priced.period
+        consumed = period.energy, period.time_s, period.parking_s
+        yield Piece(period.start, period.end, period, *consumed, priced.moment, priced.market_time)
+
+
 def _shares(period: Period, energy: Decimal, instants: list[Decimal], thresholds: set[Decimal]) -> list[Decimal]:
     """Where the period is cut, as parts of it from 0 to 1."""
     shares = {ZERO, _ONE}
@@ -108,5 +122,5 @@ def _cut(
             period.current,
         )
         kwh, time_s, parking_s = (later - earlier for later, earlier in zip(after, before, strict=True))
-        yield Piece(start, end, period, kwh, time_s, parking_s, moment)
+        yield Piece(start, end, period, kwh, time_s, parking_s, moment, start)
         before, start = after, end

@@ -23,7 +23,7 @@ from service.domain.pricing.numbers import (
     stepped,
     timestamp,
 )
-from service.domain.pricing.pieces import Market, Piece, pieces
+from service.domain.pricing.pieces import Market, Piece, pieces, undivided
 from service.domain.pricing.session import CUT_S, Period, Session, Span, session_of_periods, session_of_plan
 from service.domain.pricing.tariff import (
     ENERGY,
@@ -51,7 +51,8 @@ _TYPES: dict[int, Sequence[int]] = {
     p.COST_CATEGORY_PARKING: [t.TARIFF_DIMENSION_TYPE_PARKING_TIME],
     p.COST_CATEGORY_RESERVATION: [t.TARIFF_DIMENSION_TYPE_TIME],
 }
-_TIMED = (t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME)
+_TIME, _PARKING_TIME = t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME
+_TIMED = (_TIME, _PARKING_TIME)
 _LOCKED = t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED
 _UNITS = {
     p.COST_CATEGORY_FIXED: p.QUANTITY_UNIT_PIECE,
@@ -77,6 +78,11 @@ class _Line:
     quantity: Decimal
     billed: Decimal = ZERO
     step_size: int = 0
+
+    @property
+    def has_vat(self) -> bool:
+        """Its amount with taxes is one of its own."""
+        return self.component.vat is not None or self.component.with_taxes
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +110,17 @@ class Request(Protocol):
 
 def quoted(tariff: t.Tariff, request: Request, options: p.PricingOptions) -> p.Quote:
     """What the session of the request costs. Raises InvalidArgument for what the rules of the contract cannot say."""
-    return quote(Compiled(tariff, options.ocpi_version), session_of(request), options)
+    return quote(Compiled.of(tariff, options), session_of(request), options)
+
+
+def quote_of_tariffs(tariffs: Sequence[t.Tariff], request: Request, options: p.PricingOptions) -> p.Quote:
+    """With the first of them, or each period with the one that it names when one names any of them."""
+    session = session_of(request)
+    compiled = {tariff.id.casefold(): Compiled.of(tariff, options) for tariff in reversed(tariffs)}
+    named = any(period.tariff_id in compiled for period in session.periods)
+    return quote(
+        compiled[tariffs[0].id.casefold()], session, options, compiled if named and len(compiled) > 1 else None
+    )
 
 
 def session_of(request: Request) -> Session:
@@ -126,10 +142,24 @@ def quote(
 ) -> p.Quote:
     """With `named`, by case-folded id, each period is priced with the tariff that it names; without, all with `tariff`.
 
-    Raises InvalidArgument as `check` does, and for more pieces than are priced in a second.
+    Raises InvalidArgument as `check` does, for a tariff that is not understood, for a negative time that has a price,
+    and for more pieces than are priced in a second.
     """
     with localcontext(CONTEXT):
         return _Pricing(tariff, session, options, named or {}).quote()
+
+
+def quote_with_readings(
+    tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled] | None = None
+) -> tuple[p.Quote, list[p.OtherReading]]:
+    """The quote, and when a period spans a change of price what the two other usual readings of it cost."""
+    with localcontext(CONTEXT):
+        pricing = _Pricing(tariff, session, options, named or {})
+        found, others = pricing.quote(), list[p.OtherReading]()
+        for reading in (p.PERIOD_READING_AT_START, p.PERIOD_READING_AT_END) if pricing.spanning else ():
+            other = _Pricing(tariff, session, options, named or {}).quote(reading)
+            others.append(p.OtherReading(reading=reading, total_cost=other.total_cost))
+        return found, others
 
 
 class _Pricing:
@@ -141,6 +171,8 @@ class _Pricing:
         self._tariff = tariff
         self._named = named
         self._tariffs = list(named.values()) or [tariff]
+        for each in self._tariffs:
+            _check_understood(each)
         self._none = Compiled(t.Tariff(), options.ocpi_version)
         self._session = session
         self._options = options
@@ -156,13 +188,20 @@ class _Pricing:
         self._gaps: list[_Gap] = []
         self._open_gaps: dict[Category, _Gap] = {}
         self._charged_once: set[tuple[Category, int]] = set()
+        self._notices = list(session.notices)
+        self._within_period = False
+        self.spanning: list[Decimal] = []
+        """When periods start that span a change of price."""
 
-    def quote(self) -> p.Quote:
+    def quote(self, reading: p.PeriodReading.ValueType = p.PERIOD_READING_UNSPECIFIED) -> p.Quote:
+        self._leave_out_negative_times()
         cut = list(pieces(self._session, self._tariffs, self._zone, self._market))
         components = (len(element.price_components) for tariff in self._tariffs for element in tariff.source.elements)
         if len(cut) * sum(components) > _MOST_WORK:
             raise InvalidArgument.field("session", "is cut into too many pieces for a tariff of this size")
-        for piece in cut:
+        before: Period | None = None
+        for piece in undivided(cut, reading) if reading else cut:
+            self._within_period, before = piece.period is before, piece.period
             if piece.period.reserved:
                 self._price_reservation(piece, self._of(piece.period))
             else:
@@ -173,8 +212,25 @@ class _Pricing:
         self._lines.sort(key=lambda line: (line.category, line.start))
         return self._answer()
 
+    def _leave_out_negative_times(self) -> None:
+        """Raises InvalidArgument for one that the tariff of its period has a price for."""
+        for negative in self._session.negative:
+            tariff = self._tariff_named(negative.tariff_id)
+            reserved = negative.type == p.CDR_DIMENSION_TYPE_RESERVATION_TIME
+            parked = negative.type == p.CDR_DIMENSION_TYPE_PARKING_TIME
+            elements = (*tariff.reservation, *tariff.expires) if reserved else tariff.elements
+            if _price_any(elements, [_PARKING_TIME if parked else _TIME]):
+                raise InvalidArgument.field(negative.path, "is a negative time, and the tariff has a price for it")
+        if self._session.negative:
+            types = sorted({p.CdrDimensionType.Name(each.type) for each in self._session.negative})
+            names = ", ".join(name.removeprefix("CDR_DIMENSION_TYPE_") for name in types)
+            self._notices.append(f"a negative {names}, which has no price, was left out")
+
     def _of(self, period: Period) -> Compiled:
-        return self._named.get(period.tariff_id, self._none) if self._named else self._tariff
+        return self._tariff_named(period.tariff_id)
+
+    def _tariff_named(self, tariff_id: str) -> Compiled:
+        return self._named.get(tariff_id, self._none) if self._named else self._tariff
 
     def _price(self, piece: Piece, tariff: Compiled) -> None:
         active = tariff.active(tariff.elements, piece.moment)
@@ -199,7 +255,7 @@ class _Pricing:
     def _price_energy(self, piece: Piece, components: Sequence[Component]) -> None:
         missing = "" if components else self._why_not(piece, p.COST_CATEGORY_ENERGY)
         for component in components:
-            if (unit_price := self._price_per_kwh(component, piece.start)) is None:
+            if (unit_price := self._price_per_kwh(component, piece.market_time)) is None:
                 missing = f"no spot price of {component.source.bidding_zone} was passed in"
             else:
                 self._extend(piece, p.COST_CATEGORY_ENERGY, component, unit_price, piece.energy)
@@ -241,6 +297,13 @@ class _Pricing:
         if line and line.component is component and line.unit_price == unit_price and line.end == piece.start:
             line.end, line.quantity = piece.end, line.quantity + quantity
             return
+        if self._within_period:
+            gap = self._open_gaps.get(category)
+            if line and line.end == piece.start:
+                changed = (line.unit_price, line.component.vat) != (unit_price, component.vat)
+                self._note_change(piece, changed and bool(line.unit_price or unit_price))
+            elif gap and gap.end == piece.start:
+                self._note_change(piece, bool(unit_price))
         line = _Line(category, _UNITS[category], component, unit_price, piece.start, piece.end, quantity)
         self._open[category, component.type] = line
         self._lines.append(line)
@@ -250,9 +313,17 @@ class _Pricing:
         if gap and gap.reason == reason and gap.end == piece.start:
             gap.end, gap.quantity = piece.end, gap.quantity + quantity
             return
+        if self._within_period:
+            lines = [line for (kind, _), line in self._open.items() if kind == category and line.end == piece.start]
+            self._note_change(piece, any(line.unit_price for line in lines))
         gap = _Gap(category, reason, piece.start, piece.end, quantity)
         self._open_gaps[category] = gap
         self._gaps.append(gap)
+
+    def _note_change(self, piece: Piece, changed: bool) -> None:
+        start = piece.period.start
+        if changed and not self._session.planned and start not in self.spanning[-1:]:
+            self.spanning.append(start)
 
     def _step_up(self) -> None:
         """step_size, once for each energy type, for parking or else charging time, and for the reservation's time."""
@@ -281,13 +352,13 @@ class _Pricing:
             totals=_totals(self._lines, costs, rounder),
             lines=[_shown(line, cost, rounder) for line, cost in zip(self._lines, costs, strict=True)],
             unpriced=[_unpriced(gap) for gap in sorted(self._gaps, key=lambda gap: (gap.category, gap.start))],
-            notices=self._notes(),
         )
-        excl = settled(sum((cost[0] for cost in costs), ZERO))
-        incl = settled(sum((cost[1] for cost in costs), ZERO))
-        has_vat = any(line.component.vat is not None for line in self._lines)
+        excl, incl = _sums(costs)
+        has_vat = any(line.has_vat for line in self._lines)
         for name, bound, inclusive in self._bounds():
             before = incl if inclusive else excl
+            if before is None:
+                continue
             after = max(before, bound) if name.startswith("min") else min(before, bound)
             if after == before:
                 continue
@@ -297,16 +368,14 @@ class _Pricing:
                     p.Clamp(bound=name, before=message(before), after=message(after), with_vat=inclusive)
                 )
         has_vat = has_vat or incl != excl
-        total = p.ROUNDING_LEVEL_TOTAL
-        answer.total_cost.CopyFrom(
-            _price(rounder.at(total, excl), rounder.at(total, incl) if has_vat else None, rounder)
-        )
+        answer.total_cost.CopyFrom(_rounded_total(excl, incl if has_vat else None, rounder))
+        answer.notices.extend((*self._notices, *self._notes()))
         return answer
 
     def _bounds(self) -> Iterator[tuple[str, Decimal, bool]]:
         """(name, amount, whether it bounds the amount with VAT). The minimum comes first."""
         source = self._tariff.source
-        if self._tariff.whole_elements:
+        if self._tariff.is_2_1_1:
             return
         for name, bound in (("min_price", source.min_price), ("max_price", source.max_price)):
             if source.HasField(name) and not (name == "min_price" and self._session.expired):  # type: ignore[arg-type]
@@ -314,7 +383,26 @@ class _Pricing:
                 if bound.HasField("incl_vat"):
                     yield f"{name}.incl_vat", number(bound.incl_vat), True
                 else:
-                    yield f"{name}.excl_vat", number(bound.excl_vat), True
+                    yield from self._bound_with_vat(name, number(bound.excl_vat))
+
+    def _bound_with_vat(self, name: str, bound: Decimal) -> Iterator[tuple[str, Decimal, bool]]:
+        """What a bound without VAT means for the amount with it."""
+        rates = {line.component.vat for line in self._lines if line.unit_price}
+        if not any(line.has_vat for line in self._lines):
+            yield f"{name}.excl_vat", bound, True
+        elif any(line.component.with_taxes and line.component.vat is None for line in self._lines):
+            self._notices.append(f"{name} says no amount with taxes, and their rate is not known: it was not applied")
+        elif len(rates) == 1 and (rate := rates.pop()) is not None:
+            bound = settled(bound + bound * rate * PERCENT)
+            self._notices.append(
+                f"{name} says no amount with VAT: {message(bound).value} follows from the session's VAT of {rate:f} %"
+            )
+            yield f"{name}.excl_vat", bound, True
+        else:
+            self._notices.append(
+                f"{name} says no amount with VAT, and the session has no one rate: it bounds both amounts"
+            )
+            yield f"{name}.excl_vat", bound, True
 
     def _notes(self) -> list[str]:
         """What a reader should know besides the lines."""
@@ -334,6 +422,13 @@ class _Pricing:
                 notes.append(
                     f"a period's {quantity} was on both sides of a limit: its average decided, else its largest value"
                 )
+        notes += _notes_on_taxes(self._tariffs, self._lines)
+        if self.spanning:
+            others = f" (and {len(self.spanning) - 1} more)" if len(self.spanning) > 1 else ""
+            notes.append(
+                f"the period from {timestamp(self.spanning[0]).ToJsonString()}{others} spans a change of price: "
+                "it was spread evenly over its time; OCPI has a CPO start a new period there"
+            )
         if self._session.metered_only:
             notes.append("the periods say ENERGY_IMPORT or ENERGY_EXPORT and no ENERGY: no energy was priced")
         if any(_price_any((*each.elements, *each.reservation, *each.expires), _TIMED) for each in self._tariffs):
@@ -366,38 +461,80 @@ def _notes_on_time(periods: Iterable[Period]) -> Iterator[str]:
             return
 
 
-def _cost(line: _Line, rounder: Rounder) -> tuple[Decimal, Decimal]:
-    """Without and with VAT; VAT that is absent adds nothing."""
-    excl = line.billed * line.unit_price
+def _notes_on_taxes(tariffs: Iterable[Compiled], lines: Iterable[_Line]) -> Iterator[str]:
+    unnamed = any(line.component.vat is None and line.unit_price for line in lines)
+    included = {tariff.source.tax_included for tariff in tariffs}
+    components = [component for tariff in tariffs for component in tariff.components]
+    if unnamed and t.TAX_INCLUDED_YES in included:
+        yield "the prices hold taxes at a rate that the tariff does not say: amounts without taxes are not known"
+    if unnamed and t.TAX_INCLUDED_NO in included:
+        yield "tax_included is NO: taxes that the tariff names no vat for come on top"
+    if t.TAX_INCLUDED_NOT_APPLICABLE in included and any(component.source.HasField("vat") for component in components):
+        yield "tax_included is N/A: the vat of the tariff's components was not added"
+
+
+def _check_understood(tariff: Compiled) -> None:
+    """Raises InvalidArgument for a tariff that holds what may change its prices in a way that is not known."""
+    for place, pointer in enumerate(tariff.source.not_understood):
+        text = f"{pointer} can change a price and is not understood: the tariff cannot be priced"
+        raise InvalidArgument.field(f"tariff.not_understood[{place}]", text)
+    for component in tariff.components if tariff.with_taxes else ():
+        if component.type in SPOT:
+            text = "is a spot price, which comes without taxes, while tax_included says that prices hold them"
+            raise InvalidArgument.field(f"tariff.{component.path}.type", text)
+
+
+_Cost: TypeAlias = "tuple[Decimal | None, Decimal]"
+"""Without and with VAT. Without is None when a price holds taxes at a rate that is not known."""
+
+
+def _cost(line: _Line, rounder: Rounder) -> _Cost:
+    """VAT that is absent adds nothing."""
+    vat = line.component.vat
+    amount = line.billed * line.unit_price
     if line.unit == p.QUANTITY_UNIT_SECOND:
-        excl /= HOUR_S
-    incl = excl + excl * line.component.vat * PERCENT if line.component.vat is not None else excl
-    return rounder.at(p.ROUNDING_LEVEL_LINE, excl), rounder.at(p.ROUNDING_LEVEL_LINE, incl)
+        amount /= HOUR_S
+    excl: Decimal | None = amount
+    incl = amount + amount * vat * PERCENT if vat is not None else amount
+    if line.component.with_taxes:
+        excl, incl = None if vat is None and amount else amount / (1 + (vat or ZERO) * PERCENT), amount
+    return None if excl is None else rounder.at(p.ROUNDING_LEVEL_LINE, excl), rounder.at(p.ROUNDING_LEVEL_LINE, incl)
 
 
-def _price(excl: Decimal, incl: Decimal | None, rounder: Rounder, *levels: int) -> Price:
+def _sums(costs: Iterable[_Cost]) -> _Cost:
+    excl: Decimal | None = ZERO
+    incl = ZERO
+    for without, with_vat in costs:
+        excl = None if excl is None or without is None else excl + without
+        incl += with_vat
+    return None if excl is None else settled(excl), settled(incl)
+
+
+def _price(excl: Decimal | None, incl: Decimal | None, rounder: Rounder, *levels: int) -> Price:
     levels = levels or (p.ROUNDING_LEVEL_LINE, p.ROUNDING_LEVEL_TOTAL)
-    price = Price(excl_vat=rounder.message(excl, *levels))
-    if incl is not None:
-        price.incl_vat.CopyFrom(rounder.message(incl, *levels))
-    return price
+    return Price(
+        excl_vat=None if excl is None else rounder.message(excl, *levels),
+        incl_vat=None if incl is None else rounder.message(incl, *levels),
+    )
 
 
-def _totals(
-    lines: Sequence[_Line], costs: Sequence[tuple[Decimal, Decimal]], rounder: Rounder
-) -> list[p.CategoryTotal]:
+def _rounded_total(excl: Decimal | None, incl: Decimal | None, rounder: Rounder) -> Price:
+    rounded = [None if side is None else rounder.at(p.ROUNDING_LEVEL_TOTAL, side) for side in (excl, incl)]
+    return _price(rounded[0], rounded[1], rounder)
+
+
+def _totals(lines: Sequence[_Line], costs: Sequence[_Cost], rounder: Rounder) -> list[p.CategoryTotal]:
     totals = []
     for category in sorted({line.category for line in lines}):
         mine = [(line, cost) for line, cost in zip(lines, costs, strict=True) if line.category == category]
-        excl, incl = (
-            rounder.at(p.ROUNDING_LEVEL_TOTAL, settled(sum((cost[side] for _, cost in mine), ZERO))) for side in (0, 1)
-        )
-        has_vat = any(line.component.vat is not None for line, _ in mine)
-        totals.append(p.CategoryTotal(category=category, cost=_price(excl, incl if has_vat else None, rounder)))
+        excl, incl = _sums(cost for _, cost in mine)
+        has_vat = any(line.has_vat for line, _ in mine)
+        total = _rounded_total(excl, incl if has_vat else None, rounder)
+        totals.append(p.CategoryTotal(category=category, cost=total))
     return totals
 
 
-def _shown(line: _Line, cost: tuple[Decimal, Decimal], rounder: Rounder) -> p.QuoteLine:
+def _shown(line: _Line, cost: _Cost, rounder: Rounder) -> p.QuoteLine:
     component = line.component
     vat = component.vat
     return p.QuoteLine(
@@ -412,7 +549,7 @@ def _shown(line: _Line, cost: tuple[Decimal, Decimal], rounder: Rounder) -> p.Qu
         step_size=line.step_size,
         unit_price=message(line.unit_price),
         vat=None if vat is None else message(vat),
-        cost=_price(cost[0], None if vat is None else cost[1], rounder, p.ROUNDING_LEVEL_LINE),
+        cost=_price(cost[0], cost[1] if line.has_vat else None, rounder, p.ROUNDING_LEVEL_LINE),
         conditions=conditions(component.element.restrictions),
         tariff_id=component.element.tariff_id,
     )

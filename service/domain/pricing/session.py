@@ -1,6 +1,6 @@
 """A session as the engine takes it: periods one after another, in seconds and kWh."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple, TypeAlias
 
@@ -19,6 +19,7 @@ _Volumes: TypeAlias = "dict[p.CdrDimensionType.ValueType, Decimal]"
 _POWER = (p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_MAX_POWER, p.CDR_DIMENSION_TYPE_MIN_POWER)
 _CURRENT = (p.CDR_DIMENSION_TYPE_CURRENT, p.CDR_DIMENSION_TYPE_MAX_CURRENT, p.CDR_DIMENSION_TYPE_MIN_CURRENT)
 _NOT_ENERGY = (p.CDR_DIMENSION_TYPE_ENERGY_IMPORT, p.CDR_DIMENSION_TYPE_ENERGY_EXPORT)
+_TIMES = (p.CDR_DIMENSION_TYPE_TIME, p.CDR_DIMENSION_TYPE_PARKING_TIME, p.CDR_DIMENSION_TYPE_RESERVATION_TIME)
 
 
 class Period(NamedTuple):
@@ -41,10 +42,19 @@ class Period(NamedTuple):
     tariff_id: str = ""
 
 
+class Negative(NamedTuple):
+    """A time below zero, which was left out: its type, its period's tariff (case-folded), its path in the request."""
+
+    type: p.CdrDimensionType.ValueType
+    tariff_id: str
+    path: str
+
+
 class Session(NamedTuple):
     """`start` is the reservation's when there is one, `charging_start` is its end. `expired`: it is all there is.
 
-    `metered_only` says that energy was told only as import or export, which has no price.
+    `metered_only` says that energy was given only as import or export, which has no price; `planned` that its periods
+    were made from a plan. `notices` are what a reader should know about how it was read.
     """
 
     start: Decimal
@@ -53,6 +63,9 @@ class Session(NamedTuple):
     expired: bool
     periods: Sequence[Period]
     metered_only: bool = False
+    planned: bool = False
+    negative: Sequence[Negative] = ()
+    notices: Sequence[str] = ()
 
 
 def session_of_plan(plan: p.SessionPlan) -> Session:
@@ -78,21 +91,25 @@ def session_of_plan(plan: p.SessionPlan) -> Session:
         periods.append(Period(unplugged, unplugged + parking_s, False, parking_s=parking_s))
     if not periods:
         raise InvalidArgument.field("plan.reservation_s", "is needed for a reservation that expired")
-    return _session(periods, plan.reservation_expired, "plan")
+    return _session(periods, plan.reservation_expired, "plan")._replace(planned=True)
 
 
 def session_of_periods(periods: p.SessionPeriods | p.AuditedCdr, path: str = "periods") -> Session:
-    """Raises InvalidArgument for periods that are not one after another, for a reservation after charging, and for a
-    session that is too long.
+    """Raises InvalidArgument for an end before the last period, for a reservation after charging, and for a session
+    that is too long.
     """
     found: list[Period] = []
-    starts = [seconds(period.start_date_time) for period in periods.charging_periods]
-    ends = [*starts[1:], seconds(periods.end_date_time)]
-    for place, (period, start, end) in enumerate(zip(periods.charging_periods, starts, ends, strict=True)):
-        if end < start:
-            where = f"charging_periods[{place + 1}].start_date_time" if place + 1 < len(starts) else "end_date_time"
-            raise InvalidArgument.field(f"{path}.{where}", "is before the start of the period before")
-        parts = _periods(period, start, end)
+    in_request = [(seconds(period.start_date_time), place) for place, period in enumerate(periods.charging_periods)]
+    in_time = sorted(in_request)
+    notices = [] if in_time == in_request else ["the periods were not in the order of their starts: they were sorted"]
+    last_end = seconds(periods.end_date_time)
+    if last_end < in_time[-1][0]:
+        raise InvalidArgument.field(f"{path}.end_date_time", "is before the start of the last period")
+    if periods.HasField("start_date_time"):
+        notices += _notes_on_start(in_time[0][0] - seconds(periods.start_date_time))
+    ends = [*(start for start, _ in in_time[1:]), last_end]
+    for (start, place), end in zip(in_time, ends, strict=True):
+        parts = _periods(periods.charging_periods[place], start, end)
         if parts[0].reserved and found and not found[-1].reserved:
             where = f"{path}.charging_periods[{place}].dimensions"
             raise InvalidArgument.field(where, "have RESERVATION_TIME, which comes before everything else")
@@ -100,7 +117,27 @@ def session_of_periods(periods: p.SessionPeriods | p.AuditedCdr, path: str = "pe
     expired = all(period.reserved for period in found)
     types = {dimension.type for period in periods.charging_periods for dimension in period.dimensions}
     metered_only = p.CDR_DIMENSION_TYPE_ENERGY not in types and not types.isdisjoint(_NOT_ENERGY)
-    return _session(found, expired, path)._replace(metered_only=metered_only)
+    negative = [
+        Negative(
+            dimension.type, period.tariff_id.casefold(), f"{path}.charging_periods[{place}].dimensions[{row}].volume"
+        )
+        for place, period in enumerate(periods.charging_periods)
+        for row, dimension in enumerate(period.dimensions)
+        if _is_negative_time(dimension)
+    ]
+    return _session(found, expired, path)._replace(metered_only=metered_only, negative=negative, notices=notices)
+
+
+def _is_negative_time(dimension: p.CdrDimension) -> bool:
+    return dimension.volume.value.startswith("-") and dimension.type in _TIMES and number(dimension.volume) < 0
+
+
+def _notes_on_start(early_s: Decimal) -> Iterator[str]:
+    """On a session that starts so long before its first period."""
+    if early_s > 0:
+        yield f"the session starts {early_s.normalize():f} s before its first period: that time is not priced"
+    elif early_s < 0:
+        yield f"the first period starts {-early_s.normalize():f} s before the session: all of the period is priced"
 
 
 def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:
@@ -115,7 +152,9 @@ def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:
 
 def _periods(period: p.ChargingPeriod, start: Decimal, end: Decimal) -> list[Period]:
     """One period; two, when it was reserved at first."""
-    volumes = {dimension.type: number(dimension.volume) for dimension in period.dimensions}
+    volumes = {
+        dimension.type: number(dimension.volume) for dimension in period.dimensions if not _is_negative_time(dimension)
+    }
     energy, tariff_id = volumes.get(p.CDR_DIMENSION_TYPE_ENERGY, ZERO), period.tariff_id.casefold()
     charging_s = _duration(volumes, p.CDR_DIMENSION_TYPE_TIME, end - start)
     parking_s = _duration(volumes, p.CDR_DIMENSION_TYPE_PARKING_TIME, end - start)

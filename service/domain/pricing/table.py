@@ -88,9 +88,15 @@ def _row(line: p.QuoteLine, shown: Callable[[Timestamp], str]) -> tuple[str, ...
         "" if once else _quantity(line.unit, line.quantity.value),
         _quantity(line.unit, line.billed_quantity.value),
         line.unit_price.value + _PER[line.unit],
-        *_amounts(line.cost, "", f"{line.vat.value} %" if line.HasField("vat") else "none"),
+        *_amounts(line.cost, "", _vat(line)),
         "; ".join(why),
     )
+
+
+def _vat(line: p.QuoteLine) -> str:
+    if line.HasField("vat"):
+        return f"{line.vat.value} %"
+    return "none" if line.cost.HasField("excl_vat") else "included"
 
 
 def _step(line: p.QuoteLine) -> str:
@@ -99,7 +105,8 @@ def _step(line: p.QuoteLine) -> str:
 
 def _amounts(price: Price, currency: str, vat: str = "") -> tuple[str, str, str]:
     incl = price.incl_vat if price.HasField("incl_vat") else price.excl_vat
-    return f"{price.excl_vat.value} {currency}".rstrip(), vat, f"{incl.value} {currency}".rstrip()
+    excl = f"{price.excl_vat.value} {currency}".rstrip() if price.HasField("excl_vat") else "unknown"
+    return excl, vat, f"{incl.value} {currency}".rstrip()
 
 
 def _quantity(unit: p.QuantityUnit.ValueType, value: str) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from evbridge.v1 import tariff_pb2 as t
-from evbridge.v1.pricing_pb2 import OCPI_VERSION_2_1_1, OcpiVersion, TariffRevision
+from evbridge.v1.pricing_pb2 import OCPI_VERSION_2_1_1, OcpiVersion, PricingOptions, TariffRevision
 from evbridge.v1.types_pb2 import DayOfWeek
 
 from service.domain.pricing.clock import DAY_S
@@ -108,7 +108,7 @@ class Element:
 
 @dataclass(slots=True, eq=False)
 class Component:
-    """The price of one dimension. `factor` is the part of the price that is charged."""
+    """The price of one dimension. `factor` is the part of it that is charged; `with_taxes` says that it holds them."""
 
     element: Element
     path: str
@@ -118,6 +118,7 @@ class Component:
     vat: Decimal | None
     step_size: int
     factor: Decimal
+    with_taxes: bool
 
     def spot_price(self, market: Decimal) -> Decimal:
         """Per kWh, of what it costs on the market."""
@@ -139,16 +140,18 @@ class Compiled:
     day, in seconds, at which a restriction can change, `limits` those of energy, duration, power and current.
     """
 
-    def __init__(self, tariff: t.Tariff, version: OcpiVersion.ValueType) -> None:
+    def __init__(self, tariff: t.Tariff, version: OcpiVersion.ValueType, whole_elements: bool = False) -> None:
         self.source = tariff
-        self.whole_elements = version == OCPI_VERSION_2_1_1
+        self.is_2_1_1 = version == OCPI_VERSION_2_1_1
+        self.whole_elements = whole_elements
+        self.with_taxes = tariff.tax_included == t.TAX_INCLUDED_YES
         self.elements: list[Element] = []
         self.reservation: list[Element] = []
         self.expires: list[Element] = []
         self.by_clock: set[int] = set()
         self.limits: dict[str, set[Decimal]] = {quantity: set() for quantity, _, _ in QUANTITIES.values()}
         for place, source in enumerate(tariff.elements):
-            if source.restrictions.reservation and self.whole_elements:
+            if source.restrictions.reservation and self.is_2_1_1:
                 continue
             element = Element(tariff.id, place, source.restrictions)
             if source.HasField("restrictions"):
@@ -161,12 +164,16 @@ class Compiled:
             kind.append(element)
         self.components = [component for element in self.elements for component in element.components]
 
+    @classmethod
+    def of(cls, tariff: t.Tariff, options: PricingOptions) -> "Compiled":
+        return cls(tariff, options.ocpi_version, options.whole_elements)
+
     @cached_property
     def spot_zones(self) -> set[str]:
         return {component.source.bidding_zone for component in self.components if component.type in SPOT}
 
     def active(self, elements: Iterable[Element], moment: Moment) -> dict[int, "Component"]:
-        """The component of each type. OCPI 2.2.1: the first whose element holds; 2.1.1: those of one element only."""
+        """The component of each type: the first whose element holds, or with `whole_elements` those of one element."""
         active: dict[int, Component] = {}
         for element in elements:
             if not element.types.issubset(active) and element.holds(moment):
@@ -194,10 +201,15 @@ class Compiled:
             source,
             source.type,
             number(source.price) * factor,
-            number(source.vat) if source.HasField("vat") and not self.whole_elements else None,
+            number(source.vat) if self._has_vat and source.HasField("vat") else None,
             source.step_size,
             factor,
+            self.with_taxes,
         )
+
+    @property
+    def _has_vat(self) -> bool:
+        return not self.is_2_1_1 and self.source.tax_included != t.TAX_INCLUDED_NOT_APPLICABLE
 
     def _compile(self, element: Element) -> None:
         restrictions, tests = element.restrictions, element.tests
@@ -217,7 +229,7 @@ class Compiled:
         if restrictions.start_date or restrictions.end_date or restrictions.day_of_week:
             self.by_clock.add(0)
         for name, (quantity, least, most) in QUANTITIES.items():
-            if name == "current" and self.whole_elements:
+            if name == "current" and self.is_2_1_1:
                 continue
             low, high = limit(restrictions, least), limit(restrictions, most)
             if low is not None or high is not None:
