@@ -16,13 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.app import FIRST_TENANT, Evbridge, evbridge, keyring, loop_factory, migrated_url, opened
 from service.bridge.codec import CodecError
-from service.bridge.ocpi_objects import quote_request, quote_text
+from service.bridge.ocpi_objects import complaint, pricing_of, quote_text
 from service.demo.data import fill
 from service.demo.story import demo
 from service.domain.caller import role_name
-from service.domain.pricing.quote import quoted
+from service.domain.pricing.quote import quote_of_tariffs
 from service.domain.pricing.table import table
-from service.errors import EvbridgeError
+from service.errors import EvbridgeError, InvalidArgument
 from service.settings import SettingError, Settings
 from service.simulator import ampeco, chargeprice, emabler
 from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
@@ -71,9 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     command("migrate", _migrate, "bring the database's schema up to date")
     command("health", _health, "exit 0 when the server at EVBRIDGE_LISTEN is serving")
     quote = command("quote", _quote, "say what a session costs under a tariff, and why")
-    quote.add_argument("tariff", type=Path, help="a file with an OCPI Tariff object")
     quote.add_argument(
-        "session", type=Path, help='a file with an OCPI CDR object, or {"plan": {...}, "options": {...}}'
+        "tariff", type=Path, nargs="?", help="a file with an OCPI Tariff object; without it the CDR's own tariffs count"
+    )
+    quote.add_argument(
+        "session", type=Path, help='a file with an OCPI CDR or Session object, or {"plan": {...}, "options": {...}}'
+    )
+    quote.add_argument(
+        "--whole-elements",
+        action="store_true",
+        help="read the tariff by the letter of OCPI 2.1.1: one element at a time",
     )
     quote.add_argument("--time-zone", default="", help="of the location, for example Europe/Oslo")
     quote.add_argument(
@@ -179,13 +186,20 @@ async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:
 
 
 async def _quote(_: Settings, arguments: argparse.Namespace) -> None:
+    tariff = arguments.tariff and arguments.tariff.read_bytes()
+    session = arguments.session.read_bytes()
     try:
-        request = quote_request(arguments.tariff.read_bytes(), arguments.session.read_bytes(), arguments.time_zone)
+        request, own, notices = pricing_of(
+            tariff, session, arguments.time_zone, whole_elements=arguments.whole_elements
+        )
+        if arguments.decimals is not None:
+            request.options.rounding.CopyFrom(Rounding(level=ROUNDING_LEVEL_LINE, decimals=arguments.decimals))
+        quote = quote_of_tariffs(own or [request.tariff], request, request.options)
     except CodecError as error:
         sys.exit(f"evbridge: {error}")
-    if arguments.decimals is not None:
-        request.options.rounding.CopyFrom(Rounding(level=ROUNDING_LEVEL_LINE, decimals=arguments.decimals))
-    quote = quoted(request.tariff, request, request.options)
+    except InvalidArgument as error:
+        sys.exit(f"evbridge: {complaint(error)}")
+    quote.notices.extend(notices)
     print(quote_text(quote) if arguments.json else table(quote, request.options.time_zone))
 
 

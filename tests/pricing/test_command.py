@@ -59,11 +59,12 @@ Tariff N of ZZ*ZZZ; 2026-10-25 02:30:00 to 2026-10-25 06:00:00, Europe/Berlin
               from           to             consumed   billed    price  excl. VAT   VAT  incl. VAT  because
 Energy        02:30:00+0200  05:30:00+0100    20 kWh   20 kWh  0.2/kWh       4.00  19 %       4.76  from 22:00 to 06:00 local time; on Saturday and Sunday
 Parking time  05:30:00+0100  05:50:00+0100   0:20:00  0:20:00      6/h       2.00  19 %       2.38  duration below 260 min
-Total                                                                    5.00 EUR         5.00 EUR
+Total                                                                    5.00 EUR         5.95 EUR
 - the maximum price lowers the total without VAT from 6 to 5
-- the maximum price lowers the total with VAT from 7.14 to 5
+- the maximum price lowers the total with VAT from 7.14 to 5.95
 - not priced by this tariff: charging time 4:00:00
 - not charged: parking time 0:10:00 from 05:50:00+0100 to 06:00:00+0100: none of the tariff's prices for it applies then
+- max_price says no amount with VAT: 5.95 follows from the session's VAT of 19 %
 """  # noqa: E501
 
 
@@ -93,11 +94,12 @@ async def test_a_table_reads_like_an_invoice(tmp_path: Path) -> None:
     [
         ("{", CDR, "the body is not JSON"),
         ("[]", CDR, "the body must be an object"),
+        ([TARIFF, TARIFF], CDR, "the body is a list of 2 objects"),
         ({**TARIFF, "elements": []}, CDR, "elements"),
         ({**TARIFF, "elements": [{"price_components": [{"type": "SUN"}]}]}, CDR, "/elements/0/price_components/0/type"),
         (TARIFF, {**CDR, "options": 5}, "must be an object"),
         (TARIFF, {"options": {"time_zone": "UTC"}}, "session"),
-        (TARIFF, {"plan": {"energi": 5}}, "/plan has a member that a SessionPlan does not know"),
+        (TARIFF, {"plan": {"energi": 5}}, "/plan/energi is not known"),
         (TARIFF, {**CDR, "options": {"time_zone": "Nowhere"}}, "options.time_zone"),
         (TARIFF, CDR, "options.time_zone"),
     ],
