@@ -1,5 +1,6 @@
 """Areas on Earth as boxes of degrees, which an index can look in."""
 
+from decimal import Decimal, InvalidOperation
 from math import asin, cos, degrees, radians, sin
 from typing import NamedTuple
 
@@ -52,3 +53,15 @@ def boxes_around(point: Point, radius_m: float) -> list[Box]:
 def haversine_of(distance_m: float) -> float:
     """The haversine of the angle between two points that far apart: it grows with the distance, and SQL computes it."""
     return sin(distance_m / _EARTH_RADIUS_M / 2) ** 2
+
+
+def decimal_degrees(text: str) -> str:
+    """A number of degrees as OCPI writes it, with 5 to 7 decimals; a text that is no such number as it is."""
+    try:
+        number = Decimal(text.strip().replace(",", "."))
+    except InvalidOperation:
+        return text
+    if not number.is_finite() or abs(number) > 180:
+        return text
+    whole, decimals = f"{number:.7f}".split(".")
+    return f"{whole}.{decimals.rstrip('0'):0<5}"

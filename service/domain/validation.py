@@ -16,13 +16,17 @@ def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
     `patch` names the resource of an Update request: what is inside it is not judged here, because fields that an update
     leaves out are no mistake; the merged resource is validated instead (AIP-134).
     """
-    found = tuple(
+    if found := violations(message, prefix=prefix, patch=patch):
+        raise InvalidArgument(f"{found[0].path or 'request'}: {found[0].description}", violations=found)
+
+
+def violations(message: Message, *, prefix: str = "", patch: str = "") -> tuple[FieldViolation, ...]:
+    """What `validate` raises."""
+    return tuple(
         FieldViolation((prefix + _path(violation.proto.field)).rstrip("."), violation.proto.message)
         for violation in _validator.collect_violations(message)
         if not (patch and _inside(violation.proto.field, patch))
     )
-    if found:
-        raise InvalidArgument(f"{found[0].path or 'request'}: {found[0].description}", violations=found)
 
 
 def _inside(path: Any, field: str) -> bool:

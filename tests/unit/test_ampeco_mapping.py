@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service.bridge.partners import ampeco
 from service.bridge.partners.ampeco_tariff import Billing, tariff_from, tariff_to
-from service.domain.country import ALPHA_2, ALPHA_3
+from service.domain.country import ALPHA_2, ALPHA_3, alpha_3
 from service.domain.fields import clear_output_only
 from service.domain.mapping import carries
 from service.errors import TariffNotRepresentable
@@ -184,8 +184,16 @@ def test_a_plug_that_does_not_tell_its_phases_takes_those_of_the_evse() -> None:
 
 
 def test_every_country_has_two_codes() -> None:
-    assert len(ALPHA_2) == len(ALPHA_3) == 249
+    assert len(ALPHA_2) == len(ALPHA_3) == 249 + 1  # Kosovo's are user-assigned
     assert (ALPHA_2["NOR"], ALPHA_3["DE"]) == ("NO", "DEU")
+
+
+@pytest.mark.parametrize(
+    ("code", "ours"),
+    [("DE", "DEU"), ("de", "DEU"), (" deu", "DEU"), ("XK", "XKX"), ("XX", ""), ("Germany", ""), ("", "")],
+)
+def test_a_country_is_known_by_either_code_in_any_case(code: str, ours: str) -> None:
+    assert alpha_3(code) == ours
 
 
 def test_what_is_left_out_of_an_import_can_be_told() -> None:

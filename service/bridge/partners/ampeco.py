@@ -5,7 +5,6 @@ one locale.
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any, Final
 
 import evbridge.partner.ampeco.v3.ampeco_pb2 as wire
@@ -31,7 +30,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.bridge.ports import Refusal
 from service.bridge.values import CodecError, parse_json
-from service.domain.country import ALPHA_2, ALPHA_3
+from service.domain.country import ALPHA_2, alpha_3
+from service.domain.geography import decimal_degrees
 from service.domain.mapping import Mapped, mapped
 from service.errors import FieldViolation
 
@@ -201,10 +201,12 @@ def _location_from(theirs: location_pb2.Location) -> Location:
     location.name = _text(theirs.name)
     location.address = _text(theirs.street_address) or _text(theirs.address)
     location.state = theirs.state or theirs.region
-    location.country = ALPHA_3.get(theirs.country, "")
-    if theirs.HasField("geoposition"):
-        location.coordinates.latitude = _degrees(theirs.geoposition.latitude)
-        location.coordinates.longitude = _degrees(theirs.geoposition.longitude)
+    location.country = alpha_3(theirs.country)
+    place = theirs.geoposition
+    # 0, 0 stands for a place that nobody has entered.
+    if place.HasField("latitude") and place.HasField("longitude") and (place.latitude or place.longitude):
+        location.coordinates.latitude = decimal_degrees(repr(place.latitude))
+        location.coordinates.longitude = decimal_degrees(repr(place.longitude))
     location.facilities.extend(_FACILITIES[name] for name in theirs.facilities if name in _FACILITIES)
     location.parking_type = _PARKING_TYPES.get(theirs.parking_type, ParkingType.PARKING_TYPE_UNSPECIFIED)
     _hours_from(theirs.working_hours, location)
@@ -224,7 +226,7 @@ def _location_from(theirs: location_pb2.Location) -> Location:
 
 
 def _hours_from(theirs: location_pb2.LocationWorkingHours, location: Location) -> None:
-    if theirs.HasField("is_always_open"):
+    if theirs.HasField("is_always_open") or theirs.hours.ListFields():
         hours: Hours = location.opening_times
         hours.twentyfourseven = theirs.is_always_open
         for weekday, day in enumerate(_DAYS, 1):
@@ -232,12 +234,6 @@ def _hours_from(theirs: location_pb2.LocationWorkingHours, location: Location) -
                 hours.regular_hours.add(weekday=weekday, period_begin=interval.start, period_end=interval.end)
     if theirs.HasField("stop_session_outside_working_hours"):
         location.charging_when_closed = not theirs.stop_session_outside_working_hours
-
-
-def _degrees(value: float) -> str:
-    """5 to 7 decimals, as many as there are."""
-    whole, decimals = f"{Decimal(repr(value)):.7f}".split(".")
-    return f"{whole}.{decimals.rstrip('0'):0<5}"
 
 
 # Charge point
