@@ -27,6 +27,7 @@
     ├── TariffNotDelivered          FAILED_PRECONDITION  of a delivery, no call
     ├── DeliveryUnfinished          FAILED_PRECONDITION  of a delivery, no call
     ├── IntegrationHasNoParty       FAILED_PRECONDITION  of a run, no call
+    ├── MassRemoval                 FAILED_PRECONDITION  of a run, no call
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
     ├── RunAbandoned                INTERNAL             of a run, no call
@@ -221,6 +222,11 @@ class DeliveryUnfinished(EvbridgeError):
 class IntegrationHasNoParty(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.INTEGRATION_HAS_NO_PARTY
+
+
+class MassRemoval(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.MASS_REMOVAL
 
 
 class RunInProgress(EvbridgeError):

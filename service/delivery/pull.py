@@ -1,14 +1,14 @@
 """Brings what a partner holds here, as objects of ours with an origin. What that means is told at RUN_KIND_SYNC.
 
-Pages are read and stored one after another, each in a transaction of its own, so that an import that is cut off has
-done what it has done, and its repetition changes nothing of that.
+Objects are stored a batch after another, each in a transaction of its own, so that an import that is cut off has done
+what it has done, and its repetition changes nothing of that.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.partner.ampeco.v3.charge_point_pb2 import ChargePoint, ListChargePointsRequest
@@ -19,10 +19,11 @@ from evbridge.partner.ampeco.v3.location_pb2 import Location as AmpecoLocation
 from evbridge.partner.ampeco.v3.tariff_group_pb2 import ListTariffGroupsRequest
 from evbridge.partner.ampeco.v3.tariff_pb2 import ListTariffsRequest
 from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.location_pb2 import Evse, Location
+from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, Location
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import Origin
+from google.protobuf.message import Message
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.partners.ampeco import (
@@ -32,6 +33,7 @@ from service.bridge.partners.ampeco import (
     is_personal,
     is_private,
     is_roaming,
+    key_of_ours,
     location_from,
 )
 from service.bridge.partners.ampeco_tariff import tariff_from
@@ -39,25 +41,43 @@ from service.delivery.ampeco import billing_of
 from service.delivery.runs import Progress, Tools
 from service.domain.caller import Caller
 from service.domain.charger import sockets_of
-from service.domain.keys import PartyKey
-from service.domain.origin import imported_id
-from service.domain.validation import validate
-from service.errors import EvbridgeError, IntegrationHasNoParty, InvalidArgument, TariffNotRepresentable
+from service.domain.keys import ObjectKey, key_of
+from service.domain.location import check_time_zone
+from service.domain.origin import imported_evses, imported_id, is_mass_removal
+from service.domain.repair import repaired
+from service.domain.validation import violations
+from service.errors import (
+    EvbridgeError,
+    FieldViolation,
+    IntegrationHasNoParty,
+    InvalidArgument,
+    MassRemoval,
+    TariffNotRepresentable,
+)
 from service.handlers.charger import charger_import
-from service.handlers.location import LOCATIONS, Locations
+from service.handlers.location import LOCATIONS, Locations, statuses_import
 from service.handlers.owned import Owned, Wish, put
 from service.handlers.tariff import TARIFFS
 from service.storage.changes import change_time
+from service.storage.delivery import peers_known
 from service.storage.integration import integration_get
-from service.storage.location import location_imported
-from service.storage.party import parties_hold
+from service.storage.location import location_imported, location_known
 from service.storage.pool import Database
 from service.storage.run import RunClaim
+from service.storage.tariff import tariff_imported, tariffs_hold
+
+T = TypeVar("T")
+K = TypeVar("K", int, str)
+M = TypeVar("M", Tariff, Location)
+R = TypeVar("R", bound=Message)
 
 _CONTRACT = "/evbridge.partner.ampeco.v3"
 _PER_PAGE = 100
 _TOLD = 3
 """How many refused objects a step names."""
+
+_Statuses = dict[str, EvseStatus.ValueType]
+"""By uid."""
 
 
 class AmpecoSync:
@@ -68,7 +88,7 @@ class AmpecoSync:
         self._channel = tools.channel
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
-        """Raises IntegrationHasNoParty, and what the channel raises."""
+        """Raises IntegrationHasNoParty, MassRemoval, and what the channel raises."""
         payload = await integration_get(self._database, run.tenant_id, run.integration_id)
         integration = Integration.FromString(payload)
         if not integration.parties:
@@ -78,41 +98,70 @@ class AmpecoSync:
 
 @dataclass(slots=True)
 class _Step:
-    """What became of one kind of objects."""
+    """What became of one kind of objects. Single ones are told to `progress`."""
 
     name: str
+    progress: Progress
     read: int = 0
+    again: int = 0
     changed: int = 0
     gone: int = 0
+    statuses: int = 0
     unreadable: int = 0
+    repaired: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
 
-    def refuse(self, id: object, error: EvbridgeError) -> None:
-        """The object of that id cannot be taken."""
-        fields = ", ".join(each.path for each in error.violations) if error.violations else ""
-        self.refused.append(
-            f"{id}: {error.message}" + (f" ({fields})" if fields and fields not in error.message else "")
-        )
+    def refuse(self, id: object, error: EvbridgeError, noun: str = "") -> None:
+        """The object of that id cannot be taken. `noun` is what the error's paths begin with."""
+        found = [FieldViolation(each.path.removeprefix(f"{noun}."), each.description) for each in error.violations] or [
+            FieldViolation("", error.message)
+        ]
+        self.progress.refused(str(id), found)
+        paths = ", ".join(each.path for each in found if each.path)
+        self.refused.append(f"{id}: {error.message}" + (f" ({paths})" if paths and paths not in error.message else ""))
+
+    def repair(self, id: object, given: R, *more: FieldViolation) -> R:
+        """The object as it can be taken. `more` was repaired before. Raises InvalidArgument."""
+        made, notices = repaired(given)
+        if notices := (*more, *notices):
+            self.repaired += 1
+            self.progress.repaired(str(id), notices)
+        return made
 
     def __str__(self) -> str:
-        counts = [(self.read, "read"), (self.changed, "changed"), (self.gone, "gone"), (self.unreadable, "unreadable")]
+        counts = [
+            (self.read, "read"),
+            (self.again, "shown again"),
+            (self.changed, "changed"),
+            (self.statuses, "statuses set alone"),
+            (self.gone, "gone"),
+            (self.unreadable, "unreadable"),
+        ]
         counts += [(count, f"left out as {why}") for why, count in sorted(self.left_out.items())]
-        counts += [(len(self.refused), "refused")]
+        counts += [(self.repaired, "repaired"), (len(self.refused), "refused")]
         said = ", ".join(f"{count} {what}" for count, what in counts if count)
         return "; ".join([said or "nothing", *(text[:150] for text in self.refused[:_TOLD])])
 
 
-class _Partial(Locations):
-    """Locations some of whose EVSEs could not be read: one that is missing stays as it is."""
+class _Imported(Locations):
+    """A location as the partner shows it.
+
+    An EVSE that is refused keeps what it was but for its status. One that is not shown is gone only when all were read.
+    """
+
+    def __init__(self, statuses: _Statuses, complete: bool) -> None:
+        self._statuses = statuses
+        self._complete = complete
 
     def keep(self, wanted: Location, before: Location) -> None:
-        told = {evse.uid.casefold() for evse in wanted.evses}
+        shown = {evse.uid.casefold() for evse in wanted.evses}
         statuses = {evse.uid: evse.status for evse in before.evses}
         super().keep(wanted, before)
         for evse in wanted.evses:
-            if evse.uid.casefold() not in told:
-                evse.status = statuses[evse.uid]
+            if evse.uid.casefold() not in shown and (stored := statuses[evse.uid]) != EVSE_STATUS_REMOVED:
+                otherwise = EVSE_STATUS_REMOVED if self._complete else stored
+                evse.status = self._statuses.get(evse.uid, otherwise)
 
 
 class _Import:
@@ -127,7 +176,6 @@ class _Import:
         self._progress = progress
         self._integration = integration
         self._party = integration.parties[0]
-        self._ours = {PartyKey("", ""): False}
         self._billing = billing_of(integration)
         self._caller = Caller(run.tenant_id, run.key_id, ROLE_WRITER)
         self._done = 0
@@ -135,12 +183,16 @@ class _Import:
         self._tariffs: dict[int, str] = {}
         self._groups: dict[int, str] = {}
         self._charge_points: dict[int, ChargePoint] = {}
-        self._evses: dict[int, list[tuple[tuple[int, int], Evse]]] = {}
+        # By AMPECO's ids of the location and of the charge point, in the order of the EVSEs'.
+        self._evses: dict[int, dict[int, list[Evse]]] = {}
+        self._statuses: dict[int, _Statuses] = {}
         # Locations all of whose charge points are left out are left out too.
         self._left_out: dict[int, str] = {}
         self._complete = True
+        self._suspicions: list[str] = []
 
     async def all(self) -> None:
+        """Raises MassRemoval, and what the channel raises."""
         await self._import_tariffs()
         await self._read_charge_points()
         await self._read_evses()
@@ -149,24 +201,31 @@ class _Import:
 
     async def _import_tariffs(self) -> None:
         step = self._begin("tariffs")
+        shown: set[str] = set()
         async for page in self._pages(step, "TariffService/StreamTariffs", ListTariffsRequest()):
-            wishes: dict[str, Wish[Tariff]] = {}
-            for theirs in page:
+            shown.update(map(str, page))
+            wishes: dict[int, Wish[Tariff]] = {}
+            for id, theirs in (await self._not_ours(step, TARIFFS, page, tariffs_hold)).items():
+                await asyncio.sleep(0)
                 try:
-                    tariff = tariff_from(theirs, self._billing).message
-                except TariffNotRepresentable as error:
-                    step.refuse(theirs.id, error)
-                    continue
-                if not await self._is_ours(step, tariff):
-                    wishes[str(theirs.id)] = self._wish(TARIFFS, tariff, theirs.id)
-                    self._tariffs[theirs.id] = tariff.id
-            for id in await self._store(step, wishes):
-                del self._tariffs[int(id)]
+                    tariff = self._named(tariff_from(theirs, self._billing).message, id)
+                    wishes[id] = self._wish(TARIFFS, step.repair(id, tariff), id)
+                except (TariffNotRepresentable, InvalidArgument) as error:
+                    step.refuse(id, error)
+            refused = await self._store(step, wishes)
+            for id in page:
+                self._tariffs.pop(id, None)
+            self._tariffs |= {id: imported_id(self._integration.id, str(id)) for id in wishes.keys() - refused}
         async for page in self._pages(None, "TariffGroupService/StreamTariffGroups", ListTariffGroupsRequest()):
-            for group in page:
+            for group in page.values():
                 # AMPECO asks from the end, and none that is imported is for some users alone: the last one decides.
                 if group.tariff_ids and (tariff_id := self._tariffs.get(group.tariff_ids[-1])):
                     self._groups[group.id] = tariff_id
+                else:
+                    self._groups.pop(group.id, None)
+        if not step.unreadable:
+            held = await tariff_imported(self._database, self._run.tenant_id, self._integration.id)
+            self._suspect("tariffs", len(held - shown), len(held))
         self._end(step)
 
     async def _read_charge_points(self) -> None:
@@ -178,13 +237,15 @@ class _Import:
             (is_personal, options.include_personal, "personal"),
             (is_demo, options.include_demo, "demo"),
         )
+        shown: dict[int, ChargePoint] = {}
         async for page in self._pages(step, "ChargePointService/StreamChargePoints", ListChargePointsRequest()):
-            for each in page:
-                if why := next((why for is_it, included, why in rules if is_it(each) and not included), ""):
-                    step.left_out[why] += 1
-                    self._left_out.setdefault(each.location_id, why)
-                else:
-                    self._charge_points[each.id] = each
+            shown |= page
+        for each in shown.values():
+            if why := next((why for is_it, included, why in rules if is_it(each) and not included), ""):
+                step.left_out[why] += 1
+                self._left_out.setdefault(each.location_id, why)
+            else:
+                self._charge_points[each.id] = each
         for each in self._charge_points.values():
             self._left_out.pop(each.location_id, None)
         self._end(step)
@@ -192,149 +253,241 @@ class _Import:
 
     async def _read_evses(self) -> None:
         step = self._begin("evses")
-        request = ListEvsesRequest(include=["connectors"])
-        async for page in self._pages(step, "EvseService/StreamEvses", request):
-            for theirs in page:
-                charge_point = self._charge_points.get(theirs.charge_point_id)
-                if charge_point is None or (is_roaming(theirs) and not self._run.sync_options.include_roaming):
-                    step.left_out["of a charge point that is left out" if charge_point is None else "roaming"] += 1
-                elif evse := self._evse(step, theirs, charge_point):
-                    place = (charge_point.id, theirs.id)
-                    self._evses.setdefault(charge_point.location_id, []).append((place, evse))
+        shown: dict[int, AmpecoEvse] = {}
+        async for page in self._pages(step, "EvseService/StreamEvses", ListEvsesRequest(include=["connectors"])):
+            shown |= page
+        for id in sorted(shown):
+            await asyncio.sleep(0)
+            theirs = shown.pop(id)
+            charge_point = self._charge_points.get(theirs.charge_point_id)
+            if charge_point is None or (is_roaming(theirs) and not self._run.sync_options.include_roaming):
+                step.left_out["of a charge point that is left out" if charge_point is None else "roaming"] += 1
+            else:
+                self._take_evse(step, theirs, charge_point)
         self._end(step)
-        self._complete = self._complete and not step.unreadable and not step.refused
+        self._complete = self._complete and not step.unreadable
 
-    async def _import_chargers(self) -> None:
-        """The charge points that have a location and an EVSE."""
-        step = self._begin("chargers")
-        evses: dict[int, list[Evse]] = {}
-        for (id, _), evse in sorted(chain(*self._evses.values()), key=lambda each: each[0]):
-            evses.setdefault(id, []).append(evse)
-        ids = [*evses]
-        for batch in (ids[start : start + _PER_PAGE] for start in range(0, len(ids), _PER_PAGE)):
-            async with self._database.transaction() as conn:
-                now = await change_time(conn)
-                for id in batch:
-                    charger = charge_point_from(self._charge_points[id]).message
-                    charger.id = imported_id(self._integration.id, str(id))
-                    charger.site_id = imported_id(self._integration.id, charger.site_id)
-                    charger.sockets.extend(socket for evse in evses[id] for socket in sockets_of(evse))
-                    try:
-                        step.changed += await charger_import(conn, self._caller, now, charger, self._origin(str(id)))
-                    except EvbridgeError as error:
-                        step.refuse(id, error)
-        self._end(step)
-
-    async def _import_locations(self) -> None:
-        step = self._begin("locations")
-        there: set[str] = set()
-        owned = LOCATIONS if self._complete else _Partial()
-        async for page in self._pages(step, "LocationService/StreamLocations", ListLocationsRequest()):
-            wishes: dict[str, Wish[Location]] = {}
-            for theirs in page:
-                location = location_from(theirs).message
-                if await self._is_ours(step, location):
-                    continue
-                if why := self._why_not(theirs):
-                    step.left_out[why] += 1
-                    continue
-                there.add(str(theirs.id))
-                location.site_id = imported_id(self._integration.id, str(theirs.id))
-                location.time_zone = location.time_zone or self._integration.ampeco.time_zone
-                if not location.HasField("publish"):
-                    location.publish = True
-                location.evses.extend(
-                    evse for _, evse in sorted(self._evses.get(theirs.id, ()), key=lambda each: each[0])
-                )
-                wishes[str(theirs.id)] = self._wish(owned, location, theirs.id)
-            await self._store(step, wishes)
-        if not step.unreadable:
-            async for wishes in self._gone(there):
-                before = step.changed
-                await self._store(step, wishes)
-                step.gone, step.changed = step.gone + step.changed - before, before
-        self._end(step)
-
-    async def _gone(self, there: set[str]) -> AsyncIterator[dict[str, Wish[Location]]]:
-        """Locations that were imported once and are not among those any more: without their EVSEs."""
-        after = ""
-        key = (self._run.tenant_id, self._run.integration_id)
-        while rows := await location_imported(self._database, *key, after, _PER_PAGE):
-            after = rows[-1][0]
-            locations = [Location.FromString(payload) for _, payload in rows]
-            gone = {id: each for each in locations if (id := each.origin.external_id) not in there}
-            for location in gone.values():
-                location.ClearField("evses")
-                location.ClearField("etag")
-            yield {id: Wish(LOCATIONS, each, "location", origin=self._origin(id)) for id, each in gone.items()}
-
-    def _why_not(self, theirs: AmpecoLocation) -> str:
-        if is_roaming(theirs) and not self._run.sync_options.include_roaming:
-            return "roaming"
-        return self._left_out.get(theirs.id, "")
-
-    def _evse(self, step: _Step, theirs: AmpecoEvse, charge_point: ChargePoint) -> Evse | None:
-        """As one of ours, under the id AMPECO gave it. None when it makes none."""
+    def _take_evse(self, step: _Step, theirs: AmpecoEvse, charge_point: ChargePoint) -> None:
+        """As one of ours, under the id AMPECO gave it. Of one that cannot be taken the status is."""
         evse = evse_from(theirs, charge_point).message
         evse.uid = str(theirs.id)
         evse.charger_id = imported_id(self._integration.id, str(charge_point.id))
         if tariff_id := self._groups.get(theirs.tariff_group_id):
             for connector in evse.connectors:
                 connector.tariff_ids.append(tariff_id)
+        self._statuses.setdefault(charge_point.location_id, {})[evse.uid] = evse.status
         try:
-            validate(evse)
+            evse = step.repair(theirs.id, evse)
         except InvalidArgument as error:
             step.refuse(theirs.id, error)
-            return None
-        return evse
+        else:
+            self._evses.setdefault(charge_point.location_id, {}).setdefault(charge_point.id, []).append(evse)
 
-    async def _is_ours(self, step: _Step, imported: Tariff | Location) -> bool:
-        """Whether it is there because we delivered it: its external id is the key of an object of the tenant's."""
-        party = PartyKey.of(imported.country_code, imported.party_id)
-        if party not in self._ours:
+    async def _import_chargers(self) -> None:
+        """The charge points that have a location and an EVSE."""
+        step = self._begin("chargers")
+        chargers = {id: evses for below in self._evses.values() for id, evses in below.items()}
+        for batch in _batches(sorted(chargers)):
             async with self._database.transaction() as conn:
-                self._ours[party] = party in await parties_hold(conn, self._run.tenant_id, [party])
-        step.left_out["ours"] += self._ours[party]
-        return self._ours[party]
+                now = await change_time(conn)
+                for id in batch:
+                    charger = charge_point_from(self._charge_points[id]).message
+                    charger.id = imported_id(self._integration.id, str(id))
+                    charger.site_id = imported_id(self._integration.id, charger.site_id)
+                    charger.sockets.extend(socket for evse in chargers[id] for socket in sockets_of(evse))
+                    try:
+                        charger = step.repair(id, charger)
+                        step.changed += await charger_import(conn, self._caller, now, charger, self._origin(str(id)))
+                    except EvbridgeError as error:
+                        step.refuse(id, error, "charger")
+        self._end(step)
 
-    def _wish(self, owned: Owned[Any], imported: Any, id: int) -> Wish[Any]:
+    async def _import_locations(self) -> None:
+        step = self._begin("locations")
+        shown: dict[int, AmpecoLocation] = {}
+        request = ListLocationsRequest(include=["locationImage", "images"])
+        async for page in self._pages(step, "LocationService/StreamLocations", request):
+            others = await self._not_ours(step, LOCATIONS, page, location_known)
+            for id in page:
+                shown.pop(id, None)
+                if id in others and (why := self._why_not(others[id])):
+                    step.left_out[why] += 1
+                elif id in others:
+                    shown[id] = others[id]
+        await self._check_removals(step, shown)
+        there = {str(id) for id in shown}
+        refused: set[int] = set()
+        for batch in _batches([*shown]):
+            wishes: dict[int, Wish[Location]] = {}
+            for id in batch:
+                await asyncio.sleep(0)
+                try:
+                    location = self._location(step, id, shown.pop(id))
+                    wishes[id] = self._wish(_Imported(self._statuses.get(id, {}), self._complete), location, id)
+                except InvalidArgument as error:
+                    step.refuse(id, error)
+                    refused.add(id)
+            refused |= await self._store(step, wishes)
+        unread = {id for id in self._statuses if str(id) not in there} if step.unreadable else set()
+        await self._set_statuses(step, refused | unread)
+        if not step.unreadable:
+            async for gone in self._gone(there):
+                before = step.changed
+                await self._store(step, gone)
+                step.gone, step.changed = step.gone + step.changed - before, before
+        self._end(step)
+
+    def _location(self, step: _Step, id: int, theirs: AmpecoLocation) -> Location:
+        """As one of ours, with its EVSEs. Raises InvalidArgument."""
+        location = self._named(location_from(theirs).message, id)
+        location.site_id = imported_id(self._integration.id, str(id))
+        if not location.HasField("publish"):
+            location.publish = True
+        notices: tuple[FieldViolation, ...] = ()
+        try:
+            check_time_zone(location, "")
+        except InvalidArgument as error:
+            if location.time_zone:
+                rule = error.violations[0].description
+                notices = (FieldViolation("time_zone", f"{rule}: that of the integration is taken"),)
+            location.time_zone = self._integration.ampeco.time_zone
+        location = step.repair(id, location, *notices)
+        for _, evses in sorted(self._evses.get(id, {}).items()):
+            location.evses.extend(evses)
+        return location
+
+    async def _check_removals(self, step: _Step, shown: Mapping[int, AmpecoLocation]) -> None:
+        """Raises MassRemoval, with the statuses of EVSEs stored, unless what is gone may go."""
+        there = {str(id): id for id in shown}
+        gone = held = 0
+        async for location in self._stored():
+            uids, id = imported_evses(location), there.get(location.origin.external_id)
+            held += len(uids)
+            if id is None:
+                gone += 0 if step.unreadable else len(uids)
+            elif self._complete:
+                gone += len(uids - self._statuses.get(id, {}).keys())
+        self._suspect("EVSEs", gone, held)
+        if self._suspicions and not self._run.sync_options.allow_mass_removal:
+            await self._set_statuses(step, self._statuses.keys())
+            raise MassRemoval(
+                f"{' and '.join(self._suspicions)} that were imported before would be gone; nothing was removed"
+            )
+
+    def _suspect(self, noun: str, gone: int, held: int) -> None:
+        if is_mass_removal(gone, held):
+            self._suspicions.append(f"{gone} of {held} {noun}")
+
+    async def _set_statuses(self, step: _Step, ids: Iterable[int]) -> None:
+        """Sets those of the EVSEs of locations that are not stored as they are shown, by AMPECO's ids."""
+        for batch in _batches(sorted(ids)):
+            statuses = {self._key(id): self._statuses[id] for id in batch if id in self._statuses}
+            async with self._database.transaction() as conn:
+                now = await change_time(conn)
+                step.statuses += await statuses_import(conn, self._caller, now, self._integration.id, statuses)
+
+    async def _gone(self, there: set[str]) -> AsyncIterator[dict[str, Wish[Location]]]:
+        """Locations that were imported once and are not among those any more: without their EVSEs."""
+        gone: dict[str, Wish[Location]] = {}
+        async for location in self._stored():
+            if (id := location.origin.external_id) not in there:
+                location.ClearField("evses")
+                location.ClearField("etag")
+                gone[id] = Wish(LOCATIONS, location, LOCATIONS.noun, origin=self._origin(id))
+            if len(gone) == _PER_PAGE:
+                yield gone
+                gone = {}
+        yield gone
+
+    async def _stored(self) -> AsyncIterator[Location]:
+        """The locations that were imported through the integration."""
+        after = ""
+        key = (self._run.tenant_id, self._run.integration_id)
+        while rows := await location_imported(self._database, *key, after, _PER_PAGE):
+            after = rows[-1][0]
+            for _, payload in rows:
+                yield Location.FromString(payload)
+
+    def _why_not(self, theirs: AmpecoLocation) -> str:
+        if is_roaming(theirs) and not self._run.sync_options.include_roaming:
+            return "roaming"
+        return self._left_out.get(theirs.id, "")
+
+    async def _not_ours(
+        self, step: _Step, owned: Owned[Any], shown: Mapping[int, T], known: Callable[..., Awaitable[set[ObjectKey]]]
+    ) -> dict[int, T]:
+        """Without those that are there because we delivered them.
+
+        Their external id is the key of an object that exists here, or that was delivered there and deleted since.
+        """
+        named = {id: owned.key(**key) for id, theirs in shown.items() if (key := key_of_ours(theirs))}
+        keys = {id: key_of(each) for id, each in named.items() if not violations(each)}
+        ours: set[ObjectKey] = set()
+        if keys:
+            at = (self._run.tenant_id, self._integration.id, owned.kind)
+            async with self._database.transaction() as conn:
+                ours = await known(conn, self._run.tenant_id, keys.values()) | await peers_known(
+                    conn, *at, keys.values()
+                )
+        others = {id: theirs for id, theirs in shown.items() if keys.get(id) not in ours}
+        step.left_out["ours"] += len(shown) - len(others)
+        return others
+
+    def _named(self, imported: M, id: int) -> M:
         imported.country_code, imported.party_id = self._party.country_code, self._party.party_id
         imported.id = imported_id(self._integration.id, str(id))
+        return imported
+
+    def _key(self, id: int) -> ObjectKey:
+        return ObjectKey.of(self._party.country_code, self._party.party_id, imported_id(self._integration.id, str(id)))
+
+    def _wish(self, owned: Owned[Any], imported: Any, id: int) -> Wish[Any]:
         return Wish(owned, imported, owned.noun, origin=self._origin(str(id)))
 
     def _origin(self, external_id: str) -> Origin:
         return Origin(integration_id=self._integration.id, external_id=external_id)
 
-    async def _store(self, step: _Step, wishes: Mapping[str, Wish[Any]]) -> list[str]:
+    async def _store(self, step: _Step, wishes: Mapping[K, Wish[Any]]) -> set[K]:
         """Stores objects by AMPECO's ids, and tells the ids of those that were refused."""
         if not wishes:
-            return []
+            return set()
         async with self._database.transaction() as conn:
             now = await change_time(conn)
             results = await put(conn, self._caller, now, [*wishes.values()])
-        refused = []
-        for external_id, result in zip(wishes, results, strict=True):
+        refused: set[K] = set()
+        for (id, wish), result in zip(wishes.items(), results, strict=True):
             if isinstance(result, EvbridgeError):
-                refused.append(external_id)
-                step.refuse(external_id, result)
+                refused.add(id)
+                step.refuse(id, result, wish.path)
             else:
                 step.changed += result.last_updated.ToDatetime(now.tzinfo) >= now
         return refused
 
-    async def _pages(self, step: _Step | None, method: str, request: Any) -> AsyncIterator[Iterator[Any]]:
+    async def _pages(self, step: _Step | None, method: str, request: Any) -> AsyncIterator[dict[int, Any]]:
+        """Pages of objects by AMPECO's ids. One that is shown twice counts as it is shown last."""
         request.integration_id, request.cursor, request.per_page = self._integration.id, "", _PER_PAGE
+        seen: set[int] = set()
         async for page in self._channel.stream(f"{_CONTRACT}.{method}", request, tenant_id=self._run.tenant_id):
+            objects = {each.id: each for each in page.message.data}
             if step:
                 step.read += len(page.message.data) + len(page.rejects)
+                step.again += len(page.message.data) - len(objects.keys() - seen)
                 step.unreadable += len(page.rejects)
+                for reject in page.rejects:
+                    self._progress.refused("", [FieldViolation(reject.pointer, reject.problem)])
                 self._progress.count(self._done + step.read, description=f"reads {step.name}")
-            yield page.message.data
+            seen.update(objects)
+            yield objects
 
     def _begin(self, name: str) -> _Step:
         self._progress.begin(name)
-        return _Step(name)
+        return _Step(name, self._progress)
 
     def _end(self, step: _Step) -> None:
         self._done += step.read
         step.left_out = +step.left_out
         self._progress.close(RUN_STEP_STATE_SUCCEEDED, str(step))
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + _PER_PAGE] for start in range(0, len(items), _PER_PAGE))

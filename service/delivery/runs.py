@@ -7,13 +7,17 @@ ends, and another worker begins it again.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import IntegrationType
 from evbridge.v1.run_pb2 import (
+    RUN_FINDING_OUTCOME_REFUSED,
+    RUN_FINDING_OUTCOME_REPAIRED,
     RUN_STATE_CANCELLED,
     RUN_STATE_CANCELLING,
     RUN_STATE_FAILED,
@@ -23,6 +27,8 @@ from evbridge.v1.run_pb2 import (
     RUN_STEP_STATE_SKIPPED,
     RUN_STEP_STATE_SUCCEEDED,
     Run,
+    RunFinding,
+    RunFindingOutcome,
     RunKind,
     RunState,
     RunStepState,
@@ -33,10 +39,10 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
 from service.delivery.polling import ended, woken
-from service.errors import DatabaseUnavailable, DeadlineLimit, EvbridgeError, RunAbandoned
+from service.errors import DatabaseUnavailable, DeadlineLimit, EvbridgeError, FieldViolation, RunAbandoned
 from service.storage.connection import describe
 from service.storage.pool import Database
-from service.storage.run import RunClaim, run_claim, run_end, run_hand_back, run_report
+from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
 from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)
@@ -47,6 +53,10 @@ LIMIT_S = 900.0
 MAX_ATTEMPTS = 3
 MAX_CONCURRENT = 16
 MAX_STEPS = 50
+MAX_FINDINGS = 1000
+"""What is listed of one outcome in one step."""
+_MAX_FINDINGS_OF_AN_OBJECT = 20
+_MAX_CHARACTERS = 300
 
 
 class Progress:
@@ -54,6 +64,33 @@ class Progress:
 
     def __init__(self) -> None:
         self.report = Run()
+        self.findings: list[RunFinding] = []
+        """Those that are not stored yet; the last one is number `found`."""
+        self.found = 0
+        self._listed: Counter[tuple[str, RunFindingOutcome.ValueType]] = Counter()
+
+    def refused(self, object_id: str, violations: Iterable[FieldViolation]) -> None:
+        """The step under way does not take an object, and why. "" is the id of one that cannot be read."""
+        self.report.steps[-1].refused_count += 1
+        self._find(RUN_FINDING_OUTCOME_REFUSED, object_id, violations)
+
+    def repaired(self, object_id: str, notices: Iterable[FieldViolation]) -> None:
+        """The step under way takes an object otherwise than it was received, and what was repaired."""
+        self.report.steps[-1].repaired_count += 1
+        self._find(RUN_FINDING_OUTCOME_REPAIRED, object_id, notices)
+
+    def _find(self, outcome: RunFindingOutcome.ValueType, object_id: str, violations: Iterable[FieldViolation]) -> None:
+        step = self.report.steps[-1].name
+        for violation in islice(violations, _MAX_FINDINGS_OF_AN_OBJECT):
+            if self._listed[step, outcome] == MAX_FINDINGS:
+                return
+            self._listed[step, outcome] += 1
+            self.found += 1
+            texts = (text[:_MAX_CHARACTERS] for text in (object_id, violation.path, violation.description))
+            id, path, description = texts
+            self.findings.append(
+                RunFinding(step=step, object_id=id, path=path, description=description, outcome=outcome)
+            )
 
     def count(self, done: int, total: int = 0, description: str = "") -> None:
         """`total` is 0 while it is not known."""
@@ -168,6 +205,7 @@ class RunWorker:
         with self._tracer.start_as_current_span("run", attributes=attributes):
             try:
                 state, error = await self._outcome(claim, progress)
+                await self._store_findings(claim, progress)
                 if await run_end(self._database, claim, progress.report, state, error):
                     reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
                     log.info("run ended", extra={"kind": kind, "outcome": reason})
@@ -178,6 +216,12 @@ class RunWorker:
             except Exception as failure:
                 # The lease brings the run back.
                 log.warning("the end of a run could not be stored", extra={"problem": describe(failure)})
+
+    async def _store_findings(self, claim: RunClaim, progress: Progress) -> None:
+        if findings := progress.findings[:]:
+            first = progress.found - len(findings) + 1
+            await run_findings_add(self._database, claim, first, findings)
+            del progress.findings[: len(findings)]
 
     async def _outcome(self, claim: RunClaim, progress: Progress) -> tuple[RunState.ValueType, EvbridgeError | None]:
         """How it ended. A cancellation of this task passes."""
@@ -214,6 +258,7 @@ class RunWorker:
                     seconds = f"{self._limit_s:g}"
                     raise DeadlineLimit(f"the run took longer than {seconds} s", limit_seconds=seconds)
                 try:
+                    await self._store_findings(claim, progress)
                     if not await run_report(self._database, claim, progress.report, LEASE_S):
                         raise _Stopped
                     lease_end = time.monotonic() + LEASE_S

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
@@ -15,12 +15,29 @@ from service.domain.masks import copy_field
 
 M = TypeVar("M", Tariff, Location, Charger)
 
+MASS: Final = 5
+"""One in so many may be gone at once, and FEW may always be, but not all: more is a mass removal."""
+FEW: Final = 2
+
 _OF_AN_EVSE = re.compile(r"evses\[(.*)\](?:\.([a-z_]+))?")
 
 
 def imported_id(integration_id: str, external_id: str) -> str:
     """The id that an imported object gets here, always the same: up to 36 characters that say where it is from."""
     return f"{integration_id[: 35 - len(external_id)]}-{external_id}"
+
+
+def is_mass_removal(gone: int, held: int) -> bool:
+    """Whether so many of the objects that we hold are gone that the partner's list is more likely wrong than right."""
+    return held > 0 and (gone == held or (gone > FEW and gone * MASS > held))
+
+
+def imported_evses(location: Location) -> set[str]:
+    """The folded uids of the EVSEs that an import may mark REMOVED: those that live and were not added here."""
+    added = {path[1] for path in map(_OF_AN_EVSE.fullmatch, location.overrides) if path and not path[2]}
+    return {
+        evse.uid.casefold() for evse in location.evses if evse.status != EVSE_STATUS_REMOVED and evse.uid not in added
+    }
 
 
 def keep_origin(wanted: M, before: M) -> None:

@@ -63,6 +63,14 @@ def uuid_before(request: Message, first: UUID = LOWEST) -> UUID:
         raise InvalidPageToken("the page token is damaged") from None
 
 
+def number_before(request: Message) -> int:
+    """`key_before` for a list in the order of numbers from 1 on. Raises InvalidPageToken."""
+    key = key_before(request) or "0"
+    if not (key.isascii() and key.isdigit()) or int(key) >= 2**31:
+        raise InvalidPageToken("the page token is damaged")
+    return int(key)
+
+
 def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int) -> bytes:
     """A serialized list response (field 1: the resources, field 2: the next token) from stored payloads, unparsed.
 

@@ -8,7 +8,7 @@ in; at last that is the whole object, and it is refused. So is a tariff that wou
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from buf.validate import validate_pb2
@@ -58,17 +58,11 @@ _Path = tuple[tuple[str, int], ...]
 """The fields from the object down, each with a position in its list, or -1 for the field itself."""
 
 
-class Notice(NamedTuple):
-    """A repair: the path of the field in the object as it was received, the rule that it broke and what was done."""
+def repaired(given: M) -> tuple[M, tuple[FieldViolation, ...]]:
+    """The object as the contract takes it, and what was repaired; `given` itself when nothing had to be.
 
-    path: str
-    description: str
-
-
-def repaired(given: M) -> tuple[M, tuple[Notice, ...]]:
-    """The object as the contract takes it, and each repair that this needed; `given` itself when it needed none.
-
-    An EVSE that is left out is not one that is gone. Raises InvalidArgument, with all that was wrong, when the object
+    A notice has the path of the field in the object as it was received, the rule that it broke and what was done. An
+    EVSE that is left out is not one that is gone. Raises InvalidArgument, with all that was wrong, when the object
     cannot be repaired.
     """
     found = _found(given)
@@ -110,7 +104,7 @@ class _Repair:
     def __init__(self, given: Message) -> None:
         self.object: Any = type(given)()
         self.object.CopyFrom(given)
-        self.notices: list[Notice] = []
+        self.notices: list[FieldViolation] = []
         # Which items of a list are left, by their positions in the list as it was received.
         self._left: dict[tuple[_Path, str], list[int]] = {}
 
@@ -136,7 +130,7 @@ class _Repair:
 
     def refusal(self, failed: Iterable[FieldViolation]) -> InvalidArgument:
         """Names what was left out before too: it may be why something that is required is not there."""
-        all = (*failed, *(FieldViolation(*notice) for notice in self.notices))
+        all = (*failed, *self.notices)
         return InvalidArgument(f"{all[0].path or 'object'}: {all[0].description}", violations=all)
 
     def _repair(self, path: _Path, rule: str) -> _Path | None:
@@ -221,7 +215,7 @@ class _Repair:
         del left[position], items[position]
 
     def _notice(self, path: _Path, rule: str, done: str) -> None:
-        self.notices.append(Notice(self._shown(path), f"{rule}: {done}"))
+        self.notices.append(FieldViolation(self._shown(path), f"{rule}: {done}"))
 
     def _received(self, path: _Path) -> _Path:
         """The path that the same place has in the object as it was received."""
@@ -312,7 +306,7 @@ _MEANT: Final[Mapping[str, Callable[[str], str]]] = {
     "latitude": decimal_degrees,
     "longitude": decimal_degrees,
     "country": lambda text: alpha_3(text) or text,
-    "currency": lambda text: text.strip().upper(),
+    "currency": lambda text: upper if len(upper := text.strip().upper()) == 3 else text,
     "language": _language,
     "period_begin": _opening_time,
     "period_end": _opening_time,

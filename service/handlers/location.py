@@ -12,6 +12,7 @@ from evbridge.v1.location_pb2 import (
     BoundingBox,
     CreateLocationRequest,
     DeleteLocationRequest,
+    EvseStatus,
     GeoLocation,
     GetLocationRequest,
     ListLocationsRequest,
@@ -203,6 +204,34 @@ class Locations(Owned[Location]):
 
 
 LOCATIONS = Locations()
+
+
+async def statuses_import(
+    conn: Connection,
+    caller: Caller,
+    now: datetime,
+    integration_id: str,
+    statuses: Mapping[ObjectKey, Mapping[str, EvseStatus.ValueType]],
+) -> int:
+    """Sets statuses, by folded uid, of EVSEs of locations that were imported through the integration; counts changes.
+
+    What is not there, or REMOVED, is left alone.
+    """
+    locked = await location_lock(conn, caller.tenant_id, statuses.keys())
+    changed: dict[EvseKey, StoredEvse] = {}
+    for key, location in locked.items():
+        if location is None or location.origin.integration_id != integration_id:
+            continue
+        for position, evse in enumerate(location.evses):
+            status = statuses[key].get(evse.uid.casefold(), evse.status)
+            if evse.status not in (EVSE_STATUS_REMOVED, status):
+                evse.status = status
+                evse.status_time.FromDatetime(now)
+                evse.last_updated.FromDatetime(now)
+                changed[EvseKey.of(key, evse.uid)] = StoredEvse(position, evse)
+    await evse_put(conn, caller.tenant_id, changed)
+    await change_record_many(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in changed])
+    return len(changed)
 
 
 async def _with_evses_of_site(conn: Connection, caller: Caller, sent: Location) -> Location:

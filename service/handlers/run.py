@@ -8,6 +8,7 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from evbridge.v1.run_pb2 import (
     CancelRunRequest,
     GetRunRequest,
+    ListRunFindingsRequest,
     ListRunsRequest,
     Run,
     RunKind,
@@ -17,14 +18,14 @@ from evbridge.v1.run_pb2 import (
 )
 
 from service.domain.caller import Caller, call_deadline
-from service.domain.pages import HIGHEST, list_response, page_size, uuid_before
+from service.domain.pages import HIGHEST, list_response, number_before, page_size, uuid_before
 from service.errors import RunUnsupported
 from service.handlers.mutation import mutate
 from service.storage.connection import Connection
 from service.storage.integration import integration_lock, integration_replace
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from service.storage.run import run_cancel, run_get, run_page, run_start, run_wait
+from service.storage.run import run_cancel, run_findings_page, run_get, run_page, run_start, run_wait
 
 _ANSWER_S = 0.5
 """What is kept of a call's time to bring its answer home."""
@@ -81,6 +82,11 @@ class RunService:
     async def ListRuns(self, request: ListRunsRequest, caller: Caller) -> bytes:
         before, size = uuid_before(request, HIGHEST), page_size(request.page_size)
         rows = await run_page(self._database, caller.tenant_id, request, before, size + 1)
+        return list_response(request, rows, size)
+
+    async def ListRunFindings(self, request: ListRunFindingsRequest, caller: Caller) -> bytes:
+        after, size = number_before(request), page_size(request.page_size)
+        rows = await run_findings_page(self._database, caller.tenant_id, request, after, size + 1)
         return list_response(request, rows, size)
 
     async def CancelRun(self, request: CancelRunRequest, caller: Caller) -> bytes:

@@ -1,5 +1,6 @@
 """The way of objects to partners, as rows: what is due, who works on it, what the partner is known to hold."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -19,6 +20,7 @@ from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
 
 from service.domain.delivery import Verdict
+from service.domain.keys import ObjectKey
 from service.errors import DeliveryInProgress, EvbridgeError, PartnerError, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.pool import Database
@@ -169,6 +171,19 @@ async def attempt_record(
 async def peer_get(conn: Connection, claim: Claim) -> Peer:
     row = await conn.row(sql.peer_get, *claim.peer_key)
     return Peer() if row is None else Peer(**dict(row))
+
+
+async def peers_known(
+    conn: Connection,
+    tenant_id: str,
+    integration_id: str,
+    object_kind: ObjectKind.ValueType,
+    keys: Collection[ObjectKey],
+) -> set[ObjectKey]:
+    """Those of the objects that were once sent to the partner, also when they have been deleted here since."""
+    ids = {str(key): key for key in keys}
+    rows = await conn.rows(sql.peers_known, tenant_id, integration_id, object_kind, [*ids])
+    return {ids[row["object_id"]] for row in rows}
 
 
 async def peers_below(conn: Connection, claim: Claim) -> dict[tuple[int, str], Peer]:

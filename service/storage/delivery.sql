@@ -123,6 +123,11 @@ SELECT state, external_id, acknowledged_version, acknowledged_hash, sent_documen
 FROM peer_object
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4
 
+-- name: peers_known
+SELECT object_id
+FROM peer_object
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[])
+
 -- name: peers_below
 SELECT object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash, sent_document
 FROM peer_object

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -15,8 +15,10 @@ from evbridge.v1.run_pb2 import (
     RUN_STATE_CANCELLING,
     RUN_STATE_FAILED,
     RUN_STATE_SUCCEEDED,
+    ListRunFindingsRequest,
     ListRunsRequest,
     Run,
+    RunFinding,
     RunKind,
     RunState,
     SyncOptions,
@@ -148,6 +150,23 @@ async def run_report(database: Database, claim: RunClaim, report: Run, lease_s: 
     """Stores progress and steps, renews the lease. False when the run shall stop: cancelled, deleted or taken over."""
     state = await database.value(sql.run_report, *claim.fence, *_columns(report), timedelta(seconds=lease_s))
     return state is not None and state != RUN_STATE_CANCELLING
+
+
+async def run_findings_add(database: Database, claim: RunClaim, first: int, findings: Sequence[RunFinding]) -> None:
+    """Stores what the claim's attempt found, numbered from `first`; what is stored already stays."""
+    numbers = range(first, first + len(findings))
+    outcomes = [finding.outcome for finding in findings]
+    payloads = [finding.SerializeToString() for finding in findings]
+    await database.run(sql.run_findings_add, *claim.fence, [*numbers], outcomes, payloads)
+
+
+async def run_findings_page(
+    database: Database, tenant_id: str, request: ListRunFindingsRequest, after: int, limit: int
+) -> list[tuple[str, bytes]]:
+    """(number, serialized finding) after the number `after`. Raises ResourceNotFound when there is no such run."""
+    await run_get(database, tenant_id, request.run_id)
+    rows = await database.rows(sql.run_findings_page, tenant_id, UUID(request.run_id), after, request.outcome, limit)
+    return [(str(row["number"]), row["payload"]) for row in rows]
 
 
 async def run_hold(conn: Connection, claim: RunClaim) -> None:

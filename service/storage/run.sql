@@ -63,6 +63,24 @@ SET progress = $4, steps = $5, lease_until = now() + $6::interval,
 WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
 RETURNING state
 
+-- name: run_findings_add
+-- Fenced by the lease token. What was added before stays.
+INSERT INTO run_finding (tenant_id, run_id, lease_token, number, outcome, payload)
+SELECT r.tenant_id, r.run_id, r.lease_token, new.number, new.outcome, new.payload
+FROM run AS r
+CROSS JOIN unnest($4::integer[], $5::smallint[], $6::bytea[]) AS new (number, outcome, payload)
+WHERE r.tenant_id = $1 AND r.run_id = $2 AND r.lease_token = $3
+ON CONFLICT DO NOTHING
+
+-- name: run_findings_page
+-- Those of the last attempt.
+SELECT f.number, f.payload
+FROM run_finding AS f
+JOIN run AS r USING (tenant_id, run_id, lease_token)
+WHERE f.tenant_id = $1 AND f.run_id = $2 AND f.number > $3 AND ($4::smallint = 0 OR f.outcome = $4)
+ORDER BY f.number
+LIMIT $5
+
 -- name: run_held
 -- Fenced by the lease token.
 SELECT true FROM run WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)

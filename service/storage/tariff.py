@@ -61,6 +61,12 @@ async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[Object
     return {ObjectKey(*row) for row in await conn.rows(sql.tariff_hold, tenant_id, *columns(keys))}
 
 
+async def tariff_imported(database: Database, tenant_id: str, integration_id: str) -> set[str]:
+    """The ids that the partner gave the tariffs that were imported through the integration."""
+    rows = await database.rows(sql.tariff_imported, tenant_id, integration_id)
+    return {Tariff.FromString(row["payload"]).origin.external_id for row in rows}
+
+
 async def tariff_put(
     conn: Connection, tenant_id: str, tariffs: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
 ) -> None:

@@ -26,6 +26,12 @@ CROSS JOIN LATERAL (
     FOR UPDATE
 ) AS t
 
+-- name: tariff_imported
+SELECT payload
+FROM tariff
+WHERE tenant_id = $1 AND integration_id = '' AND origin_integration_id = $2 AND origin_integration_id <> ''
+    AND delete_time IS NULL
+
 -- name: tariff_insert
 INSERT INTO tariff (tenant_id, country_code, party_id, key, type, currency, etag, payload, origin_integration_id)
 SELECT $1, country_code, party_id, key, type, currency, etag, payload, origin_integration_id

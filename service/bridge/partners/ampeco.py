@@ -86,14 +86,21 @@ def external_id(object: Location | Tariff) -> str:
     return f"{object.country_code}*{object.party_id}*{object.id}" if object.country_code else object.external_id
 
 
-def set_key(object: Any, theirs: Any) -> None:
-    """The key of one of ours; of another the id AMPECO gave it, without a party."""
+def key_of_ours(theirs: Any) -> dict[str, str] | None:
+    """What the external id says of the key of one of ours, as `external_id` wrote it; None when it is another's."""
     match theirs.external_id.split("*", 2):
         case [country_code, party_id, id] if len(country_code) == 2 and len(party_id) == 3 and id:
-            object.country_code, object.party_id, object.id = country_code, party_id, id
-        case _:
-            object.id = str(theirs.id) if theirs.HasField("id") else ""
-            object.external_id = theirs.external_id
+            return {"country_code": country_code, "party_id": party_id, "id": id}
+    return None
+
+
+def set_key(object: Any, theirs: Any) -> None:
+    """The key of one of ours; of another the id AMPECO gave it, without a party."""
+    if key := key_of_ours(theirs):
+        object.country_code, object.party_id, object.id = key.values()
+    else:
+        object.id = str(theirs.id) if theirs.HasField("id") else ""
+        object.external_id = theirs.external_id
 
 
 def _translate(texts: Any, text: str) -> None:

@@ -45,7 +45,14 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     INTEGRATION_TYPE_AMPECO knows it: tariffs, chargers, and locations with their EVSEs and connectors; the steps tell what was left
     out, and why. What did not change is not touched, nor is what was changed here (`overrides`). What is gone at the
     partner stays: a location with its EVSEs REMOVED, a tariff or charger as it is. What was deleted here comes back. An item of the
-    progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
+    progress is an object that was read.
+
+    An object that breaks rules of this contract is repaired where it can be: a field that it can do without is written
+    properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
+    ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
+
+    Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
+    likely wrong than right: then nothing is removed, and of the locations only statuses are taken.
     """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
     """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
@@ -75,7 +82,14 @@ RUN_KIND_SYNC: RunKind.ValueType  # 3
 INTEGRATION_TYPE_AMPECO knows it: tariffs, chargers, and locations with their EVSEs and connectors; the steps tell what was left
 out, and why. What did not change is not touched, nor is what was changed here (`overrides`). What is gone at the
 partner stays: a location with its EVSEs REMOVED, a tariff or charger as it is. What was deleted here comes back. An item of the
-progress is an object that was read. Fails with INTEGRATION_HAS_NO_PARTY.
+progress is an object that was read.
+
+An object that breaks rules of this contract is repaired where it can be: a field that it can do without is written
+properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
+ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
+
+Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
+likely wrong than right: then nothing is removed, and of the locations only statuses are taken.
 """
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
 """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
@@ -125,6 +139,30 @@ RUN_STATE_FAILED: RunState.ValueType  # 5
 RUN_STATE_CANCELLED: RunState.ValueType  # 6
 """It was cancelled; what it did before stays done."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
+
+class _RunFindingOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunFindingOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunFindingOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_FINDING_OUTCOME_UNSPECIFIED: _RunFindingOutcome.ValueType  # 0
+    """Any outcome, in a filter."""
+    RUN_FINDING_OUTCOME_REFUSED: _RunFindingOutcome.ValueType  # 1
+    """It was not taken; one that was here before stays as it was, but for the statuses of EVSEs."""
+    RUN_FINDING_OUTCOME_REPAIRED: _RunFindingOutcome.ValueType  # 2
+    """It was taken, and this was repaired."""
+
+class RunFindingOutcome(_RunFindingOutcome, metaclass=_RunFindingOutcomeEnumTypeWrapper):
+    """What became of an object that a run found something wrong with."""
+
+RUN_FINDING_OUTCOME_UNSPECIFIED: RunFindingOutcome.ValueType  # 0
+"""Any outcome, in a filter."""
+RUN_FINDING_OUTCOME_REFUSED: RunFindingOutcome.ValueType  # 1
+"""It was not taken; one that was here before stays as it was, but for the statuses of EVSEs."""
+RUN_FINDING_OUTCOME_REPAIRED: RunFindingOutcome.ValueType  # 2
+"""It was taken, and this was repaired."""
+Global___RunFindingOutcome: _TypeAlias = RunFindingOutcome  # noqa: Y015
 
 class _RunStepState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -289,6 +327,8 @@ class RunStep(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    REPAIRED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", for TOKEN_EXCHANGE
     "token", for CREDENTIALS "versions", "details" and "registration".
@@ -297,6 +337,10 @@ class RunStep(_message.Message):
     """How it went."""
     description: _builtins.str
     """Says the result in words; may be empty."""
+    refused_count: _builtins.int
+    """How many objects it refused, those that could not be read among them. ListRunFindings says which, and why."""
+    repaired_count: _builtins.int
+    """How many objects it took after a repair. ListRunFindings says which, and what was repaired."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -313,14 +357,57 @@ class RunStep(_message.Message):
         description: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        refused_count: _builtins.int = ...,
+        repaired_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "end_time", b"end_time", "name", b"name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "end_time", b"end_time", "name", b"name", "refused_count", b"refused_count", "repaired_count", b"repaired_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunStep: _TypeAlias = RunStep  # noqa: Y015
+
+@_typing.final
+class RunFinding(_message.Message):
+    """One thing that a run found wrong with an object. An object may have several. All fields are output only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The name of the step that found it: "evses"."""
+    object_id: _builtins.str
+    """The id that the partner gave the object; empty when it could not be read."""
+    path: _builtins.str
+    """The field: a path in our form of the object, such as "connectors[1].standard", or in the partner's form of a tariff;
+    of what could not be read, a JSON pointer into the partner's answer, such as "/data/3/name". Empty for the object as a
+    whole.
+    """
+    description: _builtins.str
+    """Says in words which rule the field breaks and, of a repair, what was done about it. Never a partner's own text."""
+    outcome: Global___RunFindingOutcome.ValueType
+    """What became of the object."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        object_id: _builtins.str = ...,
+        path: _builtins.str = ...,
+        description: _builtins.str = ...,
+        outcome: Global___RunFindingOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "object_id", b"object_id", "outcome", b"outcome", "path", b"path", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunFinding: _TypeAlias = RunFinding  # noqa: Y015
 
 @_typing.final
 class SyncOptions(_message.Message):
@@ -332,6 +419,7 @@ class SyncOptions(_message.Message):
     INCLUDE_PRIVATE_FIELD_NUMBER: _builtins.int
     INCLUDE_PERSONAL_FIELD_NUMBER: _builtins.int
     INCLUDE_DEMO_FIELD_NUMBER: _builtins.int
+    ALLOW_MASS_REMOVAL_FIELD_NUMBER: _builtins.int
     include_roaming: _builtins.bool
     """What the partner only shows for a roaming operator."""
     include_private: _builtins.bool
@@ -340,6 +428,10 @@ class SyncOptions(_message.Message):
     """Charge points that serve only the one user who owns them."""
     include_demo: _builtins.bool
     """Charge points that are simulated."""
+    allow_mass_removal: _builtins.bool
+    """Confirms a run that failed with MASS_REMOVAL: what the partner does not show any more is removed here, however much it
+    is.
+    """
     def __init__(
         self,
         *,
@@ -347,10 +439,11 @@ class SyncOptions(_message.Message):
         include_private: _builtins.bool = ...,
         include_personal: _builtins.bool = ...,
         include_demo: _builtins.bool = ...,
+        allow_mass_removal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,6 +576,68 @@ class ListRunsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015
+
+@_typing.final
+class ListRunFindingsRequest(_message.Message):
+    """The request of ListRunFindings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Required. The run's id."""
+    page_size: _builtins.int
+    """How many findings a page holds at most: 50 when 0, capped at 1,000."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; the filters must be the same."""
+    outcome: Global___RunFindingOutcome.ValueType
+    """Only those with this outcome."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        outcome: Global___RunFindingOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunFindingsRequest: _TypeAlias = ListRunFindingsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunFindingsResponse(_message.Message):
+    """The response of ListRunFindings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Set when there are more."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunFinding]:
+        """The findings."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[Global___RunFinding] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunFindingsResponse: _TypeAlias = ListRunFindingsResponse  # noqa: Y015
 
 @_typing.final
 class CancelRunRequest(_message.Message):

@@ -54,6 +54,11 @@ class RunServiceStub:
                 request_serializer=evbridge_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
+        self.ListRunFindings = channel.unary_unary(
+                '/evbridge.v1.RunService/ListRunFindings',
+                request_serializer=evbridge_dot_v1_dot_run__pb2.ListRunFindingsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_run__pb2.ListRunFindingsResponse.FromString,
+                _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/evbridge.v1.RunService/CancelRun',
                 request_serializer=evbridge_dot_v1_dot_run__pb2.CancelRunRequest.SerializeToString,
@@ -102,6 +107,17 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRunFindings(self, request, context):
+        """Lists what a run found wrong with single objects, in the order in which it found it: those it refused and those it
+        repaired. They are stored about once a second while it runs. Of an object up to 20 are listed, of a step up to 1,000 of
+        each outcome; the step counts all objects. A run that began again lists those of its last attempt.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRun(self, request, context):
         """Cancels a queued run at once and asks one under way to stop. That one is CANCELLING until it has stopped, and may
         still succeed or fail before it does.
@@ -139,6 +155,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.ListRuns,
                     request_deserializer=evbridge_dot_v1_dot_run__pb2.ListRunsRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_run__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'ListRunFindings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunFindings,
+                    request_deserializer=evbridge_dot_v1_dot_run__pb2.ListRunFindingsRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_run__pb2.ListRunFindingsResponse.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
@@ -237,6 +258,33 @@ class RunService:
             '/evbridge.v1.RunService/ListRuns',
             evbridge_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
             evbridge_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRunFindings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.RunService/ListRunFindings',
+            evbridge_dot_v1_dot_run__pb2.ListRunFindingsRequest.SerializeToString,
+            evbridge_dot_v1_dot_run__pb2.ListRunFindingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,13 @@ class RunServiceStub:
 
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
+    ListRunFindings: _grpc.UnaryUnaryMultiCallable[_run_pb2.ListRunFindingsRequest, _run_pb2.ListRunFindingsResponse]
+    """Lists what a run found wrong with single objects, in the order in which it found it: those it refused and those it
+    repaired. They are stored about once a second while it runs. Of an object up to 20 are listed, of a step up to 1,000 of
+    each outcome; the step counts all objects. A run that began again lists those of its last attempt.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+    """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.Run]
     """Cancels a queued run at once and asks one under way to stop. That one is CANCELLING until it has stopped, and may
     still succeed or fail before it does.
@@ -92,6 +99,13 @@ class RunServiceAsyncStub(RunServiceStub):
     """Lists runs, without their steps, newest first.
 
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+    """
+    ListRunFindings: _aio.UnaryUnaryMultiCallable[_run_pb2.ListRunFindingsRequest, _run_pb2.ListRunFindingsResponse]  # type: ignore[assignment]
+    """Lists what a run found wrong with single objects, in the order in which it found it: those it refused and those it
+    repaired. They are stored about once a second while it runs. Of an object up to 20 are listed, of a step up to 1,000 of
+    each outcome; the step counts all objects. A run that began again lists those of its last attempt.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_run_pb2.CancelRunRequest, _run_pb2.Run]  # type: ignore[assignment]
     """Cancels a queued run at once and asks one under way to stop. That one is CANCELLING until it has stopped, and may
@@ -146,6 +160,19 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists runs, without their steps, newest first.
 
         Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """
+
+    @_abc_1.abstractmethod
+    def ListRunFindings(
+        self,
+        request: _run_pb2.ListRunFindingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_pb2.ListRunFindingsResponse, _abc.Awaitable[_run_pb2.ListRunFindingsResponse]]:
+        """Lists what a run found wrong with single objects, in the order in which it found it: those it refused and those it
+        repaired. They are stored about once a second while it runs. Of an object up to 20 are listed, of a step up to 1,000 of
+        each outcome; the step counts all objects. A run that began again lists those of its last attempt.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
 
     @_abc_1.abstractmethod
