@@ -24,7 +24,7 @@ from evbridge.v1.partner_pb2 import (
     SetExchangeRecordingRequest,
 )
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
-from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, CancelRunRequest, StartRunRequest
+from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, CancelRunRequest, ListRunFindingsRequest, StartRunRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -88,6 +88,8 @@ class Caller:
             request.request["integration_id"] = self.ids["Integration"]
         elif isinstance(request, GetPartnerStatusRequest | SetExchangeRecordingRequest | ListExchangesRequest):
             request.integration_id = self.ids["Integration"]
+        elif isinstance(request, ListRunFindingsRequest):
+            request.run_id = self.ids["Run"]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
