@@ -36,12 +36,14 @@ check: protos ## lint, types, layers, which tests are collected, and the contrac
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf breaking protos --against gen/released.binpb --exclude-imports
 	$(BIN)/python -m tools.generate --check
+	$(BIN)/python -m tools.docs --check
 
 protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and protoc
 	@$(BIN)/python -m tools.third_party
 
-gen: $(INSTALLED) ## generate gen/python from protos/
+gen: $(INSTALLED) ## generate gen/python from protos/, and the tables of docs/
 	$(BIN)/python -m tools.generate
+	$(BIN)/python -m tools.docs
 
 clients: $(INSTALLED) ## generate and compile the clients in clients/; LANGUAGES=go makes that one only
 	$(BIN)/python -m tools.clients $(or $(LANGUAGES),go typescript)

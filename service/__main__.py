@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evbridge", description="Settings are EVBRIDGE_* variables: see README.md.")
+    parser = argparse.ArgumentParser(prog="evbridge", description="EVBRIDGE_* variables: see docs/production.md.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Any, help: str, among: Any = commands) -> argparse.ArgumentParser:

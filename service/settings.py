@@ -18,7 +18,7 @@ def _setting(name: str, default: Any, help: str, *, secret: bool = False) -> Any
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One field per variable; `help` is what the README's table and `evbridge serve --help` show."""
+    """One field per variable; `help` is what the table in docs/production.md and `evbridge serve --help` show."""
 
     listen: str = _setting("LISTEN", "127.0.0.1:50051", "host:port of the gRPC server")
     database_url: str = _setting(

@@ -1,25 +1,10 @@
-"""Settings come from the environment, complain clearly, and are all in the README."""
+"""Settings come from the environment, and complain clearly."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from service.settings import SettingError, Settings
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_the_readme_tells_every_setting_with_its_default() -> None:
-    rows = [
-        f"| `{field.metadata['name']}` | {shown(field.default)} | {field.metadata['help']} |"
-        for field in fields(Settings)
-    ]
-    assert "\n".join(rows) in README.read_text()
-
-
-def shown(default: object) -> str:
-    return "" if default == "" else f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def test_values_are_read_by_their_type() -> None:

@@ -1,0 +1,106 @@
+"""What README.md and docs/ show, done: their commands in their order, a partner in one file, a client."""
+
+import asyncio
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_tools import protoc
+
+from service import app
+from tests.conftest import Tenant
+from tests.e2e.pages import ROOT, blocks, headings, links, pages, reader
+from tests.front_door import settings
+from tests.golden.recorder import Recorder
+from tools.docs import refreshed
+from tools.generate import PROTOS
+from tools.third_party import THIRD_PARTY, lay_out
+
+# In the order in which a newcomer reads them: each may build on the ones before.
+TYPED = ("README.md", "docs/tour.md", "docs/errors.md", "docs/production.md")
+PARTNER = "docs/partner-in-a-file.md"
+# Partners that cannot be simulated yet: nobody answers for them.
+NOBODY = {"https://ocpi.example.com": "http://127.0.0.1:9", "https://acme.my.salesforce.com": "http://127.0.0.1:9"}
+
+
+@pytest.mark.timeout(300)
+async def test_the_pages_can_be_typed_as_they_stand(database_url: str, tmp_path: Path) -> None:
+    async with (
+        app.evbridge(settings(database_url)) as running,
+        reader(database_url, running.address, tmp_path) as person,
+    ):
+        for page in TYPED:
+            await person.read(page, NOBODY)
+
+
+@pytest.fixture
+def partner_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's contract where it says, and the two steps behind it: generated, and named in PARTNER_CONTRACTS."""
+    ((_, source),) = blocks(PARTNER, "proto")
+    where = re.compile(r"`protos/(evbridge/partner/\S+)`:.*?`\"(\S+)\"`", re.DOTALL)
+    ((path, package),) = where.findall((ROOT / PARTNER).read_text(encoding="utf-8"))
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(source)
+    lay_out()
+    imports = (tmp_path, PROTOS, THIRD_PARTY, files("grpc_tools") / "_proto")
+    assert protoc.main(["protoc", *(f"--proto_path={each}" for each in imports), f"--python_out={tmp_path}", path]) == 0
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(app, "PARTNER_CONTRACTS", (*app.PARTNER_CONTRACTS, package))
+
+
+async def test_a_partner_is_added_with_one_file(partner_in_one_file: None, database_url: str, tmp_path: Path) -> None:
+    station = {"name": "Market", "isOccupied": False, "unknown": 1}
+    exchange = {"request": {"headers": ["X-Api-Key"]}, "answer": {"status": 200, "body": station}}
+    async with (
+        Recorder([exchange]) as acme,
+        app.evbridge(settings(database_url, delivery=False)) as running,
+        reader(database_url, running.address, tmp_path) as person,
+    ):
+        await person.prepare()
+        answer = await person.read(PARTNER, {"https://api.acme.example": acme.url})
+    assert json.loads(answer) == {"name": "Market", "isOccupied": False}
+    assert acme.received == [
+        {
+            "method": "GET",
+            "path": "/stations/S%201",
+            "query": [],
+            "headers": {"X-Api-Key": "acme-key"},
+            "body": None,
+        }
+    ]
+
+
+async def test_the_python_client_reads_the_reason(
+    tenant: Tenant, channel: grpc.aio.Channel, running: app.Evbridge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((_, source),) = blocks("docs/clients.md", "python")
+    names = {"key": tenant.keys["reader"]}
+    await asyncio.to_thread(exec, source.replace("localhost:50051", running.address), names)
+    assert capsys.readouterr().out == "StatusCode.NOT_FOUND RESOURCE_NOT_FOUND\n"
+
+
+def test_no_command_stands_on_a_page_that_nobody_types() -> None:
+    assert {page for page in pages() if blocks(page, "sh")} == {*TYPED, PARTNER}
+    assert not [page for page in pages() if blocks(page, "bash", "shell", "console")]
+
+
+def test_the_tables_say_what_the_code_says() -> None:
+    for page in pages():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert refreshed(text) == text, f"{page}: run `make gen`"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in pages():
+        for link in links(page):
+            path, _, heading = link.partition("#")
+            assert (ROOT / path).exists(), f"{page} links to {link}"
+            assert not heading or heading in headings(path), f"{page} links to {link}"
+
+
+def test_the_readme_takes_five_minutes() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
