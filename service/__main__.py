@@ -2,9 +2,12 @@
 
 import argparse
 import asyncio
+import dataclasses
+import os
 import re
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +60,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="evbridge", description="EVBRIDGE_* variables: see docs/production.md.")
+    parser = argparse.ArgumentParser(
+        prog="evbridge", description="Settings are EVBRIDGE_* variables: `evbridge serve --help` lists them."
+    )
+    parser.add_argument("--version", action="version", version=f"evbridge {version('evbridge')}")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Any, help: str, among: Any = commands) -> argparse.ArgumentParser:
@@ -66,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     serve = command("serve", _serve, "serve gRPC and deliver to partners")
+    serve.formatter_class, serve.epilog = argparse.RawDescriptionHelpFormatter, _settings_help()
     serve.add_argument("--demo-data", action="store_true", help="fill the tenant 'default' first, to look around")
     command("demo", lambda settings, _: demo(), "tell the whole story on a throw-away database, then exit")
     command("migrate", _migrate, "bring the database's schema up to date")
@@ -104,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _settings_help() -> str:
+    lines = [f"  {f.metadata['name']:33}{f.metadata['help']}" for f in dataclasses.fields(Settings)]
+    return "\n".join(("settings (environment variables):", *lines))
+
+
 def _slug(text: str) -> str:
     """Raises ArgumentTypeError for what cannot name a tenant."""
     if not re.fullmatch("[a-z]([a-z0-9-]{0,61}[a-z0-9])?", text):
@@ -113,17 +125,28 @@ def _slug(text: str) -> str:
 
 async def _serve(settings: Settings, arguments: argparse.Namespace) -> None:
     async with evbridge(settings) as running:
-        if arguments.demo_data:
-            await _fill(settings, running)
-        scheme = "" if settings.tls_cert_file else "-plaintext "
-        print(f"evbridge serves on {running.address}", file=sys.stderr)
         if running.first_key:
+            scheme = "" if settings.tls_cert_file else "-plaintext "
             print(
-                f"The first key, an admin of the tenant 'default'. It is shown this once:\n\n"
-                f"  grpcurl {scheme}-H 'authorization: Bearer {running.first_key.reveal()}' {running.address} list\n",
+                f"The first key, an admin of the tenant {FIRST_TENANT!r}, is shown this once:\n\n"
+                f"  grpcurl {scheme}-H 'authorization: Bearer {running.first_key.reveal()}' {running.address} list\n\n"
+                f"Another one: {_another_key()}",
                 file=sys.stderr,
             )
+        elif settings.first_key and sys.stderr.isatty():
+            print(f"The first key was shown when it was made. Another one: {_another_key()}", file=sys.stderr)
+        if arguments.demo_data:
+            await _fill(settings, running)
+        print(f"evbridge serves on {running.address}", file=sys.stderr)
         await _until_stopped()
+
+
+def _another_key() -> str:
+    """The command that makes one, as it is typed here."""
+    program = Path(sys.executable).with_name("evbridge")
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f"{program} keys create --tenant {FIRST_TENANT} --role admin"
 
 
 async def _fill(settings: Settings, running: Evbridge) -> None:
@@ -178,7 +201,11 @@ async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:
             simulator.inject(fault)
     except ValueError as error:
         sys.exit(f"evbridge: {error}")
-    print(f"{arguments.partner} is simulated on {await simulator.start(port=arguments.port)}", file=sys.stderr)
+    try:
+        url = await simulator.start(port=arguments.port)
+    except OSError as error:
+        sys.exit(f"evbridge: cannot listen on port {arguments.port}: {os.strerror(error.errno or 0)} (--port)")
+    print(f"{arguments.partner} is simulated on {url}", file=sys.stderr)
     try:
         await _until_stopped()
     finally:
@@ -215,7 +242,14 @@ async def _keys_list(settings: Settings, arguments: argparse.Namespace) -> None:
         for key in await api_key_list(database, arguments.tenant):
             role = role_name(key.role).lower()
             state = f"revoked {key.revoke_time:%Y-%m-%d %H:%M}" if key.revoke_time else "in force"
-            print(f"{key.tenant_id}\t{key.key_id}\t{role}\t{key.create_time:%Y-%m-%d %H:%M}\t{state}\t{key.name}")
+            print(
+                f"{key.tenant_id}\t{key.key_id}\t{role}\t{key.create_time:%Y-%m-%d %H:%M}\t{state}\t{_shown(key.name)}"
+            )
+
+
+def _shown(text: str) -> str:
+    """Text that somebody else wrote, without what a terminal would act on."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 async def _keys_revoke(settings: Settings, arguments: argparse.Namespace) -> None:

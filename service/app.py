@@ -44,7 +44,7 @@ from service.handlers.publication import PublicationService
 from service.handlers.run import RunService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
-from service.server import Server
+from service.server import Server, check_listening
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
@@ -160,6 +160,7 @@ async def opened(
 @asynccontextmanager
 async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncIterator[Evbridge]:
     """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
+    check_listening(settings)
     keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
     files = [file for package in PARTNER_CONTRACTS for file in contract_files(package)]
@@ -177,7 +178,6 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             return Tools(database, targets, oauth, channel)
 
         served = tools(store)
-        first_key = await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN) if settings.first_key else None
         server = Server(
             settings,
             store,
@@ -199,7 +199,9 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
         address = await server.start()
         try:
             async with _delivering(settings, url, keys, tools, retries):
-                yield Evbridge(address, store, keys, first_key)
+                # Last of all: it can be shown only once, so nothing may fail between making and showing it.
+                first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
+                yield Evbridge(address, store, keys, first or None)
         finally:
             await server.stop()
 

@@ -1,9 +1,14 @@
 """The grpc.aio server: every rpc with its surroundings, health, reflection, limits, drain."""
 
 import asyncio
+import errno
 import logging
+import os
+import socket
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 from evbridge.options.v1.options_pb2 import ROLE_READER
@@ -88,20 +93,15 @@ class Server:
 
     async def start(self) -> str:
         """Listens and returns the address as host:port. Raises OSError when it cannot."""
+        check_listening(self._settings)
         address = self._settings.listen
-        host = address.rpartition(":")[0].strip("[]")
         try:
             if self._settings.tls_cert_file:
                 port = self._server.add_secure_port(address, self._credentials())
-            elif host in ("127.0.0.1", "::1", "localhost") or self._settings.allow_plaintext:
-                port = self._server.add_insecure_port(address)
             else:
-                raise OSError(
-                    f"{address} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true"
-                )
+                port = self._server.add_insecure_port(address)
         except RuntimeError:
-            cause = "the port is taken" + (", or TLS refuses its files" if self._settings.tls_cert_file else "")
-            raise OSError(f"cannot listen on {address}: {cause}") from None
+            raise OSError(f"cannot listen on {address}") from None
         await self._server.start()
         await self._check()
         self._probe = asyncio.create_task(self._check_forever())
@@ -144,3 +144,52 @@ class Server:
         answer = health_pb2.HealthCheckResponse
         for service in ("", *self._services):
             await self._health.set(service, answer.SERVING if writable else answer.NOT_SERVING)
+
+
+def check_listening(settings: Settings) -> None:
+    """Raises OSError for what would keep a server from listening. Asked before anything is made for it."""
+    host, _, port = settings.listen.rpartition(":")
+    host = host.strip("[]")
+    if settings.tls_cert_file:
+        _check_certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file))
+    elif host not in ("127.0.0.1", "::1", "localhost") and not settings.allow_plaintext:
+        raise OSError(
+            f"{settings.listen} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true"
+        )
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        raise OSError(f"cannot listen on {settings.listen}: this machine does not know {host}") from None
+    problems = [problem for family, _, _, _, address in found if (problem := _problem(family, address))]
+    if errno.EADDRINUSE in problems:
+        raise OSError(
+            f"cannot listen on {settings.listen}: the port is taken. End what listens there, or set EVBRIDGE_LISTEN to "
+            f"another one, such as {settings.listen.rpartition(':')[0]}:{int(port) % 65535 + 1}"
+        )
+    if len(problems) == len(found):
+        raise OSError(f"cannot listen on {settings.listen}: {os.strerror(problems[0])}")
+
+
+def _problem(family: int, address: Any) -> int | None:
+    """The number of the error that binding an address ends in."""
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(address)
+        except OSError as error:
+            return error.errno
+    return None
+
+
+def _check_certificate(chain: Path, key: Path) -> None:
+    for file in (chain, key):
+        file.read_bytes()  # raises an OSError that names the file
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=lambda: "")
+    except ssl.SSLError as error:
+        cause = (
+            "the key is not the certificate's"
+            if error.reason == "KEY_VALUES_MISMATCH"
+            else ("they must be PEM, the chain with the server's certificate first, the key without a password")
+        )
+        raise OSError(f"EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE cannot be used: {cause}") from None

@@ -37,7 +37,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class KeyringInvalid(Exception):
-    """Text or a file that holds no usable keys. Names the entry by its place or id, never its key."""
+    """Text or a file that holds no usable keys. A key is named by its place: what looks like a name may be the key."""
 
 
 class SealBroken(Exception):
@@ -79,17 +79,17 @@ class Keyring:
         """`name:base64 of 32 bytes`, then any more after commas or line ends. Raises KeyringInvalid."""
         keys: dict[str, _Key] = {}
         for place, entry in enumerate(re.split(r"[,\s]+", text.strip(", \t\r\n")), start=1):
-            id, _, encoded = entry.partition(":")
-            if not _KEY_ID.fullmatch(id):
-                raise KeyringInvalid(f"entry {place} of the keys is not name:base64 with a name of A-Z a-z 0-9 _ . -")
+            id, colon, encoded = entry.partition(":")
+            if not (colon and _KEY_ID.fullmatch(id)):
+                raise KeyringInvalid(f"key {place} is not name:base64 with a name of A-Z a-z 0-9 _ . -")
             try:
                 material = base64.b64decode(encoded, validate=True)
             except (binascii.Error, ValueError):
-                raise KeyringInvalid(f"key {id} is not base64") from None
+                raise KeyringInvalid(f"key {place} is not base64 after its name") from None
             if len(material) != _KEY_BYTES:
-                raise KeyringInvalid(f"key {id} is not {_KEY_BYTES} bytes long")
+                raise KeyringInvalid(f"key {place} is not {_KEY_BYTES} bytes long")
             if id in keys:
-                raise KeyringInvalid(f"key {id} is there twice")
+                raise KeyringInvalid(f"key {place} has the name of another one")
             keys[id] = _Key(id, material)
         return cls(tuple(keys.values()))
 

@@ -444,7 +444,9 @@ async def test_traces_go_on_from_the_caller_and_on_to_the_partner(
 
 async def test_keys_are_made_listed_and_revoked_on_the_command_line(database_url: str) -> None:
     environ = environment(database_url)
-    made = await command(environ, "keys", "create", "--tenant", "acme", "--role", "writer", "--name", "billing")
+    made = await command(
+        environ, "keys", "create", "--tenant", "acme", "--role", "writer", "--name", "bill\x1b[2J\u202eß\ning"
+    )
     assert (made.code, made.err) == (0, "")
     key = made.out.strip()
     assert re.fullmatch(r"evb_[a-z0-9]{8}_[\w-]{43}", key)
@@ -456,7 +458,7 @@ async def test_keys_are_made_listed_and_revoked_on_the_command_line(database_url
         await Client(channel, key).companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
     listed = await command(environ, "keys", "list")
     assert listed.out.split("\t")[:3] == ["acme", key_id, "writer"]
-    assert "in force\tbilling" in listed.out
+    assert listed.out.endswith("\tin force\tbill\\x1b[2J\\u202eß\\ning\n")
     assert key not in listed.out
     revoke = ("keys", "revoke", "--tenant", "acme", key_id)
     assert (await command(environ, *revoke)).code == 0
@@ -479,6 +481,7 @@ async def test_the_first_start_prints_a_key_that_works_and_the_second_does_not(d
                 CreateIntegrationRequest(integration=an_integration(enabled=False))
             )
     assert server.log.count(printed[1]) == 1
+    assert "evbridge keys create --tenant default --role admin\n" in server.log
     async with serving(environ) as second:
         pass
     assert "evb_" not in second.log
@@ -508,11 +511,13 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "TLS without its files": ({"TLS_CERT_FILE": "/none", "TLS_KEY_FILE": "/none"}, ".*/none.*"),
     "TLS that is none": (
         {"TLS_CERT_FILE": "/etc/hostname", "TLS_KEY_FILE": "/etc/hostname"},
-        "cannot listen on .*: the port is taken, or TLS refuses its files",
+        "EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE cannot be used: they must be PEM, .*",
     ),
     "plaintext beyond loopback": ({"LISTEN": "0.0.0.0:0"}, "0.0.0.0:0 is not loopback: set EVBRIDGE_TLS_CERT_FILE, .*"),
+    "a host that is none": ({"LISTEN": "none.invalid:0", "ALLOW_PLAINTEXT": "on"}, ".*: this machine does not know .*"),
+    "a host elsewhere": ({"LISTEN": "192.0.2.1:0", "ALLOW_PLAINTEXT": "on"}, "cannot listen on .*: Cannot assign .*"),
     "no keys": ({"SECRETS_KEYS": ""}, "with EVBRIDGE_DATABASE_URL, set EVBRIDGE_SECRETS_KEYS_FILE or .*"),
-    "keys that are none": ({"SECRETS_KEYS": "k1:hunter2"}, "key k1 is not base64"),
+    "keys that are none": ({"SECRETS_KEYS": "k1:hunter2"}, "key 1 is not base64 after its name"),
     "a URL of another database": ({"DATABASE_URL": "mysql://u:hunter2@h/d"}, "EVBRIDGE_DATABASE_URL .*"),
     "a URL that is none": ({"DATABASE_URL": "postgresql://h:hunter2/d"}, "EVBRIDGE_DATABASE_URL .*"),
     "no database there": (
@@ -527,7 +532,10 @@ async def test_what_cannot_start_says_why_in_one_line(running: Evbridge, databas
     nowhere = urlsplit(database_url)._replace(path="/nowhere").geturl()
     refused = {
         **REFUSED,
-        "a port that is taken": ({"LISTEN": running.address}, f"cannot listen on {running.address}: the port is taken"),
+        "a port that is taken": (
+            {"LISTEN": running.address},
+            f"cannot listen on {running.address}: the port is taken.*",
+        ),
         "no such database": ({"DATABASE_URL": nowhere}, "the database refuses: InvalidCatalogNameError .*"),
         "no schema": ({"DATABASE_URL": empty_url, "MIGRATE": "off"}, r"\d+ migrations .*`evbridge migrate`.*"),
     }
@@ -536,9 +544,35 @@ async def test_what_cannot_start_says_why_in_one_line(running: Evbridge, databas
     )
     for (name, (_, said)), end in zip(refused.items(), ended, strict=True):
         assert end.code == 1, (name, end)
-        # grpc's core may have written lines of its own before ours.
-        assert re.fullmatch(f"([EI]\\d{{4}} .*\n)*evbridge: {said}\n", end.err), (name, end)
+        assert re.fullmatch(f"evbridge: {said}\n", end.err), (name, end)
         assert "hunter2" not in end.err, (name, end)
+
+
+async def test_a_taken_port_is_noticed_before_anything_is_made(running: Evbridge, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    environ = environment("", LISTEN=running.address, DATA_DIR=data, SECRETS_KEYS="", FIRST_KEY="true")
+    ended = await command(environ, "serve")
+    assert (ended.code, ended.out) == (1, "")
+    assert (
+        f"set EVBRIDGE_LISTEN to another one, such as 127.0.0.1:{int(running.address[10:]) % 65535 + 1}\n" in ended.err
+    )
+    assert not data.exists()
+
+
+async def test_no_first_key_is_made_by_a_server_that_does_not_start(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = settings(database_url, first_key=True)
+
+    async def refuse(_: Server) -> str:
+        raise OSError("the port was taken a moment ago")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="a moment ago"):
+        patched.setattr(Server, "start", refuse)
+        async with evbridge(first):
+            pass
+    async with evbridge(first) as running:
+        assert running.first_key is not None
 
 
 async def test_migrate_brings_an_empty_database_up_to_date(empty_url: str) -> None:
