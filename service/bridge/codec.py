@@ -6,8 +6,9 @@ Single values are read and written in values.py. All this differs from protobuf'
 - every scalar that is present travels, with false, 0 and ""; a REQUIRED field always travels, as null or [] when there
   is nothing;
 - null is "not set", but a REQUIRED message of the body itself must not be null: {"data": null} is no document;
+- a lenient codec takes what partners write instead of what the contract says (tidy.py), and counts it;
 - a member may have other names on reading (`also_named`);
-- a member nobody knows goes into the sink (a Struct) or is dropped;
+- a member nobody knows goes into the sink (a Struct) or is dropped; one that no message can hold costs itself alone;
 - an unknown enum value, a wrong envelope or a missing REQUIRED member is an error, never an empty message (204 has no
   body: the channel answers for it);
 - one bad object of a page (a field marked `items`) costs that object alone;
@@ -26,15 +27,16 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescrip
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from service.bridge import tidy
+from service.bridge.json_text import CodecError, parse_json, parse_tolerantly
+from service.bridge.tidy import Tidy
 from service.bridge.values import (
     WELL_KNOWN_TYPES,
-    CodecError,
     JsonType,
     Read,
     Trail,
     Unwritable,
     Write,
-    parse_json,
     read_raw,
     read_string,
     scalar,
@@ -64,12 +66,19 @@ MAX_DEPTH: Final = 64
 MAX_REJECTS: Final = 1000
 """Unreadable objects in one body that are left out; with more of them the body is what is wrong."""
 
+_MAX_ID = 64
+
 
 class Decoded(NamedTuple):
-    """A message, and why objects of its pages were left out."""
+    """A message, why objects of its pages were left out, and how often something else was read than the contract says.
+
+    `repair` is an example of that.
+    """
 
     message: Any
-    rejects: tuple[CodecError, ...]
+    rejects: tuple[CodecError, ...] = ()
+    repairs: int = 0
+    repair: CodecError | None = None
 
 
 class Codec:
@@ -79,8 +88,11 @@ class Codec:
     body has, None when it is a list or a single value.
     """
 
-    def __init__(self, descriptor: Descriptor, field_names: bool, member: str | None, without: frozenset[str]) -> None:
+    def __init__(
+        self, descriptor: Descriptor, field_names: bool, member: str | None, without: frozenset[str], lenient: bool
+    ) -> None:
         self._new = GetMessageClass(descriptor)
+        self._lenient = lenient
         self._field_names = field_names
         self.member = descriptor.fields_by_name[member] if member else None
         if self.member:
@@ -90,6 +102,8 @@ class Codec:
             self._type = _compile_message(descriptor, field_names, without)
             self.form = descriptor
         self._may_be_blank = not member and not any(travels(field, without) for field in descriptor.fields)
+        # Nothing is read into a body that is [] unless it has no members: it may stand for "there is none".
+        self._means = self._type.means if self._may_be_blank or self.form is None else tidy.same
 
     def encode(self, message: Message, clear: frozenset[str] = frozenset()) -> str:
         """Returns the JSON text; "" for google.protobuf.Empty.
@@ -113,12 +127,13 @@ class Codec:
     def decode(self, text: bytes | str) -> Decoded:
         """Returns the message and what was left out of its pages. Raises CodecError."""
         if self._may_be_blank and not text.strip():
-            return Decoded(self._new(), ())
-        value = parse_json(text)
+            return Decoded(self._new())
+        value = None
         try:
+            value = parse_json(text)
             return self._read(value, Trail(quick=True))
         except (ValueError, TypeError, OverflowError):
-            return self._read(value, Trail())
+            return self._carefully(text, value)
 
     def field_path(self, names: Sequence[str]) -> str:
         """Where in our message the value stands that has these names and positions on the wire; "" when nowhere."""
@@ -135,21 +150,37 @@ class Codec:
             within = fields[name][-1].message_type
         return path
 
+    def _carefully(self, text: bytes | str, value: Any) -> Decoded:
+        """Reads what a quick reading could not; `value` is None when the text is no JSON."""
+        trail = Trail(lenient=self._lenient)
+        if value is None and not self._lenient:
+            value = parse_json(text)
+        elif value is None:
+            value = parse_tolerantly(text)
+            trail.repaired("is not quite JSON")
+        return self._read(trail.tidied(self._means, value), trail)
+
     def _read(self, value: Any, trail: Trail) -> Decoded:
         members = self._type.read(value, trail)
         message = self._new(**{self.member.name: members}) if self.member else self._new(**members)
-        return Decoded(message, tuple(trail.rejects))
+        return Decoded(message, tuple(trail.rejects), trail.repairs, trail.repair)
 
 
 def compile_codec(
-    descriptor: Descriptor, *, field_names: bool, member: str | None = None, without: frozenset[str] = frozenset()
+    descriptor: Descriptor,
+    *,
+    field_names: bool,
+    member: str | None = None,
+    without: frozenset[str] = frozenset(),
+    lenient: bool = False,
 ) -> Codec:
     """Returns the codec of a message type; the same one for the same arguments.
 
     `field_names` names members by field instead of json_name. With `member` the body is that field's value, not the
-    object around it. `without` are fields of the message itself that something else than the body carries.
+    object around it. `without` are fields of the message itself that something else than the body carries. A
+    `lenient` one reads what partners write as they mean it.
     """
-    key = (descriptor, field_names, member, without)
+    key = (descriptor, field_names, member, without, lenient)
     if key not in _codecs:
         _codecs[key] = Codec(*key)
     return _codecs[key]
@@ -304,6 +335,7 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
     variants: list[list[_Variant]] = []
     known: set[str] = set()
     readers: dict[str, tuple[str, type | None, Read]] = {}
+    meanings: dict[str, Tidy] = {}
     writers: dict[FieldDescriptor, tuple[str, Write, str]] = {}
 
     def read(value: Any, trail: Trail) -> dict[str, Any]:
@@ -311,9 +343,9 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
             raise trail.fault(f"must be an object, at most {MAX_DEPTH} deep")
         if others and not others.keys().isdisjoint(value):
             value = _by_own_names(value, others)
-        quick = trail.quick
         members: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
+        quick = trail.quick
         for name, item in value.items():
             reader = readers.get(name)
             if reader is None:
@@ -324,7 +356,10 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
                 members[field_name] = item
             elif item is not None:
                 trail.append(name)
-                members[field_name] = read_field(item, trail)
+                if quick or (item := trail.tidied(meanings[name], item)) is not None:
+                    members[field_name] = read_field(item, trail)
+                elif len(trail) == 1 and name in required_messages:
+                    raise trail.fault("is missing")
                 trail.pop()
             elif name in required_messages and not trail:
                 raise trail.missing(name)
@@ -362,7 +397,8 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
                     text += prefix + write_field(getattr(message, field.name), below) if below else nothing
         return "{" + text[1:] + "}"
 
-    _messages[key] = JsonType(read, write)  # before the fields: a message may contain itself
+    means = tidy.message_or_nothing if required else tidy.message
+    _messages[key] = JsonType(read, write, means=means)  # before the fields: a message may contain itself
     for oneof in filter(inlined, descriptor.oneofs):
         variants.append(
             [_compile_variant(field, message, field_names) for field in oneof.fields if (message := field.message_type)]
@@ -377,6 +413,7 @@ def _compile_message(descriptor: Descriptor, field_names: bool, without: frozens
             prefix = f",{encode_basestring(name)}:"
             nothing = "{}" if is_map(field) else "[]" if field.is_repeated else "null"
             readers[name] = (field.name, type_.ready, type_.read)
+            meanings[name] = tidy.message_or_nothing if name in required_messages else type_.means
             writers[field] = (prefix, type_.write, prefix + nothing)
         elif field.name == sink:
             writers[field] = ("", lambda struct: write_members(struct, known=known), "")
@@ -400,8 +437,8 @@ def _compile_value(field: FieldDescriptor, field_names: bool) -> JsonType:
 
 
 def _list_of(type_: JsonType, items: bool) -> JsonType:
-    read_item, write_item, ready, _ = type_
-    all_ready = {ready}
+    read_item, write_item = type_.read, type_.write
+    all_ready = {type_.ready}
 
     def read(value: Any, trail: Trail) -> list[Any]:
         values: list[Any] = trail.expect(value, list, "an array")
@@ -410,40 +447,66 @@ def _list_of(type_: JsonType, items: bool) -> JsonType:
         trail.append(0)
         if trail.quick:  # whoever is at fault is found by the next reading
             good = [read_item(item, trail) for item in values]
-            trail.pop()
-            return good
-        good, depth = [], len(trail)
-        for position, item in enumerate(values):
-            trail[-1] = position
-            try:
-                good.append(read_item(item, trail))
-            except CodecError as fault:
-                if not items or len(trail.rejects) == MAX_REJECTS:
-                    raise
-                trail.rejects.append(CodecError(fault.pointer, fault.problem))  # a new one, which holds no frames
-                del trail[depth:]
+        elif items:
+            good = list(_readable(type_, values, trail))
+        else:
+            good = [read_item(item, trail) for _, item in _meant(type_, values, trail)]
         trail.pop()
         return good
 
-    return JsonType(read, lambda values: "[" + ",".join(map(write_item, values[:])) + "]")
+    means = tidy.page if items else tidy.array
+    return JsonType(read, lambda values: "[" + ",".join(map(write_item, values[:])) + "]", means=means)
+
+
+def _readable(type_: JsonType, items: Iterable[Any], trail: Trail) -> Iterator[Any]:
+    """The objects of a page that can be read."""
+    depth = len(trail)
+    for position, item in enumerate(items):
+        trail[-1] = position
+        try:
+            yield type_.read(item, trail)
+        except CodecError as fault:
+            if len(trail.rejects) == MAX_REJECTS:
+                raise
+            # A new one, which holds no frames.
+            trail.rejects.append(CodecError(fault.pointer, fault.problem, _id_of(item)))
+            del trail[depth:]
+
+
+def _id_of(item: Any) -> str:
+    """What an object of a partner calls itself."""
+    id = item.get("id") if isinstance(item, dict) else None
+    known = isinstance(id, int | str) and len(text := str(id)) <= _MAX_ID and text.isascii() and text.isprintable()
+    return text if known else ""
+
+
+def _meant(type_: JsonType, items: Iterable[Any], trail: Trail) -> Iterator[tuple[int, Any]]:
+    """(position, item) of what a list or a map holds; a lenient reading leaves out null where that is no value."""
+    for position, item in enumerate(items):
+        trail[-1] = position
+        meant = trail.tidied(type_.means, item)
+        if meant is not None or type_.nullable or not trail.lenient:
+            yield position, meant
+        elif item is None:
+            trail.repaired("is null")
 
 
 def _map_of(type_: JsonType) -> JsonType:
     def read(value: Any, trail: Trail) -> dict[str, Any]:
         given: dict[str, Any] = trail.expect(value, dict, "an object")
         members: dict[str, Any] = {}
+        keys = list(given)
         trail.append(0)
-        for position, (key, item) in enumerate(given.items()):
-            trail[-1] = position  # not the key: that is the partner's word
-            members[read_string(key, trail)] = type_.read(item, trail)
+        for position, item in _meant(type_, given.values(), trail):  # not the key: that is the partner's word
+            members[read_string(keys[position], trail)] = type_.read(item, trail)
         trail.pop()
         return members
 
     def write(value: Any) -> str:
         return "{" + ",".join(f"{encode_basestring(key)}:{type_.write(value[key])}" for key in sorted(value)) + "}"
 
-    return JsonType(read, write)
+    return JsonType(read, write, means=tidy.mapping)
 
 
-_codecs: dict[tuple[Descriptor, bool, str | None, frozenset[str]], Codec] = {}
+_codecs: dict[tuple[Descriptor, bool, str | None, frozenset[str], bool], Codec] = {}
 _messages: dict[tuple[Descriptor, bool, frozenset[str]], JsonType] = {}

@@ -16,9 +16,9 @@ from opentelemetry import trace
 from service import errors
 from service.bridge.addresses import check_given
 from service.bridge.egress import AddressDenied, Answer, Egress, EgressError
+from service.bridge.json_text import CodecError, parse_json
 from service.bridge.ports import AccessToken, Grant, Target, Tokens
 from service.bridge.transcode import HttpRequest
-from service.bridge.values import CodecError, parse_json
 from service.domain.secret import Secret
 from service.telemetry import TO_PARTNERS
 

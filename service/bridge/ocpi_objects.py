@@ -17,7 +17,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from service.bridge.codec import also_named, compile_codec
-from service.bridge.values import CodecError, Trail, enum_names
+from service.bridge.json_text import CodecError
+from service.bridge.values import Trail, enum_names
 from service.domain.validation import validate
 from service.errors import InvalidArgument
 

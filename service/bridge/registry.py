@@ -44,7 +44,10 @@ class ContractError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """How a partner's API is spoken. The credential travels in a header or, when that is named, in the query."""
+    """How a partner's API is spoken. The credential travels in a header or, when that is named, in the query.
+
+    With `strict_answers` nothing is read that the contract does not say.
+    """
 
     name: str
     field_names: bool
@@ -53,6 +56,7 @@ class Partner:
     credential_query: str = ""
     next_link: tuple[str, ...] = ("links", "next")
     unique_id_headers: tuple[str, ...] = ()
+    strict_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ def _partner(option: options.Partner) -> Partner:
         credential_query=option.credential_query,
         next_link=tuple((option.next_link or "links.next").split(".")),
         unique_id_headers=tuple(option.unique_id_headers),
+        strict_answers=option.strict_answers,
     )
 
 
@@ -228,7 +233,12 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
             for field in _query_fields(request, rule)
         ),
         body=body,
-        reply=compile_codec(response, field_names=partner.field_names, member=rule.response_body or None),
+        reply=compile_codec(
+            response,
+            field_names=partner.field_names,
+            member=rule.response_body or None,
+            lenient=not partner.strict_answers,
+        ),
         request_type=GetMessageClass(request),
         response_type=GetMessageClass(response),
         integration_field=next(field.name for field in request.fields if marked(field, options.integration_id)),

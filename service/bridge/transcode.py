@@ -12,8 +12,9 @@ from urllib.parse import quote, unquote
 from google.protobuf.message import Message
 
 from service.bridge.codec import Codec, CodecError, Decoded
+from service.bridge.json_text import parse_json
 from service.bridge.registry import Operation, Parameter
-from service.bridge.values import Unwritable, from_url_text, parse_json, to_url_text
+from service.bridge.values import Unwritable, from_url_text, to_url_text
 from service.errors import InvalidArgument
 
 

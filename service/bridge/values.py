@@ -8,33 +8,23 @@ Absent: Any, Duration, FieldMask and the wrappers. The registry refuses contract
 """
 
 import base64
-import json
 import math
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
 from evbridge.options.v1 import options_pb2 as options
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
+from service.bridge import tidy
+from service.bridge.json_text import CodecError, Number, Unreadable, parse_json
+from service.bridge.tidy import Tidy
+
 _PROTOBUF_DEPTH: Final = 100
 """Messages within each other that protobuf reads back."""
-
-
-class CodecError(ValueError):
-    """A body that does not follow the contract.
-
-    `pointer` (RFC 6901, empty for the whole body) is made of the contract's names and of positions; neither it nor
-    `problem` holds the partner's words.
-    """
-
-    def __init__(self, pointer: str, problem: str) -> None:
-        super().__init__(f"{pointer or 'the body'} {problem}")
-        self.pointer = pointer
-        self.problem = problem
 
 
 class Unwritable(Exception):
@@ -47,18 +37,37 @@ class Unwritable(Exception):
 
 
 class Trail(list[str | int]):
-    """The way from the body to the value in hand, and what was left out of pages so far.
+    """The way from the body to the value in hand, and what was found on it so far.
 
-    A `quick` reading leaves ranges and surrogates to the constructor, which cannot say where the fault is.
+    A `quick` reading leaves ranges and surrogates to the constructor, which cannot say where the fault is. A `lenient`
+    one takes what a partner writes for what it means, and counts that in `repairs`; `repair` is the last.
     """
 
-    def __init__(self, *, quick: bool = False) -> None:
+    def __init__(self, *, quick: bool = False, lenient: bool = False) -> None:
         self.quick = quick
+        self.lenient = lenient
         self.rejects: list[CodecError] = []
+        self.repairs = 0
+        self.repair: CodecError | None = None
 
     def fault(self, problem: str) -> CodecError:
         steps = (str(step).replace("~", "~0").replace("/", "~1") for step in self)
         return CodecError("".join(f"/{step}" for step in steps), problem)
+
+    def repaired(self, problem: str) -> None:
+        """Counts a value that was read although it breaks the contract."""
+        self.repairs += 1
+        if self.repair is None:
+            self.repair = self.fault(problem)
+
+    def tidied(self, means: Tidy, value: Any) -> Any:
+        """What the value means, None when that is nothing. In a strict reading it is what it is."""
+        if not self.lenient:
+            return value
+        meant = None if value is Unreadable.NAN else means(value)
+        if meant is not value:
+            self.repaired(_found(value))
+        return meant
 
     def missing(self, name: str) -> CodecError:
         self.append(name)
@@ -71,6 +80,12 @@ class Trail(list[str | int]):
         return value
 
 
+def _found(value: Any) -> str:
+    if isinstance(value, Unreadable):
+        return "is a number that is none"
+    return f"is {'empty ' if value == '' else ''}{_KINDS_OF_JSON[type(value)]}"
+
+
 Read = Callable[[Any, Trail], Any]
 Write = Callable[..., str]
 
@@ -78,36 +93,16 @@ Write = Callable[..., str]
 class JsonType(NamedTuple):
     """How the values of one type are read and written.
 
-    A quick reading takes a value of the Python type `ready` as it is. `quoted` says that the JSON is a string.
+    A quick reading takes a value of the Python type `ready` as it is. `quoted` says that the JSON is a string, `means`
+    what is meant by partners who write something else; `nullable` that null is a value.
     """
 
     read: Read
     write: Write
     ready: type | None = None
     quoted: bool = False
-
-
-class _Number(str):
-    """The digits of a JSON number with a fraction or an exponent; a JSON string is a plain str."""
-
-    __slots__ = ()
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-_decode_json = json.JSONDecoder(parse_float=_Number, parse_constant=_no_constant).decode
-
-
-def parse_json(text: bytes | str) -> Any:
-    """json.loads with exact numbers. Raises CodecError."""
-    try:
-        return _decode_json(text if isinstance(text, str) else text.decode())
-    except RecursionError:
-        raise CodecError("", "is nested too deeply") from None
-    except ValueError:
-        raise CodecError("", "is not JSON in UTF-8 with finite numbers" if text.strip() else "is empty") from None
+    means: Tidy = tidy.filled
+    nullable: bool = False
 
 
 def to_url_text(type_: JsonType, value: Any) -> str:
@@ -154,7 +149,7 @@ def _enum(enum: EnumDescriptor) -> JsonType:
             raise Unwritable("is not a value the contract knows")
         return texts[value]
 
-    return JsonType(read, write, quoted=True)
+    return JsonType(read, write, quoted=True, means=tidy.integer)
 
 
 def _integer(values: range) -> JsonType:
@@ -163,17 +158,20 @@ def _integer(values: range) -> JsonType:
             raise trail.fault(f"must be an integer from {values.start} to {values.stop - 1}")
         return value
 
-    return JsonType(read, str, ready=int)
+    return JsonType(read, str, ready=int, means=tidy.integer)
 
 
 def read_string(value: Any, trail: Trail) -> str:
-    if type(value) in (int, _Number):  # partners send ids as numbers
+    if type(value) in (int, Number):  # partners send ids as numbers
         return str(value)
     text: str = trail.expect(value, str, "a string")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise trail.fault("must not contain half a surrogate pair") from None
+        if not trail.lenient:
+            raise trail.fault("must not contain half a surrogate pair") from None
+        trail.repaired("contains half a surrogate pair")
+        return tidy.whole(text)
     return text
 
 
@@ -196,7 +194,7 @@ _write_bool: Write = {True: "true", False: "false"}.__getitem__
 
 
 def _read_double(value: Any, trail: Trail) -> float:
-    if type(value) not in (int, _Number):
+    if type(value) not in (int, Number):
         raise trail.fault("must be a number")
     try:
         number = float(value)
@@ -225,7 +223,7 @@ def _decimal(text: str) -> str | None:
 
 
 def _read_decimal(value: Any, trail: Trail) -> dict[str, str]:
-    text = _decimal(str(value)) if type(value) in (int, _Number, str) else None
+    text = _decimal(str(value)) if type(value) in (int, Number, str) else None
     if text is None:
         raise trail.fault("must be a decimal number")
     return {"value": text}
@@ -267,12 +265,23 @@ def read_raw(value: Any, trail: Trail, depth: int = 0) -> Any:
         raise trail.fault("is nested too deeply")
     kind = type(value)
     if kind is dict:
+        if trail.lenient and not depth:
+            return dict(_readable(value, trail))
         return {read_string(key, trail): read_raw(item, trail, depth + 1) for key, item in value.items()}
     if kind is list:
         return [read_raw(item, trail, depth + 1) for item in value]
     if kind is str:
         return read_string(value, trail)
     return value if value is None or kind is bool else _read_double(value, trail)
+
+
+def _readable(value: dict[str, Any], trail: Trail) -> Iterator[tuple[str, Any]]:
+    """Without the members that no message can hold."""
+    for key, item in value.items():
+        try:
+            yield read_string(key, trail), read_raw(item, trail, 1)
+        except CodecError as fault:
+            trail.repaired(f"had a member left out, which {fault.problem}")
 
 
 def _raw_reader(kind: type, words: str) -> Read:
@@ -305,6 +314,15 @@ def _write_list_value(value: Any) -> str:
     return "[" + ",".join(map(_write_value, value.values)) + "]"
 
 
+_KINDS_OF_JSON = {
+    dict: "an object",
+    list: "an array",
+    str: "text",
+    Number: "a number",
+    int: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 _WORD_START = re.compile("(?<!^)(?=[A-Z])")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _RFC_3339 = re.compile(
@@ -312,11 +330,11 @@ _RFC_3339 = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1)  # without a time zone, which would be written
 _TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)
-_BYTES = JsonType(_read_bytes, _write_bytes, quoted=True)
-_DOUBLE = JsonType(_read_double, _write_double)
+_BYTES = JsonType(_read_bytes, _write_bytes, quoted=True, means=tidy.same)
+_DOUBLE = JsonType(_read_double, _write_double, means=tidy.number)
 _SCALARS = {
-    FieldDescriptor.CPPTYPE_STRING: JsonType(read_string, encode_basestring, ready=str, quoted=True),
-    FieldDescriptor.CPPTYPE_BOOL: JsonType(_read_bool, _write_bool, ready=bool),
+    FieldDescriptor.CPPTYPE_STRING: JsonType(read_string, encode_basestring, ready=str, quoted=True, means=tidy.same),
+    FieldDescriptor.CPPTYPE_BOOL: JsonType(_read_bool, _write_bool, ready=bool, means=tidy.boolean),
     FieldDescriptor.CPPTYPE_INT32: _integer(range(-(2**31), 2**31)),
     FieldDescriptor.CPPTYPE_INT64: _integer(range(-(2**63), 2**63)),
     FieldDescriptor.CPPTYPE_UINT32: _integer(range(2**32)),
@@ -334,9 +352,9 @@ _KIND_WRITERS: Mapping[str, Write] = {
     "list_value": _write_list_value,
 }
 WELL_KNOWN_TYPES: Mapping[str, JsonType] = {
-    "google.protobuf.Struct": JsonType(_raw_reader(dict, "an object"), _write_struct),
-    "google.protobuf.Value": JsonType(_read_value, _write_value),
-    "google.protobuf.ListValue": JsonType(_raw_reader(list, "an array"), _write_list_value),
+    "google.protobuf.Struct": JsonType(_raw_reader(dict, "an object"), _write_struct, means=tidy.mapping),
+    "google.protobuf.Value": JsonType(_read_value, _write_value, means=tidy.same, nullable=True),
+    "google.protobuf.ListValue": JsonType(_raw_reader(list, "an array"), _write_list_value, means=tidy.array),
     "google.protobuf.Timestamp": JsonType(_read_timestamp, _write_timestamp, quoted=True),
     "google.type.Decimal": JsonType(_read_decimal, _write_decimal),
 }

@@ -14,7 +14,7 @@ from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.codec import MAX_REJECTS, Codec, CodecError, compile_codec
+from service.bridge.codec import MAX_REJECTS, Codec, CodecError, Decoded, compile_codec
 from service.errors import InvalidArgument
 from tests.contracts import ALSO_NAMED, INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
 
@@ -140,8 +140,8 @@ BOTH_WAYS = [
 def test_a_message_and_its_json_are_the_same_thing(name: str, text: str, wire: str) -> None:
     made = make(name, text)
     assert codec(name).encode(made) == wire
-    assert codec(name).decode(wire) == (made, ())
-    assert codec(name).decode(wire.encode()) == (made, ())
+    assert codec(name).decode(wire) == Decoded(made)
+    assert codec(name).decode(wire.encode()) == Decoded(made)
 
 
 READ_ONLY = [
@@ -276,7 +276,7 @@ def test_an_empty_message_is_an_empty_body() -> None:
     empty = compile_codec(empty_pb2.Empty.DESCRIPTOR, field_names=True)
     assert empty.encode(empty_pb2.Empty()) == ""
     for body in (b"", b"\n", b"{}", b'{"deleted": true}'):
-        assert empty.decode(body) == (empty_pb2.Empty(), ())
+        assert empty.decode(body) == Decoded(empty_pb2.Empty())
     with pytest.raises(CodecError):
         empty.decode(b"OK")
 
@@ -323,7 +323,7 @@ def test_a_body_without_its_required_message_is_no_document(body: str) -> None:
 )
 def test_inside_a_body_a_required_message_that_is_null_is_none(body: str, text: str) -> None:
     document = make("Document", text)
-    assert codec("Document").decode(body) == (document, ())
+    assert codec("Document").decode(body) == Decoded(document)
     assert json.loads(codec("Document").encode(document)) == json.loads(body)
 
 
@@ -473,7 +473,7 @@ INLINED = [
 def test_the_fields_of_an_inlined_message_stand_in_the_object_around_it(text: str, wire: str) -> None:
     tariff = make("Tariff", text)
     assert codec("Tariff").encode(tariff) == wire
-    assert codec("Tariff").decode(wire) == (tariff, ())
+    assert codec("Tariff").decode(wire) == Decoded(tariff)
 
 
 @pytest.mark.parametrize(
@@ -638,7 +638,7 @@ def messages(descriptor: Any) -> st.SearchStrategy[dict[str, Any]]:
 def test_every_company_survives_the_wire(values: dict[str, Any]) -> None:
     document = chargeprice.CompanyDocument(**values)
     document_codec = compile_codec(chargeprice.CompanyDocument.DESCRIPTOR, field_names=True)
-    assert document_codec.decode(document_codec.encode(document)) == (document, ())
+    assert document_codec.decode(document_codec.encode(document)) == Decoded(document)
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))

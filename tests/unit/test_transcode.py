@@ -8,7 +8,7 @@ from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.codec import CodecError
+from service.bridge.codec import CodecError, Decoded
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, from_http, match, reply_from_http, reply_to_http, to_http
 from service.errors import InvalidArgument
@@ -241,9 +241,9 @@ def test_a_reply_is_read_as_it_was_written() -> None:
     reply = Parse('data {id: "1"} data {note: ""}', find.response_type(), descriptor_pool=FILE.pool)
     for operation, body in ((find, b'{"data":[{"id":"1"},{"note":""}]}'), (listed, b'[{"id":"1"},{"note":""}]')):
         assert reply_to_http(operation, reply) == body
-        assert reply_from_http(operation, body) == (reply, ())
+        assert reply_from_http(operation, body) == Decoded(reply)
     assert reply_to_http(put, put.response_type()) == b""
-    assert reply_from_http(put, b"") == (put.response_type(), ())
+    assert reply_from_http(put, b"") == Decoded(put.response_type())
 
 
 def test_a_bad_object_of_a_page_is_left_out() -> None:

@@ -28,8 +28,8 @@ from evbridge.v1.types_pb2 import IMAGE_CATEGORY_LOCATION
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from service.bridge.json_text import CodecError, parse_json
 from service.bridge.ports import Refusal
-from service.bridge.values import CodecError, parse_json
 from service.domain.country import ALPHA_2, alpha_3
 from service.domain.geography import decimal_degrees
 from service.domain.mapping import Mapped, mapped

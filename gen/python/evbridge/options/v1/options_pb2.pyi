@@ -90,6 +90,7 @@ class Partner(_message.Message):
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_DAY_FIELD_NUMBER: _builtins.int
     UNIQUE_ID_HEADERS_FIELD_NUMBER: _builtins.int
+    STRICT_ANSWERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The partner's name: the folder under evbridge/partner and the module under service/bridge/partners."""
     wire_names: Global___WireNames.ValueType
@@ -106,6 +107,12 @@ class Partner(_message.Message):
     """
     requests_per_day: _builtins.int
     """The same for a day: 24 hours from the first request on."""
+    strict_answers: _builtins.bool
+    """Takes answers only as the contract has them. Unset, what partners in PHP, Rails and Node write is read as they mean it,
+    and counted (GetPartnerStatus): [] for an empty object, {"0": ...} for a list, "22000", 22000.0 and 1e0 for an integer,
+    "52.51" for a number, 0 and 1 for a boolean, "" for null; a byte order mark; an empty or "none" Content-Encoding,
+    more than one gzip member and zeros behind one. A member nobody knows that no message can hold is left out.
+    """
     @_builtins.property
     def credential_header(self) -> Global___CredentialHeader:
         """The header that carries the credential."""
@@ -126,10 +133,11 @@ class Partner(_message.Message):
         requests_per_minute: _builtins.int = ...,
         requests_per_day: _builtins.int = ...,
         unique_id_headers: _abc.Iterable[_builtins.str] | None = ...,
+        strict_answers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "unique_id_headers", b"unique_id_headers", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "strict_answers", b"strict_answers", "unique_id_headers", b"unique_id_headers", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +182,7 @@ ALSO_NAMED_FIELD_NUMBER: _builtins.int
 PATH_OF_FIELD_NUMBER: _builtins.int
 QUERY_FIELD_NUMBER: _builtins.int
 ADDRESS_FIELD_NUMBER: _builtins.int
+HOST_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
@@ -212,6 +221,10 @@ query: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _
 address: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a string of a request) is the URL that is called in place of the integration's address: one that the
 partner gave out, on the origin of that address. It is not part of the body or the query.
+"""
+host: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field (a string or several) names hosts that a partner may send us to, each with its port when that is not the
+scheme's: names that the egress guard would take as the host of a URL, and no IP address.
 """
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one

@@ -1,0 +1,114 @@
+"""JSON text -> Python values with exact numbers, and how many values a text holds. Pure."""
+
+import json
+import re
+from enum import Enum
+from typing import Any, Final, NoReturn
+
+MAX_VALUES: Final = 250_000
+"""Values that one text may hold: what reading it costs grows with them, not with its bytes."""
+
+_MAX_DIGITS = 400
+"""Of an integer that is read as one. The largest double has 309."""
+_DEEPEST = 100
+"""Arrays and objects within each other, beyond which no contract follows."""
+
+
+class CodecError(ValueError):
+    """A body that does not follow the contract.
+
+    `pointer` (RFC 6901, empty for the whole body) is made of the contract's names and of positions; neither it nor
+    `problem` holds the partner's words. `object_id` does: it is what an object of a page that was left out calls
+    itself, empty when it has no id.
+    """
+
+    def __init__(self, pointer: str, problem: str, object_id: str = "") -> None:
+        super().__init__(f"{pointer or 'the body'} {problem}")
+        self.pointer = pointer
+        self.problem = problem
+        self.object_id = object_id
+
+
+class Number(str):
+    """The digits of a JSON number with a fraction or an exponent; a JSON string is a plain str."""
+
+    __slots__ = ()
+
+
+class Unreadable(Enum):
+    """What parse_tolerantly puts in the place of a value that Python has none for."""
+
+    NAN = "NaN"
+    BEYOND = "an infinite number, or what is nested beyond every contract"
+
+
+def values_in(text: bytes | str) -> int:
+    """How many values stand inside a JSON text, or more: a comma or a bracket inside a string counts too."""
+    if isinstance(text, str):
+        return sum(map(text.count, ",[{"))
+    return len(text) - len(text.translate(None, b",[{"))
+
+
+def parse_json(text: bytes | str) -> Any:
+    """json.loads with exact numbers. Raises CodecError, before it parses more than MAX_VALUES."""
+    if len(text) > MAX_VALUES and values_in(text) > MAX_VALUES:
+        raise CodecError("", f"holds more than {MAX_VALUES:,} values")
+    try:
+        return _strictly(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise CodecError("", "is nested too deeply") from None
+    except ValueError:
+        raise CodecError("", "is not JSON in UTF-8 with finite numbers" if text.strip() else "is empty") from None
+
+
+def parse_tolerantly(text: bytes | str) -> Any:
+    """As parse_json, of what it refuses for one member's sake.
+
+    That is a byte order mark, control characters inside strings, integers of any length (a Number), NaN, Infinity and
+    what is nested too deeply (an Unreadable). Raises what parse_json raises.
+    """
+    try:
+        return parse_json(text)
+    except CodecError as error:
+        refused = error
+    try:
+        text = (text if isinstance(text, str) else text.decode()).removeprefix("\ufeff")
+        if values_in(text) <= MAX_VALUES:
+            return _tolerantly(_flattened(text))
+    except (ValueError, RecursionError):
+        pass
+    raise refused
+
+
+def _flattened(text: str) -> str:
+    """The text with a number that is none in the place of whatever is nested too deeply."""
+    pieces, depth, start = [], 0, 0
+    for token in _BRACKETS_AND_STRINGS.finditer(text):
+        match token[0]:
+            case "[" | "{":
+                depth += 1
+                if depth == _DEEPEST + 1:
+                    pieces.append(text[start : token.start()])
+            case "]" | "}":
+                if depth == _DEEPEST + 1:
+                    pieces.append("Infinity")
+                    start = token.end()
+                depth -= 1
+    return "".join((*pieces, text[start:]))
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _constant(name: str) -> Unreadable:
+    return Unreadable.NAN if name == "NaN" else Unreadable.BEYOND
+
+
+def _integer(digits: str) -> int | Number:
+    return int(digits) if len(digits) <= _MAX_DIGITS else Number(digits)
+
+
+_BRACKETS_AND_STRINGS = re.compile(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_strictly = json.JSONDecoder(parse_float=Number, parse_constant=_refuse_constant).decode
+_tolerantly = json.JSONDecoder(parse_float=Number, parse_int=_integer, parse_constant=_constant, strict=False).decode
