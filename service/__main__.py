@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--decimals", type=int, choices=range(13), metavar="N", help="round each line to so many decimals, halves up"
     )
     quote.add_argument("--json", action="store_true", help="for machines")
+    quote.epilog = "The source holds examples: examples/tariff.json with examples/cdr.json or examples/plan.json."
     simulate = command("simulate", _simulate, "be a partner on this machine")
     simulate.add_argument("partner", choices=SIMULATORS)
     simulate.add_argument("--port", type=int, default=8080)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.front_door import Ended, command, environment
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TARIFF = {
     "id": "12",
     "currency": "EUR",
@@ -109,3 +110,16 @@ async def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path, tariff: Any
     assert ended.code == 1
     assert complaint in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("session", ["plan.json", "cdr.json"])
+async def test_the_examples_are_priced_and_the_help_names_them(session: str) -> None:
+    asked = await command(environment(""), "quote", "--help")
+    assert f"examples/{session}" in asked.out
+    files = (str(EXAMPLES / name) for name in ("tariff.json", session))
+    printed = await command(
+        environment(""), "quote", *files, "--time-zone", "Europe/Berlin", "--decimals", "2", "--json"
+    )
+    assert printed.code == 0, printed.err
+    said = json.loads((EXAMPLES / session).read_text()).get("total_cost")
+    assert json.loads(printed.out)["total_cost"] == (said or {"excl_vat": 6.5, "incl_vat": 7.74})
