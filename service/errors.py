@@ -48,6 +48,8 @@
         └── PartnerChanged            ABORTED              found by reading
 
 Messages are for people and never hold a secret, a driver's or a partner's text. No code reads them.
+
+LeaseLost stands beside the tree: no caller sees it.
 """
 
 from dataclasses import dataclass
@@ -63,6 +65,10 @@ class FieldViolation:
 
     path: str
     description: str
+
+
+class LeaseLost(Exception):
+    """The work was taken over by another worker, or is gone: whoever had it stops, and writes nothing more."""
 
 
 class EvbridgeError(Exception):

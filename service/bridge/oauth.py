@@ -7,6 +7,7 @@ says beside that is neither kept nor repeated.
 import asyncio
 import base64
 import re
+import time
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -64,8 +65,9 @@ class OAuth:
 
     async def exchange(self, target: Target) -> AccessToken:
         """Asks for a token and keeps it in place of the one before. Raises what `ask` raises."""
+        asked = time.monotonic()
         token = await self.ask(target)
-        await self._tokens.keep(target, token)
+        await self._tokens.keep(target, token, age_s=time.monotonic() - asked)
         return token
 
     async def ask(self, target: Target) -> AccessToken:

@@ -56,8 +56,11 @@ class Tokens(Protocol):
         """The one that was kept for this version of the grant, unless its lifetime is over."""
         ...
 
-    async def keep(self, target: Target, token: AccessToken) -> None:
-        """In place of the one before; nothing for an integration that has changed meanwhile, or is gone."""
+    async def keep(self, target: Target, token: AccessToken, *, age_s: float = 0.0) -> None:
+        """One that was asked for `age_s` ago, in place of one that was asked for earlier.
+
+        Nothing is kept for an integration that has changed meanwhile, or is gone.
+        """
         ...
 
     async def forget(self, target: Target) -> None: ...

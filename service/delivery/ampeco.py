@@ -9,7 +9,7 @@ there, locations and tariffs stay.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from types import MappingProxyType
@@ -63,6 +63,7 @@ from service.storage.delivery import (
     BELOW,
     Claim,
     Peer,
+    delivery_renew,
     delivery_resume,
     peer_acknowledged,
     peer_get,
@@ -76,7 +77,7 @@ from service.storage.tariff import tariff_get
 
 PARTNER = "ampeco"
 LIMIT_S = 90.0
-"""How long an attempt begins new parts: well within its lease. The next one goes on."""
+"""How long an attempt begins new parts; the next one goes on, after what else is due."""
 _GROUP_ID = "group"
 
 M = TypeVar("M", bound=Message)
@@ -154,7 +155,7 @@ class AmpecoDeliverer:
 
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises TariffNotRepresentable, TariffNotDelivered, DeliveryUnfinished, PartnerChanged for what was deleted
-        there, and what the channel raises.
+        there, LeaseLost, and what the channel raises.
         """
         key = ObjectKey.parsed(claim.object_id)
         publication = await publication_at(self._database, claim.tenant_id, claim.integration_id)
@@ -166,17 +167,17 @@ class AmpecoDeliverer:
             return await self._deliver_tariff(claim, attempt, peer, await self._tariff(claim, key, publication))
         location = await self._location(claim, key, publication)
         if location is None and peer.state == PEER_OBJECT_STATE_NONE:
-            return Delivered(None, 0, "the partner does not see it")
+            return Delivered(None, 0, "the partner does not see it", answered=False)
         if location is None:
             await attempt.disable()
-            return Delivered(peer, 0, "not shown any more: its charge points are disabled there")
+            return attempt.delivered(peer, "not shown any more: its charge points are disabled there")
         return await attempt.location(peer, location)
 
     async def _deliver_tariff(self, claim: Claim, attempt: "_Attempt", peer: Peer, tariff: Tariff | None) -> Delivered:
         if tariff is None:
             if peer.state == PEER_OBJECT_STATE_NONE:
-                return Delivered(None, 0, "the partner does not see it")
-            return Delivered(peer, 0, "the partner does not see it any more; AMPECO keeps its tariffs")
+                return Delivered(None, 0, "the partner does not see it", answered=False)
+            return attempt.delivered(peer, "the partner does not see it any more; AMPECO keeps its tariffs")
         integration = Integration.FromString(
             await integration_get(self._database, claim.tenant_id, claim.integration_id)
         )
@@ -234,7 +235,7 @@ class _Attempt:
         await self._bring(_GROUP, part, known, group)
         if known.state != PEER_OBJECT_STATE_LINKED:
             await delivery_resume(self._database, self._claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
-        return Delivered(peer, 0, self._said())
+        return self.delivered(peer, self._said())
 
     async def location(self, peer: Peer, location: Location) -> Delivered:
         groups = await self._tariff_groups(location)
@@ -244,7 +245,10 @@ class _Attempt:
             for evse in evses:
                 await self._evse(int(charge_point.external_id), evse, groups.get(evse.uid))
         await self.disable()
-        return Delivered(peer, 0, self._said())
+        return self.delivered(peer, self._said())
+
+    def delivered(self, peer: Peer, description: str) -> Delivered:
+        return Delivered(peer, 0, description, answered=self._calls > 0)
 
     async def disable(self) -> None:
         """Disables the charge points and EVSEs that AMPECO has of the location and that were not brought just now."""
@@ -370,8 +374,12 @@ class _Attempt:
                 await self._call(noun, noun.change, place, **name, **{noun.field: wanted}, update_mask=mask)
                 return peer.external_id
             except PartnerNotFound:
+                # An outage may answer so, too: it is gone when the list does not have it either.
+                if peer.external_id in [str(each.id) async for each in self._listed(noun, wanted, place)]:
+                    raise
                 if not self._claim.overwrite:
                     raise PartnerChanged("the object was removed at the partner", partner=PARTNER) from None
+                await delivery_renew(self._database, self._claim)
         created = (await self._call(noun, "Create", place, **{noun.field: wanted})).data.id
         if not created:
             raise PartnerOutcomeUnknown("the answer names no id", partner=PARTNER)
@@ -383,14 +391,19 @@ class _Attempt:
 
     async def _found(self, noun: _Noun, wanted: Any, place: Mapping[str, int]) -> str:
         """AMPECO's id of a part whose create was not answered; "" when it was not made."""
+        linked = {peer.external_id for peer in self._below(OBJECT_KIND_CONNECTOR)}
+        async for each in self._listed(noun, wanted, place):
+            if noun.same(each, wanted) and not (noun is _CONNECTOR and str(each.id) in linked):
+                return str(each.id)
+        return ""
+
+    async def _listed(self, noun: _Noun, wanted: Any, place: Mapping[str, int]) -> AsyncIterator[Any]:
+        """What AMPECO has of the kind, and that may be the part."""
         form = getattr(noun.module, f"List{noun.name}sRequest")
         stream = getattr(noun.stub(self._channel), f"Stream{noun.name}s")
-        linked = {peer.external_id for peer in self._below(OBJECT_KIND_CONNECTOR)}
         async for page in stream(form(**self._through, **place, **noun.filters(wanted)), metadata=self._metadata):
             for each in page.data:
-                if noun.same(each, wanted) and not (noun is _CONNECTOR and str(each.id) in linked):
-                    return str(each.id)
-        return ""
+                yield each
 
     @property
     def _through(self) -> dict[str, str]:

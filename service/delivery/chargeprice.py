@@ -41,21 +41,24 @@ class ChargepriceDeliverer:
         self._stub = CompanyServiceStub(cast(grpc.aio.Channel, channel))
 
     async def deliver(self, claim: Claim) -> Delivered:
-        """Raises PartnerChanged when the partner holds someone else's change, and what the channel raises."""
+        """Raises PartnerChanged for someone else's change at the partner, LeaseLost, and what the channel raises."""
+        try:
+            return await self._deliver(claim, trusting=not claim.verify)
+        except PartnerVersionConflict:
+            # Somebody was faster. Perhaps with a newer state of ours: everything is read again, here and there.
+            return await self._deliver(claim, trusting=False)
+
+    async def _deliver(self, claim: Claim, *, trusting: bool) -> Delivered:
+        """`trusting`: the partner holds what it is known to hold, if that was acknowledged."""
         async with self._database.connection() as conn:
             company = await company_current(conn, claim.tenant_id, claim.object_id)
             peer = await peer_get(conn, claim)
         if company is None:
             return await self._delete(claim, peer)
-        certain = peer.state == PEER_OBJECT_STATE_LINKED and not claim.verify
+        certain = trusting and peer.state == PEER_OBJECT_STATE_LINKED
         if certain and _same(peer.sent_document, document(company, 0)):
-            return Delivered(peer, 0, "the partner holds this state already")
-        try:
-            return await self._put(claim, company, peer, certain)
-        except PartnerVersionConflict:
-            async with self._database.connection() as conn:
-                peer = await peer_get(conn, claim)
-            return await self._put(claim, company, peer, certain=False)
+            return Delivered(peer, 0, "the partner holds this state already", answered=False)
+        return await self._put(claim, company, peer, certain)
 
     async def _put(self, claim: Claim, company: Company, peer: Peer, certain: bool) -> Delivered:
         if not certain:
@@ -82,12 +85,14 @@ class ChargepriceDeliverer:
 
     async def _delete(self, claim: Claim, peer: Peer) -> Delivered:
         if peer.state == PEER_OBJECT_STATE_NONE:
-            return Delivered(None, 0, "the partner does not hold it")
+            return Delivered(None, 0, "the partner does not hold it", answered=False)
         await peer_sending(self._database, claim, peer, None)
         request = DeleteCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id)
         try:
             await self._stub.DeleteCompany(request, metadata=_tenant(claim))
         except PartnerNotFound:
+            if await self._read(claim) is not None:  # an outage may answer so, too
+                raise
             return Delivered(None, 0, "was gone at the partner already")
         return Delivered(None, 0, "deleted at the partner")
 

@@ -1,7 +1,7 @@
 """What an exchange with a partner finds out about its integration, and the status that tells how it goes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -11,13 +11,17 @@ from evbridge.v1.integration_pb2 import (
     Integration,
     IntegrationStatus,
 )
+from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE
 
-from service.errors import EtagMismatch, EvbridgeError
+from service.errors import EtagMismatch, EvbridgeError, ResourceNotFound
+from service.storage.connection import Connection
 from service.storage.integration import integration_lock, integration_replace
 from service.storage.pool import Database
 from service.storage.run import RunClaim, run_hold
 
 _CHANGED = "the integration was changed during the exchange"
+_CUT_SHORT = "the exchange was cut short"
+_EXCHANGES = frozenset({RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE})
 
 Find = Callable[[Callable[[Integration], None]], Awaitable[None]]
 
@@ -25,13 +29,25 @@ Find = Callable[[Callable[[Integration], None]], Awaitable[None]]
 async def found(database: Database, run: RunClaim, change: Callable[[Integration], None]) -> None:
     """Stores what `change` writes into output-only fields of the run's integration.
 
-    Raises ResourceNotFound, and RunEnded when the run is somebody else's by now.
+    Raises ResourceNotFound, and LeaseLost when the run is somebody else's by now.
     """
     async with database.transaction() as conn:
         integration = await integration_lock(conn, run.tenant_id, run.integration_id)
         await run_hold(conn, run)
         change(integration)
         await integration_replace(conn, run.tenant_id, integration)
+
+
+async def connecting_ended(conn: Connection, run: RunClaim, error: EvbridgeError | None) -> None:
+    """Sees that a run that ends leaves no integration CONNECTING, as one whose process died would."""
+    if run.kind not in _EXCHANGES:
+        return
+    with suppress(ResourceNotFound):
+        integration = await integration_lock(conn, run.tenant_id, run.integration_id)
+        if integration.status == INTEGRATION_STATUS_CONNECTING:
+            integration.status = INTEGRATION_STATUS_FAILED if error else INTEGRATION_STATUS_PENDING
+            integration.status_description = error.message if error else _CUT_SHORT
+            await integration_replace(conn, run.tenant_id, integration)
 
 
 @asynccontextmanager
@@ -63,7 +79,7 @@ async def connecting(database: Database, run: RunClaim) -> AsyncIterator[Find]:
         await found(database, run, checked)
 
     await tell(INTEGRATION_STATUS_CONNECTING)
-    status, description = INTEGRATION_STATUS_PENDING, "the exchange was cut short"
+    status, description = INTEGRATION_STATUS_PENDING, _CUT_SHORT
     try:
         yield find
         status, description = INTEGRATION_STATUS_ACTIVE, ""

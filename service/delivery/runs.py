@@ -1,12 +1,11 @@
 """Carries out runs: finds them, keeps their lease, tells how far they are, and sees that they end.
 
-Any number of processes may run one. A run is claimed with a lease and a fencing token; when its process dies the lease
-ends, and another worker begins it again.
+Any number of processes may run one. A run is claimed with a lease, which is renewed while it is worked on, and a
+fencing token; when its process dies the lease ends, and another worker begins it again.
 """
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,8 +37,10 @@ from opentelemetry import metrics, trace
 from service.bridge.channel import PartnerChannel
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
-from service.delivery.polling import ended, woken
-from service.errors import DatabaseUnavailable, DeadlineLimit, EvbridgeError, FieldViolation, RunAbandoned
+from service.delivery.connecting import connecting_ended
+from service.delivery.lease import while_leased
+from service.delivery.polling import finish, work_or_poll
+from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
 from service.storage.connection import describe
 from service.storage.pool import Database
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
@@ -47,7 +48,7 @@ from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 60.0
+LEASE_S = 30.0
 """Longer than the lease of a request slot, which a process that dies leaves taken too."""
 LIMIT_S = 900.0
 MAX_ATTEMPTS = 3
@@ -140,7 +141,7 @@ class Executor(Protocol):
 
 
 class _Stopped(Exception):
-    """The run shall stop: it was cancelled, deleted or taken over."""
+    """The run was cancelled."""
 
 
 class RunWorker:
@@ -173,13 +174,13 @@ class RunWorker:
                 await self._claim()
             except Exception as error:
                 log.warning("looking for runs failed", extra={"problem": describe(error)})
-            await woken(self._wake, self._poll_s)
+            await work_or_poll(self._wake, self._poll_s)
 
     async def stop(self, limit_s: float) -> None:
         """Ends within about `limit_s`."""
         self._stopping = True
         self._wake.set()
-        await ended(self._tasks, limit_s)
+        await finish(self._tasks, limit_s)
 
     async def _claim(self) -> None:
         while len(self._tasks) < MAX_CONCURRENT and not self._stopping:
@@ -206,10 +207,14 @@ class RunWorker:
             try:
                 state, error = await self._outcome(claim, progress)
                 await self._store_findings(claim, progress)
-                if await run_end(self._database, claim, progress.report, state, error):
-                    reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
-                    log.info("run ended", extra={"kind": kind, "outcome": reason})
-                    self._ends.add(1, {"evbridge.run.kind": kind, "evbridge.outcome": reason})
+                async with self._database.transaction() as conn:
+                    await connecting_ended(conn, claim, error)
+                    await run_end(conn, claim, progress.report, state, error)
+                reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
+                log.info("run ended", extra={"kind": kind, "outcome": reason})
+                self._ends.add(1, {"evbridge.run.kind": kind, "evbridge.outcome": reason})
+            except LeaseLost as lost:
+                log.warning("a run was given up", extra={"kind": kind, "problem": str(lost)})
             except asyncio.CancelledError:
                 await run_hand_back(self._database, claim)
                 raise
@@ -224,13 +229,15 @@ class RunWorker:
             del progress.findings[: len(findings)]
 
     async def _outcome(self, claim: RunClaim, progress: Progress) -> tuple[RunState.ValueType, EvbridgeError | None]:
-        """How it ended. A cancellation of this task passes."""
+        """How it ended. Raises LeaseLost; a cancellation of this task passes."""
         error: EvbridgeError
         try:
             await self._supervise(claim, progress)
         except _Stopped:
             progress.close(RUN_STEP_STATE_SKIPPED)
             return RUN_STATE_CANCELLED, None
+        except LeaseLost:
+            raise
         except EvbridgeError as refusal:
             error = refusal
         except Exception as fault:
@@ -243,31 +250,23 @@ class RunWorker:
         return RUN_STATE_FAILED, error
 
     async def _supervise(self, claim: RunClaim, progress: Progress) -> None:
-        """Executes it while the lease is kept. Raises _Stopped, and the EvbridgeError it fails with."""
+        """Executes it while the lease is held. Raises _Stopped, LeaseLost, and the EvbridgeError it fails with."""
         if claim.state == RUN_STATE_CANCELLING:
             raise _Stopped
         if claim.attempts > MAX_ATTEMPTS:
             raise RunAbandoned("every attempt ended without a result, as if the process had died")
-        executor = self._executors[claim.kind, claim.type]
-        executing = asyncio.create_task(executor.execute(claim, progress))
-        end = time.monotonic() + self._limit_s
-        lease_end = time.monotonic() + LEASE_S
+
+        async def report() -> None:
+            await self._store_findings(claim, progress)
+            if not await run_report(self._database, claim, progress.report, LEASE_S):
+                raise _Stopped
+
+        executing = self._executors[claim.kind, claim.type].execute(claim, progress)
         try:
-            while not (await asyncio.wait({executing}, timeout=self._beat_s))[0]:
-                if time.monotonic() > end:
-                    seconds = f"{self._limit_s:g}"
-                    raise DeadlineLimit(f"the run took longer than {seconds} s", limit_seconds=seconds)
-                try:
-                    await self._store_findings(claim, progress)
-                    if not await run_report(self._database, claim, progress.report, LEASE_S):
-                        raise _Stopped
-                    lease_end = time.monotonic() + LEASE_S
-                except DatabaseUnavailable:
-                    if time.monotonic() > lease_end:
-                        raise
-        finally:
-            executing.cancel()
-            await asyncio.gather(executing, return_exceptions=True)
-        if executing.cancelled():
-            raise EvbridgeError("the work was cut short inside evbridge")
-        executing.result()
+            async with asyncio.timeout(self._limit_s) as limit:
+                await while_leased(executing, report, LEASE_S, self._beat_s)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            seconds = f"{self._limit_s:g}"
+            raise DeadlineLimit(f"the run took longer than {seconds} s", limit_seconds=seconds) from None

@@ -1,15 +1,18 @@
 """What a failed attempt means for a delivery and its integration, and when to try again."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from service.errors import (
     DatabaseUnavailable,
     DeliveryUnfinished,
     EgressDenied,
     EvbridgeError,
+    PartnerChanged,
     PartnerCredentialRefused,
     PartnerError,
     PartnerFault,
+    PartnerNotFound,
     PartnerOutcomeUnknown,
     PartnerRateLimited,
     PartnerUnavailable,
@@ -17,6 +20,9 @@ from service.errors import (
     TariffNotDelivered,
     TariffNotRepresentable,
 )
+
+OUTAGE_OBJECTS = 3
+"""So many objects that fail alike, with none that succeeds between, are an outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +39,74 @@ class RetryPolicy:
         return full * (0.5 + jitter / 2)
 
 
+class Next(Enum):
+    """What happens to a delivery whose attempt failed."""
+
+    RETRY = auto()
+    """It is tried again after a delay of its own."""
+    PAUSE = auto()
+    """The failure concerns the partner as a whole: nothing is delivered there for a while, then it is tried again."""
+    WAIT = auto()
+    """It is tried again once another object has arrived."""
+    PARK = auto()
+    """No attempt is made until the object changes or someone retries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`parked`: no attempt until the object changes or someone retries. `counts`: towards parking.
+    """`counts`: towards parking."""
 
-    `pauses`: the failure concerns the partner as a whole, so nothing else is sent meanwhile.
+    next: Next
+    counts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Attempts at one partner that failed, this one included, since it last took an object.
+
+    `alike`: the objects among them that failed for the reason of this attempt. `proven`: the partner took another
+    object since this one last failed, so it works.
     """
 
-    parked: bool
-    counts: bool
-    pauses: bool
+    failures: int = 1
+    alike: int = 1
+    proven: bool = False
 
 
-# The partner as a whole is away or refuses us: an outage is no fault of the object and never parks it.
+# The partner as a whole is away or refuses us.
 _OF_THE_PARTNER = (PartnerUnavailable, PartnerRateLimited, PartnerCredentialRefused, EgressDenied)
-# Nothing will be otherwise until the object, or what it needs, is.
-_WAIT_FOR_A_CHANGE = (TariffNotRepresentable, TariffNotDelivered)
-# Trying again may help, without end it would not.
-_MAY_PASS = (PartnerOutcomeUnknown, PartnerFault, PartnerVersionConflict)
+# Found out here, or by reading what the partner holds: nothing will be otherwise until someone changes it.
+_SETTLED = (TariffNotRepresentable, PartnerChanged)
+# Trying again may help; without end it would not.
+_MAY_PASS = (PartnerOutcomeUnknown, PartnerFault, PartnerVersionConflict, PartnerNotFound)
+# Not implemented, HTTP version not supported: the only 5xx that say that asking again is of no use.
+_FINAL_STATUSES = frozenset({501, 505})
 
 
-def verdict(error: EvbridgeError, failed_attempts: int, policy: RetryPolicy) -> Verdict:
-    """Judges the attempt that failed with `error`; `failed_attempts` includes it."""
+def is_of_partner(error: EvbridgeError) -> bool:
+    """Whether the partner, or the way to it, made the attempt fail, as it may make others fail."""
+    return isinstance(error, PartnerError | EgressDenied) and not isinstance(error, PartnerChanged)
+
+
+def verdict(error: EvbridgeError, failed_attempts: int, streak: Streak, policy: RetryPolicy) -> Verdict:
+    """Judges the attempt that failed with `error`; `failed_attempts` includes it.
+
+    An object is parked for what the partner answers only if the partner works: an outage parks nothing, whatever it
+    answers meanwhile.
+    """
     if isinstance(error, _OF_THE_PARTNER):
-        return Verdict(parked=False, counts=False, pauses=True)
-    if isinstance(error, (DatabaseUnavailable, DeliveryUnfinished)):
-        return Verdict(parked=False, counts=False, pauses=False)
-    if isinstance(error, _WAIT_FOR_A_CHANGE):
-        return Verdict(parked=True, counts=True, pauses=False)
-    if isinstance(error, PartnerError) and not isinstance(error, _MAY_PASS):
-        return Verdict(parked=True, counts=True, pauses=False)
-    return Verdict(parked=failed_attempts >= policy.max_attempts, counts=True, pauses=False)
+        return Verdict(Next.PAUSE)
+    if isinstance(error, DatabaseUnavailable | DeliveryUnfinished):
+        return Verdict(Next.RETRY)
+    if isinstance(error, TariffNotDelivered):
+        return Verdict(Next.WAIT)
+    if isinstance(error, _SETTLED):
+        return Verdict(Next.PARK, counts=True)
+    worn_out = failed_attempts >= policy.max_attempts
+    if not isinstance(error, PartnerError):
+        return Verdict(Next.PARK if worn_out else Next.RETRY, counts=True)
+    if streak.alike >= OUTAGE_OBJECTS and not streak.proven:
+        return Verdict(Next.PAUSE)
+    if not isinstance(error, _MAY_PASS) or error.http_status in _FINAL_STATUSES:
+        return Verdict(Next.PARK, counts=True)
+    return Verdict(Next.PARK if worn_out and streak.proven else Next.RETRY, counts=streak.proven)

@@ -4,8 +4,9 @@ from evbridge.v1.delivery_pb2 import Delivery, GetDeliveryRequest, ListDeliverie
 
 from service.domain.caller import Caller
 from service.domain.pages import list_response, page_size, uuid_before
-from service.storage.delivery import delivery_get, delivery_page, delivery_retry
+from service.storage.delivery import delivery_get, delivery_integration, delivery_page, delivery_retry
 from service.storage.gate import gate_resume
+from service.storage.integration import integration_hold
 from service.storage.pool import Database
 
 
@@ -23,6 +24,8 @@ class DeliveryService:
 
     async def RetryDelivery(self, request: RetryDeliveryRequest, caller: Caller) -> Delivery:
         async with self._database.transaction() as conn:
-            integration_id = await delivery_retry(conn, caller.tenant_id, request.id, request.overwrite_partner_change)
-            await gate_resume(conn, caller.tenant_id, integration_id)
+            key = (caller.tenant_id, await delivery_integration(conn, caller.tenant_id, request.id))
+            await integration_hold(conn, *key)
+            await gate_resume(conn, *key)
+            await delivery_retry(conn, caller.tenant_id, request.id, request.overwrite_partner_change)
         return await delivery_get(self._database, caller.tenant_id, request.id)

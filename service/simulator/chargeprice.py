@@ -47,7 +47,7 @@ class _Companies(MutableMapping[str, chargeprice.CompanyResource]):
 
 class Simulator(simulator.Simulator):
     """`companies` are what it holds by id; `history` has the last (id, version) it stored, in order; `with_tariffs` are
-    the ids of those it refuses to delete.
+    the ids of those it refuses to delete, `broken` those of which each PUT is answered with the status named.
     """
 
     unauthenticated_status = 403
@@ -57,6 +57,7 @@ class Simulator(simulator.Simulator):
         self.companies = _Companies(self.objects)
         self.history: list[tuple[str, int]] = []
         self.with_tariffs: set[str] = set()
+        self.broken: dict[str, int] = {}
 
     def edit(self, company_id: str, **attributes: str | bool) -> None:
         """Someone else's change: sets attributes and raises the lock version."""
@@ -67,6 +68,8 @@ class Simulator(simulator.Simulator):
 
     def check(self, operation: Operation, request: Message) -> None:
         if isinstance(request, chargeprice.UpsertCompanyRequest):
+            if status := self.broken.get(request.company_id):
+                raise Refused(status)
             sent = request.document.data
             given = {field.name for field, _ in sent.attributes.ListFields()}
             if (

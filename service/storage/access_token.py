@@ -27,10 +27,11 @@ class AccessTokens:
         except SealBroken:
             return None
 
-    async def keep(self, target: Target, token: AccessToken) -> None:
+    async def keep(self, target: Target, token: AccessToken, *, age_s: float = 0.0) -> None:
         sealed = self._keyring.seal(token.value, _associated(target, token.base_url))
         lifetime = None if token.lifetime_s is None else timedelta(seconds=token.lifetime_s)
-        await self._database.run(sql.access_token_keep, *_key(target), token.base_url, sealed, lifetime)
+        times = (lifetime, timedelta(seconds=age_s))
+        await self._database.run(sql.access_token_keep, *_key(target), token.base_url, sealed, *times)
 
     async def forget(self, target: Target) -> None:
         await access_token_forget(self._database, target.tenant_id, target.integration_id)

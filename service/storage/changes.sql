@@ -10,9 +10,17 @@ FROM unnest($4::text[], $5::text[], $6::text[]) AS new (object_id, operation, et
 -- name: delivery_mark
 -- Makes the objects due at the integration $5, or at every one, of the types that take them, save where they were
 -- imported from; without $3 all tariffs (4) or locations (5) there are. One under way is done again afterwards.
+-- The integrations are locked before their deliveries, as a deletion locks them.
+WITH taker AS MATERIALIZED (
+    SELECT integration_id
+    FROM integration
+    WHERE tenant_id = $1 AND type = ANY($4::smallint[]) AND ($5::text IS NULL OR integration_id = $5)
+    ORDER BY integration_id
+    FOR KEY SHARE
+)
 INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
-SELECT tenant_id, integration_id, $2::smallint, object_id
-FROM integration CROSS JOIN (
+SELECT $1, integration_id, $2::smallint, object_id
+FROM taker CROSS JOIN (
     SELECT unnest($3::text[]) AS object_id
     UNION ALL
     SELECT country_code || party_id || key FROM tariff
@@ -21,18 +29,17 @@ FROM integration CROSS JOIN (
     SELECT country_code || party_id || key FROM location
     WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL AND $2 = 5 AND $3 IS NULL
 ) AS due
-WHERE tenant_id = $1 AND type = ANY($4::smallint[]) AND ($5::text IS NULL OR integration_id = $5)
-    AND NOT EXISTS (
+WHERE NOT EXISTS (
         SELECT FROM tariff AS t
         WHERE t.tenant_id = $1 AND t.integration_id = '' AND t.country_code = left(object_id, 2)
             AND t.party_id = substr(object_id, 3, 3) AND t.key = substr(object_id, 6)
-            AND t.origin_integration_id = integration.integration_id AND $2 = 4
+            AND t.origin_integration_id = taker.integration_id AND $2 = 4
     )
     AND NOT EXISTS (
         SELECT FROM location AS l
         WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.country_code = left(object_id, 2)
             AND l.party_id = substr(object_id, 3, 3) AND l.key = substr(object_id, 6)
-            AND l.origin_integration_id = integration.integration_id AND $2 = 5
+            AND l.origin_integration_id = taker.integration_id AND $2 = 5
     )
 ORDER BY integration_id, object_id
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE

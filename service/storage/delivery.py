@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -17,11 +17,11 @@ from evbridge.v1.delivery_pb2 import (
     PeerObjectState,
 )
 from evbridge.v1.error_reason_pb2 import ErrorReason
-from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
+from evbridge.v1.integration_pb2 import IntegrationType
 
-from service.domain.delivery import Verdict
+from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
 from service.domain.keys import ObjectKey
-from service.errors import DeliveryInProgress, EvbridgeError, PartnerError, ResourceNotFound
+from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, PartnerError, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.statements import Statements
@@ -34,13 +34,11 @@ BELOW = "\t"
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An integration with due deliveries. `failures` counts those in a row that held it back."""
+    """An integration with due deliveries."""
 
     tenant_id: str
     integration_id: str
     type: IntegrationType.ValueType
-    status: IntegrationStatus.ValueType
-    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Claim:
     """A delivery that is ours until its lease ends. `lease_token` fences out whoever held it before.
 
     `failed_attempts` counts this one. `verify`: someone asked to compare with the partner first; `overwrite`: and to
-    put ours on top of its change.
+    put ours on top of its change. `healthy`: as far as is known the partner takes what it is sent.
     """
 
     tenant_id: str
@@ -61,10 +59,16 @@ class Claim:
     failed_attempts: int
     verify: bool
     overwrite: bool
+    healthy: bool
+    lease_s: float
 
     @property
     def peer_key(self) -> tuple[str, str, int, str]:
         return self.tenant_id, self.integration_id, self.object_kind, self.object_id
+
+    @property
+    def fence(self) -> tuple[str, UUID, int]:
+        return self.tenant_id, self.delivery_id, self.lease_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +110,18 @@ async def delivery_page(
     return [(str(row["delivery_id"]), _delivery(row).SerializeToString()) for row in rows]
 
 
-async def delivery_retry(conn: Connection, tenant_id: str, delivery_id: str, overwrite: bool) -> str:
-    """Makes it due now and returns its integration's id. Raises ResourceNotFound, DeliveryInProgress."""
-    integration_id: str | None = await conn.value(sql.delivery_retry, tenant_id, UUID(delivery_id), overwrite)
-    if integration_id is not None:
-        return integration_id
-    if await conn.row(sql.delivery_get, tenant_id, UUID(delivery_id)) is None:
+async def delivery_integration(conn: Connection, tenant_id: str, delivery_id: str) -> str:
+    """The id of its integration. Raises ResourceNotFound."""
+    integration_id: str | None = await conn.value(sql.delivery_integration, tenant_id, UUID(delivery_id))
+    if integration_id is None:
         raise ResourceNotFound.of("delivery", delivery_id)
-    raise DeliveryInProgress("an attempt is under way; try again when it has ended")
+    return integration_id
+
+
+async def delivery_retry(conn: Connection, tenant_id: str, delivery_id: str, overwrite: bool) -> None:
+    """Makes one that exists due now. Raises DeliveryInProgress."""
+    if await conn.value(sql.delivery_retry, tenant_id, UUID(delivery_id), overwrite) is None:
+        raise DeliveryInProgress("an attempt is under way; try again when it has ended")
 
 
 async def delivery_waiting(database: Database) -> list[Waiting]:
@@ -125,29 +133,54 @@ async def delivery_claim(database: Database, waiting: Waiting, lease_s: float) -
     """The integration's delivery that is due the longest; None when nothing is."""
     key = (waiting.tenant_id, waiting.integration_id)
     row = await database.row(sql.delivery_claim, *key, timedelta(seconds=lease_s))
-    return None if row is None else Claim(*key, **dict(row))
+    return None if row is None else Claim(*key, **dict(row), lease_s=lease_s)
 
 
-async def delivery_done(conn: Connection, claim: Claim) -> bool:
-    """Ends a claim with success. False when the lease was lost and another worker has it."""
-    fence = (claim.tenant_id, claim.delivery_id, claim.lease_token, claim.generation)
-    return await conn.value(sql.delivery_done, *fence) is not None
+async def delivery_renew(database: Database, claim: Claim) -> None:
+    """The lease begins anew. Raises LeaseLost."""
+    _held(await database.value(sql.delivery_renew, *claim.fence, timedelta(seconds=claim.lease_s)))
+
+
+async def delivery_hold(conn: Connection, claim: Claim) -> None:
+    """Keeps the claim from ending until the transaction does. Raises LeaseLost."""
+    _held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
+
+
+async def delivery_done(conn: Connection, claim: Claim) -> None:
+    """Ends a claim with success. Raises LeaseLost."""
+    _held(await conn.value(sql.delivery_done, *claim.fence, claim.generation))
 
 
 async def delivery_failed(
-    conn: Connection, claim: Claim, error: EvbridgeError, verdict: Verdict, delay_s: float
-) -> bool:
-    """Ends a claim with a failure. False when the lease was lost and another worker has it."""
-    fence = (claim.tenant_id, claim.delivery_id, claim.lease_token, claim.generation)
-    delay = timedelta(seconds=delay_s)
-    outcome = (verdict.parked, delay, verdict.counts, error.reason, error.message)
-    return await conn.value(sql.delivery_failed, *fence, *outcome) is not None
+    conn: Connection, claim: Claim, error: EvbridgeError, verdict: Verdict, streak: Streak, delay_s: float
+) -> None:
+    """Ends a claim with a failure. Raises LeaseLost."""
+    parked = verdict.next is Next.PARK
+    delay = None if verdict.next is Next.WAIT else timedelta(seconds=delay_s)
+    failing = is_of_partner(error) and not (parked and streak.proven)
+    outcome = (parked, delay, verdict.counts, failing, error.reason, error.message)
+    _held(await conn.value(sql.delivery_failed, *claim.fence, claim.generation, *outcome))
+
+
+async def delivery_streak(
+    conn: Connection, claim: Claim, error: EvbridgeError, failures: int, begin_time: datetime
+) -> Streak:
+    """What the failure is part of, as one of `failures` in a row that began then."""
+    key = (claim.tenant_id, claim.integration_id, claim.delivery_id)
+    row = await conn.row(sql.delivery_streak, *key, begin_time, error.reason, OUTAGE_OBJECTS)
+    assert row is not None  # noqa: S101
+    return Streak(failures, 1 + row["others"], row["proven"])
+
+
+async def delivery_unpark(database: Database, claim: Claim, reason: ErrorReason.ValueType) -> None:
+    """Makes those of its integration due that were parked for the reason before it was known to be an outage."""
+    await database.run(sql.delivery_unpark, claim.tenant_id, claim.integration_id, reason)
 
 
 async def delivery_resume(
     database: Database, claim: Claim, kind: ObjectKind.ValueType, reason: ErrorReason.ValueType
 ) -> None:
-    """Makes those of its integration due that are parked for the reason, or that may be before they see the change."""
+    """Makes those of its integration due that wait for the reason, or that may do so before they see the change."""
     await database.run(sql.delivery_resume, claim.tenant_id, claim.integration_id, kind, reason)
 
 
@@ -193,19 +226,32 @@ async def peers_below(conn: Connection, claim: Claim) -> dict[tuple[int, str], P
 
 
 async def peer_sending(database: Database, claim: Claim, peer: Peer, document: bytes | None) -> None:
-    """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner."""
+    """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner.
+
+    The lease begins anew, so that it outlasts the request. Raises LeaseLost: then nothing may be sent.
+    """
     base = (peer.acknowledged_version, peer.acknowledged_hash)
-    await database.run(sql.peer_sending, *claim.peer_key, *base, document)
+    lease = (claim.delivery_id, claim.lease_token, timedelta(seconds=claim.lease_s))
+    _held(await database.value(sql.peer_sending, *claim.peer_key, *base, document, *lease))
 
 
 async def peer_acknowledged(conn: Connection, claim: Claim, peer: Peer) -> None:
+    """Raises LeaseLost."""
+    await delivery_hold(conn, claim)
     state = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash, peer.sent_document)
     await conn.run(sql.peer_acknowledged, *claim.peer_key, *state)
 
 
 async def peer_gone(conn: Connection, claim: Claim) -> None:
-    """The partner does not hold the object any more."""
+    """The partner does not hold the object any more. Raises LeaseLost."""
+    await delivery_hold(conn, claim)
     await conn.run(sql.peer_gone, *claim.peer_key)
+
+
+def _held(found: object) -> None:
+    """Raises LeaseLost when a statement that the lease token fences found nothing."""
+    if found is None:
+        raise LeaseLost("another worker has the delivery, or it is gone")
 
 
 def _delivery(row: asyncpg.Record) -> Delivery:
@@ -227,6 +273,6 @@ def _delivery(row: asyncpg.Record) -> Delivery:
             acknowledge_time=row["acknowledge_time"],
         ),
     )
-    if delivery.state == DELIVERY_STATE_PENDING:
+    if delivery.state == DELIVERY_STATE_PENDING and row["due_time"] is not None:
         delivery.next_attempt_time.FromDatetime(row["due_time"])
     return delivery

@@ -1,7 +1,7 @@
 -- name: delivery_get
 SELECT
     d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
-    d.due_time, d.create_time, d.update_time,
+    nullif(d.due_time, 'infinity') AS due_time, d.create_time, d.update_time,
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
 FROM delivery AS d
 LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
@@ -10,7 +10,7 @@ WHERE d.tenant_id = $1 AND d.delivery_id = $2
 -- name: delivery_page
 SELECT
     d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
-    d.due_time, d.create_time, d.update_time,
+    nullif(d.due_time, 'infinity') AS due_time, d.create_time, d.update_time,
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
 FROM delivery AS d
 LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
@@ -29,19 +29,21 @@ WHERE tenant_id = $1 AND delivery_id = $2
 ORDER BY attempt_id DESC
 LIMIT 20
 
+-- name: delivery_integration
+SELECT integration_id FROM delivery WHERE tenant_id = $1 AND delivery_id = $2
+
 -- name: delivery_retry
 -- Nothing is returned for a delivery under way whose worker is alive.
 UPDATE delivery
 SET state = 1, generation = generation + 1, verify = true, overwrite = $3, due_time = now(), failed_attempts = 0,
-    update_time = now()
+    fail_time = NULL, update_time = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND (state <> 2 OR lease_until <= now())
-RETURNING integration_id
+RETURNING delivery_id
 
 -- name: delivery_waiting
 -- tenant: any, because one worker serves them all.
-SELECT i.tenant_id, i.integration_id, i.type, i.status, coalesce(p.failures, 0) AS failures
+SELECT i.tenant_id, i.integration_id, i.type
 FROM integration AS i
-LEFT JOIN gate_pause AS p ON p.tenant_id = i.tenant_id AND p.integration_id = i.integration_id AND p.scope = 0
 WHERE i.enabled
     AND NOT EXISTS (
         SELECT FROM gate_pause AS held
@@ -54,10 +56,16 @@ WHERE i.enabled
     )
 
 -- name: delivery_claim
--- The attempt is counted before it is made, so that one that kills its process is counted too.
+-- The attempt is counted before it is made, so that one that kills its process is counted too. `healthy`: the integration
+-- is ACTIVE (2), and nothing has failed since the partner last took an object.
 -- Materialized: a subquery may be asked again for each row of a nested loop, and would lock, and lose, one more each time.
 WITH next AS MATERIALIZED (
-    SELECT w.delivery_id
+    SELECT
+        w.delivery_id,
+        i.status = 2 AND NOT EXISTS (
+            SELECT FROM gate_pause AS failing
+            WHERE failing.tenant_id = $1 AND failing.integration_id = $2 AND failing.scope = 0
+        ) AS healthy
     FROM delivery AS w
     JOIN integration AS i USING (tenant_id, integration_id)
     WHERE w.tenant_id = $1 AND w.integration_id = $2 AND w.state IN (1, 2)
@@ -76,38 +84,97 @@ SET state = 2, lease_token = d.lease_token + 1, lease_until = now() + $3::interv
     failed_attempts = d.failed_attempts + 1, update_time = now()
 FROM next
 WHERE d.tenant_id = $1 AND d.delivery_id = next.delivery_id
-RETURNING d.delivery_id, d.object_kind, d.object_id, d.generation, d.lease_token, d.failed_attempts, d.verify, d.overwrite
+RETURNING
+    d.delivery_id, d.object_kind, d.object_id, d.generation, d.lease_token, d.failed_attempts, d.verify, d.overwrite,
+    next.healthy
+
+-- name: delivery_renew
+-- Fenced by the lease token.
+UPDATE delivery SET lease_until = now() + $4::interval
+WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
+RETURNING true
+
+-- name: delivery_hold
+-- Fenced by the lease token; nobody claims the delivery until the transaction ends.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $4 FOR KEY SHARE
+)
+SELECT true
+FROM delivery
+WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2 AND EXISTS (SELECT FROM connected)
+FOR NO KEY UPDATE
 
 -- name: delivery_done
 -- A change that came meanwhile (another generation) makes it due again. Fenced by the lease token.
 UPDATE delivery
 SET state = CASE WHEN generation = $4 THEN 3 ELSE 1 END,
     verify = verify AND generation <> $4, overwrite = overwrite AND generation <> $4,
-    lease_until = '-infinity', due_time = now(), failed_attempts = 0, reason = 0, description = '', update_time = now()
+    lease_until = '-infinity', due_time = now(), failed_attempts = 0, fail_time = NULL, reason = 0, description = '',
+    update_time = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
 -- name: delivery_failed
--- A parked delivery that changed meanwhile is due again. Fenced by the lease token.
+-- A parked delivery that changed meanwhile is due again; without a delay ($6) it is due once it changes or is resumed.
+-- Fenced by the lease token.
 UPDATE delivery
 SET state = CASE WHEN $5::boolean AND generation = $4 THEN 4 ELSE 1 END,
     overwrite = overwrite AND NOT $5,
     lease_until = '-infinity',
-    due_time = CASE WHEN generation = $4 THEN now() + $6::interval ELSE now() END,
+    due_time = CASE WHEN generation = $4 THEN coalesce(now() + $6::interval, 'infinity') ELSE now() END,
     failed_attempts = failed_attempts - CASE WHEN $7::boolean THEN 0 ELSE 1 END,
-    reason = $8, description = $9, update_time = now()
+    fail_time = CASE WHEN $8::boolean THEN now() END,
+    reason = $9, description = $10, update_time = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
+-- name: delivery_streak
+-- Of the failures in a row that began at $4: how many objects beside this one failed for the reason $5, up to $6, and
+-- whether this one had failed before they began.
+SELECT
+    coalesce((SELECT fail_time < $4 FROM delivery WHERE tenant_id = $1 AND delivery_id = $3), false) AS proven,
+    (
+        SELECT count(*)
+        FROM (
+            SELECT FROM delivery
+            WHERE tenant_id = $1 AND integration_id = $2 AND fail_time >= $4 AND delivery_id <> $3 AND reason = $5
+            LIMIT $6
+        ) AS others
+    ) AS others
+
+-- name: delivery_unpark
+-- Those that were parked for the reason $3 by failures in a row that turned out to be an outage. In the order in which
+-- changes mark them.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+)
+UPDATE delivery AS d
+SET state = 1, due_time = now(), update_time = now()
+FROM (
+    SELECT delivery_id
+    FROM delivery
+    WHERE tenant_id = $1 AND integration_id = $2 AND state = 4 AND reason = $3 AND fail_time >= (
+            SELECT begin_time FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
+        )
+        AND EXISTS (SELECT FROM connected)
+    ORDER BY object_kind, object_id
+    FOR UPDATE
+) AS parked
+WHERE d.tenant_id = $1 AND d.delivery_id = parked.delivery_id
+
 -- name: delivery_resume
--- Those under way (2) look again afterwards. In the order in which changes mark them.
+-- Those that wait for the reason $4. Those under way (2) look again afterwards. In the order in which changes mark them.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+)
 UPDATE delivery AS d
 SET generation = d.generation + 1, state = CASE WHEN d.state = 2 THEN 2 ELSE 1 END, due_time = now(), update_time = now(),
     failed_attempts = CASE WHEN d.state = 2 THEN d.failed_attempts ELSE 0 END
 FROM (
     SELECT delivery_id
     FROM delivery
-    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND (state = 2 OR state = 4 AND reason = $4)
+    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND (state = 2 OR state IN (1, 4) AND reason = $4)
+        AND EXISTS (SELECT FROM connected)
     ORDER BY object_id
     FOR UPDATE
 ) AS waiting
@@ -134,13 +201,22 @@ FROM peer_object
 WHERE tenant_id = $1 AND integration_id = $2 AND split_part(object_id, E'\t', 1) = $3 AND strpos(object_id, E'\t') > 0
 
 -- name: peer_sending
--- Before the request leaves: from now on its effect is unknown until it is acknowledged.
+-- Before the request leaves: from now on its effect is unknown until it is acknowledged. Fenced by the lease token, and
+-- renews the lease, so that the request is over before anybody else can claim the delivery.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+), renewed AS (
+    UPDATE delivery SET lease_until = now() + $10::interval
+    WHERE tenant_id = $1 AND delivery_id = $8 AND lease_token = $9 AND state = 2 AND EXISTS (SELECT FROM connected)
+    RETURNING tenant_id
+)
 INSERT INTO peer_object
     (tenant_id, integration_id, object_kind, object_id, state, acknowledged_version, acknowledged_hash, sent_document)
-VALUES ($1, $2, $3, $4, 2, $5, $6, $7)
+SELECT $1, $2, $3, $4, 2, $5, $6, $7 FROM renewed
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
 SET state = 2, acknowledged_version = EXCLUDED.acknowledged_version,
     acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document
+RETURNING true
 
 -- name: peer_acknowledged
 INSERT INTO peer_object

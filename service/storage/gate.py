@@ -9,7 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -37,7 +37,7 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-_LEASE_MARGIN_S = 15.0
+_LEASE_MARGIN_S = 5.0
 _ASK_AGAIN_S = 0.02
 _Key = tuple[str, str]
 T = TypeVar("T")
@@ -145,9 +145,12 @@ class PartnerGate:
         if passage.limit_reached_s is not None:
             await self._pause(target, Scope.REQUESTS, passage.limit_reached_s)
         if failures and failed is False:
-            await _to_its_end(self._database.run(sql.gate_lift, *_key(target), scope))
-        elif failures or (failed is not None and self._breakers[_key(target), scope].opens(failed, _now())):
-            await self._pause(target, scope, self._policy.backoff_s(failures + 1, random.random()))
+            await _to_its_end(self._database.run(sql.gate_lift, *_key(target), scope, failures))
+        elif failures:
+            delay = timedelta(seconds=self._policy.backoff_s(failures + 1, random.random()))
+            await _to_its_end(self._database.run(sql.gate_probe_failed, *_key(target), scope, failures, delay))
+        elif failed is not None and self._breakers[_key(target), scope].opens(failed, _now()):
+            await self._pause(target, scope, self._policy.backoff_s(1, random.random()))
 
     async def _pause(self, target: Target, scope: Scope, delay_s: float) -> None:
         delay = timedelta(seconds=delay_s)
@@ -168,13 +171,25 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def gate_pause(conn: Connection, tenant_id: str, integration_id: str, delay_s: float) -> None:
-    """Holds an integration's deliveries back and counts the failure."""
-    await conn.run(sql.gate_pause, tenant_id, integration_id, Scope.DELIVERIES, timedelta(seconds=delay_s))
+async def gate_failed(conn: Connection, tenant_id: str, integration_id: str) -> tuple[int, datetime]:
+    """Counts a delivery that failed: how many did in a row, and when the first of them."""
+    row = await conn.row(sql.gate_failed, tenant_id, integration_id)
+    assert row is not None  # noqa: S101
+    return row["failures"], row["begin_time"]
+
+
+async def gate_hold(conn: Connection, tenant_id: str, integration_id: str, delay_s: float) -> None:
+    """Holds an integration's deliveries back after one that failed."""
+    await conn.run(sql.gate_hold, tenant_id, integration_id, timedelta(seconds=delay_s))
+
+
+async def gate_succeeded(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """Forgets the deliveries that failed in a row."""
+    await conn.run(sql.gate_succeeded, tenant_id, integration_id)
 
 
 async def gate_resume(conn: Connection, tenant_id: str, integration_id: str) -> None:
-    """Lets an integration go on at once and forgets its failures; a limit that the partner named still holds."""
+    """Lets an integration go on at once; a limit that the partner named still holds."""
     await conn.run(sql.gate_resume, tenant_id, integration_id)
 
 

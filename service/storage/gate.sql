@@ -44,10 +44,11 @@ SET used = CASE WHEN budget.reset_time <= now() THEN 0 ELSE budget.used END + EX
 RETURNING used, extract(epoch FROM reset_time - now())::float8 AS rest_s
 
 -- name: gate_pause
+-- A longer pause stays.
 INSERT INTO gate_pause (tenant_id, integration_id, scope, failures, resume_time)
 VALUES ($1, $2, $3, 1, now() + $4::interval)
 ON CONFLICT (tenant_id, integration_id, scope) DO UPDATE
-SET failures = gate_pause.failures + 1, resume_time = EXCLUDED.resume_time
+SET failures = gate_pause.failures + 1, resume_time = greatest(gate_pause.resume_time, EXCLUDED.resume_time)
 
 -- name: gate_probe
 -- One caller tries a partner whose pause is over; the others wait for what becomes of it, or for the end of its lease.
@@ -55,12 +56,35 @@ UPDATE gate_pause SET resume_time = now() + $4::interval
 WHERE tenant_id = $1 AND integration_id = $2 AND scope = $3 AND resume_time <= now()
 RETURNING failures
 
+-- name: gate_probe_failed
+-- Nothing happens when another probe has ended meanwhile; so it is with `gate_lift`.
+UPDATE gate_pause SET failures = failures + 1, resume_time = now() + $5::interval
+WHERE tenant_id = $1 AND integration_id = $2 AND scope = $3 AND failures = $4
+
 -- name: gate_lift
-DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = $3
+DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = $3 AND failures = $4
+
+-- name: gate_failed
+-- A delivery failed. Nothing is held back by that alone.
+INSERT INTO gate_pause (tenant_id, integration_id, scope, failures, resume_time) VALUES ($1, $2, 0, 1, now())
+ON CONFLICT (tenant_id, integration_id, scope) DO UPDATE SET failures = gate_pause.failures + 1
+RETURNING failures, begin_time
+
+-- name: gate_hold
+UPDATE gate_pause SET resume_time = now() + $3::interval
+WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
+
+-- name: gate_succeeded
+-- A delivery succeeded: the failures in a row are over.
+DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
 
 -- name: gate_resume
--- Not what the partner asked for: its limit stays reached.
-DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope <> 1
+-- Not what the partner asked for: its limit stays reached. That nothing succeeded since deliveries failed stays true.
+WITH lifted AS (
+    DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope > 1
+)
+UPDATE gate_pause SET failures = 0, resume_time = now()
+WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
 
 -- name: gate_pauses
 SELECT scope, failures, resume_time, resume_time > now() AS lasts

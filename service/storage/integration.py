@@ -54,6 +54,12 @@ async def integration_lock(
     return Integration.FromString(payload)
 
 
+async def integration_hold(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """Kept from being deleted until the transaction ends. Raises ResourceNotFound."""
+    if not await conn.value(sql.integration_hold, tenant_id, integration_id):
+        raise ResourceNotFound.of("integration", integration_id)
+
+
 async def integration_insert(conn: Connection, tenant_id: str, integration: Integration) -> None:
     """Raises ResourceExists."""
     inserted = await conn.value(
@@ -87,7 +93,10 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
 async def integration_status(
     conn: Connection, tenant_id: str, integration_id: str, status: IntegrationStatus.ValueType, description: str
 ) -> None:
-    """Tells what became of the wish to be connected; a disabled or deleted integration stays as it is."""
+    """Tells how the connection fares, and keeps the integration from other writers until the transaction ends.
+
+    A disabled or deleted integration stays as it is.
+    """
     payload: bytes | None = await conn.value(sql.integration_lock, tenant_id, integration_id)
     integration = Integration.FromString(payload or b"")
     if integration.enabled:

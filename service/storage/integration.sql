@@ -5,6 +5,11 @@ SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
 -- What refers to the integration is not held up.
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE
 
+-- name: integration_hold
+-- What locks deliveries of an integration, or several of its other rows, locks the integration first: so a deletion waits
+-- for it, or it for the deletion.
+SELECT true FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+
 -- name: integration_insert
 INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

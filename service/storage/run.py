@@ -26,7 +26,7 @@ from evbridge.v1.run_pb2 import (
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.errors import EvbridgeError, ResourceNotFound, RunEnded, RunInProgress
+from service.errors import EvbridgeError, LeaseLost, ResourceNotFound, RunEnded, RunInProgress
 from service.storage.changes import change_time
 from service.storage.connection import Connection
 from service.storage.pool import Database
@@ -147,9 +147,11 @@ async def run_claim(
 
 
 async def run_report(database: Database, claim: RunClaim, report: Run, lease_s: float) -> bool:
-    """Stores progress and steps, renews the lease. False when the run shall stop: cancelled, deleted or taken over."""
+    """Stores progress and steps, renews the lease. False when the run is to be cancelled. Raises LeaseLost."""
     state = await database.value(sql.run_report, *claim.fence, *_columns(report), timedelta(seconds=lease_s))
-    return state is not None and state != RUN_STATE_CANCELLING
+    if state is None:
+        raise LeaseLost("another worker has the run, or it is gone")
+    return bool(state != RUN_STATE_CANCELLING)
 
 
 async def run_findings_add(database: Database, claim: RunClaim, first: int, findings: Sequence[RunFinding]) -> None:
@@ -170,17 +172,18 @@ async def run_findings_page(
 
 
 async def run_hold(conn: Connection, claim: RunClaim) -> None:
-    """Raises RunEnded when the claim holds no more: cancelled and ended, deleted or taken over."""
-    if not await conn.value(sql.run_held, *claim.fence):
-        raise RunEnded("the run is not this worker's any more")
+    """Keeps the claim from ending until the transaction does. Raises LeaseLost."""
+    if not await conn.value(sql.run_hold, *claim.fence, claim.integration_id):
+        raise LeaseLost("another worker has the run, or it is gone")
 
 
 async def run_end(
-    database: Database, claim: RunClaim, report: Run, state: RunState.ValueType, error: EvbridgeError | None
-) -> bool:
-    """Ends a claim and its run. False when the run was deleted or taken over."""
+    conn: Connection, claim: RunClaim, report: Run, state: RunState.ValueType, error: EvbridgeError | None
+) -> None:
+    """Ends a claim and its run. Raises LeaseLost."""
     outcome = (state, error.reason, error.message[:_MAX_CHARACTERS]) if error else (state, 0, "")
-    return await database.value(sql.run_end, *claim.fence, *_columns(report), *outcome) is not None
+    if await conn.value(sql.run_end, *claim.fence, *_columns(report), *outcome) is None:
+        raise LeaseLost("another worker has the run, or it is gone")
 
 
 async def run_hand_back(database: Database, claim: RunClaim) -> None:

@@ -81,9 +81,14 @@ WHERE f.tenant_id = $1 AND f.run_id = $2 AND f.number > $3 AND ($4::smallint = 0
 ORDER BY f.number
 LIMIT $5
 
--- name: run_held
--- Fenced by the lease token.
-SELECT true FROM run WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
+-- name: run_hold
+-- Fenced by the lease token; nobody claims the run until the transaction ends.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $4 FOR KEY SHARE
+)
+SELECT true FROM run
+WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3) AND EXISTS (SELECT FROM connected)
+FOR KEY SHARE
 
 -- name: run_end
 -- Fenced by the lease token.

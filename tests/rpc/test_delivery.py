@@ -238,19 +238,30 @@ async def test_an_object_removed_at_the_partner_is_parked_and_made_again_only_wh
     assert (await settled(connected.reader, company.id)).peer_object.acknowledged_version == 1
 
 
-async def test_what_keeps_failing_is_parked_with_a_reason_and_a_change_tries_again(
+async def test_what_keeps_failing_at_a_partner_that_works_is_parked_and_a_change_tries_again(
     connected: Tenant, simulator: Simulator
 ) -> None:
     company = a_company()
-    simulator.faults.extend(parse_fault("PUT=status:500") for _ in range(5))
+    simulator.broken[company.id] = 500
     await upsert(connected, company)
-    delivery = await settled(connected.reader, company.id, limit_s=60)
+    async with asyncio.TaskGroup() as group:
+        works = group.create_task(takes_others(connected))
+        delivery = await settled(connected.reader, company.id, limit_s=60)
+        works.cancel()
     assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_FAULT)
     assert delivery.failed_attempts == 5
     assert {attempt.http_status for attempt in delivery.attempts} == {500}
+    simulator.broken.clear()
     company.version, company.name = 2, "Better"
     await upsert(connected, company)
     assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+
+
+async def takes_others(tenant: Tenant) -> None:
+    """One company after another arrives, until cancelled."""
+    while True:
+        await upsert(tenant, other := a_company())
+        assert (await settled(tenant.reader, other.id)).state == DELIVERY_STATE_DELIVERED
 
 
 async def test_an_object_that_fails_holds_up_no_other(connected: Tenant, simulator: Simulator) -> None:

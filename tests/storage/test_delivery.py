@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
@@ -15,13 +16,14 @@ from evbridge.v1.integration_pb2 import (
 
 from service.domain.breaker import Scope
 from service.domain.caller import Caller
-from service.domain.delivery import Verdict
+from service.domain.delivery import Next, Streak, Verdict
 from service.domain.keys import ObjectKey
 from service.domain.secret import Secret
-from service.errors import PartnerFault, RequestIdReused
+from service.errors import LeaseLost, PartnerFault, RequestIdReused
 from service.storage.api_key import api_key_create, api_key_first
 from service.storage.changes import CREATE, change_record, idempotency_claim, idempotency_keep
 from service.storage.company import company_bury, company_put
+from service.storage.connection import Connection
 from service.storage.delivery import (
     Claim,
     Peer,
@@ -30,12 +32,14 @@ from service.storage.delivery import (
     delivery_claim,
     delivery_done,
     delivery_failed,
+    delivery_renew,
     delivery_waiting,
     peer_acknowledged,
     peer_get,
     peer_gone,
+    peer_sending,
 )
-from service.storage.gate import gate_pause, gate_resume
+from service.storage.gate import gate_failed, gate_hold, gate_resume, gate_succeeded
 from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
 from service.storage.keyring import Keyring, SealBroken
 from service.storage.location import location_bury, location_put
@@ -47,6 +51,16 @@ from tests.front_door import a_location, a_tariff
 
 CALLER = Caller("acme", "key", 3)
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
+FAULT = PartnerFault("", partner="p")
+# Everything that a worker writes about its claim.
+FENCED: dict[str, Callable[[Database, Connection, Claim], Awaitable[None]]] = {
+    "it renews its lease": lambda database, _, claim: delivery_renew(database, claim),
+    "it sends": lambda database, _, claim: peer_sending(database, claim, Peer(), b"older"),
+    "it was acknowledged": lambda _, conn, claim: peer_acknowledged(conn, claim, Peer(external_id="older")),
+    "it deleted": lambda _, conn, claim: peer_gone(conn, claim),
+    "it succeeded": lambda _, conn, claim: delivery_done(conn, claim),
+    "it failed": lambda _, conn, claim: delivery_failed(conn, claim, FAULT, Verdict(Next.RETRY), Streak(), 1.0),
+}
 
 
 @pytest.fixture
@@ -62,7 +76,7 @@ async def waiting(database: Database, keyring: Keyring) -> Waiting:
         await company_put(conn, "acme", company, None)
         await change_record(conn, CALLER, OBJECT_KIND_COMPANY, COMPANY_ID, CREATE, "")
     (found,) = await delivery_waiting(database)
-    assert (found.tenant_id, found.integration_id, found.failures) == ("acme", "cp", 0)
+    assert found == Waiting("acme", "cp", INTEGRATION_TYPE_CHARGEPRICE)
     return found
 
 
@@ -108,12 +122,17 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
     second = await claimed(database, waiting)
     assert second.lease_token > first.lease_token
     assert second.failed_attempts == 2  # the first was counted before it was made
-    async with database.transaction() as conn:
-        assert not await delivery_done(conn, first)
-        error = PartnerFault("", partner="p")
-        assert not await delivery_failed(conn, first, error, Verdict(True, True, False), 1.0)
-        assert await delivery_done(conn, second)
-        assert not await delivery_done(conn, second)
+    held = Peer(PEER_OBJECT_STATE_LINKED, COMPANY_ID, 1, b"hash", b"sent")
+    for claim in (first, second):  # the second one once it has ended
+        for write in FENCED.values():
+            with pytest.raises(LeaseLost):
+                async with database.transaction() as conn:
+                    await write(database, conn, claim)
+        async with database.transaction() as conn:
+            assert await peer_get(conn, second) == (Peer() if claim is first else held)
+            if claim is first:
+                await peer_acknowledged(conn, second, held)
+                await delivery_done(conn, second)
 
 
 async def test_a_change_during_an_attempt_makes_it_due_again(database: Database, waiting: Waiting) -> None:
@@ -121,15 +140,14 @@ async def test_a_change_during_an_attempt_makes_it_due_again(database: Database,
     await change(database)
     assert await delivery_claim(database, waiting, 60.0) is None
     async with database.transaction() as conn:
-        assert await delivery_done(conn, claim)
+        await delivery_done(conn, claim)
     assert (await claimed(database, waiting)).generation == claim.generation + 1
 
 
 async def test_a_parked_delivery_waits_for_a_change(database: Database, waiting: Waiting) -> None:
     claim = await claimed(database, waiting)
     async with database.transaction() as conn:
-        parked = Verdict(parked=True, counts=True, pauses=False)
-        assert await delivery_failed(conn, claim, PartnerFault("", partner="p"), parked, 0.0)
+        await delivery_failed(conn, claim, FAULT, Verdict(Next.PARK, counts=True), Streak(), 0.0)
     assert not await delivery_waiting(database)
     await change(database)
     assert (await claimed(database, waiting)).failed_attempts == 1
@@ -140,23 +158,27 @@ async def test_a_failure_that_does_not_count_is_taken_back(database: Database, w
         claim = await claimed(database, waiting)
         assert claim.failed_attempts == 1
         async with database.transaction() as conn:
-            await delivery_failed(conn, claim, PartnerFault("", partner="p"), Verdict(False, False, True), 0.0)
+            await delivery_failed(conn, claim, FAULT, Verdict(Next.PAUSE), Streak(), 0.0)
 
 
 async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: Database, waiting: Waiting) -> None:
     async with database.transaction() as conn:
-        await gate_pause(conn, "acme", "cp", 60.0)
-        await gate_pause(conn, "acme", "cp", 60.0)
+        first, began = await gate_failed(conn, "acme", "cp")
+    assert await delivery_waiting(database) == [waiting]  # a failure alone holds nothing back
+    async with database.transaction() as conn:
+        assert (first, await gate_failed(conn, "acme", "cp")) == (1, (2, began))
+        await gate_hold(conn, "acme", "cp", 60.0)
     assert not await delivery_waiting(database)
     assert await delivery_claim(database, waiting, 60.0) is None
     async with database.transaction() as conn:
-        await gate_pause(conn, "acme", "cp", 0.0)
-    (found,) = await delivery_waiting(database)
-    assert found.failures == 3
-    async with database.transaction() as conn:
         await gate_resume(conn, "acme", "cp")
-    (found,) = await delivery_waiting(database)
-    assert found.failures == 0
+    assert await delivery_waiting(database) == [waiting]
+    async with database.transaction() as conn:
+        assert await gate_failed(conn, "acme", "cp") == (1, began)
+        await gate_succeeded(conn, "acme", "cp")
+    async with database.transaction() as conn:
+        failures, again = await gate_failed(conn, "acme", "cp")
+    assert (failures, again > began) == (1, True)
 
 
 @pytest.mark.parametrize("scope", Scope)
@@ -168,8 +190,7 @@ async def test_nothing_is_delivered_while_anything_is_held_back(
     assert not await delivery_waiting(database)
     assert await delivery_claim(database, waiting, 60.0) is None
     await database.run(Statement("over", "UPDATE gate_pause SET resume_time = now()"))
-    (found,) = await delivery_waiting(database)
-    assert found.failures == (1 if scope is Scope.DELIVERIES else 0)
+    assert await delivery_waiting(database) == [waiting]
 
 
 async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
@@ -186,8 +207,7 @@ async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
     await age(database)
     await retention_sweep(database, days=30)
     assert await counts(database) == {"company": 1, "delivery": 1, "delivery_attempt": 0, "change": 0, "idempotency": 0}
-    async with database.transaction() as conn:
-        await peer_gone(conn, claim)
+    await database.run(Statement("gone", "DELETE FROM peer_object"))
     await retention_sweep(database, days=30)
     await retention_sweep(database, days=30)
     assert await counts(database) == {"company": 0, "delivery": 0, "delivery_attempt": 0, "change": 0, "idempotency": 0}

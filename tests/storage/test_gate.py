@@ -155,7 +155,7 @@ async def test_without_the_shared_count_they_would(gates: list[PartnerGate], mon
 
 
 async def test_a_used_up_budget_says_until_when_and_is_asked_once(gates: list[PartnerGate], database: Database) -> None:
-    await let_through(gates, limited(2), calls=4)
+    await let_through(gates[:1], limited(2), calls=4)
     used = "SELECT used FROM gate_budget"
     before = await database.value(Statement("used", used))
     for _ in range(3):

@@ -26,13 +26,14 @@ from evbridge.v1.run_pb2 import (
     Run,
     RunKind,
     RunProgress,
+    RunState,
     RunStep,
 )
 
 from service.delivery.connecting import found
 from service.delivery.runs import MAX_ATTEMPTS, MAX_STEPS, Progress, RunWorker
 from service.domain.caller import Caller
-from service.errors import PartnerFault, ResourceNotFound, RunEnded, RunInProgress
+from service.errors import EvbridgeError, LeaseLost, PartnerFault, ResourceNotFound, RunEnded, RunInProgress
 from service.storage.api_key import api_key_create
 from service.storage.integration import integration_delete, integration_get, integration_insert
 from service.storage.keyring import Keyring
@@ -87,6 +88,18 @@ async def claimed(store: Database, lease_s: float = 60.0) -> RunClaim:
     return claim
 
 
+async def end(store: Database, claim: RunClaim, state: RunState.ValueType, error: EvbridgeError | None = None) -> None:
+    async with store.transaction() as conn:
+        await run_end(conn, claim, HALFWAY, state, error)
+
+
+async def is_lost(store: Database, claim: RunClaim) -> None:
+    with pytest.raises(LeaseLost):
+        await run_report(store, claim, HALFWAY, 60.0)
+    with pytest.raises(LeaseLost):
+        await end(store, claim, RUN_STATE_FAILED)
+
+
 async def test_of_many_starts_at_once_one_wins_and_the_others_name_it(store: Database) -> None:
     outcomes = await asyncio.gather(*(start(store) for _ in range(5)), return_exceptions=True)
     (run,) = [outcome for outcome in outcomes if isinstance(outcome, Run)]
@@ -121,12 +134,11 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
     first = await claimed(store, lease_s=0.0)
     second = await claimed(store)
     assert (second.lease_token, second.attempts, second.repeated) == (2, 2, True)
-    assert not await run_report(store, first, HALFWAY, 60.0)
-    assert not await run_end(store, first, HALFWAY, RUN_STATE_SUCCEEDED, None)
+    await is_lost(store, first)
     await run_hand_back(store, first)
     assert (await get(store, run)).state == RUN_STATE_RUNNING
-    assert await run_end(store, second, Run(), RUN_STATE_SUCCEEDED, None)
-    assert not await run_end(store, second, Run(), RUN_STATE_FAILED, None)
+    await end(store, second, RUN_STATE_SUCCEEDED)
+    await is_lost(store, second)
     assert (await get(store, run)).state == RUN_STATE_SUCCEEDED
 
 
@@ -137,7 +149,7 @@ async def test_a_worker_whose_run_was_taken_over_changes_its_integration_no_more
     await start(store)
     first = await claimed(store, lease_s=0.0)
     second = await claimed(store)
-    with pytest.raises(RunEnded):
+    with pytest.raises(LeaseLost):
         await found(store, first, describe)
     assert Integration.FromString(await integration_get(store, "acme", "a")).status_description == ""
     await found(store, second, describe)
@@ -172,7 +184,7 @@ async def test_a_queued_run_is_cancelled_at_once_and_one_under_way_is_asked(stor
     for _ in range(2):
         assert (await cancel(store, run)).state == RUN_STATE_CANCELLING
     assert not await run_report(store, claim, Run(), 60.0)
-    assert await run_end(store, claim, Run(), RUN_STATE_CANCELLED, None)
+    await end(store, claim, RUN_STATE_CANCELLED)
     with pytest.raises(RunEnded):
         await cancel(store, run)
 
@@ -186,7 +198,7 @@ async def test_a_cancelled_run_whose_process_died_is_claimed_as_such(store: Data
 
 async def test_a_failure_is_kept_as_reason_and_words(store: Database) -> None:
     run = await start(store)
-    await run_end(store, await claimed(store), HALFWAY, RUN_STATE_FAILED, PartnerFault("no" * 500, partner="p"))
+    await end(store, await claimed(store), RUN_STATE_FAILED, PartnerFault("no" * 500, partner="p"))
     failed = await get(store, run)
     assert (failed.state, failed.reason, failed.description) == (RUN_STATE_FAILED, reasons.PARTNER_FAULT, "no" * 250)
     assert failed.create_time.ToDatetime() <= failed.start_time.ToDatetime() <= failed.end_time.ToDatetime()
@@ -201,7 +213,7 @@ async def test_waiting_ends_with_the_run_with_a_change_and_with_the_time(store: 
     claim = await claimed(store)
     assert (await changed).state == RUN_STATE_RUNNING
     assert not ended.done()
-    await run_end(store, claim, Run(), RUN_STATE_SUCCEEDED, None)
+    await end(store, claim, RUN_STATE_SUCCEEDED)
     assert (await ended).state == RUN_STATE_SUCCEEDED
 
 
@@ -210,8 +222,7 @@ async def test_a_run_goes_with_its_integration(store: Database) -> None:
     claim = await claimed(store)
     async with store.transaction() as conn:
         await integration_delete(conn, "acme", "a")
-    assert not await run_report(store, claim, HALFWAY, 60.0)
-    assert not await run_end(store, claim, HALFWAY, RUN_STATE_SUCCEEDED, None)
+    await is_lost(store, claim)
     with pytest.raises(ResourceNotFound):
         await get(store, run)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.domain.content import content_hash, etag_of
-from service.domain.delivery import RetryPolicy, verdict
+from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.domain.fields import clear_output_only, keep_output_only, take_secrets
 from service.domain.pages import MAX_BYTES, key_before, list_response, page_size, token_after
 from service.domain.secret import Secret
@@ -119,26 +119,45 @@ def test_only_the_version_that_follows_is_taken(sent: int, current: int) -> None
 POLICY = RetryPolicy(base_s=1.0, cap_s=300.0, max_attempts=3)
 PARTNER = {"partner": "p"}
 VERDICTS = {
-    # error: (parked at the 1st failure, parked at the 3rd, counts, pauses the integration)
-    errors.PartnerUnavailable("", **PARTNER): (False, False, False, True),
-    errors.PartnerRateLimited("", **PARTNER): (False, False, False, True),
-    errors.PartnerCredentialRefused("", **PARTNER): (False, False, False, True),
-    errors.EgressDenied(""): (False, False, False, True),
-    errors.PartnerOutcomeUnknown("", **PARTNER): (False, True, True, False),
-    errors.PartnerFault("", **PARTNER): (False, True, True, False),
-    errors.PartnerVersionConflict("", **PARTNER): (False, True, True, False),
-    errors.PartnerRejected("", **PARTNER): (True, True, True, False),
-    errors.PartnerNotFound("", **PARTNER): (True, True, True, False),
-    errors.PartnerChanged("", **PARTNER): (True, True, True, False),
-    errors.DatabaseUnavailable(""): (False, False, False, False),
-    errors.EvbridgeError(""): (False, True, True, False),
+    # error: what happens after the 1st failure, after the last one at a partner that takes other objects, and after any
+    # at one that takes nothing.
+    errors.PartnerUnavailable("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    errors.PartnerRateLimited("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    errors.PartnerCredentialRefused("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    errors.EgressDenied(""): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    errors.PartnerOutcomeUnknown("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    errors.PartnerFault("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    errors.PartnerFault("", **PARTNER, http_status=520): (Next.RETRY, Next.PARK, Next.PAUSE),
+    errors.PartnerFault("", **PARTNER, http_status=501): (Next.PARK, Next.PARK, Next.PAUSE),
+    errors.PartnerVersionConflict("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    errors.PartnerNotFound("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    errors.PartnerRejected("", **PARTNER): (Next.PARK, Next.PARK, Next.PAUSE),
+    errors.PartnerChanged("", **PARTNER): (Next.PARK, Next.PARK, Next.PARK),
+    errors.TariffNotRepresentable(""): (Next.PARK, Next.PARK, Next.PARK),
+    errors.TariffNotDelivered(""): (Next.WAIT, Next.WAIT, Next.WAIT),
+    errors.DeliveryUnfinished(""): (Next.RETRY, Next.RETRY, Next.RETRY),
+    errors.DatabaseUnavailable(""): (Next.RETRY, Next.RETRY, Next.RETRY),
+    errors.EvbridgeError(""): (Next.RETRY, Next.PARK, Next.PARK),
 }
 
 
 @pytest.mark.parametrize(("error", "expected"), VERDICTS.items(), ids=lambda value: type(value).__name__)
-def test_a_failure_is_judged(error: errors.EvbridgeError, expected: tuple[bool, bool, bool, bool]) -> None:
-    first, third = verdict(error, 1, POLICY), verdict(error, 3, POLICY)
-    assert (first.parked, third.parked, first.counts, first.pauses) == expected
+def test_a_failure_is_judged(error: errors.EvbridgeError, expected: tuple[Next, Next, Next]) -> None:
+    first = verdict(error, 1, Streak(), POLICY)
+    last = verdict(error, 3, Streak(failures=1, alike=1, proven=True), POLICY)
+    outage = verdict(error, 1000, Streak(failures=2000, alike=3), POLICY)
+    assert (first.next, last.next, outage.next) == expected
+
+
+@given(st.sampled_from([*VERDICTS]), st.integers(1, 100), st.integers(1, 100), st.integers(1, 100))
+def test_no_answer_of_a_partner_that_takes_nothing_wears_an_object_out(
+    error: errors.EvbridgeError, failed_attempts: int, failures: int, alike: int
+) -> None:
+    judged = verdict(error, failed_attempts, Streak(failures, alike), POLICY)
+    if judged.next is Next.PARK:
+        assert verdict(error, 1, Streak(), POLICY).next is Next.PARK or not is_of_partner(error)
+    elif is_of_partner(error):
+        assert not judged.counts
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

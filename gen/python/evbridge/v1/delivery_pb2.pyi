@@ -93,13 +93,15 @@ class _DeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliver
     DELIVERY_STATE_UNSPECIFIED: _DeliveryState.ValueType  # 0
     """Any state, in a filter."""
     DELIVERY_STATE_PENDING: _DeliveryState.ValueType  # 1
-    """The object changed and waits for its next attempt."""
+    """The object waits for its next attempt, or for another object that has to be there first."""
     DELIVERY_STATE_IN_PROGRESS: _DeliveryState.ValueType  # 2
     """An attempt is under way."""
     DELIVERY_STATE_DELIVERED: _DeliveryState.ValueType  # 3
     """The partner holds the current state."""
     DELIVERY_STATE_PARKED: _DeliveryState.ValueType  # 4
-    """No attempt is made until the object changes or someone retries; `reason` says why."""
+    """No attempt is made until the object changes or someone retries; `reason` says why. An outage parks nothing, whatever
+    the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one.
+    """
 
 class DeliveryState(_DeliveryState, metaclass=_DeliveryStateEnumTypeWrapper):
     """How far a delivery came."""
@@ -107,13 +109,15 @@ class DeliveryState(_DeliveryState, metaclass=_DeliveryStateEnumTypeWrapper):
 DELIVERY_STATE_UNSPECIFIED: DeliveryState.ValueType  # 0
 """Any state, in a filter."""
 DELIVERY_STATE_PENDING: DeliveryState.ValueType  # 1
-"""The object changed and waits for its next attempt."""
+"""The object waits for its next attempt, or for another object that has to be there first."""
 DELIVERY_STATE_IN_PROGRESS: DeliveryState.ValueType  # 2
 """An attempt is under way."""
 DELIVERY_STATE_DELIVERED: DeliveryState.ValueType  # 3
 """The partner holds the current state."""
 DELIVERY_STATE_PARKED: DeliveryState.ValueType  # 4
-"""No attempt is made until the object changes or someone retries; `reason` says why."""
+"""No attempt is made until the object changes or someone retries; `reason` says why. An outage parks nothing, whatever
+the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one.
+"""
 Global___DeliveryState: _TypeAlias = DeliveryState  # noqa: Y015
 
 class _PeerObjectState:
@@ -174,14 +178,20 @@ class Delivery(_message.Message):
     state: Global___DeliveryState.ValueType
     """How far it came."""
     reason: _error_reason_pb2.ErrorReason.ValueType
-    """Why the last attempt failed; unspecified after a success. The reason of a PARKED delivery."""
+    """Why the last attempt failed; unspecified after a success. The reason of a PARKED delivery, and of a PENDING one that
+    waits for another object (TARIFF_NOT_DELIVERED).
+    """
     description: _builtins.str
     """Says the reason in words."""
     failed_attempts: _builtins.int
-    """Failed attempts since the last success or retry that count towards parking."""
+    """Failed attempts since the last success or retry that count towards parking: not those during an outage, in which the
+    partner takes nothing else either.
+    """
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt is due; set while PENDING. Later when the whole integration waits (see its status)."""
+        """When the next attempt is due; set while PENDING, unless it waits for another object. Later when the whole integration
+        waits (see its status).
+        """
 
     @_builtins.property
     def peer_object(self) -> Global___PeerObject:

@@ -262,7 +262,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
     """
     TARIFF_NOT_DELIVERED: _ErrorReason.ValueType  # 62
-    """The reason of a PARKED delivery, no call's. A connector of the location shows a tariff that the partner does not have
+    """The reason of a PENDING delivery, no call's. A connector of the location shows a tariff that the partner does not have
     yet. The location goes as soon as the tariff did; look at the delivery of that one.
     """
     DELIVERY_UNFINISHED: _ErrorReason.ValueType  # 63
@@ -524,7 +524,7 @@ and it names none.
     { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
 """
 TARIFF_NOT_DELIVERED: ErrorReason.ValueType  # 62
-"""The reason of a PARKED delivery, no call's. A connector of the location shows a tariff that the partner does not have
+"""The reason of a PENDING delivery, no call's. A connector of the location shows a tariff that the partner does not have
 yet. The location goes as soon as the tariff did; look at the delivery of that one.
 """
 DELIVERY_UNFINISHED: ErrorReason.ValueType  # 63
