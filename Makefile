@@ -69,6 +69,7 @@ clean: ## remove what can be made again; keeps .data, the database
 
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("evbridge needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo 'evbridge: installing its packages into .venv, once: a minute or two'
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv || { \
 		rm -rf .venv; echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock

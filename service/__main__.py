@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from service.domain.pricing.quote import quote_of_tariffs
 from service.domain.pricing.table import table
 from service.errors import EvbridgeError, InvalidArgument
 from service.settings import SettingError, Settings
-from service.simulator import ampeco, chargeprice, emabler
+from service.simulator import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
+from service.simulator.front import Front
 from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
 from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgresError
@@ -38,7 +40,10 @@ from service.telemetry import configure_logging, configure_telemetry, shutdown_t
 ROLES = {role_name(number).lower(): number for number in (ROLE_READER, ROLE_WRITER, ROLE_ADMIN)}
 
 
-SIMULATORS = {"ampeco": ampeco.Simulator, "chargeprice": chargeprice.Simulator, "emabler": emabler.Simulator}
+SIMULATORS: Mapping[str, Callable[..., Front]] = {
+    module.__name__.rpartition(".")[2]: module.Simulator
+    for module in (ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud)
+}
 
 
 def main() -> None:
@@ -206,7 +211,7 @@ async def _simulate(_: Settings, arguments: argparse.Namespace) -> None:
         url = await simulator.start(port=arguments.port)
     except OSError as error:
         sys.exit(f"evbridge: cannot listen on port {arguments.port}: {os.strerror(error.errno or 0)} (--port)")
-    print(f"{arguments.partner} is simulated on {url}", file=sys.stderr)
+    print(f"{arguments.partner} is simulated on {url}{simulator.path}", file=sys.stderr)
     try:
         await _until_stopped()
     finally:

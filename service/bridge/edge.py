@@ -153,7 +153,7 @@ class Edge:
         if self._authenticate is not None:
             await self._authenticate(call)
         operation, variables = self.route(request.method, path)
-        call = replace(call, body=await self.body(request))
+        call = replace(call, body=await read(request, self._body_timeout_s))
         try:
             message = from_http(operation, variables, call.query, call.body)
         except CodecError as fault:
@@ -167,16 +167,6 @@ class Edge:
             response.content_type = "application/json"
         return response
 
-    async def body(self, request: web.Request) -> bytes:
-        """The whole body, each time it is asked for. Raises Refused with 408 or 413."""
-        try:
-            async with asyncio.timeout(self._body_timeout_s):
-                return await request.read()
-        except TimeoutError:
-            raise Refused(408) from None
-        except web.HTTPRequestEntityTooLarge:
-            raise Refused(413, "PAYLOAD_TOO_LARGE") from None
-
     def _error(self, refused: Refused) -> web.Response:
         response = web.Response(
             status=refused.status,
@@ -187,3 +177,14 @@ class Edge:
         if refused.status in (408, 413):
             response.force_close()
         return response
+
+
+async def read(request: web.Request, timeout_s: float = 10.0) -> bytes:
+    """The whole body, each time it is asked for. Raises Refused with 408 or 413."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await request.read()
+    except TimeoutError:
+        raise Refused(408) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(413, "PAYLOAD_TOO_LARGE") from None

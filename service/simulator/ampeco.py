@@ -26,7 +26,7 @@ class Simulator(simulator.Simulator):
     def new_id(self) -> int:
         return int(super().new_id())
 
-    def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
+    def written(self, operation: Operation, request: Message, before: Object | None, sent: Object) -> Object:
         identity = _ocpp_identity(sent)
         changed = identity and identity != _ocpp_identity(before or {})
         if changed and any(_ocpp_identity(held) == identity for held in self.objects.values()):

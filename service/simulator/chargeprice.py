@@ -80,7 +80,7 @@ class Simulator(simulator.Simulator):
             ):
                 raise Refused(400)
 
-    def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
+    def written(self, operation: Operation, request: Message, before: Object | None, sent: Object) -> Object:
         if sent["attributes"]["version"] != (before["attributes"]["version"] + 1 if before else 1):
             raise Refused(409)
         for group in ("cpo_group", "emp_group"):

@@ -8,17 +8,13 @@ in memory, and bounded.
 
 import json
 import re
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial, reduce
-from typing import Any, ClassVar, Final
+from dataclasses import replace
+from functools import reduce
+from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
 from evbridge.options.v1 import options_pb2 as options
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -30,30 +26,12 @@ from service.bridge.values import WELL_KNOWN_TYPES
 from service.domain.fields import take_secrets
 from service.domain.validation import validate
 from service.errors import FieldViolation, InvalidArgument
-from service.simulator.faults import Fault, misbehave, parse_fault
+from service.simulator.front import Front
 from service.simulator.objects import Object, Objects
 
-MAX_REQUESTS: Final = 2000
-MAX_REMEMBERED_BODY: Final = 64 * 1024
 
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One request as it came in. `path` is raw and holds the query; `time` is a monotonic clock's."""
-
-    method: str
-    path: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes
-    time: float
-
-
-class Simulator:
-    """One partner with one credential.
-
-    `objects` is its state by path; `faults` are what goes wrong next; `requests` are the last ones that came in, with
-    the first 64 KiB of each body; `max_in_flight` is the most requests it ever had open at once; `start` sets `url`.
-    """
+class Simulator(Front):
+    """One partner with one credential. `objects` is its state by path."""
 
     created_status: ClassVar[int] = 201
     unauthenticated_status: ClassVar[int] = 401
@@ -62,15 +40,11 @@ class Simulator:
 
     def __init__(self, operations: Iterable[Operation], *, api_key: str) -> None:
         self.objects = Objects()
-        self.faults: deque[Fault] = deque()
-        self.requests: list[Received] = []
-        self.max_in_flight = 0
-        self.url = ""
-        self._in_flight = 0
         self._last_id = 0
         self._api_key = api_key
         self._operations = tuple(operations)
         self._partner = self._operations[0].partner
+        super().__init__(self._partner.name, map(_rpc, self._operations))
         items = {_shape(each) for each in self._operations if each.http_method != "POST"}
         self._collections = {
             _shape(each)
@@ -84,25 +58,9 @@ class Simulator:
             error_type=self.error_type,
             unreadable_status=self.invalid_status,
             authenticate=self._authenticate,
-            # aiohttp marks a middleware with an attribute, which a method cannot have.
-            middlewares=(web.middleware(partial(self._observe)),),
+            middlewares=(self.middleware,),
             drain_s=0.5,
         )
-
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Listens; returns the base URL. Raises OSError when the port is taken."""
-        self.url = f"http://{host}:{await self._edge.start(host, port)}"
-        return self.url
-
-    async def stop(self) -> None:
-        await self._edge.stop()
-
-    def inject(self, text: str) -> None:
-        """Adds a fault. Raises ValueError for one nobody knows, or of an rpc the contract does not have."""
-        fault = parse_fault(text)
-        if fault.operation and fault.operation not in map(_rpc, self._operations):
-            raise ValueError(f"{self._partner.name} has no rpc {fault.operation}, which the fault {text!r} names")
-        self.faults.append(fault)
 
     # What a partner may do in its own way.
 
@@ -120,7 +78,20 @@ class Simulator:
             if problems:
                 raise Refused(self.invalid_status, problems=problems) from None
 
-    def written(self, operation: Operation, before: Object | None, sent: Object) -> Object:
+    def got(self, operation: Operation, request: Message, call: Call) -> Any:
+        """The body that GET answers with. Raises Refused."""
+        if _lists(operation):
+            return self.page(operation, request, self.objects.below(call.path), call)
+        if call.path not in self.objects:
+            raise Refused(404)
+        return self.shown(operation, self.read(call.path, self.objects[call.path]))
+
+    def shown(self, operation: Operation, held: Object) -> Object:
+        """The answer with an object: what the contract knows of it."""
+        known = {name: held[name] for name in held.keys() & _members(operation)}
+        return {"data": known} if _object_in(operation.reply)[1] else known
+
+    def written(self, operation: Operation, request: Message, before: Object | None, sent: Object) -> Object:
         """What is held once `sent` has taken the place of `before`. Raises Refused."""
         return sent
 
@@ -143,9 +114,6 @@ class Simulator:
     def error_body(self, refused: Refused) -> bytes:
         return json.dumps({"code": refused.code}).encode()
 
-    def error_headers(self, status: int) -> Mapping[str, str]:
-        return {}
-
     # What all do alike.
 
     async def _authenticate(self, call: Call) -> None:
@@ -165,7 +133,7 @@ class Simulator:
             raise Refused(404)
         match operation.http_method:
             case "GET":
-                return self._get(operation, request, call)
+                return _reply(operation, self.got(operation, request, call))
             case "DELETE":
                 return self._delete(operation, call.path)
             case "POST" if _shape(operation) not in self._collections:
@@ -173,13 +141,6 @@ class Simulator:
         if operation.body is None or operation.body.form is None:
             return _empty(operation)  # a list or a single value is no object to hold
         return (self._create if operation.http_method == "POST" else self._change)(operation, request, call)
-
-    def _get(self, operation: Operation, request: Message, call: Call) -> Reply:
-        if _lists(operation):
-            return _reply(operation, self.page(operation, request, self.objects.below(call.path), call))
-        if call.path not in self.objects:
-            raise Refused(404)
-        return _reply(operation, _shown(operation, self.read(call.path, self.objects[call.path])))
 
     def _delete(self, operation: Operation, path: str) -> Reply:
         if path not in self.objects:
@@ -189,12 +150,12 @@ class Simulator:
             del self.objects[each]
         return _empty(operation)
 
-    def _create(self, operation: Operation, _: Message, call: Call) -> Reply:
+    def _create(self, operation: Operation, request: Message, call: Call) -> Reply:
         sent, path = _sent(operation, call), call.path
         while path == call.path or path in self.objects:
             sent["id"] = self.new_id()
             path = f"{call.path}/{quote(str(sent['id']), safe='')}"
-        return self._hold(operation, path, None, sent)
+        return self._hold(operation, request, path, None, sent)
 
     def _change(self, operation: Operation, request: Message, call: Call) -> Reply:
         sent, before = _sent(operation, call), self.objects.get(call.path)
@@ -203,11 +164,11 @@ class Simulator:
         last = operation.path[-1]
         if isinstance(last, Parameter) and knows(operation, "id"):
             sent["id"] = reduce(getattr, last.name.split("."), request)
-        return self._hold(operation, call.path, before, sent)
+        return self._hold(operation, request, call.path, before, sent)
 
-    def _hold(self, operation: Operation, path: str, before: Object | None, sent: Object) -> Reply:
-        held = self.written(operation, before, sent)
-        reply = _reply(operation, _shown(operation, held))
+    def _hold(self, operation: Operation, request: Message, path: str, before: Object | None, sent: Object) -> Reply:
+        held = self.written(operation, request, before, sent)
+        reply = _reply(operation, self.shown(operation, held))
         self.objects[path] = held
         return reply if before is not None else replace(reply, status=self.created_status)
 
@@ -218,34 +179,16 @@ class Simulator:
             if segment is None and shape[:length] in self._collections:
                 yield "/".join(segments[: length + 2])
 
-    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self._in_flight)
-        try:
-            body = (await self._edge.body(request))[:MAX_REMEMBERED_BODY]
-            self.requests.append(Received(request.method, request.raw_path, request.headers, body, time.monotonic()))
-            del self.requests[:-MAX_REQUESTS]
-            fault = self._fault(request)
-            return await (misbehave(fault, request, handler) if fault else handler(request))
-        except Refused as refused:
-            refused.headers |= self.error_headers(refused.status)
-            raise
-        finally:
-            self._in_flight -= 1
-
-    def _fault(self, request: web.Request) -> Fault | None:
-        """Takes the first fault that is meant for the request."""
-        rpc = ""
+    def rpc(self, method: str, path: str) -> str:
         with suppress(Refused):
-            rpc = _rpc(self._edge.route(request.method, request.raw_path.partition("?")[0])[0])
-        for position, fault in enumerate(self.faults):
-            if fault.method in ("", request.method) and fault.operation in ("", rpc):
-                if fault.times > 1:
-                    self.faults[position] = replace(fault, times=fault.times - 1)
-                else:
-                    del self.faults[position]
-                return fault
-        return None
+            return _rpc(self._edge.route(method, path)[0])
+        return ""
+
+    async def listen(self, host: str, port: int) -> int:
+        return await self._edge.start(host, port)
+
+    async def stop(self) -> None:
+        await self._edge.stop()
 
 
 def _rpc(operation: Operation) -> str:
@@ -285,12 +228,6 @@ def _lists(operation: Operation) -> bool:
     member = operation.reply.member
     paged = _items(operation.reply) is not None or (member is not None and member.is_repeated)
     return paged and not isinstance(operation.path[-1], Parameter)
-
-
-def _shown(operation: Operation, held: Object) -> Object:
-    """The answer with an object: what the contract knows of it."""
-    shown = {name: held[name] for name in held.keys() & _members(operation)}
-    return {"data": shown} if _object_in(operation.reply)[1] else shown
 
 
 def _sent(operation: Operation, call: Call) -> Object:

@@ -66,6 +66,26 @@ async def test_an_integration_changes_by_what_is_set_and_is_read_with_its_locati
     assert not any(b"canary-token" in exchange.response_body for exchange in house.exchanges)
 
 
+async def test_a_location_gets_the_chargers_of_its_site_unless_it_is_made_empty(call: Client) -> None:
+    await call("UpdateIntegration", integration={"integration_name": "Plugsurfing"})
+    given = {"charger_id": "CP-9", "connector": [{"id": "1", "tariff_ids": ["T1"]}]}
+    for location, create_empty in [({"name": "Mall", "site_id": 12}, False), ({"name": "Port"}, True)]:
+        await call("AddLocation", location=location | {"chargers": [given]}, create_empty=create_empty)
+    held = await call("GetIntegration")
+    chargers = [[charger.charger_id for charger in location.chargers] for location in held.locations]
+    assert chargers == [["CP-9", "CP-12-1", "CP-12-2"], []]
+
+
+async def test_an_update_is_answered_with_every_documented_member(call: Client) -> None:
+    changes = {"integration_name": "Plugsurfing", "models": {"push_cdr": True}, "approved_party_id": 7}
+    updated = await call("UpdateIntegration", integration=changes)
+    documented = {field.name for field in updated.DESCRIPTOR.fields if not field.is_repeated} - {"more"}
+    assert {field.name for field, _ in updated.ListFields() if field.name in documented} == documented
+    assert (updated.integration_status, updated.approved_party_id, updated.models.push_cdr) == ("Active", 7, True)
+    assert not updated.models.pull_cdr
+    assert updated.models.HasField("pull_cdr")
+
+
 async def test_errors_are_a_line_of_text(call: Client, house: House, simulated: Simulator) -> None:
     unknown = await call.refusal("AddLocation", location={"name": "Mall"})
     assert (type(unknown), unknown.partner_code) == (PartnerNotFound, "CUSTOMER_NOT_FOUND")

@@ -22,7 +22,8 @@ from service.errors import (
 )
 from service.simulator import objects
 from service.simulator.faults import Fault
-from service.simulator.simulator import MAX_REQUESTS, Simulator
+from service.simulator.front import MAX_REQUESTS
+from service.simulator.simulator import Simulator
 from tests.bridge.house import KEY, House
 from tests.contracts import INTEGRATION_ID, ITEMS, contract, field, message
 

@@ -190,7 +190,7 @@ async def _simulating(arguments: list[str], port: str) -> AsyncIterator[str]:
     try:
         line = (await asyncio.wait_for(process.stderr.readline(), 60)).decode()
         assert "is simulated on http://" in line, line
-        yield line.split()[-1]
+        yield re.findall(r"http://[^/\s]+", line)[0]
     finally:
         process.terminate()
         await process.wait()

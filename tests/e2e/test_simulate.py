@@ -6,7 +6,10 @@ import sys
 
 import aiohttp
 import pytest
+from evbridge.v1.integration_pb2 import IntegrationType
 
+from service.__main__ import SIMULATORS
+from service.app import PARTNER_CONTRACTS
 from tests.front_door import command
 
 
@@ -45,3 +48,11 @@ async def test_a_fault_nobody_knows_ends_it_with_a_word(fault: str, said: str) -
     assert ended.code == 1
     assert ended.err.startswith(f"evbridge: {said}")
     assert ended.err.count("\n") == 1
+
+
+def test_every_type_of_integration_and_every_contract_can_be_simulated() -> None:
+    types = {name.removeprefix("INTEGRATION_TYPE_").lower() for name, value in IntegrationType.items() if value}
+    types -= {"http"}  # whose partners bring their own contract
+    contracts = {package.split(".")[2] for package in PARTNER_CONTRACTS}
+    assert contracts <= types
+    assert set(SIMULATORS) == types

@@ -1,0 +1,69 @@
+"""An OCPI party with a first token: its versions and their modules. Nobody can register with it."""
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import Message
+
+from service.bridge.edge import Call, Refused
+from service.bridge.registry import Operation, Parameter, Registry, contract_files
+from service.bridge.values import scalar
+from service.simulator import simulator
+from service.simulator.objects import Object
+
+_MODULES = {
+    "2.1.1": ("cdrs", "commands", "credentials", "locations", "sessions", "tariffs", "tokens"),
+    "2.2.1": ("cdrs", "chargingprofiles", "commands", "credentials", "locations", "sessions", "tariffs", "tokens"),
+}
+_SENT = ("chargingprofiles", "commands", "credentials", "tokens")
+
+
+class Simulator(simulator.Simulator):
+    """An eMSP: it receives what a CPO pushes, and sends its tokens, commands and charging profiles."""
+
+    path = "/ocpi/versions"
+
+    def __init__(self, *, api_key: str) -> None:
+        operations = Registry.of(contract_files("evbridge.partner.ocpi.v2")).operations.values()
+        super().__init__(map(_at_its_path, operations), api_key=base64.b64encode(api_key.encode()).decode())
+
+    def got(self, operation: Operation, request: Message, call: Call) -> Any:
+        if not operation.address_field:
+            return _envelope(data=[{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in _MODULES])
+        version = call.path.rpartition("/")[2]
+        if version not in _MODULES:
+            raise Refused(404)
+        endpoints = [
+            {
+                "identifier": module,
+                "url": f"{self.url}/ocpi/{version}/{module}",
+                **(
+                    {"role": "SENDER" if module in ("credentials", "tokens") else "RECEIVER"} if version > "2.2" else {}
+                ),
+            }
+            for module in _MODULES[version]
+        ]
+        return _envelope(data={"version": version, "endpoints": endpoints})
+
+    def error_body(self, refused: Refused) -> bytes:
+        code = 2001 if 400 <= refused.status < 500 else 3000
+        return json.dumps(_envelope(code, refused.code.replace("_", " ").capitalize())).encode()
+
+
+def _envelope(code: int = 1000, message: str = "Success", **members: Any) -> Object:
+    return members | {
+        "status_code": code,
+        "status_message": message,
+        "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def _at_its_path(operation: Operation) -> Operation:
+    """The contract has no paths, as each party gives out its own: these are the ones here."""
+    if not operation.address_field:
+        return replace(operation, path=("ocpi", "versions"))
+    field: Any = operation.request_type.DESCRIPTOR.fields_by_name[operation.address_field]
+    return replace(operation, path=("ocpi", Parameter(field.name, field, scalar(field))))

@@ -1,0 +1,108 @@
+"""Integrations with the partners that `evbridge simulate` plays: OCPI parties, Salesforce and Utility Cloud."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from evbridge.partner.ocpi.v2 import versions_pb2 as versions
+from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
+from evbridge.v1.error_reason_pb2 import ErrorReason
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
+    INTEGRATION_STATUS_FAILED,
+    INTERFACE_ROLE_SENDER,
+    CreateIntegrationRequest,
+    GetIntegrationRequest,
+    Integration,
+    OcpiConnection,
+    SalesforceConnection,
+    UtilityCloudConnection,
+)
+from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, WaitRunRequest
+
+from service.__main__ import SIMULATORS
+from tests.conftest import Tenant
+from tests.front_door import an_integration_of, fails
+
+KEY = "key-4711"
+
+
+@pytest.fixture
+async def simulated(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    simulator = SIMULATORS[request.param](api_key=KEY)
+    await simulator.start()
+    yield simulator
+    await simulator.stop()
+
+
+def ocpi(url: str, token: str) -> Integration:
+    connection = OcpiConnection(
+        endpoint_url=f"{url}/ocpi/versions", initial_role=INTERFACE_ROLE_SENDER, initial_token=token
+    )
+    return an_integration_of("ocpi", token, id="hub", ocpi=connection)
+
+
+def salesforce(url: str, secret: str) -> Integration:
+    connection = SalesforceConnection(endpoint_url=url, client_id="evbridge", client_secret=secret)
+    return an_integration_of("salesforce", secret, id="crm", salesforce=connection)
+
+
+def utility_cloud(url: str, secret: str) -> Integration:
+    connection = UtilityCloudConnection(
+        base_url=url, token_url=f"{url}/token", tenant="acme", client_id="a:b", client_secret=secret
+    )
+    return an_integration_of("utility_cloud", secret, id="crm", utility_cloud=connection)
+
+
+async def exchanged(tenant: Tenant, integration: Integration) -> tuple[Run, Integration]:
+    request = CreateIntegrationRequest(integration=integration, activate_connection=not integration.HasField("ocpi"))
+    run_id = (await tenant.admin.integrations.CreateIntegration(request)).latest_run_id
+    if not run_id:
+        start = StartRunRequest(integration_id=integration.id, kind=RUN_KIND_CREDENTIALS)
+        run_id = (await tenant.writer.runs.StartRun(start)).id
+    run = await tenant.reader.runs.WaitRun(WaitRunRequest(id=run_id))
+    return run, await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=integration.id))
+
+
+@pytest.mark.parametrize("simulated", ["ocpi"], indirect=True)
+async def test_an_ocpi_party_shows_its_versions_and_their_modules(
+    tenant: Tenant, channel: grpc.aio.Channel, simulated: Any
+) -> None:
+    run, integration = await exchanged(tenant, ocpi(simulated.url, KEY))
+    assert ErrorReason.Name(run.reason) == "RUN_UNSUPPORTED"
+    assert integration.version_details.version == "2.2.1"
+    stub: Any = VersionsServiceStub(channel)
+    metadata = (("authorization", f"Bearer {tenant.keys['reader']}"),)
+    request = versions.GetVersionDetailsRequest(integration_id="hub", url=f"{simulated.url}/ocpi/2.1.1")
+    details = await stub.GetVersionDetails(request, metadata=metadata)
+    assert details.data.version == "2.1.1"
+    assert not any(each.HasField("role") for each in details.data.endpoints)
+    unknown = versions.GetVersionDetailsRequest(integration_id="hub", url=f"{simulated.url}/ocpi/3.0")
+    failed = await fails(stub.GetVersionDetails(unknown, metadata=metadata))
+    assert (failed.code, failed.reason) == (grpc.StatusCode.NOT_FOUND, "PARTNER_NOT_FOUND")
+    simulated.inject("9*ListVersions=status:503")
+    busy = await fails(stub.ListVersions(versions.ListVersionsRequest(integration_id="hub"), metadata=metadata))
+    assert busy.reason == "PARTNER_UNAVAILABLE"
+
+
+CONNECTIONS = {"salesforce": salesforce, "utility_cloud": utility_cloud}
+
+
+@pytest.mark.parametrize(("simulated", "made"), CONNECTIONS.items(), indirect=["simulated"], ids=CONNECTIONS)
+async def test_a_token_server_gives_out_tokens_to_its_client_alone(tenant: Tenant, simulated: Any, made: Any) -> None:
+    _, integration = await exchanged(tenant, made(simulated.url, KEY))
+    assert (integration.status, integration.status_description) == (INTEGRATION_STATUS_ACTIVE, "")
+    stranger = made(simulated.url, "another")
+    stranger.id = "stranger"
+    run, integration = await exchanged(tenant, stranger)
+    assert (ErrorReason.Name(run.reason), integration.status) == (
+        "PARTNER_CREDENTIAL_REFUSED",
+        INTEGRATION_STATUS_FAILED,
+    )
+
+
+@pytest.mark.parametrize("simulated", ["ocpi"], indirect=True)
+async def test_an_ocpi_party_refuses_another_token(tenant: Tenant, simulated: Any) -> None:
+    run, _ = await exchanged(tenant, ocpi(simulated.url, "another"))
+    assert ErrorReason.Name(run.reason) == "PARTNER_CREDENTIAL_REFUSED"
