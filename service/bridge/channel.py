@@ -232,16 +232,20 @@ class PartnerChannel:
         if answer.status == HTTPStatus.NO_CONTENT:
             return Decoded(operation.response_type(), ())
         try:
-            if answer.body is not None:
-                decoded = reply_from_http(operation, answer.body)
-                take_secrets(decoded.message)
-                if enveloped := self._enveloped.get(target.partner):
-                    enveloped.check(decoded.message)
-                return decoded
+            if answer.body is None:
+                raise CodecError("", "is too large, or is compressed in a way that was not asked for")
+            decoded = reply_from_http(operation, answer.body)
+            take_secrets(decoded.message)
+            if enveloped := self._enveloped.get(target.partner):
+                enveloped.check(decoded.message)
+            return decoded
         except CodecError as error:
-            _log.warning("%s: the answer is unreadable at %s", operation.name, error.pointer or "its root")
+            problem = str(error)
+        _log.warning("%s: the answer is unreadable: %s", operation.name, problem)
         raise (errors.PartnerFault if operation.safe else errors.PartnerOutcomeUnknown)(
-            f"the answer of {target.partner} breaks its contract", partner=target.partner, http_status=answer.status
+            f"the answer of {target.partner} breaks its contract: {problem}",
+            partner=target.partner,
+            http_status=answer.status,
         )
 
     async def _exchange(

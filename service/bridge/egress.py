@@ -41,6 +41,10 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 CONNECT_TIMEOUT_S = 3.0
 
+_NO_ENCODING = frozenset({"identity", "none", ""})
+_MAX_MEMBERS = 1000
+"""An empty one has 20 bytes and costs more than they do."""
+
 
 class ConnectFailed(EgressError):
     """No connection came about: name, network, TLS, or no time left. Nothing was sent."""
@@ -223,22 +227,52 @@ def _failure(error: Exception, *, sent: bool) -> EgressError:
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
     """The body, decompressed; None when it grows beyond the limit or cannot be decompressed."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    # 47: a gzip or zlib header, whichever is there.
-    decoder = zlib.decompressobj(47) if encoding in ("gzip", "x-gzip", "deflate") else None
-    body, complete = bytearray(), encoding == "identity"
+    inflated = _Inflated() if encoding in ("gzip", "x-gzip", "deflate") else None
+    body, received, complete = bytearray(), 0, encoding in _NO_ENCODING
     async for chunk in response.content.iter_any():
-        if decoder is None:
+        received += len(chunk)  # also what adds nothing to the body
+        if inflated is None:
             body += chunk
         else:
             try:
-                body += decoder.decompress(chunk, MAX_ANSWER_BYTES + 1 - len(body))
+                inflated.add(chunk, body)
             except zlib.error:
                 break
-            complete = decoder.eof
-        if len(body) > MAX_ANSWER_BYTES or (decoder is not None and decoder.unused_data):
+            complete = inflated.complete
+        if max(len(body), received) > MAX_ANSWER_BYTES:
             break
     else:
         if complete or not response.content.total_bytes:
             return bytes(body)
     response.close()
     return None
+
+
+class _Inflated:
+    """What one gzip or zlib member holds, or several in a row; zeros may stand behind each."""
+
+    def __init__(self) -> None:
+        self._member = _member()
+        self._members = 1
+
+    @property
+    def complete(self) -> bool:
+        return self._member.eof
+
+    def add(self, chunk: bytes, body: bytearray) -> None:
+        """Appends to the body what the chunk holds, until it is larger than we read. Raises zlib.error."""
+        while chunk and len(body) <= MAX_ANSWER_BYTES:
+            if self._member.eof:
+                chunk = chunk.lstrip(b"\0")
+                if not chunk:
+                    return
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise zlib.error
+                self._member = _member()
+            body += self._member.decompress(chunk, MAX_ANSWER_BYTES + 1 - len(body))
+            chunk = self._member.unused_data
+
+
+def _member() -> "zlib._Decompress":
+    return zlib.decompressobj(47)  # a gzip or a zlib header, whichever is there

@@ -474,7 +474,7 @@ class _Import:
                 step.again += len(page.message.data) - len(objects.keys() - seen)
                 step.unreadable += len(page.rejects)
                 for reject in page.rejects:
-                    self._progress.refused("", [FieldViolation(reject.pointer, reject.problem)])
+                    self._progress.refused(reject.object_id, [FieldViolation(reject.pointer, reject.problem)])
                 self._progress.count(self._done + step.read, description=f"reads {step.name}")
             seen.update(objects)
             yield objects

@@ -39,6 +39,7 @@ from service.errors import (
     PartnerVersionConflict,
 )
 from service.simulator import ampeco, emabler
+from service.simulator.faults import bomb
 from service.simulator.simulator import Simulator
 from tests.bridge.house import KEY, http_date
 
@@ -147,6 +148,7 @@ OUTCOMES: dict[str, tuple[type[PartnerError], type[PartnerError]]] = {
 async def test_a_fault_is_the_error_it_is_in_time_and_the_other_partner_answers(
     channel: PartnerChannel, faulty: Simulator, fault: str, request_: Any
 ) -> None:
+    bomb()  # its making would count as the partner's time
     faulty.inject(f"2*{fault}")  # a read is tried a second time
     seen = asyncio.create_task(failure(channel, request_))
     assert await neighbours_answers(channel, 3) == 3

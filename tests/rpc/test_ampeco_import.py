@@ -434,6 +434,7 @@ async def test_what_cannot_be_read_is_listed_and_its_statuses_are_taken(connecte
         run = await sync(connected)
         (found,) = await findings(connected, run)
         assert (found.step, found.outcome, found.path) == ("locations", REFUSED, "/data/0/name")
+        assert found.object_id == str(held[LOCATIONS][0][0]["id"])
         assert run.steps[-1].refused_count == 1
         (location,) = await locations(connected)
         assert [evse.status for evse in location.evses] == [EVSE_STATUS_CHARGING]

@@ -216,6 +216,24 @@ async def test_one_unreadable_object_costs_that_object_and_is_told(
     assert dict(await answer.trailing_metadata())["evbridge-rejected-count"] == "30"
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"data": 5}, "/data must be an array"),
+        (["secret"], "the body must be an object, at most 64 deep"),
+    ],
+    ids=str,
+)
+async def test_an_answer_that_breaks_its_contract_is_known_by_the_place_where_it_does(
+    tenant: Tenant, partner: Partner, call: Callable[..., Any], body: Any, problem: str
+) -> None:
+    await integrate(tenant, partner.url)
+    partner.answers(200, json.dumps(body).encode())
+    failure = await fails(call(LIST))
+    assert (failure.code, failure.reason) == (Code.INTERNAL, "PARTNER_FAULT")
+    assert failure.message == f"the answer of chargeprice breaks its contract: {problem}"
+
+
 THINGS = contract(
     message("List", field("integration_id", "string", INTEGRATION_ID), field("page", "int32")),
     message("Page", field("data", "Thing", ITEMS, repeated=True), field("links", "Links")),
