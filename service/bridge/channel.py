@@ -46,6 +46,7 @@ from service.bridge.ports import (
     Target,
     Targets,
 )
+from service.bridge.redaction import redacted_body, redacted_reply, redacted_text
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
 from service.domain.fields import take_secrets
@@ -236,6 +237,7 @@ class PartnerChannel:
                 raise CodecError("", "is too large, or is compressed in a way that was not asked for")
             decoded = reply_from_http(operation, answer.body)
             take_secrets(decoded.message)
+            decoded = redacted_reply(decoded, target)
             if enveloped := self._enveloped.get(target.partner):
                 enveloped.check(decoded.message)
             return decoded
@@ -299,15 +301,15 @@ class PartnerChannel:
                         integration_id=target.integration_id,
                         operation=operation.name,
                         method=request.method,
-                        url=_without_credential(shown_url(target, request), target),
+                        url=redacted_text(shown_url(target, request), target),
                         request_headers={**shown_headers(operation, target, request), **headers},
                         request_body=request.body or b"",
                         status=answer.status if answer else 0,
                         response_headers={
-                            name: _without_credential(value, target)
+                            name: redacted_text(value, target)
                             for name, value in (answer.headers if answer else {}).items()
                         },
-                        response_body=_redacted((answer.body if answer else None) or b"", target),
+                        response_body=redacted_body((answer.body if answer else None) or b"", target),
                         duration_s=duration_s,
                     )
                     for hear in hearers:
@@ -325,7 +327,7 @@ class PartnerChannel:
             f"{target.partner} answered with HTTP status {answer.status}",
             partner=target.partner,
             http_status=answer.status,
-            partner_code=_NOT_IN_A_CODE.sub("", _without_credential(refusal.code[:_MAX_READ], target))[:100],
+            partner_code=_NOT_IN_A_CODE.sub("", redacted_text(refusal.code[:_MAX_READ], target))[:100],
             partner_message=_text(refusal.message, target),
             violations=tuple(
                 errors.FieldViolation(
@@ -432,31 +434,8 @@ def _field_path(pointer: str, operation: Operation) -> str:
 
 def _text(text: str, target: Target) -> str:
     """A partner's words for people: without the credential, on one line, bounded."""
-    shown = _without_credential(text[:_MAX_READ], target)[:_MAX_TEXT]
+    shown = redacted_text(text[:_MAX_READ], target)[:_MAX_TEXT]
     return "".join(character if character.isprintable() else " " for character in shown)
-
-
-def _redacted(body: bytes, target: Target) -> bytes:
-    return _without_credential(body.decode("utf-8", "surrogateescape"), target).encode("utf-8", "surrogateescape")
-
-
-def _without_credential(text: str, target: Target) -> str:
-    """A partner may say the credential back, or the secret it was made of, in the spelling of a URL or of JSON too."""
-    secrets = {target.credential.reveal(), target.secret.reveal()} - {""}
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = re.sub("".join(map(_spellings, secret)), "***", text)
-    return text
-
-
-def _spellings(character: str) -> str:
-    """A pattern: as it is, or what JSON and URLs may make of it; some write "/" as "\\/" and "+" as "\\u002b".
-
-    Nobody escapes letters and digits, and a pattern that begins with one is found fast.
-    """
-    if character.isascii() and character.isalnum():
-        return character
-    in_json, in_url = f"u{ord(character):04x}", "".join(f"%{byte:02x}" for byte in character.encode())
-    return rf"(?:\\?(?:{re.escape(character)}|(?i:{in_json}))|(?i:{in_url}))"
 
 
 def _retry_after_s(value: str, now: datetime) -> float | None:

@@ -234,6 +234,24 @@ async def test_an_answer_that_breaks_its_contract_is_known_by_the_place_where_it
     assert failure.message == f"the answer of chargeprice breaks its contract: {problem}"
 
 
+async def test_a_credential_inside_a_partners_data_is_handed_to_no_reader(
+    tenant: Tenant, partner: Partner, call: Callable[..., Any]
+) -> None:
+    companies = [
+        {"id": "key-of-ours", "type": "company", "said": {"key-of-ours": "the key-of-ours"}},
+        {"id": "b", "type": "company"},
+    ]
+    partner.answers(200, json.dumps({"data": companies}).encode())
+    await integrate(tenant, partner.url, api_key="key-of-ours")
+    answer = await call(LIST, role="reader")
+    assert [company.id for company in answer.data] == ["***", "b"]
+    assert "key-of-ours" not in str(answer)
+    assert "the ***" in str(answer)
+    await integrate(tenant, partner.url, "other", api_key="another-key")
+    answer = await call(chargeprice.ListCompaniesRequest(integration_id="other"), role="reader")
+    assert answer.data[0].id == "key-of-ours", "the control: it is a word like any other to other integrations"
+
+
 THINGS = contract(
     message("List", field("integration_id", "string", INTEGRATION_ID), field("page", "int32")),
     message("Page", field("data", "Thing", ITEMS, repeated=True), field("links", "Links")),
