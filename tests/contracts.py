@@ -1,12 +1,15 @@
 """Small contracts for tests, each in a descriptor pool of its own."""
 
 from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from evbridge.options.v1 import options_pb2 as options
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2, empty_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.type import decimal_pb2
@@ -142,3 +145,17 @@ def _set_option(target: descriptor_pb2.FieldOptions, extension: Any, value: Any)
         target.Extensions[extension].CopyFrom(value)
     else:
         target.Extensions[extension] = value
+
+
+@cache
+def every_message() -> tuple[Descriptor, ...]:
+    """The messages of all our contracts, in the order of their names."""
+    generated = Path(options.__file__).parents[3]
+    modules = sorted(path.relative_to(generated) for path in generated.glob("evbridge/**/*_pb2.py"))
+    files = [import_module(".".join(path.with_suffix("").parts)).DESCRIPTOR for path in modules]
+    found = [message for file in files for each in file.message_types_by_name.values() for message in _with_inner(each)]
+    return tuple(sorted(found, key=lambda message: message.full_name))
+
+
+def _with_inner(message: Descriptor) -> list[Descriptor]:
+    return [message, *(found for inner in message.nested_types for found in _with_inner(inner))]

@@ -120,7 +120,7 @@ def check_url(url: str, policy: EgressPolicy) -> str:
         raise UrlRefused("has a query or a fragment")
     scheme, path = parts["scheme"], (parts["path"] or "").rstrip("/")
     if scheme == "http" and not policy.allow_plain_http:
-        raise UrlRefused("is not https")
+        raise UrlRefused("is not https; EVBRIDGE_EGRESS_ALLOW_HTTP=true, which is for tests, allows http")
     if not _PATH.fullmatch(path) or any(unquote(segment) in (".", "..") for segment in path.split("/")):
         raise UrlRefused("has a path with empty segments, dot segments or characters that need encoding")
     port = int(parts["port"] or _DEFAULT_PORTS[scheme])

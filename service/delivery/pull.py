@@ -42,9 +42,9 @@ from service.delivery.runs import Progress, Tools
 from service.domain.caller import Caller
 from service.domain.charger import sockets_of
 from service.domain.keys import ObjectKey, key_of
-from service.domain.location import check_time_zone
 from service.domain.origin import imported_evses, imported_id, is_mass_removal
 from service.domain.repair import repaired
+from service.domain.time_zones import time_zones
 from service.domain.validation import violations
 from service.errors import (
     EvbridgeError,
@@ -344,12 +344,13 @@ class _Import:
         if not location.HasField("publish"):
             location.publish = True
         notices: tuple[FieldViolation, ...] = ()
-        try:
-            check_time_zone(location, "")
-        except InvalidArgument as error:
+        if location.time_zone not in time_zones():
             if location.time_zone:
-                rule = error.violations[0].description
-                notices = (FieldViolation("time_zone", f"{rule}: that of the integration is taken"),)
+                notices = (
+                    FieldViolation(
+                        "time_zone", "is no time zone of the IANA database: that of the integration is taken"
+                    ),
+                )
             location.time_zone = self._integration.ampeco.time_zone
         location = step.repair(id, location, *notices)
         for _, evses in sorted(self._evses.get(id, {}).items()):

@@ -66,6 +66,27 @@ def keep_output_only(message: Message, before: Message) -> None:
             keep_output_only(inner, kept[name])
 
 
+@cache
+def _lower_case(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the texts that are stored in lower case, and of the messages of ours around such."""
+    texts = tuple(each.name for each in descriptor.fields if each.GetOptions().Extensions[options.lower_case])
+    around = tuple(
+        each.name
+        for each in descriptor.fields
+        if (type := each.message_type) and type.file.package.startswith("evbridge.") and any(_lower_case(type))
+    )
+    return texts, around
+
+
+def lower_codes(message: Message) -> None:
+    """Writes what the contract stores in lower case so."""
+    texts, around = _lower_case(message.DESCRIPTOR)
+    for name in texts:
+        setattr(message, name, getattr(message, name).lower())
+    for _, inner in _inside(message, around):
+        lower_codes(inner)
+
+
 def take_secrets(message: Message) -> dict[str, Secret]:
     """Moves the secrets out of a message: path -> secret, for those that are set. The message holds none afterwards."""
     return dict(_take(message, ""))

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import cache
-from zoneinfo import available_timezones
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, EvseStatusReport, Location
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,13 +11,6 @@ from service.domain.keys import ObjectKey
 from service.errors import InvalidArgument
 
 _AHEAD = timedelta(minutes=5)
-_time_zones = cache(available_timezones)
-
-
-def check_time_zone(location: Location, path: str) -> None:
-    """Raises InvalidArgument for a name that is not in the IANA database."""
-    if location.time_zone not in _time_zones():
-        raise InvalidArgument.field(f"{path}.time_zone", "is no time zone of the IANA database")
 
 
 def keep_evses(location: Location, before: Location) -> None:

@@ -7,11 +7,12 @@ in; at last that is the whole object, and it is refused. So is a tariff that wou
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from buf.validate import validate_pb2
+from evbridge.options.v1.rules_pb2 import web_address
 from evbridge.v1.location_pb2 import Hours, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from google.api import field_behavior_pb2 as behavior
@@ -20,7 +21,6 @@ from google.protobuf.message import Message
 
 from service.domain.country import alpha_3
 from service.domain.geography import decimal_degrees
-from service.domain.location import check_time_zone
 from service.domain.validation import violations
 from service.errors import FieldViolation, InvalidArgument
 
@@ -65,37 +65,16 @@ def repaired(given: M) -> tuple[M, tuple[FieldViolation, ...]]:
     EVSE that is left out is not one that is gone. Raises InvalidArgument, with all that was wrong, when the object
     cannot be repaired.
     """
-    found = _found(given)
+    found = violations(given)
     if not found:
         return given, ()
     repair = _Repair(given)
     for _ in range(_MAX_ROUNDS):
         repair.once(found)
-        found = _found(repair.object)
+        found = violations(repair.object)
         if not found:
             return repair.object, tuple(repair.notices)
     raise repair.refusal(found)
-
-
-def _found(message: Message) -> tuple[FieldViolation, ...]:
-    found = [*violations(message), *_control_characters(message, "")]
-    if isinstance(message, Location) and message.time_zone:
-        try:
-            check_time_zone(message, "")
-        except InvalidArgument as error:
-            found += [FieldViolation(each.path.lstrip("."), each.description) for each in error.violations]
-    return tuple(found)
-
-
-def _control_characters(message: Message, prefix: str) -> Iterator[FieldViolation]:
-    for field, value in message.ListFields():
-        items = enumerate(value) if field.is_repeated else ((-1, value),)
-        for position, item in items:
-            path = f"{prefix}{field.name}" + (f"[{position}]" if position >= 0 else "")
-            if isinstance(item, Message):
-                yield from _control_characters(item, f"{path}.")
-            elif isinstance(item, str) and _CONTROL.search(item):
-                yield FieldViolation(path, "must not hold control characters")
 
 
 class _Repair:
@@ -274,7 +253,7 @@ def _tidied(field: FieldDescriptor, text: str) -> str:
     if meant := _MEANT.get(field.name):
         return meant(text)
     rules = _rules(field).string
-    if rules.uri:
+    if rules.uri or rules.Extensions[web_address]:
         return _url(text)
     return text[: rules.max_len].rstrip() if field.name in _PROSE and len(text) > rules.max_len > 0 else text
 

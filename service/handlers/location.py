@@ -31,7 +31,6 @@ from service.domain.charger import evses_of, name_evses
 from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
 from service.domain.keys import EvseKey, ObjectKey, charger_key, key_of
 from service.domain.location import (
-    check_time_zone,
     is_news,
     keep_evses,
     location_etag,
@@ -189,9 +188,6 @@ class Locations(Owned[Location]):
 
     def keep(self, wanted: Location, before: Location) -> None:
         keep_evses(wanted, before)
-
-    def check(self, wanted: Location, path: str) -> None:
-        check_time_zone(wanted, path)
 
     def tariffs(self, wanted: Location) -> Iterator[tuple[str, ObjectKey]]:
         return tariffs_named(wanted)

@@ -12,7 +12,7 @@ from evbridge.v1.types_pb2 import Origin
 
 from service.domain.caller import Caller
 from service.domain.content import etag_of
-from service.domain.fields import clear_output_only
+from service.domain.fields import clear_output_only, lower_codes
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.masks import merged
 from service.domain.origin import keep_origin, keep_overrides, set_origin
@@ -121,6 +121,7 @@ class Wish(Generic[M]):
         owned.check(wanted, self.path)
         wanted.DiscardUnknownFields()
         clear_output_only(wanted)
+        lower_codes(wanted)
         if self.origin:
             set_origin(wanted, before, self.origin)
         elif before:

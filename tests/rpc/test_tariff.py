@@ -124,7 +124,7 @@ INVALID = [
     ({"currency": "eur"}, "tariff.currency"),
     ({"type": 99}, "tariff.type"),
     ({"tariff_alt_url": "no url"}, "tariff.tariff_alt_url"),
-    ({"tariff_alt_text": [DisplayText(language="EN", text="t")]}, "tariff.tariff_alt_text[0].language"),
+    ({"tariff_alt_text": [DisplayText(language="eng", text="t")]}, "tariff.tariff_alt_text[0].language"),
     ({"tariff_alt_text": [DisplayText(language="en", text="t" * 513)]}, "tariff.tariff_alt_text[0].text"),
     ({"elements": []}, "tariff.elements"),
     ({"elements": [TariffElement()]}, "tariff.elements[0].price_components"),

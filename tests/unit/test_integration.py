@@ -26,7 +26,7 @@ def test_only_the_connection_of_its_name_goes_with_a_type(type: str, connection:
     if type == connection:
         validate(integration)
     else:
-        with pytest.raises(InvalidArgument, match="must be the one of the type"):
+        with pytest.raises(InvalidArgument, match=f"takes the connection {type}, and this one is {connection}"):
             validate(integration)
 
 

@@ -3,21 +3,20 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from functools import cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
+from service.domain.time_zones import time_zone, time_zones
 from service.errors import InvalidArgument
 
 DAY_S = 86_400
 _NONE, _SECOND = timedelta(), timedelta(seconds=1)
-_time_zones = cache(available_timezones)
 
 
 def zone_of(name: str, path: str) -> ZoneInfo:
     """Raises InvalidArgument for a name that is not in the IANA database."""
-    if name not in _time_zones():
+    if name not in time_zones():
         raise InvalidArgument.field(path, "is no time zone of the IANA database")
-    return ZoneInfo(name)
+    return time_zone(name)
 
 
 class Clock:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1.types_pb2 import Price
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from service.domain.pricing.clock import zone_of
 from service.domain.pricing.quote import NEVER_PRICED
 
 _WORDS = {
@@ -32,7 +32,7 @@ _LEFT = {0, 1, 2, 9}
 
 def table(quote: p.Quote, time_zone: str) -> str:
     """Local times are those of the zone, which must exist."""
-    zone = ZoneInfo(time_zone)
+    zone = zone_of(time_zone, "time_zone")
     tariff = quote.tariff
     start, end = (datetime.fromtimestamp(time.seconds, zone) for time in (quote.start_date_time, quote.end_date_time))
 

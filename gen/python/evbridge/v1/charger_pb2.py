@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from evbridge.v1 import location_pb2 as evbridge_dot_v1_dot_location__pb2
 from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
@@ -32,7 +33,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/charger.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x04\n\x07\x43harger\x12%\n\x02id\x18\x01 \x01(\tB\x19\xe2\x41\x02\x02\x05\xbaH\x11r\x0f\x32\r^[ -~]{1,36}$\x12\x16\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1c\n\ngroup_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1a\n\x08group_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x35\n\x07site_id\x18\x05 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^[^\\x00-\\x1f\\x7f]{1,255}$\x12\x1e\n\x11\x61\x63tive_connection\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\x07sockets\x18\x07 \x03(\x0b\x32\x13.evbridge.v1.SocketB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10\x32\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x06origin\x18\x0b \x01(\x0b\x32\x13.evbridge.v1.OriginB\x04\xe2\x41\x01\x03\x12\x17\n\toverrides\x18\x0c \x03(\tB\x04\xe2\x41\x01\x03:n\xbaHk\x1ai\n\x12\x63harger.socket_ids\x12\"each socket needs an id of its own\x1a/this.sockets.map(s, s.id.lowerAscii()).unique()B\x14\n\x12_active_connection\"\xf4\x03\n\x06Socket\x12$\n\x02id\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[ -~]{1,36}$\x12<\n\x08standard\x18\x02 \x01(\x0e\x32\x1a.evbridge.v1.ConnectorTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12<\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.evbridge.v1.ConnectorFormatB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12:\n\npower_type\x18\x04 \x01(\x0e\x32\x16.evbridge.v1.PowerTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12$\n\x0bmax_voltage\x18\x05 \x01(\x05\x42\x0f\xe2\x41\x01\x02\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12%\n\x0cmax_amperage\x18\x06 \x01(\x05\x42\x0f\xe2\x41\x01\x02\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12(\n\x12max_electric_power\x18\x07 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x12\x31\n\ntariff_ids\x18\x08 \x03(\tB\x1d\xbaH\x1a\x92\x01\x17\x10\x32\x18\x01\"\x11r\x0f\x32\r^[ -~]{1,36}$\x12\x33\n\x06status\x18\t \x01(\x0e\x32\x17.evbridge.v1.EvseStatusB\n\xbaH\x07\x82\x01\x04\x10\x01 \x07\x12\x16\n\x08\x65vse_uid\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x42\x15\n\x13_max_electric_power\"\x81\x01\n\x14\x43reateChargerRequest\x12\x31\n\x07\x63harger\x18\x01 \x01(\x0b\x32\x14.evbridge.v1.ChargerB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"9\n\x11GetChargerRequest\x12$\n\x02id\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[ -~]{1,36}$\"\x82\x01\n\x13ListChargersRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x31\n\x07site_id\x18\x03 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[^\\x00-\\x1f\\x7f]{0,255}$\"W\n\x14ListChargersResponse\x12&\n\x08\x63hargers\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Charger\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcd\x02\n\x14UpdateChargerRequest\x12\xb4\x01\n\x07\x63harger\x18\x01 \x01(\x0b\x32\x14.evbridge.v1.ChargerB\x8c\x01\xe2\x41\x01\x02\xbaH\x84\x01\xba\x01~\n\x13\x63harger.id_required\x12\x45the id of the charger is required: 1 to 36 printable ASCII characters\x1a this.id.matches(\'^[ -~]{1,36}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"\xa2\x01\n\x14\x44\x65leteChargerRequest\x12$\n\x02id\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[ -~]{1,36}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x32\xb0\x03\n\x0e\x43hargerService\x12N\n\rCreateCharger\x12!.evbridge.v1.CreateChargerRequest\x1a\x14.evbridge.v1.Charger\"\x04\x90\xf4\x18\x02\x12K\n\nGetCharger\x12\x1e.evbridge.v1.GetChargerRequest\x1a\x14.evbridge.v1.Charger\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\\\n\x0cListChargers\x12 .evbridge.v1.ListChargersRequest\x1a!.evbridge.v1.ListChargersResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12N\n\rUpdateCharger\x12!.evbridge.v1.UpdateChargerRequest\x1a\x14.evbridge.v1.Charger\"\x04\x90\xf4\x18\x02\x12S\n\rDeleteCharger\x12!.evbridge.v1.DeleteChargerRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/charger.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x04\n\x07\x43harger\x12\x1b\n\x02id\x18\x01 \x01(\tB\x0f\xe2\x41\x02\x02\x05\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\x16\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1c\n\ngroup_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1a\n\x08group_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12$\n\x07site_id\x18\x05 \x01(\tB\x13\xe2\x41\x01\x02\xbaH\x0cr\n\x10\x01\x18\xff\x01\xc8\x83\xf9\x01\x01\x12\x1e\n\x11\x61\x63tive_connection\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x34\n\x07sockets\x18\x07 \x03(\x0b\x32\x13.evbridge.v1.SocketB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10\x32\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x06origin\x18\x0b \x01(\x0b\x32\x13.evbridge.v1.OriginB\x04\xe2\x41\x01\x03\x12\x17\n\toverrides\x18\x0c \x03(\tB\x04\xe2\x41\x01\x03:n\xbaHk\x1ai\n\x12\x63harger.socket_ids\x12\"each socket needs an id of its own\x1a/this.sockets.map(s, s.id.lowerAscii()).unique()B\x14\n\x12_active_connection\"\xe2\x03\n\x06Socket\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12<\n\x08standard\x18\x02 \x01(\x0e\x32\x1a.evbridge.v1.ConnectorTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12<\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.evbridge.v1.ConnectorFormatB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12:\n\npower_type\x18\x04 \x01(\x0e\x32\x16.evbridge.v1.PowerTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12$\n\x0bmax_voltage\x18\x05 \x01(\x05\x42\x0f\xe2\x41\x01\x02\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12%\n\x0cmax_amperage\x18\x06 \x01(\x05\x42\x0f\xe2\x41\x01\x02\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12(\n\x12max_electric_power\x18\x07 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x12)\n\ntariff_ids\x18\x08 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x10\x32\x18\x01\"\tr\x07\x10\x01\xb8\x83\xf9\x01$\x12\x33\n\x06status\x18\t \x01(\x0e\x32\x17.evbridge.v1.EvseStatusB\n\xbaH\x07\x82\x01\x04\x10\x01 \x07\x12\x16\n\x08\x65vse_uid\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x42\x15\n\x13_max_electric_power\"\x83\x01\n\x14\x43reateChargerRequest\x12\x31\n\x07\x63harger\x18\x01 \x01(\x0b\x32\x14.evbridge.v1.ChargerB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"1\n\x11GetChargerRequest\x12\x1c\n\x02id\x18\x01 \x01(\tB\x10\xe2\x41\x01\x02\xbaH\tr\x07\x10\x01\xb8\x83\xf9\x01$\"o\n\x13ListChargersRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1e\n\x07site_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x18\xff\x01\xc8\x83\xf9\x01\x01\"W\n\x14ListChargersResponse\x12&\n\x08\x63hargers\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Charger\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcf\x02\n\x14UpdateChargerRequest\x12\xb4\x01\n\x07\x63harger\x18\x01 \x01(\x0b\x32\x14.evbridge.v1.ChargerB\x8c\x01\xe2\x41\x01\x02\xbaH\x84\x01\xba\x01~\n\x13\x63harger.id_required\x12\x45the id of the charger is required: 1 to 36 printable ASCII characters\x1a this.id.matches(\'^[ -~]{1,36}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12!\n\nrequest_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"\x9c\x01\n\x14\x44\x65leteChargerRequest\x12\x1c\n\x02id\x18\x01 \x01(\tB\x10\xe2\x41\x01\x02\xbaH\tr\x07\x10\x01\xb8\x83\xf9\x01$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12!\n\nrequest_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x32\xb0\x03\n\x0e\x43hargerService\x12N\n\rCreateCharger\x12!.evbridge.v1.CreateChargerRequest\x1a\x14.evbridge.v1.Charger\"\x04\x90\xf4\x18\x02\x12K\n\nGetCharger\x12\x1e.evbridge.v1.GetChargerRequest\x1a\x14.evbridge.v1.Charger\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\\\n\x0cListChargers\x12 .evbridge.v1.ListChargersRequest\x1a!.evbridge.v1.ListChargersResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12N\n\rUpdateCharger\x12!.evbridge.v1.UpdateChargerRequest\x1a\x14.evbridge.v1.Charger\"\x04\x90\xf4\x18\x02\x12S\n\rDeleteCharger\x12!.evbridge.v1.DeleteChargerRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +41,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.v1.charger_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHARGER'].fields_by_name['id']._loaded_options = None
-  _globals['_CHARGER'].fields_by_name['id']._serialized_options = b'\342A\002\002\005\272H\021r\0172\r^[ -~]{1,36}$'
+  _globals['_CHARGER'].fields_by_name['id']._serialized_options = b'\342A\002\002\005\272H\007r\005\230\203\371\001\001'
   _globals['_CHARGER'].fields_by_name['name']._loaded_options = None
   _globals['_CHARGER'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_CHARGER'].fields_by_name['group_name']._loaded_options = None
@@ -48,7 +49,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGER'].fields_by_name['group_id']._loaded_options = None
   _globals['_CHARGER'].fields_by_name['group_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_CHARGER'].fields_by_name['site_id']._loaded_options = None
-  _globals['_CHARGER'].fields_by_name['site_id']._serialized_options = b'\342A\001\002\272H\035r\0332\031^[^\\x00-\\x1f\\x7f]{1,255}$'
+  _globals['_CHARGER'].fields_by_name['site_id']._serialized_options = b'\342A\001\002\272H\014r\n\020\001\030\377\001\310\203\371\001\001'
   _globals['_CHARGER'].fields_by_name['sockets']._loaded_options = None
   _globals['_CHARGER'].fields_by_name['sockets']._serialized_options = b'\342A\001\002\272H\007\222\001\004\010\001\0202'
   _globals['_CHARGER'].fields_by_name['create_time']._loaded_options = None
@@ -64,7 +65,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGER']._loaded_options = None
   _globals['_CHARGER']._serialized_options = b'\272Hk\032i\n\022charger.socket_ids\022\"each socket needs an id of its own\032/this.sockets.map(s, s.id.lowerAscii()).unique()'
   _globals['_SOCKET'].fields_by_name['id']._loaded_options = None
-  _globals['_SOCKET'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[ -~]{1,36}$'
+  _globals['_SOCKET'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
   _globals['_SOCKET'].fields_by_name['standard']._loaded_options = None
   _globals['_SOCKET'].fields_by_name['standard']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_SOCKET'].fields_by_name['format']._loaded_options = None
@@ -78,7 +79,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SOCKET'].fields_by_name['max_electric_power']._loaded_options = None
   _globals['_SOCKET'].fields_by_name['max_electric_power']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_SOCKET'].fields_by_name['tariff_ids']._loaded_options = None
-  _globals['_SOCKET'].fields_by_name['tariff_ids']._serialized_options = b'\272H\032\222\001\027\0202\030\001\"\021r\0172\r^[ -~]{1,36}$'
+  _globals['_SOCKET'].fields_by_name['tariff_ids']._serialized_options = b'\272H\022\222\001\017\0202\030\001\"\tr\007\020\001\270\203\371\001$'
   _globals['_SOCKET'].fields_by_name['status']._loaded_options = None
   _globals['_SOCKET'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\020\001 \007'
   _globals['_SOCKET'].fields_by_name['evse_uid']._loaded_options = None
@@ -86,25 +87,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATECHARGERREQUEST'].fields_by_name['charger']._loaded_options = None
   _globals['_CREATECHARGERREQUEST'].fields_by_name['charger']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_CREATECHARGERREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATECHARGERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CREATECHARGERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_GETCHARGERREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_GETCHARGERREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[ -~]{1,36}$'
+  _globals['_GETCHARGERREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\tr\007\020\001\270\203\371\001$'
   _globals['_LISTCHARGERSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTCHARGERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTCHARGERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCHARGERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTCHARGERSREQUEST'].fields_by_name['site_id']._loaded_options = None
-  _globals['_LISTCHARGERSREQUEST'].fields_by_name['site_id']._serialized_options = b'\272H\035r\0332\031^[^\\x00-\\x1f\\x7f]{0,255}$'
+  _globals['_LISTCHARGERSREQUEST'].fields_by_name['site_id']._serialized_options = b'\272H\nr\010\030\377\001\310\203\371\001\001'
   _globals['_UPDATECHARGERREQUEST'].fields_by_name['charger']._loaded_options = None
   _globals['_UPDATECHARGERREQUEST'].fields_by_name['charger']._serialized_options = b'\342A\001\002\272H\204\001\272\001~\n\023charger.id_required\022Ethe id of the charger is required: 1 to 36 printable ASCII characters\032 this.id.matches(\'^[ -~]{1,36}$\')\310\001\001'
   _globals['_UPDATECHARGERREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_UPDATECHARGERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPDATECHARGERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_DELETECHARGERREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_DELETECHARGERREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[ -~]{1,36}$'
+  _globals['_DELETECHARGERREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\tr\007\020\001\270\203\371\001$'
   _globals['_DELETECHARGERREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETECHARGERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DELETECHARGERREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_DELETECHARGERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_DELETECHARGERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_CHARGERSERVICE'].methods_by_name['CreateCharger']._loaded_options = None
   _globals['_CHARGERSERVICE'].methods_by_name['CreateCharger']._serialized_options = b'\220\364\030\002'
   _globals['_CHARGERSERVICE'].methods_by_name['GetCharger']._loaded_options = None
@@ -115,22 +116,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGERSERVICE'].methods_by_name['UpdateCharger']._serialized_options = b'\220\364\030\002'
   _globals['_CHARGERSERVICE'].methods_by_name['DeleteCharger']._loaded_options = None
   _globals['_CHARGERSERVICE'].methods_by_name['DeleteCharger']._serialized_options = b'\220\002\002\220\364\030\002'
-  _globals['_CHARGER']._serialized_start=289
-  _globals['_CHARGER']._serialized_end=895
-  _globals['_SOCKET']._serialized_start=898
-  _globals['_SOCKET']._serialized_end=1398
-  _globals['_CREATECHARGERREQUEST']._serialized_start=1401
-  _globals['_CREATECHARGERREQUEST']._serialized_end=1530
-  _globals['_GETCHARGERREQUEST']._serialized_start=1532
-  _globals['_GETCHARGERREQUEST']._serialized_end=1589
-  _globals['_LISTCHARGERSREQUEST']._serialized_start=1592
-  _globals['_LISTCHARGERSREQUEST']._serialized_end=1722
-  _globals['_LISTCHARGERSRESPONSE']._serialized_start=1724
-  _globals['_LISTCHARGERSRESPONSE']._serialized_end=1811
-  _globals['_UPDATECHARGERREQUEST']._serialized_start=1814
-  _globals['_UPDATECHARGERREQUEST']._serialized_end=2147
-  _globals['_DELETECHARGERREQUEST']._serialized_start=2150
-  _globals['_DELETECHARGERREQUEST']._serialized_end=2312
-  _globals['_CHARGERSERVICE']._serialized_start=2315
-  _globals['_CHARGERSERVICE']._serialized_end=2747
+  _globals['_CHARGER']._serialized_start=322
+  _globals['_CHARGER']._serialized_end=901
+  _globals['_SOCKET']._serialized_start=904
+  _globals['_SOCKET']._serialized_end=1386
+  _globals['_CREATECHARGERREQUEST']._serialized_start=1389
+  _globals['_CREATECHARGERREQUEST']._serialized_end=1520
+  _globals['_GETCHARGERREQUEST']._serialized_start=1522
+  _globals['_GETCHARGERREQUEST']._serialized_end=1571
+  _globals['_LISTCHARGERSREQUEST']._serialized_start=1573
+  _globals['_LISTCHARGERSREQUEST']._serialized_end=1684
+  _globals['_LISTCHARGERSRESPONSE']._serialized_start=1686
+  _globals['_LISTCHARGERSRESPONSE']._serialized_end=1773
+  _globals['_UPDATECHARGERREQUEST']._serialized_start=1776
+  _globals['_UPDATECHARGERREQUEST']._serialized_end=2111
+  _globals['_DELETECHARGERREQUEST']._serialized_start=2114
+  _globals['_DELETECHARGERREQUEST']._serialized_end=2270
+  _globals['_CHARGERSERVICE']._serialized_start=2273
+  _globals['_CHARGERSERVICE']._serialized_end=2705
 # @@protoc_insertion_point(module_scope)

@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/company.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x05\n\x07\x43ompany\x12\x19\n\x02id\x18\x01 \x01(\tB\r\xe2\x41\x02\x02\x05\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x07version\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x02\xbaH\x04\x1a\x02(\x01\x12\x1c\n\x04name\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\'\n\x03url\x18\x04 \x01(\tB\x1a\xbaH\x17r\x12\x18\x80\x10\x32\n^https?://\x88\x01\x01\xd8\x01\x01\x12\x1f\n\x06is_cpo\x18\x05 \x01(\x08\x42\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12\x1f\n\x06is_emp\x18\x06 \x01(\x08\x42\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x43\n\x17\x65xternal_source_mapping\x18\x07 \x01(\x0b\x32\".evbridge.v1.ExternalSourceMapping\x12-\n\x11supported_emp_ids\x18\x08 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\x18\x01\"\x05r\x03\xb0\x01\x01\x12Y\n\x0c\x63po_group_id\x18\t \x01(\tB>\xbaH;r927^$|^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$H\x02\x88\x01\x01\x12Y\n\x0c\x65mp_group_id\x18\n \x01(\tB>\xbaH;r927^$|^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$H\x03\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x42\t\n\x07_is_cpoB\t\n\x07_is_empB\x0f\n\r_cpo_group_idB\x0f\n\r_emp_group_id\"\xcb\x02\n\x15\x45xternalSourceMapping\x12+\n\x0fplugsurfing_ids\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12\x30\n\x14going_electric_names\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12:\n\x1egoing_electric_charge_card_ids\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12.\n\x12google_sheet_names\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\x1copen_charge_map_operator_ids\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12-\n\x11\x65vse_operator_ids\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\"\x81\x01\n\x14UpsertCompanyRequest\x12\x31\n\x07\x63ompany\x18\x01 \x01(\x0b\x32\x14.evbridge.v1.CompanyB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"-\n\x11GetCompanyRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"\x90\x01\n\x14ListCompaniesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x13\n\x06is_cpo\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06is_emp\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_is_cpoB\t\n\x07_is_emp\"Y\n\x15ListCompaniesResponse\x12\'\n\tcompanies\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Company\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x96\x01\n\x14\x44\x65leteCompanyRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x32\xe6\x02\n\x0e\x43ompanyService\x12Q\n\rUpsertCompany\x12!.evbridge.v1.UpsertCompanyRequest\x1a\x14.evbridge.v1.Company\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12K\n\nGetCompany\x12\x1e.evbridge.v1.GetCompanyRequest\x1a\x14.evbridge.v1.Company\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12_\n\rListCompanies\x12!.evbridge.v1.ListCompaniesRequest\x1a\".evbridge.v1.ListCompaniesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12S\n\rDeleteCompany\x12!.evbridge.v1.DeleteCompanyRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/company.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x04\n\x07\x43ompany\x12\x1b\n\x02id\x18\x01 \x01(\tB\x0f\xe2\x41\x02\x02\x05\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x1c\n\x07version\x18\x02 \x01(\x05\x42\x0b\xe2\x41\x01\x02\xbaH\x04\x1a\x02(\x01\x12\x1c\n\x04name\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x1d\n\x03url\x18\x04 \x01(\tB\x10\xbaH\rr\x08\x18\x80\x10\xb0\x83\xf9\x01\x01\xd8\x01\x01\x12\x1f\n\x06is_cpo\x18\x05 \x01(\x08\x42\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12\x1f\n\x06is_emp\x18\x06 \x01(\x08\x42\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x43\n\x17\x65xternal_source_mapping\x18\x07 \x01(\x0b\x32\".evbridge.v1.ExternalSourceMapping\x12/\n\x11supported_emp_ids\x18\x08 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\x07\x18\x01\"\x07r\x05\xa8\x83\xf9\x01\x01\x12%\n\x0c\x63po_group_id\x18\t \x01(\tB\n\xbaH\x07r\x05\xb8\x84\xf9\x01\x01H\x02\x88\x01\x01\x12%\n\x0c\x65mp_group_id\x18\n \x01(\tB\n\xbaH\x07r\x05\xb8\x84\xf9\x01\x01H\x03\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x42\t\n\x07_is_cpoB\t\n\x07_is_empB\x0f\n\r_cpo_group_idB\x0f\n\r_emp_group_id\"\xcb\x02\n\x15\x45xternalSourceMapping\x12+\n\x0fplugsurfing_ids\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12\x30\n\x14going_electric_names\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12:\n\x1egoing_electric_charge_card_ids\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12.\n\x12google_sheet_names\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12\x38\n\x1copen_charge_map_operator_ids\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\x12-\n\x11\x65vse_operator_ids\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\"\x83\x01\n\x14UpsertCompanyRequest\x12\x31\n\x07\x63ompany\x18\x01 \x01(\x0b\x32\x14.evbridge.v1.CompanyB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"/\n\x11GetCompanyRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\x90\x01\n\x14ListCompaniesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x13\n\x06is_cpo\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06is_emp\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_is_cpoB\t\n\x07_is_emp\"Y\n\x15ListCompaniesResponse\x12\'\n\tcompanies\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Company\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x14\x44\x65leteCompanyRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12!\n\nrequest_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x32\xe6\x02\n\x0e\x43ompanyService\x12Q\n\rUpsertCompany\x12!.evbridge.v1.UpsertCompanyRequest\x1a\x14.evbridge.v1.Company\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12K\n\nGetCompany\x12\x1e.evbridge.v1.GetCompanyRequest\x1a\x14.evbridge.v1.Company\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12_\n\rListCompanies\x12!.evbridge.v1.ListCompaniesRequest\x1a\".evbridge.v1.ListCompaniesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12S\n\rDeleteCompany\x12!.evbridge.v1.DeleteCompanyRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,23 +38,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.v1.company_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMPANY'].fields_by_name['id']._loaded_options = None
-  _globals['_COMPANY'].fields_by_name['id']._serialized_options = b'\342A\002\002\005\272H\005r\003\260\001\001'
+  _globals['_COMPANY'].fields_by_name['id']._serialized_options = b'\342A\002\002\005\272H\007r\005\250\203\371\001\001'
   _globals['_COMPANY'].fields_by_name['version']._loaded_options = None
   _globals['_COMPANY'].fields_by_name['version']._serialized_options = b'\342A\001\002\272H\004\032\002(\001'
   _globals['_COMPANY'].fields_by_name['name']._loaded_options = None
   _globals['_COMPANY'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
   _globals['_COMPANY'].fields_by_name['url']._loaded_options = None
-  _globals['_COMPANY'].fields_by_name['url']._serialized_options = b'\272H\027r\022\030\200\0202\n^https?://\210\001\001\330\001\001'
+  _globals['_COMPANY'].fields_by_name['url']._serialized_options = b'\272H\rr\010\030\200\020\260\203\371\001\001\330\001\001'
   _globals['_COMPANY'].fields_by_name['is_cpo']._loaded_options = None
   _globals['_COMPANY'].fields_by_name['is_cpo']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_COMPANY'].fields_by_name['is_emp']._loaded_options = None
   _globals['_COMPANY'].fields_by_name['is_emp']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_COMPANY'].fields_by_name['supported_emp_ids']._loaded_options = None
-  _globals['_COMPANY'].fields_by_name['supported_emp_ids']._serialized_options = b'\272H\017\222\001\014\020\350\007\030\001\"\005r\003\260\001\001'
+  _globals['_COMPANY'].fields_by_name['supported_emp_ids']._serialized_options = b'\272H\021\222\001\016\020\350\007\030\001\"\007r\005\250\203\371\001\001'
   _globals['_COMPANY'].fields_by_name['cpo_group_id']._loaded_options = None
-  _globals['_COMPANY'].fields_by_name['cpo_group_id']._serialized_options = b'\272H;r927^$|^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+  _globals['_COMPANY'].fields_by_name['cpo_group_id']._serialized_options = b'\272H\007r\005\270\204\371\001\001'
   _globals['_COMPANY'].fields_by_name['emp_group_id']._loaded_options = None
-  _globals['_COMPANY'].fields_by_name['emp_group_id']._serialized_options = b'\272H;r927^$|^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+  _globals['_COMPANY'].fields_by_name['emp_group_id']._serialized_options = b'\272H\007r\005\270\204\371\001\001'
   _globals['_COMPANY'].fields_by_name['create_time']._loaded_options = None
   _globals['_COMPANY'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_COMPANY'].fields_by_name['update_time']._loaded_options = None
@@ -75,19 +76,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSERTCOMPANYREQUEST'].fields_by_name['company']._loaded_options = None
   _globals['_UPSERTCOMPANYREQUEST'].fields_by_name['company']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_UPSERTCOMPANYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_UPSERTCOMPANYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPSERTCOMPANYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_GETCOMPANYREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_GETCOMPANYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_GETCOMPANYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_LISTCOMPANIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTCOMPANIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTCOMPANIESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCOMPANIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_DELETECOMPANYREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_DELETECOMPANYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_DELETECOMPANYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_DELETECOMPANYREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETECOMPANYREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DELETECOMPANYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_DELETECOMPANYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_DELETECOMPANYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_COMPANYSERVICE'].methods_by_name['UpsertCompany']._loaded_options = None
   _globals['_COMPANYSERVICE'].methods_by_name['UpsertCompany']._serialized_options = b'\220\002\002\220\364\030\002'
   _globals['_COMPANYSERVICE'].methods_by_name['GetCompany']._loaded_options = None
@@ -96,20 +97,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPANYSERVICE'].methods_by_name['ListCompanies']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_COMPANYSERVICE'].methods_by_name['DeleteCompany']._loaded_options = None
   _globals['_COMPANYSERVICE'].methods_by_name['DeleteCompany']._serialized_options = b'\220\002\002\220\364\030\002'
-  _globals['_COMPANY']._serialized_start=202
-  _globals['_COMPANY']._serialized_end=889
-  _globals['_EXTERNALSOURCEMAPPING']._serialized_start=892
-  _globals['_EXTERNALSOURCEMAPPING']._serialized_end=1223
-  _globals['_UPSERTCOMPANYREQUEST']._serialized_start=1226
-  _globals['_UPSERTCOMPANYREQUEST']._serialized_end=1355
-  _globals['_GETCOMPANYREQUEST']._serialized_start=1357
-  _globals['_GETCOMPANYREQUEST']._serialized_end=1402
-  _globals['_LISTCOMPANIESREQUEST']._serialized_start=1405
-  _globals['_LISTCOMPANIESREQUEST']._serialized_end=1549
-  _globals['_LISTCOMPANIESRESPONSE']._serialized_start=1551
-  _globals['_LISTCOMPANIESRESPONSE']._serialized_end=1640
-  _globals['_DELETECOMPANYREQUEST']._serialized_start=1643
-  _globals['_DELETECOMPANYREQUEST']._serialized_end=1793
-  _globals['_COMPANYSERVICE']._serialized_start=1796
-  _globals['_COMPANYSERVICE']._serialized_end=2154
+  _globals['_COMPANY']._serialized_start=235
+  _globals['_COMPANY']._serialized_end=812
+  _globals['_EXTERNALSOURCEMAPPING']._serialized_start=815
+  _globals['_EXTERNALSOURCEMAPPING']._serialized_end=1146
+  _globals['_UPSERTCOMPANYREQUEST']._serialized_start=1149
+  _globals['_UPSERTCOMPANYREQUEST']._serialized_end=1280
+  _globals['_GETCOMPANYREQUEST']._serialized_start=1282
+  _globals['_GETCOMPANYREQUEST']._serialized_end=1329
+  _globals['_LISTCOMPANIESREQUEST']._serialized_start=1332
+  _globals['_LISTCOMPANIESREQUEST']._serialized_end=1476
+  _globals['_LISTCOMPANIESRESPONSE']._serialized_start=1478
+  _globals['_LISTCOMPANIESRESPONSE']._serialized_end=1567
+  _globals['_DELETECOMPANYREQUEST']._serialized_start=1570
+  _globals['_DELETECOMPANYREQUEST']._serialized_end=1724
+  _globals['_COMPANYSERVICE']._serialized_start=1727
+  _globals['_COMPANYSERVICE']._serialized_end=2085
 # @@protoc_insertion_point(module_scope)

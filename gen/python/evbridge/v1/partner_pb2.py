@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/partner.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\tOperation\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x04role\x18\x05 \x01(\x0e\x32\x19.evbridge.options.v1.RoleB\x04\xe2\x41\x01\x03\x12\x33\n\x0bidempotency\x18\x06 \x01(\x0e\x32\x18.evbridge.v1.IdempotencyB\x04\xe2\x41\x01\x03\x12\x18\n\ndeprecated\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_type\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_type\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"\xa2\x03\n\rPartnerStatus\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x07\x62udgets\x18\x03 \x03(\x0b\x32\x13.evbridge.v1.BudgetB\x04\xe2\x41\x01\x03\x12%\n\x17max_concurrent_requests\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12!\n\x13\x63oncurrent_requests\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12,\n\x08\x62reakers\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.BreakerB\x04\xe2\x41\x01\x03\x12:\n\x10limit_reset_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12>\n\x14\x64\x65livery_resume_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12<\n\x12recording_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x98\x01\n\x06\x42udget\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x13\n\x05limit\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04used\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xc4\x01\n\x07\x42reaker\x12:\n\x0foperation_class\x18\x01 \x01(\x0e\x32\x1b.evbridge.v1.OperationClassB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.BreakerStateB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x66\x61ilures\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bresume_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"e\n\x11\x45xchangeRecording\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x93\x04\n\x08\x45xchange\x12\x17\n\toperation\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12H\n\x0frequest_headers\x18\x04 \x03(\x0b\x32).evbridge.v1.Exchange.RequestHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_body\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12J\n\x10response_headers\x18\x07 \x03(\x0b\x32*.evbridge.v1.Exchange.ResponseHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_body\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x15ListOperationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x07partner\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"]\n\x16ListOperationsResponse\x12*\n\noperations\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x0ePreviewRequest\x12!\n\toperation\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x34\n\x07request\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xad\x01\n\x0fPreviewResponse\x12\x13\n\x0bhttp_method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12:\n\x07headers\x18\x03 \x03(\x0b\x32).evbridge.v1.PreviewResponse.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"_\n\x17GetPartnerStatusRequest\x12\x44\n\x0eintegration_id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"\x9c\x01\n\x1bSetExchangeRecordingRequest\x12\x44\n\x0eintegration_id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x37\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\xbaH\t\xb2\x01\x06J\x04\x08\x80\xa3\x05\"\x96\x01\n\x14ListExchangesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x44\n\x0eintegration_id\x18\x03 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"Z\n\x15ListExchangesResponse\x12(\n\texchanges\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Exchange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*g\n\x0bIdempotency\x12\x1b\n\x17IDEMPOTENCY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIDEMPOTENCY_NO_SIDE_EFFECTS\x10\x01\x12\x1a\n\x16IDEMPOTENCY_IDEMPOTENT\x10\x02*f\n\x0eOperationClass\x12\x1f\n\x1bOPERATION_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14OPERATION_CLASS_READ\x10\x01\x12\x19\n\x15OPERATION_CLASS_WRITE\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xee\x03\n\x0ePartnerService\x12\x62\n\x0eListOperations\x12\".evbridge.v1.ListOperationsRequest\x1a#.evbridge.v1.ListOperationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12M\n\x07Preview\x12\x1b.evbridge.v1.PreviewRequest\x1a\x1c.evbridge.v1.PreviewResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12]\n\x10GetPartnerStatus\x12$.evbridge.v1.GetPartnerStatusRequest\x1a\x1a.evbridge.v1.PartnerStatus\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12i\n\x14SetExchangeRecording\x12(.evbridge.v1.SetExchangeRecordingRequest\x1a\x1e.evbridge.v1.ExchangeRecording\"\x07\x90\x02\x02\x90\xf4\x18\x03\x12_\n\rListExchanges\x12!.evbridge.v1.ListExchangesRequest\x1a\".evbridge.v1.ListExchangesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/partner.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\tOperation\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x04role\x18\x05 \x01(\x0e\x32\x19.evbridge.options.v1.RoleB\x04\xe2\x41\x01\x03\x12\x33\n\x0bidempotency\x18\x06 \x01(\x0e\x32\x18.evbridge.v1.IdempotencyB\x04\xe2\x41\x01\x03\x12\x18\n\ndeprecated\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_type\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_type\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"\xa2\x03\n\rPartnerStatus\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x07\x62udgets\x18\x03 \x03(\x0b\x32\x13.evbridge.v1.BudgetB\x04\xe2\x41\x01\x03\x12%\n\x17max_concurrent_requests\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12!\n\x13\x63oncurrent_requests\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12,\n\x08\x62reakers\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.BreakerB\x04\xe2\x41\x01\x03\x12:\n\x10limit_reset_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12>\n\x14\x64\x65livery_resume_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12<\n\x12recording_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x98\x01\n\x06\x42udget\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x13\n\x05limit\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04used\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xc4\x01\n\x07\x42reaker\x12:\n\x0foperation_class\x18\x01 \x01(\x0e\x32\x1b.evbridge.v1.OperationClassB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.BreakerStateB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x66\x61ilures\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bresume_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"e\n\x11\x45xchangeRecording\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x93\x04\n\x08\x45xchange\x12\x17\n\toperation\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12H\n\x0frequest_headers\x18\x04 \x03(\x0b\x32).evbridge.v1.Exchange.RequestHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_body\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12J\n\x10response_headers\x18\x07 \x03(\x0b\x32*.evbridge.v1.Exchange.ResponseHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_body\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x15ListOperationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x07partner\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"]\n\x16ListOperationsResponse\x12*\n\noperations\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x0ePreviewRequest\x12!\n\toperation\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x34\n\x07request\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xad\x01\n\x0fPreviewResponse\x12\x13\n\x0bhttp_method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12:\n\x07headers\x18\x03 \x03(\x0b\x32).evbridge.v1.PreviewResponse.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x17GetPartnerStatusRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"~\n\x1bSetExchangeRecordingRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x37\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\xbaH\t\xb2\x01\x06J\x04\x08\x80\xa3\x05\"x\n\x14ListExchangesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"Z\n\x15ListExchangesResponse\x12(\n\texchanges\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Exchange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*g\n\x0bIdempotency\x12\x1b\n\x17IDEMPOTENCY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIDEMPOTENCY_NO_SIDE_EFFECTS\x10\x01\x12\x1a\n\x16IDEMPOTENCY_IDEMPOTENT\x10\x02*f\n\x0eOperationClass\x12\x1f\n\x1bOPERATION_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14OPERATION_CLASS_READ\x10\x01\x12\x19\n\x15OPERATION_CLASS_WRITE\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xee\x03\n\x0ePartnerService\x12\x62\n\x0eListOperations\x12\".evbridge.v1.ListOperationsRequest\x1a#.evbridge.v1.ListOperationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12M\n\x07Preview\x12\x1b.evbridge.v1.PreviewRequest\x1a\x1c.evbridge.v1.PreviewResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12]\n\x10GetPartnerStatus\x12$.evbridge.v1.GetPartnerStatusRequest\x1a\x1a.evbridge.v1.PartnerStatus\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12i\n\x14SetExchangeRecording\x12(.evbridge.v1.SetExchangeRecordingRequest\x1a\x1e.evbridge.v1.ExchangeRecording\"\x07\x90\x02\x02\x90\xf4\x18\x03\x12_\n\rListExchanges\x12!.evbridge.v1.ListExchangesRequest\x1a\".evbridge.v1.ListExchangesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -130,9 +131,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWRESPONSE_HEADERSENTRY']._loaded_options = None
   _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_GETPARTNERSTATUSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_GETPARTNERSTATUSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_GETPARTNERSTATUSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_SETEXCHANGERECORDINGREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_SETEXCHANGERECORDINGREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_SETEXCHANGERECORDINGREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_SETEXCHANGERECORDINGREQUEST'].fields_by_name['until']._loaded_options = None
   _globals['_SETEXCHANGERECORDINGREQUEST'].fields_by_name['until']._serialized_options = b'\272H\t\262\001\006J\004\010\200\243\005'
   _globals['_LISTEXCHANGESREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -140,7 +141,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEXCHANGESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTEXCHANGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTEXCHANGESREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTEXCHANGESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_LISTEXCHANGESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_PARTNERSERVICE'].methods_by_name['ListOperations']._loaded_options = None
   _globals['_PARTNERSERVICE'].methods_by_name['ListOperations']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_PARTNERSERVICE'].methods_by_name['Preview']._loaded_options = None
@@ -151,46 +152,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTNERSERVICE'].methods_by_name['SetExchangeRecording']._serialized_options = b'\220\002\002\220\364\030\003'
   _globals['_PARTNERSERVICE'].methods_by_name['ListExchanges']._loaded_options = None
   _globals['_PARTNERSERVICE'].methods_by_name['ListExchanges']._serialized_options = b'\220\002\001\220\364\030\003'
-  _globals['_IDEMPOTENCY']._serialized_start=2921
-  _globals['_IDEMPOTENCY']._serialized_end=3024
-  _globals['_OPERATIONCLASS']._serialized_start=3026
-  _globals['_OPERATIONCLASS']._serialized_end=3128
-  _globals['_BREAKERSTATE']._serialized_start=3130
-  _globals['_BREAKERSTATE']._serialized_end=3254
-  _globals['_OPERATION']._serialized_start=235
-  _globals['_OPERATION']._serialized_end=519
-  _globals['_PARTNERSTATUS']._serialized_start=522
-  _globals['_PARTNERSTATUS']._serialized_end=940
-  _globals['_BUDGET']._serialized_start=943
-  _globals['_BUDGET']._serialized_end=1095
-  _globals['_BREAKER']._serialized_start=1098
-  _globals['_BREAKER']._serialized_end=1294
-  _globals['_EXCHANGERECORDING']._serialized_start=1296
-  _globals['_EXCHANGERECORDING']._serialized_end=1397
-  _globals['_EXCHANGE']._serialized_start=1400
-  _globals['_EXCHANGE']._serialized_end=1931
-  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_start=1822
-  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_end=1875
-  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_start=1877
-  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_end=1931
-  _globals['_LISTOPERATIONSREQUEST']._serialized_start=1933
-  _globals['_LISTOPERATIONSREQUEST']._serialized_end=2040
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=2042
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=2135
-  _globals['_PREVIEWREQUEST']._serialized_start=2137
-  _globals['_PREVIEWREQUEST']._serialized_end=2242
-  _globals['_PREVIEWRESPONSE']._serialized_start=2245
-  _globals['_PREVIEWRESPONSE']._serialized_end=2418
-  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_start=2372
-  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_end=2418
-  _globals['_GETPARTNERSTATUSREQUEST']._serialized_start=2420
-  _globals['_GETPARTNERSTATUSREQUEST']._serialized_end=2515
-  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_start=2518
-  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_end=2674
-  _globals['_LISTEXCHANGESREQUEST']._serialized_start=2677
-  _globals['_LISTEXCHANGESREQUEST']._serialized_end=2827
-  _globals['_LISTEXCHANGESRESPONSE']._serialized_start=2829
-  _globals['_LISTEXCHANGESRESPONSE']._serialized_end=2919
-  _globals['_PARTNERSERVICE']._serialized_start=3257
-  _globals['_PARTNERSERVICE']._serialized_end=3751
+  _globals['_IDEMPOTENCY']._serialized_start=2862
+  _globals['_IDEMPOTENCY']._serialized_end=2965
+  _globals['_OPERATIONCLASS']._serialized_start=2967
+  _globals['_OPERATIONCLASS']._serialized_end=3069
+  _globals['_BREAKERSTATE']._serialized_start=3071
+  _globals['_BREAKERSTATE']._serialized_end=3195
+  _globals['_OPERATION']._serialized_start=268
+  _globals['_OPERATION']._serialized_end=552
+  _globals['_PARTNERSTATUS']._serialized_start=555
+  _globals['_PARTNERSTATUS']._serialized_end=973
+  _globals['_BUDGET']._serialized_start=976
+  _globals['_BUDGET']._serialized_end=1128
+  _globals['_BREAKER']._serialized_start=1131
+  _globals['_BREAKER']._serialized_end=1327
+  _globals['_EXCHANGERECORDING']._serialized_start=1329
+  _globals['_EXCHANGERECORDING']._serialized_end=1430
+  _globals['_EXCHANGE']._serialized_start=1433
+  _globals['_EXCHANGE']._serialized_end=1964
+  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_start=1855
+  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_end=1908
+  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_start=1910
+  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_end=1964
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=1966
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=2073
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=2075
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=2168
+  _globals['_PREVIEWREQUEST']._serialized_start=2170
+  _globals['_PREVIEWREQUEST']._serialized_end=2275
+  _globals['_PREVIEWRESPONSE']._serialized_start=2278
+  _globals['_PREVIEWRESPONSE']._serialized_end=2451
+  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_start=2405
+  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_end=2451
+  _globals['_GETPARTNERSTATUSREQUEST']._serialized_start=2453
+  _globals['_GETPARTNERSTATUSREQUEST']._serialized_end=2518
+  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_start=2520
+  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_end=2646
+  _globals['_LISTEXCHANGESREQUEST']._serialized_start=2648
+  _globals['_LISTEXCHANGESREQUEST']._serialized_end=2768
+  _globals['_LISTEXCHANGESRESPONSE']._serialized_start=2770
+  _globals['_LISTEXCHANGESRESPONSE']._serialized_end=2860
+  _globals['_PARTNERSERVICE']._serialized_start=3198
+  _globals['_PARTNERSERVICE']._serialized_end=3692
 # @@protoc_insertion_point(module_scope)

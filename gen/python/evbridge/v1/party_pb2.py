@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
@@ -31,7 +32,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/party.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x02\n\x05Party\x12/\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x19\xe2\x41\x02\x02\x05\xbaH\x11r\x0f\x32\r^[A-Za-z]{2}$\x12.\n\x08party_id\x18\x02 \x01(\tB\x1c\xe2\x41\x02\x02\x05\xbaH\x14r\x12\x32\x10^[A-Za-z0-9]{3}$\x12>\n\x05roles\x18\x03 \x03(\x0e\x32\x16.evbridge.v1.PartyRoleB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x42\n\x10\x62usiness_details\x18\x04 \x01(\x0b\x32\x1c.evbridge.v1.BusinessDetailsB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\"i\n\x08PartyKey\x12.\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[A-Za-z]{2}$\x12-\n\x08party_id\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x02\xbaH\x14r\x12\x32\x10^[A-Za-z0-9]{3}$\"{\n\x12\x43reatePartyRequest\x12-\n\x05party\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.PartyB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"p\n\x0fGetPartyRequest\x12.\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[A-Za-z]{2}$\x12-\n\x08party_id\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x02\xbaH\x14r\x12\x32\x10^[A-Za-z0-9]{3}$\"N\n\x12ListPartiesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"S\n\x13ListPartiesResponse\x12#\n\x07parties\x18\x01 \x03(\x0b\x32\x12.evbridge.v1.Party\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xff\x02\n\x12UpdatePartyRequest\x12\xff\x01\n\x05party\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.PartyB\xdb\x01\xe2\x41\x01\x02\xbaH\xd3\x01\xba\x01\xcc\x01\n\x12party.key_required\x12]the country code (two letters) and the id (three letters or digits) of the party are required\x1aWthis.country_code.matches(\'^[A-Za-z]{2}$\') && this.party_id.matches(\'^[A-Za-z0-9]{3}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xd9\x01\n\x12\x44\x65letePartyRequest\x12.\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[A-Za-z]{2}$\x12-\n\x08party_id\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x02\xbaH\x14r\x12\x32\x10^[A-Za-z0-9]{3}$\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\xeb\x01\n\tPartyRole\x12\x1a\n\x16PARTY_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePARTY_ROLE_CPO\x10\x01\x12\x13\n\x0fPARTY_ROLE_EMSP\x10\x02\x12\x12\n\x0ePARTY_ROLE_HUB\x10\x03\x12\x12\n\x0ePARTY_ROLE_NAP\x10\x04\x12\x12\n\x0ePARTY_ROLE_NSP\x10\x05\x12\x14\n\x10PARTY_ROLE_OTHER\x10\x06\x12\x13\n\x0fPARTY_ROLE_SCSP\x10\x07\x12\x18\n\x14PARTY_ROLE_OPEN_DATA\x10\x08\x12\x18\n\x14PARTY_ROLE_UNDEFINED\x10\t2\x95\x03\n\x0cPartyService\x12H\n\x0b\x43reateParty\x12\x1f.evbridge.v1.CreatePartyRequest\x1a\x12.evbridge.v1.Party\"\x04\x90\xf4\x18\x03\x12\x45\n\x08GetParty\x12\x1c.evbridge.v1.GetPartyRequest\x1a\x12.evbridge.v1.Party\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12Y\n\x0bListParties\x12\x1f.evbridge.v1.ListPartiesRequest\x1a .evbridge.v1.ListPartiesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12H\n\x0bUpdateParty\x12\x1f.evbridge.v1.UpdatePartyRequest\x1a\x12.evbridge.v1.Party\"\x04\x90\xf4\x18\x03\x12O\n\x0b\x44\x65leteParty\x12\x1f.evbridge.v1.DeletePartyRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/party.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x02\n\x05Party\x12%\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x0f\xe2\x41\x02\x02\x05\xbaH\x07r\x05\x88\x83\xf9\x01\x01\x12!\n\x08party_id\x18\x02 \x01(\tB\x0f\xe2\x41\x02\x02\x05\xbaH\x07r\x05\x90\x83\xf9\x01\x01\x12>\n\x05roles\x18\x03 \x03(\x0e\x32\x16.evbridge.v1.PartyRoleB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x42\n\x10\x62usiness_details\x18\x04 \x01(\x0b\x32\x1c.evbridge.v1.BusinessDetailsB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\"R\n\x08PartyKey\x12$\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\x12 \n\x08party_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\"}\n\x12\x43reatePartyRequest\x12-\n\x05party\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.PartyB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"Y\n\x0fGetPartyRequest\x12$\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\x12 \n\x08party_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\"N\n\x12ListPartiesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"S\n\x13ListPartiesResponse\x12#\n\x07parties\x18\x01 \x03(\x0b\x32\x12.evbridge.v1.Party\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x81\x03\n\x12UpdatePartyRequest\x12\xff\x01\n\x05party\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.PartyB\xdb\x01\xe2\x41\x01\x02\xbaH\xd3\x01\xba\x01\xcc\x01\n\x12party.key_required\x12]the country code (two letters) and the id (three letters or digits) of the party are required\x1aWthis.country_code.matches(\'^[A-Za-z]{2}$\') && this.party_id.matches(\'^[A-Za-z0-9]{3}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xc4\x01\n\x12\x44\x65letePartyRequest\x12$\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\x12 \n\x08party_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12!\n\nrequest_id\x18\x05 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\xeb\x01\n\tPartyRole\x12\x1a\n\x16PARTY_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePARTY_ROLE_CPO\x10\x01\x12\x13\n\x0fPARTY_ROLE_EMSP\x10\x02\x12\x12\n\x0ePARTY_ROLE_HUB\x10\x03\x12\x12\n\x0ePARTY_ROLE_NAP\x10\x04\x12\x12\n\x0ePARTY_ROLE_NSP\x10\x05\x12\x14\n\x10PARTY_ROLE_OTHER\x10\x06\x12\x13\n\x0fPARTY_ROLE_SCSP\x10\x07\x12\x18\n\x14PARTY_ROLE_OPEN_DATA\x10\x08\x12\x18\n\x14PARTY_ROLE_UNDEFINED\x10\t2\x95\x03\n\x0cPartyService\x12H\n\x0b\x43reateParty\x12\x1f.evbridge.v1.CreatePartyRequest\x1a\x12.evbridge.v1.Party\"\x04\x90\xf4\x18\x03\x12\x45\n\x08GetParty\x12\x1c.evbridge.v1.GetPartyRequest\x1a\x12.evbridge.v1.Party\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12Y\n\x0bListParties\x12\x1f.evbridge.v1.ListPartiesRequest\x1a .evbridge.v1.ListPartiesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12H\n\x0bUpdateParty\x12\x1f.evbridge.v1.UpdatePartyRequest\x1a\x12.evbridge.v1.Party\"\x04\x90\xf4\x18\x03\x12O\n\x0b\x44\x65leteParty\x12\x1f.evbridge.v1.DeletePartyRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +40,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.v1.party_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PARTY'].fields_by_name['country_code']._loaded_options = None
-  _globals['_PARTY'].fields_by_name['country_code']._serialized_options = b'\342A\002\002\005\272H\021r\0172\r^[A-Za-z]{2}$'
+  _globals['_PARTY'].fields_by_name['country_code']._serialized_options = b'\342A\002\002\005\272H\007r\005\210\203\371\001\001'
   _globals['_PARTY'].fields_by_name['party_id']._loaded_options = None
-  _globals['_PARTY'].fields_by_name['party_id']._serialized_options = b'\342A\002\002\005\272H\024r\0222\020^[A-Za-z0-9]{3}$'
+  _globals['_PARTY'].fields_by_name['party_id']._serialized_options = b'\342A\002\002\005\272H\007r\005\220\203\371\001\001'
   _globals['_PARTY'].fields_by_name['roles']._loaded_options = None
   _globals['_PARTY'].fields_by_name['roles']._serialized_options = b'\342A\001\002\272H\020\222\001\r\010\001\030\001\"\007\202\001\004\020\001 \000'
   _globals['_PARTY'].fields_by_name['business_details']._loaded_options = None
@@ -53,17 +54,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTY'].fields_by_name['etag']._loaded_options = None
   _globals['_PARTY'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_PARTYKEY'].fields_by_name['country_code']._loaded_options = None
-  _globals['_PARTYKEY'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[A-Za-z]{2}$'
+  _globals['_PARTYKEY'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\007r\005\210\203\371\001\001'
   _globals['_PARTYKEY'].fields_by_name['party_id']._loaded_options = None
-  _globals['_PARTYKEY'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\024r\0222\020^[A-Za-z0-9]{3}$'
+  _globals['_PARTYKEY'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\007r\005\220\203\371\001\001'
   _globals['_CREATEPARTYREQUEST'].fields_by_name['party']._loaded_options = None
   _globals['_CREATEPARTYREQUEST'].fields_by_name['party']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_CREATEPARTYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATEPARTYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CREATEPARTYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_GETPARTYREQUEST'].fields_by_name['country_code']._loaded_options = None
-  _globals['_GETPARTYREQUEST'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[A-Za-z]{2}$'
+  _globals['_GETPARTYREQUEST'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\007r\005\210\203\371\001\001'
   _globals['_GETPARTYREQUEST'].fields_by_name['party_id']._loaded_options = None
-  _globals['_GETPARTYREQUEST'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\024r\0222\020^[A-Za-z0-9]{3}$'
+  _globals['_GETPARTYREQUEST'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\007r\005\220\203\371\001\001'
   _globals['_LISTPARTIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPARTIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTPARTIESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -71,15 +72,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPARTYREQUEST'].fields_by_name['party']._loaded_options = None
   _globals['_UPDATEPARTYREQUEST'].fields_by_name['party']._serialized_options = b'\342A\001\002\272H\323\001\272\001\314\001\n\022party.key_required\022]the country code (two letters) and the id (three letters or digits) of the party are required\032Wthis.country_code.matches(\'^[A-Za-z]{2}$\') && this.party_id.matches(\'^[A-Za-z0-9]{3}$\')\310\001\001'
   _globals['_UPDATEPARTYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_UPDATEPARTYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPDATEPARTYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_DELETEPARTYREQUEST'].fields_by_name['country_code']._loaded_options = None
-  _globals['_DELETEPARTYREQUEST'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[A-Za-z]{2}$'
+  _globals['_DELETEPARTYREQUEST'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\007r\005\210\203\371\001\001'
   _globals['_DELETEPARTYREQUEST'].fields_by_name['party_id']._loaded_options = None
-  _globals['_DELETEPARTYREQUEST'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\024r\0222\020^[A-Za-z0-9]{3}$'
+  _globals['_DELETEPARTYREQUEST'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\007r\005\220\203\371\001\001'
   _globals['_DELETEPARTYREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEPARTYREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DELETEPARTYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_DELETEPARTYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_DELETEPARTYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_PARTYSERVICE'].methods_by_name['CreateParty']._loaded_options = None
   _globals['_PARTYSERVICE'].methods_by_name['CreateParty']._serialized_options = b'\220\364\030\003'
   _globals['_PARTYSERVICE'].methods_by_name['GetParty']._loaded_options = None
@@ -90,24 +91,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTYSERVICE'].methods_by_name['UpdateParty']._serialized_options = b'\220\364\030\003'
   _globals['_PARTYSERVICE'].methods_by_name['DeleteParty']._loaded_options = None
   _globals['_PARTYSERVICE'].methods_by_name['DeleteParty']._serialized_options = b'\220\002\002\220\364\030\003'
-  _globals['_PARTYROLE']._serialized_start=1748
-  _globals['_PARTYROLE']._serialized_end=1983
-  _globals['_PARTY']._serialized_start=259
-  _globals['_PARTY']._serialized_end=628
-  _globals['_PARTYKEY']._serialized_start=630
-  _globals['_PARTYKEY']._serialized_end=735
-  _globals['_CREATEPARTYREQUEST']._serialized_start=737
-  _globals['_CREATEPARTYREQUEST']._serialized_end=860
-  _globals['_GETPARTYREQUEST']._serialized_start=862
-  _globals['_GETPARTYREQUEST']._serialized_end=974
-  _globals['_LISTPARTIESREQUEST']._serialized_start=976
-  _globals['_LISTPARTIESREQUEST']._serialized_end=1054
-  _globals['_LISTPARTIESRESPONSE']._serialized_start=1056
-  _globals['_LISTPARTIESRESPONSE']._serialized_end=1139
-  _globals['_UPDATEPARTYREQUEST']._serialized_start=1142
-  _globals['_UPDATEPARTYREQUEST']._serialized_end=1525
-  _globals['_DELETEPARTYREQUEST']._serialized_start=1528
-  _globals['_DELETEPARTYREQUEST']._serialized_end=1745
-  _globals['_PARTYSERVICE']._serialized_start=1986
-  _globals['_PARTYSERVICE']._serialized_end=2391
+  _globals['_PARTYROLE']._serialized_start=1695
+  _globals['_PARTYROLE']._serialized_end=1930
+  _globals['_PARTY']._serialized_start=292
+  _globals['_PARTY']._serialized_end=638
+  _globals['_PARTYKEY']._serialized_start=640
+  _globals['_PARTYKEY']._serialized_end=722
+  _globals['_CREATEPARTYREQUEST']._serialized_start=724
+  _globals['_CREATEPARTYREQUEST']._serialized_end=849
+  _globals['_GETPARTYREQUEST']._serialized_start=851
+  _globals['_GETPARTYREQUEST']._serialized_end=940
+  _globals['_LISTPARTIESREQUEST']._serialized_start=942
+  _globals['_LISTPARTIESREQUEST']._serialized_end=1020
+  _globals['_LISTPARTIESRESPONSE']._serialized_start=1022
+  _globals['_LISTPARTIESRESPONSE']._serialized_end=1105
+  _globals['_UPDATEPARTYREQUEST']._serialized_start=1108
+  _globals['_UPDATEPARTYREQUEST']._serialized_end=1493
+  _globals['_DELETEPARTYREQUEST']._serialized_start=1496
+  _globals['_DELETEPARTYREQUEST']._serialized_end=1692
+  _globals['_PARTYSERVICE']._serialized_start=1933
+  _globals['_PARTYSERVICE']._serialized_end=2338
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import decimal_pb2 as google_dot_type_dot_decimal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/pricing.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"\x98\x07\n\x0bSessionPlan\x12?\n\x0fstart_date_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x9a\x01\n\x06\x65nergy\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalBt\xbaHq\xba\x01n\n\x08quantity\x12-must be a decimal number that is not negative\x1a\x33this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')\x12\xb0\x01\n\x05power\x18\x03 \x01(\x0b\x32\x14.google.type.DecimalB\x88\x01\xbaH\x84\x01\xba\x01\x80\x01\n\x08positive\x12 must be a decimal number above 0\x1aRthis.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\') && this.value.matches(\'[1-9]\')H\x00\x12\"\n\ncharging_s\x18\x04 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x94\xe5\x03(\x00H\x00\x12\x9b\x01\n\x07\x63urrent\x18\x05 \x01(\x0b\x32\x14.google.type.DecimalBt\xbaHq\xba\x01n\n\x08quantity\x12-must be a decimal number that is not negative\x1a\x33this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')\x12\x1f\n\tparking_s\x18\x06 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x94\xe5\x03(\x00\x12#\n\rreservation_s\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x94\xe5\x03(\x00\x12\x1b\n\x13reservation_expired\x18\x08 \x01(\x08:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n\x14session_plan.expired\x12\x39\x61n expired reservation has no energy, charging or parking\x1ap!this.reservation_expired || !(has(this.energy) || has(this.power) || this.charging_s > 0 || this.parking_s > 0)B\x06\n\x04pace\"\xcc\x01\n\x0eSessionPeriods\x12=\n\rend_date_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x46\n\x10\x63harging_periods\x18\x02 \x03(\x0b\x32\x1b.evbridge.v1.ChargingPeriodB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12\x33\n\x0fstart_date_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x02\n\x0e\x43hargingPeriod\x12?\n\x0fstart_date_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x89\x01\n\ndimensions\x18\x02 \x03(\x0b\x32\x19.evbridge.v1.CdrDimensionBZ\xbaHW\x92\x01\x02\x10\x14\xba\x01O\n\x15\x63harging_period.types\x12\x18\x65\x61\x63h type may stand once\x1a\x1cthis.map(d, d.type).unique()\x12\'\n\ttariff_id\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[ -~]{0,36}$\"\xdb\x01\n\x0c\x43\x64rDimension\x12;\n\x04type\x18\x01 \x01(\x0e\x32\x1d.evbridge.v1.CdrDimensionTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x8d\x01\n\x06volume\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalBg\xe2\x41\x01\x02\xbaH`\xba\x01Z\n\x07\x64\x65\x63imal\x12\x18must be a decimal number\x1a\x35this.value.matches(\'^-?[0-9]{1,9}([.][0-9]{1,12})?$\')\xc8\x01\x01\"\x93\x03\n\tSpotPrice\x12#\n\x0c\x62idding_zone\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18$\x12:\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x38\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x8c\x01\n\x05price\x18\x04 \x01(\x0b\x32\x14.google.type.DecimalBg\xe2\x41\x01\x02\xbaH`\xba\x01Z\n\x07\x64\x65\x63imal\x12\x18must be a decimal number\x1a\x35this.value.matches(\'^-?[0-9]{1,9}([.][0-9]{1,12})?$\')\xc8\x01\x01:\\\xbaHY\x1aW\n\x11spot_price.period\x12!end_time must be after start_time\x1a\x1fthis.start_time < this.end_time\"\x8f\x01\n\x08Rounding\x12\x33\n\x05level\x18\x01 \x01(\x0e\x32\x1a.evbridge.v1.RoundingLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x08\x64\x65\x63imals\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x0c(\x00\x12\x31\n\x04mode\x18\x03 \x01(\x0e\x32\x19.evbridge.v1.RoundingModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x89\x03\n\x0ePricingOptions\x12P\n\ttime_zone\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^[A-Za-z0-9_+-]{1,64}(/[A-Za-z0-9_+-]{1,64}){0,3}$\x12\x38\n\x0cocpi_version\x18\x02 \x01(\x0e\x32\x18.evbridge.v1.OcpiVersionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\'\n\x08rounding\x18\x03 \x01(\x0b\x32\x15.evbridge.v1.Rounding\x12\x36\n\x0bspot_prices\x18\x04 \x03(\x0b\x32\x16.evbridge.v1.SpotPriceB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12&\n\x0csocket_count\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00H\x00\x88\x01\x01\x12\'\n\rcharger_count\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00H\x01\x88\x01\x01\x12\x16\n\x0ewhole_elements\x18\x07 \x01(\x08\x42\x0f\n\r_socket_countB\x10\n\x0e_charger_count\"\x92\x03\n\x05Quote\x12+\n\x06tariff\x18\x01 \x01(\x0b\x32\x1b.evbridge.v1.TariffRevision\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12\x33\n\x0fstart_date_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rend_date_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\ntotal_cost\x18\x05 \x01(\x0b\x32\x12.evbridge.v1.Price\x12*\n\x06totals\x18\x06 \x03(\x0b\x32\x1a.evbridge.v1.CategoryTotal\x12%\n\x05lines\x18\x07 \x03(\x0b\x32\x16.evbridge.v1.QuoteLine\x12\"\n\x06\x63lamps\x18\x08 \x03(\x0b\x32\x12.evbridge.v1.Clamp\x12\x32\n\x08unpriced\x18\t \x03(\x0b\x32 .evbridge.v1.UnpricedConsumption\x12\x0f\n\x07notices\x18\n \x03(\t\"\x84\x01\n\x0eTariffRevision\x12\x14\n\x0c\x63ountry_code\x18\x01 \x01(\t\x12\x10\n\x08party_id\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x30\n\x0clast_updated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\"^\n\rCategoryTotal\x12+\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x19.evbridge.v1.CostCategory\x12 \n\x04\x63ost\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Price\"\xea\x03\n\tQuoteLine\x12+\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x19.evbridge.v1.CostCategory\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x33\n\x0fstart_date_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rend_date_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04unit\x18\x06 \x01(\x0e\x32\x19.evbridge.v1.QuantityUnit\x12&\n\x08quantity\x18\x07 \x01(\x0b\x32\x14.google.type.Decimal\x12-\n\x0f\x62illed_quantity\x18\x08 \x01(\x0b\x32\x14.google.type.Decimal\x12\x11\n\tstep_size\x18\t \x01(\x05\x12(\n\nunit_price\x18\n \x01(\x0b\x32\x14.google.type.Decimal\x12!\n\x03vat\x18\x0b \x01(\x0b\x32\x14.google.type.Decimal\x12 \n\x04\x63ost\x18\x0c \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x12\n\nconditions\x18\r \x03(\t\x12\x11\n\ttariff_id\x18\x0e \x01(\t\"s\n\x05\x43lamp\x12\r\n\x05\x62ound\x18\x01 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x14.google.type.Decimal\x12#\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x14.google.type.Decimal\x12\x10\n\x08with_vat\x18\x04 \x01(\x08\"\x8b\x02\n\x13UnpricedConsumption\x12+\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x19.evbridge.v1.CostCategory\x12\x33\n\x0fstart_date_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rend_date_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04unit\x18\x04 \x01(\x0e\x32\x19.evbridge.v1.QuantityUnit\x12&\n\x08quantity\x18\x05 \x01(\x0b\x32\x14.google.type.Decimal\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x80\x01\n\x07\x46inding\x12\x0c\n\x04path\x18\x01 \x01(\t\x12.\n\x08severity\x18\x02 \x01(\x0e\x32\x1c.evbridge.v1.FindingSeverity\x12&\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x18.evbridge.v1.FindingCode\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x9b\t\n\nAuditedCdr\x12.\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[A-Za-z]{2}$\x12-\n\x08party_id\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x02\xbaH\x14r\x12\x32\x10^[A-Za-z0-9]{3}$\x12$\n\x02id\x18\x03 \x01(\tB\x18\xe2\x41\x01\x02\xbaH\x11r\x0f\x32\r^[ -~]{1,39}$\x12?\n\x0fstart_date_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12=\n\rend_date_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\'\n\x08\x63urrency\x18\x06 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x46\n\x10\x63harging_periods\x18\x07 \x03(\x0b\x32\x1b.evbridge.v1.ChargingPeriodB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12\x32\n\ntotal_cost\x18\x08 \x01(\x0b\x32\x12.evbridge.v1.PriceB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12,\n\x10total_fixed_cost\x18\t \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x93\x01\n\x0ctotal_energy\x18\n \x01(\x0b\x32\x14.google.type.DecimalBg\xe2\x41\x01\x02\xbaH`\xba\x01Z\n\x07\x64\x65\x63imal\x12\x18must be a decimal number\x1a\x35this.value.matches(\'^-?[0-9]{1,9}([.][0-9]{1,12})?$\')\xc8\x01\x01\x12-\n\x11total_energy_cost\x18\x0b \x01(\x0b\x32\x12.evbridge.v1.Price\x12\xa5\x01\n\ntotal_time\x18\x0c \x01(\x0b\x32\x14.google.type.DecimalB{\xe2\x41\x01\x02\xbaHt\xba\x01n\n\x08quantity\x12-must be a decimal number that is not negative\x1a\x33this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')\xc8\x01\x01\x12+\n\x0ftotal_time_cost\x18\r \x01(\x0b\x32\x12.evbridge.v1.Price\x12\xa6\x01\n\x12total_parking_time\x18\x0e \x01(\x0b\x32\x14.google.type.DecimalBt\xbaHq\xba\x01n\n\x08quantity\x12-must be a decimal number that is not negative\x1a\x33this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')\x12.\n\x12total_parking_cost\x18\x0f \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x32\n\x16total_reservation_cost\x18\x10 \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x0e\n\x06\x63redit\x18\x11 \x01(\x08\"\xa6\x01\n\rCdrDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x06stated\x18\x02 \x01(\x0b\x32\x14.google.type.Decimal\x12&\n\x08\x63omputed\x18\x03 \x01(\x0b\x32\x14.google.type.Decimal\x12(\n\ndifference\x18\x04 \x01(\x0b\x32\x14.google.type.Decimal\x12\x0f\n\x07message\x18\x05 \x01(\t\"c\n\x0cOtherReading\x12+\n\x07reading\x18\x01 \x01(\x0e\x32\x1a.evbridge.v1.PeriodReading\x12&\n\ntotal_cost\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Price*\x9b\x04\n\x10\x43\x64rDimensionType\x12\"\n\x1e\x43\x44R_DIMENSION_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43\x44R_DIMENSION_TYPE_CURRENT\x10\x01\x12\x1d\n\x19\x43\x44R_DIMENSION_TYPE_ENERGY\x10\x02\x12$\n CDR_DIMENSION_TYPE_ENERGY_EXPORT\x10\x03\x12$\n CDR_DIMENSION_TYPE_ENERGY_IMPORT\x10\x04\x12\x1b\n\x17\x43\x44R_DIMENSION_TYPE_FLAT\x10\x05\x12\"\n\x1e\x43\x44R_DIMENSION_TYPE_MAX_CURRENT\x10\x06\x12\"\n\x1e\x43\x44R_DIMENSION_TYPE_MIN_CURRENT\x10\x07\x12 \n\x1c\x43\x44R_DIMENSION_TYPE_MAX_POWER\x10\x08\x12 \n\x1c\x43\x44R_DIMENSION_TYPE_MIN_POWER\x10\t\x12#\n\x1f\x43\x44R_DIMENSION_TYPE_PARKING_TIME\x10\n\x12\x1c\n\x18\x43\x44R_DIMENSION_TYPE_POWER\x10\x0b\x12\'\n#CDR_DIMENSION_TYPE_RESERVATION_TIME\x10\x0c\x12&\n\"CDR_DIMENSION_TYPE_STATE_OF_CHARGE\x10\r\x12\x1b\n\x17\x43\x44R_DIMENSION_TYPE_TIME\x10\x0e*q\n\x0bOcpiVersion\x12\x1c\n\x18OCPI_VERSION_UNSPECIFIED\x10\x00\x12!\n\x12OCPI_VERSION_2_1_1\x10\x01\x1a\t\x82\xf6\x18\x05\x32.1.1\x12!\n\x12OCPI_VERSION_2_2_1\x10\x02\x1a\t\x82\xf6\x18\x05\x32.2.1*g\n\rPeriodReading\x12\x1e\n\x1aPERIOD_READING_UNSPECIFIED\x10\x00\x12\x1b\n\x17PERIOD_READING_AT_START\x10\x01\x12\x19\n\x15PERIOD_READING_AT_END\x10\x02*b\n\rRoundingLevel\x12\x1e\n\x1aROUNDING_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13ROUNDING_LEVEL_LINE\x10\x01\x12\x18\n\x14ROUNDING_LEVEL_TOTAL\x10\x02*e\n\x0cRoundingMode\x12\x1d\n\x19ROUNDING_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROUNDING_MODE_HALF_UP\x10\x01\x12\x1b\n\x17ROUNDING_MODE_HALF_EVEN\x10\x02*\xb2\x01\n\x0c\x43ostCategory\x12\x1d\n\x19\x43OST_CATEGORY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OST_CATEGORY_FIXED\x10\x01\x12\x18\n\x14\x43OST_CATEGORY_ENERGY\x10\x02\x12\x16\n\x12\x43OST_CATEGORY_TIME\x10\x03\x12\x19\n\x15\x43OST_CATEGORY_PARKING\x10\x04\x12\x1d\n\x19\x43OST_CATEGORY_RESERVATION\x10\x05*w\n\x0cQuantityUnit\x12\x1d\n\x19QUANTITY_UNIT_UNSPECIFIED\x10\x00\x12\x15\n\x11QUANTITY_UNIT_KWH\x10\x01\x12\x18\n\x14QUANTITY_UNIT_SECOND\x10\x02\x12\x17\n\x13QUANTITY_UNIT_PIECE\x10\x03*\x88\x01\n\x0f\x46indingSeverity\x12 \n\x1c\x46INDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46INDING_SEVERITY_INFO\x10\x01\x12\x1c\n\x18\x46INDING_SEVERITY_WARNING\x10\x02\x12\x1a\n\x16\x46INDING_SEVERITY_ERROR\x10\x03*\x84\x04\n\x0b\x46indingCode\x12\x1c\n\x18\x46INDING_CODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46INDING_CODE_UNREACHABLE\x10\x01\x12\x1e\n\x1a\x46INDING_CODE_CONTRADICTION\x10\x02\x12\x14\n\x10\x46INDING_CODE_GAP\x10\x03\x12\x18\n\x14\x46INDING_CODE_OVERLAP\x10\x04\x12\x1b\n\x17\x46INDING_CODE_NO_DEFAULT\x10\x05\x12\x1c\n\x18\x46INDING_CODE_MISSING_VAT\x10\x06\x12\x1a\n\x16\x46INDING_CODE_STEP_ZERO\x10\x07\x12\x1d\n\x19\x46INDING_CODE_CLOCK_CHANGE\x10\x08\x12\x1f\n\x1b\x46INDING_CODE_WRAPPED_WINDOW\x10\t\x12\x1c\n\x18\x46INDING_CODE_EQUAL_TIMES\x10\n\x12\x1a\n\x16\x46INDING_CODE_NO_EFFECT\x10\x0b\x12\x1f\n\x1b\x46INDING_CODE_NOT_IN_SESSION\x10\x0c\x12\x1c\n\x18\x46INDING_CODE_DANGLING_ID\x10\r\x12\x1f\n\x1b\x46INDING_CODE_NEGATIVE_PRICE\x10\x0e\x12\x17\n\x13\x46INDING_CODE_UNUSED\x10\x0f\x12\x1f\n\x1b\x46INDING_CODE_NOT_UNDERSTOOD\x10\x10\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/pricing.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"\xbc\x04\n\x0bSessionPlan\x12?\n\x0fstart_date_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12.\n\x06\x65nergy\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB\x08\xba\xf7\x18\x04\x08\t\x10\x01\x12/\n\x05power\x18\x03 \x01(\x0b\x32\x14.google.type.DecimalB\x08\xba\xf7\x18\x04\x08\t\x10\x02H\x00\x12\"\n\ncharging_s\x18\x04 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x94\xe5\x03(\x00H\x00\x12/\n\x07\x63urrent\x18\x05 \x01(\x0b\x32\x14.google.type.DecimalB\x08\xba\xf7\x18\x04\x08\t\x10\x01\x12\x1f\n\tparking_s\x18\x06 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x94\xe5\x03(\x00\x12#\n\rreservation_s\x18\x07 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\x94\xe5\x03(\x00\x12\x1b\n\x13reservation_expired\x18\x08 \x01(\x08:\xca\x01\xbaH\xc6\x01\x1a\xc3\x01\n\x14session_plan.expired\x12\x39\x61n expired reservation has no energy, charging or parking\x1ap!this.reservation_expired || !(has(this.energy) || has(this.power) || this.charging_s > 0 || this.parking_s > 0)B\x06\n\x04pace\"\xcc\x01\n\x0eSessionPeriods\x12=\n\rend_date_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x46\n\x10\x63harging_periods\x18\x02 \x03(\x0b\x32\x1b.evbridge.v1.ChargingPeriodB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12\x33\n\x0fstart_date_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfc\x01\n\x0e\x43hargingPeriod\x12?\n\x0fstart_date_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x89\x01\n\ndimensions\x18\x02 \x03(\x0b\x32\x19.evbridge.v1.CdrDimensionBZ\xbaHW\x92\x01\x02\x10\x14\xba\x01O\n\x15\x63harging_period.types\x12\x18\x65\x61\x63h type may stand once\x1a\x1cthis.map(d, d.type).unique()\x12\x1d\n\ttariff_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\"\x83\x01\n\x0c\x43\x64rDimension\x12;\n\x04type\x18\x01 \x01(\x0e\x32\x1d.evbridge.v1.CdrDimensionTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x36\n\x06volume\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB\x10\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x02\x08\t\"\xbb\x02\n\tSpotPrice\x12#\n\x0c\x62idding_zone\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18$\x12:\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x38\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x05price\x18\x04 \x01(\x0b\x32\x14.google.type.DecimalB\x10\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x02\x08\t:\\\xbaHY\x1aW\n\x11spot_price.period\x12!end_time must be after start_time\x1a\x1fthis.start_time < this.end_time\"\x8f\x01\n\x08Rounding\x12\x33\n\x05level\x18\x01 \x01(\x0e\x32\x1a.evbridge.v1.RoundingLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x08\x64\x65\x63imals\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x0c(\x00\x12\x31\n\x04mode\x18\x03 \x01(\x0e\x32\x19.evbridge.v1.RoundingModeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xdd\x02\n\x0ePricingOptions\x12$\n\ttime_zone\x18\x01 \x01(\tB\x11\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18@\xb0\xf7\x18\x01\x12\x38\n\x0cocpi_version\x18\x02 \x01(\x0e\x32\x18.evbridge.v1.OcpiVersionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\'\n\x08rounding\x18\x03 \x01(\x0b\x32\x15.evbridge.v1.Rounding\x12\x36\n\x0bspot_prices\x18\x04 \x03(\x0b\x32\x16.evbridge.v1.SpotPriceB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12&\n\x0csocket_count\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00H\x00\x88\x01\x01\x12\'\n\rcharger_count\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00H\x01\x88\x01\x01\x12\x16\n\x0ewhole_elements\x18\x07 \x01(\x08\x42\x0f\n\r_socket_countB\x10\n\x0e_charger_count\"\x92\x03\n\x05Quote\x12+\n\x06tariff\x18\x01 \x01(\x0b\x32\x1b.evbridge.v1.TariffRevision\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12\x33\n\x0fstart_date_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rend_date_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\ntotal_cost\x18\x05 \x01(\x0b\x32\x12.evbridge.v1.Price\x12*\n\x06totals\x18\x06 \x03(\x0b\x32\x1a.evbridge.v1.CategoryTotal\x12%\n\x05lines\x18\x07 \x03(\x0b\x32\x16.evbridge.v1.QuoteLine\x12\"\n\x06\x63lamps\x18\x08 \x03(\x0b\x32\x12.evbridge.v1.Clamp\x12\x32\n\x08unpriced\x18\t \x03(\x0b\x32 .evbridge.v1.UnpricedConsumption\x12\x0f\n\x07notices\x18\n \x03(\t\"\x84\x01\n\x0eTariffRevision\x12\x14\n\x0c\x63ountry_code\x18\x01 \x01(\t\x12\x10\n\x08party_id\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x30\n\x0clast_updated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\"^\n\rCategoryTotal\x12+\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x19.evbridge.v1.CostCategory\x12 \n\x04\x63ost\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Price\"\xea\x03\n\tQuoteLine\x12+\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x19.evbridge.v1.CostCategory\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x33\n\x0fstart_date_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rend_date_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04unit\x18\x06 \x01(\x0e\x32\x19.evbridge.v1.QuantityUnit\x12&\n\x08quantity\x18\x07 \x01(\x0b\x32\x14.google.type.Decimal\x12-\n\x0f\x62illed_quantity\x18\x08 \x01(\x0b\x32\x14.google.type.Decimal\x12\x11\n\tstep_size\x18\t \x01(\x05\x12(\n\nunit_price\x18\n \x01(\x0b\x32\x14.google.type.Decimal\x12!\n\x03vat\x18\x0b \x01(\x0b\x32\x14.google.type.Decimal\x12 \n\x04\x63ost\x18\x0c \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x12\n\nconditions\x18\r \x03(\t\x12\x11\n\ttariff_id\x18\x0e \x01(\t\"s\n\x05\x43lamp\x12\r\n\x05\x62ound\x18\x01 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x14.google.type.Decimal\x12#\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x14.google.type.Decimal\x12\x10\n\x08with_vat\x18\x04 \x01(\x08\"\x8b\x02\n\x13UnpricedConsumption\x12+\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x19.evbridge.v1.CostCategory\x12\x33\n\x0fstart_date_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rend_date_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04unit\x18\x04 \x01(\x0e\x32\x19.evbridge.v1.QuantityUnit\x12&\n\x08quantity\x18\x05 \x01(\x0b\x32\x14.google.type.Decimal\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x80\x01\n\x07\x46inding\x12\x0c\n\x04path\x18\x01 \x01(\t\x12.\n\x08severity\x18\x02 \x01(\x0e\x32\x1c.evbridge.v1.FindingSeverity\x12&\n\x04\x63ode\x18\x03 \x01(\x0e\x32\x18.evbridge.v1.FindingCode\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xc9\x06\n\nAuditedCdr\x12$\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\x12 \n\x08party_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\x12\x1c\n\x02id\x18\x03 \x01(\tB\x10\xe2\x41\x01\x02\xbaH\tr\x07\x10\x01\xb8\x83\xf9\x01\'\x12?\n\x0fstart_date_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12=\n\rend_date_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\x08\x63urrency\x18\x06 \x01(\tB\x11\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18\x03\xb0\xf7\x18\x03\x12\x46\n\x10\x63harging_periods\x18\x07 \x03(\x0b\x32\x1b.evbridge.v1.ChargingPeriodB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\x12\x32\n\ntotal_cost\x18\x08 \x01(\x0b\x32\x12.evbridge.v1.PriceB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12,\n\x10total_fixed_cost\x18\t \x01(\x0b\x32\x12.evbridge.v1.Price\x12<\n\x0ctotal_energy\x18\n \x01(\x0b\x32\x14.google.type.DecimalB\x10\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x02\x08\t\x12-\n\x11total_energy_cost\x18\x0b \x01(\x0b\x32\x12.evbridge.v1.Price\x12<\n\ntotal_time\x18\x0c \x01(\x0b\x32\x14.google.type.DecimalB\x12\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x04\x08\t\x10\x01\x12+\n\x0ftotal_time_cost\x18\r \x01(\x0b\x32\x12.evbridge.v1.Price\x12:\n\x12total_parking_time\x18\x0e \x01(\x0b\x32\x14.google.type.DecimalB\x08\xba\xf7\x18\x04\x08\t\x10\x01\x12.\n\x12total_parking_cost\x18\x0f \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x32\n\x16total_reservation_cost\x18\x10 \x01(\x0b\x32\x12.evbridge.v1.Price\x12\x0e\n\x06\x63redit\x18\x11 \x01(\x08\"\xa6\x01\n\rCdrDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x06stated\x18\x02 \x01(\x0b\x32\x14.google.type.Decimal\x12&\n\x08\x63omputed\x18\x03 \x01(\x0b\x32\x14.google.type.Decimal\x12(\n\ndifference\x18\x04 \x01(\x0b\x32\x14.google.type.Decimal\x12\x0f\n\x07message\x18\x05 \x01(\t\"c\n\x0cOtherReading\x12+\n\x07reading\x18\x01 \x01(\x0e\x32\x1a.evbridge.v1.PeriodReading\x12&\n\ntotal_cost\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Price*\x9b\x04\n\x10\x43\x64rDimensionType\x12\"\n\x1e\x43\x44R_DIMENSION_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43\x44R_DIMENSION_TYPE_CURRENT\x10\x01\x12\x1d\n\x19\x43\x44R_DIMENSION_TYPE_ENERGY\x10\x02\x12$\n CDR_DIMENSION_TYPE_ENERGY_EXPORT\x10\x03\x12$\n CDR_DIMENSION_TYPE_ENERGY_IMPORT\x10\x04\x12\x1b\n\x17\x43\x44R_DIMENSION_TYPE_FLAT\x10\x05\x12\"\n\x1e\x43\x44R_DIMENSION_TYPE_MAX_CURRENT\x10\x06\x12\"\n\x1e\x43\x44R_DIMENSION_TYPE_MIN_CURRENT\x10\x07\x12 \n\x1c\x43\x44R_DIMENSION_TYPE_MAX_POWER\x10\x08\x12 \n\x1c\x43\x44R_DIMENSION_TYPE_MIN_POWER\x10\t\x12#\n\x1f\x43\x44R_DIMENSION_TYPE_PARKING_TIME\x10\n\x12\x1c\n\x18\x43\x44R_DIMENSION_TYPE_POWER\x10\x0b\x12\'\n#CDR_DIMENSION_TYPE_RESERVATION_TIME\x10\x0c\x12&\n\"CDR_DIMENSION_TYPE_STATE_OF_CHARGE\x10\r\x12\x1b\n\x17\x43\x44R_DIMENSION_TYPE_TIME\x10\x0e*q\n\x0bOcpiVersion\x12\x1c\n\x18OCPI_VERSION_UNSPECIFIED\x10\x00\x12!\n\x12OCPI_VERSION_2_1_1\x10\x01\x1a\t\x82\xf6\x18\x05\x32.1.1\x12!\n\x12OCPI_VERSION_2_2_1\x10\x02\x1a\t\x82\xf6\x18\x05\x32.2.1*g\n\rPeriodReading\x12\x1e\n\x1aPERIOD_READING_UNSPECIFIED\x10\x00\x12\x1b\n\x17PERIOD_READING_AT_START\x10\x01\x12\x19\n\x15PERIOD_READING_AT_END\x10\x02*b\n\rRoundingLevel\x12\x1e\n\x1aROUNDING_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13ROUNDING_LEVEL_LINE\x10\x01\x12\x18\n\x14ROUNDING_LEVEL_TOTAL\x10\x02*e\n\x0cRoundingMode\x12\x1d\n\x19ROUNDING_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROUNDING_MODE_HALF_UP\x10\x01\x12\x1b\n\x17ROUNDING_MODE_HALF_EVEN\x10\x02*\xb2\x01\n\x0c\x43ostCategory\x12\x1d\n\x19\x43OST_CATEGORY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OST_CATEGORY_FIXED\x10\x01\x12\x18\n\x14\x43OST_CATEGORY_ENERGY\x10\x02\x12\x16\n\x12\x43OST_CATEGORY_TIME\x10\x03\x12\x19\n\x15\x43OST_CATEGORY_PARKING\x10\x04\x12\x1d\n\x19\x43OST_CATEGORY_RESERVATION\x10\x05*w\n\x0cQuantityUnit\x12\x1d\n\x19QUANTITY_UNIT_UNSPECIFIED\x10\x00\x12\x15\n\x11QUANTITY_UNIT_KWH\x10\x01\x12\x18\n\x14QUANTITY_UNIT_SECOND\x10\x02\x12\x17\n\x13QUANTITY_UNIT_PIECE\x10\x03*\x88\x01\n\x0f\x46indingSeverity\x12 \n\x1c\x46INDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46INDING_SEVERITY_INFO\x10\x01\x12\x1c\n\x18\x46INDING_SEVERITY_WARNING\x10\x02\x12\x1a\n\x16\x46INDING_SEVERITY_ERROR\x10\x03*\x84\x04\n\x0b\x46indingCode\x12\x1c\n\x18\x46INDING_CODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46INDING_CODE_UNREACHABLE\x10\x01\x12\x1e\n\x1a\x46INDING_CODE_CONTRADICTION\x10\x02\x12\x14\n\x10\x46INDING_CODE_GAP\x10\x03\x12\x18\n\x14\x46INDING_CODE_OVERLAP\x10\x04\x12\x1b\n\x17\x46INDING_CODE_NO_DEFAULT\x10\x05\x12\x1c\n\x18\x46INDING_CODE_MISSING_VAT\x10\x06\x12\x1a\n\x16\x46INDING_CODE_STEP_ZERO\x10\x07\x12\x1d\n\x19\x46INDING_CODE_CLOCK_CHANGE\x10\x08\x12\x1f\n\x1b\x46INDING_CODE_WRAPPED_WINDOW\x10\t\x12\x1c\n\x18\x46INDING_CODE_EQUAL_TIMES\x10\n\x12\x1a\n\x16\x46INDING_CODE_NO_EFFECT\x10\x0b\x12\x1f\n\x1b\x46INDING_CODE_NOT_IN_SESSION\x10\x0c\x12\x1c\n\x18\x46INDING_CODE_DANGLING_ID\x10\r\x12\x1f\n\x1b\x46INDING_CODE_NEGATIVE_PRICE\x10\x0e\x12\x17\n\x13\x46INDING_CODE_UNUSED\x10\x0f\x12\x1f\n\x1b\x46INDING_CODE_NOT_UNDERSTOOD\x10\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONPLAN'].fields_by_name['start_date_time']._loaded_options = None
   _globals['_SESSIONPLAN'].fields_by_name['start_date_time']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_SESSIONPLAN'].fields_by_name['energy']._loaded_options = None
-  _globals['_SESSIONPLAN'].fields_by_name['energy']._serialized_options = b'\272Hq\272\001n\n\010quantity\022-must be a decimal number that is not negative\0323this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')'
+  _globals['_SESSIONPLAN'].fields_by_name['energy']._serialized_options = b'\272\367\030\004\010\t\020\001'
   _globals['_SESSIONPLAN'].fields_by_name['power']._loaded_options = None
-  _globals['_SESSIONPLAN'].fields_by_name['power']._serialized_options = b'\272H\204\001\272\001\200\001\n\010positive\022 must be a decimal number above 0\032Rthis.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\') && this.value.matches(\'[1-9]\')'
+  _globals['_SESSIONPLAN'].fields_by_name['power']._serialized_options = b'\272\367\030\004\010\t\020\002'
   _globals['_SESSIONPLAN'].fields_by_name['charging_s']._loaded_options = None
   _globals['_SESSIONPLAN'].fields_by_name['charging_s']._serialized_options = b'\272H\t\032\007\030\200\224\345\003(\000'
   _globals['_SESSIONPLAN'].fields_by_name['current']._loaded_options = None
-  _globals['_SESSIONPLAN'].fields_by_name['current']._serialized_options = b'\272Hq\272\001n\n\010quantity\022-must be a decimal number that is not negative\0323this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')'
+  _globals['_SESSIONPLAN'].fields_by_name['current']._serialized_options = b'\272\367\030\004\010\t\020\001'
   _globals['_SESSIONPLAN'].fields_by_name['parking_s']._loaded_options = None
   _globals['_SESSIONPLAN'].fields_by_name['parking_s']._serialized_options = b'\272H\t\032\007\030\200\224\345\003(\000'
   _globals['_SESSIONPLAN'].fields_by_name['reservation_s']._loaded_options = None
@@ -66,11 +67,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGINGPERIOD'].fields_by_name['dimensions']._loaded_options = None
   _globals['_CHARGINGPERIOD'].fields_by_name['dimensions']._serialized_options = b'\272HW\222\001\002\020\024\272\001O\n\025charging_period.types\022\030each type may stand once\032\034this.map(d, d.type).unique()'
   _globals['_CHARGINGPERIOD'].fields_by_name['tariff_id']._loaded_options = None
-  _globals['_CHARGINGPERIOD'].fields_by_name['tariff_id']._serialized_options = b'\272H\021r\0172\r^[ -~]{0,36}$'
+  _globals['_CHARGINGPERIOD'].fields_by_name['tariff_id']._serialized_options = b'\272H\007r\005\270\203\371\001$'
   _globals['_CDRDIMENSION'].fields_by_name['type']._loaded_options = None
   _globals['_CDRDIMENSION'].fields_by_name['type']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_CDRDIMENSION'].fields_by_name['volume']._loaded_options = None
-  _globals['_CDRDIMENSION'].fields_by_name['volume']._serialized_options = b'\342A\001\002\272H`\272\001Z\n\007decimal\022\030must be a decimal number\0325this.value.matches(\'^-?[0-9]{1,9}([.][0-9]{1,12})?$\')\310\001\001'
+  _globals['_CDRDIMENSION'].fields_by_name['volume']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\002\010\t'
   _globals['_SPOTPRICE'].fields_by_name['bidding_zone']._loaded_options = None
   _globals['_SPOTPRICE'].fields_by_name['bidding_zone']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030$'
   _globals['_SPOTPRICE'].fields_by_name['start_time']._loaded_options = None
@@ -78,7 +79,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPOTPRICE'].fields_by_name['end_time']._loaded_options = None
   _globals['_SPOTPRICE'].fields_by_name['end_time']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_SPOTPRICE'].fields_by_name['price']._loaded_options = None
-  _globals['_SPOTPRICE'].fields_by_name['price']._serialized_options = b'\342A\001\002\272H`\272\001Z\n\007decimal\022\030must be a decimal number\0325this.value.matches(\'^-?[0-9]{1,9}([.][0-9]{1,12})?$\')\310\001\001'
+  _globals['_SPOTPRICE'].fields_by_name['price']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\002\010\t'
   _globals['_SPOTPRICE']._loaded_options = None
   _globals['_SPOTPRICE']._serialized_options = b'\272HY\032W\n\021spot_price.period\022!end_time must be after start_time\032\037this.start_time < this.end_time'
   _globals['_ROUNDING'].fields_by_name['level']._loaded_options = None
@@ -88,7 +89,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUNDING'].fields_by_name['mode']._loaded_options = None
   _globals['_ROUNDING'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_PRICINGOPTIONS'].fields_by_name['time_zone']._loaded_options = None
-  _globals['_PRICINGOPTIONS'].fields_by_name['time_zone']._serialized_options = b'\342A\001\002\272H6r422^[A-Za-z0-9_+-]{1,64}(/[A-Za-z0-9_+-]{1,64}){0,3}$'
+  _globals['_PRICINGOPTIONS'].fields_by_name['time_zone']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030@\260\367\030\001'
   _globals['_PRICINGOPTIONS'].fields_by_name['ocpi_version']._loaded_options = None
   _globals['_PRICINGOPTIONS'].fields_by_name['ocpi_version']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_PRICINGOPTIONS'].fields_by_name['spot_prices']._loaded_options = None
@@ -98,77 +99,77 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICINGOPTIONS'].fields_by_name['charger_count']._loaded_options = None
   _globals['_PRICINGOPTIONS'].fields_by_name['charger_count']._serialized_options = b'\272H\010\032\006\030\240\215\006(\000'
   _globals['_AUDITEDCDR'].fields_by_name['country_code']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[A-Za-z]{2}$'
+  _globals['_AUDITEDCDR'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\007r\005\210\203\371\001\001'
   _globals['_AUDITEDCDR'].fields_by_name['party_id']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\024r\0222\020^[A-Za-z0-9]{3}$'
+  _globals['_AUDITEDCDR'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\007r\005\220\203\371\001\001'
   _globals['_AUDITEDCDR'].fields_by_name['id']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\021r\0172\r^[ -~]{1,39}$'
+  _globals['_AUDITEDCDR'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\tr\007\020\001\270\203\371\001\''
   _globals['_AUDITEDCDR'].fields_by_name['start_date_time']._loaded_options = None
   _globals['_AUDITEDCDR'].fields_by_name['start_date_time']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_AUDITEDCDR'].fields_by_name['end_date_time']._loaded_options = None
   _globals['_AUDITEDCDR'].fields_by_name['end_date_time']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_AUDITEDCDR'].fields_by_name['currency']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['currency']._serialized_options = b'\342A\001\002\272H\016r\0142\n^[A-Z]{3}$'
+  _globals['_AUDITEDCDR'].fields_by_name['currency']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030\003\260\367\030\003'
   _globals['_AUDITEDCDR'].fields_by_name['charging_periods']._loaded_options = None
   _globals['_AUDITEDCDR'].fields_by_name['charging_periods']._serialized_options = b'\342A\001\002\272H\010\222\001\005\010\001\020\220N'
   _globals['_AUDITEDCDR'].fields_by_name['total_cost']._loaded_options = None
   _globals['_AUDITEDCDR'].fields_by_name['total_cost']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_AUDITEDCDR'].fields_by_name['total_energy']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['total_energy']._serialized_options = b'\342A\001\002\272H`\272\001Z\n\007decimal\022\030must be a decimal number\0325this.value.matches(\'^-?[0-9]{1,9}([.][0-9]{1,12})?$\')\310\001\001'
+  _globals['_AUDITEDCDR'].fields_by_name['total_energy']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\002\010\t'
   _globals['_AUDITEDCDR'].fields_by_name['total_time']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['total_time']._serialized_options = b'\342A\001\002\272Ht\272\001n\n\010quantity\022-must be a decimal number that is not negative\0323this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')\310\001\001'
+  _globals['_AUDITEDCDR'].fields_by_name['total_time']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\004\010\t\020\001'
   _globals['_AUDITEDCDR'].fields_by_name['total_parking_time']._loaded_options = None
-  _globals['_AUDITEDCDR'].fields_by_name['total_parking_time']._serialized_options = b'\272Hq\272\001n\n\010quantity\022-must be a decimal number that is not negative\0323this.value.matches(\'^[0-9]{1,9}([.][0-9]{1,12})?$\')'
-  _globals['_CDRDIMENSIONTYPE']._serialized_start=5889
-  _globals['_CDRDIMENSIONTYPE']._serialized_end=6428
-  _globals['_OCPIVERSION']._serialized_start=6430
-  _globals['_OCPIVERSION']._serialized_end=6543
-  _globals['_PERIODREADING']._serialized_start=6545
-  _globals['_PERIODREADING']._serialized_end=6648
-  _globals['_ROUNDINGLEVEL']._serialized_start=6650
-  _globals['_ROUNDINGLEVEL']._serialized_end=6748
-  _globals['_ROUNDINGMODE']._serialized_start=6750
-  _globals['_ROUNDINGMODE']._serialized_end=6851
-  _globals['_COSTCATEGORY']._serialized_start=6854
-  _globals['_COSTCATEGORY']._serialized_end=7032
-  _globals['_QUANTITYUNIT']._serialized_start=7034
-  _globals['_QUANTITYUNIT']._serialized_end=7153
-  _globals['_FINDINGSEVERITY']._serialized_start=7156
-  _globals['_FINDINGSEVERITY']._serialized_end=7292
-  _globals['_FINDINGCODE']._serialized_start=7295
-  _globals['_FINDINGCODE']._serialized_end=7811
-  _globals['_SESSIONPLAN']._serialized_start=225
-  _globals['_SESSIONPLAN']._serialized_end=1145
-  _globals['_SESSIONPERIODS']._serialized_start=1148
-  _globals['_SESSIONPERIODS']._serialized_end=1352
-  _globals['_CHARGINGPERIOD']._serialized_start=1355
-  _globals['_CHARGINGPERIOD']._serialized_end=1617
-  _globals['_CDRDIMENSION']._serialized_start=1620
-  _globals['_CDRDIMENSION']._serialized_end=1839
-  _globals['_SPOTPRICE']._serialized_start=1842
-  _globals['_SPOTPRICE']._serialized_end=2245
-  _globals['_ROUNDING']._serialized_start=2248
-  _globals['_ROUNDING']._serialized_end=2391
-  _globals['_PRICINGOPTIONS']._serialized_start=2394
-  _globals['_PRICINGOPTIONS']._serialized_end=2787
-  _globals['_QUOTE']._serialized_start=2790
-  _globals['_QUOTE']._serialized_end=3192
-  _globals['_TARIFFREVISION']._serialized_start=3195
-  _globals['_TARIFFREVISION']._serialized_end=3327
-  _globals['_CATEGORYTOTAL']._serialized_start=3329
-  _globals['_CATEGORYTOTAL']._serialized_end=3423
-  _globals['_QUOTELINE']._serialized_start=3426
-  _globals['_QUOTELINE']._serialized_end=3916
-  _globals['_CLAMP']._serialized_start=3918
-  _globals['_CLAMP']._serialized_end=4033
-  _globals['_UNPRICEDCONSUMPTION']._serialized_start=4036
-  _globals['_UNPRICEDCONSUMPTION']._serialized_end=4303
-  _globals['_FINDING']._serialized_start=4306
-  _globals['_FINDING']._serialized_end=4434
-  _globals['_AUDITEDCDR']._serialized_start=4437
-  _globals['_AUDITEDCDR']._serialized_end=5616
-  _globals['_CDRDIFFERENCE']._serialized_start=5619
-  _globals['_CDRDIFFERENCE']._serialized_end=5785
-  _globals['_OTHERREADING']._serialized_start=5787
-  _globals['_OTHERREADING']._serialized_end=5886
+  _globals['_AUDITEDCDR'].fields_by_name['total_parking_time']._serialized_options = b'\272\367\030\004\010\t\020\001'
+  _globals['_CDRDIMENSIONTYPE']._serialized_start=5006
+  _globals['_CDRDIMENSIONTYPE']._serialized_end=5545
+  _globals['_OCPIVERSION']._serialized_start=5547
+  _globals['_OCPIVERSION']._serialized_end=5660
+  _globals['_PERIODREADING']._serialized_start=5662
+  _globals['_PERIODREADING']._serialized_end=5765
+  _globals['_ROUNDINGLEVEL']._serialized_start=5767
+  _globals['_ROUNDINGLEVEL']._serialized_end=5865
+  _globals['_ROUNDINGMODE']._serialized_start=5867
+  _globals['_ROUNDINGMODE']._serialized_end=5968
+  _globals['_COSTCATEGORY']._serialized_start=5971
+  _globals['_COSTCATEGORY']._serialized_end=6149
+  _globals['_QUANTITYUNIT']._serialized_start=6151
+  _globals['_QUANTITYUNIT']._serialized_end=6270
+  _globals['_FINDINGSEVERITY']._serialized_start=6273
+  _globals['_FINDINGSEVERITY']._serialized_end=6409
+  _globals['_FINDINGCODE']._serialized_start=6412
+  _globals['_FINDINGCODE']._serialized_end=6928
+  _globals['_SESSIONPLAN']._serialized_start=258
+  _globals['_SESSIONPLAN']._serialized_end=830
+  _globals['_SESSIONPERIODS']._serialized_start=833
+  _globals['_SESSIONPERIODS']._serialized_end=1037
+  _globals['_CHARGINGPERIOD']._serialized_start=1040
+  _globals['_CHARGINGPERIOD']._serialized_end=1292
+  _globals['_CDRDIMENSION']._serialized_start=1295
+  _globals['_CDRDIMENSION']._serialized_end=1426
+  _globals['_SPOTPRICE']._serialized_start=1429
+  _globals['_SPOTPRICE']._serialized_end=1744
+  _globals['_ROUNDING']._serialized_start=1747
+  _globals['_ROUNDING']._serialized_end=1890
+  _globals['_PRICINGOPTIONS']._serialized_start=1893
+  _globals['_PRICINGOPTIONS']._serialized_end=2242
+  _globals['_QUOTE']._serialized_start=2245
+  _globals['_QUOTE']._serialized_end=2647
+  _globals['_TARIFFREVISION']._serialized_start=2650
+  _globals['_TARIFFREVISION']._serialized_end=2782
+  _globals['_CATEGORYTOTAL']._serialized_start=2784
+  _globals['_CATEGORYTOTAL']._serialized_end=2878
+  _globals['_QUOTELINE']._serialized_start=2881
+  _globals['_QUOTELINE']._serialized_end=3371
+  _globals['_CLAMP']._serialized_start=3373
+  _globals['_CLAMP']._serialized_end=3488
+  _globals['_UNPRICEDCONSUMPTION']._serialized_start=3491
+  _globals['_UNPRICEDCONSUMPTION']._serialized_end=3758
+  _globals['_FINDING']._serialized_start=3761
+  _globals['_FINDING']._serialized_end=3889
+  _globals['_AUDITEDCDR']._serialized_start=3892
+  _globals['_AUDITEDCDR']._serialized_end=4733
+  _globals['_CDRDIFFERENCE']._serialized_start=4736
+  _globals['_CDRDIFFERENCE']._serialized_end=4902
+  _globals['_OTHERREADING']._serialized_start=4904
+  _globals['_OTHERREADING']._serialized_end=5003
 # @@protoc_insertion_point(module_scope)

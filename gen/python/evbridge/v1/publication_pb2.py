@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from evbridge.v1 import location_pb2 as evbridge_dot_v1_dot_location__pb2
 from evbridge.v1 import tariff_pb2 as evbridge_dot_v1_dot_tariff__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
@@ -31,7 +32,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65vbridge/v1/publication.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x18\x65vbridge/v1/tariff.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x08\n\x0fPublicationRule\x12\x45\n\x0eintegration_id\x18\x01 \x01(\tB-\xe2\x41\x02\x02\x05\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12;\n\x02id\x18\x02 \x01(\tB/\xe2\x41\x01\x05\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1d\n\x08priority\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12>\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.PublicationEffectB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x35\n\nconnectors\x18\x06 \x01(\x0b\x32\x1f.evbridge.v1.ConnectorSelectionH\x00\x12/\n\x07tariffs\x18\x07 \x01(\x0b\x32\x1c.evbridge.v1.TariffSelectionH\x00\x12:\n\x10\x61ssigned_tariffs\x18\x08 \x03(\x0b\x32\x16.evbridge.v1.TariffKeyB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12.\n\nvalid_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x0f\x66rom_publish_to\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\x0e \x01(\tB\x07\xbaH\x04r\x02\x18@:\xd1\x02\xbaH\xcd\x02\x1a\xb1\x01\n!publication_rule.assigned_tariffs\x12<assigned_tariffs are only for connectors that become visible\x1aNsize(this.assigned_tariffs) == 0 || (has(this.connectors) && this.effect == 1)\x1a\x96\x01\n\x17publication_rule.period\x12$valid_until must be after valid_from\x1aU!has(this.valid_from) || !has(this.valid_until) || this.valid_from < this.valid_untilB\x12\n\tselection\x12\x05\xbaH\x02\x08\x01\"\xdf\x03\n\x12\x43onnectorSelection\x12\x12\n\neverything\x18\x01 \x01(\x08\x12\x36\n\tlocations\x18\x02 \x03(\x0b\x32\x18.evbridge.v1.LocationKeyB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12.\n\tcountries\x18\x03 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\x10\xac\x02\x18\x01\"\x0er\x0c\x32\n^[A-Z]{3}$\x12>\n\x0bpower_types\x18\x04 \x03(\x0e\x32\x16.evbridge.v1.PowerTypeB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x37\n\x10\x65vse_id_prefixes\x18\x05 \x03(\tB\x1d\xbaH\x1a\x92\x01\x17\x10\x64\x18\x01\"\x11r\x0f\x32\r^[ -~]{1,48}$:\xd3\x01\xbaH\xcf\x01\x1a\xcc\x01\n\x1e\x63onnector_selection.everything\x12,either everything or a condition is required\x1a|this.everything == (size(this.locations) + size(this.countries) + size(this.power_types) + size(this.evse_id_prefixes) == 0)\"H\n\x0fTariffSelection\x12\x35\n\x04keys\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.TariffKeyB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"s\n\x15PublicationRuleChange\x12*\n\x04rule\x18\x01 \x01(\x0b\x32\x1c.evbridge.v1.PublicationRule\x12.\n\x06impact\x18\x02 \x01(\x0b\x32\x1e.evbridge.v1.PublicationImpact\"\xd6\x01\n\x11PublicationImpact\x12\x17\n\x0fshown_locations\x18\x01 \x01(\x05\x12\x1b\n\x13withdrawn_locations\x18\x02 \x01(\x05\x12\x18\n\x10shown_connectors\x18\x03 \x01(\x05\x12\x1c\n\x14withdrawn_connectors\x18\x04 \x01(\x05\x12\x15\n\rshown_tariffs\x18\x05 \x01(\x05\x12\x19\n\x11withdrawn_tariffs\x18\x06 \x01(\x05\x12!\n\x19\x63onnectors_without_tariff\x18\x07 \x01(\x05\"i\n\x0bPartnerView\x12)\n\x08location\x18\x01 \x01(\x0b\x32\x15.evbridge.v1.LocationH\x00\x12%\n\x06tariff\x18\x02 \x01(\x0b\x32\x13.evbridge.v1.TariffH\x00\x42\x08\n\x06object\"\x8e\x01\n\x1c\x43reatePublicationRuleRequest\x12\x36\n\x04rule\x18\x01 \x01(\x0b\x32\x1c.evbridge.v1.PublicationRuleB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x9b\x01\n\x19GetPublicationRuleRequest\x12\x44\n\x0eintegration_id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x38\n\x02id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"\x9c\x01\n\x1bListPublicationRulesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x43\n\x0eintegration_id\x18\x03 \x01(\tB+\xbaH(r&2$^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$\"d\n\x1cListPublicationRulesResponse\x12+\n\x05rules\x18\x01 \x03(\x0b\x32\x1c.evbridge.v1.PublicationRule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf9\x02\n\x1cUpdatePublicationRuleRequest\x12\xef\x01\n\x04rule\x18\x01 \x01(\x0b\x32\x1c.evbridge.v1.PublicationRuleB\xc2\x01\xe2\x41\x01\x02\xbaH\xba\x01\xba\x01\xb3\x01\n\x1dpublication_rule.key_required\x12.integration_id and id of the rule are required\x1a\x62this.integration_id.matches(\'^[a-z][a-z0-9-]{0,62}$\') && this.id.matches(\'^[a-z][a-z0-9-]{0,62}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x84\x02\n\x1c\x44\x65letePublicationRuleRequest\x12\x44\n\x0eintegration_id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x38\n\x02id\x18\x02 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\xeb\x01\n\x15GetPartnerViewRequest\x12\x44\n\x0eintegration_id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12,\n\x08location\x18\x02 \x01(\x0b\x32\x18.evbridge.v1.LocationKeyH\x00\x12(\n\x06tariff\x18\x03 \x01(\x0b\x32\x16.evbridge.v1.TariffKeyH\x00\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"\xc5\x01\n\x1bListPartnerLocationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x44\n\x0eintegration_id\x18\x03 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x1cListPartnerLocationsResponse\x12(\n\tlocations\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Location\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc3\x01\n\x19ListPartnerTariffsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x44\n\x0eintegration_id\x18\x03 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x1aListPartnerTariffsResponse\x12$\n\x07tariffs\x18\x01 \x03(\x0b\x32\x13.evbridge.v1.Tariff\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*v\n\x11PublicationEffect\x12\"\n\x1ePUBLICATION_EFFECT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPUBLICATION_EFFECT_VISIBLE\x10\x01\x12\x1d\n\x19PUBLICATION_EFFECT_HIDDEN\x10\x02\x32\xfb\x06\n\x12PublicationService\x12l\n\x15\x43reatePublicationRule\x12).evbridge.v1.CreatePublicationRuleRequest\x1a\".evbridge.v1.PublicationRuleChange\"\x04\x90\xf4\x18\x02\x12\x63\n\x12GetPublicationRule\x12&.evbridge.v1.GetPublicationRuleRequest\x1a\x1c.evbridge.v1.PublicationRule\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12t\n\x14ListPublicationRules\x12(.evbridge.v1.ListPublicationRulesRequest\x1a).evbridge.v1.ListPublicationRulesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12l\n\x15UpdatePublicationRule\x12).evbridge.v1.UpdatePublicationRuleRequest\x1a\".evbridge.v1.PublicationRuleChange\"\x04\x90\xf4\x18\x02\x12o\n\x15\x44\x65letePublicationRule\x12).evbridge.v1.DeletePublicationRuleRequest\x1a\".evbridge.v1.PublicationRuleChange\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12W\n\x0eGetPartnerView\x12\".evbridge.v1.GetPartnerViewRequest\x1a\x18.evbridge.v1.PartnerView\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12t\n\x14ListPartnerLocations\x12(.evbridge.v1.ListPartnerLocationsRequest\x1a).evbridge.v1.ListPartnerLocationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12n\n\x12ListPartnerTariffs\x12&.evbridge.v1.ListPartnerTariffsRequest\x1a\'.evbridge.v1.ListPartnerTariffsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65vbridge/v1/publication.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x18\x65vbridge/v1/tariff.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x07\n\x0fPublicationRule\x12\'\n\x0eintegration_id\x18\x01 \x01(\tB\x0f\xe2\x41\x02\x02\x05\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x1d\n\x02id\x18\x02 \x01(\tB\x11\xe2\x41\x01\x05\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1d\n\x08priority\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12>\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.PublicationEffectB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x35\n\nconnectors\x18\x06 \x01(\x0b\x32\x1f.evbridge.v1.ConnectorSelectionH\x00\x12/\n\x07tariffs\x18\x07 \x01(\x0b\x32\x1c.evbridge.v1.TariffSelectionH\x00\x12:\n\x10\x61ssigned_tariffs\x18\x08 \x03(\x0b\x32\x16.evbridge.v1.TariffKeyB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12.\n\nvalid_from\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x0f\x66rom_publish_to\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\x0e \x01(\tB\x07\xbaH\x04r\x02\x18@:\xd1\x02\xbaH\xcd\x02\x1a\xb1\x01\n!publication_rule.assigned_tariffs\x12<assigned_tariffs are only for connectors that become visible\x1aNsize(this.assigned_tariffs) == 0 || (has(this.connectors) && this.effect == 1)\x1a\x96\x01\n\x17publication_rule.period\x12$valid_until must be after valid_from\x1aU!has(this.valid_from) || !has(this.valid_until) || this.valid_from < this.valid_untilB\x12\n\tselection\x12\x05\xbaH\x02\x08\x01\"\xd3\x03\n\x12\x43onnectorSelection\x12\x12\n\neverything\x18\x01 \x01(\x08\x12\x36\n\tlocations\x18\x02 \x03(\x0b\x32\x18.evbridge.v1.LocationKeyB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12*\n\tcountries\x18\x03 \x03(\tB\x17\xbaH\x10\x92\x01\r\x10\xac\x02\x18\x01\"\x06r\x04\x10\x01\x18\x03\xb0\xf7\x18\x02\x12>\n\x0bpower_types\x18\x04 \x03(\x0e\x32\x16.evbridge.v1.PowerTypeB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12/\n\x10\x65vse_id_prefixes\x18\x05 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x10\x64\x18\x01\"\tr\x07\x10\x01\xb8\x83\xf9\x01\x30:\xd3\x01\xbaH\xcf\x01\x1a\xcc\x01\n\x1e\x63onnector_selection.everything\x12,either everything or a condition is required\x1a|this.everything == (size(this.locations) + size(this.countries) + size(this.power_types) + size(this.evse_id_prefixes) == 0)\"H\n\x0fTariffSelection\x12\x35\n\x04keys\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.TariffKeyB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"s\n\x15PublicationRuleChange\x12*\n\x04rule\x18\x01 \x01(\x0b\x32\x1c.evbridge.v1.PublicationRule\x12.\n\x06impact\x18\x02 \x01(\x0b\x32\x1e.evbridge.v1.PublicationImpact\"\xd6\x01\n\x11PublicationImpact\x12\x17\n\x0fshown_locations\x18\x01 \x01(\x05\x12\x1b\n\x13withdrawn_locations\x18\x02 \x01(\x05\x12\x18\n\x10shown_connectors\x18\x03 \x01(\x05\x12\x1c\n\x14withdrawn_connectors\x18\x04 \x01(\x05\x12\x15\n\rshown_tariffs\x18\x05 \x01(\x05\x12\x19\n\x11withdrawn_tariffs\x18\x06 \x01(\x05\x12!\n\x19\x63onnectors_without_tariff\x18\x07 \x01(\x05\"i\n\x0bPartnerView\x12)\n\x08location\x18\x01 \x01(\x0b\x32\x15.evbridge.v1.LocationH\x00\x12%\n\x06tariff\x18\x02 \x01(\x0b\x32\x13.evbridge.v1.TariffH\x00\x42\x08\n\x06object\"\x90\x01\n\x1c\x43reatePublicationRuleRequest\x12\x36\n\x04rule\x18\x01 \x01(\x0b\x32\x1c.evbridge.v1.PublicationRuleB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"_\n\x19GetPublicationRuleRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x1a\n\x02id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"~\n\x1bListPublicationRulesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\"d\n\x1cListPublicationRulesResponse\x12+\n\x05rules\x18\x01 \x03(\x0b\x32\x1c.evbridge.v1.PublicationRule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xfb\x02\n\x1cUpdatePublicationRuleRequest\x12\xef\x01\n\x04rule\x18\x01 \x01(\x0b\x32\x1c.evbridge.v1.PublicationRuleB\xc2\x01\xe2\x41\x01\x02\xbaH\xba\x01\xba\x01\xb3\x01\n\x1dpublication_rule.key_required\x12.integration_id and id of the rule are required\x1a\x62this.integration_id.matches(\'^[a-z][a-z0-9-]{0,62}$\') && this.id.matches(\'^[a-z][a-z0-9-]{0,62}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xca\x01\n\x1c\x44\x65letePublicationRuleRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x1a\n\x02id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12!\n\nrequest_id\x18\x05 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\xcd\x01\n\x15GetPartnerViewRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12,\n\x08location\x18\x02 \x01(\x0b\x32\x18.evbridge.v1.LocationKeyH\x00\x12(\n\x06tariff\x18\x03 \x01(\x0b\x32\x16.evbridge.v1.TariffKeyH\x00\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"\xa7\x01\n\x1bListPartnerLocationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"a\n\x1cListPartnerLocationsResponse\x12(\n\tlocations\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Location\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa5\x01\n\x19ListPartnerTariffsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x1aListPartnerTariffsResponse\x12$\n\x07tariffs\x18\x01 \x03(\x0b\x32\x13.evbridge.v1.Tariff\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*v\n\x11PublicationEffect\x12\"\n\x1ePUBLICATION_EFFECT_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPUBLICATION_EFFECT_VISIBLE\x10\x01\x12\x1d\n\x19PUBLICATION_EFFECT_HIDDEN\x10\x02\x32\xfb\x06\n\x12PublicationService\x12l\n\x15\x43reatePublicationRule\x12).evbridge.v1.CreatePublicationRuleRequest\x1a\".evbridge.v1.PublicationRuleChange\"\x04\x90\xf4\x18\x02\x12\x63\n\x12GetPublicationRule\x12&.evbridge.v1.GetPublicationRuleRequest\x1a\x1c.evbridge.v1.PublicationRule\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12t\n\x14ListPublicationRules\x12(.evbridge.v1.ListPublicationRulesRequest\x1a).evbridge.v1.ListPublicationRulesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12l\n\x15UpdatePublicationRule\x12).evbridge.v1.UpdatePublicationRuleRequest\x1a\".evbridge.v1.PublicationRuleChange\"\x04\x90\xf4\x18\x02\x12o\n\x15\x44\x65letePublicationRule\x12).evbridge.v1.DeletePublicationRuleRequest\x1a\".evbridge.v1.PublicationRuleChange\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12W\n\x0eGetPartnerView\x12\".evbridge.v1.GetPartnerViewRequest\x1a\x18.evbridge.v1.PartnerView\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12t\n\x14ListPartnerLocations\x12(.evbridge.v1.ListPartnerLocationsRequest\x1a).evbridge.v1.ListPartnerLocationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12n\n\x12ListPartnerTariffs\x12&.evbridge.v1.ListPartnerTariffsRequest\x1a\'.evbridge.v1.ListPartnerTariffsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLICATIONRULE'].oneofs_by_name['selection']._loaded_options = None
   _globals['_PUBLICATIONRULE'].oneofs_by_name['selection']._serialized_options = b'\272H\002\010\001'
   _globals['_PUBLICATIONRULE'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_PUBLICATIONRULE'].fields_by_name['integration_id']._serialized_options = b'\342A\002\002\005\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_PUBLICATIONRULE'].fields_by_name['integration_id']._serialized_options = b'\342A\002\002\005\272H\007r\005\240\203\371\001\001'
   _globals['_PUBLICATIONRULE'].fields_by_name['id']._loaded_options = None
-  _globals['_PUBLICATIONRULE'].fields_by_name['id']._serialized_options = b'\342A\001\005\272H(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\330\001\001'
+  _globals['_PUBLICATIONRULE'].fields_by_name['id']._serialized_options = b'\342A\001\005\272H\nr\005\240\203\371\001\001\330\001\001'
   _globals['_PUBLICATIONRULE'].fields_by_name['display_name']._loaded_options = None
   _globals['_PUBLICATIONRULE'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_PUBLICATIONRULE'].fields_by_name['priority']._loaded_options = None
@@ -65,11 +66,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTORSELECTION'].fields_by_name['locations']._loaded_options = None
   _globals['_CONNECTORSELECTION'].fields_by_name['locations']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_CONNECTORSELECTION'].fields_by_name['countries']._loaded_options = None
-  _globals['_CONNECTORSELECTION'].fields_by_name['countries']._serialized_options = b'\272H\030\222\001\025\020\254\002\030\001\"\016r\0142\n^[A-Z]{3}$'
+  _globals['_CONNECTORSELECTION'].fields_by_name['countries']._serialized_options = b'\272H\020\222\001\r\020\254\002\030\001\"\006r\004\020\001\030\003\260\367\030\002'
   _globals['_CONNECTORSELECTION'].fields_by_name['power_types']._loaded_options = None
   _globals['_CONNECTORSELECTION'].fields_by_name['power_types']._serialized_options = b'\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
   _globals['_CONNECTORSELECTION'].fields_by_name['evse_id_prefixes']._loaded_options = None
-  _globals['_CONNECTORSELECTION'].fields_by_name['evse_id_prefixes']._serialized_options = b'\272H\032\222\001\027\020d\030\001\"\021r\0172\r^[ -~]{1,48}$'
+  _globals['_CONNECTORSELECTION'].fields_by_name['evse_id_prefixes']._serialized_options = b'\272H\022\222\001\017\020d\030\001\"\tr\007\020\001\270\203\371\0010'
   _globals['_CONNECTORSELECTION']._loaded_options = None
   _globals['_CONNECTORSELECTION']._serialized_options = b'\272H\317\001\032\314\001\n\036connector_selection.everything\022,either everything or a condition is required\032|this.everything == (size(this.locations) + size(this.countries) + size(this.power_types) + size(this.evse_id_prefixes) == 0)'
   _globals['_TARIFFSELECTION'].fields_by_name['keys']._loaded_options = None
@@ -77,45 +78,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPUBLICATIONRULEREQUEST'].fields_by_name['rule']._loaded_options = None
   _globals['_CREATEPUBLICATIONRULEREQUEST'].fields_by_name['rule']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_CREATEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CREATEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_GETPUBLICATIONRULEREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_GETPUBLICATIONRULEREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_GETPUBLICATIONRULEREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_GETPUBLICATIONRULEREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_GETPUBLICATIONRULEREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_GETPUBLICATIONRULEREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H(r&2$^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$'
+  _globals['_LISTPUBLICATIONRULESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
   _globals['_UPDATEPUBLICATIONRULEREQUEST'].fields_by_name['rule']._loaded_options = None
   _globals['_UPDATEPUBLICATIONRULEREQUEST'].fields_by_name['rule']._serialized_options = b'\342A\001\002\272H\272\001\272\001\263\001\n\035publication_rule.key_required\022.integration_id and id of the rule are required\032bthis.integration_id.matches(\'^[a-z][a-z0-9-]{0,62}$\') && this.id.matches(\'^[a-z][a-z0-9-]{0,62}$\')\310\001\001'
   _globals['_UPDATEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_UPDATEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPDATEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_DELETEPUBLICATIONRULEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_GETPARTNERVIEWREQUEST'].oneofs_by_name['key']._loaded_options = None
   _globals['_GETPARTNERVIEWREQUEST'].oneofs_by_name['key']._serialized_options = b'\272H\002\010\001'
   _globals['_GETPARTNERVIEWREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_GETPARTNERVIEWREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_GETPARTNERVIEWREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_LISTPARTNERLOCATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_LISTPARTNERTARIFFSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_PUBLICATIONSERVICE'].methods_by_name['CreatePublicationRule']._loaded_options = None
   _globals['_PUBLICATIONSERVICE'].methods_by_name['CreatePublicationRule']._serialized_options = b'\220\364\030\002'
   _globals['_PUBLICATIONSERVICE'].methods_by_name['GetPublicationRule']._loaded_options = None
@@ -132,42 +133,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLICATIONSERVICE'].methods_by_name['ListPartnerLocations']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_PUBLICATIONSERVICE'].methods_by_name['ListPartnerTariffs']._loaded_options = None
   _globals['_PUBLICATIONSERVICE'].methods_by_name['ListPartnerTariffs']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_PUBLICATIONEFFECT']._serialized_start=4360
-  _globals['_PUBLICATIONEFFECT']._serialized_end=4478
-  _globals['_PUBLICATIONRULE']._serialized_start=265
-  _globals['_PUBLICATIONRULE']._serialized_end=1326
-  _globals['_CONNECTORSELECTION']._serialized_start=1329
-  _globals['_CONNECTORSELECTION']._serialized_end=1808
-  _globals['_TARIFFSELECTION']._serialized_start=1810
-  _globals['_TARIFFSELECTION']._serialized_end=1882
-  _globals['_PUBLICATIONRULECHANGE']._serialized_start=1884
-  _globals['_PUBLICATIONRULECHANGE']._serialized_end=1999
-  _globals['_PUBLICATIONIMPACT']._serialized_start=2002
-  _globals['_PUBLICATIONIMPACT']._serialized_end=2216
-  _globals['_PARTNERVIEW']._serialized_start=2218
-  _globals['_PARTNERVIEW']._serialized_end=2323
-  _globals['_CREATEPUBLICATIONRULEREQUEST']._serialized_start=2326
-  _globals['_CREATEPUBLICATIONRULEREQUEST']._serialized_end=2468
-  _globals['_GETPUBLICATIONRULEREQUEST']._serialized_start=2471
-  _globals['_GETPUBLICATIONRULEREQUEST']._serialized_end=2626
-  _globals['_LISTPUBLICATIONRULESREQUEST']._serialized_start=2629
-  _globals['_LISTPUBLICATIONRULESREQUEST']._serialized_end=2785
-  _globals['_LISTPUBLICATIONRULESRESPONSE']._serialized_start=2787
-  _globals['_LISTPUBLICATIONRULESRESPONSE']._serialized_end=2887
-  _globals['_UPDATEPUBLICATIONRULEREQUEST']._serialized_start=2890
-  _globals['_UPDATEPUBLICATIONRULEREQUEST']._serialized_end=3267
-  _globals['_DELETEPUBLICATIONRULEREQUEST']._serialized_start=3270
-  _globals['_DELETEPUBLICATIONRULEREQUEST']._serialized_end=3530
-  _globals['_GETPARTNERVIEWREQUEST']._serialized_start=3533
-  _globals['_GETPARTNERVIEWREQUEST']._serialized_end=3768
-  _globals['_LISTPARTNERLOCATIONSREQUEST']._serialized_start=3771
-  _globals['_LISTPARTNERLOCATIONSREQUEST']._serialized_end=3968
-  _globals['_LISTPARTNERLOCATIONSRESPONSE']._serialized_start=3970
-  _globals['_LISTPARTNERLOCATIONSRESPONSE']._serialized_end=4067
-  _globals['_LISTPARTNERTARIFFSREQUEST']._serialized_start=4070
-  _globals['_LISTPARTNERTARIFFSREQUEST']._serialized_end=4265
-  _globals['_LISTPARTNERTARIFFSRESPONSE']._serialized_start=4267
-  _globals['_LISTPARTNERTARIFFSRESPONSE']._serialized_end=4358
-  _globals['_PUBLICATIONSERVICE']._serialized_start=4481
-  _globals['_PUBLICATIONSERVICE']._serialized_end=5372
+  _globals['_PUBLICATIONEFFECT']._serialized_start=4085
+  _globals['_PUBLICATIONEFFECT']._serialized_end=4203
+  _globals['_PUBLICATIONRULE']._serialized_start=298
+  _globals['_PUBLICATIONRULE']._serialized_end=1299
+  _globals['_CONNECTORSELECTION']._serialized_start=1302
+  _globals['_CONNECTORSELECTION']._serialized_end=1769
+  _globals['_TARIFFSELECTION']._serialized_start=1771
+  _globals['_TARIFFSELECTION']._serialized_end=1843
+  _globals['_PUBLICATIONRULECHANGE']._serialized_start=1845
+  _globals['_PUBLICATIONRULECHANGE']._serialized_end=1960
+  _globals['_PUBLICATIONIMPACT']._serialized_start=1963
+  _globals['_PUBLICATIONIMPACT']._serialized_end=2177
+  _globals['_PARTNERVIEW']._serialized_start=2179
+  _globals['_PARTNERVIEW']._serialized_end=2284
+  _globals['_CREATEPUBLICATIONRULEREQUEST']._serialized_start=2287
+  _globals['_CREATEPUBLICATIONRULEREQUEST']._serialized_end=2431
+  _globals['_GETPUBLICATIONRULEREQUEST']._serialized_start=2433
+  _globals['_GETPUBLICATIONRULEREQUEST']._serialized_end=2528
+  _globals['_LISTPUBLICATIONRULESREQUEST']._serialized_start=2530
+  _globals['_LISTPUBLICATIONRULESREQUEST']._serialized_end=2656
+  _globals['_LISTPUBLICATIONRULESRESPONSE']._serialized_start=2658
+  _globals['_LISTPUBLICATIONRULESRESPONSE']._serialized_end=2758
+  _globals['_UPDATEPUBLICATIONRULEREQUEST']._serialized_start=2761
+  _globals['_UPDATEPUBLICATIONRULEREQUEST']._serialized_end=3140
+  _globals['_DELETEPUBLICATIONRULEREQUEST']._serialized_start=3143
+  _globals['_DELETEPUBLICATIONRULEREQUEST']._serialized_end=3345
+  _globals['_GETPARTNERVIEWREQUEST']._serialized_start=3348
+  _globals['_GETPARTNERVIEWREQUEST']._serialized_end=3553
+  _globals['_LISTPARTNERLOCATIONSREQUEST']._serialized_start=3556
+  _globals['_LISTPARTNERLOCATIONSREQUEST']._serialized_end=3723
+  _globals['_LISTPARTNERLOCATIONSRESPONSE']._serialized_start=3725
+  _globals['_LISTPARTNERLOCATIONSRESPONSE']._serialized_end=3822
+  _globals['_LISTPARTNERTARIFFSREQUEST']._serialized_start=3825
+  _globals['_LISTPARTNERTARIFFSREQUEST']._serialized_end=3990
+  _globals['_LISTPARTNERTARIFFSRESPONSE']._serialized_start=3992
+  _globals['_LISTPARTNERTARIFFSRESPONSE']._serialized_end=4083
+  _globals['_PUBLICATIONSERVICE']._serialized_start=4206
+  _globals['_PUBLICATIONSERVICE']._serialized_end=5097
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from evbridge.v1 import error_reason_pb2 as evbridge_dot_v1_dot_error__reason__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65vbridge/v1/run.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x04\n\x03Run\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x04\xe2\x41\x01\x03\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.RunProgressB\x04\xe2\x41\x01\x03\x12)\n\x05steps\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.RunStepB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x07 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequested_by\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\x0csync_options\x18\x0e \x01(\x0b\x32\x18.evbridge.v1.SyncOptionsB\x04\xe2\x41\x01\x03\"Q\n\x0bRunProgress\x12\x12\n\x04\x64one\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05total\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\x8d\x02\n\x07RunStep\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.RunStepStateB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rrefused_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0erepaired_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x9f\x01\n\nRunFinding\x12\x12\n\x04step\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x07outcome\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x04\xe2\x41\x01\x03\"\x8b\x01\n\x0bSyncOptions\x12\x17\n\x0finclude_roaming\x18\x01 \x01(\x08\x12\x17\n\x0finclude_private\x18\x02 \x01(\x08\x12\x18\n\x10include_personal\x18\x03 \x01(\x08\x12\x14\n\x0cinclude_demo\x18\x04 \x01(\x08\x12\x1a\n\x12\x61llow_mass_removal\x18\x05 \x01(\x08\"\xe1\x02\n\x0fStartRunRequest\x12\x44\n\x0eintegration_id\x18\x01 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12.\n\x0csync_options\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.SyncOptions:l\xbaHi\x1ag\n\x16start_run.sync_options\x12\"sync_options are for RUN_KIND_SYNC\x1a)!has(this.sync_options) || this.kind == 3\")\n\rGetRunRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"\xee\x01\n\x0fListRunsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x43\n\x0eintegration_id\x18\x03 \x01(\tB+\xbaH(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.evbridge.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x01\n\x16ListRunFindingsRequest\x12\x1c\n\x06run_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x39\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"]\n\x17ListRunFindingsResponse\x12)\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x17.evbridge.v1.RunFinding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x10\x43\x61ncelRunRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x97\x01\n\x0eWaitRunRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x34\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x35\n\x11\x61\x66ter_update_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17RUN_KIND_TOKEN_EXCHANGE\x10\x01\x12\x18\n\x14RUN_KIND_CREDENTIALS\x10\x02\x12\x11\n\rRUN_KIND_SYNC\x10\x03\x12\x15\n\x11RUN_KIND_DIAGNOSE\x10\x04\x12\x14\n\x10RUN_KIND_COMMAND\x10\x05*\xb4\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*{\n\x11RunFindingOutcome\x12#\n\x1fRUN_FINDING_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRUN_FINDING_OUTCOME_REFUSED\x10\x01\x12 \n\x1cRUN_FINDING_OUTCOME_REPAIRED\x10\x02*\x9f\x01\n\x0cRunStepState\x12\x1e\n\x1aRUN_STEP_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RUN_STEP_STATE_RUNNING\x10\x01\x12\x1c\n\x18RUN_STEP_STATE_SUCCEEDED\x10\x02\x12\x19\n\x15RUN_STEP_STATE_FAILED\x10\x03\x12\x1a\n\x16RUN_STEP_STATE_SKIPPED\x10\x04\x32\xcf\x03\n\nRunService\x12@\n\x08StartRun\x12\x1c.evbridge.v1.StartRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12?\n\x06GetRun\x12\x1a.evbridge.v1.GetRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12P\n\x08ListRuns\x12\x1c.evbridge.v1.ListRunsRequest\x1a\x1d.evbridge.v1.ListRunsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x65\n\x0fListRunFindings\x12#.evbridge.v1.ListRunFindingsRequest\x1a$.evbridge.v1.ListRunFindingsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x42\n\tCancelRun\x12\x1d.evbridge.v1.CancelRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12\x41\n\x07WaitRun\x12\x1b.evbridge.v1.WaitRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65vbridge/v1/run.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x04\n\x03Run\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x04\xe2\x41\x01\x03\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.RunProgressB\x04\xe2\x41\x01\x03\x12)\n\x05steps\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.RunStepB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x07 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequested_by\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\x0csync_options\x18\x0e \x01(\x0b\x32\x18.evbridge.v1.SyncOptionsB\x04\xe2\x41\x01\x03\"Q\n\x0bRunProgress\x12\x12\n\x04\x64one\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05total\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\x8d\x02\n\x07RunStep\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.RunStepStateB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rrefused_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0erepaired_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x9f\x01\n\nRunFinding\x12\x12\n\x04step\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x07outcome\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x04\xe2\x41\x01\x03\"\x8b\x01\n\x0bSyncOptions\x12\x17\n\x0finclude_roaming\x18\x01 \x01(\x08\x12\x17\n\x0finclude_private\x18\x02 \x01(\x08\x12\x18\n\x10include_personal\x18\x03 \x01(\x08\x12\x14\n\x0cinclude_demo\x18\x04 \x01(\x08\x12\x1a\n\x12\x61llow_mass_removal\x18\x05 \x01(\x08\"\xc5\x02\n\x0fStartRunRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12.\n\x0csync_options\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.SyncOptions:l\xbaHi\x1ag\n\x16start_run.sync_options\x12\"sync_options are for RUN_KIND_SYNC\x1a)!has(this.sync_options) || this.kind == 3\"+\n\rGetRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xd0\x01\n\x0fListRunsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.evbridge.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x16ListRunFindingsRequest\x12\x1e\n\x06run_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x39\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"]\n\x17ListRunFindingsResponse\x12)\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x17.evbridge.v1.RunFinding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x10\x43\x61ncelRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x99\x01\n\x0eWaitRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x34\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x35\n\x11\x61\x66ter_update_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17RUN_KIND_TOKEN_EXCHANGE\x10\x01\x12\x18\n\x14RUN_KIND_CREDENTIALS\x10\x02\x12\x11\n\rRUN_KIND_SYNC\x10\x03\x12\x15\n\x11RUN_KIND_DIAGNOSE\x10\x04\x12\x14\n\x10RUN_KIND_COMMAND\x10\x05*\xb4\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*{\n\x11RunFindingOutcome\x12#\n\x1fRUN_FINDING_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRUN_FINDING_OUTCOME_REFUSED\x10\x01\x12 \n\x1cRUN_FINDING_OUTCOME_REPAIRED\x10\x02*\x9f\x01\n\x0cRunStepState\x12\x1e\n\x1aRUN_STEP_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RUN_STEP_STATE_RUNNING\x10\x01\x12\x1c\n\x18RUN_STEP_STATE_SUCCEEDED\x10\x02\x12\x19\n\x15RUN_STEP_STATE_FAILED\x10\x03\x12\x1a\n\x16RUN_STEP_STATE_SKIPPED\x10\x04\x32\xcf\x03\n\nRunService\x12@\n\x08StartRun\x12\x1c.evbridge.v1.StartRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12?\n\x06GetRun\x12\x1a.evbridge.v1.GetRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12P\n\x08ListRuns\x12\x1c.evbridge.v1.ListRunsRequest\x1a\x1d.evbridge.v1.ListRunsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x65\n\x0fListRunFindings\x12#.evbridge.v1.ListRunFindingsRequest\x1a$.evbridge.v1.ListRunFindingsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x42\n\tCancelRun\x12\x1d.evbridge.v1.CancelRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12\x41\n\x07WaitRun\x12\x1b.evbridge.v1.WaitRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -96,27 +97,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNFINDING'].fields_by_name['outcome']._loaded_options = None
   _globals['_RUNFINDING'].fields_by_name['outcome']._serialized_options = b'\342A\001\003'
   _globals['_STARTRUNREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_STARTRUNREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H%r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_STARTRUNREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_STARTRUNREQUEST'].fields_by_name['kind']._loaded_options = None
   _globals['_STARTRUNREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_STARTRUNREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_STARTRUNREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_STARTRUNREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_STARTRUNREQUEST']._loaded_options = None
   _globals['_STARTRUNREQUEST']._serialized_options = b'\272Hi\032g\n\026start_run.sync_options\022\"sync_options are for RUN_KIND_SYNC\032)!has(this.sync_options) || this.kind == 3'
   _globals['_GETRUNREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_GETRUNREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_GETRUNREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTRUNSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTRUNSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H(r#2!^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\330\001\001'
+  _globals['_LISTRUNSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
   _globals['_LISTRUNSREQUEST'].fields_by_name['kind']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTRUNSREQUEST'].fields_by_name['state']._loaded_options = None
   _globals['_LISTRUNSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['run_id']._loaded_options = None
-  _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['run_id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -124,11 +125,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['outcome']._loaded_options = None
   _globals['_LISTRUNFINDINGSREQUEST'].fields_by_name['outcome']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CANCELRUNREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_CANCELRUNREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_CANCELRUNREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_CANCELRUNREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CANCELRUNREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CANCELRUNREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_WAITRUNREQUEST'].fields_by_name['id']._loaded_options = None
-  _globals['_WAITRUNREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_WAITRUNREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_WAITRUNREQUEST'].fields_by_name['timeout']._loaded_options = None
   _globals['_WAITRUNREQUEST'].fields_by_name['timeout']._serialized_options = b'\272H\005\252\001\0022\000'
   _globals['_RUNSERVICE'].methods_by_name['StartRun']._loaded_options = None
@@ -143,40 +144,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\220\364\030\002'
   _globals['_RUNSERVICE'].methods_by_name['WaitRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['WaitRun']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_RUNKIND']._serialized_start=2742
-  _globals['_RUNKIND']._serialized_end=2896
-  _globals['_RUNSTATE']._serialized_start=2899
-  _globals['_RUNSTATE']._serialized_end=3079
-  _globals['_RUNFINDINGOUTCOME']._serialized_start=3081
-  _globals['_RUNFINDINGOUTCOME']._serialized_end=3204
-  _globals['_RUNSTEPSTATE']._serialized_start=3207
-  _globals['_RUNSTEPSTATE']._serialized_end=3366
-  _globals['_RUN']._serialized_start=233
-  _globals['_RUN']._serialized_end=838
-  _globals['_RUNPROGRESS']._serialized_start=840
-  _globals['_RUNPROGRESS']._serialized_end=921
-  _globals['_RUNSTEP']._serialized_start=924
-  _globals['_RUNSTEP']._serialized_end=1193
-  _globals['_RUNFINDING']._serialized_start=1196
-  _globals['_RUNFINDING']._serialized_end=1355
-  _globals['_SYNCOPTIONS']._serialized_start=1358
-  _globals['_SYNCOPTIONS']._serialized_end=1497
-  _globals['_STARTRUNREQUEST']._serialized_start=1500
-  _globals['_STARTRUNREQUEST']._serialized_end=1853
-  _globals['_GETRUNREQUEST']._serialized_start=1855
-  _globals['_GETRUNREQUEST']._serialized_end=1896
-  _globals['_LISTRUNSREQUEST']._serialized_start=1899
-  _globals['_LISTRUNSREQUEST']._serialized_end=2137
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2139
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2214
-  _globals['_LISTRUNFINDINGSREQUEST']._serialized_start=2217
-  _globals['_LISTRUNFINDINGSREQUEST']._serialized_end=2388
-  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_start=2390
-  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_end=2483
-  _globals['_CANCELRUNREQUEST']._serialized_start=2485
-  _globals['_CANCELRUNREQUEST']._serialized_end=2585
-  _globals['_WAITRUNREQUEST']._serialized_start=2588
-  _globals['_WAITRUNREQUEST']._serialized_end=2739
-  _globals['_RUNSERVICE']._serialized_start=3369
-  _globals['_RUNSERVICE']._serialized_end=3832
+  _globals['_RUNKIND']._serialized_start=2727
+  _globals['_RUNKIND']._serialized_end=2881
+  _globals['_RUNSTATE']._serialized_start=2884
+  _globals['_RUNSTATE']._serialized_end=3064
+  _globals['_RUNFINDINGOUTCOME']._serialized_start=3066
+  _globals['_RUNFINDINGOUTCOME']._serialized_end=3189
+  _globals['_RUNSTEPSTATE']._serialized_start=3192
+  _globals['_RUNSTEPSTATE']._serialized_end=3351
+  _globals['_RUN']._serialized_start=266
+  _globals['_RUN']._serialized_end=871
+  _globals['_RUNPROGRESS']._serialized_start=873
+  _globals['_RUNPROGRESS']._serialized_end=954
+  _globals['_RUNSTEP']._serialized_start=957
+  _globals['_RUNSTEP']._serialized_end=1226
+  _globals['_RUNFINDING']._serialized_start=1229
+  _globals['_RUNFINDING']._serialized_end=1388
+  _globals['_SYNCOPTIONS']._serialized_start=1391
+  _globals['_SYNCOPTIONS']._serialized_end=1530
+  _globals['_STARTRUNREQUEST']._serialized_start=1533
+  _globals['_STARTRUNREQUEST']._serialized_end=1858
+  _globals['_GETRUNREQUEST']._serialized_start=1860
+  _globals['_GETRUNREQUEST']._serialized_end=1903
+  _globals['_LISTRUNSREQUEST']._serialized_start=1906
+  _globals['_LISTRUNSREQUEST']._serialized_end=2114
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2116
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2191
+  _globals['_LISTRUNFINDINGSREQUEST']._serialized_start=2194
+  _globals['_LISTRUNFINDINGSREQUEST']._serialized_end=2367
+  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_start=2369
+  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_end=2462
+  _globals['_CANCELRUNREQUEST']._serialized_start=2464
+  _globals['_CANCELRUNREQUEST']._serialized_end=2568
+  _globals['_WAITRUNREQUEST']._serialized_start=2571
+  _globals['_WAITRUNREQUEST']._serialized_end=2724
+  _globals['_RUNSERVICE']._serialized_start=3354
+  _globals['_RUNSERVICE']._serialized_end=3817
 # @@protoc_insertion_point(module_scope)

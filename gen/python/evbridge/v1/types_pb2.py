@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
+from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import decimal_pb2 as google_dot_type_dot_decimal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/types.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"T\n\x0b\x44isplayText\x12\'\n\x08language\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[a-z]{2}$\x12\x1c\n\x04text\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x04\"q\n\x0f\x42usinessDetails\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12\x1f\n\x07website\x18\x02 \x01(\tB\x0e\xbaH\x0br\x06\x18\xff\x01\x88\x01\x01\xd8\x01\x01\x12 \n\x04logo\x18\x03 \x01(\x0b\x32\x12.evbridge.v1.Image\"\x85\x02\n\x05Image\x12\x1c\n\x03url\x18\x01 \x01(\tB\x0f\xe2\x41\x01\x02\xbaH\x08r\x06\x18\xff\x01\x88\x01\x01\x12!\n\tthumbnail\x18\x02 \x01(\tB\x0e\xbaH\x0br\x06\x18\xff\x01\x88\x01\x01\xd8\x01\x01\x12<\n\x08\x63\x61tegory\x18\x03 \x01(\x0e\x32\x1a.evbridge.v1.ImageCategoryB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12%\n\x04type\x18\x04 \x01(\tB\x17\xe2\x41\x01\x02\xbaH\x10r\x0e\x32\x0c^[!-~]{1,4}$\x12\x1f\n\x05width\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x9f\x8d\x06(\x00H\x00\x88\x01\x01\x12 \n\x06height\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x9f\x8d\x06(\x00H\x01\x88\x01\x01\x42\x08\n\x06_widthB\t\n\x07_height\"\x90\x02\n\tEnergyMix\x12(\n\x0fis_green_energy\x18\x01 \x01(\x08\x42\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12;\n\x0e\x65nergy_sources\x18\x02 \x03(\x0b\x32\x19.evbridge.v1.EnergySourceB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x42\n\x0e\x65nviron_impact\x18\x03 \x03(\x0b\x32 .evbridge.v1.EnvironmentalImpactB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x1e\n\rsupplier_name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12$\n\x13\x65nergy_product_name\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@B\x12\n\x10_is_green_energy\"\x91\x02\n\x0c\x45nergySource\x12\x41\n\x06source\x18\x01 \x01(\x0e\x32!.evbridge.v1.EnergySourceCategoryB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\xbd\x01\n\npercentage\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB\x92\x01\xe2\x41\x01\x02\xbaH\x8a\x01\xba\x01\x83\x01\n\npercentage\x12&must be a decimal number from 0 to 100\x1aMthis.value.matches(\'^[0-9]{1,3}([.][0-9]+)?$\') && double(this.value) <= 100.0\xc8\x01\x01\"\x8e\x02\n\x13\x45nvironmentalImpact\x12T\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32(.evbridge.v1.EnvironmentalImpactCategoryB\x18\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x92\xf5\x18\x06source\x12\xa0\x01\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalBz\xe2\x41\x01\x02\xbaHs\xba\x01m\n\x06\x61mount\x12-must be a decimal number that is not negative\x1a\x34this.value.matches(\'^[0-9]{1,12}([.][0-9]{1,12})?$\')\xc8\x01\x01\"\xa2\x02\n\x05Price\x12\x8e\x01\n\x08\x65xcl_vat\x18\x01 \x01(\x0b\x32\x14.google.type.DecimalBf\xe2\x41\x01\x02\xbaH_\xba\x01Y\n\x05price\x12\x18must be a decimal number\x1a\x36this.value.matches(\'^-?[0-9]{1,12}([.][0-9]{1,12})?$\')\xc8\x01\x01\x12\x87\x01\n\x08incl_vat\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB_\xbaH\\\xba\x01Y\n\x05price\x12\x18must be a decimal number\x1a\x36this.value.matches(\'^-?[0-9]{1,12}([.][0-9]{1,12})?$\')\"x\n\x06Origin\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0bsynced_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03*\xf2\x01\n\rImageCategory\x12\x1e\n\x1aIMAGE_CATEGORY_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMAGE_CATEGORY_CHARGER\x10\x01\x12\x1b\n\x17IMAGE_CATEGORY_ENTRANCE\x10\x02\x12\x1b\n\x17IMAGE_CATEGORY_LOCATION\x10\x03\x12\x1a\n\x16IMAGE_CATEGORY_NETWORK\x10\x04\x12\x1b\n\x17IMAGE_CATEGORY_OPERATOR\x10\x05\x12\x18\n\x14IMAGE_CATEGORY_OTHER\x10\x06\x12\x18\n\x14IMAGE_CATEGORY_OWNER\x10\x07*\xdd\x02\n\x14\x45nergySourceCategory\x12&\n\"ENERGY_SOURCE_CATEGORY_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45NERGY_SOURCE_CATEGORY_NUCLEAR\x10\x01\x12)\n%ENERGY_SOURCE_CATEGORY_GENERAL_FOSSIL\x10\x02\x12\x1f\n\x1b\x45NERGY_SOURCE_CATEGORY_COAL\x10\x03\x12\x1e\n\x1a\x45NERGY_SOURCE_CATEGORY_GAS\x10\x04\x12(\n$ENERGY_SOURCE_CATEGORY_GENERAL_GREEN\x10\x05\x12 \n\x1c\x45NERGY_SOURCE_CATEGORY_SOLAR\x10\x06\x12\x1f\n\x1b\x45NERGY_SOURCE_CATEGORY_WIND\x10\x07\x12 \n\x1c\x45NERGY_SOURCE_CATEGORY_WATER\x10\x08*\xaf\x01\n\x1b\x45nvironmentalImpactCategory\x12-\n)ENVIRONMENTAL_IMPACT_CATEGORY_UNSPECIFIED\x10\x00\x12/\n+ENVIRONMENTAL_IMPACT_CATEGORY_NUCLEAR_WASTE\x10\x01\x12\x30\n,ENVIRONMENTAL_IMPACT_CATEGORY_CARBON_DIOXIDE\x10\x02*\xd8\x01\n\tDayOfWeek\x12\x1b\n\x17\x44\x41Y_OF_WEEK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x41Y_OF_WEEK_MONDAY\x10\x01\x12\x17\n\x13\x44\x41Y_OF_WEEK_TUESDAY\x10\x02\x12\x19\n\x15\x44\x41Y_OF_WEEK_WEDNESDAY\x10\x03\x12\x18\n\x14\x44\x41Y_OF_WEEK_THURSDAY\x10\x04\x12\x16\n\x12\x44\x41Y_OF_WEEK_FRIDAY\x10\x05\x12\x18\n\x14\x44\x41Y_OF_WEEK_SATURDAY\x10\x06\x12\x16\n\x12\x44\x41Y_OF_WEEK_SUNDAY\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/types.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"Q\n\x0b\x44isplayText\x12$\n\x08language\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xd0\x83\xf9\x01\x01\xc0\xf7\x18\x01\x12\x1c\n\x04text\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x04\"s\n\x0f\x42usinessDetails\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12!\n\x07website\x18\x02 \x01(\tB\x10\xbaH\rr\x08\x18\xff\x01\xb0\x83\xf9\x01\x01\xd8\x01\x01\x12 \n\x04logo\x18\x03 \x01(\x0b\x32\x12.evbridge.v1.Image\"\x80\x02\n\x05Image\x12\x1e\n\x03url\x18\x01 \x01(\tB\x11\xe2\x41\x01\x02\xbaH\nr\x08\x18\xff\x01\xb0\x83\xf9\x01\x01\x12#\n\tthumbnail\x18\x02 \x01(\tB\x10\xbaH\rr\x08\x18\xff\x01\xb0\x83\xf9\x01\x01\xd8\x01\x01\x12<\n\x08\x63\x61tegory\x18\x03 \x01(\x0e\x32\x1a.evbridge.v1.ImageCategoryB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\x04type\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xc0\x83\xf9\x01\x04\x12\x1f\n\x05width\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x9f\x8d\x06(\x00H\x00\x88\x01\x01\x12 \n\x06height\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x9f\x8d\x06(\x00H\x01\x88\x01\x01\x42\x08\n\x06_widthB\t\n\x07_height\"\x90\x02\n\tEnergyMix\x12(\n\x0fis_green_energy\x18\x01 \x01(\x08\x42\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12;\n\x0e\x65nergy_sources\x18\x02 \x03(\x0b\x32\x19.evbridge.v1.EnergySourceB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x42\n\x0e\x65nviron_impact\x18\x03 \x03(\x0b\x32 .evbridge.v1.EnvironmentalImpactB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x1e\n\rsupplier_name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12$\n\x13\x65nergy_product_name\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@B\x12\n\x10_is_green_energy\"\x91\x01\n\x0c\x45nergySource\x12\x41\n\x06source\x18\x01 \x01(\x0e\x32!.evbridge.v1.EnergySourceCategoryB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12>\n\npercentage\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB\x14\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x06\x08\x03\x10\x01\x18\x64\"\xa5\x01\n\x13\x45nvironmentalImpact\x12T\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32(.evbridge.v1.EnvironmentalImpactCategoryB\x18\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x92\xf5\x18\x06source\x12\x38\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB\x12\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x04\x08\x0c\x10\x01\"q\n\x05Price\x12\x38\n\x08\x65xcl_vat\x18\x01 \x01(\x0b\x32\x14.google.type.DecimalB\x10\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\xba\xf7\x18\x02\x08\x0c\x12.\n\x08incl_vat\x18\x02 \x01(\x0b\x32\x14.google.type.DecimalB\x06\xba\xf7\x18\x02\x08\x0c\"x\n\x06Origin\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0bsynced_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03*\xf2\x01\n\rImageCategory\x12\x1e\n\x1aIMAGE_CATEGORY_UNSPECIFIED\x10\x00\x12\x1a\n\x16IMAGE_CATEGORY_CHARGER\x10\x01\x12\x1b\n\x17IMAGE_CATEGORY_ENTRANCE\x10\x02\x12\x1b\n\x17IMAGE_CATEGORY_LOCATION\x10\x03\x12\x1a\n\x16IMAGE_CATEGORY_NETWORK\x10\x04\x12\x1b\n\x17IMAGE_CATEGORY_OPERATOR\x10\x05\x12\x18\n\x14IMAGE_CATEGORY_OTHER\x10\x06\x12\x18\n\x14IMAGE_CATEGORY_OWNER\x10\x07*\xdd\x02\n\x14\x45nergySourceCategory\x12&\n\"ENERGY_SOURCE_CATEGORY_UNSPECIFIED\x10\x00\x12\"\n\x1e\x45NERGY_SOURCE_CATEGORY_NUCLEAR\x10\x01\x12)\n%ENERGY_SOURCE_CATEGORY_GENERAL_FOSSIL\x10\x02\x12\x1f\n\x1b\x45NERGY_SOURCE_CATEGORY_COAL\x10\x03\x12\x1e\n\x1a\x45NERGY_SOURCE_CATEGORY_GAS\x10\x04\x12(\n$ENERGY_SOURCE_CATEGORY_GENERAL_GREEN\x10\x05\x12 \n\x1c\x45NERGY_SOURCE_CATEGORY_SOLAR\x10\x06\x12\x1f\n\x1b\x45NERGY_SOURCE_CATEGORY_WIND\x10\x07\x12 \n\x1c\x45NERGY_SOURCE_CATEGORY_WATER\x10\x08*\xaf\x01\n\x1b\x45nvironmentalImpactCategory\x12-\n)ENVIRONMENTAL_IMPACT_CATEGORY_UNSPECIFIED\x10\x00\x12/\n+ENVIRONMENTAL_IMPACT_CATEGORY_NUCLEAR_WASTE\x10\x01\x12\x30\n,ENVIRONMENTAL_IMPACT_CATEGORY_CARBON_DIOXIDE\x10\x02*\xd8\x01\n\tDayOfWeek\x12\x1b\n\x17\x44\x41Y_OF_WEEK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x41Y_OF_WEEK_MONDAY\x10\x01\x12\x17\n\x13\x44\x41Y_OF_WEEK_TUESDAY\x10\x02\x12\x19\n\x15\x44\x41Y_OF_WEEK_WEDNESDAY\x10\x03\x12\x18\n\x14\x44\x41Y_OF_WEEK_THURSDAY\x10\x04\x12\x16\n\x12\x44\x41Y_OF_WEEK_FRIDAY\x10\x05\x12\x18\n\x14\x44\x41Y_OF_WEEK_SATURDAY\x10\x06\x12\x16\n\x12\x44\x41Y_OF_WEEK_SUNDAY\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,21 +38,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.v1.types_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DISPLAYTEXT'].fields_by_name['language']._loaded_options = None
-  _globals['_DISPLAYTEXT'].fields_by_name['language']._serialized_options = b'\342A\001\002\272H\016r\0142\n^[a-z]{2}$'
+  _globals['_DISPLAYTEXT'].fields_by_name['language']._serialized_options = b'\342A\001\002\272H\007r\005\320\203\371\001\001\300\367\030\001'
   _globals['_DISPLAYTEXT'].fields_by_name['text']._loaded_options = None
   _globals['_DISPLAYTEXT'].fields_by_name['text']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\200\004'
   _globals['_BUSINESSDETAILS'].fields_by_name['name']._loaded_options = None
   _globals['_BUSINESSDETAILS'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030d'
   _globals['_BUSINESSDETAILS'].fields_by_name['website']._loaded_options = None
-  _globals['_BUSINESSDETAILS'].fields_by_name['website']._serialized_options = b'\272H\013r\006\030\377\001\210\001\001\330\001\001'
+  _globals['_BUSINESSDETAILS'].fields_by_name['website']._serialized_options = b'\272H\rr\010\030\377\001\260\203\371\001\001\330\001\001'
   _globals['_IMAGE'].fields_by_name['url']._loaded_options = None
-  _globals['_IMAGE'].fields_by_name['url']._serialized_options = b'\342A\001\002\272H\010r\006\030\377\001\210\001\001'
+  _globals['_IMAGE'].fields_by_name['url']._serialized_options = b'\342A\001\002\272H\nr\010\030\377\001\260\203\371\001\001'
   _globals['_IMAGE'].fields_by_name['thumbnail']._loaded_options = None
-  _globals['_IMAGE'].fields_by_name['thumbnail']._serialized_options = b'\272H\013r\006\030\377\001\210\001\001\330\001\001'
+  _globals['_IMAGE'].fields_by_name['thumbnail']._serialized_options = b'\272H\rr\010\030\377\001\260\203\371\001\001\330\001\001'
   _globals['_IMAGE'].fields_by_name['category']._loaded_options = None
   _globals['_IMAGE'].fields_by_name['category']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_IMAGE'].fields_by_name['type']._loaded_options = None
-  _globals['_IMAGE'].fields_by_name['type']._serialized_options = b'\342A\001\002\272H\020r\0162\014^[!-~]{1,4}$'
+  _globals['_IMAGE'].fields_by_name['type']._serialized_options = b'\342A\001\002\272H\007r\005\300\203\371\001\004'
   _globals['_IMAGE'].fields_by_name['width']._loaded_options = None
   _globals['_IMAGE'].fields_by_name['width']._serialized_options = b'\272H\010\032\006\030\237\215\006(\000'
   _globals['_IMAGE'].fields_by_name['height']._loaded_options = None
@@ -69,43 +70,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENERGYSOURCE'].fields_by_name['source']._loaded_options = None
   _globals['_ENERGYSOURCE'].fields_by_name['source']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_ENERGYSOURCE'].fields_by_name['percentage']._loaded_options = None
-  _globals['_ENERGYSOURCE'].fields_by_name['percentage']._serialized_options = b'\342A\001\002\272H\212\001\272\001\203\001\n\npercentage\022&must be a decimal number from 0 to 100\032Mthis.value.matches(\'^[0-9]{1,3}([.][0-9]+)?$\') && double(this.value) <= 100.0\310\001\001'
+  _globals['_ENERGYSOURCE'].fields_by_name['percentage']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\006\010\003\020\001\030d'
   _globals['_ENVIRONMENTALIMPACT'].fields_by_name['category']._loaded_options = None
   _globals['_ENVIRONMENTALIMPACT'].fields_by_name['category']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000\222\365\030\006source'
   _globals['_ENVIRONMENTALIMPACT'].fields_by_name['amount']._loaded_options = None
-  _globals['_ENVIRONMENTALIMPACT'].fields_by_name['amount']._serialized_options = b'\342A\001\002\272Hs\272\001m\n\006amount\022-must be a decimal number that is not negative\0324this.value.matches(\'^[0-9]{1,12}([.][0-9]{1,12})?$\')\310\001\001'
+  _globals['_ENVIRONMENTALIMPACT'].fields_by_name['amount']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\004\010\014\020\001'
   _globals['_PRICE'].fields_by_name['excl_vat']._loaded_options = None
-  _globals['_PRICE'].fields_by_name['excl_vat']._serialized_options = b'\342A\001\002\272H_\272\001Y\n\005price\022\030must be a decimal number\0326this.value.matches(\'^-?[0-9]{1,12}([.][0-9]{1,12})?$\')\310\001\001'
+  _globals['_PRICE'].fields_by_name['excl_vat']._serialized_options = b'\342A\001\002\272H\003\310\001\001\272\367\030\002\010\014'
   _globals['_PRICE'].fields_by_name['incl_vat']._loaded_options = None
-  _globals['_PRICE'].fields_by_name['incl_vat']._serialized_options = b'\272H\\\272\001Y\n\005price\022\030must be a decimal number\0326this.value.matches(\'^-?[0-9]{1,12}([.][0-9]{1,12})?$\')'
+  _globals['_PRICE'].fields_by_name['incl_vat']._serialized_options = b'\272\367\030\002\010\014'
   _globals['_ORIGIN'].fields_by_name['integration_id']._loaded_options = None
   _globals['_ORIGIN'].fields_by_name['integration_id']._serialized_options = b'\342A\001\003'
   _globals['_ORIGIN'].fields_by_name['external_id']._loaded_options = None
   _globals['_ORIGIN'].fields_by_name['external_id']._serialized_options = b'\342A\001\003'
   _globals['_ORIGIN'].fields_by_name['synced_time']._loaded_options = None
   _globals['_ORIGIN'].fields_by_name['synced_time']._serialized_options = b'\342A\001\003'
-  _globals['_IMAGECATEGORY']._serialized_start=1902
-  _globals['_IMAGECATEGORY']._serialized_end=2144
-  _globals['_ENERGYSOURCECATEGORY']._serialized_start=2147
-  _globals['_ENERGYSOURCECATEGORY']._serialized_end=2496
-  _globals['_ENVIRONMENTALIMPACTCATEGORY']._serialized_start=2499
-  _globals['_ENVIRONMENTALIMPACTCATEGORY']._serialized_end=2674
-  _globals['_DAYOFWEEK']._serialized_start=2677
-  _globals['_DAYOFWEEK']._serialized_end=2893
-  _globals['_DISPLAYTEXT']._serialized_start=197
-  _globals['_DISPLAYTEXT']._serialized_end=281
-  _globals['_BUSINESSDETAILS']._serialized_start=283
-  _globals['_BUSINESSDETAILS']._serialized_end=396
-  _globals['_IMAGE']._serialized_start=399
-  _globals['_IMAGE']._serialized_end=660
-  _globals['_ENERGYMIX']._serialized_start=663
-  _globals['_ENERGYMIX']._serialized_end=935
-  _globals['_ENERGYSOURCE']._serialized_start=938
-  _globals['_ENERGYSOURCE']._serialized_end=1211
-  _globals['_ENVIRONMENTALIMPACT']._serialized_start=1214
-  _globals['_ENVIRONMENTALIMPACT']._serialized_end=1484
-  _globals['_PRICE']._serialized_start=1487
-  _globals['_PRICE']._serialized_end=1777
-  _globals['_ORIGIN']._serialized_start=1779
-  _globals['_ORIGIN']._serialized_end=1899
+  _globals['_IMAGECATEGORY']._serialized_start=1518
+  _globals['_IMAGECATEGORY']._serialized_end=1760
+  _globals['_ENERGYSOURCECATEGORY']._serialized_start=1763
+  _globals['_ENERGYSOURCECATEGORY']._serialized_end=2112
+  _globals['_ENVIRONMENTALIMPACTCATEGORY']._serialized_start=2115
+  _globals['_ENVIRONMENTALIMPACTCATEGORY']._serialized_end=2290
+  _globals['_DAYOFWEEK']._serialized_start=2293
+  _globals['_DAYOFWEEK']._serialized_end=2509
+  _globals['_DISPLAYTEXT']._serialized_start=230
+  _globals['_DISPLAYTEXT']._serialized_end=311
+  _globals['_BUSINESSDETAILS']._serialized_start=313
+  _globals['_BUSINESSDETAILS']._serialized_end=428
+  _globals['_IMAGE']._serialized_start=431
+  _globals['_IMAGE']._serialized_end=687
+  _globals['_ENERGYMIX']._serialized_start=690
+  _globals['_ENERGYMIX']._serialized_end=962
+  _globals['_ENERGYSOURCE']._serialized_start=965
+  _globals['_ENERGYSOURCE']._serialized_end=1110
+  _globals['_ENVIRONMENTALIMPACT']._serialized_start=1113
+  _globals['_ENVIRONMENTALIMPACT']._serialized_end=1278
+  _globals['_PRICE']._serialized_start=1280
+  _globals['_PRICE']._serialized_end=1393
+  _globals['_ORIGIN']._serialized_start=1395
+  _globals['_ORIGIN']._serialized_end=1515
 # @@protoc_insertion_point(module_scope)

@@ -190,7 +190,7 @@ class DisplayText(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     language: _builtins.str
-    """Required. ISO 639-1 language code, two lower-case letters."""
+    """Required. ISO 639-1 language code, two letters; kept in lower case."""
     text: _builtins.str
     """Required. The text, 1 to 512 characters, without markup."""
     def __init__(

@@ -23,6 +23,58 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DecimalSign:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecimalSignEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecimalSign.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECIMAL_SIGN_UNSPECIFIED: _DecimalSign.ValueType  # 0
+    """On any."""
+    DECIMAL_SIGN_NOT_NEGATIVE: _DecimalSign.ValueType  # 1
+    """0 or above."""
+    DECIMAL_SIGN_POSITIVE: _DecimalSign.ValueType  # 2
+    """Above 0."""
+
+class DecimalSign(_DecimalSign, metaclass=_DecimalSignEnumTypeWrapper):
+    """On which side of 0 a decimal lies."""
+
+DECIMAL_SIGN_UNSPECIFIED: DecimalSign.ValueType  # 0
+"""On any."""
+DECIMAL_SIGN_NOT_NEGATIVE: DecimalSign.ValueType  # 1
+"""0 or above."""
+DECIMAL_SIGN_POSITIVE: DecimalSign.ValueType  # 2
+"""Above 0."""
+Global___DecimalSign: _TypeAlias = DecimalSign  # noqa: Y015
+
+class _CodeList:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CodeListEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CodeList.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CODE_LIST_UNSPECIFIED: _CodeList.ValueType  # 0
+    """No list."""
+    CODE_LIST_TIME_ZONE: _CodeList.ValueType  # 1
+    """Names of time zones of the IANA database, as the package tzdata has them: "Europe/Oslo"."""
+    CODE_LIST_COUNTRY: _CodeList.ValueType  # 2
+    """Countries, ISO 3166-1 alpha-3: "DEU". And "XKX", which everybody uses for Kosovo."""
+    CODE_LIST_CURRENCY: _CodeList.ValueType  # 3
+    """Currencies, ISO 4217: "EUR". And those withdrawn since 2016, which old CDRs and tariffs name."""
+
+class CodeList(_CodeList, metaclass=_CodeListEnumTypeWrapper):
+    """Lists of codes that change from year to year, and so stand in no rule."""
+
+CODE_LIST_UNSPECIFIED: CodeList.ValueType  # 0
+"""No list."""
+CODE_LIST_TIME_ZONE: CodeList.ValueType  # 1
+"""Names of time zones of the IANA database, as the package tzdata has them: "Europe/Oslo"."""
+CODE_LIST_COUNTRY: CodeList.ValueType  # 2
+"""Countries, ISO 3166-1 alpha-3: "DEU". And "XKX", which everybody uses for Kosovo."""
+CODE_LIST_CURRENCY: CodeList.ValueType  # 3
+"""Currencies, ISO 4217: "EUR". And those withdrawn since 2016, which old CDRs and tariffs name."""
+Global___CodeList: _TypeAlias = CodeList  # noqa: Y015
+
 class _Role:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -169,6 +221,36 @@ class CredentialHeader(_message.Message):
 
 Global___CredentialHeader: _TypeAlias = CredentialHeader  # noqa: Y015
 
+@_typing.final
+class DecimalRule(_message.Message):
+    """A decimal number without an exponent, with up to 12 digits after the point."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHOLE_DIGITS_FIELD_NUMBER: _builtins.int
+    SIGN_FIELD_NUMBER: _builtins.int
+    HIGHEST_FIELD_NUMBER: _builtins.int
+    whole_digits: _builtins.int
+    """How many digits stand before the point at most."""
+    sign: Global___DecimalSign.ValueType
+    """On which side of 0 it lies."""
+    highest: _builtins.int
+    """The highest number; 0 for none."""
+    def __init__(
+        self,
+        *,
+        whole_digits: _builtins.int = ...,
+        sign: Global___DecimalSign.ValueType = ...,
+        highest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["highest", b"highest", "sign", b"sign", "whole_digits", b"whole_digits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecimalRule: _TypeAlias = DecimalRule  # noqa: Y015
+
 PARTNER_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 PAGES_OF_FIELD_NUMBER: _builtins.int
@@ -183,6 +265,9 @@ PATH_OF_FIELD_NUMBER: _builtins.int
 QUERY_FIELD_NUMBER: _builtins.int
 ADDRESS_FIELD_NUMBER: _builtins.int
 HOST_FIELD_NUMBER: _builtins.int
+CODE_FIELD_NUMBER: _builtins.int
+DECIMAL_FIELD_NUMBER: _builtins.int
+LOWER_CASE_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
@@ -226,6 +311,12 @@ host: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _b
 """The field (a string or several) names hosts that a partner may send us to, each with its port when that is not the
 scheme's: names that the egress guard would take as the host of a URL, and no IP address.
 """
+code: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___CodeList.ValueType]
+"""The field (a string), when it is not empty, is a code of this list."""
+decimal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___DecimalRule]
+"""What number the field (a google.type.Decimal) may hold. Every one that callers set says so."""
+lower_case: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field (a string) is stored in lower case."""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.

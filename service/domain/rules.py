@@ -1,0 +1,166 @@
+"""The rules of the contract that are compiled from its descriptors: codes, decimals, times that are none, control
+characters. The others are protovalidate's."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from buf.validate import validate_pb2
+from evbridge.options.v1 import options_pb2 as options
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from service.domain.country import ALPHA_2
+from service.domain.currency import CURRENCIES
+from service.domain.time_zones import time_zones
+from service.errors import FieldViolation
+
+NO_TIME: Final = "must be a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z"
+CONTROL_CHARACTERS: Final = "must not hold control characters but tab and line feed"
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+_TIME: Final = "google.protobuf.Timestamp"
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+
+_Problem = Callable[[Any], str]
+"""What is wrong with a value; "" when nothing is."""
+
+
+class _Checks(NamedTuple):
+    """What is judged of a field: the value itself, or each item of it; and whether the fields inside are."""
+
+    problem: _Problem | None
+    inside: bool
+    items: bool
+
+
+def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
+    """Every value that breaks a rule, and its path with `prefix` before it."""
+    checks = _checks(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        if (found := checks.get(field.number)) is None:
+            continue
+        path = prefix + field.name
+        for place, item in _items(value) if found.items else (("", value),):
+            if found.problem and (problem := found.problem(item)):
+                yield FieldViolation(path + place, problem)
+            if found.inside:
+                yield from broken(item, f"{path}{place}.")
+
+
+def _items(values: Any) -> Iterator[tuple[str, Any]]:
+    """(place, value) of a list or a map; the keys of a map are values too."""
+    if not hasattr(values, "items"):
+        yield from ((f"[{number}]", item) for number, item in enumerate(values))
+        return
+    for key, item in values.items():
+        yield f"[{key!r}]", key
+        yield f"[{key!r}]", item
+
+
+@cache
+def _checks(descriptor: Descriptor) -> dict[int, _Checks]:
+    checks = ((field.number, _checks_of(field)) for field in descriptor.fields)
+    return {number: found for number, found in checks if found.problem or found.inside}
+
+
+def _checks_of(field: FieldDescriptor) -> _Checks:
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    type = field.message_type
+    if type is not None and type.GetOptions().map_entry:
+        key, value = type.fields
+        texts = _text_problem(field) if FieldDescriptor.TYPE_STRING in (key.type, value.type) else None
+        return _Checks(texts, False, True)
+    problem: _Problem | None = None
+    if field.type == FieldDescriptor.TYPE_STRING:
+        problem = _text_problem(field)
+    elif type is not None and type.full_name == _TIME:
+        problem = _time_problem
+    elif type is not None and field.GetOptions().HasExtension(options.decimal):
+        problem = _decimal_problem(field.GetOptions().Extensions[options.decimal])
+    # Items whose rules are left to the handler are judged one by one there, so that a wrong one does not refuse all.
+    left = rules.repeated.items.ignore == validate_pb2.IGNORE_ALWAYS
+    inside = type is not None and problem is None and not left and _has_rules(type, frozenset())
+    return _Checks(problem, inside, field.is_repeated)
+
+
+def _has_rules(descriptor: Descriptor, around: frozenset[str]) -> bool:
+    """Whether something in it can break a rule, however deep."""
+    around |= {descriptor.full_name}
+    fields = descriptor.fields
+    return any(each.type == each.TYPE_STRING or _may_break(each.message_type, around) for each in fields)
+
+
+def _may_break(type: Descriptor | None, around: frozenset[str]) -> bool:
+    if type is None or type.full_name in around:
+        return False
+    return type.full_name == _TIME or _has_rules(type, around)
+
+
+def _text_problem(field: FieldDescriptor) -> _Problem:
+    code = field.GetOptions().Extensions[options.code]
+    judge_code = _CODES.get(code)
+
+    def problem(text: Any) -> str:
+        if not isinstance(text, str):
+            return ""
+        if _CONTROL.search(text):
+            return CONTROL_CHARACTERS
+        return judge_code(text) if judge_code and text else ""
+
+    return problem
+
+
+def _time_problem(time: Any) -> str:
+    return "" if _FIRST_S <= time.seconds <= _LAST_S and 0 <= time.nanos < 1_000_000_000 else NO_TIME
+
+
+def _decimal_problem(rule: options.DecimalRule) -> _Problem:
+    sign = "-?" if rule.sign == options.DECIMAL_SIGN_UNSPECIFIED else ""
+    form = re.compile(f"{sign}[0-9]{{1,{rule.whole_digits}}}([.][0-9]{{1,12}})?")
+    words = decimal_words(rule)
+    positive = rule.sign == options.DECIMAL_SIGN_POSITIVE
+
+    def problem(decimal: Any) -> str:
+        text = decimal.value
+        if len(text) > rule.whole_digits + 14 or not form.fullmatch(text):
+            return words
+        whole, _, part = text.partition(".")
+        if rule.highest and (int(whole), int(part or "0") > 0) > (rule.highest, False):
+            return words
+        return words if positive and not text.strip("0.") else ""
+
+    return problem
+
+
+def decimal_words(rule: options.DecimalRule) -> str:
+    """What a decimal must be, with its limits."""
+    if rule.highest:
+        beginning = "above 0 and up to" if rule.sign == options.DECIMAL_SIGN_POSITIVE else "from 0 to"
+        return f"must be a decimal number {beginning} {rule.highest} with up to 12 digits after the point, such as 19.5"
+    sign = {
+        options.DECIMAL_SIGN_UNSPECIFIED: "",
+        options.DECIMAL_SIGN_NOT_NEGATIVE: ", 0 or above,",
+        options.DECIMAL_SIGN_POSITIVE: " above 0",
+    }[rule.sign]
+    return (
+        f"must be a decimal number{sign} with up to {rule.whole_digits} digits before the point and up to 12 after it, "
+        "such as 0.25"
+    )
+
+
+def _one_of(codes: Callable[[], Any], words: str) -> Callable[[str], str]:
+    return lambda text: "" if text in codes() else words
+
+
+_CODES: Final = {
+    options.CODE_LIST_TIME_ZONE: _one_of(
+        time_zones, "must be the name of a time zone of the IANA database, such as Europe/Oslo"
+    ),
+    options.CODE_LIST_COUNTRY: _one_of(
+        lambda: ALPHA_2, "must be a country code of three upper-case letters (ISO 3166-1 alpha-3), such as DEU"
+    ),
+    options.CODE_LIST_CURRENCY: _one_of(
+        lambda: CURRENCIES, "must be a currency code of three upper-case letters (ISO 4217), such as EUR"
+    ),
+}
