@@ -8,7 +8,7 @@ import base64
 import copy
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,10 +291,12 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(environ: dict[str, str], *arguments: str) -> AsyncIterator[Serving]:
+async def serving(
+    environ: dict[str, str], *arguments: str, program: Sequence[str] = ("-m", "service")
+) -> AsyncIterator[Serving]:
     """A server that takes calls. It is told to stop at the end, if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "serve", *arguments),
+        *(sys.executable, *program, "serve", *arguments),
         env=environ,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,

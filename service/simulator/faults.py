@@ -19,6 +19,7 @@ FaultKind = Literal[
     "cut",  # the connection is cut before the request is processed
     "delay",  # processed after `seconds`
     "status",  # answered with `status`, the partner's own error body and `retry_after`, not processed
+    "empty",  # 200 and no body
     "garbage",  # 200 and no JSON
     "wrong_envelope",  # 200 and JSON of another shape
     "huge",  # 200 and a body that never ends
@@ -76,6 +77,8 @@ async def misbehave(fault: Fault, request: web.Request, handler: Handler) -> web
             return await handler(request)
         case "status":
             raise Refused(fault.status, headers={"Retry-After": fault.retry_after} if fault.retry_after else None)
+        case "empty":
+            return web.Response()
         case "garbage":
             return web.Response(text="<html>It works!</html>", content_type="text/html")
         case "wrong_envelope":

@@ -31,7 +31,7 @@ class Received:
 
 class Front(ABC):
     """`faults` are what goes wrong next; `requests` are the last ones that came in, with the first 64 KiB of each body;
-    `max_in_flight` is the most requests it ever had open at once; `start` sets `url`.
+    `in_flight` counts those that are open, `max_in_flight` the most there ever were; `start` sets `url`.
 
     `path` is what stands behind the URL in the address of an integration.
     """
@@ -41,9 +41,8 @@ class Front(ABC):
     def __init__(self, name: str, rpcs: Iterable[str]) -> None:
         self.faults: deque[Fault] = deque()
         self.requests: list[Received] = []
-        self.max_in_flight = 0
+        self.in_flight = self.max_in_flight = 0
         self.url = ""
-        self._in_flight = 0
         self._name = name
         self._rpcs = frozenset(rpcs)
         # aiohttp marks a middleware with an attribute, which a method cannot have.
@@ -76,8 +75,8 @@ class Front(ABC):
         return {}
 
     async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._in_flight += 1
-        self.max_in_flight = max(self.max_in_flight, self._in_flight)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             body = (await read(request))[:MAX_REMEMBERED_BODY]
             self.requests.append(Received(request.method, request.raw_path, request.headers, body, time.monotonic()))
@@ -88,7 +87,7 @@ class Front(ABC):
             refused.headers |= self.error_headers(refused.status)
             raise
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     def _fault(self, request: web.Request) -> Fault | None:
         """Takes the first fault that is meant for the request."""

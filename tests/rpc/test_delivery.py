@@ -1,7 +1,9 @@
 """DeliveryService, and what deliveries do when the partner answers badly, late or not at all."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +24,16 @@ from evbridge.v1.delivery_pb2 import (
     ListDeliveriesRequest,
     RetryDeliveryRequest,
 )
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
+    INTEGRATION_STATUS_FAILED,
+    CreateIntegrationRequest,
+    GetIntegrationRequest,
+)
 
+from service.delivery import worker
+from service.domain.delivery import RetryPolicy, Streak, Verdict, verdict
+from service.errors import EvbridgeError
 from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
 from tests.conftest import Tenant
@@ -262,6 +272,82 @@ async def takes_others(tenant: Tenant) -> None:
     while True:
         await upsert(tenant, other := a_company())
         assert (await settled(tenant.reader, other.id)).state == DELIVERY_STATE_DELIVERED
+
+
+OUTAGES = {
+    "Cloudflare has no origin": "status:521",
+    "Cloudflare does not know": "status:520",
+    "Cloudflare's DNS fails": "status:530",
+    "it is broken": "status:500",
+    "it is a router without routes": "status:404",
+    "it takes nothing for valid": "status:400",
+    "it implements nothing": "status:501",
+    "its domain is parked": "redirect:http://127.0.0.1:1/",
+    "a captive portal answers": "garbage",
+    "nothing is in the answer": "empty",
+}
+
+
+async def states(tenant: Tenant, integration_id: str) -> Counter[int]:
+    page = await tenant.reader.deliveries.ListDeliveries(ListDeliveriesRequest(integration_id=integration_id))
+    return Counter(delivery.state for delivery in page.deliveries)
+
+
+@asynccontextmanager
+async def outage(tenant: Tenant, name: str) -> AsyncIterator[tuple[str, Simulator]]:
+    """The id of an integration whose partner answers each of the next requests so, and has had some of them."""
+    partner = Simulator(api_key="partner-key")
+    try:
+        integration = an_integration(await partner.start(), id=f"o-{list(OUTAGES).index(name)}")
+        partner.faults.append(parse_fault(f"1000*{OUTAGES[name]}"))
+        await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        yield integration.id, partner
+    finally:
+        await partner.stop()
+
+
+async def test_an_outage_parks_nothing_whatever_it_answers_and_heals_by_itself(
+    new_tenant: Callable[[], Awaitable[Tenant]],
+) -> None:
+    async def lives_through(name: str) -> None:
+        tenant = await new_tenant()
+        async with outage(tenant, name) as (integration_id, partner):
+            for _ in range(4):
+                await upsert(tenant, a_company())
+            while len(partner.requests) < 6:
+                await asyncio.sleep(0.02)
+            shown = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=integration_id))
+            assert (shown.status, bool(shown.status_description)) == (INTEGRATION_STATUS_FAILED, True), name
+            assert not (await states(tenant, integration_id))[DELIVERY_STATE_PARKED], name
+            partner.faults.clear()
+            while (await states(tenant, integration_id))[DELIVERY_STATE_DELIVERED] < 4:
+                await asyncio.sleep(0.05)
+            assert len(partner.companies) == len(partner.history) == 4, name
+            shown = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=integration_id))
+            assert shown.status == INTEGRATION_STATUS_ACTIVE, name
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for name in OUTAGES:
+            group.create_task(lives_through(name))
+
+
+async def test_a_control_that_judges_each_object_alone_does_park_them(
+    new_tenant: Callable[[], Awaitable[Tenant]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(error: EvbridgeError, failed_attempts: int, _: Streak, policy: RetryPolicy) -> Verdict:
+        return verdict(error, failed_attempts, Streak(proven=True), policy)
+
+    monkeypatch.setattr(worker, "verdict", alone)
+
+    async def does_not(name: str) -> None:
+        tenant = await new_tenant()
+        async with outage(tenant, name):
+            await upsert(tenant, company := a_company())
+            assert (await settled(tenant.reader, company.id, limit_s=60)).state == DELIVERY_STATE_PARKED, name
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for name in OUTAGES:
+            group.create_task(does_not(name))
 
 
 async def test_an_object_that_fails_holds_up_no_other(connected: Tenant, simulator: Simulator) -> None:

@@ -1,0 +1,102 @@
+"""A server that stands still for longer than its lease, amid a delivery, and then goes on."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+
+import grpc
+import pytest
+from evbridge.v1.company_pb2 import UpsertCompanyRequest
+from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+
+from service.simulator.chargeprice import Simulator
+from service.simulator.faults import parse_fault
+from service.storage.api_key import api_key_create
+from service.storage.keyring import Keyring
+from service.storage.pool import Database
+from service.storage.statements import Statement
+from tests.front_door import Client, Serving, a_company, an_integration, environment, serving, settled
+
+PROGRAM = ("-m", "service")
+# The same without what is under test: no lease is looked at, and the object is read once.
+UNFENCED = (
+    "-c",
+    """
+import service.delivery.chargeprice as chargeprice
+import service.storage.delivery as delivery
+from service.__main__ import main
+
+delivery._held = lambda found: None
+read = chargeprice.company_current
+companies = {}
+
+async def company_current(conn, *key):
+    if key not in companies:
+        companies[key] = await read(conn, *key)
+    return companies[key]
+
+chargeprice.company_current = company_current
+main()
+""",
+)
+
+
+@pytest.fixture
+async def admin_key(database: Database, keyring: Keyring) -> str:
+    async with database.transaction() as conn:
+        return (await api_key_create(conn, keyring, "frozen", "", 3)).reveal()
+
+
+async def overtaken(
+    database: Database, database_url: str, key: str, simulator: Simulator, program: Sequence[str]
+) -> tuple[Serving, list[tuple[str, int]], str]:
+    """A server is stopped while it delivers a company, another one delivers a newer state, then the first goes on.
+
+    Returns the first server, what the partner stored, and the name that the company has there.
+    """
+    company = a_company(name="Old")
+    environ = environment(database_url, DELIVERY_POLL_S=0.2)
+    async with serving(environ, program=program) as frozen:
+        simulator.faults.append(parse_fault("GET=delay:0.5"))
+        async with grpc.aio.insecure_channel(frozen.address) as channel:
+            client = Client(channel, key)
+            integration = an_integration(simulator.url, id=f"cp-{company.id[:8]}")
+            await client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+            await client.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+            while not simulator.in_flight:
+                await asyncio.sleep(0.01)
+        frozen.process.send_signal(signal.SIGSTOP)
+        while simulator.in_flight:
+            await asyncio.sleep(0.01)
+        async with serving(environ) as other, grpc.aio.insecure_channel(other.address) as channel:
+            client = Client(channel, key)
+            company.version, company.name = 2, "New"
+            await client.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+            for lease in ("UPDATE delivery SET lease_until = now()", "UPDATE gate_slot SET lease_until = now()"):
+                await database.run(Statement("over", lease))
+            assert (await settled(client, company.id)).state == DELIVERY_STATE_DELIVERED
+            assert simulator.companies[company.id].attributes.name == "New"
+            requests = len(simulator.requests)
+            frozen.process.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(30):
+                while "an attempt was given up" not in frozen.log and len(simulator.requests) < requests + 3:
+                    await asyncio.sleep(0.01)
+            assert (await settled(client, company.id)).state == DELIVERY_STATE_DELIVERED
+    stored = [entry for entry in simulator.history if entry[0] == company.id]
+    return frozen, stored, simulator.companies[company.id].attributes.name
+
+
+async def test_a_server_that_wakes_after_its_lease_sends_nothing_more(
+    database: Database, database_url: str, admin_key: str, simulator: Simulator
+) -> None:
+    frozen, stored, name = await overtaken(database, database_url, admin_key, simulator, PROGRAM)
+    assert "an attempt was given up" in frozen.log
+    assert (len(stored), name) == (1, "New")
+
+
+async def test_a_control_without_fences_does_put_the_old_state_on_top(
+    database: Database, database_url: str, admin_key: str, simulator: Simulator
+) -> None:
+    _, stored, name = await overtaken(database, database_url, admin_key, simulator, UNFENCED)
+    assert (len(stored), name) == (2, "Old")
