@@ -546,6 +546,16 @@ async def test_a_mask_reaches_into_a_connection_and_into_models(tenant: Tenant) 
     assert changed.models == IntegrationModels(pull_tariff=True)
 
 
+async def test_a_model_that_is_false_is_a_change_without_a_mask_too(tenant: Tenant) -> None:
+    models = IntegrationModels(push_location=True, push_tariff=True)
+    created = await created_as(tenant, an_integration_of("ocpi", models=models))
+    patch = Integration(id=created.id, models=IntegrationModels(push_location=False))
+    changed = await update(tenant, patch)
+    assert changed.models == IntegrationModels(push_location=False, push_tariff=True)
+    assert changed.models.HasField("push_location")
+    assert not changed.models.HasField("push_cdr")
+
+
 async def test_what_was_found_out_outlasts_an_update_but_not_a_new_address(tenant: Tenant, running: Evbridge) -> None:
     created = await created_as(tenant, an_integration_of("ocpi", ocpi={**_ocpi(), "platform_integration_id": "hub"}))
     created.version_details.CopyFrom(VersionDetails(version="2.2.1"))

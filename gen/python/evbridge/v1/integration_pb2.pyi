@@ -365,7 +365,9 @@ Global___Integration: _TypeAlias = Integration  # noqa: Y015
 
 @_typing.final
 class IntegrationModels(_message.Message):
-    """Which kinds of objects travel to the partner (push) and from it (pull). Unset is false. Stored only."""
+    """Which kinds of objects travel to the partner (push) and from it (pull). Unset says nothing, and is treated as false; a false
+    that is set is a change in an update without a mask. Stored only.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -402,22 +404,61 @@ class IntegrationModels(_message.Message):
     def __init__(
         self,
         *,
-        push_cdr: _builtins.bool = ...,
-        push_session: _builtins.bool = ...,
-        push_tariff: _builtins.bool = ...,
-        push_location: _builtins.bool = ...,
-        pull_tokens_all: _builtins.bool = ...,
-        pull_tariff: _builtins.bool = ...,
-        pull_location: _builtins.bool = ...,
-        pull_session: _builtins.bool = ...,
-        pull_cdr: _builtins.bool = ...,
-        pull_version_details: _builtins.bool = ...,
+        push_cdr: _builtins.bool | None = ...,
+        push_session: _builtins.bool | None = ...,
+        push_tariff: _builtins.bool | None = ...,
+        push_location: _builtins.bool | None = ...,
+        pull_tokens_all: _builtins.bool | None = ...,
+        pull_tariff: _builtins.bool | None = ...,
+        pull_location: _builtins.bool | None = ...,
+        pull_session: _builtins.bool | None = ...,
+        pull_cdr: _builtins.bool | None = ...,
+        pull_version_details: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pull_cdr: _TypeAlias = _typing.Literal["pull_cdr"]  # noqa: Y015
+    _WhichOneofArgType__pull_cdr: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr"]  # noqa: Y015
+    _WhichOneofReturnType__pull_location: _TypeAlias = _typing.Literal["pull_location"]  # noqa: Y015
+    _WhichOneofArgType__pull_location: _TypeAlias = _typing.Literal["_pull_location", b"_pull_location"]  # noqa: Y015
+    _WhichOneofReturnType__pull_session: _TypeAlias = _typing.Literal["pull_session"]  # noqa: Y015
+    _WhichOneofArgType__pull_session: _TypeAlias = _typing.Literal["_pull_session", b"_pull_session"]  # noqa: Y015
+    _WhichOneofReturnType__pull_tariff: _TypeAlias = _typing.Literal["pull_tariff"]  # noqa: Y015
+    _WhichOneofArgType__pull_tariff: _TypeAlias = _typing.Literal["_pull_tariff", b"_pull_tariff"]  # noqa: Y015
+    _WhichOneofReturnType__pull_tokens_all: _TypeAlias = _typing.Literal["pull_tokens_all"]  # noqa: Y015
+    _WhichOneofArgType__pull_tokens_all: _TypeAlias = _typing.Literal["_pull_tokens_all", b"_pull_tokens_all"]  # noqa: Y015
+    _WhichOneofReturnType__pull_version_details: _TypeAlias = _typing.Literal["pull_version_details"]  # noqa: Y015
+    _WhichOneofArgType__pull_version_details: _TypeAlias = _typing.Literal["_pull_version_details", b"_pull_version_details"]  # noqa: Y015
+    _WhichOneofReturnType__push_cdr: _TypeAlias = _typing.Literal["push_cdr"]  # noqa: Y015
+    _WhichOneofArgType__push_cdr: _TypeAlias = _typing.Literal["_push_cdr", b"_push_cdr"]  # noqa: Y015
+    _WhichOneofReturnType__push_location: _TypeAlias = _typing.Literal["push_location"]  # noqa: Y015
+    _WhichOneofArgType__push_location: _TypeAlias = _typing.Literal["_push_location", b"_push_location"]  # noqa: Y015
+    _WhichOneofReturnType__push_session: _TypeAlias = _typing.Literal["push_session"]  # noqa: Y015
+    _WhichOneofArgType__push_session: _TypeAlias = _typing.Literal["_push_session", b"_push_session"]  # noqa: Y015
+    _WhichOneofReturnType__push_tariff: _TypeAlias = _typing.Literal["push_tariff"]  # noqa: Y015
+    _WhichOneofArgType__push_tariff: _TypeAlias = _typing.Literal["_push_tariff", b"_push_tariff"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_cdr) -> _WhichOneofReturnType__pull_cdr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_location) -> _WhichOneofReturnType__pull_location | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_session) -> _WhichOneofReturnType__pull_session | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_tariff) -> _WhichOneofReturnType__pull_tariff | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_tokens_all) -> _WhichOneofReturnType__pull_tokens_all | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_version_details) -> _WhichOneofReturnType__pull_version_details | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_cdr) -> _WhichOneofReturnType__push_cdr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_location) -> _WhichOneofReturnType__push_location | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_session) -> _WhichOneofReturnType__push_session | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_tariff) -> _WhichOneofReturnType__push_tariff | None: ...
 
 Global___IntegrationModels: _TypeAlias = IntegrationModels  # noqa: Y015
 
