@@ -51,11 +51,11 @@ class TokenPartner:
         if client != f"evbridge:{self.secret}":
             said = {"error": "invalid_client", "error_description": f"{client} is unknown", client: client}
             return web.json_response(said, status=401)
-        if self.status != 200 or self.body is not None:
+        if self.status >= 300 or self.body is not None:
             return web.Response(status=self.status, body=self.body or b'{"error": "canary-4711"}')
         said = {"access_token": f"{self.stamp}-{number}", "token_type": "Bearer", "issued_at": "1700000000000"}
         said = {name: value for name, value in (said | self.answer).items() if value is not None}
-        return web.json_response(said)
+        return web.json_response(said, status=self.status)
 
     async def things(self, request: web.Request) -> web.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")

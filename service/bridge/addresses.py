@@ -130,6 +130,17 @@ def check_url(url: str, policy: EgressPolicy) -> str:
     return f"{scheme}://{host}{'' if port == _DEFAULT_PORTS[scheme] else f':{port}'}{path}"
 
 
+def check_host(host: str, policy: EgressPolicy) -> None:
+    """Raises UrlRefused for what could not be the host, with or without a port, of a base URL."""
+    try:
+        bare = urlsplit(f"https://{host}").netloc == host
+    except ValueError:
+        bare = False
+    if not bare:
+        raise UrlRefused("is not a host, such as acme.my.salesforce.com")
+    check_url(f"https://{host}", policy)
+
+
 def check_given(url: str, base_url: str, more_hosts: Collection[str] = ()) -> str:
     """The URL that a partner gave out, on the origin of `base_url` or, by the same scheme, on one of `more_hosts`.
 
@@ -139,12 +150,17 @@ def check_given(url: str, base_url: str, more_hosts: Collection[str] = ()) -> st
     try:
         given, own = urlsplit(url), urlsplit(base_url)
         host = given.hostname or ""
-        if given.scheme == own.scheme and (_server(given) == _server(own) or given.netloc.lower() in more_hosts):
+        if given.scheme == own.scheme and _server(given) in _servers(own, more_hosts):
             return url
     except ValueError:
         pass
     host = _NOT_IN_A_HOST.sub("", host)[:255]
     raise EgressDenied(f"the partner leads away from its own address, to {host or 'no host'}", host=host)
+
+
+def _servers(own: SplitResult, more_hosts: Collection[str]) -> set[tuple[str, int]]:
+    """Of the same scheme."""
+    return {_server(own), *(_server(urlsplit(f"{own.scheme}://{host}")) for host in more_hosts)}
 
 
 def _server(url: SplitResult) -> tuple[str, int]:

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from service.bridge.addresses import AddressDenied, EgressError, EgressPolicy, UrlRefused, check_url
+from service.bridge.addresses import AddressDenied, EgressError, EgressPolicy, UrlRefused, check_host, check_url
 from service.bridge.ports import Target
 from service.bridge.transcode import HttpRequest
 
@@ -33,6 +33,7 @@ __all__ = [
     "EgressError",
     "EgressPolicy",
     "UrlRefused",
+    "check_host",
     "check_url",
 ]
 

@@ -1,7 +1,7 @@
 """OAuth 2.0 client credentials (RFC 6749, 4.4): grants are exchanged for access tokens, which are kept while they hold.
 
-A token is text that a header can carry; how long it holds is in `expires_in`, where the partner says so. What a partner
-says beside that is neither kept nor repeated.
+A token is text that a header can carry, and a bearer's also when the partner names no type. How long it holds is in
+`expires_in`, where the partner says so. What a partner says beside that is neither kept nor repeated.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from opentelemetry import trace
 from service import errors
 from service.bridge.addresses import check_given
 from service.bridge.egress import AddressDenied, Answer, Egress, EgressError
-from service.bridge.json_text import CodecError, parse_json
+from service.bridge.json_text import CodecError, parse_tolerantly
 from service.bridge.ports import AccessToken, Grant, Target, Tokens
 from service.bridge.transcode import HttpRequest
 from service.domain.secret import Secret
@@ -32,7 +32,7 @@ _CODES: Final = frozenset(f"invalid_{what}" for what in ("request", "client", "g
     "unsupported_grant_type",
 }
 """Of RFC 6749, 5.2."""
-_TOKEN: Final = re.compile(r"[!-~]{1,4096}")
+_TOKEN: Final = re.compile(r"[!-~]{1,16384}")
 _Key = tuple[str, str, str]
 
 
@@ -85,10 +85,10 @@ class OAuth:
         except EgressError as error:
             raise errors.PartnerUnavailable(f"no access token: {error}", partner=target.partner) from None
         said = _members(answer)
-        if answer.status != 200:
+        if answer.status not in (200, 201):
             raise _refused(target, answer.status, said)
         value, address = said.get("access_token"), said.get("instance_url")
-        bearer = str(said.get("token_type")).lower() == "bearer"
+        bearer = str(said.get("token_type") or "Bearer").lower() == "bearer"
         if not (bearer and isinstance(value, str) and _TOKEN.fullmatch(value)):
             raise errors.PartnerFault(
                 f"{target.partner} answered with no bearer token", partner=target.partner, http_status=answer.status
@@ -154,7 +154,7 @@ class OAuth:
 def _members(answer: Answer) -> dict[str, Any]:
     """The members of the JSON object in the body, none when there is no such object."""
     try:
-        said = parse_json((answer.body or b"")[: _MAX_ANSWER_BYTES + 1])
+        said = parse_tolerantly((answer.body or b"")[: _MAX_ANSWER_BYTES + 1])
     except CodecError:
         return {}
     return said if isinstance(said, dict) else {}

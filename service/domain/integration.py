@@ -1,7 +1,7 @@
 """What the contract says about the connections of integrations, whatever their type: addresses, secrets, defaults."""
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
@@ -39,6 +39,14 @@ def addresses(connection: Message) -> dict[str, str]:
     """Field -> URL, empty ones too; the first is where requests go."""
     fields = [field.name for field in connection.DESCRIPTOR.fields if field.GetOptions().Extensions[options.url]]
     return {name: getattr(connection, name) for name in fields}
+
+
+def hosts(connection: Message) -> Iterator[tuple[str, str]]:
+    """(path, host) of those that a partner may send us to."""
+    for field in connection.DESCRIPTOR.fields:
+        if field.GetOptions().Extensions[options.host]:
+            for position, host in enumerate(getattr(connection, field.name)):
+                yield f"{field.name}[{position}]", host
 
 
 def query(connection: Message) -> tuple[tuple[str, str], ...]:

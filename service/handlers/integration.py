@@ -1,6 +1,6 @@
 """evbridge.v1.IntegrationService."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -22,11 +22,19 @@ from evbridge.v1.integration_pb2 import (
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, RunKind
 from google.protobuf.empty_pb2 import Empty
 
-from service.bridge.egress import EgressPolicy, UrlRefused, check_url
+from service.bridge.egress import EgressPolicy, UrlRefused, check_host, check_url
 from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.fields import clear_output_only, keep_output_only, take_secrets
-from service.domain.integration import addresses, connection_of, fill_defaults, mark_secrets, secret_paths, type_name
+from service.domain.integration import (
+    addresses,
+    connection_of,
+    fill_defaults,
+    hosts,
+    mark_secrets,
+    secret_paths,
+    type_name,
+)
 from service.domain.keys import PartyKey
 from service.domain.masks import merged
 from service.domain.pages import key_before, list_response, page_size
@@ -169,13 +177,21 @@ class IntegrationService:
         connection = connection_of(integration)
         fill_defaults(connection)
         for field, url in addresses(connection).items():
-            try:
-                if url:
-                    setattr(connection, field, check_url(url, self._egress))
-            except UrlRefused as refused:
-                path = f"integration.{type_name(integration.type)}.{field}"
-                raise InvalidArgument.field(path, str(refused)) from None
+            if url:
+                setattr(connection, field, self._checked(integration, field, check_url, url))
+        for field, host in hosts(connection):
+            self._checked(integration, field, check_host, host)
         return integration, secrets
+
+    def _checked(
+        self, integration: Integration, field: str, check: Callable[[str, EgressPolicy], str | None], text: str
+    ) -> str | None:
+        """What the check returns. Raises InvalidArgument that names the field of the connection."""
+        try:
+            return check(text, self._egress)
+        except UrlRefused as refused:
+            path = f"integration.{type_name(integration.type)}.{field}"
+            raise InvalidArgument.field(path, str(refused)) from None
 
     async def _start(
         self,

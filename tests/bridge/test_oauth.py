@@ -198,6 +198,29 @@ async def test_calls_go_to_the_instance_that_the_partner_named(
     assert one.exchanges[0].request_headers["Authorization"] == "Bearer ***"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"answer": {"token_type": None}},
+        {"answer": {"token_type": ""}},
+        {"answer": {"token_type": "BEARER"}},
+        {"status": 201},
+        {"stamp": "t" * 8000},
+        {"answer": {"scope": "s" * 30_000}},
+    ],
+    ids=lambda said: repr(said)[:30],
+)
+async def test_a_token_is_taken_however_the_partner_hands_it_out(
+    process: Callable[[], Process], partner: TokenPartner, said: dict[str, Any]
+) -> None:
+    for name, value in said.items():
+        setattr(partner, name, value)
+    one = process()
+    for _ in range(2):
+        assert await one.get() == "thing"
+    assert (len(partner.asked), partner.called) == (1, [f"{partner.stamp}-1"] * 2)
+
+
 async def test_no_token_leaves_for_an_instance_elsewhere(
     process: Callable[[], Process], partner: TokenPartner, database: Database, integration: Integration
 ) -> None:

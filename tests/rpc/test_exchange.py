@@ -191,6 +191,7 @@ FAILING: dict[str, tuple[dict[str, Any], str]] = {
     "no token": ({"answer": {"access_token": None}}, "PARTNER_FAULT"),
     "a token for no header": ({"answer": {"access_token": "a\r\nb: c"}}, "PARTNER_FAULT"),
     "another type": ({"answer": {"token_type": "mac"}}, "PARTNER_FAULT"),
+    "an endless token": ({"answer": {"access_token": "t" * 16_385}}, "PARTNER_FAULT"),
     "too much": ({"body": b'{"x": "' + bytes(100_000) + b'"}'}, "PARTNER_FAULT"),
 }
 
@@ -241,6 +242,15 @@ async def test_a_list_of_hosts_holds_hosts(tenant: Tenant, partner: TokenPartner
     failure = await fails(create(tenant, salesforce(partner, allowed_hosts=hosts)))
     assert failure.reason == "INVALID_FIELD"
     assert all(path.startswith("integration.salesforce.allowed_hosts") for path in failure.violations)
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.1", "169.254.169.254:80", "2130706433", "127.1", "a.example:99999", "a..example"]
+)
+async def test_a_host_that_is_not_called_is_not_stored(tenant: Tenant, partner: TokenPartner, host: str) -> None:
+    failure = await fails(create(tenant, salesforce(partner, allowed_hosts=["a.example", host])))
+    assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert list(failure.violations) == ["integration.salesforce.allowed_hosts[1]"]
 
 
 async def test_a_token_goes_with_its_integration_and_with_a_change_of_it(

@@ -32,6 +32,7 @@ from service.bridge.egress import (
     EgressError,
     EgressPolicy,
     UrlRefused,
+    check_host,
     check_url,
 )
 from service.bridge.transcode import HttpRequest
@@ -667,6 +668,9 @@ GIVEN = {
     "http://a.example/other": True,
     "http://A.example:80": True,
     "http://b.example:81/x": True,
+    "http://c.example": True,
+    "http://c.example:80": True,
+    "http://c.example:443": False,
     "http://a.example:81": False,
     "https://a.example": False,
     "http://b.example": False,
@@ -679,10 +683,42 @@ GIVEN = {
 }
 
 
+@pytest.mark.parametrize("host", ["a.example", "a.example:8443", "8.8.8.8", "[2606:4700::1111]:443"])
+def test_a_host_is_what_may_be_the_host_of_a_base_url(host: str) -> None:
+    check_host(host, STRICT)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "127.0.0.1",
+        "10.0.0.1:443",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "localhost",
+        "a.localhost",
+        "a..example",
+        "a.example:0",
+        "a.example:65536",
+        "a.example:",
+        "a.example/x",
+        "u@a.example",
+        "a.example?",
+        "a.example#",
+        "[",
+    ],
+)
+def test_a_host_that_no_base_url_may_have_is_refused(host: str) -> None:
+    with pytest.raises(UrlRefused):
+        check_host(host, STRICT)
+
+
 @pytest.mark.parametrize(("url", "accepted"), GIVEN.items())
 def test_a_url_that_a_partner_gives_out_stays_with_its_host(url: str, accepted: bool) -> None:
     try:
-        assert check_given(url, "http://a.example/here", ["b.example:81"]) == url
+        assert check_given(url, "http://a.example/here", ["b.example:81", "c.example"]) == url
     except EgressDenied:
         assert not accepted
     else:

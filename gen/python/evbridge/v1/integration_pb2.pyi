@@ -756,7 +756,7 @@ class SalesforceConnection(_message.Message):
     def allowed_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Hosts besides that of `endpoint_url` that Salesforce may send us to as its `instance_url`, for example
         "acme.my.salesforce.com", with ":" and the port when that is not the scheme's: each once, in lower case, up to 20.
-        A token never goes to another one (EGRESS_DENIED).
+        One that is not public is refused, as an address of ours is. A token never goes to another host (EGRESS_DENIED).
         """
 
     def __init__(

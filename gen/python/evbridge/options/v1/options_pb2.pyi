@@ -308,8 +308,8 @@ address: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions,
 partner gave out, on the origin of that address. It is not part of the body or the query.
 """
 host: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
-"""The field (a string or several) names hosts that a partner may send us to, each with its port when that is not the
-scheme's: names that the egress guard would take as the host of a URL, and no IP address.
+"""The field (several strings) names hosts that a partner may send us to, each with its port when that is not the
+scheme's: checked by the egress guard, as the host of a URL is.
 """
 code: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___CodeList.ValueType]
 """The field (a string), when it is not empty, is a code of this list."""
