@@ -18,12 +18,12 @@ from evbridge.partner.ampeco.v3.location_pb2 import GetLocationRequest, ListLoca
 
 from bench.rounds import child
 from bench.sample import location
-from service.app import loop_factory
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.partners import ampeco
 from service.bridge.ports import Passage, Target
 from service.bridge.registry import Registry, contract_files
+from service.cli.common import loop_factory
 from service.domain.secret import Secret
 
 ROUNDS = 9

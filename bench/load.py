@@ -13,7 +13,7 @@ from itertools import cycle
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from service.app import loop_factory
+from service.cli.common import loop_factory
 
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1

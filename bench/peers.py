@@ -22,7 +22,8 @@ import uvicorn
 from fastapi import FastAPI, HTTPException
 
 from bench import load, servers
-from service.app import database_url, loop_factory
+from service.app import database_url
+from service.cli.common import loop_factory
 from service.settings import Settings
 
 

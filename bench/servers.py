@@ -19,7 +19,8 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
-from service.app import database_url, evbridge, loop_factory
+from service.app import database_url, evbridge
+from service.cli.common import loop_factory
 from service.settings import Settings
 from service.telemetry import configure_logging
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -264,12 +263,3 @@ async def _turn(store: Database) -> None:
 def _by_descriptor(*services: object) -> dict[ServiceDescriptor, object]:
     """Each implementation with the service of the contract that it is named after."""
     return {Default().FindServiceByName(f"evbridge.v1.{type(service).__name__}"): service for service in services}
-
-
-def loop_factory() -> asyncio.AbstractEventLoop:
-    """uvloop where it exists: about a tenth more calls a second."""
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop
-
-    return uvloop.new_event_loop()

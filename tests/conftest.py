@@ -17,8 +17,8 @@ import asyncpg
 import grpc
 import pytest
 
-from service.__main__ import ROLES
 from service.app import Evbridge, evbridge
+from service.cli.keys import ROLES
 from service.simulator.chargeprice import Simulator
 from service.storage.api_key import api_key_create
 from service.storage.embedded import EmbeddedPostgres

@@ -249,7 +249,7 @@ class Ended:
     err: str
 
 
-async def command(environ: dict[str, str], *arguments: str, limit_s: float = 60.0) -> Ended:
+async def command(environ: dict[str, str], *arguments: str, limit_s: float = 200.0) -> Ended:
     """Runs `evbridge <arguments>` to its end; one that has not ended after `limit_s` is killed."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(

@@ -41,7 +41,7 @@ async def fill(channel: grpc.aio.Channel, credential: Credential) -> AsyncIterat
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         try:
-            yield Call(method, request, await call(request, metadata=credential, timeout=10))
+            yield Call(method, request, await call(request, metadata=credential, timeout=30))
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise

@@ -212,13 +212,13 @@ class Story:
             ),
             options=options,
         )
-        quote = await self._tariffs.QuotePrice(request, metadata=self._credential, timeout=10)
+        quote = await self._tariffs.QuotePrice(request, metadata=self._credential, timeout=30)
         return indent(table(quote, options.time_zone), "  ").lstrip()
 
     async def _view(self, partner: str, key: location_pb2.LocationKey) -> location_pb2.Location:
         request = publication_pb2.GetPartnerViewRequest(integration_id=partner, location=key)
         view: publication_pb2.PartnerView = await self._publication.GetPartnerView(
-            request, metadata=self._credential, timeout=10
+            request, metadata=self._credential, timeout=30
         )
         return view.location
 
@@ -232,7 +232,7 @@ class Story:
         take_secrets(shown)
         print(f"  rpc  {name} {compact(MessageToDict(shown))}")
         try:
-            answer = await method(request, metadata=self._credential, timeout=10)
+            answer = await method(request, metadata=self._credential, timeout=30)
             print(f"       OK {compact(MessageToDict(answer))}")
         except grpc.aio.AioRpcError as error:
             print(f"       {error.code().name} {reason(error)}: {error.details()}")
@@ -242,9 +242,9 @@ class Story:
     async def _delivered(self) -> delivery_pb2.Delivery:
         """Waits for the delivery to come to rest and shows it."""
         request = delivery_pb2.ListDeliveriesRequest(object_id=COMPANY_ID)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
-                page = await self._deliveries.ListDeliveries(request, metadata=self._credential, timeout=10)
+                page = await self._deliveries.ListDeliveries(request, metadata=self._credential, timeout=30)
                 if page.deliveries and page.deliveries[0].state in _DONE:
                     break
                 await asyncio.sleep(0.05)

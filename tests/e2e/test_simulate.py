@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from evbridge.v1.integration_pb2 import IntegrationType
 
-from service.__main__ import SIMULATORS
 from service.app import PARTNER_CONTRACTS
+from service.cli.simulate import SIMULATORS
 from tests.front_door import command
 
 

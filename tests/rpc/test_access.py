@@ -9,9 +9,9 @@ from evbridge.options.v1 import options_pb2 as options
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from service.__main__ import ROLES
 from service.app import PARTNER_CONTRACTS, Evbridge
 from service.bridge.registry import contract_files
+from service.cli.keys import ROLES
 from service.storage.api_key import api_key_revoke
 from tests.conftest import Tenant
 from tests.front_door import fails

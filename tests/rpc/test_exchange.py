@@ -283,7 +283,7 @@ async def test_a_token_of_a_secret_that_was_replaced_meanwhile_is_not_kept(
 
 
 async def asked(partner: TokenPartner, count: int = 1) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(partner.asked) < count:
             await asyncio.sleep(0.01)
 

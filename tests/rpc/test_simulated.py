@@ -21,7 +21,7 @@ from evbridge.v1.integration_pb2 import (
 )
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, WaitRunRequest
 
-from service.__main__ import SIMULATORS
+from service.cli.simulate import SIMULATORS
 from tests.conftest import Tenant
 from tests.front_door import an_integration_of, fails
 

@@ -1,0 +1,10 @@
+"""`evbridge demo`."""
+
+import argparse
+
+from service.demo.story import demo
+from service.settings import Settings
+
+
+async def run(_: Settings, __: argparse.Namespace) -> None:
+    await demo()

@@ -1,0 +1,11 @@
+"""`evbridge migrate`."""
+
+import argparse
+
+from service.app import migrated_url
+from service.settings import Settings
+
+
+async def run(settings: Settings, _: argparse.Namespace) -> None:
+    async with migrated_url(settings):
+        print("the schema is current")

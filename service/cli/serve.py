@@ -1,0 +1,62 @@
+"""`evbridge serve`."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from evbridge.options.v1.options_pb2 import ROLE_ADMIN
+
+from service.app import FIRST_TENANT, Evbridge, evbridge
+from service.cli.common import channel_to, until_stopped
+from service.demo.data import fill
+from service.settings import Settings
+from service.storage.api_key import api_key_create, api_key_revoke
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    lines = [f"  {f.metadata['name']:33}{f.metadata['help']}" for f in dataclasses.fields(Settings)]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(("settings (environment variables):", *lines))
+    parser.add_argument("--demo-data", action="store_true", help="fill the tenant 'default' first, to look around")
+
+
+async def run(settings: Settings, arguments: argparse.Namespace) -> None:
+    async with evbridge(settings) as running:
+        if running.first_key:
+            scheme = "" if settings.tls_cert_file else "-plaintext "
+            print(
+                f"The first key, an admin of the tenant {FIRST_TENANT!r}, is shown this once:\n\n"
+                f"  grpcurl {scheme}-H 'authorization: Bearer {running.first_key.reveal()}' {running.address} list\n\n"
+                f"Another one: {_another_key()}",
+                file=sys.stderr,
+            )
+        elif settings.first_key and sys.stderr.isatty():
+            print(f"The first key was shown when it was made. Another one: {_another_key()}", file=sys.stderr)
+        if arguments.demo_data:
+            await _fill(settings, running)
+        print(f"evbridge serves on {running.address}", file=sys.stderr)
+        await until_stopped()
+
+
+def _another_key() -> str:
+    """The command that makes one, as it is typed here."""
+    program = Path(sys.executable).with_name("evbridge")
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f"{program} keys create --tenant {FIRST_TENANT} --role admin"
+
+
+async def _fill(settings: Settings, running: Evbridge) -> None:
+    """Through the front door, with a key that lives as long as this."""
+    async with running.database.transaction() as conn:
+        key = await api_key_create(conn, running.keyring, FIRST_TENANT, "demo data", ROLE_ADMIN)
+    try:
+        async with channel_to(settings, running.address) as channel:
+            credential = (("authorization", f"Bearer {key.reveal()}"),)
+            async for _ in fill(channel, credential):
+                pass
+    finally:
+        _, key_id, _ = key.reveal().split("_", 2)
+        await api_key_revoke(running.database, FIRST_TENANT, key_id)
+    print(f"the tenant {FIRST_TENANT!r} holds the demo's data", file=sys.stderr)

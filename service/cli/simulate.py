@@ -1,0 +1,41 @@
+"""`evbridge simulate`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from service.cli.common import until_stopped
+from service.settings import Settings
+from service.simulator import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
+from service.simulator.front import Front
+
+SIMULATORS: Mapping[str, Callable[..., Front]] = {
+    module.__name__.rpartition(".")[2]: module.Simulator
+    for module in (ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud)
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("partner", choices=SIMULATORS)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--api-key", default="demo-key", help="the key it accepts (default: %(default)s)")
+    parser.add_argument("--fault", action="append", default=[], help="lose_answer, 3*PUT=status:429:30, ...")
+
+
+async def run(_: Settings, arguments: argparse.Namespace) -> None:
+    simulator = SIMULATORS[arguments.partner](api_key=arguments.api_key)
+    try:
+        for fault in arguments.fault:
+            simulator.inject(fault)
+    except ValueError as error:
+        sys.exit(f"evbridge: {error}")
+    try:
+        url = await simulator.start(port=arguments.port)
+    except OSError as error:
+        sys.exit(f"evbridge: cannot listen on port {arguments.port}: {os.strerror(error.errno or 0)} (--port)")
+    print(f"{arguments.partner} is simulated on {url}{simulator.path}", file=sys.stderr)
+    try:
+        await until_stopped()
+    finally:
+        await simulator.stop()
