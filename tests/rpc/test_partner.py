@@ -324,8 +324,8 @@ async def test_what_is_exchanged_while_recording_is_listed_newest_first_without_
     assert json.loads(change.response_body)["data"]["id"] == company_id
     assert change.request_headers["API-Key"] == "***"
     assert change.response_headers["Content-Type"].startswith("application/json")
-    assert timedelta(0) < change.duration.ToTimedelta() < timedelta(seconds=10)
-    assert datetime.now(UTC) - change.start_time.ToDatetime(UTC) < timedelta(minutes=1)
+    assert timedelta(0) < change.duration.ToTimedelta() < timedelta(minutes=1)
+    assert datetime.now(UTC) - change.start_time.ToDatetime(UTC) < timedelta(minutes=5)
     assert "partner-key" not in repr((change, read))
 
 
