@@ -33,6 +33,11 @@
     ├── RunAbandoned                INTERNAL             of a run, no call
     ├── IntegrationDisabled         FAILED_PRECONDITION
     ├── DatabaseUnavailable         UNAVAILABLE          with RetryInfo
+    │   └── DatabaseFull
+    ├── ServerBusy                  RESOURCE_EXHAUSTED   with RetryInfo
+    ├── TooManyCalls                RESOURCE_EXHAUSTED   with RetryInfo
+    ├── RequestTooLarge             RESOURCE_EXHAUSTED
+    ├── RequestIncomplete           DEADLINE_EXCEEDED
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
     ├── DeadlineLimit               DEADLINE_EXCEEDED
     ├── EgressDenied                FAILED_PRECONDITION
@@ -257,6 +262,30 @@ class IntegrationDisabled(EvbridgeError):
 class DatabaseUnavailable(EvbridgeError):
     code = codes.UNAVAILABLE
     reason = reasons.DATABASE_UNAVAILABLE
+
+
+class DatabaseFull(DatabaseUnavailable):
+    reason = reasons.DATABASE_FULL
+
+
+class ServerBusy(EvbridgeError):
+    code = codes.RESOURCE_EXHAUSTED
+    reason = reasons.SERVER_BUSY
+
+
+class TooManyCalls(EvbridgeError):
+    code = codes.RESOURCE_EXHAUSTED
+    reason = reasons.TOO_MANY_CALLS
+
+
+class RequestTooLarge(EvbridgeError):
+    code = codes.RESOURCE_EXHAUSTED
+    reason = reasons.REQUEST_TOO_LARGE
+
+
+class RequestIncomplete(EvbridgeError):
+    code = codes.DEADLINE_EXCEEDED
+    reason = reasons.REQUEST_INCOMPLETE
 
 
 class ServerStopping(EvbridgeError):

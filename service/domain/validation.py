@@ -1,5 +1,6 @@
 """The contract's rules, protovalidate's and ours, applied to requests and to merged resources by the same function."""
 
+from itertools import islice
 from typing import Any
 
 import protovalidate
@@ -9,30 +10,63 @@ from service.domain.rules import NO_TIME, broken
 from service.errors import FieldViolation, InvalidArgument
 
 _validator = protovalidate.Validator()
+MOST_VIOLATIONS = 20
 
 
 def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
-    """Raises InvalidArgument with every violation and the path of each, `prefix` before it.
+    """Raises InvalidArgument with the violations, at most MOST_VIOLATIONS, and the path of each, `prefix` before it.
 
     `patch` names the resource of an Update request: inside it only our rules are judged here, because fields that an
     update leaves out are no mistake; the merged resource is validated instead (AIP-134).
     """
-    if found := violations(message, prefix=prefix, patch=patch):
-        raise InvalidArgument(f"{found[0].path or 'request'}: {found[0].description}", violations=found)
+    found = ours = tuple(islice(broken(message, prefix), MOST_VIOLATIONS))
+    if len(ours) < MOST_VIOLATIONS:
+        if not patch and not (found := _and_theirs(ours, message, prefix, fail_fast=True)):
+            return
+        # A violation costs ten times as much as a rule that holds, and a list may have several for each of its items.
+        found = tuple(dict.fromkeys(found + _and_theirs(ours, _beginning(message), prefix, patch=patch)))
+    if found:
+        problem = f"{found[0].path or 'request'}: {found[0].description}"
+        raise InvalidArgument(problem, violations=found[:MOST_VIOLATIONS])
 
 
 def violations(message: Message, *, prefix: str = "", patch: str = "") -> tuple[FieldViolation, ...]:
-    """What `validate` raises."""
-    ours = tuple(broken(message, prefix))
+    """Every violation, however many."""
+    return _and_theirs(tuple(broken(message, prefix)), message, prefix, patch=patch)
+
+
+def _and_theirs(
+    ours: tuple[FieldViolation, ...], message: Message, prefix: str, *, patch: str = "", fail_fast: bool = False
+) -> tuple[FieldViolation, ...]:
+    """Violations of our rules, and those of protovalidate's where ours have nothing to say."""
     if any(each.description == NO_TIME for each in ours):
         return ours  # protovalidate cannot compare such times
     found = [*ours]
     judged = {each.path for each in ours}
-    for violation in _validator.collect_violations(message):
+    for violation in _validator.collect_violations(message, fail_fast=fail_fast):
         path = (prefix + _path(violation.proto.field)).rstrip(".")
         if path not in judged and not (patch and _inside(violation.proto.field, patch)):
             found.append(FieldViolation(path, _words(violation)))
     return tuple(found)
+
+
+def _beginning(message: Message) -> Message:
+    """A copy with the first items of each list."""
+    copied = type(message)()
+    copied.CopyFrom(message)
+    _shorten(copied)
+    return copied
+
+
+def _shorten(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
+        if field.is_repeated:
+            del value[MOST_VIOLATIONS:]
+        if field.message_type is not None:
+            for each in value if field.is_repeated else (value,):
+                _shorten(each)
 
 
 def _words(violation: protovalidate.Violation) -> str:

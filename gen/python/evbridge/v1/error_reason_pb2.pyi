@@ -100,6 +100,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "DATABASE_UNAVAILABLE", "domain": "evbridge", "metadata": {} }
     """
+    DATABASE_FULL: _ErrorReason.ValueType  # 74
+    """UNAVAILABLE. The database has no room left on its disk, so nothing can be stored; reads still work. Carries RetryInfo.
+
+        { "reason": "DATABASE_FULL", "domain": "evbridge", "metadata": {} }
+    """
     SERVER_STOPPING: _ErrorReason.ValueType  # 15
     """UNAVAILABLE. The server is stopping or the call was cut short inside it; repeat with the same request_id.
 
@@ -109,6 +114,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED. The server's own limit on the duration of a call, or of a run, was reached.
 
         { "reason": "DEADLINE_LIMIT", "domain": "evbridge", "metadata": { "limit_seconds": "30" } }
+    """
+    SERVER_BUSY: _ErrorReason.ValueType  # 70
+    """RESOURCE_EXHAUSTED. More calls arrive than the server can answer in time; this one had no effect. Carries RetryInfo.
+
+        { "reason": "SERVER_BUSY", "domain": "evbridge", "metadata": {} }
+    """
+    TOO_MANY_CALLS: _ErrorReason.ValueType  # 71
+    """RESOURCE_EXHAUSTED. The key has as many calls under way, or as many bytes in them, as one key may have; this one had
+    no effect. Carries RetryInfo.
+
+        { "reason": "TOO_MANY_CALLS", "domain": "evbridge", "metadata": { "limit": "100" } }
+    """
+    REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 72
+    """RESOURCE_EXHAUSTED. The request is longer than 4 MiB once it is decompressed.
+
+        { "reason": "REQUEST_TOO_LARGE", "domain": "evbridge", "metadata": { "limit_bytes": "4194304" } }
+    """
+    REQUEST_INCOMPLETE: _ErrorReason.ValueType  # 73
+    """DEADLINE_EXCEEDED. The request's message did not arrive whole in time after the call began.
+
+        { "reason": "REQUEST_INCOMPLETE", "domain": "evbridge", "metadata": { "limit_seconds": "10" } }
     """
     INTERNAL_FAULT: _ErrorReason.ValueType  # 17
     """INTERNAL. A fault of evbridge; the log line with this reference holds the details.
@@ -362,6 +388,11 @@ lost: repeat with the same request_id. Carries RetryInfo.
 
     { "reason": "DATABASE_UNAVAILABLE", "domain": "evbridge", "metadata": {} }
 """
+DATABASE_FULL: ErrorReason.ValueType  # 74
+"""UNAVAILABLE. The database has no room left on its disk, so nothing can be stored; reads still work. Carries RetryInfo.
+
+    { "reason": "DATABASE_FULL", "domain": "evbridge", "metadata": {} }
+"""
 SERVER_STOPPING: ErrorReason.ValueType  # 15
 """UNAVAILABLE. The server is stopping or the call was cut short inside it; repeat with the same request_id.
 
@@ -371,6 +402,27 @@ DEADLINE_LIMIT: ErrorReason.ValueType  # 16
 """DEADLINE_EXCEEDED. The server's own limit on the duration of a call, or of a run, was reached.
 
     { "reason": "DEADLINE_LIMIT", "domain": "evbridge", "metadata": { "limit_seconds": "30" } }
+"""
+SERVER_BUSY: ErrorReason.ValueType  # 70
+"""RESOURCE_EXHAUSTED. More calls arrive than the server can answer in time; this one had no effect. Carries RetryInfo.
+
+    { "reason": "SERVER_BUSY", "domain": "evbridge", "metadata": {} }
+"""
+TOO_MANY_CALLS: ErrorReason.ValueType  # 71
+"""RESOURCE_EXHAUSTED. The key has as many calls under way, or as many bytes in them, as one key may have; this one had
+no effect. Carries RetryInfo.
+
+    { "reason": "TOO_MANY_CALLS", "domain": "evbridge", "metadata": { "limit": "100" } }
+"""
+REQUEST_TOO_LARGE: ErrorReason.ValueType  # 72
+"""RESOURCE_EXHAUSTED. The request is longer than 4 MiB once it is decompressed.
+
+    { "reason": "REQUEST_TOO_LARGE", "domain": "evbridge", "metadata": { "limit_bytes": "4194304" } }
+"""
+REQUEST_INCOMPLETE: ErrorReason.ValueType  # 73
+"""DEADLINE_EXCEEDED. The request's message did not arrive whole in time after the call began.
+
+    { "reason": "REQUEST_INCOMPLETE", "domain": "evbridge", "metadata": { "limit_seconds": "10" } }
 """
 INTERNAL_FAULT: ErrorReason.ValueType  # 17
 """INTERNAL. A fault of evbridge; the log line with this reference holds the details.
