@@ -139,9 +139,9 @@ async def migrated_url(settings: Settings) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, url: str, *, name: str = "evbridge", acquire_timeout_s: float = 0.25
+    settings: Settings, url: str, *, name: str = "evbridge", acquire_timeout_s: float = 2.0
 ) -> AsyncIterator[Database]:
-    """A pool. Calls shed load early; work in the background may wait longer for its connection."""
+    """A pool. Few calls ever wait for its connections (`service.admission`), so those may wait a while."""
     database = Database(
         url,
         size=settings.database_pool_size,
@@ -180,7 +180,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
         server = Server(
             settings,
             store,
-            Interceptors(Authenticator(store, keys), settings.max_deadline_s),
+            Interceptors(Authenticator(store, keys), settings),
             _by_descriptor(
                 CompanyService(store, keys),
                 IntegrationService(store, keys, policy, EXECUTORS),

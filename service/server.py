@@ -14,9 +14,10 @@ import grpc
 from evbridge.options.v1.options_pb2 import ROLE_READER
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from service import health
+from service.domain.sizes import MOST_BYTES
 from service.errors import DatabaseUnavailable
 from service.interceptors import Interceptors
 from service.settings import Settings
@@ -25,24 +26,34 @@ from service.storage.retention import heartbeat
 
 log = logging.getLogger(__name__)
 
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 _PROBE_S = 2.0
 _LAST_BYTES_S = 1.0
 
+_IDENTITY_AND_GZIP = 0b101
 _LIMITS = [
     ("grpc.so_reuseport", 0),  # a port that another program holds is refused, not shared
-    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_receive_message_length", MOST_BYTES),
     ("grpc.max_send_message_length", 8 << 20),
+    # grpc would inflate a whole gzip before it looks at its length: `interceptors` does it, and knows the end.
+    ("grpc.per_message_decompression", 0),
+    ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
+    # A client that knows the limit lets further calls wait. The protection that belongs to it counts streams that have
+    # ended but are not cleared away yet, so that a burst on a new connection loses a part of its calls.
     ("grpc.max_concurrent_streams", 100),
+    ("grpc.http.overload_protection", 0),
+    # Instead, whoever resets streams faster than it answers our pings is no longer read, and in the end hung up on.
+    ("grpc.http2.ping_on_rst_stream_percent", 100),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    # Also how long a block of headers may stay without its end when nothing more arrives.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
 ]
@@ -61,11 +72,11 @@ class Server:
         self._settings = settings
         self._database = database
         self._interceptors = interceptors
-        self._server = grpc.aio.server(options=_LIMITS, maximum_concurrent_rpcs=settings.max_concurrent_rpcs)
-        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_LIMITS)
+        self._health = health.Health(settings.receive_s)
         self._services = [service.full_name for service in implementations]
         self._probe: asyncio.Task[None] | None = None
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._serve(health.NAME, self._health.handlers())
         for service, implementation in implementations.items():
             self._register(service, implementation)
         if settings.reflection:
@@ -78,18 +89,20 @@ class Server:
             surround = self._interceptors.unary_stream if method.server_streaming else self._interceptors.unary
             request_type = GetMessageClass(method.input_type)
             handlers[method.name] = surround(method, request_type, getattr(implementation, method.name))
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+        self._serve(service.full_name, handlers)
+
+    def _serve(self, service: str, handlers: dict[str, Any]) -> None:
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
     def _register_reflection(self) -> None:
         """Reflection in both versions (the messages are the same), for callers with a key like everything else."""
-        servicer = reflection.aio.ReflectionServicer([*self._services, _HEALTH, *_REFLECTION])
+        servicer = reflection.aio.ReflectionServicer([*self._services, health.NAME, *_REFLECTION])
         request_type = reflection_pb2.ServerReflectionRequest
         for name in _REFLECTION:
             handler = self._interceptors.stream(
                 f"{name}/ServerReflectionInfo", ROLE_READER, request_type, servicer.ServerReflectionInfo
             )
-            handlers = {"ServerReflectionInfo": handler}
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+            self._serve(name, {"ServerReflectionInfo": handler})
 
     async def start(self) -> str:
         """Listens and returns the address as host:port. Raises OSError when it cannot."""
@@ -122,7 +135,7 @@ class Server:
         """Says NOT_SERVING, refuses new calls and lets those under way end within the drain time."""
         if self._probe is not None:
             self._probe.cancel()
-        await self._health.enter_graceful_shutdown()
+        await self._health.stop()
         await self._interceptors.drain(self._settings.drain_s)
         await self._server.stop(_LAST_BYTES_S)
 
@@ -141,9 +154,8 @@ class Server:
         except Exception:
             log.exception("the health check broke")
             writable = False
-        answer = health_pb2.HealthCheckResponse
         for service in ("", *self._services):
-            await self._health.set(service, answer.SERVING if writable else answer.NOT_SERVING)
+            await self._health.set(service, writable)
 
 
 def check_listening(settings: Settings) -> None:

@@ -49,6 +49,7 @@ from service.bridge.ports import (
 from service.bridge.redaction import redacted_body, redacted_reply, redacted_text
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.transcode import HttpRequest, reply_from_http, to_http
+from service.domain.caller import waits_elsewhere
 from service.domain.fields import take_secrets
 from service.telemetry import TO_PARTNERS
 
@@ -208,6 +209,7 @@ class PartnerChannel:
 
     async def _attempt(self, operation: Operation, target: Target, request: HttpRequest, deadline: float) -> Decoded:
         clock = asyncio.get_running_loop().time
+        waits_elsewhere()
         # At most half of the time goes into waiting, so that what is sent has time to be answered.
         wait_s = (deadline - clock()) / 2
         async with self._gate.passage(target, safe=operation.safe, timeout_s=wait_s) as passage:

@@ -1,5 +1,6 @@
 """Who is calling, as the credential says, and how long they wait."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import cast
@@ -8,6 +9,13 @@ from evbridge.options.v1.options_pb2 import Role
 
 call_deadline: ContextVar[float] = ContextVar("call_deadline")
 """When the call under way ends at the latest, by the monotonic clock."""
+
+end_of_work: ContextVar[Callable[[], None]] = ContextVar("end_of_work", default=lambda: None)
+
+
+def waits_elsewhere() -> None:
+    """Says that the call under way is about to wait for a partner, a run or another process: another may work now."""
+    end_of_work.get()()
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,7 +322,7 @@ async def broken(running: Evbridge, tenant: Tenant, error: BaseException) -> Asy
         async def _method(self, request: Any, caller: Any) -> bytes:
             raise error
 
-    interceptors = Interceptors(Authenticator(running.database, running.keyring), 30.0)
+    interceptors = Interceptors(Authenticator(running.database, running.keyring), settings(""))
     implementations = {COMPANY.services_by_name["CompanyService"]: Broken()}
     server = Server(settings(""), running.database, interceptors, implementations)
     async with grpc.aio.insecure_channel(await server.start()) as channel:

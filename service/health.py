@@ -1,0 +1,86 @@
+"""grpc.health.v1, which is open to everybody, and so has budgets of its own: what it takes, no call with a key misses.
+
+A check always has its answer. Those whose message does not come make room for others.
+"""
+
+import asyncio
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2
+
+from service.errors import EvbridgeError, MalformedRequest, ServerBusy
+from service.interceptors import abort, abort_later, receive, serialize
+
+NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+MOST_WATCHES = 64
+MOST_READING = 32
+_SLOW_S = 0.25
+_MOST_BYTES = 1024  # of a service's name
+
+
+class Health:
+    """The state of each service, for `Check` and `Watch`."""
+
+    def __init__(self, receive_s: float) -> None:
+        self._servicer = health.aio.HealthServicer()
+        self._receive_s = receive_s
+        self._reading: dict[Any, float] = {}
+        """Calls whose message has not come, the oldest first, and since when."""
+        self._watches = 0
+
+    def handlers(self) -> dict[str, Any]:
+        return {
+            "Check": grpc.stream_unary_rpc_method_handler(self._check, response_serializer=serialize),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch, response_serializer=serialize),
+        }
+
+    async def set(self, service: str, serving: bool) -> None:
+        answer = health_pb2.HealthCheckResponse
+        await self._servicer.set(service, answer.SERVING if serving else answer.NOT_SERVING)
+
+    async def stop(self) -> None:
+        """Every service is NOT_SERVING from now on."""
+        await self._servicer.enter_graceful_shutdown()
+
+    async def _check(self, _: Any, context: Any) -> Any:
+        return await self._servicer.Check(await self._request(context), context)
+
+    async def _watch(self, _: Any, context: Any) -> None:
+        request = await self._request(context)
+        if self._watches >= MOST_WATCHES:
+            await abort(context, ServerBusy(f"the health of {MOST_WATCHES} is watched", retry_after_s=10.0))
+        self._watches += 1
+        try:
+            await self._servicer.Watch(request, context)
+        finally:
+            self._watches -= 1
+
+    async def _request(self, context: Any) -> Any:
+        try:
+            self._make_room()
+            self._reading[context] = asyncio.get_running_loop().time()
+            try:
+                data = await receive(context, self._receive_s)
+            finally:
+                self._reading.pop(context, None)
+            if len(data) > _MOST_BYTES:
+                raise MalformedRequest(f"the request is longer than {_MOST_BYTES} bytes")
+            try:
+                return health_pb2.HealthCheckRequest.FromString(data)
+            except DecodeError:
+                raise MalformedRequest("the bytes are not a grpc.health.v1.HealthCheckRequest") from None
+        except EvbridgeError as error:
+            return await abort(context, error)
+
+    def _make_room(self) -> None:
+        """Raises ServerBusy when all those whose message is missing have only just begun."""
+        if len(self._reading) < MOST_READING:
+            return
+        busy = ServerBusy("too many health checks begin at the same time", retry_after_s=1.0)
+        slowest, since = next(iter(self._reading.items()))
+        if asyncio.get_running_loop().time() - since < _SLOW_S:
+            raise busy
+        del self._reading[slowest]
+        abort_later(slowest, busy)

@@ -1,0 +1,300 @@
+"""Who is let in, with how much, and who waits: callers without a key, with too much, with half a call, all at once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from evbridge.v1.company_pb2 import DESCRIPTOR as COMPANY
+from evbridge.v1.company_pb2 import ListCompaniesRequest
+from evbridge.v1.location_pb2 import DESCRIPTOR as LOCATION
+from evbridge.v1.location_pb2 import BatchGetLocationsRequest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from service import health, interceptors
+from service.app import Evbridge
+from service.domain.caller import waits_elsewhere
+from service.interceptors import Authenticator, Interceptors
+from service.server import Server
+from tests.conftest import Tenant
+from tests.front_door import Failure, fails, failure_of, settings
+
+Code = grpc.StatusCode
+LIST = "/evbridge.v1.CompanyService/ListCompanies"
+BATCH_GET = "/evbridge.v1.LocationService/BatchGetLocations"
+EMPTY_KEYS = b"\x0a\x00" * 100_000
+HEALTH = health_pb2.HealthCheckRequest()
+
+
+class Held:
+    """Answers every rpc with nothing once it is released."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.inside = 0
+        self.elsewhere = False
+
+    def __getattr__(self, name: str) -> Any:
+        return self._method
+
+    async def _method(self, request: Any, caller: Any) -> bytes:
+        self.inside += 1
+        if self.elsewhere:
+            waits_elsewhere()
+        await self.released.wait()
+        return b""
+
+    async def holds(self, calls: int) -> None:
+        while self.inside < calls:
+            await asyncio.sleep(0.01)
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def serve(running: Evbridge) -> Serve:
+    """`async with serve(**settings) as (channel, held)`: a server of its own whose handlers are held."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[tuple[grpc.aio.Channel, Held]]:
+        held = Held()
+        configured = settings("", drain_s=0.1, **changes)
+        surroundings = Interceptors(Authenticator(running.database, running.keyring), configured)
+        services = {
+            COMPANY.services_by_name["CompanyService"]: held,
+            LOCATION.services_by_name["LocationService"]: held,
+        }
+        server = Server(configured, running.database, surroundings, services)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(await server.start(), options) as channel:
+            try:
+                yield channel, held
+            finally:
+                held.released.set()
+                await server.stop()
+
+    return start
+
+
+def bearer(key: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {key}"
+
+
+def call(channel: grpc.aio.Channel, key: str = "", request: bytes = b"", path: str = LIST, **more: Any) -> Any:
+    metadata = (bearer(key),) if key else ()
+    return channel.unary_unary(path)(request, metadata=metadata, timeout=20, **more)
+
+
+def half_sent(channel: grpc.aio.Channel, key: str = "", path: str = LIST) -> Any:
+    """A call whose message does not come."""
+    return channel.stream_unary(path)(metadata=(bearer(key),) if key else (), timeout=20)
+
+
+async def outcome(calling: Awaitable[Any]) -> Failure | None:
+    try:
+        await calling
+    except grpc.aio.AioRpcError as error:
+        return failure_of(error)
+    return None
+
+
+async def outcomes(calls: list[Any]) -> list[Failure | None]:
+    return await asyncio.gather(*(outcome(each) for each in calls))
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often the server received a message, inflated one, or applied the contract's rules."""
+    counts = dict.fromkeys(("receive", "inflated", "validate"), 0)
+
+    def counting(name: str) -> Any:
+        original = getattr(interceptors, name)
+
+        def counted(*args: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return original(*args, **named)
+
+        return counted
+
+    for name in counts:
+        monkeypatch.setattr(interceptors, name, counting(name))
+    return counts
+
+
+@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
+async def test_nothing_is_received_from_callers_that_are_refused(
+    serve: Serve, tenant: Tenant, counted: dict[str, int], compression: Any
+) -> None:
+    request = bytes(4 << 20)
+    async with serve() as (channel, held):
+        for key, path, code in [
+            ("", LIST, Code.UNAUTHENTICATED),
+            ("evb_" + "x" * 40, LIST, Code.UNAUTHENTICATED),
+            (tenant.keys["reader"], LIST.replace("List", "Upsert").replace("ies", "y"), Code.PERMISSION_DENIED),
+        ]:
+            refused = await outcomes([call(channel, key, request, path, compression=compression) for _ in range(10)])
+            assert [failure and failure.code for failure in refused] == [code] * 10
+        assert counted == {"receive": 0, "inflated": 0, "validate": 0}
+        held.released.set()
+        # The control: the bytes of a caller with a key are received, and are no message.
+        failure = await fails(call(channel, tenant.keys["reader"], request, compression=compression))
+        assert failure.reason == "MALFORMED_REQUEST"
+        assert counted["receive"] == 1
+        assert counted["inflated"] == (compression is not None)
+
+
+async def test_several_credentials_are_none(serve: Serve, tenant: Tenant) -> None:
+    async with serve() as (channel, held):
+        held.released.set()
+        rpc, key = channel.unary_unary(LIST), bearer(tenant.keys["reader"])
+        for metadata in [(key, key), (key, bearer("other")), (bearer("other"), key)]:
+            failure = await fails(rpc(b"", metadata=metadata, timeout=20))
+            assert (failure.code, failure.reason) == (Code.UNAUTHENTICATED, "CREDENTIAL_REQUIRED")
+            assert failure.message == "send one authorization header, not several"
+        assert await rpc(b"", metadata=(key, ("x-other", "1"), ("x-other", "2")), timeout=20) == b""
+
+
+async def test_sizes_are_judged_before_anything_is_validated(
+    serve: Serve, tenant: Tenant, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve() as (channel, _):
+        failure = await fails(call(channel, tenant.keys["reader"], EMPTY_KEYS, BATCH_GET))
+        assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert failure.violations == {"keys": "takes at most 500 items"}
+        assert counted["validate"] == 0
+    # The control: without the judgement each of the items is visited.
+    monkeypatch.setattr(interceptors, "sizes", lambda descriptor: lambda data: None)
+    async with serve() as (channel, _):
+        few = BatchGetLocationsRequest(keys=[{}] * 600).SerializeToString()
+        failure = await fails(call(channel, tenant.keys["reader"], few, BATCH_GET))
+        assert len(failure.violations) > 1
+        assert counted["validate"] == 1
+
+
+async def test_a_gzip_may_hold_what_a_request_may(serve: Serve, tenant: Tenant) -> None:
+    async with serve() as (channel, held):
+        held.released.set()
+        key, gzip = tenant.keys["reader"], grpc.Compression.Gzip
+        failure = await fails(call(channel, key, bytes(64 << 20), compression=gzip))
+        assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
+        assert failure.metadata == {"limit_bytes": str(4 << 20)}
+        compressible = ListCompaniesRequest(page_token="a" * 500).SerializeToString()
+        assert await call(channel, key, compressible, compression=gzip) == b""
+        failure = await fails(call(channel, key, b"\x1f\x8b is no gzip"))
+        assert failure.reason == "MALFORMED_REQUEST"
+
+
+async def test_a_message_that_does_not_come_is_not_waited_for(serve: Serve, tenant: Tenant) -> None:
+    async with serve(receive_s=0.2) as (channel, held):
+        held.released.set()
+        failure = await fails(half_sent(channel, tenant.keys["reader"]))
+        assert (failure.code, failure.reason) == (Code.DEADLINE_EXCEEDED, "REQUEST_INCOMPLETE")
+        assert failure.metadata == {"limit_seconds": "0.2"}
+        assert (await fails(half_sent(channel))).code is Code.UNAUTHENTICATED
+        assert (await fails(half_sent(channel, path="/grpc.health.v1.Health/Check"))).reason == "REQUEST_INCOMPLETE"
+        late = half_sent(channel, tenant.keys["reader"])
+        await late.write(b"")
+        await late.done_writing()
+        assert await late == b""
+
+
+async def test_a_key_has_a_share_of_the_calls(serve: Serve, tenant: Tenant) -> None:
+    one, other = tenant.keys["reader"], tenant.keys["writer"]
+    async with serve(max_concurrent_rpcs=5, max_concurrent_rpcs_per_key=3) as (channel, held):
+        held.elsewhere = True
+        under_way = [half_sent(channel, one), *(asyncio.ensure_future(call(channel, one)) for _ in range(2))]
+        await held.holds(2)
+        failure = await fails(call(channel, one))
+        assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+        assert failure.metadata == {"limit": "3"}
+        assert failure.retry_after_s
+        under_way += [asyncio.ensure_future(call(channel, other)) for _ in range(2)]
+        await held.holds(4)
+        failure = await fails(call(channel, other))
+        assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "SERVER_BUSY")
+        assert failure.retry_after_s
+        held.released.set()
+        await under_way[0].done_writing()
+        assert (await fails(under_way[0])).reason == "MALFORMED_REQUEST"
+        assert await asyncio.gather(*under_way[1:]) == [b""] * 4
+        assert await call(channel, one) == b""
+
+
+async def test_a_key_has_a_share_of_the_bytes(serve: Serve, tenant: Tenant) -> None:
+    """Of 32 MiB: eight requests of nearly 4 MiB fit, however they are compressed."""
+    request = b"\xfa\x7f" + b"\xf0\xff\xfe\x01" + bytes(0x3FBFF0)  # a field that no contract has
+    async with serve() as (channel, held):
+        held.elsewhere = True
+        calls = [
+            asyncio.ensure_future(call(channel, tenant.keys["reader"], request, compression=each))
+            for each in [None, grpc.Compression.Gzip] * 4
+        ]
+        await held.holds(8)
+        failure = await fails(call(channel, tenant.keys["reader"], request))
+        assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+        assert failure.metadata == {"limit_bytes": str(32 << 20)}
+        small = asyncio.ensure_future(call(channel, tenant.keys["reader"]))
+        await held.holds(9)
+        held.released.set()
+        assert await asyncio.gather(small, *calls) == [b""] * 9
+
+
+async def test_health_has_a_budget_of_its_own(serve: Serve, tenant: Tenant) -> None:
+    async with serve(max_concurrent_rpcs=2) as (channel, held):
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = [stub.Watch(HEALTH) for _ in range(health.MOST_WATCHES)]
+        for watch in watches:
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        failure = await fails(stub.Watch(HEALTH).read())
+        assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "SERVER_BUSY")
+        calls = [asyncio.ensure_future(call(channel, tenant.keys["reader"])) for _ in range(2)]
+        await held.holds(2)
+        assert (await fails(call(channel, tenant.keys["reader"]))).reason == "SERVER_BUSY"
+        assert (await stub.Check(HEALTH, timeout=20)).status == health_pb2.HealthCheckResponse.SERVING
+        held.released.set()
+        assert await asyncio.gather(*calls) == [b"", b""]
+        watches.pop().cancel()
+        while True:  # until the server has heard of it
+            watch = stub.Watch(HEALTH)
+            try:
+                assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+                break
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.01)
+        for each in (*watches, watch):
+            each.cancel()
+
+
+async def test_health_checks_without_a_message_make_room(serve: Serve) -> None:
+    async with serve(receive_s=20.0) as (channel, _):
+        path = "/grpc.health.v1.Health/Check"
+        silent = [asyncio.ensure_future(outcome(half_sent(channel, path=path))) for _ in range(health.MOST_READING)]
+        stub = health_pb2_grpc.HealthStub(channel)
+        while not any(each.done() for each in silent):
+            with_room = await outcome(stub.Check(HEALTH, timeout=20))
+            assert with_room is None or with_room.reason == "SERVER_BUSY"  # all of them have only just begun
+            await asyncio.sleep(0.01)
+        assert (await stub.Check(HEALTH, timeout=20)).status == health_pb2.HealthCheckResponse.SERVING
+        refused = [each.result() for each in silent if each.done()]
+        assert {failure and failure.reason for failure in refused} == {"SERVER_BUSY"}
+        for each in silent:
+            each.cancel()
+
+
+@pytest.mark.parametrize("calls", [120, 200, 300])
+async def test_a_burst_on_one_connection_breaks_no_stream(serve: Serve, tenant: Tenant, calls: int) -> None:
+    async with serve() as (channel, held):
+        held.released.set()
+        await call(channel, tenant.keys["reader"])
+        seen = await outcomes([call(channel, tenant.keys["reader"]) for _ in range(calls)])
+        assert {failure and failure.code for failure in seen} <= {None, Code.RESOURCE_EXHAUSTED}
+        assert {failure and failure.reason for failure in seen} <= {None, "TOO_MANY_CALLS", "SERVER_BUSY"}
+        cancelled = [half_sent(channel, tenant.keys["reader"]) for _ in range(90)]
+        await asyncio.sleep(0.05)
+        for each in cancelled:
+            each.cancel()
+        seen = await outcomes([call(channel, tenant.keys["reader"]) for _ in range(50)])
+        assert Code.UNAVAILABLE not in {failure and failure.code for failure in seen}
