@@ -1,12 +1,16 @@
 """Load: the same unary calls over and over, on several connections with several calls in flight on each.
 
+Or as many a second as one says, whether they are answered or not (`offer`).
+
 Written on HTTP/2 frames (RFC 9113, RFC 7541) because a grpc.aio client costs about 100 us a call, as much as the echo:
 the client would be what is measured. This one costs a fifth of that. For servers of JSON there is HTTP/1.1.
 """
 
 import asyncio
+import random
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import cycle
@@ -60,6 +64,21 @@ class Done(NamedTuple):
     seconds: float
     p50_ms: float
     p99_ms: float
+
+
+class Offered(NamedTuple):
+    """What came of calls at a given rate. Times count from when a call was due, not from when it left."""
+
+    calls: int
+    seconds: float
+    answered: int
+    refused: int
+    p50_ms: float
+    p99_ms: float
+    """Of those that were answered."""
+    refused_p99_ms: float
+    lost: int
+    """Without any answer when the measurement ended."""
 
 
 class _Peer(asyncio.Protocol, ABC):
@@ -138,6 +157,9 @@ class _Grpc(_Peer):
         message = b"\0" + len(request).to_bytes(4) + request
         self.transport.write(headers + _frame(_DATA, _END_STREAM, stream, message))
 
+    def _ended_stream(self, stream: int, reply_bytes: int) -> None:
+        self._ended(self._started.pop(stream), reply_bytes)
+
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
         at = 0
@@ -152,14 +174,46 @@ class _Grpc(_Peer):
             elif kind == _HEADERS and flags & _END_STREAM:
                 # An error has no message, not even the five bytes that stand before one.
                 stream = int.from_bytes(data[at + 5 : at + 9])
-                self._ended(self._started.pop(stream), self._received.pop(stream, 0) - 5)
+                self._ended_stream(stream, self._received.pop(stream, 0) - 5)
             elif kind in (_SETTINGS, _PING) and not flags & _ACK:
                 payload = data[at + 9 : end] if kind == _PING else b""
                 self.transport.write(_frame(kind, _ACK, 0, payload))
-            elif kind in (_GOAWAY, _RESET):
+            elif kind == _GOAWAY or (kind == _RESET and any(data[at + 9 : end])):
+                # NO_ERROR only says that the rest of a request is not needed, once its answer was sent.
                 self.transport.abort()
             at = end
         self._rest = data[at:]
+
+
+class _Open(_Grpc):
+    """Sends a call when it is told to. What exceeds the server's limit on streams waits here, as in every client."""
+
+    STREAMS = 100
+
+    def __init__(self, call: Call, requests: Iterator[bytes]) -> None:
+        super().__init__(call, requests, [])
+        self._due: dict[int, float] = {}
+        self._later = deque[float]()
+        self.answered: list[float] = []
+        self.refused: list[float] = []
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._due) + len(self._later)
+
+    def call(self, due: float) -> None:
+        if len(self._due) >= self.STREAMS:
+            self._later.append(due)
+            return
+        self._due[self._stream] = due
+        self._send(next(self._requests))
+
+    def _ended_stream(self, stream: int, reply_bytes: int) -> None:
+        del self._started[stream]
+        took_s = time.perf_counter() - self._due.pop(stream)
+        (self.answered if reply_bytes in self._call.reply_bytes else self.refused).append(took_s)
+        if self._later:
+            self.call(self._later.popleft())
 
 
 class _Http(_Peer):
@@ -209,6 +263,50 @@ async def measure(call: Call, seconds: float) -> Done:
     return done(latencies, time.perf_counter() - started)
 
 
+async def offer(call: Call, rate: float, seconds: float, patience_s: float = 5.0) -> Offered:
+    """Sends `rate` calls a second at random moments, then waits `patience_s` for the rest of the answers.
+
+    Raises ConnectionError when the server hung up or broke a stream.
+    """
+    host, _, port = call.address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    requests = cycle(call.requests)
+    peers = [
+        (await loop.create_connection(lambda: _Open(call, requests), host, int(port)))[1]
+        for _ in range(call.connections)
+    ]
+    await asyncio.sleep(0.05)
+    started = due = time.perf_counter()
+    calls = 0
+    for peer in cycle(peers):
+        due += random.expovariate(rate)
+        if due > started + seconds:
+            break
+        if (early_s := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early_s)
+        elif calls % 16 == 0:
+            await asyncio.sleep(0)  # late, and so never asleep: answers have to be read all the same
+        if peer.done.done():
+            peer.done.result()
+        peer.call(due)
+        calls += 1
+    until = time.perf_counter() + patience_s
+    while any(peer.outstanding for peer in peers) and time.perf_counter() < until:
+        await asyncio.sleep(0.01)
+    lost = sum(peer.outstanding for peer in peers)
+    for peer in peers:
+        peer.done.cancel()
+        peer.transport.abort()
+    answered = [each for peer in peers for each in peer.answered]
+    refused = [each for peer in peers for each in peer.refused]
+    p50, p99 = (_part_ms(answered, part) for part in (0.5, 0.99))
+    return Offered(calls, seconds, len(answered), len(refused), p50, p99, _part_ms(refused, 0.99), lost)
+
+
+def _part_ms(latencies: list[float], part: float) -> float:
+    return sorted(latencies)[int(len(latencies) * part)] * 1000 if latencies else 0.0
+
+
 def done(latencies: list[float], seconds: float) -> Done:
     latencies.sort()
     p50, p99 = (latencies[int(len(latencies) * part)] * 1000 for part in (0.5, 0.99))
@@ -216,7 +314,8 @@ def done(latencies: list[float], seconds: float) -> Done:
 
 
 def run(pipe: Connection) -> None:
-    """A process's main: measures each (call, seconds) that it is sent, until the pipe closes."""
+    """A process's main: measures each (call, seconds) or (call, rate, seconds) it is sent, until the pipe closes."""
     with asyncio.Runner(loop_factory=loop_factory) as runner, suppress(EOFError):
         while True:
-            pipe.send(runner.run(measure(*pipe.recv())))
+            question = pipe.recv()
+            pipe.send(runner.run((measure if len(question) == 2 else offer)(*question)))
