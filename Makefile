@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test soak check protos gen clients bench release-image lock audit clean
+.PHONY: help demo serve test soak check protos gen schema clients bench release-image lock audit clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and
 gen: $(INSTALLED) ## generate gen/python from protos/, and the tables of docs/
 	$(BIN)/python -m tools.generate
 	$(BIN)/python -m tools.docs
+
+schema: $(INSTALLED) ## write service/storage/schema.sql from the migrations
+	$(BIN)/python -m tools.schema
 
 clients: $(INSTALLED) ## generate and compile the clients in clients/; LANGUAGES=go makes that one only
 	$(BIN)/python -m tools.clients $(or $(LANGUAGES),go typescript)

