@@ -15,8 +15,6 @@ from tools.third_party import ROOT
 
 SCHEMA = ROOT / "service" / "storage" / "schema.sql"
 _HEAD = "-- What the migrations make, to read and to compare. Written by `make schema`; nothing applies it.\n\n"
-    "-- The schema that the migrations make, to read and to compare. Written by `make schema`; nothing applies it.\n\n"
-)
 # Settings of the session, comments and meta-commands of psql.
 _NOISE = re.compile(r"^(SET |COMMENT ON SCHEMA|SELECT pg_catalog\.set_config|--|\\).*\n", re.MULTILINE)
 _ARGUMENTS = ("--schema-only", "--no-owner", "--no-privileges", "--schema=public")

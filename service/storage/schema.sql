@@ -1,4 +1,4 @@
--- The schema that the migrations make, to read and to compare. Written by `make schema`; nothing applies it.
+-- What the migrations make, to read and to compare. Written by `make schema`; nothing applies it.
 
 CREATE TABLE access_token (
     tenant_id text NOT NULL,
