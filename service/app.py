@@ -43,6 +43,7 @@ from service.handlers.publication import PublicationService
 from service.handlers.run import RunService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
+from service.processes.pool import Processes
 from service.server import Server, check_listening
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
@@ -166,7 +167,12 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     registry = Registry.of(files)
     partners = [file.GetOptions().Extensions[options.partner] for file in files]
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
-    async with migrated_url(settings) as url, opened(settings, url) as store, aclosing(Egress(policy)) as egress:
+    async with (
+        migrated_url(settings) as url,
+        opened(settings, url) as store,
+        aclosing(Egress(policy)) as egress,
+        aclosing(Processes()) as processes,
+    ):
 
         def tools(database: Database) -> Tools:
             targets, oauth = IntegrationTargets(database, keys, partners), OAuth(AccessTokens(database, keys), egress)
@@ -187,7 +193,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 DeliveryService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),
-                TariffService(store, keys),
+                TariffService(store, keys, processes),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
                 PartnerService(store, registry, served.targets),

@@ -58,7 +58,7 @@ LeaseLost stands beside the tree: no caller sees it.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from evbridge.v1 import error_reason_pb2 as reasons
 from google.rpc import code_pb2 as codes
@@ -102,7 +102,7 @@ class InvalidArgument(EvbridgeError):
     reason = reasons.INVALID_FIELD
 
     @classmethod
-    def field(cls, path: str, description: str) -> "InvalidArgument":
+    def field(cls, path: str, description: str) -> Self:
         return cls(f"{path}: {description}", violations=(FieldViolation(path, description),))
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import grpc
+import hypothesis
 import pytest
 
 from service.app import Evbridge, evbridge
@@ -50,6 +51,11 @@ async def _drop(server: str, name: str) -> None:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     finally:
         await connection.close()
+
+
+# How long an example takes says something about the machine, and nothing about us.
+hypothesis.settings.register_profile("evbridge", deadline=None)
+hypothesis.settings.load_profile("evbridge")
 
 
 @pytest.fixture(scope="session")

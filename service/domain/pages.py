@@ -98,9 +98,8 @@ def batch_response(payloads: Sequence[bytes]) -> bytes:
     return framed(payloads)
 
 
-def whole_response(response: Message, path: str) -> bytes:
-    """The serialized response. Raises InvalidArgument, for what asked for it, when it is too large to send."""
-    payload = response.SerializeToString()
+def whole_response(payload: bytes, path: str) -> bytes:
+    """A serialized response. Raises InvalidArgument, for what asked for it, when it is too large to send."""
     if len(payload) > MAX_BATCH_BYTES:
         raise InvalidArgument.field(path, "makes an answer of more than 3 MiB: ask for less")
     return payload

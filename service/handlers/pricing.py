@@ -1,16 +1,12 @@
 """The methods of evbridge.v1.TariffService that price sessions and judge tariffs. They store nothing."""
 
-import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import UTC
 
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.pricing_pb2 import AuditedCdr
 from evbridge.v1.tariff_pb2 import (
     AuditCdrRequest,
-    AuditCdrResponse,
-    ComparedQuote,
     ComparedTariff,
     CompareTariffsRequest,
     CompareTariffsResponse,
@@ -20,88 +16,82 @@ from evbridge.v1.tariff_pb2 import (
     QuotePriceRequest,
     Tariff,
 )
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.domain.caller import Caller
+from service.domain.caller import Caller, waits_elsewhere
 from service.domain.keys import ObjectKey, key_of
 from service.domain.location import connector_at
 from service.domain.pages import whole_response
-from service.domain.pricing.audit import audit, session_of_cdr, tariffs_named
-from service.domain.pricing.clock import zone_of
-from service.domain.pricing.lint import lint, references
-from service.domain.pricing.numbers import number, seconds, timestamp
-from service.domain.pricing.quote import check, quote, session_of
-from service.domain.pricing.session import Session
-from service.domain.pricing.tariff import Compiled, in_force
+from service.domain.pricing.audit import tariffs_named
+from service.domain.pricing.jobs import run_if_small, start_of, start_of_cdr
+from service.domain.pricing.lint import references
+from service.domain.pricing.numbers import seconds
+from service.domain.pricing.tariff import in_force
 from service.domain.publication import Publication
 from service.domain.status import status_of
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound, TariffNotShown
+from service.processes.pool import Processes
 from service.storage.location import location_get
 from service.storage.party import parties_hold
 from service.storage.pool import Database
 from service.storage.publication import rules_now
 from service.storage.tariff import tariff_at, tariff_get, tariff_locations
 
-_TOLERANCE = Decimal("0.005")
 _MOST_TARIFFS = 20
 """As many as a CDR may bring along."""
 
 
 class Pricing:
-    """Computes in threads: a long session under a large tariff takes a second."""
+    """Looks up what is stored; what is computed is computed in other processes unless it is little."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, processes: Processes) -> None:
         self._database = database
+        self._processes = processes
 
     async def QuotePrice(self, request: QuotePriceRequest, caller: Caller) -> bytes:
-        session, options = session_of(request), request.options
-        tariff = await self._tariff(request, caller, session)
-        found = await asyncio.to_thread(quote, Compiled.of(tariff, options), session, options)
-        return whole_response(found, "session")
+        start = start_of(request)
+        if not request.HasField("tariff"):
+            request.tariff.CopyFrom(await self._tariff(request, caller, start))
+        return whole_response(await self._run("QuotePrice", request, caller), "session")
 
     async def CompareTariffs(self, request: CompareTariffsRequest, caller: Caller) -> bytes:
-        session, options = session_of(request), request.options
-        check(options)
-        results = []
+        start, missing = start_of(request), CompareTariffsResponse()
         for index, source in enumerate(request.tariffs):
-            result = ComparedQuote(index=index)
             try:
-                tariff = await self._tariff(source, caller, session)
-                found = await asyncio.to_thread(quote, Compiled.of(tariff, options), session, options)
-                result.quote.CopyFrom(found)
+                if not source.HasField("tariff"):
+                    source.tariff.CopyFrom(await self._tariff(source, caller, start))
             except EvbridgeError as error:
-                result.error.CopyFrom(status_of(error))
-            results.append(result)
-        return whole_response(CompareTariffsResponse(results=sorted(results, key=_rank)), "tariffs")
+                missing.results.add(index=index, error=status_of(error))
+        found = await self._run("CompareTariffs", request, caller)
+        return whole_response(found + missing.SerializeToString(), "tariffs")
 
-    async def LintTariff(self, request: LintTariffRequest, caller: Caller) -> LintTariffResponse:
-        zone = zone_of(request.time_zone, "time_zone") if request.time_zone else None
-        tariff = request.tariff
+    async def LintTariff(self, request: LintTariffRequest, caller: Caller) -> bytes:
         if request.HasField("key"):
-            tariff = Tariff.FromString(await tariff_get(self._database, caller.tenant_id, key_of(request.key)))
-        findings = await asyncio.to_thread(
-            lint, Compiled(tariff, request.ocpi_version, request.whole_elements), zone, datetime.now(UTC)
-        )
-        key = key_of(tariff)
+            stored = await tariff_get(self._database, caller.tenant_id, key_of(request.key))
+            request.tariff.MergeFromString(stored)
+        findings = await self._run("LintTariff", request, caller)
+        key = key_of(request.tariff)
         async with self._database.transaction() as conn:
             owned = bool(await parties_hold(conn, caller.tenant_id, [key.party]))
             locations = await tariff_locations(conn, caller.tenant_id, key)
-        return LintTariffResponse(findings=[*findings, *references(owned, locations)])
+        return findings + LintTariffResponse(findings=references(owned, locations)).SerializeToString()
 
     async def AuditCdr(self, request: AuditCdrRequest, caller: Caller) -> bytes:
-        cdr, session = request.cdr, session_of_cdr(request.cdr)
-        tariffs = await self._tariffs_of(cdr, session, request.tariffs, caller)
-        tolerance = number(request.tolerance) if request.HasField("tolerance") else _TOLERANCE
-        found, differences, others = await asyncio.to_thread(audit, cdr, session, tariffs, request.options, tolerance)
-        return whole_response(
-            AuditCdrResponse(quote=found, differences=differences, other_readings=others), "cdr.charging_periods"
-        )
+        tariffs = await self._tariffs_of(request.cdr, request.tariffs, caller)
+        del request.tariffs[:]
+        request.tariffs.extend(tariffs)
+        return whole_response(await self._run("AuditCdr", request, caller), "cdr.charging_periods")
 
-    async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, session: Session) -> Tariff:
-        """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
-        if source.HasField("tariff"):
-            return source.tariff
-        start = timestamp(session.start)
+    async def _run(self, method: str, request: Message, caller: Caller) -> bytes:
+        small = run_if_small(method, request)
+        if small is not None:
+            return small
+        waits_elsewhere()
+        return await self._processes.run(caller.key_id, method, request.SerializeToString())
+
+    async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, start: Timestamp) -> Tariff:
+        """The stored one that is meant. Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
         if source.HasField("partner_connector"):
             return await self._tariff_seen(source.partner_connector, caller, start)
         return await self._tariff_then(caller, key_of(source.key), start)
@@ -130,9 +120,7 @@ class Pricing:
             )
         return tariff
 
-    async def _tariffs_of(
-        self, cdr: AuditedCdr, session: Session, tariffs: Sequence[Tariff], caller: Caller
-    ) -> list[Tariff]:
+    async def _tariffs_of(self, cdr: AuditedCdr, tariffs: Sequence[Tariff], caller: Caller) -> list[Tariff]:
         """Those its periods name, of its own or the stored ones; the first of its own when they name none.
 
         Raises InvalidArgument when there is none or too many are named, ResourceNotFound, TariffRevisionNotKept.
@@ -143,18 +131,9 @@ class Pricing:
         if not named and not tariffs:
             raise InvalidArgument.field("tariffs", "are needed when no period names a tariff")
         own = {tariff.id.casefold(): tariff for tariff in reversed(tariffs)}
-        start = timestamp(session.start)
+        start = start_of_cdr(cdr)
         return [
             own.get(id.casefold())
             or await self._tariff_then(caller, ObjectKey.of(cdr.country_code, cdr.party_id, id), start)
             for id in named
         ] or [tariffs[0]]
-
-
-def _rank(result: ComparedQuote) -> tuple[bool, str, Decimal, int]:
-    """By currency, then by what the driver pays; what could not be priced comes last."""
-    if result.HasField("error"):
-        return True, "", Decimal(), result.index
-    total = result.quote.total_cost
-    paid = total.incl_vat if total.HasField("incl_vat") else total.excl_vat
-    return False, result.quote.currency, number(paid), result.index

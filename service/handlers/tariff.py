@@ -29,6 +29,7 @@ from service.handlers.mutation import mutate
 from service.handlers.owned import Owned, Wish, put, put_one
 from service.handlers.pricing import Pricing
 from service.handlers.publication import publish
+from service.processes.pool import Processes
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
@@ -46,8 +47,8 @@ from service.storage.tariff import (
 
 
 class TariffService(Pricing):
-    def __init__(self, database: Database, keyring: Keyring) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, keyring: Keyring, processes: Processes) -> None:
+        super().__init__(database, processes)
         self._keyring = keyring
 
     async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:

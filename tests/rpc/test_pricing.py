@@ -18,6 +18,7 @@ from google.rpc import code_pb2
 from google.type.decimal_pb2 import Decimal
 
 from service.app import Evbridge
+from service.domain.pricing.tariff import SPOT
 from service.storage.retention import tariff_revisions_sweep
 from service.storage.statements import Statement
 from tests.conftest import Tenant
@@ -257,12 +258,36 @@ async def test_spot_prices_of_a_zone_must_not_overlap(party: Tenant) -> None:
     assert "options.spot_prices" in (await fails(party.reader.tariffs.QuotePrice(request))).violations
 
 
-async def test_a_session_of_too_many_pieces_is_refused(party: Tenant) -> None:
-    elements = [per_kwh("0.30", start_time=f"{number % 24:02}:{number % 60:02}") for number in range(200)]
+async def test_a_session_of_too_many_pieces_is_refused_before_it_is_priced(party: Tenant) -> None:
+    elements = [per_kwh("0.30", start_time=f"{number // 60:02}:{number % 60:02}") for number in range(1440)]
     plan = ten_kwh()
     plan.parking_s = 91 * DAY
     failure = await fails(quote(party, plan, tariff=a_tariff(elements=elements)))
-    assert "session" in failure.violations
+    assert "pieces by a tariff of 1440 price components" in failure.violations["session"]
+    compared = t.CompareTariffsRequest(
+        tariffs=[t.ComparedTariff(tariff=a_tariff(elements=elements[:60])) for _ in range(20)],
+        plan=plan,
+        options=OPTIONS,
+    )
+    assert "session" in (await fails(party.reader.tariffs.CompareTariffs(compared))).violations
+    del compared.tariffs[2:]
+    assert len((await party.reader.tariffs.CompareTariffs(compared)).results) == 2
+
+
+async def test_a_tariff_of_too_many_components_to_compare_is_not_judged(party: Tenant) -> None:
+    types = [value for value in t.TariffDimensionType.values() if value not in (0, *SPOT)]
+    elements = [
+        t.TariffElement(
+            price_components=[t.PriceComponent(type=type, price=Decimal(value="1"), step_size=1) for type in types],
+            restrictions=t.TariffRestrictions(max_duration=number + 1),
+        )
+        for number in range(2000)
+    ]
+    request = t.LintTariffRequest(tariff=a_tariff(elements=elements))
+    failure = await fails(party.reader.tariffs.LintTariff(request))
+    assert "price components, which takes too long to compare" in failure.violations["tariff.elements"]
+    del request.tariff.elements[500:]
+    assert (await party.reader.tariffs.LintTariff(request)).findings
 
 
 async def test_an_answer_that_is_too_large_to_send_is_refused(party: Tenant) -> None:

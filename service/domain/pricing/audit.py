@@ -7,6 +7,7 @@ from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1 import tariff_pb2 as t
 from evbridge.v1.types_pb2 import Price
 
+from service.domain.pricing.budget import Budget
 from service.domain.pricing.numbers import CONTEXT, HOUR_S, ZERO, message, number, seconds
 from service.domain.pricing.quote import quote_with_readings
 from service.domain.pricing.session import Session, session_of_periods
@@ -23,7 +24,12 @@ _TOTALS = {
 
 
 def audit(
-    cdr: p.AuditedCdr, session: Session, tariffs: Sequence[t.Tariff], options: p.PricingOptions, tolerance: Decimal
+    cdr: p.AuditedCdr,
+    session: Session,
+    tariffs: Sequence[t.Tariff],
+    options: p.PricingOptions,
+    tolerance: Decimal,
+    budget: Budget,
 ) -> tuple[p.Quote, list[p.CdrDifference], list[p.OtherReading]]:
     """The quote of the CDR's session, where the CDR says something else by more than the tolerance, and what the
     session costs in other readings of its periods.
@@ -35,7 +41,7 @@ def audit(
     with localcontext(CONTEXT):
         compiled = {tariff.id.casefold(): Compiled.of(tariff, options) for tariff in tariffs}
         first = compiled[tariffs[0].id.casefold()]
-        found, others = quote_with_readings(first, session, options, compiled if tariffs_named(cdr) else None)
+        found, others = quote_with_readings(first, session, options, compiled if tariffs_named(cdr) else None, budget)
         numbers = [*_costs(cdr, found), *_quantities(cdr, session)]
         different = [
             p.CdrDifference(
@@ -60,9 +66,9 @@ def session_of_cdr(cdr: p.AuditedCdr) -> Session:
 def tariffs_named(cdr: p.AuditedCdr) -> list[str]:
     """The ids of the tariffs that the CDR's periods name, each once, in the order and case of its first use."""
     named: dict[str, str] = {}
-    for period in sorted(cdr.charging_periods, key=lambda period: seconds(period.start_date_time)):
-        if period.tariff_id:
-            named.setdefault(period.tariff_id.casefold(), period.tariff_id)
+    naming = [period for period in cdr.charging_periods if period.tariff_id]
+    for period in sorted(naming, key=lambda period: (period.start_date_time.seconds, period.start_date_time.nanos)):
+        named.setdefault(period.tariff_id.casefold(), period.tariff_id)
     return list(named.values())
 
 

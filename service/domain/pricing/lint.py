@@ -1,6 +1,6 @@
 """What is wrong with a tariff, or may surprise. A time of the week is a set of minutes: the bits of a number."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1 import tariff_pb2 as t
 from evbridge.v1.types_pb2 import DayOfWeek
 
+from service.domain.pricing.budget import Budget
 from service.domain.pricing.clock import DAY_S, Clock
 from service.domain.pricing.numbers import number
 from service.domain.pricing.tariff import (
@@ -25,6 +26,7 @@ from service.domain.pricing.tariff import (
     type_name,
 )
 
+_US_PER_COMPONENT, _US_PER_PAIR = 60, 0.5
 _DAY = 1440
 _WEEK = (1 << 7 * _DAY) - 1
 _INFO, _WARNING, _ERROR = p.FINDING_SEVERITY_INFO, p.FINDING_SEVERITY_WARNING, p.FINDING_SEVERITY_ERROR
@@ -35,8 +37,11 @@ _Range = tuple[Decimal | None, Decimal | None]
 _ALL: _Range = (None, None)
 
 
-def lint(compiled: Compiled, zone: ZoneInfo | None, now: datetime) -> list[p.Finding]:
-    """By severity, then by path. Changes of the zone's clock are those of the year from `now` on."""
+def lint(compiled: Compiled, zone: ZoneInfo | None, now: datetime, budget: Budget | None = None) -> list[p.Finding]:
+    """By severity, then by path. Changes of the zone's clock are those of the year from `now` on.
+
+    Raises InvalidArgument for more work than the budget allows.
+    """
     tariff = compiled.source
     elements = (*compiled.elements, *compiled.reservation, *compiled.expires)
     priced = [component for element in elements for component in element.components]
@@ -44,6 +49,7 @@ def lint(compiled: Compiled, zone: ZoneInfo | None, now: datetime) -> list[p.Fin
     for component in priced:
         reservation = component.element.restrictions.reservation
         groups.setdefault((reservation, component.type), []).append(component)
+    _spend(budget or Budget(), len(priced), groups.values())
     findings = [
         *_not_understood(tariff),
         *_taxes(tariff, priced),
@@ -61,6 +67,13 @@ def lint(compiled: Compiled, zone: ZoneInfo | None, now: datetime) -> list[p.Fin
     if compiled.whole_elements:
         findings += _shadowed(compiled)
     return sorted(findings, key=lambda found: (-found.severity, found.path))
+
+
+def _spend(budget: Budget, count: int, groups: Collection[Sequence[Component]]) -> None:
+    """Each component is compared with those of its kind before it."""
+    pairs = sum(len(components) ** 2 // 2 for components in groups)
+    text = f"have {count} price components, which takes too long to compare: split the tariff"
+    budget.spend(count * _US_PER_COMPONENT + pairs * _US_PER_PAIR, "tariff.elements", text)
 
 
 def references(owned: bool, locations: int) -> Iterator[p.Finding]:
@@ -167,19 +180,21 @@ def _dimension(components: Sequence[Component]) -> Iterator[p.Finding]:
             yield finding(component.path, _ERROR, p.FINDING_CODE_UNREACHABLE, text)
         else:
             scopes.append(_Scope.of(component))
+    covered = 0
     for place, scope in enumerate(scopes):
         earlier = scopes[:place]
         path = scope.component.path
         if first := next((other for other in earlier if other.covers(scope)), None):
             text = f"{first.component.path} always holds when it does, and comes first"
             yield finding(path, _ERROR, p.FINDING_CODE_UNREACHABLE, text)
-        elif not scope.week & ~_union(earlier):
+        elif not scope.week & ~covered:
             text = f"elements before it price {name} at all of its times"
             yield finding(path, _ERROR, p.FINDING_CODE_UNREACHABLE, text)
-        elif other := next((other for other in earlier if other.overlaps(scope)), None):
+        elif scope.by_week and (other := next((other for other in earlier if other.overlaps(scope)), None)):
             since = _moment(scope.week & other.week)
             text = f"holds together with {other.component.path} from {since} on: that one comes first"
             yield finding(path, _WARNING, p.FINDING_CODE_OVERLAP, text)
+        covered |= scope.week if scope.by_week else 0
     if components[0].type != t.TARIFF_DIMENSION_TYPE_FLAT and not any(scope.always for scope in scopes):
         yield from _uncovered(scopes, name)
 
@@ -261,8 +276,10 @@ class _Scope(NamedTuple):
 
     def covers(self, other: "_Scope") -> bool:
         """Whether it holds whenever the other does."""
-        inside = (_within(other.ranges.get(name, _ALL), range) for name, range in self.ranges.items())
-        return not other.week & ~self.week and all(inside)
+        for name, range in self.ranges.items():
+            if name not in other.ranges or not _within(other.ranges[name], range):
+                return False
+        return not other.week & ~self.week
 
 
 def _within(inner: _Range, outer: _Range) -> bool:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from evbridge.v1.pricing_pb2 import PERIOD_READING_AT_END, PeriodReading, SpotPrice
 
-from service.domain.pricing.clock import Clock
+from service.domain.pricing.clock import DAY_S, Clock
 from service.domain.pricing.numbers import ZERO, atom, number, seconds
 from service.domain.pricing.session import Period, Session
 from service.domain.pricing.tariff import Compiled, Moment
@@ -60,24 +60,65 @@ class Market:
         return {time for zone in zones for entry in self._zones.get(zone, ()) for time in entry[:2]}
 
 
-def pieces(session: Session, tariffs: Sequence[Compiled], zone: ZoneInfo, market: Market) -> Iterator[Piece]:
-    """Consumption is spread evenly over its period; pieces add up to their period without a rest."""
-    changes = market.changes({zone for tariff in tariffs for zone in tariff.spot_zones})
-    clock, by_clock = None, {time for tariff in tariffs for time in tariff.by_clock}
-    if by_clock:
-        clock = Clock(zone, int(session.start), int(session.end) + 1)
-        changes.update(map(Decimal, clock.strokes(by_clock)))
-    energies, durations = (
-        {bound for tariff in tariffs for bound in tariff.limits[quantity]} for quantity in ("energy", "duration")
-    )
-    for origin in {session.start, session.charging_start}:
-        changes.update(origin + bound for bound in durations)
-    instants, energy = sorted(changes), ZERO
-    for period in session.periods:
-        origin = session.start if period.reserved else session.charging_start
-        shares = _shares(period, energy, instants, energies)
-        yield from _cut(period, shares, energy, origin, clock)
-        energy += period.energy
+def most_strokes(session: Session, tariffs: Sequence[Compiled]) -> int:
+    """How often at most the clock shows a time of day at which a price can change."""
+    times = len({time for tariff in tariffs for time in tariff.by_clock})
+    return times * (int((session.end - session.start) / DAY_S) + 2)
+
+
+class Cuts:
+    """Where the periods of a session are cut. Known before anything is, so that the work can be judged first."""
+
+    def __init__(self, session: Session, tariffs: Sequence[Compiled], zone: ZoneInfo, market: Market) -> None:
+        changes = market.changes({zone for tariff in tariffs for zone in tariff.spot_zones})
+        self._clock, by_clock = None, {time for tariff in tariffs for time in tariff.by_clock}
+        if by_clock:
+            self._clock = Clock(zone, int(session.start), int(session.end) + 1)
+            changes.update(map(Decimal, self._clock.strokes(by_clock)))
+        energies, durations = (
+            {bound for tariff in tariffs for bound in tariff.limits[quantity]} for quantity in ("energy", "duration")
+        )
+        for origin in {session.start, session.charging_start}:
+            changes.update(origin + bound for bound in durations)
+        self._session = session
+        self._instants, self._energies = sorted(changes), sorted(energies)
+
+    def count(self) -> int:
+        """How many pieces there will be at most."""
+        energy, count = ZERO, 0
+        for period in self._session.periods:
+            count += 1 + len(self._instants_in(period)) + len(self._energies_in(period, energy))
+            energy += period.energy
+        return count
+
+    def pieces(self) -> Iterator[Piece]:
+        """Consumption is spread evenly over its period; pieces add up to their period without a rest."""
+        energy = ZERO
+        for period in self._session.periods:
+            origin = self._session.start if period.reserved else self._session.charging_start
+            yield from _cut(period, self._shares(period, energy), energy, origin, self._clock)
+            energy += period.energy
+
+    def _instants_in(self, period: Period) -> range:
+        """Their places; none in a period without length."""
+        if period.start == period.end:
+            return range(0)
+        return range(bisect_right(self._instants, period.start), bisect_left(self._instants, period.end))
+
+    def _energies_in(self, period: Period, energy: Decimal) -> range:
+        """The places of those between the session's energy before the period and after it."""
+        low, high = sorted((energy, energy + period.energy))
+        return range(bisect_right(self._energies, low), bisect_left(self._energies, high))
+
+    def _shares(self, period: Period, energy: Decimal) -> list[Decimal]:
+        """Where the period is cut, as parts of it from 0 to 1."""
+        shares = {ZERO, _ONE}
+        length = period.end - period.start
+        for place in self._instants_in(period):
+            shares.add(((self._instants[place] - period.start) / length).quantize(_SHARE))
+        for place in self._energies_in(period, energy):
+            shares.add(((self._energies[place] - energy) / period.energy).quantize(_SHARE))
+        return sorted(shares)
 
 
 def undivided(cut: Iterable[Piece], reading: PeriodReading.ValueType) -> Iterator[Piece]:
@@ -88,21 +129,6 @@ def undivided(cut: Iterable[Piece], reading: PeriodReading.ValueType) -> Iterato
         period = priced.period
         consumed = period.energy, period.time_s, period.parking_s
         yield Piece(period.start, period.end, period, *consumed, priced.moment, priced.market_time)
-
-
-def _shares(period: Period, energy: Decimal, instants: list[Decimal], thresholds: set[Decimal]) -> list[Decimal]:
-    """Where the period is cut, as parts of it from 0 to 1."""
-    shares = {ZERO, _ONE}
-    length = period.end - period.start
-    if length and instants:
-        for place in range(bisect_right(instants, period.start), bisect_left(instants, period.end)):
-            shares.add(((instants[place] - period.start) / length).quantize(_SHARE))
-    if period.energy:
-        for bound in thresholds:
-            share = (bound - energy) / period.energy
-            if 0 < share < 1:
-                shares.add(share.quantize(_SHARE))
-    return sorted(shares)
 
 
 def _cut(

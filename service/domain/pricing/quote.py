@@ -9,6 +9,7 @@ from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1 import tariff_pb2 as t
 from evbridge.v1.types_pb2 import Price
 
+from service.domain.pricing.budget import Budget
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.numbers import (
     CONTEXT,
@@ -23,7 +24,7 @@ from service.domain.pricing.numbers import (
     stepped,
     timestamp,
 )
-from service.domain.pricing.pieces import Market, Piece, pieces, undivided
+from service.domain.pricing.pieces import Cuts, Market, Piece, most_strokes, undivided
 from service.domain.pricing.session import CUT_S, Period, Session, Span, session_of_periods, session_of_plan
 from service.domain.pricing.tariff import (
     ENERGY,
@@ -40,8 +41,8 @@ from service.errors import InvalidArgument
 
 _WH = Decimal("0.001")
 _ONE = Decimal(1)
-_MOST_WORK = 1_000_000
-"""Pieces times components: about a second."""
+_US_PER_CUT, _US_PER_PIECE, _US_PER_COMPONENT = 1.5, 35, 0.5
+"""What it takes to find out where a piece ends, to price it, and to ask each component about it."""
 NEVER_PRICED = "the tariff has no price for it"
 _NO_TARIFF = "the period names no tariff"
 _NOT_NOW = "none of the tariff's prices for it applies then"
@@ -138,26 +139,35 @@ def check(options: p.PricingOptions) -> None:
 
 
 def quote(
-    tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled] | None = None
+    tariff: Compiled,
+    session: Session,
+    options: p.PricingOptions,
+    named: Mapping[str, Compiled] | None = None,
+    budget: Budget | None = None,
 ) -> p.Quote:
     """With `named`, by case-folded id, each period is priced with the tariff that it names; without, all with `tariff`.
 
     Raises InvalidArgument as `check` does, for a tariff that is not understood, for a negative time that has a price,
-    and for more pieces than are priced in a second.
+    and for more work than the budget allows.
     """
     with localcontext(CONTEXT):
-        return _Pricing(tariff, session, options, named or {}).quote()
+        return _Pricing(tariff, session, options, named or {}, budget or Budget()).quote()
 
 
 def quote_with_readings(
-    tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled] | None = None
+    tariff: Compiled,
+    session: Session,
+    options: p.PricingOptions,
+    named: Mapping[str, Compiled] | None = None,
+    budget: Budget | None = None,
 ) -> tuple[p.Quote, list[p.OtherReading]]:
     """The quote, and when a period spans a change of price what the two other usual readings of it cost."""
+    budget = budget or Budget()
     with localcontext(CONTEXT):
-        pricing = _Pricing(tariff, session, options, named or {})
+        pricing = _Pricing(tariff, session, options, named or {}, budget)
         found, others = pricing.quote(), list[p.OtherReading]()
         for reading in (p.PERIOD_READING_AT_START, p.PERIOD_READING_AT_END) if pricing.spanning else ():
-            other = _Pricing(tariff, session, options, named or {}).quote(reading)
+            other = _Pricing(tariff, session, options, named or {}, budget).quote(reading)
             others.append(p.OtherReading(reading=reading, total_cost=other.total_cost))
         return found, others
 
@@ -166,8 +176,14 @@ class _Pricing:
     """One session under the tariff of its start, and those that its periods name."""
 
     def __init__(
-        self, tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled]
+        self,
+        tariff: Compiled,
+        session: Session,
+        options: p.PricingOptions,
+        named: Mapping[str, Compiled],
+        budget: Budget,
     ) -> None:
+        self._budget = budget
         self._tariff = tariff
         self._named = named
         self._tariffs = list(named.values()) or [tariff]
@@ -195,10 +211,7 @@ class _Pricing:
 
     def quote(self, reading: p.PeriodReading.ValueType = p.PERIOD_READING_UNSPECIFIED) -> p.Quote:
         self._leave_out_negative_times()
-        cut = list(pieces(self._session, self._tariffs, self._zone, self._market))
-        components = (len(element.price_components) for tariff in self._tariffs for element in tariff.source.elements)
-        if len(cut) * sum(components) > _MOST_WORK:
-            raise InvalidArgument.field("session", "is cut into too many pieces for a tariff of this size")
+        cut = self._cuts().pieces()
         before: Period | None = None
         for piece in undivided(cut, reading) if reading else cut:
             self._within_period, before = piece.period is before, piece.period
@@ -211,6 +224,20 @@ class _Pricing:
         self._step_up()
         self._lines.sort(key=lambda line: (line.category, line.start))
         return self._answer()
+
+    def _cuts(self) -> Cuts:
+        """Raises InvalidArgument when there are more than there is time for."""
+        components = max(len(tariff.components) for tariff in self._tariffs)
+        strokes = most_strokes(self._session, self._tariffs)
+        self._spend(strokes * _US_PER_CUT, strokes, components)
+        cuts = Cuts(self._session, self._tariffs, self._zone, self._market)
+        count = cuts.count()
+        self._spend(count * (_US_PER_PIECE + _US_PER_COMPONENT * components), count, components)
+        return cuts
+
+    def _spend(self, us: float, pieces: int, components: int) -> None:
+        cut = f"is cut into {pieces} pieces by a tariff of {components} price components"
+        self._budget.spend(us, "session", f"{cut}, which takes too long to price: ask for a shorter one")
 
     def _leave_out_negative_times(self) -> None:
         """Raises InvalidArgument for one that the tariff of its period has a price for."""

@@ -10,7 +10,8 @@ from service.domain.pricing.numbers import HOUR_S, ZERO, atom, number, seconds
 from service.errors import InvalidArgument
 
 MAX_S = 92 * 86_400
-_LAST_S = 253_370_764_800
+LAST_S = 253_370_764_800
+OUT_OF_RANGE = "is a session before 1970 or after 9998"
 _MOST_CUT = Decimal("0.0005")
 CUT_S = _MOST_CUT * HOUR_S
 """How much a time in hours can be off for the digits it was cut to."""
@@ -142,8 +143,8 @@ def _notes_on_start(early_s: Decimal) -> Iterator[str]:
 
 def _session(periods: Sequence[Period], expired: bool, path: str) -> Session:
     start, end = periods[0].start, periods[-1].end
-    if start < 0 or end > _LAST_S:
-        raise InvalidArgument.field(path, "is a session before 1970 or after 9998")
+    if start < 0 or end > LAST_S:
+        raise InvalidArgument.field(path, OUT_OF_RANGE)
     if end - start > MAX_S:
         raise InvalidArgument.field(path, "is a session of more than 92 days")
     reserved = [period.end for period in periods if period.reserved]
