@@ -10,6 +10,7 @@ import random
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -35,6 +36,7 @@ from service.bridge.egress import (
     Egress,
     EgressError,
 )
+from service.bridge.json_text import takes_long
 from service.bridge.ports import (
     Authorise,
     Behaviour,
@@ -61,6 +63,7 @@ _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 _NOT_IN_A_HOST = re.compile(r"[^A-Za-z0-9:.-]")
 _MAX_TEXT = 200
 _MAX_READ = 8192  # of which that is shown
+_MAX_EXPLAINED = 1 << 18
 _MAX_VIOLATIONS = 50
 _MAX_PAGES = 1000
 _DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -113,6 +116,8 @@ class PartnerChannel:
         self._record = record
         self._listen = listen
         self._authorise = authorise
+        # One thread: several would only take the interpreter from each other, and from the event loop.
+        self._reader = ThreadPoolExecutor(1, "answers")
         self._tracer = trace.get_tracer("evbridge.bridge")
         self._duration = metrics.get_meter("evbridge.bridge").create_histogram(
             "http.client.request.duration",
@@ -227,9 +232,9 @@ class PartnerChannel:
                 if target.grant is None or answer.status != 401:
                     break
             passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
-            return self._judged(operation, target, answer)
+            return await self._judged(operation, target, answer)
 
-    def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
+    async def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:
             raise self._refused(operation, target, answer)
         if answer.status == HTTPStatus.NO_CONTENT:
@@ -237,9 +242,11 @@ class PartnerChannel:
         try:
             if answer.body is None:
                 raise CodecError("", "is too large, or is compressed in a way that was not asked for")
-            decoded = reply_from_http(operation, answer.body)
-            take_secrets(decoded.message)
-            decoded = redacted_reply(decoded, target)
+            if takes_long(answer.body):
+                loop = asyncio.get_running_loop()
+                decoded = await loop.run_in_executor(self._reader, _read, operation, target, answer.body)
+            else:
+                decoded = _read(operation, target, answer.body)
             if enveloped := self._enveloped.get(target.partner):
                 enveloped.check(decoded.message)
             return decoded
@@ -319,7 +326,8 @@ class PartnerChannel:
 
     def _refused(self, operation: Operation, target: Target, answer: Answer) -> errors.PartnerError:
         behaviour = self._behaviours.get(target.partner)
-        refusal = behaviour.explain(answer.status, answer.body or b"") if behaviour else Refusal()
+        body = answer.body or b""
+        refusal = behaviour.explain(answer.status, body) if behaviour and len(body) <= _MAX_EXPLAINED else Refusal()
         fallback = errors.PartnerRejected if 400 <= answer.status < 500 else errors.PartnerFault
         error_class = _BY_STATUS.get(answer.status, fallback)
         if answer.status in _PERHAPS_CARRIED_OUT and not operation.safe:
@@ -355,6 +363,13 @@ async def through(targets: Targets, operation: Operation, request: Message, tena
             raise errors.InvalidArgument.field(name, "is required")
         target = replace(target, base_url=check_given(url, target.base_url))
     return target, at_path(operation, target.paths.get(operation.name))
+
+
+def _read(operation: Operation, target: Target, body: bytes) -> Decoded:
+    """The reply, without secrets of the partner's or ours. Raises CodecError."""
+    decoded = reply_from_http(operation, body)
+    take_secrets(decoded.message)
+    return redacted_reply(decoded, target)
 
 
 def _unanswered(operation: Operation, target: Target, error: EgressError) -> errors.EvbridgeError:

@@ -67,6 +67,7 @@ MAX_REJECTS: Final = 1000
 """Unreadable objects in one body that are left out; with more of them the body is what is wrong."""
 
 _MAX_ID = 64
+_MANY = 200
 
 
 class Decoded(NamedTuple):
@@ -101,6 +102,7 @@ class Codec:
         else:
             self._type = _compile_message(descriptor, field_names, without)
             self.form = descriptor
+        self._lists = [field.name for field in descriptor.fields if field.is_repeated and _is_ours(field)]
         self._may_be_blank = not member and not any(travels(field, without) for field in descriptor.fields)
         # Nothing is read into a body that is [] unless it has no members: it may stand for "there is none".
         self._means = self._type.means if self._may_be_blank or self.form is None else tidy.same
@@ -162,7 +164,14 @@ class Codec:
 
     def _read(self, value: Any, trail: Trail) -> Decoded:
         members = self._type.read(value, trail)
-        message = self._new(**{self.member.name: members}) if self.member else self._new(**members)
+        if self.member:
+            members = {self.member.name: members}
+        pages = {name: members.pop(name) for name in self._lists if len(members.get(name, ())) > _MANY}
+        message = self._new(**members)
+        for name, items in pages.items():  # not by the constructor, which lets no other thread run
+            add = getattr(message, name).add
+            for item in items:
+                add(**item)
         return Decoded(message, tuple(trail.rejects), trail.repairs, trail.repair)
 
 
@@ -311,6 +320,12 @@ def _by_own_names(value: dict[str, Any], others: Mapping[str, str]) -> dict[str,
         if other in value and renamed.get(own) is None:
             renamed[own] = value[other]
     return renamed
+
+
+def _is_ours(field: FieldDescriptor) -> bool:
+    """Whether it holds messages that are read as the members of an object."""
+    message = field.message_type
+    return message is not None and not is_map(field) and message.full_name not in WELL_KNOWN_TYPES
 
 
 def _required(field: FieldDescriptor) -> bool:

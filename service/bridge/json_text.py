@@ -8,6 +8,9 @@ from typing import Any, Final, NoReturn
 MAX_VALUES: Final = 250_000
 """Values that one text may hold: what reading it costs grows with them, not with its bytes."""
 
+_MANY = 3000
+"""Values that are read in a few milliseconds."""
+_LARGE = 1 << 18
 _MAX_DIGITS = 400
 """Of an integer that is read as one. The largest double has 309."""
 _DEEPEST = 100
@@ -49,12 +52,21 @@ def values_in(text: bytes | str) -> int:
     return len(text) - len(text.translate(None, b",[{"))
 
 
+def takes_long(text: bytes | str) -> bool:
+    """Whether reading the text may take longer than a few milliseconds: an event loop leaves it to a thread."""
+    return len(text) > _LARGE or (len(text) > _MANY and values_in(text) > _MANY)
+
+
 def parse_json(text: bytes | str) -> Any:
-    """json.loads with exact numbers. Raises CodecError, before it parses more than MAX_VALUES."""
+    """json.loads with exact numbers. Raises CodecError, before it parses more than MAX_VALUES.
+
+    Parsing what takes long lets other threads run with every object and every integer.
+    """
     if len(text) > MAX_VALUES and values_in(text) > MAX_VALUES:
         raise CodecError("", f"holds more than {MAX_VALUES:,} values")
     try:
-        return _strictly(text if isinstance(text, str) else text.decode())
+        parse = _by_and_by if takes_long(text) else _strictly
+        return parse(text if isinstance(text, str) else text.decode())
     except RecursionError:
         raise CodecError("", "is nested too deeply") from None
     except ValueError:
@@ -74,7 +86,10 @@ def parse_tolerantly(text: bytes | str) -> Any:
     try:
         text = (text if isinstance(text, str) else text.decode()).removeprefix("\ufeff")
         if values_in(text) <= MAX_VALUES:
-            return _tolerantly(_flattened(text))
+            try:
+                return _tolerantly(text)
+            except RecursionError:
+                return _tolerantly(_flattened(text))
     except (ValueError, RecursionError):
         pass
     raise refused
@@ -84,11 +99,11 @@ def _flattened(text: str) -> str:
     """The text with a number that is none in the place of whatever is nested too deeply."""
     pieces, depth, start = [], 0, 0
     for token in _BRACKETS_AND_STRINGS.finditer(text):
-        match token[0]:
+        match token[1]:
             case "[" | "{":
                 depth += 1
                 if depth == _DEEPEST + 1:
-                    pieces.append(text[start : token.start()])
+                    pieces.append(text[start : token.start(1)])
             case "]" | "}":
                 if depth == _DEEPEST + 1:
                     pieces.append("Infinity")
@@ -109,6 +124,22 @@ def _integer(digits: str) -> int | Number:
     return int(digits) if len(digits) <= _MAX_DIGITS else Number(digits)
 
 
-_BRACKETS_AND_STRINGS = re.compile(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+def _bounded_integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("the time to read an integer grows with the square of its digits")
+    return int(digits)
+
+
+def _object(members: dict[str, Any]) -> dict[str, Any]:
+    """Does nothing: the parser, which is in C, lets other threads run when it calls Python."""
+    return members
+
+
+_BRACKETS_AND_STRINGS = re.compile(r'[^\[\]{}"]*([\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 _strictly = json.JSONDecoder(parse_float=Number, parse_constant=_refuse_constant).decode
-_tolerantly = json.JSONDecoder(parse_float=Number, parse_int=_integer, parse_constant=_constant, strict=False).decode
+_by_and_by = json.JSONDecoder(
+    object_hook=_object, parse_int=_bounded_integer, parse_float=Number, parse_constant=_refuse_constant
+).decode
+_tolerantly = json.JSONDecoder(
+    object_hook=_object, parse_int=_integer, parse_float=Number, parse_constant=_constant, strict=False
+).decode

@@ -25,6 +25,8 @@ def redacted_text(text: str, target: Target) -> str:
 
 
 def redacted_body(body: bytes, target: Target) -> bytes:
+    if not any(_searched_for(secret) in body for secret in _secrets(target)):
+        return body
     return redacted_text(body.decode("utf-8", "surrogateescape"), target).encode("utf-8", "surrogateescape")
 
 

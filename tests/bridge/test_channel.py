@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service import errors
+from service.bridge import channel as channel_module
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.partners import ampeco
@@ -126,6 +127,37 @@ async def test_no_content_is_an_empty_message_whatever_the_envelope(partner: Par
     partner.answers(200)
     assert type(await failure(connect(House(partner.url)), UPSERT)) is PartnerOutcomeUnknown
     assert type(await failure(connect(House(partner.url)), LIST)) is PartnerFault
+
+
+@pytest.mark.parametrize(("count", "long"), [(100, False), (8000, True)])
+async def test_a_big_answer_is_read_beside_the_event_loop(
+    partner: Partner, connect: Connect, monkeypatch: pytest.MonkeyPatch, count: int, long: bool
+) -> None:
+    company = {"id": "a", "type": "company", "attributes": {"name": "n"}, "more": [1, 2, 3]}
+    partner.answers(200, json.dumps({"data": [company] * count}).encode())
+    read, turns, ended = channel_module._read, 0, asyncio.Event()
+    during: list[int] = []
+
+    def watched(*arguments: Any) -> Any:
+        before = turns
+        try:
+            return read(*arguments)
+        finally:
+            during.append(turns - before)
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while not ended.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(channel_module, "_read", watched)
+    beside = asyncio.create_task(neighbour())
+    assert len((await call(connect(House(partner.url)), LIST)).data) == count
+    ended.set()
+    await beside
+    assert len(during) == 1
+    assert (during[0] > 0) is long, "the control: an ordinary page is read at once"
 
 
 async def test_one_unreadable_object_of_a_page_costs_that_object_alone(partner: Partner, connect: Connect) -> None:

@@ -14,8 +14,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bridge.codec import Codec, CodecError, compile_codec, is_map, wire_name
-from service.bridge.json_text import MAX_VALUES, Number, parse_json, values_in
+from service.bridge.codec import Codec, CodecError, Decoded, compile_codec, is_map, wire_name
+from service.bridge.json_text import MAX_VALUES, Number, parse_json, takes_long, values_in
 from tests.filling import filled
 from tests.unit.test_codec import FILE, make
 
@@ -185,8 +185,8 @@ def test_an_empty_answer_may_be_an_empty_list() -> None:
 
 def test_values_are_counted_before_they_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[int] = []
-    strictly = parse_json.__globals__["_strictly"]
-    monkeypatch.setitem(parse_json.__globals__, "_strictly", lambda text: parsed.append(len(text)) or strictly(text))
+    parse = parse_json.__globals__["_by_and_by"]
+    monkeypatch.setitem(parse_json.__globals__, "_by_and_by", lambda text: parsed.append(len(text)) or parse(text))
     for unit in ("1,", "[],", '{"a":1},'):
         values = values_in(unit)
         within = "[" + unit * ((MAX_VALUES - 2) // values) + "1]"
@@ -200,6 +200,24 @@ def test_values_are_counted_before_they_are_parsed(monkeypatch: pytest.MonkeyPat
             with pytest.raises(CodecError, match="holds more than 250,000 values"):
                 codec("Thing").decode(text)
             assert parsed == []
+
+
+def test_what_takes_long_is_read_as_everything_else_is() -> None:
+    """The control: both ways to read a text are taken."""
+    one = '{"id": "a", "tags": ["b"], "n": 5}'
+    for count in (200, 3000):
+        text = '{"data": [' + ",".join([one] * count) + '], "total": 1}'
+        assert takes_long(text) is takes_long(text.encode()) is (count == 3000)
+        assert codec("Page").decode(text) == Decoded(make("Page", 'data {id: "a" tags: "b" n: 5}' * count + "total: 1"))
+        assert codec("Page").decode(text[:-1] + ', "x": 1e0}').message.total == 1
+        assert codec("Page").decode(text[:-1] + f', "x": {DIGITS}}}').message.total == 1
+        assert codec("Page").decode(text[:-1] + f', "x": {DEEP}}}').message.total == 1
+        assert codec("Page").decode(text.replace('"n": 5', '"n": "5"')).repairs == count
+        with pytest.raises(CodecError, match="is not JSON"):
+            codec("Page").decode(text[:-1])
+    text = '{"raws": [' + ",".join(["1", "null"] * 3000) + '], "leaves": [' + ",".join(["{}"] * 3000) + "]}"
+    assert len(codec("Thing").decode(text).message.raws) == 6000
+    assert codec("Thing").decode('{"leaves": [' + ",".join(['{"id": "x"}'] * 300) + "]}").message.leaves[299].id == "x"
 
 
 # Whatever a contract allows means the same, written as PHP, Rails or Node write it.
