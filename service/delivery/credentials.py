@@ -10,7 +10,7 @@ import grpc
 from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi
 from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
 from evbridge.v1.integration_pb2 import (
-    INTERFACE_ROLE_SENDER,
+    INTERFACE_ROLE_RECEIVER,
     INTERFACE_ROLE_UNSPECIFIED,
     Integration,
     IntegrationType,
@@ -48,7 +48,7 @@ class Credentials:
             progress.begin("versions")
             stored = await integration_get(self._database, run.tenant_id, run.integration_id)
             connection = Integration.FromString(stored).ocpi
-            if connection.initial_role != INTERFACE_ROLE_SENDER:
+            if connection.initial_role == INTERFACE_ROLE_RECEIVER or not connection.endpoint_url:
                 raise _unsupported(
                     run, "the partner begins, and this server has no OCPI endpoint that it could call yet"
                 )

@@ -1,5 +1,6 @@
 """The names of OCPI objects. They ignore case: country and party are kept in upper case, ids are compared folded."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +27,19 @@ class Named(Protocol):
     id: str
 
 
+class _Folded(str):
+    """A folded id that remembers how it was written."""
+
+    __slots__ = ("written",)
+    written: str
+
+    @classmethod
+    def of(cls, id: str) -> "_Folded":
+        folded = cls(id.casefold())
+        folded.written = id
+        return folded
+
+
 class ObjectKey(NamedTuple):
     """An object of a party. `key` is its folded id, to compare by; what is shown is the id as it was first written."""
 
@@ -35,7 +49,7 @@ class ObjectKey(NamedTuple):
 
     @classmethod
     def of(cls, country_code: str, party_id: str, id: str) -> "ObjectKey":
-        return cls(country_code.upper(), party_id.upper(), id.casefold())
+        return cls(country_code.upper(), party_id.upper(), _Folded.of(id))
 
     @classmethod
     def parsed(cls, text: str) -> "ObjectKey":
@@ -51,8 +65,25 @@ class ObjectKey(NamedTuple):
     def party(self) -> PartyKey:
         return PartyKey(self.country_code, self.party_id)
 
+    @property
+    def shown(self) -> str:
+        """For people: DE*ABC*L1."""
+        return f"{self.party}*{getattr(self.key, 'written', self.key)}"
+
     def __str__(self) -> str:
+        """As it is stored: DEABCl1."""
         return f"{self.country_code}{self.party_id}{self.key}"
+
+
+_SHOWN = re.compile(r"([A-Za-z]{2})(\*?)([A-Za-z0-9]{3})\2(.+)", re.DOTALL)
+
+
+def stored_ids(text: str) -> list[str]:
+    """What the object may be stored as that somebody calls so: DE*ABC*L1, DE*ABC*L1/E1, DEABCL1, DE*ABC, or an id."""
+    ids = {text, text.casefold(), text.upper()}
+    if parts := _SHOWN.fullmatch(text):
+        ids.add(str(ObjectKey.of(parts[1], parts[3], parts[4])))
+    return sorted(ids)
 
 
 def key_of(named: Named) -> ObjectKey:

@@ -138,8 +138,8 @@ class LocationService:
             if stored is None:
                 if request.allow_missing:
                     return Empty()
-                raise ResourceNotFound.of("location", str(key))
-            check_etag(request.etag, stored.etag, "location", str(key))
+                raise ResourceNotFound.of("location", key.shown)
+            check_etag(request.etag, stored.etag, "location", key.shown)
             await location_bury(conn, caller.tenant_id, key)
             await change_record(conn, caller, OBJECT_KIND_LOCATION, str(key), DELETE, stored.etag)
             return Empty()

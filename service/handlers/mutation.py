@@ -41,6 +41,7 @@ async def mutate(
     remembered as a keyed hash, for it may hold a secret. With `validate_only` all is done and then undone.
     """
     method = type(request).__name__
+    request.request_id = request.request_id.lower()  # a UUID, in any case the same
     answer = b""
     try:
         async with database.transaction() as conn:

@@ -101,7 +101,7 @@ class Wish(Generic[M]):
 
     def granted(self, before: M | None) -> M:
         """The object as it is wanted, valid and without what only we set. Raises what is wrong with it."""
-        owned, sent, id = self.owned, self._sent, str(self.key)
+        owned, sent, id = self.owned, self._sent, self.key.shown
         if self.flaw:
             raise self.flaw
         taken = self.origin and before and before.origin.integration_id != self.origin.integration_id
@@ -137,7 +137,7 @@ class Wish(Generic[M]):
             violations = tuple(
                 FieldViolation(f"{self.path}.{path}", "is no tariff of the party") for path, _ in missing
             )
-            raise dangling("tariff", str(missing[0][1]), violations)
+            raise dangling("tariff", missing[0][1].shown, violations)
 
 
 async def put_one(conn: Connection, caller: Caller, now: datetime, wish: Wish[M]) -> M:

@@ -1,7 +1,9 @@
 """evbridge.v1.PartnerService."""
 
+import re
+from collections.abc import Iterator
 from datetime import UTC
-from typing import cast
+from typing import Any, cast
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.partner_pb2 import (
@@ -17,6 +19,7 @@ from evbridge.v1.partner_pb2 import (
     SetExchangeRecordingRequest,
 )
 from google.api import annotations_pb2 as annotations
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import Error, MessageToDict, ParseDict
 
 from service.bridge import registry
@@ -56,8 +59,11 @@ class PartnerService:
             raise ResourceNotFound.of("operation", request.operation)
         message = operation.request_type()
         try:
-            ParseDict(MessageToDict(request.request), message)
-        except (Error, ValueError):
+            sent = MessageToDict(request.request)
+            for name, paths in _masks(message.DESCRIPTOR, sent):
+                getattr(message, name).paths.extend(paths)
+            ParseDict(sent, message)
+        except (Error, TypeError, ValueError):
             wanted = message.DESCRIPTOR.full_name
             raise InvalidArgument.field("request", f"is not the JSON form of {wanted}") from None
         if not getattr(message, operation.integration_field):
@@ -99,6 +105,22 @@ class PartnerService:
         before = int(key or _NEWEST)
         rows = await exchange_page(self._database, caller.tenant_id, request.integration_id, before, size + 1)
         return list_response(request, rows, size)
+
+
+_CAPITAL = re.compile("[A-Z]")
+
+
+def _masks(request: Any, sent: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Takes the update masks out of the JSON: "postCode,name", "post_code,name" or {"paths": ["post_code", "name"]}."""
+    for field in request.fields:
+        if field.message_type is not None and field.message_type.full_name == FieldMask.DESCRIPTOR.full_name:
+            for name in (field.name, field.json_name):
+                mask = sent.get(name)
+                if isinstance(mask, str):
+                    del sent[name]
+                    yield field.name, [_CAPITAL.sub(r"_\g<0>", path).lower() for path in mask.split(",") if path]
+                elif isinstance(mask, dict) and isinstance(mask.get("paths"), list):
+                    yield field.name, sent.pop(name)["paths"]
 
 
 def _described(operation: registry.Operation) -> Operation:

@@ -321,7 +321,7 @@ async def _check_references(conn: Connection, caller: Caller, rule: PublicationR
         found = await exist(conn, caller.tenant_id, {key for _, key in new}) if new else set()
         if missing := [(path, key) for path, key in new if key not in found]:
             violations = tuple(FieldViolation(f"rule.{path}", f"is no {resource} of the tenant") for path, _ in missing)
-            raise dangling(resource, str(missing[0][1]), violations)
+            raise dangling(resource, missing[0][1].shown, violations)
 
 
 async def _put(

@@ -107,8 +107,8 @@ class TariffService(Pricing):
             if stored is None:
                 if request.allow_missing:
                     return Empty()
-                raise ResourceNotFound.of("tariff", str(key))
-            check_etag(request.etag, stored.etag, "tariff", str(key))
+                raise ResourceNotFound.of("tariff", key.shown)
+            check_etag(request.etag, stored.etag, "tariff", key.shown)
             locations = await tariff_locations(conn, caller.tenant_id, key)
             rules = await tariff_rules(conn, caller.tenant_id, key)
             if locations or rules:

@@ -20,7 +20,7 @@ from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import IntegrationType
 
 from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
-from service.domain.keys import ObjectKey
+from service.domain.keys import ObjectKey, stored_ids
 from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, PartnerError, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.pool import Database
@@ -103,7 +103,7 @@ async def delivery_page(
         after,
         request.integration_id,
         request.object_kind,
-        request.object_id,
+        stored_ids(request.object_id) if request.object_id else [],
         request.state,
         limit,
     )

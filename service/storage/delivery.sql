@@ -17,7 +17,7 @@ LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object
 WHERE d.tenant_id = $1 AND d.delivery_id > $2
     AND ($3::text = '' OR d.integration_id = $3)
     AND ($4::smallint = 0 OR d.object_kind = $4)
-    AND ($5::text = '' OR d.object_id = $5)
+    AND (cardinality($5::text[]) = 0 OR d.object_id = ANY($5))
     AND ($6::smallint = 0 OR d.state = $6)
 ORDER BY d.delivery_id
 LIMIT $7

@@ -30,7 +30,7 @@ async def location_get(database: Database, tenant_id: str, key: ObjectKey) -> by
     """The serialized location. Raises ResourceNotFound, also when it was deleted."""
     rows = await database.rows(sql.location_get, tenant_id, *key)
     if not rows:
-        raise ResourceNotFound.of("location", str(key))
+        raise ResourceNotFound.of("location", key.shown)
     return _whole(rows[0])
 
 
@@ -40,7 +40,7 @@ async def location_get_many(database: Database, tenant_id: str, keys: Sequence[O
     found = {ObjectKey.in_row(row): row for row in rows}
     for key in keys:
         if key not in found:
-            raise ResourceNotFound.of("location", str(key))
+            raise ResourceNotFound.of("location", key.shown)
     return [_whole(found[key]) for key in keys]
 
 
@@ -49,7 +49,8 @@ async def location_page(
 ) -> list[tuple[str, bytes]]:
     """(key, serialized location) after the key `after`, in their order, up to `limit` and about 1 MiB."""
     filters = (request.country_code.upper(), request.party_id.upper())
-    rows = await database.rows(sql.location_page, tenant_id, *ObjectKey.parsed(after), *filters, limit, MAX_BYTES)
+    key, origin = ObjectKey.parsed(after), request.origin_integration_id
+    rows = await database.rows(sql.location_page, tenant_id, *key, *filters, limit, MAX_BYTES, origin)
     return [(str(ObjectKey.in_row(row)), _whole(row)) for row in rows]
 
 

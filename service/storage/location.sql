@@ -19,6 +19,11 @@ FROM (
         FROM location_whole
         WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) > ($2, $3, $4)
             AND ($5::text = '' OR country_code = $5) AND ($6::text = '' OR party_id = $6)
+            AND ($9::text = '' OR (country_code, party_id, key) IN (
+                SELECT country_code, party_id, key
+                FROM location
+                WHERE tenant_id = $1 AND integration_id = '' AND origin_integration_id = $9 AND origin_integration_id <> ''
+            ))
         ORDER BY country_code, party_id, key
         LIMIT $7
     ) AS page

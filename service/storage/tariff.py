@@ -19,7 +19,7 @@ async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> byte
     """The serialized tariff. Raises ResourceNotFound, also when it was deleted."""
     payload: bytes | None = await database.value(sql.tariff_get, tenant_id, *key)
     if payload is None:
-        raise ResourceNotFound.of("tariff", str(key))
+        raise ResourceNotFound.of("tariff", key.shown)
     return payload
 
 
@@ -30,11 +30,11 @@ async def tariff_at(database: Database, tenant_id: str, key: ObjectKey, time: da
     """
     payload: bytes | None = await database.value(sql.tariff_at, tenant_id, *key, time)
     if payload is None:
-        raise ResourceNotFound.of("tariff", str(key))
+        raise ResourceNotFound.of("tariff", key.shown)
     tariff = Tariff.FromString(payload)
     if time < tariff.last_updated.ToDatetime(tzinfo=UTC) and tariff.last_updated != tariff.create_time:
         since = tariff.last_updated.ToJsonString()
-        raise TariffRevisionNotKept(f"what the tariff said before {since} is not kept", id=str(key), kept_since=since)
+        raise TariffRevisionNotKept(f"what the tariff said before {since} is not kept", id=key.shown, kept_since=since)
     return tariff
 
 
@@ -44,7 +44,7 @@ async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[Obj
     found = {ObjectKey.in_row(row): row["payload"] for row in rows}
     for key in keys:
         if key not in found:
-            raise ResourceNotFound.of("tariff", str(key))
+            raise ResourceNotFound.of("tariff", key.shown)
     return [found[key] for key in keys]
 
 
@@ -107,7 +107,8 @@ async def tariff_page(
 ) -> list[tuple[str, bytes]]:
     """(key, serialized tariff) after the key `after`, in their order, up to `limit` and about 1 MiB."""
     filters = (request.country_code.upper(), request.party_id.upper(), request.type, request.currency)
-    rows = await database.rows(sql.tariff_page, tenant_id, *ObjectKey.parsed(after), *filters, limit, MAX_BYTES)
+    key, origin = ObjectKey.parsed(after), request.origin_integration_id
+    rows = await database.rows(sql.tariff_page, tenant_id, *key, *filters, limit, MAX_BYTES, origin)
     return [(str(ObjectKey.in_row(row)), row["payload"]) for row in rows]
 
 

@@ -116,6 +116,7 @@ FROM (
             AND delete_time IS NULL
             AND ($5::text = '' OR country_code = $5) AND ($6::text = '' OR party_id = $6)
             AND ($7::smallint = 0 OR type = $7) AND ($8::text = '' OR currency = $8)
+            AND ($11::text = '' OR origin_integration_id = $11)
         ORDER BY country_code, party_id, key
         LIMIT $9
     ) AS page

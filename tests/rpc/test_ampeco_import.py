@@ -19,6 +19,7 @@ from evbridge.v1.location_pb2 import (
     DeleteLocationRequest,
     Evse,
     GetLocationRequest,
+    ListLocationsRequest,
     LocationKey,
     UpdateLocationRequest,
 )
@@ -30,7 +31,7 @@ from evbridge.v1.run_pb2 import (
     RUN_STATE_SUCCEEDED,
     ListRunFindingsRequest,
 )
-from evbridge.v1.tariff_pb2 import CreateTariffRequest
+from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.simulator.ampeco import Simulator
@@ -179,6 +180,27 @@ def add_locations(ampeco: Simulator, first: int, changes: list[dict[str, Any]]) 
 
 def listed(found: list[Any]) -> Counter[tuple[str, str]]:
     return Counter((each.object_id, each.path) for each in found)
+
+
+async def test_lists_show_what_was_imported_through_an_integration(connected: Tenant, ampeco: Simulator) -> None:
+    add_locations(ampeco, 101, [{}, {}])
+    await sync(connected)
+    own = a_location(country_code="DE", party_id="ABC", id="own")
+    await connected.writer.locations.CreateLocation(CreateLocationRequest(location=own))
+    await connected.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="own")))
+    for origin, many in (("am", True), ("other", False)):
+        found: list[str] = []
+        request = ListLocationsRequest(origin_integration_id=origin, page_size=2)
+        while True:
+            page = await connected.reader.locations.ListLocations(request)
+            found += [location.origin.external_id for location in page.locations]
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert sorted(found) == (["1", "101", "102"] if many else [])
+        tariffs_of = ListTariffsRequest(origin_integration_id=origin)
+        listed_tariffs = (await connected.reader.tariffs.ListTariffs(tariffs_of)).tariffs
+        assert [tariff.origin.integration_id for tariff in listed_tariffs] == (["am"] if many else [])
 
 
 async def test_an_optional_field_costs_no_location(connected: Tenant, ampeco: Simulator) -> None:
@@ -462,7 +484,7 @@ async def test_what_we_delivered_and_deleted_does_not_come_back(connected: Tenan
     rule = CreatePublicationRuleRequest(rule=a_rule(integration_id="am"))
     await connected.admin.publication.CreatePublicationRule(rule)
     ours = await connected.writer.locations.CreateLocation(CreateLocationRequest(location=a_location()))
-    await settled(connected.reader, f"DEABC{ours.id}")
+    await settled(connected.reader, f"de*abc*{ours.id.upper()}")
     key = LocationKey(country_code="DE", party_id="ABC", id=ours.id)
     await connected.writer.locations.DeleteLocation(DeleteLocationRequest(key=key))
     run = await sync(connected)

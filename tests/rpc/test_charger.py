@@ -325,7 +325,7 @@ async def test_a_socket_that_names_no_tariff_of_the_party_gives_no_location(part
     charger = await create(party, sockets=[a_socket("1"), a_socket("2", tariff_ids=["T1", "T9"])])
     failure = await fails(locate(party))
     assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "REFERENCE_NOT_FOUND")
-    assert failure.metadata == {"resource": "tariff", "id": "DEABCt9"}
+    assert failure.metadata == {"resource": "tariff", "id": "DE*ABC*T9"}
     assert set(failure.violations) == {"location.evses[1].connectors[0].tariff_ids[1]"}
     assert not (await party.reader.locations.ListLocations(ListLocationsRequest())).locations
     assert await get(party, charger.id) == charger

@@ -15,6 +15,7 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_FAILED,
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
+    INTERFACE_ROLE_BOTH,
     INTERFACE_ROLE_RECEIVER,
     INTERFACE_ROLE_SENDER,
     INTERFACE_ROLE_UNSPECIFIED,
@@ -446,6 +447,21 @@ async def test_what_a_party_answers_instead_becomes_a_typed_error(
 async def test_where_the_partner_begins_there_is_nothing_to_do_yet(tenant: Tenant, party: OcpiPartner) -> None:
     exchanged = await registered(tenant, ocpi(party, INTERFACE_ROLE_RECEIVER))
     assert (outcome(exchanged), party.requests) == ("RUN_UNSUPPORTED", [])
+
+
+@pytest.mark.parametrize("we_begin", [True, False])
+async def test_with_both_roles_we_begin_when_there_is_an_endpoint(
+    tenant: Tenant, party: OcpiPartner, we_begin: bool
+) -> None:
+    integration = ocpi(party, INTERFACE_ROLE_BOTH)
+    integration.charging_period_interval_minutes = 0
+    if not we_begin:
+        integration.ocpi.ClearField("endpoint_url")
+    exchanged = await registered(tenant, integration)
+    assert (outcome(exchanged), bool(party.requests)) == ("RUN_UNSUPPORTED", we_begin)
+    stored = await get(tenant)
+    assert stored.ocpi.initial_role == INTERFACE_ROLE_BOTH
+    assert stored.HasField("charging_period_interval_minutes")
 
 
 async def test_a_diagnosis_of_a_party_reads_its_versions(tenant: Tenant, party: OcpiPartner) -> None:

@@ -473,7 +473,7 @@ async def test_every_address_is_checked_and_a_new_origin_needs_the_secrets_again
 REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("ocpi", "ocpi", {"ocpi": {"initial_role": 1}}),
     ("ocpi", "ocpi.initial_role", {"ocpi": {"endpoint_url": URL}}),
-    ("ocpi", "ocpi.initial_role", {"ocpi": {"endpoint_url": URL, "initial_role": 3}}),
+    ("ocpi", "ocpi.initial_role", {"ocpi": {"endpoint_url": URL, "initial_role": 4}}),
     ("ocpi", "ocpi.initial_token", {"ocpi": {"endpoint_url": URL, "initial_role": 1, "initial_token": "t" * 65}}),
     ("ocpi", "ocpi.platform_party_id", {"ocpi": {"initial_role": 2, "platform_party_id": "AB"}}),
     ("ocpi", "ocpi.platform_party_country_code", {"ocpi": {"initial_role": 2, "platform_party_country_code": "DEU"}}),
@@ -500,7 +500,7 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("chargeprice", "customer_roles", {"customer_roles": [1, 1]}),
     ("chargeprice", "customer_roles[0]", {"customer_roles": [0]}),
-    ("chargeprice", "charging_period_interval_minutes", {"charging_period_interval_minutes": 0}),
+    ("chargeprice", "charging_period_interval_minutes", {"charging_period_interval_minutes": -1}),
     ("chargeprice", "charging_period_interval_minutes", {"charging_period_interval_minutes": 1441}),
     ("chargeprice", "approved_party_id", {"approved_party_id": -1}),
     ("chargeprice", "limits.requests_per_minute", {"limits": {"requests_per_minute": -1}}),

@@ -313,7 +313,7 @@ async def test_a_location_names_a_party_and_tariffs_that_exist(party: Tenant) ->
     evses = [an_evse("E1", connectors=[a_connector("1"), a_connector("2", tariff_ids=["none", "t1"])])]
     failure = await fails(create(party, evses=evses))
     assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "REFERENCE_NOT_FOUND")
-    assert failure.metadata == {"resource": "tariff", "id": "DEABCnone"}
+    assert failure.metadata == {"resource": "tariff", "id": "DE*ABC*none"}
     assert set(failure.violations) == {"location.evses[0].connectors[1].tariff_ids[0]"}
     results = await upsert(party, a_location(evses=evses), a_location())
     assert [result.error.code for result in results] == [code_pb2.FAILED_PRECONDITION, code_pb2.OK]

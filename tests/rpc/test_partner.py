@@ -182,6 +182,26 @@ async def test_a_preview_goes_where_the_call_would_go(tenant: Tenant) -> None:
     assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "EGRESS_DENIED")
 
 
+async def test_a_preview_takes_an_update_mask_in_both_forms(tenant: Tenant) -> None:
+    ampeco = an_integration_of("ampeco", id="am")
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=ampeco))
+    method = "evbridge.partner.ampeco.v3.LocationService/UpdateLocation"
+    request = {"integration_id": "am", "location_id": 7, "location": {"country": "DE"}}
+    bodies = [
+        (await preview(tenant, method, {**request, **mask})).body
+        for mask in (
+            {"update_mask": "post_code,country"},
+            {"update_mask": "postCode,country"},
+            {"update_mask": {"paths": ["post_code", "country"]}},
+            {"updateMask": {"paths": ["post_code", "country"]}},
+        )
+    ]
+    assert [json.loads(body) for body in bodies] == [{"postCode": None, "country": "DE"}] * 4
+    for wrong in ({"paths": "post_code"}, {"paths": [7]}, {"paths": {}}, {"paths": None}, {"path": ["a"]}, 7):
+        failure = await fails(preview(tenant, method, {**request, "update_mask": wrong}))
+        assert set(failure.violations) == {"request"}, wrong
+
+
 async def test_a_preview_does_not_say_secrets_back(tenant: Tenant) -> None:
     integration = an_integration_of("ampeco", id="am")
     await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))

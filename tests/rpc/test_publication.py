@@ -239,11 +239,11 @@ DANGLING = [
     (
         connectors(locations=[location_key("L1"), location_key("L9")]),
         "location",
-        "DEABCl9",
+        "DE*ABC*L9",
         "rule.connectors.locations[1]",
     ),
-    ({"tariffs": TariffSelection(keys=[tariff_key("T9")])}, "tariff", "DEABCt9", "rule.tariffs.keys[0]"),
-    ({"assigned_tariffs": [tariff_key("t1"), tariff_key("T9")]}, "tariff", "DEABCt9", "rule.assigned_tariffs[1]"),
+    ({"tariffs": TariffSelection(keys=[tariff_key("T9")])}, "tariff", "DE*ABC*T9", "rule.tariffs.keys[0]"),
+    ({"assigned_tariffs": [tariff_key("t1"), tariff_key("T9")]}, "tariff", "DE*ABC*T9", "rule.assigned_tariffs[1]"),
 ]
 
 

@@ -173,6 +173,13 @@ async def test_an_id_that_was_stored_once_can_still_be_asked_for(tenant: Tenant)
     ).reason == "RESOURCE_NOT_FOUND"
 
 
+async def test_an_object_is_named_as_people_write_it(tenant: Tenant) -> None:
+    key = LocationKey(country_code="de", party_id="abc", id="Loc-1")
+    failure = await fails(tenant.reader.locations.GetLocation(GetLocationRequest(key=key)))
+    assert failure.message == "location DE*ABC*Loc-1 does not exist"
+    assert failure.metadata == {"resource": "location", "id": "DE*ABC*Loc-1"}
+
+
 async def test_a_language_is_stored_in_lower_case(tenant: Tenant) -> None:
     await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
     location = a_location(directions=[{"language": "DE", "text": "Im Hof"}])

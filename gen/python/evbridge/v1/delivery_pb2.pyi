@@ -363,7 +363,9 @@ class ListDeliveriesRequest(_message.Message):
     object_kind: Global___ObjectKind.ValueType
     """Only deliveries of this kind of object."""
     object_id: _builtins.str
-    """Only deliveries of the object with this id."""
+    """Only deliveries of the object with this id: as people write it ("DE*ABC*L1", an EVSE "DE*ABC*L1/E1") in any case, or
+    as `Delivery.object_id` has it.
+    """
     state: Global___DeliveryState.ValueType
     """Only deliveries in this state."""
     def __init__(

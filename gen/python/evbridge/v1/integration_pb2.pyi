@@ -171,7 +171,8 @@ class Integration(_message.Message):
     It holds all that eMabler's "get integration" and "update integration" say, each thing once: where eMabler has
     several spellings, the field's comment names them. Three lists of eMabler's are not embedded: `locations`, `tariffs`
     and `receivedTariffs`. Thousands of them do not fit one message and change without the integration; the list methods
-    of their services give them page by page, and filter by integration where objects belong to one.
+    of their services give them page by page, those that were imported through one integration too (`origin_integration_id`);
+    ListPartnerLocations and ListPartnerTariffs give what its partner sees.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -226,8 +227,8 @@ class Integration(_message.Message):
     approved_party_id: _builtins.int
     """The number under which eMabler approved the party, 0 for none. Stored only. eMabler: `approvedPartyId`."""
     charging_period_interval_minutes: _builtins.int
-    """Every how many minutes a session's charging periods are told, 1 to 1,440. Unset leaves it to the partner. Stored
-    only. eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
+    """Every how many minutes a session's charging periods are told, up to 1,440. Unset leaves it to the partner; 0 says that
+    none was agreed, which comes to the same. Stored only. eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
     """
     state_of_charge_sent: _builtins.bool
     """Whether sessions tell the vehicle's state of charge. Stored only. eMabler: `stateofChargeIsSent` at its root and in
@@ -617,7 +618,8 @@ class OcpiConnection(_message.Message):
     eMabler: `ocpiConnection.initialToken`, `credentialsInfo.initialToken`.
     """
     initial_role: Global___InterfaceRole.ValueType
-    """Required. Our side in the exchange of credentials: as SENDER we begin, as RECEIVER the partner does.
+    """Required. Our side in the exchange of credentials: as SENDER we begin, as RECEIVER the partner does. As BOTH, we begin
+    when `endpoint_url` is set, else the partner does.
     eMabler: `initialRole`, `credentialsExchangeRole`.
     """
     initial_token_set: _builtins.bool

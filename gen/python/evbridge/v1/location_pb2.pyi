@@ -1340,6 +1340,7 @@ class ListLocationsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     PARTY_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many locations a page holds at most: 50 when 0, capped at 1,000. A page also ends at 1 MiB."""
     page_token: _builtins.str
@@ -1348,6 +1349,8 @@ class ListLocationsRequest(_message.Message):
     """Only locations of this country, in any case."""
     party_id: _builtins.str
     """Only locations of this party, in any case."""
+    origin_integration_id: _builtins.str
+    """Only locations that were imported through this integration, which may have been deleted since."""
     def __init__(
         self,
         *,
@@ -1355,10 +1358,11 @@ class ListLocationsRequest(_message.Message):
         page_token: _builtins.str = ...,
         country_code: _builtins.str = ...,
         party_id: _builtins.str = ...,
+        origin_integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "origin_integration_id", b"origin_integration_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -507,7 +507,7 @@ class PreviewRequest(_message.Message):
     @_builtins.property
     def request(self) -> _struct_pb2.Struct:
         """Required. The operation's request, in the JSON form of its message: {"integration_id": "cp", ...}. Write whole numbers
-        beyond 2^53 as strings.
+        beyond 2^53 as strings, an update mask as "name,address" or as {"paths": ["name", "address"]}.
         """
 
     def __init__(

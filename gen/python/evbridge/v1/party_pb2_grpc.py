@@ -28,6 +28,8 @@ if _version_not_supported:
 
 class PartyServiceStub:
     """Keeps the parties: who we are towards partners. A tenant may be several, for example one per country or role.
+    Partners are promised what stands here, so only an admin changes it, as with integrations; a writer changes what a party
+    owns.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -69,6 +71,8 @@ class PartyServiceStub:
 
 class PartyServiceServicer:
     """Keeps the parties: who we are towards partners. A tenant may be several, for example one per country or role.
+    Partners are promised what stands here, so only an admin changes it, as with integrations; a writer changes what a party
+    owns.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -159,6 +163,8 @@ def add_PartyServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class PartyService:
     """Keeps the parties: who we are towards partners. A tenant may be several, for example one per country or role.
+    Partners are promised what stands here, so only an admin changes it, as with integrations; a writer changes what a party
+    owns.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),

@@ -29,6 +29,8 @@ GRPC_VERSION: str
 
 class PartyServiceStub:
     """Keeps the parties: who we are towards partners. A tenant may be several, for example one per country or role.
+    Partners are promised what stands here, so only an admin changes it, as with integrations; a writer changes what a party
+    owns.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -69,6 +71,8 @@ class PartyServiceStub:
 @_typing.type_check_only
 class PartyServiceAsyncStub(PartyServiceStub):
     """Keeps the parties: who we are towards partners. A tenant may be several, for example one per country or role.
+    Partners are promised what stands here, so only an admin changes it, as with integrations; a writer changes what a party
+    owns.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -105,6 +109,8 @@ class PartyServiceAsyncStub(PartyServiceStub):
 
 class PartyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the parties: who we are towards partners. A tenant may be several, for example one per country or role.
+    Partners are promised what stands here, so only an admin changes it, as with integrations; a writer changes what a party
+    owns.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),

@@ -687,6 +687,7 @@ class ListTariffsRequest(_message.Message):
     PARTY_ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    ORIGIN_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many tariffs a page holds at most: 50 when 0, capped at 1,000. A page also ends at 1 MiB."""
     page_token: _builtins.str
@@ -699,6 +700,8 @@ class ListTariffsRequest(_message.Message):
     """Only tariffs of this type."""
     currency: _builtins.str
     """Only tariffs in this currency."""
+    origin_integration_id: _builtins.str
+    """Only tariffs that were imported through this integration, which may have been deleted since."""
     def __init__(
         self,
         *,
@@ -708,10 +711,11 @@ class ListTariffsRequest(_message.Message):
         party_id: _builtins.str = ...,
         type: Global___TariffType.ValueType = ...,
         currency: _builtins.str = ...,
+        origin_integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "currency", b"currency", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "currency", b"currency", "origin_integration_id", b"origin_integration_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
