@@ -180,7 +180,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             channel = PartnerChannel(
                 registry, targets, gate, egress, BEHAVIOURS, recorder, record, authorise=oauth.authorise
             )
-            return Tools(database, targets, oauth, channel)
+            return Tools(database, targets, oauth, channel, recorder)
 
         served = tools(store)
         server = Server(
@@ -209,6 +209,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 yield Evbridge(address, store, keys, first or None)
         finally:
             await server.stop()
+            await served.recorder.close(settings.drain_s)
 
 
 @asynccontextmanager
@@ -241,6 +242,7 @@ async def _delivering(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await used.recorder.close(settings.drain_s)
 
 
 async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:

@@ -42,6 +42,7 @@ from service.delivery.lease import while_leased
 from service.delivery.polling import finish, work_or_poll
 from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
 from service.storage.connection import describe
+from service.storage.exchange import ExchangeRecorder
 from service.storage.pool import Database
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
 from service.telemetry import log_fields
@@ -127,6 +128,7 @@ class Tools:
     targets: Targets
     oauth: OAuth
     channel: PartnerChannel
+    recorder: ExchangeRecorder
 
 
 class Executor(Protocol):

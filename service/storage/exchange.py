@@ -42,9 +42,12 @@ class ExchangeRecorder:
         except Exception as error:
             log.warning("an exchange was not recorded", extra={"problem": describe(error) or type(error).__name__})
 
-    async def close(self) -> None:
-        """Waits for what is being written."""
-        await asyncio.gather(*self._writing)
+    async def close(self, limit_s: float = 5.0) -> None:
+        """Waits for what is being written; what is not by then is lost."""
+        if self._writing:
+            _, late = await asyncio.wait(self._writing, timeout=limit_s)
+            for task in late:
+                task.cancel()
 
 
 async def exchange_record_until(

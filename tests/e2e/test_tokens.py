@@ -10,6 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_CONNECTING,
+    INTEGRATION_STATUS_PENDING,
     INTERFACE_ROLE_SENDER,
     CreateIntegrationRequest,
     GetIntegrationRequest,
@@ -23,8 +25,11 @@ from evbridge.v1.run_pb2 import (
     RUN_KIND_CREDENTIALS,
     RUN_KIND_DIAGNOSE,
     RUN_KIND_TOKEN_EXCHANGE,
+    RUN_STATE_CANCELLED,
+    RUN_STATE_CANCELLING,
     RUN_STATE_RUNNING,
     RUN_STATE_SUCCEEDED,
+    CancelRunRequest,
     GetRunRequest,
     ListRunsRequest,
     Run,
@@ -169,3 +174,50 @@ async def test_the_exchange_of_a_killed_worker_is_done_again_by_another(
         assert len(partner.asked) == 2
     kept = Statement("kept", "SELECT count(*) FROM access_token WHERE tenant_id = $1")
     assert await database.value(kept, "acme") == 1
+
+
+# Serves without what is under test.
+CONTROL = (
+    "-c",
+    """
+import service.delivery.runs as runs
+from service.__main__ import main
+
+async def nothing(*_):
+    pass
+
+runs.connecting_ended = nothing
+main()
+""",
+)
+
+
+async def test_the_exchange_of_a_killed_worker_that_ends_unfinished_leaves_nothing_connecting(
+    database_url: str, database: Database, keyring: Keyring
+) -> None:
+    async with database.transaction() as conn:
+        key = (await api_key_create(conn, keyring, "acme", "", 3)).reveal()
+    environ = environment(database_url)
+    async with TokenPartner().listening() as partner:
+        partner.thinking.clear()
+        runs = {}
+        async with serving(environ) as server, grpc.aio.insecure_channel(server.address) as channel:
+            for id in ("control", "crm"):
+                integration = salesforce(partner.url, "partner-key", id)
+                request = CreateIntegrationRequest(integration=integration, activate_connection=True)
+                created = await Client(channel, key).integrations.CreateIntegration(request)
+                runs[id] = created.latest_run_id
+            while len(partner.asked) < len(runs):
+                await asyncio.sleep(0.01)
+            server.process.kill()
+            await server.process.wait()
+    statuses = {}
+    for id, program in (("control", CONTROL), ("crm", ("-m", "service"))):
+        async with serving(environ, program=program) as server, grpc.aio.insecure_channel(server.address) as channel:
+            client = Client(channel, key)
+            assert (await client.runs.CancelRun(CancelRunRequest(id=runs[id]))).state == RUN_STATE_CANCELLING
+            passes = Statement("time passes", "UPDATE run SET lease_until = now() WHERE integration_id = $1")
+            await database.run(passes, id)
+            assert (await client.runs.WaitRun(WaitRunRequest(id=runs[id]))).state == RUN_STATE_CANCELLED
+            statuses[id] = (await client.integrations.GetIntegration(GetIntegrationRequest(id=id))).status
+    assert statuses == {"control": INTEGRATION_STATUS_CONNECTING, "crm": INTEGRATION_STATUS_PENDING}

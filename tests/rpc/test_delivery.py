@@ -28,14 +28,20 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
     CreateIntegrationRequest,
+    DeleteIntegrationRequest,
     GetIntegrationRequest,
 )
 
+from service.app import Evbridge
 from service.delivery import worker
+from service.domain.caller import Caller
 from service.domain.delivery import RetryPolicy, Streak, Verdict, verdict
 from service.errors import EvbridgeError
 from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
+from service.storage import changes
+from service.storage.changes import change_record
+from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, fails, settled
 
@@ -434,3 +440,45 @@ async def test_an_id_that_is_none_is_refused(connected: Tenant, method: str) -> 
     request = {"GetDelivery": GetDeliveryRequest, "RetryDelivery": RetryDeliveryRequest}[method](id="last")
     failure = await fails(getattr(connected.admin.deliveries, method)(request))
     assert set(failure.violations) == {"id"}
+
+
+async def deletes_amid_a_change(tenant: Tenant, running: Evbridge) -> list[object]:
+    """DeleteIntegration comes between two marks of one change: of a company known at the partner, and of a new one.
+
+    What both end with.
+    """
+    await upsert(tenant, known := a_company())
+    caller = Caller(tenant.name, "", 3)
+    waits = Statement("waits", "SELECT count(*) FROM pg_locks WHERE NOT granted")
+    marked = asyncio.Event()
+
+    async def change() -> None:
+        async with running.database.transaction() as conn:
+            await change_record(conn, caller, OBJECT_KIND_COMPANY, known.id, "update", "")
+            marked.set()
+            while not await running.database.value(waits):
+                await asyncio.sleep(0.01)
+            await change_record(conn, caller, OBJECT_KIND_COMPANY, a_company().id, "create", "")
+
+    async def delete() -> None:
+        await marked.wait()
+        await tenant.admin.integrations.DeleteIntegration(DeleteIntegrationRequest(id="cp"))
+
+    return [*await asyncio.gather(change(), delete(), return_exceptions=True)]
+
+
+async def test_a_change_and_a_deletion_of_an_integration_lock_in_one_order(
+    connected: Tenant, running: Evbridge
+) -> None:
+    assert await deletes_amid_a_change(connected, running) == [None, None]
+    page = await connected.reader.deliveries.ListDeliveries(ListDeliveriesRequest())
+    assert not page.deliveries
+
+
+async def test_a_control_that_marks_without_locking_the_integration_is_a_deadlock(
+    connected: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlocked = changes.sql.delivery_mark.text.replace("FOR KEY SHARE", "")
+    assert unlocked != changes.sql.delivery_mark.text
+    monkeypatch.setattr(changes.sql, "delivery_mark", Statement("unlocked", unlocked), raising=False)
+    assert await deletes_amid_a_change(connected, running) != [None, None]
