@@ -291,19 +291,31 @@ async def test_a_tariff_of_too_many_components_to_compare_is_not_judged(party: T
 
 
 async def test_an_answer_that_is_too_large_to_send_is_refused(party: Tenant) -> None:
-    elements = [per_kwh("0.30", max_power=Decimal(value="5")), per_kwh("0.20")]
-    types = (p.CDR_DIMENSION_TYPE_ENERGY, p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_PARKING_TIME)
+    """Each line names the restrictions of its element, and no two periods make one line."""
+    always: dict[str, Any] = {
+        "day_of_week": list(range(1, 8)),
+        "start_date": "2001-01-01",
+        "end_date": "2099-01-01",
+        "max_kwh": Decimal(value="999999999"),
+        "max_duration": 8 * DAY * 365,
+        "max_current": Decimal(value="999999999"),
+    }
+    elements = [per_kwh("0.30", max_power=Decimal(value="5"), **always), per_kwh("0.20", **always)]
+    types = (p.CDR_DIMENSION_TYPE_ENERGY, p.CDR_DIMENSION_TYPE_POWER, p.CDR_DIMENSION_TYPE_CURRENT)
     made = [
         p.ChargingPeriod(
-            start_date_time=Timestamp(seconds=number * 600),
+            start_date_time=Timestamp(seconds=1_800_000_000 + number * 60),
             dimensions=[p.CdrDimension(type=type, volume=Decimal(value=str(number % 2 * 9 + 1))) for type in types],
         )
-        for number in range(10_000)
+        for number in range(2_500)
     ]
-    session = p.SessionPeriods(charging_periods=made, end_date_time=Timestamp(seconds=6_000_000))
-    tariffs = [t.ComparedTariff(tariff=a_tariff(elements=elements)) for _ in range(3)]
+    session = p.SessionPeriods(charging_periods=made, end_date_time=Timestamp(seconds=1_800_200_000))
+    tariffs = [t.ComparedTariff(tariff=a_tariff(elements=elements)) for _ in range(4)]
     request = t.CompareTariffsRequest(tariffs=tariffs, periods=session, options=OPTIONS)
-    assert "tariffs" in (await fails(party.reader.tariffs.CompareTariffs(request))).violations
+    failure = await fails(party.reader.tariffs.CompareTariffs(request))
+    assert "tariffs" in failure.violations, failure
+    del request.tariffs[1:]
+    assert (await party.reader.tariffs.CompareTariffs(request)).results[0].quote.lines
 
 
 async def test_tariffs_are_compared_by_what_the_driver_pays(party: Tenant) -> None:
