@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 from uuid import uuid4
 
+from evbridge.v1.partner_pb2 import RepairedAnswers
 from google.protobuf.message import Message
 from opentelemetry import metrics, trace
 
@@ -232,7 +233,15 @@ class PartnerChannel:
                 if target.grant is None or answer.status != 401:
                     break
             passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
-            return await self._judged(operation, target, answer)
+            decoded = await self._judged(operation, target, answer)
+            if decoded.repair:
+                passage.repaired = RepairedAnswers(
+                    operation=operation.name.removeprefix("/"),
+                    value_count=decoded.repairs,
+                    path=decoded.repair.pointer,
+                    description=decoded.repair.problem,
+                )
+            return decoded
 
     async def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from evbridge.v1.partner_pb2 import RepairedAnswers
+
 from service.domain.target import Target
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -55,9 +57,11 @@ class Passage:
     """The leave of one request to go. `recorded`: someone wants to see what is exchanged.
 
     Whoever sends it sets `limit_reached_s` when the partner said that nothing more is taken for so long, and `hurried`
-    when the caller gave so little time that a missing answer says nothing about the partner.
+    when the caller gave so little time that a missing answer says nothing about the partner; and `repaired` when the
+    answer was read although it broke the contract.
     """
 
     recorded: bool = False
     limit_reached_s: float | None = None
     hurried: bool = False
+    repaired: RepairedAnswers | None = None

@@ -24,6 +24,7 @@ from evbridge.v1.partner_pb2 import (
     Budget,
     OperationClass,
     PartnerStatus,
+    RepairedAnswers,
 )
 
 from service.domain.breaker import Breaker, Scope, is_failure
@@ -142,6 +143,9 @@ class PartnerGate:
         A request without an outcome (`failed` is None: its caller went away or hurried) counts only as a probe: as a
         failure.
         """
+        if repaired := passage.repaired:
+            found = (repaired.operation, repaired.value_count, repaired.path, repaired.description)
+            await _to_its_end(self._database.run(sql.gate_repaired, *_key(target), *found))
         if passage.limit_reached_s is not None:
             await self._pause(target, Scope.REQUESTS, passage.limit_reached_s)
         if failures and failed is False:
@@ -198,6 +202,7 @@ async def gate_status(database: Database, target: Target) -> PartnerStatus:
     async with database.connection() as conn:
         pauses = {row["scope"]: row for row in await conn.rows(sql.gate_pauses, *_key(target))}
         windows = {row["period"]: row for row in await conn.rows(sql.gate_budgets, *_key(target))}
+        repairs = await conn.rows(sql.gate_repairs, *_key(target))
         under_way = await conn.value(sql.gate_slots_taken, *_key(target))
     ends = {scope: row["resume_time"] for scope, row in pauses.items() if row["lasts"]}
     return PartnerStatus(
@@ -212,6 +217,7 @@ async def gate_status(database: Database, target: Target) -> PartnerStatus:
         ],
         limit_reset_time=ends.get(Scope.REQUESTS),
         delivery_resume_time=ends.get(Scope.DELIVERIES),
+        repaired_answers=[RepairedAnswers(**row) for row in repairs],
     )
 
 

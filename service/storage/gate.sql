@@ -98,3 +98,24 @@ WHERE tenant_id = $1 AND integration_id = $2 AND reset_time > now()
 
 -- name: gate_slots_taken
 SELECT count(*) FROM gate_slot WHERE tenant_id = $1 AND integration_id = $2 AND lease_until > now()
+
+-- name: gate_repaired
+-- Nothing is counted for an integration that is gone.
+INSERT INTO repaired_answer AS counted (
+    tenant_id, integration_id, operation, answer_count, value_count, path, description, latest_time
+)
+SELECT tenant_id, integration_id, $3, 1, $4, $5, $6, now()
+FROM integration
+WHERE tenant_id = $1 AND integration_id = $2
+ON CONFLICT (tenant_id, integration_id, operation) DO UPDATE
+SET answer_count = counted.answer_count + 1,
+    value_count = counted.value_count + EXCLUDED.value_count,
+    path = EXCLUDED.path,
+    description = EXCLUDED.description,
+    latest_time = EXCLUDED.latest_time
+
+-- name: gate_repairs
+SELECT operation, answer_count, value_count, path, description, latest_time
+FROM repaired_answer
+WHERE tenant_id = $1 AND integration_id = $2
+ORDER BY operation COLLATE "C"

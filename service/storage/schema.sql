@@ -263,6 +263,17 @@ CREATE TABLE publication_rule (
     turn_time timestamp with time zone
 );
 
+CREATE TABLE repaired_answer (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    operation text NOT NULL,
+    answer_count bigint NOT NULL,
+    value_count bigint NOT NULL,
+    path text NOT NULL,
+    description text NOT NULL,
+    latest_time timestamp with time zone NOT NULL
+);
+
 CREATE TABLE run (
     tenant_id text NOT NULL,
     run_id uuid NOT NULL,
@@ -403,6 +414,9 @@ ALTER TABLE ONLY peer_object
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_pkey PRIMARY KEY (tenant_id, integration_id, rule_id);
 
+ALTER TABLE ONLY repaired_answer
+    ADD CONSTRAINT repaired_answer_pkey PRIMARY KEY (tenant_id, integration_id, operation);
+
 ALTER TABLE ONLY run_finding
     ADD CONSTRAINT run_finding_pkey PRIMARY KEY (tenant_id, run_id, lease_token, number);
 
@@ -521,6 +535,9 @@ ALTER TABLE ONLY peer_object
 
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY repaired_answer
+    ADD CONSTRAINT repaired_answer_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY run_finding
     ADD CONSTRAINT run_finding_tenant_id_run_id_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES run(tenant_id, run_id) ON DELETE CASCADE;

@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import pytest
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.partner.chargeprice.v1.company_pb2 import ListCompaniesRequest
+from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
 from evbridge.v1.integration_pb2 import (
@@ -42,6 +44,7 @@ from service.app import Evbridge
 from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.statements import Statement
+from tests.bridge.house import a_partner
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, an_integration_of, fails, settled
 
@@ -279,6 +282,34 @@ async def test_the_status_tells_budgets_slots_and_closed_breakers(tenant: Tenant
     assert after.budgets[0].reset_time.ToDatetime(UTC) > datetime.now(UTC)
     assert not after.HasField("limit_reset_time")
     assert not after.HasField("recording_end_time")
+
+
+async def test_the_status_tells_what_was_repaired_in_answers(tenant: Tenant, channel: grpc.aio.Channel) -> None:
+    tidy = {"id": ID, "type": "company"}
+    async with a_partner() as partner:
+        for id in ("cp", "other"):
+            integration = an_integration(partner.url, id=id)
+            await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        companies = CompanyServiceStub(channel)
+        key = (("authorization", f"Bearer {tenant.keys['reader']}"),)
+
+        async def listed(data: Any, id: str = "cp") -> list[str]:
+            partner.answers(200, json.dumps({"data": data, "meta": {"overall_count": "1"}}).encode())
+            page: Any = await companies.ListCompanies(ListCompaniesRequest(integration_id=id), metadata=key)
+            return [company.id for company in page.data]
+
+        partner.answers(200, json.dumps({"data": [tidy], "meta": {"overall_count": 1}}).encode())
+        await companies.ListCompanies(ListCompaniesRequest(integration_id="cp"), metadata=key)
+        assert not (await status(tenant)).repaired_answers, "the control: what is as the contract says is not counted"
+        assert await listed([tidy]) == [ID]
+        assert await listed({"0": {**tidy, "attributes": []}, "2": tidy}, "other") == [ID, ID]
+        assert await listed({"0": {**tidy, "attributes": []}, "2": tidy}) == [ID, ID]
+    (counted,) = (await status(tenant)).repaired_answers
+    assert (counted.operation, counted.answer_count, counted.value_count) == (LIST, 2, 4)
+    assert (counted.path, counted.description) == ("/data", "is an object")
+    assert counted.latest_time.ToDatetime(UTC) > datetime.now(UTC) - timedelta(hours=1)
+    (counted,) = (await status(tenant, "other")).repaired_answers
+    assert (counted.answer_count, counted.value_count) == (1, 3)
 
 
 async def test_the_status_tells_what_is_held_back(tenant: Tenant, simulator: Simulator, running: Evbridge) -> None:

@@ -170,6 +170,7 @@ class PartnerStatus(_message.Message):
     LIMIT_RESET_TIME_FIELD_NUMBER: _builtins.int
     DELIVERY_RESUME_TIME_FIELD_NUMBER: _builtins.int
     RECORDING_END_TIME_FIELD_NUMBER: _builtins.int
+    REPAIRED_ANSWERS_FIELD_NUMBER: _builtins.int
     integration_id: _builtins.str
     """The integration's id."""
     partner: _builtins.str
@@ -198,6 +199,12 @@ class PartnerStatus(_message.Message):
     def recording_end_time(self) -> _timestamp_pb2.Timestamp:
         """Until when exchanges are recorded; unset when they are not."""
 
+    @_builtins.property
+    def repaired_answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepairedAnswers]:
+        """The operations of which answers were repaired, in the order of their names: they broke the partner's contract in ways
+        that leave no doubt of what is meant. Counted since the integration exists.
+        """
+
     def __init__(
         self,
         *,
@@ -210,14 +217,61 @@ class PartnerStatus(_message.Message):
         limit_reset_time: _timestamp_pb2.Timestamp | None = ...,
         delivery_resume_time: _timestamp_pb2.Timestamp | None = ...,
         recording_end_time: _timestamp_pb2.Timestamp | None = ...,
+        repaired_answers: _abc.Iterable[Global___RepairedAnswers] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery_resume_time", b"delivery_resume_time", "limit_reset_time", b"limit_reset_time", "recording_end_time", b"recording_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakers", b"breakers", "budgets", b"budgets", "concurrent_requests", b"concurrent_requests", "delivery_resume_time", b"delivery_resume_time", "integration_id", b"integration_id", "limit_reset_time", b"limit_reset_time", "max_concurrent_requests", b"max_concurrent_requests", "partner", b"partner", "recording_end_time", b"recording_end_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakers", b"breakers", "budgets", b"budgets", "concurrent_requests", b"concurrent_requests", "delivery_resume_time", b"delivery_resume_time", "integration_id", b"integration_id", "limit_reset_time", b"limit_reset_time", "max_concurrent_requests", b"max_concurrent_requests", "partner", b"partner", "recording_end_time", b"recording_end_time", "repaired_answers", b"repaired_answers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PartnerStatus: _TypeAlias = PartnerStatus  # noqa: Y015
+
+@_typing.final
+class RepairedAnswers(_message.Message):
+    """Says how often answers of an operation were read although they broke the contract: [] for an empty object, "22000" for a
+    number, "" for null and the like.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ANSWER_COUNT_FIELD_NUMBER: _builtins.int
+    VALUE_COUNT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LATEST_TIME_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """The operation's name."""
+    answer_count: _builtins.int
+    """How many answers were repaired."""
+    value_count: _builtins.int
+    """How many values in them."""
+    path: _builtins.str
+    """Where the first of them stood in the latest such answer: a JSON pointer (RFC 6901), "/data/0/geoposition"."""
+    description: _builtins.str
+    """What stood there: "is an array"."""
+    @_builtins.property
+    def latest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the latest such answer came."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        answer_count: _builtins.int = ...,
+        value_count: _builtins.int = ...,
+        path: _builtins.str = ...,
+        description: _builtins.str = ...,
+        latest_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latest_time", b"latest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_count", b"answer_count", "description", b"description", "latest_time", b"latest_time", "operation", b"operation", "path", b"path", "value_count", b"value_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepairedAnswers: _TypeAlias = RepairedAnswers  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):
