@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 from uuid import uuid4
 
@@ -299,61 +298,69 @@ async def states(tenant: Tenant, integration_id: str) -> Counter[int]:
     return Counter(delivery.state for delivery in page.deliveries)
 
 
-@asynccontextmanager
-async def outage(tenant: Tenant, name: str) -> AsyncIterator[tuple[str, Simulator]]:
-    """The id of an integration whose partner answers each of the next requests so, and has had some of them."""
-    partner = Simulator(api_key="partner-key")
-    try:
-        integration = an_integration(await partner.start(), id=f"o-{list(OUTAGES).index(name)}")
-        partner.faults.append(parse_fault(f"1000*{OUTAGES[name]}"))
-        await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
-        yield integration.id, partner
-    finally:
+@pytest.fixture
+async def outages(tenant: Tenant) -> AsyncIterator[dict[str, Simulator]]:
+    """For each outage an integration of the tenant, whose id it is, and its partner, which answers everything so."""
+    partners = {f"o-{number}": Simulator(api_key="partner-key") for number in range(len(OUTAGES))}
+    for (id, partner), fault in zip(partners.items(), OUTAGES.values(), strict=True):
+        partner.faults.append(parse_fault(f"1000*{fault}"))
+        request = CreateIntegrationRequest(integration=an_integration(await partner.start(), id=id))
+        await tenant.admin.integrations.CreateIntegration(request)
+    yield partners
+    for partner in partners.values():
         await partner.stop()
 
 
-async def test_an_outage_parks_nothing_whatever_it_answers_and_heals_by_itself(
-    new_tenant: Callable[[], Awaitable[Tenant]],
-) -> None:
-    async def lives_through(name: str) -> None:
-        tenant = await new_tenant()
-        async with outage(tenant, name) as (integration_id, partner):
-            for _ in range(4):
-                await upsert(tenant, a_company())
-            while len(partner.requests) < 6:
-                await asyncio.sleep(0.02)
-            shown = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=integration_id))
-            assert (shown.status, bool(shown.status_description)) == (INTEGRATION_STATUS_FAILED, True), name
-            assert not (await states(tenant, integration_id))[DELIVERY_STATE_PARKED], name
-            partner.faults.clear()
-            while (await states(tenant, integration_id))[DELIVERY_STATE_DELIVERED] < 4:
-                await asyncio.sleep(0.05)
-            assert len(partner.companies) == len(partner.history) == 4, name
-            shown = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=integration_id))
-            assert shown.status == INTEGRATION_STATUS_ACTIVE, name
+async def each(outages: dict[str, Simulator], work: Callable[[str, Simulator], Coroutine[Any, Any, None]]) -> None:
+    """Does it for each outage at the same time; the name of one that breaks is noted."""
+
+    async def named(name: str, id: str, partner: Simulator) -> None:
+        try:
+            await work(id, partner)
+        except BaseException as error:
+            error.add_note(name)
+            raise
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        for name in OUTAGES:
-            group.create_task(lives_through(name))
+        for name, (id, partner) in zip(OUTAGES, outages.items(), strict=True):
+            group.create_task(named(name, id, partner))
+
+
+async def test_an_outage_parks_nothing_whatever_it_answers_and_heals_by_itself(
+    tenant: Tenant, outages: dict[str, Simulator]
+) -> None:
+    for _ in range(4):
+        await upsert(tenant, a_company())
+
+    async def status(id: str) -> int:
+        return (await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=id))).status
+
+    async def lived_through(id: str, partner: Simulator) -> None:
+        while len(partner.requests) < 6 or await status(id) != INTEGRATION_STATUS_FAILED:
+            await asyncio.sleep(0.02)
+        assert not (await states(tenant, id))[DELIVERY_STATE_PARKED]
+        partner.faults.clear()
+        while (await states(tenant, id))[DELIVERY_STATE_DELIVERED] < 4:
+            await asyncio.sleep(0.05)
+        assert len(partner.companies) == len(partner.history) == 4
+        assert await status(id) == INTEGRATION_STATUS_ACTIVE
+
+    await each(outages, lived_through)
 
 
 async def test_a_control_that_judges_each_object_alone_does_park_them(
-    new_tenant: Callable[[], Awaitable[Tenant]], monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, outages: dict[str, Simulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def alone(error: EvbridgeError, failed_attempts: int, _: Streak, policy: RetryPolicy) -> Verdict:
         return verdict(error, failed_attempts, Streak(proven=True), policy)
 
+    async def parked(id: str, _: Simulator) -> None:
+        while not (await states(tenant, id))[DELIVERY_STATE_PARKED]:
+            await asyncio.sleep(0.02)
+
     monkeypatch.setattr(worker, "verdict", alone)
-
-    async def does_not(name: str) -> None:
-        tenant = await new_tenant()
-        async with outage(tenant, name):
-            await upsert(tenant, company := a_company())
-            assert (await settled(tenant.reader, company.id, limit_s=60)).state == DELIVERY_STATE_PARKED, name
-
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        for name in OUTAGES:
-            group.create_task(does_not(name))
+    await upsert(tenant, a_company())
+    await each(outages, parked)
 
 
 async def test_an_object_that_fails_holds_up_no_other(connected: Tenant, simulator: Simulator) -> None:
