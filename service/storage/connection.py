@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import asyncpg
 from opentelemetry import trace
 
-from service.errors import DatabaseUnavailable, EvbridgeError
+from service.errors import DatabaseFull, DatabaseUnavailable, EvbridgeError
+from service.settings import SettingError
 from service.storage.statements import Statement
 from service.telemetry import Durations
 
@@ -30,7 +31,10 @@ _duration = Durations(
 
 _GONE = ("the database cannot be reached", 1.0)
 _BUSY = ("the database did not finish in time", 1.0)
+_SHORT = ("the database is short of something", 1.0)
 _CONFLICT = ("another transaction was in the way", 0.1)
+
+_FULL_S = 10.0
 
 # SQLSTATE or its beginning -> what the caller is told, and after how many seconds to try again.
 _PASSING = {
@@ -40,6 +44,7 @@ _PASSING = {
     "40001": _CONFLICT,  # serialization_failure
     "40P01": _CONFLICT,  # deadlock_detected
     "53300": _GONE,  # too_many_connections
+    "53": _SHORT,  # insufficient resources: memory, a limit of its configuration
     "55P03": _CONFLICT,  # lock_not_available
     "57014": _BUSY,  # query_canceled, by statement_timeout
     "57P0": _GONE,  # shutdown, crash, starting up
@@ -48,6 +53,8 @@ _PASSING = {
 
 def translated(error: BaseException) -> EvbridgeError | None:
     """DatabaseUnavailable for what passes by itself; None for a fault, and for what is not the database's error."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return DatabaseFull("the database has no room left on its disk", retry_after_s=_FULL_S)
     if isinstance(error, asyncpg.PostgresError):
         for sqlstate, (message, retry_after_s) in _PASSING.items():
             if (error.sqlstate or "").startswith(sqlstate):
@@ -86,11 +93,19 @@ def host_urls(url: str) -> list[str]:
 
 
 async def connect(hosts: list[str], *, timeout_s: float, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """Tries each of `host_urls` for `timeout_s`; the one that answers comes first from now on. Raises driver errors."""
+    """Tries each of `host_urls` for `timeout_s`; the one that answers comes first from now on.
+
+    Raises driver errors, and SettingError for PgBouncer where the server itself is expected.
+    """
     failure: Exception | None = None
     for url in tuple(hosts):
         try:
             raw: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, timeout=timeout_s, **options)
+        except asyncpg.ProtocolViolationError:
+            raise SettingError(
+                "what answers at the database's URL refuses the parameters that a session begins with, as PgBouncer "
+                "does: set EVBRIDGE_PGBOUNCER=true, and EVBRIDGE_DATABASE_DIRECT_URL to the server itself"
+            ) from None
         except (OSError, asyncpg.PostgresError, asyncpg.TargetServerAttributeNotMatched) as error:
             failure = error
         else:
@@ -113,7 +128,7 @@ class Connection:
     is a fault of ours and passes as it is, with the statement's name as a note.
     """
 
-    __slots__ = ("_in_step", "_on_read_only", "expires_at", "generation", "raw")
+    __slots__ = ("_in_step", "_on_full", "_on_read_only", "expires_at", "generation", "raw")
 
     def __init__(
         self,
@@ -122,11 +137,13 @@ class Connection:
         generation: int,
         expires_at: float,
         on_read_only: Callable[[], None],
+        on_full: Callable[[], None],
     ) -> None:
         self.raw = raw
         self.generation = generation
         self.expires_at = expires_at
         self._on_read_only = on_read_only
+        self._on_full = on_full
         # Whether the last statement ran to its end. One that was cut off leaves the connection in an unknown state.
         self._in_step = True
 
@@ -183,6 +200,8 @@ class Connection:
             self._in_step = isinstance(error, asyncpg.PostgresError) and not sqlstate.startswith(("08", "57P"))
             if sqlstate == asyncpg.ReadOnlySQLTransactionError.sqlstate:
                 self._on_read_only()
+            elif sqlstate == asyncpg.DiskFullError.sqlstate:
+                self._on_full()
             ours = translated(error)
             if ours is None and isinstance(error, Exception) and self.raw.is_closed():
                 ours = DatabaseUnavailable(_GONE[0], retry_after_s=_GONE[1])

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from service.errors import DatabaseUnavailable
+from service.settings import SettingError
 from service.storage.connection import Connection, connect, describe, host_urls, translated
 from service.storage.statements import Statement
 
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 _SWEEP_S = 30.0
 _CLOSE_S = 2.0
+_CHECK_S = 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_ONE = "SELECT 1"
 _SILENCE_S = 1.0  # how much later than the server's own time limit ours strikes
 
 
@@ -74,12 +78,22 @@ class Database:
         self._waiters: deque[asyncio.Future[Connection]] = deque()
         self._generation = 0
         self._reachable = True
+        self._pgbouncer = pgbouncer
+        self._full_pause_s = 0.0
+        """How long no connection is opened after the server had none left: twice as long each time."""
+        self._opens_at = 0.0
+        self.full = False
+        """Whether a write found no room on the disk. Whoever sees that there is room again resets it."""
         self._closed = False
         self._emptied = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Opens the first connection. Raises DatabaseUnavailable, or the driver's error when waiting will not help."""
+        """Opens every connection, so that a first burst finds them open; the first one is enough.
+
+        Raises DatabaseUnavailable, SettingError for a PgBouncer that will not do, or the driver's error when waiting
+        will not help.
+        """
         try:
             connection = await self._connect()
         except Exception as error:
@@ -89,6 +103,31 @@ class Database:
             raise ours from error
         self._give_back(connection)
         self._sweep()
+        if self._pgbouncer:
+            await self._check_pgbouncer()
+        self._opening |= {asyncio.create_task(self._open_one()) for _ in range(self._size - len(self._connections))}
+        if self._opening:
+            await asyncio.wait(tuple(self._opening))
+
+    async def _check_pgbouncer(self) -> None:
+        """Raises SettingError for one that lets a session forget its prepared statements between transactions."""
+        own, other = [await connect(self._hosts, **self._options) for _ in range(2)]
+        try:
+            await own.fetchval(_ONE)
+            # While another transaction has the server's session that prepared it, the statement runs on another one.
+            await other.execute("BEGIN")
+            await own.fetchval(_ONE, timeout=_CHECK_S)
+            await other.fetchval(_ONE, timeout=_CHECK_S)
+        except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+            raise SettingError(
+                "PgBouncer loses prepared statements: it has to be version 1.21 or later, with max_prepared_statements "
+                "above 0, such as 200"
+            ) from None
+        except TimeoutError:
+            pass  # a pool of one session
+        finally:
+            own.terminate()
+            other.terminate()
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Refuses new users, waits `grace_s` for those there are, then cuts them off."""
@@ -230,6 +269,11 @@ class Database:
 
     def _open_for_waiters(self) -> None:
         """Opens what is missing, in tasks of our own: a caller that gives up must not interrupt a handshake."""
+        pause_s = self._opens_at - time.monotonic()
+        if pause_s > 0:
+            if not self._connections:
+                self._refuse_waiters()
+            return
         free = self._size - len(self._connections) - len(self._opening) - len(self._closing)
         for _ in range(0 if self._closed else min(free, len(self._waiters) - len(self._opening))):
             self._opening.add(asyncio.create_task(self._open_one()))
@@ -241,6 +285,9 @@ class Database:
             if self._reachable:
                 log.warning("no connection to the database: %s", describe(error) or type(error).__name__)
             self._reachable = False
+            if isinstance(error, asyncpg.TooManyConnectionsError):
+                self._full_pause_s = min(max(2 * self._full_pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+                self._opens_at = time.monotonic() + self._full_pause_s * random.uniform(0.5, 1.0)
             if not self._connections:  # nobody will give one back
                 self._refuse_waiters()
             return
@@ -249,6 +296,7 @@ class Database:
         if not self._reachable:
             log.info("connected to the database again")
         self._reachable = True
+        self._full_pause_s = 0.0
         self._give_back(connection)
 
     async def _connect(self) -> Connection:
@@ -257,10 +305,17 @@ class Database:
         # Spread, so that connections opened together do not end together.
         lifetime_s = self._lifetime_s * random.uniform(0.75, 1.0)
         connection = Connection(
-            raw, generation=generation, expires_at=time.monotonic() + lifetime_s, on_read_only=self.expire
+            raw,
+            generation=generation,
+            expires_at=time.monotonic() + lifetime_s,
+            on_read_only=self.expire,
+            on_full=self._is_full,
         )
         self._connections.add(connection)
         return connection
+
+    def _is_full(self) -> None:
+        self.full = True
 
     def _refuse_waiters(self) -> None:
         while self._waiters:

@@ -31,5 +31,12 @@ async def tariff_revisions_sweep(database: Database, days: int) -> None:
 
 
 async def heartbeat(database: Database) -> None:
-    """Raises DatabaseUnavailable when the database cannot be written."""
-    await database.run(sql.heartbeat)
+    """Raises DatabaseUnavailable when the database cannot be written.
+
+    Once its disk was full, a row that is overwritten where it stands proves nothing: something larger has to fit.
+    """
+    if not database.full:
+        await database.run(sql.heartbeat)
+        return
+    await database.run(sql.heartbeat_room)
+    database.full = False

@@ -66,3 +66,8 @@ DELETE FROM location WHERE delete_time < now() - $1::interval
 -- name: heartbeat
 -- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.
 INSERT INTO heartbeat (beat_time) VALUES (now()) ON CONFLICT (one) DO UPDATE SET beat_time = now()
+
+-- name: heartbeat_room
+-- tenant: any, because it belongs to the database: 256 KiB that are stored as they are, in pages of their own.
+INSERT INTO heartbeat (beat_time, ballast) VALUES (now(), decode(repeat('00', 262144), 'hex'))
+ON CONFLICT (one) DO UPDATE SET beat_time = now(), ballast = excluded.ballast

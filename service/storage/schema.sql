@@ -172,8 +172,10 @@ CREATE TABLE gate_slot (
 CREATE TABLE heartbeat (
     one boolean DEFAULT true NOT NULL,
     beat_time timestamp with time zone NOT NULL,
+    ballast bytea,
     CONSTRAINT heartbeat_one_check CHECK (one)
 );
+ALTER TABLE ONLY heartbeat ALTER COLUMN ballast SET STORAGE EXTERNAL;
 
 CREATE TABLE idempotency (
     tenant_id text NOT NULL,

@@ -109,6 +109,37 @@ async def test_a_database_that_takes_no_writes_is_not_healthy_until_it_does(
             state.cancel()
 
 
+async def test_a_full_disk_is_named_and_not_healthy_until_there_is_room(
+    database_url: str, admin_key: str, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.server._PROBE_S", 0.05)
+    await sql.execute(
+        """
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'could not extend file: secret path' USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON company FOR EACH ROW EXECUTE FUNCTION full_disk();
+        CREATE TRIGGER full_disk BEFORE UPDATE OF ballast ON heartbeat FOR EACH ROW EXECUTE FUNCTION full_disk();
+        """
+    )
+    async with (
+        evbridge(settings(database_url, delivery=False)) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        health, companies = health_pb2_grpc.HealthStub(channel), Client(channel, admin_key).companies
+        state = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await state.read()).status == SERVING  # the heartbeat alone finds room
+        failure = await fails(companies.UpsertCompany(UpsertCompanyRequest(company=a_company())))
+        assert (failure.code, failure.reason) == (Code.UNAVAILABLE, "DATABASE_FULL")
+        assert failure.message == "the database has no room left on its disk"
+        assert failure.retry_after_s
+        assert (await state.read()).status == NOT_SERVING
+        assert not (await companies.ListCompanies(ListCompaniesRequest())).companies
+        await sql.execute("DROP FUNCTION full_disk CASCADE")
+        assert (await state.read()).status == SERVING
+        await companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
+        state.cancel()
+
+
 @pytest.fixture
 async def hold(sql: Any) -> Callable[[], Awaitable[None]]:
     """Holds every new company up inside the database until it is called."""

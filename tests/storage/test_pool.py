@@ -2,10 +2,13 @@
 
 import asyncio
 import random
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
@@ -18,8 +21,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service.errors import DatabaseUnavailable
-from service.storage import connection
-from service.storage.connection import describe, host_urls, translated
+from service.settings import SettingError
+from service.storage import connection, pool
+from service.storage.connection import connect, describe, host_urls, translated
+from service.storage.migrations import migrate
 from service.storage.pool import Database
 from service.storage.statements import Statement
 
@@ -79,6 +84,131 @@ async def test_through_pgbouncer_no_startup_parameter_is_sent_that_it_refuses(da
     async with opened(database_url, pgbouncer=True, application_name="behind") as database:
         assert await database.value(SETTING, "statement_timeout") == "0"
         assert await database.value(SETTING, "application_name") == "behind"
+
+
+class Bouncer:
+    """Does what PgBouncer did before 1.21: refuses startup parameters, changes the session after each transaction."""
+
+    def __init__(self, url: str) -> None:
+        socket = parse_qs(urlsplit(url).query).get("host")
+        at = urlsplit(url)
+        self._server: Any = (
+            partial(asyncio.open_unix_connection, f"{socket[0]}/.s.PGSQL.5432")
+            if socket
+            else partial(asyncio.open_connection, at.hostname, at.port)
+        )
+        self._url = at
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        user = self._url.username or parse_qs(self._url.query)["user"][0]
+        yield f"postgresql://{user}@{host}:{port}{self._url.path}?sslmode=disable"
+        for writer in (*self._writers, *(writer for _, writer in self._idle)):
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        session: Any = None
+        answering: asyncio.Task[bytes] | None = None
+        try:
+            startup = await _packet(reader)
+            if b"statement_timeout" in startup:
+                fields = b"SFATAL\0C08P01\0Munsupported startup parameter: statement_timeout\0\0"
+                writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
+                return
+            session = await self._server()
+            session[1].write(startup)
+            await _until_ready(session[0], writer)
+            self._idle.append(session)
+            session = None
+            while True:
+                sent = await _message(reader)
+                if sent.startswith(b"X"):
+                    return
+                session = session or self._idle.pop()
+                answering = answering or asyncio.create_task(_until_ready(session[0], writer))
+                session[1].write(sent)
+                if sent[:1] in b"QS":
+                    state, answering = await answering, None
+                    if state == b"I":
+                        self._idle.append(session)
+                        session = None
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            if answering:
+                answering.cancel()
+            if session:
+                session[1].close()
+            writer.close()
+
+
+async def _packet(reader: asyncio.StreamReader) -> bytes:
+    length = await reader.readexactly(4)
+    return length + await reader.readexactly(int.from_bytes(length) - 4)
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(1) + await _packet(reader)
+
+
+async def _until_ready(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    while True:
+        answer = await _message(reader)
+        writer.write(answer)
+        if answer.startswith(b"Z"):
+            return answer[-1:]
+
+
+async def test_a_pgbouncer_that_loses_statements_is_refused_at_the_start(database_url: str) -> None:
+    async with Bouncer(database_url).started() as url:
+        with pytest.raises(SettingError, match=r"version 1.21 or later, with max_prepared_statements above 0"):
+            await Database(url, pgbouncer=True).open()
+        with pytest.raises(SettingError, match=r"set EVBRIDGE_PGBOUNCER=true"):
+            await Database(url).open()
+        with pytest.raises(SettingError, match=r"EVBRIDGE_DATABASE_DIRECT_URL"):
+            await migrate(url)
+    async with opened(database_url, pgbouncer=True) as database:  # the control: nothing is lost there
+        assert await database.value(ONE) == 1
+
+
+async def test_a_first_burst_finds_every_connection_open(database_url: str, database: Database) -> None:
+    async with opened(database_url, size=7, application_name="warm"):
+        assert len(await database.rows(BACKENDS, "warm")) == 7
+
+
+@pytest.mark.parametrize("pause_s", [60.0, 0.0], ids=["pause", "control"])
+async def test_a_server_without_connections_left_is_not_asked_again_at_once(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    role = f"few_{secrets.token_hex(4)}"
+    await database.run(Statement("role", f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2"))
+    monkeypatch.setattr(pool, "_FIRST_PAUSE_S", pause_s)
+    monkeypatch.setattr(pool, "_LONGEST_PAUSE_S", pause_s)
+    asked = 0
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await connect(*args, **named)
+
+    monkeypatch.setattr(pool, "connect", counted)
+    user = urlsplit(database_url).username
+    assert user
+    url = database_url.replace(f"//{user}", f"//{role}", 1)
+    async with opened(url, size=3, acquire_timeout_s=20) as few:
+        assert asked == 3, "one of them in vain"
+        asked = 0
+        for _ in range(5):
+            await asyncio.gather(*(few.value(SLEEP, 0.05) for _ in range(6)))
+        assert asked == 0 if pause_s else asked >= 5
+    await database.run(Statement("role", f"DROP ROLE {role}"))
 
 
 async def test_whoever_finds_every_connection_in_use_is_told_to_come_back(database_url: str) -> None:
@@ -363,6 +493,8 @@ def test_a_url_with_several_hosts_is_one_url_for_each(url: str, each: list[str])
         (asyncpg.CrashShutdownError("x"), 1.0),
         (asyncpg.CannotConnectNowError("x"), 1.0),
         (asyncpg.TooManyConnectionsError("x"), 1.0),
+        (asyncpg.OutOfMemoryError("x"), 1.0),
+        (asyncpg.DiskFullError("x"), 10.0),
         (asyncpg.ReadOnlySQLTransactionError("x"), 1.0),
         (asyncpg.SerializationError("x"), 0.1),
         (asyncpg.DeadlockDetectedError("x"), 0.1),
@@ -385,7 +517,7 @@ def test_what_passes_by_itself_is_unavailable_and_nothing_else(
 ) -> None:
     ours = translated(error)
     assert (None if ours is None else ours.retry_after_s) == retry_after_s
-    assert ours is None or (type(ours) is DatabaseUnavailable and ours.message != "x")
+    assert ours is None or (isinstance(ours, DatabaseUnavailable) and ours.message != "x")
 
 
 async def test_a_fault_is_described_by_names_and_never_by_values(database: Database, probe: str) -> None:
