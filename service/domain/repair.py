@@ -65,6 +65,8 @@ def repaired(given: M) -> tuple[M, tuple[FieldViolation, ...]]:
     EVSE that is left out is not one that is gone. Raises InvalidArgument, with all that was wrong, when the object
     cannot be repaired.
     """
+    if isinstance(given, Location) and not given.id:  # one of ours would be given an id
+        raise InvalidArgument.field("id", "is required")
     found = violations(given)
     if not found:
         return given, ()
@@ -242,7 +244,7 @@ def _rules(field: FieldDescriptor) -> Any:
 
 
 def _required(field: FieldDescriptor) -> bool:
-    return behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior]
+    return field.name in _KEYS or behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior]
 
 
 def _tidied(field: FieldDescriptor, text: str) -> str:

@@ -1,8 +1,10 @@
 """evbridge.v1.LocationService."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from uuid import uuid4
 
+from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_REMOVED,
@@ -12,11 +14,13 @@ from evbridge.v1.location_pb2 import (
     BoundingBox,
     CreateLocationRequest,
     DeleteLocationRequest,
+    Evse,
     EvseStatus,
     GeoLocation,
     GetLocationRequest,
     ListLocationsRequest,
     Location,
+    LocationCharger,
     LocationKey,
     LocationResult,
     ReportEvseStatusRequest,
@@ -41,12 +45,12 @@ from service.domain.location import (
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
 from service.domain.versions import check_etag
-from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound, SiteHasNoChargers
+from service.errors import EvbridgeError, FieldViolation, InvalidArgument, ResourceNotFound, SiteHasNoChargers
 from service.handlers.mutation import mutate
-from service.handlers.owned import Owned, Wish, put, put_one
+from service.handlers.owned import Owned, Wish, dangling, put, put_one
 from service.handlers.publication import publish
 from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
-from service.storage.charger import charger_lock_site, charger_replace
+from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
@@ -74,9 +78,13 @@ class LocationService:
 
     async def CreateLocation(self, request: CreateLocationRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Location:
-            location = request.location
-            if location.site_id and not location.evses and not request.create_empty:
-                location = await _with_evses_of_site(conn, caller, location)
+            location = Location()
+            location.CopyFrom(request.location)
+            location.id = location.id or str(uuid4())
+            if request.chargers:
+                location.evses.extend(await _evses_of_chargers(conn, caller, request.chargers))
+            elif location.site_id and not location.evses and not request.create_empty:
+                location.evses.extend(await _evses_of_site(conn, caller, location.site_id))
             wish = Wish(LOCATIONS, location, "location", may_exist=False)
             location = await put_one(conn, caller, now, wish)
             await publish(conn, caller, now, request.publish_to, location)
@@ -230,19 +238,60 @@ async def statuses_import(
     return len(changed)
 
 
-async def _with_evses_of_site(conn: Connection, caller: Caller, sent: Location) -> Location:
-    """The location with an EVSE for each socket of its site. Raises SiteHasNoChargers."""
-    chargers = await charger_lock_site(conn, caller.tenant_id, sent.site_id)
+async def _evses_of_site(conn: Connection, caller: Caller, site_id: str) -> list[Evse]:
+    """An EVSE for each socket of the site. Raises SiteHasNoChargers."""
+    chargers = await charger_lock_site(conn, caller.tenant_id, site_id)
     if not chargers:
-        raise SiteHasNoChargers("no charger of the site is stored", site_id=sent.site_id)
+        raise SiteHasNoChargers("no charger of the site is stored", site_id=site_id)
+    await _name_evses(conn, caller, chargers)
+    return [evse for charger in chargers for evse in evses_of(charger)]
+
+
+async def _evses_of_chargers(conn: Connection, caller: Caller, wanted: Sequence[LocationCharger]) -> list[Evse]:
+    """An EVSE for each of the sockets. Raises InvalidArgument for one that is wanted twice, and ReferenceNotFound."""
+    places = _places([charger_key(each.charger_id) for each in wanted], "chargers[{}].charger_id")
+    chargers = await charger_lock_many(conn, caller.tenant_id, places.keys())
+    if missing := [(key, path) for key, path in places.items() if key not in chargers]:
+        violations = tuple(FieldViolation(path, "is no charger of the tenant") for _, path in missing)
+        raise dangling("charger", missing[0][0], violations)
+    await _name_evses(conn, caller, [*chargers.values()])
+    return [
+        evse
+        for number, each in enumerate(wanted)
+        for evse in _evses_of(chargers[charger_key(each.charger_id)], each, f"chargers[{number}]")
+    ]
+
+
+def _evses_of(charger: Charger, wanted: LocationCharger, path: str) -> list[Evse]:
+    evses = {evse.connectors[0].id.casefold(): evse for evse in evses_of(charger)}
+    if not wanted.connectors:
+        return [*evses.values()]
+    places = _places([each.id.casefold() for each in wanted.connectors], path + ".connectors[{}].id")
+    if missing := [(key, place) for key, place in places.items() if key not in evses]:
+        violations = tuple(FieldViolation(place, "is no socket of the charger") for _, place in missing)
+        raise dangling("socket", missing[0][0], violations)
+    for each in wanted.connectors:
+        if each.tariff_ids:
+            evses[each.id.casefold()].connectors[0].tariff_ids[:] = each.tariff_ids
+    return [evses[key] for key in places]
+
+
+async def _name_evses(conn: Connection, caller: Caller, chargers: Sequence[Charger]) -> None:
+    """Gives the sockets of locked chargers the uids of their EVSEs."""
     named = [charger for charger in chargers if name_evses(charger)]
     await charger_replace(conn, caller.tenant_id, named)
     changes = [Change(charger_key(charger.id), UPDATE, charger.etag) for charger in named]
     await change_record_many(conn, caller, OBJECT_KIND_CHARGER, changes)
-    location = Location()
-    location.CopyFrom(sent)
-    location.evses.extend(evse for charger in chargers for evse in evses_of(charger))
-    return location
+
+
+def _places(keys: Iterable[str], path: str) -> dict[str, str]:
+    """Key -> path, with its number in the place of {}. Raises InvalidArgument for a key that stands there twice."""
+    places: dict[str, str] = {}
+    for number, key in enumerate(keys):
+        place = path.format(number)
+        if places.setdefault(key, place) != place:
+            raise InvalidArgument.field(place, "stands in the request twice")
+    return places
 
 
 def _evse_keys(request: ReportEvseStatusRequest) -> list[EvseKey]:

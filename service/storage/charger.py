@@ -1,6 +1,6 @@
 """Chargers as rows: the serialized message and the site it is looked up by."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from evbridge.v1.charger_pb2 import Charger, ListChargersRequest
 
@@ -34,6 +34,13 @@ async def charger_lock_site(conn: Connection, tenant_id: str, site_id: str) -> l
     Up to as many as have more sockets than a location can have EVSEs.
     """
     return [Charger.FromString(row["payload"]) for row in await conn.rows(sql.charger_lock_site, tenant_id, site_id)]
+
+
+async def charger_lock_many(conn: Connection, tenant_id: str, keys: Collection[str]) -> dict[str, Charger]:
+    """Those of the chargers that there are, by their keys, kept from other writers until the transaction ends."""
+    rows = await conn.rows(sql.charger_lock_many, tenant_id, sorted(keys))
+    chargers = [Charger.FromString(row["payload"]) for row in rows]
+    return {charger_key(charger.id): charger for charger in chargers}
 
 
 async def charger_insert(conn: Connection, tenant_id: str, charger: Charger) -> None:

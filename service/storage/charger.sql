@@ -13,6 +13,10 @@ ORDER BY key
 LIMIT 1001
 FOR UPDATE
 
+-- name: charger_lock_many
+-- In the order of the keys, for the same reason.
+SELECT payload FROM charger WHERE tenant_id = $1 AND key = ANY($2::text[]) ORDER BY key FOR UPDATE
+
 -- name: charger_insert
 INSERT INTO charger (tenant_id, key, site_id, etag, payload) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING

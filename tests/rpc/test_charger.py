@@ -20,12 +20,16 @@ from evbridge.v1.location_pb2 import (
     EVSE_STATUS_CHARGING,
     EVSE_STATUS_REMOVED,
     EVSE_STATUS_UNKNOWN,
+    BatchUpsertLocationsRequest,
     CreateLocationRequest,
     DeleteLocationRequest,
     GetLocationRequest,
     ListLocationsRequest,
     Location,
+    LocationCharger,
     LocationKey,
+    LocationSocket,
+    UpdateLocationRequest,
 )
 from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.tariff_pb2 import CreateTariffRequest
@@ -319,6 +323,72 @@ async def test_a_location_is_created_as_it_is_when_it_asks_for_no_snapshot(party
     assert uids(await locate(party, evses=[an_evse("mine")])) == ["mine"]
     assert uids(await locate(party, create_empty=True, evses=[an_evse("mine")])) == ["mine"]
     assert await get(party, charger.id) == charger
+
+
+def picked(*ids: str, tariff_ids: tuple[str, ...] = ()) -> list[LocationSocket]:
+    return [LocationSocket(id=id, tariff_ids=tariff_ids) for id in ids]
+
+
+async def test_a_location_takes_chargers_by_their_ids_and_is_given_an_id(party: Tenant) -> None:
+    """The request of eMabler's: the chargers, their connectors and the tariffs of these, and no id."""
+    await party.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T2")))
+    await create(party, id="A", sockets=[a_socket("1", tariff_ids=["T1"]), a_socket("2"), a_socket("3")])
+    await create(party, id="B", site_id="S2", sockets=[a_socket("1", tariff_ids=["T1"])])
+    await create(party, id="C")
+    request = CreateLocationRequest(
+        location=a_location(id="", site_id="S1", evses=[an_evse("mine")]),
+        chargers=[
+            LocationCharger(charger_id="b"),
+            LocationCharger(charger_id="A", connectors=[*picked("3"), *picked("1", tariff_ids=("T2", "T1"))]),
+        ],
+    )
+    made = await party.writer.locations.CreateLocation(request)
+    assert len(made.id) == 36
+    assert [(evse.charger_id, evse.connectors[0].id, [*evse.connectors[0].tariff_ids]) for evse in made.evses] == [
+        ("", "1", []),
+        ("B", "1", ["T1"]),
+        ("A", "3", []),
+        ("A", "1", ["T2", "T1"]),
+    ]
+    stored = await get(party, "A")
+    assert [socket.evse_uid for socket in stored.sockets if socket.id != "2"] == [made.evses[3].uid, made.evses[2].uid]
+    assert await party.reader.locations.GetLocation(GetLocationRequest(key=location_key(made))) == made
+    again = await party.writer.locations.CreateLocation(request)
+    assert again.id not in (made.id, "")
+
+
+@pytest.mark.parametrize(
+    ("chargers", "reason", "path"),
+    [
+        (
+            [LocationCharger(charger_id="A"), LocationCharger(charger_id="none")],
+            "REFERENCE_NOT_FOUND",
+            "[1].charger_id",
+        ),
+        ([LocationCharger(charger_id="A", connectors=picked("1", "9"))], "REFERENCE_NOT_FOUND", "[0].connectors[1].id"),
+        ([LocationCharger(charger_id="A"), LocationCharger(charger_id="a")], "INVALID_FIELD", "[1].charger_id"),
+        ([LocationCharger(charger_id="A", connectors=picked("1", "1"))], "INVALID_FIELD", "[0].connectors[1].id"),
+        ([LocationCharger()], "INVALID_FIELD", "[0].charger_id"),
+    ],
+)
+async def test_a_charger_that_cannot_be_taken_gives_no_location(
+    party: Tenant, chargers: list[LocationCharger], reason: str, path: str
+) -> None:
+    charger = await create(party, id="A")
+    request = CreateLocationRequest(location=a_location(evses=[]), chargers=chargers)
+    failure = await fails(party.writer.locations.CreateLocation(request))
+    assert (failure.reason, [*failure.violations]) == (reason, [f"chargers{path}"])
+    assert not (await party.reader.locations.ListLocations(ListLocationsRequest())).locations
+    assert await get(party, "A") == charger
+
+
+async def test_an_update_names_its_location(party: Tenant) -> None:
+    locations = party.writer.locations
+    update_one = UpdateLocationRequest(location=a_location(id=""), allow_missing=True)
+    assert "location" in (await fails(locations.UpdateLocation(update_one))).violations
+    many = BatchUpsertLocationsRequest(locations=[a_location(id="")], allow_missing=True)
+    (result,) = (await locations.BatchUpsertLocations(many)).results
+    assert "locations[0].id: is required" in result.error.message
 
 
 async def test_a_socket_that_names_no_tariff_of_the_party_gives_no_location(party: Tenant) -> None:

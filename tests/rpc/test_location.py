@@ -242,7 +242,7 @@ NINE = RegularHours(weekday=1, period_begin="09:00", period_end="17:00")
 INVALID = [
     ({"country_code": "D"}, "location.country_code"),
     ({"party_id": "ABCD"}, "location.party_id"),
-    ({"id": ""}, "location.id"),
+    ({"id": "a "}, "location.id"),
     ({"id": "i" * 37}, "location.id"),
     ({"id": "a\0b"}, "location.id"),
     ({"publish": None}, "location.publish"),

@@ -634,7 +634,9 @@ class Location(_message.Message):
     party_id: _builtins.str
     """Required. The id of the party that owns it; stored in upper case."""
     id: _builtins.str
-    """Required. Unique within the party in any case: 1 to 36 printable ASCII characters; kept as it was first written."""
+    """Unique within the party in any case: 1 to 36 printable ASCII characters without a space at either end; kept as it was
+    first written. Made by the server when empty in CreateLocation, required elsewhere.
+    """
     publish: _builtins.bool
     """Required. Whether drivers may see it in apps and on web sites. Which partners get it is another question."""
     name: _builtins.str
@@ -1218,6 +1220,7 @@ class CreateLocationRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     CREATE_EMPTY_FIELD_NUMBER: _builtins.int
     PUBLISH_TO_FIELD_NUMBER: _builtins.int
+    CHARGERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
     validate_only: _builtins.bool
@@ -1241,6 +1244,13 @@ class CreateLocationRequest(_message.Message):
         that names locations one by one and comes after all others (priority 1,000,000), see PublicationRule.from_publish_to.
         """
 
+    @_builtins.property
+    def chargers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocationCharger]:
+        """Stored chargers, each once, whose sockets become EVSEs of the location, as with those of a site; they come after the
+        EVSEs in the request. Nothing that a charger says is typed again. When there are some, the site's are not taken.
+        eMabler: `chargers`.
+        """
+
     def __init__(
         self,
         *,
@@ -1249,14 +1259,71 @@ class CreateLocationRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         create_empty: _builtins.bool = ...,
         publish_to: _abc.Iterable[_builtins.str] | None = ...,
+        chargers: _abc.Iterable[Global___LocationCharger] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_empty", b"create_empty", "location", b"location", "publish_to", b"publish_to", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chargers", b"chargers", "create_empty", b"create_empty", "location", b"location", "publish_to", b"publish_to", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateLocationRequest: _TypeAlias = CreateLocationRequest  # noqa: Y015
+
+@_typing.final
+class LocationCharger(_message.Message):
+    """A stored charger that becomes part of a new location."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHARGER_ID_FIELD_NUMBER: _builtins.int
+    CONNECTORS_FIELD_NUMBER: _builtins.int
+    charger_id: _builtins.str
+    """Required. The charger's id, in any case."""
+    @_builtins.property
+    def connectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocationSocket]:
+        """Which of its sockets, each once; all when there are none. eMabler: `connector`."""
+
+    def __init__(
+        self,
+        *,
+        charger_id: _builtins.str = ...,
+        connectors: _abc.Iterable[Global___LocationSocket] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charger_id", b"charger_id", "connectors", b"connectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocationCharger: _TypeAlias = LocationCharger  # noqa: Y015
+
+@_typing.final
+class LocationSocket(_message.Message):
+    """A socket of a stored charger that becomes part of a new location."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TARIFF_IDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The socket's id, in any case."""
+    @_builtins.property
+    def tariff_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What charging costs there: tariffs of the location's party, up to 50. The socket's own when there are none."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        tariff_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tariff_ids", b"tariff_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocationSocket: _TypeAlias = LocationSocket  # noqa: Y015
 
 @_typing.final
 class GetLocationRequest(_message.Message):

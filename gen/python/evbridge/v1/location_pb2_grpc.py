@@ -104,10 +104,11 @@ class LocationServiceServicer:
     """
 
     def CreateLocation(self, request, context):
-        """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
+        """Creates a location with its EVSEs: those in the request, and those of the chargers that `chargers` names or, without
+        either, of the chargers of its site, see `create_empty`.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
-        a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+        a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
         (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
         INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """

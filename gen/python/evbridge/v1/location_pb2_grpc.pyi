@@ -44,10 +44,11 @@ class LocationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LocationServiceAsyncStub: ...
     CreateLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.CreateLocationRequest, _location_pb2.Location]
-    """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
+    """Creates a location with its EVSEs: those in the request, and those of the chargers that `chargers` names or, without
+    either, of the chargers of its site, see `create_empty`.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
-    a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+    a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
     (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
     INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
@@ -114,10 +115,11 @@ class LocationServiceAsyncStub(LocationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.CreateLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
-    """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
+    """Creates a location with its EVSEs: those in the request, and those of the chargers that `chargers` names or, without
+    either, of the chargers of its site, see `create_empty`.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
-    a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+    a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
     (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
     INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
@@ -187,10 +189,11 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _location_pb2.CreateLocationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.Location, _abc.Awaitable[_location_pb2.Location]]:
-        """Creates a location with its EVSEs: those in the request, or those of the chargers of its site, see `create_empty`.
+        """Creates a location with its EVSEs: those in the request, and those of the chargers that `chargers` names or, without
+        either, of the chargers of its site, see `create_empty`.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
-        a connector names a tariff that does not exist, or the tenant has no such integration; FAILED_PRECONDITION
+        a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
         (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
         INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
