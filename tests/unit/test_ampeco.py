@@ -21,6 +21,7 @@ from service.errors import FieldViolation
         (b'{"errors": {"a": "No.", "b": {}, "c": [1]}}', "", {"/a": "No.", "/b": "", "/c": ""}),
         (b'{"message": {}, "errors": ["a"]}', "", {}),
         (b'{"message": "x", "errors": []}', "x", {}),
+        (b'\xef\xbb\xbf{"message": "x", "at": NaN}', "x", {}),
         (b"[]", "", {}),
         (b"null", "", {}),
         (b"", "", {}),

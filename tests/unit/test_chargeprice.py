@@ -151,6 +151,7 @@ def test_comparing_leaves_both_sides_as_they_are() -> None:
         (b'{"errors": [{"status": 500, "code": "X", "new_member": {}}]}', ("X", "")),
         (b'{"errors": [{"title": "older answers have no code"}]}', ("", "older answers have no code")),
         (b'{"errors": []}', ()),
+        (b'\xef\xbb\xbf{"errors": {"0": {"code": 7}}}', ("7", "")),
         (b"", ()),
         (b"null", ()),
         (b"<html>", ()),

@@ -8,7 +8,9 @@ from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from google.protobuf.descriptor_pb2 import MethodOptions
 
+from service.bridge.json_text import CodecError
 from service.bridge.registry import ContractError, Parameter, Partner, Registry, at_path, contract_files
+from service.bridge.transcode import reply_from_http
 from tests.contracts import (
     ADDRESS,
     ALSO_NAMED,
@@ -68,9 +70,23 @@ def test_a_partner_has_defaults() -> None:
             options.Partner(name="b", wire_names=options.WIRE_NAMES_JSON, credential_header=credential),
             Partner("b", False, "Authorization", "Bearer "),
         ),
+        (options.Partner(name="c", strict_answers=True), Partner("c", True, "", "", strict_answers=True)),
     ):
         (operation,) = Registry.of([contract(REQUEST, REPLY, rpcs=[GET], partner=partner)]).operations.values()
         assert operation.partner == expected
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_contract_may_take_answers_only_as_it_has_them(strict: bool) -> None:
+    reply = message("Reply", field("count", "int32"))
+    partner = options.Partner(name="a", strict_answers=strict)
+    (operation,) = Registry.of([contract(REQUEST, reply, rpcs=[GET], partner=partner)]).operations.values()
+    assert reply_from_http(operation, b'{"count": 7}').repairs == 0
+    if strict:
+        with pytest.raises(CodecError):
+            reply_from_http(operation, b'{"count": "7"}')
+    else:
+        assert reply_from_http(operation, b'{"count": "7"}').repairs == 1
 
 
 @pytest.mark.parametrize("path", ["/things/{id=*}", "/v2.0/a:b/{id}", "/a/b/{owner.id}"])

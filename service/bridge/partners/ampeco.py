@@ -28,7 +28,7 @@ from evbridge.v1.types_pb2 import IMAGE_CATEGORY_LOCATION
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.bridge.json_text import CodecError, parse_json
+from service.bridge.json_text import CodecError, parse_tolerantly
 from service.bridge.ports import Refusal
 from service.domain.country import ALPHA_2, alpha_3
 from service.domain.geography import decimal_degrees
@@ -42,7 +42,7 @@ LOCALE: Final = "en"
 def explain(status: int, body: bytes) -> Refusal:
     """The message and, of a 422, the first complaint about each field. Never raises."""
     try:
-        document = parse_json(body)
+        document = parse_tolerantly(body)
     except CodecError:
         return Refusal()
     told = document if isinstance(document, dict) else {}

@@ -7,7 +7,7 @@ from service.bridge.codec import CodecError, compile_codec
 from service.bridge.ports import Refusal
 
 _TYPE = "company"
-_errors = compile_codec(ErrorDocument.DESCRIPTOR, field_names=True)
+_errors = compile_codec(ErrorDocument.DESCRIPTOR, field_names=True, lenient=True)
 
 
 def explain(status: int, body: bytes) -> Refusal:

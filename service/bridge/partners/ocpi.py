@@ -22,7 +22,7 @@ _BY_CODE: dict[int, type[PartnerError]] = {
     4002: PartnerUnavailable,
     4003: PartnerUnavailable,
 }
-_envelope = compile_codec(VersionsResponse.DESCRIPTOR, field_names=True, without=frozenset({"data"}))
+_envelope = compile_codec(VersionsResponse.DESCRIPTOR, field_names=True, without=frozenset({"data"}), lenient=True)
 
 
 def explain(status: int, body: bytes) -> Refusal:
