@@ -3,11 +3,16 @@ SELECT payload, last_updated FROM location_whole
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
 
 -- name: location_get_many
-SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
-FROM location_whole AS w
-JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    USING (country_code, party_id, key)
-WHERE w.tenant_id = $1 AND w.integration_id = ''
+-- Looked up as in `location_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key, w.payload, w.last_updated
+FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+CROSS JOIN LATERAL (
+    SELECT payload, last_updated
+    FROM location_whole
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key
+    OFFSET 0
+) AS w
 
 -- name: location_page
 -- Measures first, then joins the payloads of what fits.
@@ -33,11 +38,15 @@ WHERE w.tenant_id = $1 AND w.integration_id = '' AND before < $8
 ORDER BY w.country_code, w.party_id, w.key
 
 -- name: location_known
-SELECT l.country_code, l.party_id, l.key
-FROM location AS l
-JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    USING (country_code, party_id, key)
-WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.delete_time IS NULL
+-- Looked up as in `location_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key
+FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+CROSS JOIN LATERAL (
+    SELECT FROM location
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key AND delete_time IS NULL
+    OFFSET 0
+) AS l
 
 -- name: location_imported
 -- Those of the integration $5 after a key, in their order.
@@ -129,6 +138,7 @@ FROM unnest(
 ON CONFLICT DO NOTHING
 
 -- name: location_replace
+-- Those that are locked; found as `location_lock` finds them, so that their places are still the same.
 UPDATE location AS l
 SET latitude = new.latitude, longitude = new.longitude, etag = new.etag, payload = new.payload,
     last_updated = new.last_updated, origin_integration_id = new.origin_integration_id, delete_time = NULL
@@ -136,8 +146,13 @@ FROM unnest(
     $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[],
     $10::text[]
 ) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id)
-WHERE l.tenant_id = $1 AND l.integration_id = ''
-    AND l.country_code = new.country_code AND l.party_id = new.party_id AND l.key = new.key
+CROSS JOIN LATERAL (
+    SELECT ctid FROM location
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = new.country_code AND party_id = new.party_id
+        AND key = new.key
+    OFFSET 0
+) AS held
+WHERE l.ctid = held.ctid AND l.tenant_id = $1
 
 -- name: location_bury
 UPDATE location SET delete_time = now()
@@ -178,11 +193,16 @@ SET position = excluded.position, status = excluded.status, status_time = exclud
     last_updated = excluded.last_updated, payload = excluded.payload, tariff_keys = excluded.tariff_keys
 
 -- name: evse_forget
--- Those of buried locations that are about to live again.
+-- Those of buried locations that are about to live again, and are locked; found as by `location_replace`.
 DELETE FROM evse AS e
 USING unnest($2::text[], $3::text[], $4::text[]) AS buried (country_code, party_id, key)
-WHERE e.tenant_id = $1 AND e.integration_id = ''
-    AND e.country_code = buried.country_code AND e.party_id = buried.party_id AND e.location_key = buried.key
+CROSS JOIN LATERAL (
+    SELECT ctid FROM evse
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = buried.country_code
+        AND party_id = buried.party_id AND location_key = buried.key
+    OFFSET 0
+) AS held
+WHERE e.ctid = held.ctid AND e.tenant_id = $1
 
 -- name: evse_lock_each
 -- Single ones, of locations that live, in the order of the keys, looked up as `location_lock`.

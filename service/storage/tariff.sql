@@ -3,11 +3,16 @@ SELECT payload FROM tariff
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4 AND delete_time IS NULL
 
 -- name: tariff_get_many
-SELECT t.country_code, t.party_id, t.key, t.payload
-FROM tariff AS t
-JOIN unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    USING (country_code, party_id, key)
-WHERE t.tenant_id = $1 AND t.integration_id = '' AND t.delete_time IS NULL
+-- Looked up as in `tariff_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key, t.payload
+FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+CROSS JOIN LATERAL (
+    SELECT payload
+    FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key AND delete_time IS NULL
+    OFFSET 0
+) AS t
 
 -- name: tariff_lock
 -- In the order of the keys, so that two batches wait for each other and never for themselves. Each is looked up by its key,
@@ -46,17 +51,26 @@ SET type = new.type, currency = new.currency, etag = new.etag, payload = new.pay
     origin_integration_id = new.origin_integration_id, delete_time = NULL
 FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::text[], $7::text[], $8::bytea[], $9::text[])
     AS new (country_code, party_id, key, type, currency, etag, payload, origin_integration_id)
-WHERE t.tenant_id = $1 AND t.integration_id = ''
-    AND t.country_code = new.country_code AND t.party_id = new.party_id AND t.key = new.key
+CROSS JOIN LATERAL (
+    SELECT ctid FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = new.country_code AND party_id = new.party_id
+        AND key = new.key
+    OFFSET 0
+) AS held
+WHERE t.ctid = held.ctid AND t.tenant_id = $1
 
 -- name: tariff_keep
 -- What the tariffs say, before they are replaced at `end_time`; a deleted one said it until it was deleted.
 INSERT INTO tariff_revision (tenant_id, country_code, party_id, key, end_time, payload)
-SELECT $1, t.country_code, t.party_id, t.key, coalesce(t.delete_time, new.end_time), t.payload
-FROM tariff AS t
-JOIN unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[]) AS new (country_code, party_id, key, end_time)
-    USING (country_code, party_id, key)
-WHERE t.tenant_id = $1 AND t.integration_id = ''
+SELECT $1, new.country_code, new.party_id, new.key, coalesce(t.delete_time, new.end_time), t.payload
+FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[]) AS new (country_code, party_id, key, end_time)
+CROSS JOIN LATERAL (
+    SELECT delete_time, payload
+    FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = new.country_code AND party_id = new.party_id
+        AND key = new.key
+    OFFSET 0
+) AS t
 ON CONFLICT DO NOTHING
 
 -- name: tariff_at
@@ -76,16 +90,20 @@ ORDER BY end_time
 LIMIT 1
 
 -- name: tariff_hold
--- Those of the tariffs that exist, kept from being deleted until the transaction ends.
-SELECT country_code, party_id, key
-FROM tariff
-WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL
-    AND (country_code, party_id, key) IN (
-        SELECT country_code, party_id, key
-        FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
-    )
-ORDER BY country_code, party_id, key
-FOR KEY SHARE
+-- Those of the tariffs that exist, kept from being deleted until the transaction ends. In the order of the keys; looked up
+-- as in `tariff_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key
+FROM (
+    SELECT DISTINCT country_code, party_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
+    ORDER BY country_code, party_id, key
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT FROM tariff
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key AND delete_time IS NULL
+    FOR KEY SHARE
+) AS t
 
 -- name: tariff_locations
 -- An EVSE that is REMOVED (7) sells nothing any more.

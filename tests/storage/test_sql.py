@@ -78,6 +78,10 @@ HOT = [
     "location_near",
     "location_box",
     "location_lock",
+    "location_replace",
+    "tariff_replace",
+    "tariff_keep",
+    "evse_forget",
     "evse_lock",
     "evse_lock_each",
     "evse_put",
@@ -118,8 +122,25 @@ async def test_a_search_looks_in_the_index_of_points(name: str, connection: asyn
     assert "Seq Scan" not in plan, plan
 
 
-@pytest.mark.parametrize("name", ["location_lock", "evse_lock", "evse_lock_each", "evse_put", "tariff_lock"])
-async def test_what_is_written_is_found_by_its_key_in_a_table_that_was_never_analysed(
+BY_KEYS = [
+    "location_get_many",
+    "location_known",
+    "location_lock",
+    "location_replace",
+    "tariff_replace",
+    "tariff_keep",
+    "evse_forget",
+    "evse_lock",
+    "evse_lock_each",
+    "evse_put",
+    "tariff_get_many",
+    "tariff_hold",
+    "tariff_lock",
+]
+
+
+@pytest.mark.parametrize("name", BY_KEYS)
+async def test_what_many_keys_name_is_found_by_its_key_in_a_table_that_was_never_analysed(
     name: str, connection: asyncpg.Connection
 ) -> None:
     await connection.execute(
