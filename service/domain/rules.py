@@ -48,6 +48,28 @@ def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
                 yield from broken(item, f"{path}{place}.")
 
 
+def clamp_times(message: Message) -> bool:
+    """Makes every time that is none the nearest that is. Says whether there was one."""
+    if message.DESCRIPTOR.full_name == _TIME:
+        return _clamp(message)
+    clamped = False
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for item in value if field.is_repeated else (value,):
+                clamped |= clamp_times(item)
+    return clamped
+
+
+def _clamp(time: Any) -> bool:
+    if not _time_problem(time):
+        return False
+    if _FIRST_S <= time.seconds <= _LAST_S:
+        time.nanos = min(max(time.nanos, 0), 999_999_999)
+    else:
+        time.seconds, time.nanos = (_FIRST_S, 0) if time.seconds < _FIRST_S else (_LAST_S, 999_999_999)
+    return True
+
+
 def _items(values: Any) -> Iterator[tuple[str, Any]]:
     """(place, value) of a list or a map; the keys of a map are values too."""
     if not hasattr(values, "items"):

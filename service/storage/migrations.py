@@ -1,6 +1,6 @@
 """Brings a database to the schema of this build: numbered files, applied once, in order, never taken back.
 
-    NNNN_name.sql        runs in one transaction
+    NNNN_name.sql        runs in one transaction; a line "-- step: name" runs that step after it, in the same one
     NNNN_name.notx.sql   one statement outside a transaction, such as CREATE INDEX CONCURRENTLY
 
 Any number of processes may start at once. The previous version keeps running meanwhile, so a migration gives up a lock
@@ -18,11 +18,13 @@ import asyncpg
 
 from service.storage.connection import connect, describe, host_urls
 from service.storage.statements import Statements
+from service.storage.steps import STEPS
 
 FOLDER = Path(__file__).parent / "migrations"
 sql = Statements.beside(__file__)
 
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+(\.notx)?\.sql")
+_STEP = re.compile(r"^-- step: ([a-z_]+)$", re.MULTILINE)
 _LOCK = 0x65_76_62_72_69_64_67_65  # "evbridge": the advisory lock of whoever migrates
 _LOCK_WAIT_S = 600.0
 _POLL_S = 0.2
@@ -135,6 +137,8 @@ async def _apply_in_transaction(connection: "asyncpg.Connection[asyncpg.Record]"
         try:
             async with connection.transaction():
                 await connection.execute(migration.sql)
+                for step in _STEP.findall(migration.sql):
+                    await STEPS[step](connection)
                 await connection.execute(sql.migration_record.text, migration.name, migration.sha256)
             return
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):

@@ -6,9 +6,29 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from evbridge.v1.location_pb2 import (
+    CreateLocationRequest,
+    Evse,
+    ExceptionalPeriod,
+    Hours,
+    ListLocationsRequest,
+    Location,
+    StatusSchedule,
+)
+from evbridge.v1.party_pb2 import CreatePartyRequest
+from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest, Tariff
+from google.protobuf.json_format import Error, MessageToJson
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from service.app import Evbridge
 from service.storage.migrations import FOLDER, MigrationError, migrate, pending
+from service.storage.statements import Statement
+from service.storage.steps import STEPS, printable_times
+from tests.conftest import Tenant
+from tests.front_door import a_location, a_party, a_tariff
 from tools.schema import SCHEMA, dump
+
+NO_TIME = Timestamp(seconds=-(1 << 40))
 
 FILES = {
     "0001_first.sql": "CREATE TABLE first (id int); CREATE TABLE second (id int);",
@@ -140,6 +160,57 @@ async def test_an_index_whose_build_was_interrupted_is_built_again(
     await connection.execute("DELETE FROM first")
     assert await migrate(empty_database_url, folder) == ["0002_index.notx.sql", "0003_third.sql"]
     assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'first_id'::regclass") is True
+
+
+async def test_stored_times_that_are_none_become_printable(
+    tenant: Tenant, running: Evbridge, shared_database_url: str
+) -> None:
+    await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    good = a_tariff(id="good", start_date_time=Timestamp(seconds=1_900_000_000))
+    for tariff in (good, a_tariff(id="bad")):
+        await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=tariff))
+    await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(id="bad")))
+    opening = Hours(twentyfourseven=True, exceptional_openings=[ExceptionalPeriod(period_begin=NO_TIME)])
+    evse = Location(evses=[Evse(status_schedule=[StatusSchedule(period_begin=NO_TIME)])])
+    # Merged into what is stored, as an older build stored it.
+    for table, more in (
+        ("tariff", Tariff(end_date_time=Timestamp(seconds=5, nanos=-1))),
+        ("location", Location(opening_times=opening)),
+        ("evse", evse),
+    ):
+        spoil = f"UPDATE {table} SET payload = payload || $2 WHERE tenant_id = $1"
+        spoil += "" if table == "evse" else " AND key = 'bad'"
+        await running.database.run(Statement("spoil", spoil), tenant.name, more.SerializeToString())
+    lists = tenant.reader.tariffs.ListTariffs, tenant.reader.locations.ListLocations
+    for call, request in zip(lists, (ListTariffsRequest(), ListLocationsRequest()), strict=True):
+        with pytest.raises(Error):
+            MessageToJson(await call(request))
+    before = (await lists[0](ListTariffsRequest())).tariffs[1]
+    connection = await asyncpg.connect(shared_database_url)
+    async with connection.transaction():
+        await printable_times(connection)
+    await connection.close()
+    for call, request in zip(lists, (ListTariffsRequest(), ListLocationsRequest()), strict=True):
+        MessageToJson(await call(request))
+    bad, same = (await lists[0](ListTariffsRequest())).tariffs
+    assert same == before
+    assert bad.end_date_time == Timestamp(seconds=5)
+    (location,) = (await lists[1](ListLocationsRequest())).locations
+    assert location.opening_times.exceptional_openings[0].period_begin.ToJsonString() == "0001-01-01T00:00:00Z"
+
+
+async def test_a_step_runs_with_its_file(
+    empty_database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    async def step(connection: asyncpg.Connection) -> None:
+        seen.append(await tables(connection))
+
+    monkeypatch.setitem(STEPS, "look", step)
+    (folder / "0004_look.sql").write_text("CREATE TABLE fourth (id int);\n-- step: look\n")
+    await migrate(empty_database_url, folder)
+    assert seen == [{"first", "second", "fourth", "schema_migration"}]
 
 
 async def test_the_schema_that_is_read_is_the_one_that_the_migrations_make(database_url: str) -> None:

@@ -17,7 +17,7 @@ from google.type.decimal_pb2 import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.rules import NO_TIME, broken, decimal_words
+from service.domain.rules import NO_TIME, broken, clamp_times, decimal_words
 from service.domain.time_zones import time_zone, time_zones
 from service.domain.validation import violations
 from tests.contracts import every_message
@@ -141,8 +141,11 @@ def test_what_can_be_printed_is_a_time_and_nothing_else_is(time: Timestamp) -> N
     except ValueError:
         assert [(each.path, each.description) for each in broken(tariff)] == [("start_date_time", NO_TIME)]
         assert violations(tariff), "such a time stops no validation"
+        assert clamp_times(tariff)
+        tariff.start_date_time.ToJsonString()
     else:
         assert [*broken(tariff)] == []
+        assert not clamp_times(tariff)
 
 
 @pytest.mark.parametrize("character", ["\0", "\x01", "\b", "\r", "\x1b", "\x1f", "\x7f"])

@@ -1,0 +1,25 @@
+-- name: payloads
+-- tenant: any, because the form of payloads belongs to the database.
+SELECT 'tariff' AS stored_in, ctid, payload FROM tariff
+UNION ALL
+SELECT 'tariff_revision', ctid, payload FROM tariff_revision
+UNION ALL
+SELECT 'location', ctid, payload FROM location
+UNION ALL
+SELECT 'evse', ctid, payload FROM evse
+
+-- name: payload_of_tariff
+-- tenant: any, because the form of payloads belongs to the database.
+UPDATE tariff SET payload = $3 WHERE ctid = $1 AND payload = $2
+
+-- name: payload_of_tariff_revision
+-- tenant: any, because the form of payloads belongs to the database.
+UPDATE tariff_revision SET payload = $3 WHERE ctid = $1 AND payload = $2
+
+-- name: payload_of_location
+-- tenant: any, because the form of payloads belongs to the database.
+UPDATE location SET payload = $3 WHERE ctid = $1 AND payload = $2
+
+-- name: payload_of_evse
+-- tenant: any, because the form of payloads belongs to the database.
+UPDATE evse SET payload = $3 WHERE ctid = $1 AND payload = $2
