@@ -1,8 +1,9 @@
-"""A server that stands still for longer than its lease, amid a delivery, and then goes on."""
+"""A server that stands still for longer than its lease amid a delivery, one that takes long, and one that is killed."""
 
 import asyncio
 import signal
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -10,13 +11,15 @@ from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 
+from service.app import evbridge
+from service.delivery import lease, worker
 from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
-from tests.front_door import Client, Serving, a_company, an_integration, environment, serving, settled
+from tests.front_door import Client, Serving, a_company, an_integration, environment, serving, settings, settled
 
 PROGRAM = ("-m", "service")
 # The same without what is under test: no lease is looked at, and the object is read once.
@@ -73,8 +76,8 @@ async def overtaken(
             client = Client(channel, key)
             company.version, company.name = 2, "New"
             await client.companies.UpsertCompany(UpsertCompanyRequest(company=company))
-            for lease in ("UPDATE delivery SET lease_until = now()", "UPDATE gate_slot SET lease_until = now()"):
-                await database.run(Statement("over", lease))
+            for table in ("delivery", "gate_slot"):
+                await database.run(Statement("over", f"UPDATE {table} SET lease_until = now()"))
             assert (await settled(client, company.id)).state == DELIVERY_STATE_DELIVERED
             assert simulator.companies[company.id].attributes.name == "New"
             requests = len(simulator.requests)
@@ -100,3 +103,70 @@ async def test_a_control_without_fences_does_put_the_old_state_on_top(
 ) -> None:
     _, stored, name = await overtaken(database, database_url, admin_key, simulator, UNFENCED)
     assert (len(stored), name) == (2, "Old")
+
+
+async def taken_over(database_url: str, key: str, simulator: Simulator, caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether the second of two servers took over what the first was delivering, for longer than its lease.
+
+    Both are in this process, and their lease is short.
+    """
+    simulator.faults.append(parse_fault("PUT=delay:4"))
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            server = await stack.enter_async_context(evbridge(settings(database_url, drain_s=30.0)))
+        client = Client(await stack.enter_async_context(grpc.aio.insecure_channel(server.address)), key)
+        integration = an_integration(simulator.url, id="cp")
+        await client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        await client.companies.UpsertCompany(UpsertCompanyRequest(company=(company := a_company())))
+        delivery = await settled(client, company.id, limit_s=60)
+    assert delivery.state == DELIVERY_STATE_DELIVERED
+    assert simulator.history == [(company.id, 1)]
+    return "an attempt was given up" in caplog.messages
+
+
+async def test_a_lease_is_renewed_as_long_as_an_attempt_takes(
+    database_url: str,
+    admin_key: str,
+    simulator: Simulator,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "LEASE_S", 2.0)
+    assert not await taken_over(database_url, admin_key, simulator, caplog)
+
+
+async def test_a_control_whose_lease_is_not_renewed_is_taken_over(
+    database_url: str,
+    admin_key: str,
+    simulator: Simulator,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "LEASE_S", 2.0)
+    monkeypatch.setattr(lease, "BEATS", 0.01)
+    assert await taken_over(database_url, admin_key, simulator, caplog)
+
+
+async def test_the_object_of_a_killed_server_is_delivered_by_another_when_its_short_lease_ends(
+    database: Database, database_url: str, admin_key: str, simulator: Simulator
+) -> None:
+    environ = environment(database_url)
+    simulator.faults.append(parse_fault("PUT=lose_answer"))
+    simulator.faults.append(parse_fault("GET=delay:60"))
+    company = a_company()
+    async with serving(environ) as server, grpc.aio.insecure_channel(server.address) as channel:
+        client = Client(channel, admin_key)
+        integration = an_integration(simulator.url, id="cp")
+        await client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        await client.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+        while not simulator.in_flight:
+            await asyncio.sleep(0.01)
+        server.process.kill()
+        await server.process.wait()
+    left = Statement("left", "SELECT extract(epoch FROM max(lease_until) - now()) FROM delivery")
+    assert 0 < await database.value(left) <= worker.LEASE_S
+    for table in ("delivery", "gate_slot"):
+        await database.run(Statement("over", f"UPDATE {table} SET lease_until = now()"))
+    async with serving(environ) as server, grpc.aio.insecure_channel(server.address) as channel:
+        assert (await settled(Client(channel, admin_key), company.id)).state == DELIVERY_STATE_DELIVERED
+    assert simulator.history == [(company.id, 1)]
