@@ -230,11 +230,10 @@ class _Attempt:
         peer = await self._bring(_TARIFF, self._claim, peer, theirs)
         # What an EVSE names is a group: one for each tariff, which nothing else is in.
         part = self._part(OBJECT_KIND_TARIFF, _GROUP_ID)
-        known = self._known(part)
         group = tariff_group_pb2.TariffGroup(name=theirs.external_id, tariff_ids=[int(peer.external_id)])
-        await self._bring(_GROUP, part, known, group)
-        if known.state != PEER_OBJECT_STATE_LINKED:
-            await delivery_resume(self._database, self._claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
+        await self._bring(_GROUP, part, self._known(part), group)
+        # Each time: whoever brought it the last time may have died before this.
+        await delivery_resume(self._database, self._claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
         return self.delivered(peer, self._said())
 
     async def location(self, peer: Peer, location: Location) -> Delivered:

@@ -13,6 +13,7 @@ from evbridge.v1.charger_pb2 import GetChargerRequest, ListChargersRequest, Upda
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_DELIVERED,
     DELIVERY_STATE_PARKED,
+    DELIVERY_STATE_PENDING,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_TARIFF,
     Delivery,
@@ -616,6 +617,47 @@ async def test_a_tariff_goes_with_a_group_and_its_location_waits_for_it(connecte
     (evse,) = [id for id in ampeco.objects if id.startswith(EVSES)]
     assert ampeco.objects[evse]["tariffGroupId"] == 2
     assert ampeco.objects[f"{TARIFFS}/1"]["pricing"]["pricePerKwh"] in ("0.25", 0.25)
+
+
+async def waits(tenant: Tenant, ampeco: Simulator) -> Location:
+    """A location whose tariff the partner has refused until now, and takes from now on once it is tried again."""
+    ampeco.inject("1000*CreateTariff=status:422")
+    tariff = await create_tariff(tenant)
+    location = await create(tenant, evses=[an_evse("E1", connectors=[a_connector(tariff_ids=[tariff.id])])])
+    await show(tenant)
+    assert (await arrived(tenant, tariff)).state == DELIVERY_STATE_PARKED
+    request = ListDeliveriesRequest(object_id=f"DEABC{location.id}")
+    while True:
+        (delivery,) = (await tenant.reader.deliveries.ListDeliveries(request)).deliveries
+        if delivery.reason == reasons.TARIFF_NOT_DELIVERED:
+            break
+        await asyncio.sleep(0.02)
+    assert delivery.state == DELIVERY_STATE_PENDING
+    assert not delivery.HasField("next_attempt_time")
+    ampeco.faults.clear()
+    await tenant.writer.deliveries.RetryDelivery(RetryDeliveryRequest(id=(await arrived(tenant, tariff)).id))
+    return location
+
+
+async def test_a_location_is_pending_until_its_tariff_is_there_and_then_goes_by_itself(
+    connected: Tenant, ampeco: Simulator
+) -> None:
+    location = await waits(connected, ampeco)
+    assert (await arrived(connected, location)).state == DELIVERY_STATE_DELIVERED
+
+
+async def test_a_control_that_is_not_resumed_waits_on(
+    connected: Tenant, ampeco: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(service.delivery.ampeco, "delivery_resume", nothing)
+    location = await waits(connected, ampeco)
+    while not any(id.startswith(GROUPS) for id in ampeco.objects):
+        await asyncio.sleep(0.02)
+    with pytest.raises(TimeoutError):
+        await settled(connected.reader, f"DEABC{location.id}", limit_s=1)
 
 
 @pytest.mark.parametrize("rpc", ["CreateTariff", "CreateTariffGroup"])
