@@ -365,7 +365,7 @@ async def test_an_object_of_ours_under_the_same_id_is_not_overwritten(connected:
     stock(ampeco)
     await create(connected, id="am-1", name="Ours")
     run = await sync(connected)
-    assert "1 refused; 1: location DEABCam-1 exists already" in steps(run)["locations"]
+    assert "1 refused; 1: location DE*ABC*am-1 exists already" in steps(run)["locations"]
     assert [location.name for location in await locations(connected)] == ["Ours"]
 
 
