@@ -19,7 +19,7 @@ from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.domain.target import AccessToken
 from service.errors import EgressDenied, PartnerCredentialRefused, PartnerUnavailable
-from service.storage.access_token import AccessTokens
+from service.storage.access_token import AccessTokens, sql
 from service.storage.api_key import api_key_create
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets, integration_insert, integration_replace, secrets_put
@@ -128,6 +128,38 @@ async def test_a_token_that_is_over_is_asked_for_anew(
     await database.run(PAST)
     await one.get()
     assert partner.called == ["token-1", "token-2"]
+
+
+async def used_after_a_late_answer(process: Callable[[], Process], partner: TokenPartner) -> str:
+    """The token that is used once an exchange is answered that began before the one that was answered first."""
+    answer = partner.thinking
+    answer.clear()
+    late = asyncio.create_task(process().get())
+    while not partner.asked:
+        await asyncio.sleep(0.01)
+    partner.thinking = asyncio.Event()
+    partner.thinking.set()
+    await process().get()
+    answer.set()
+    await late
+    await process().get()
+    assert partner.called[:2] == ["token-2", "token-1"]
+    return partner.called[2]
+
+
+async def test_a_token_is_not_replaced_by_one_that_was_asked_for_before_it(
+    process: Callable[[], Process], partner: TokenPartner
+) -> None:
+    assert await used_after_a_late_answer(process, partner) == "token-2"
+
+
+async def test_a_control_that_keeps_what_comes_last_uses_the_older_one(
+    process: Callable[[], Process], partner: TokenPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfenced, _, fence = sql.access_token_keep.text.rpartition("WHERE ")
+    assert "ask_time" in fence
+    monkeypatch.setattr(sql, "access_token_keep", Statement("unfenced", unfenced), raising=False)
+    assert await used_after_a_late_answer(process, partner) == "token-1"
 
 
 async def test_a_token_that_the_partner_revoked_costs_one_more_and_the_call_succeeds(

@@ -280,6 +280,32 @@ async def test_the_place_of_a_dead_probe_is_free_after_its_lease(gates: list[Par
     assert await count(database, "gate_pause") == 0
 
 
+async def late_success(gates: list[PartnerGate], database: Database) -> int:
+    """How many pauses are left when a probe succeeds after its lease, in which another one failed."""
+    await database.run(Statement("pause", "INSERT INTO gate_pause VALUES ('acme', 'cp', 5, now(), 2)"))
+    async with gates[0].passage(SLOTS, safe=True, timeout_s=1.0):
+        await database.run(Statement("over", "UPDATE gate_pause SET resume_time = now()"))
+        await send(gates[1], ends=FAILURES[0])
+    return await count(database, "gate_pause")
+
+
+async def test_a_probe_that_ends_after_another_one_did_changes_nothing(
+    gates: list[PartnerGate], database: Database
+) -> None:
+    assert await late_success(gates, database) == 1
+    with pytest.raises(PartnerUnavailable):
+        await send(gates[0])
+
+
+async def test_a_control_that_is_not_fenced_lifts_the_pause(
+    gates: list[PartnerGate], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfenced = sql.gate_lift.text.replace("failures = $4", "$4::integer > 0")
+    assert unfenced != sql.gate_lift.text
+    monkeypatch.setattr(sql, "gate_lift", Statement("unfenced", unfenced), raising=False)
+    assert await late_success(gates, database) == 0
+
+
 async def test_a_person_who_says_go_on_closes_breakers(gates: list[PartnerGate], database: Database) -> None:
     for _ in range(5):
         await send(gates[0], ends=FAILURES[0])
