@@ -6,9 +6,10 @@ are not followed, cookies and the environment's proxies are not used, and a cred
 stored for. Nothing of aiohttp escapes: its exceptions hold request headers, hence credentials.
 """
 
+import asyncio
 import socket
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
@@ -43,6 +44,7 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 CONNECT_TIMEOUT_S = 3.0
 
 _NO_ENCODING = frozenset({"identity", "none", ""})
+_MAX_PIECE = 1 << 18
 _MAX_MEMBERS = 1000
 """An empty one has 20 bytes and costs more than they do."""
 
@@ -236,7 +238,11 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
             body += chunk
         else:
             try:
-                inflated.add(chunk, body)
+                for piece in inflated.pieces(chunk):
+                    body += piece
+                    if len(body) > MAX_ANSWER_BYTES:
+                        break
+                    await asyncio.sleep(0)  # a chunk may hold a thousand times as much
             except zlib.error:
                 break
             complete = inflated.complete
@@ -260,9 +266,10 @@ class _Inflated:
     def complete(self) -> bool:
         return self._member.eof
 
-    def add(self, chunk: bytes, body: bytearray) -> None:
-        """Appends to the body what the chunk holds, until it is larger than we read. Raises zlib.error."""
-        while chunk and len(body) <= MAX_ANSWER_BYTES:
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """What the chunk holds. Raises zlib.error."""
+        piece = b""
+        while chunk or len(piece) == _MAX_PIECE:  # of which the decoder may hold back the rest
             if self._member.eof:
                 chunk = chunk.lstrip(b"\0")
                 if not chunk:
@@ -271,8 +278,9 @@ class _Inflated:
                 if self._members > _MAX_MEMBERS:
                     raise zlib.error
                 self._member = _member()
-            body += self._member.decompress(chunk, MAX_ANSWER_BYTES + 1 - len(body))
-            chunk = self._member.unused_data
+            piece = self._member.decompress(chunk, _MAX_PIECE)
+            chunk = self._member.unconsumed_tail or self._member.unused_data
+            yield piece
 
 
 def _member() -> "zlib._Decompress":

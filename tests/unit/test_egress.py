@@ -506,6 +506,8 @@ def _gzip(text: bytes, wbits: int = 31) -> bytes:
         (bytes(MAX_ANSWER_BYTES + 1), "identity", None),
         (_gzip(bytes(MAX_ANSWER_BYTES)), "gzip", bytes(MAX_ANSWER_BYTES)),
         (_gzip(bytes(MAX_ANSWER_BYTES + 1)), "gzip", None),
+        *((_gzip(bytes(size)), "gzip", bytes(size)) for size in (262_143, 262_144, 262_145, 524_288, 524_289)),
+        (_gzip(bytes(262_144)) + _gzip(b"1"), "gzip", bytes(262_144) + b"1"),
         (_gzip(_TEXT)[:-1], "gzip", None),
         (_gzip(_TEXT) + b"more", "gzip", None),
         (_gzip(_TEXT) + _gzip(b"[]"), "gzip", _TEXT + b"[]"),
