@@ -446,6 +446,21 @@ async def test_an_object_that_two_pages_show_counts_once_as_it_is_shown_last(
         assert (await sync(connected)).reason == reasons.MASS_REMOVAL
 
 
+async def test_what_an_import_stores_does_not_hold_our_credential(connected: Tenant, ampeco: Simulator) -> None:
+    held = lists_of(ampeco)
+    held[LOCATIONS][0][0] |= {"name": texts("Yard partner-key"), "externalAppData": {"partner-key": "partner-key"}}
+    held[LOCATIONS][0].append({"id": "partner-key", "name": texts("Hall")})
+    async with a_partner() as partner:
+        await answering(connected, partner, held)
+        run = await sync(connected)
+        (location,) = await locations(connected)
+        assert location.name == "Yard ***"
+        (found,) = await findings(connected, run)
+        assert (found.object_id, found.path) == ("***", "/data/1/id")
+        for shown in (location, run, found):
+            assert "partner-key" not in str(shown)
+
+
 async def test_what_cannot_be_read_is_listed_and_its_statuses_are_taken(connected: Tenant, ampeco: Simulator) -> None:
     held = lists_of(ampeco)
     async with a_partner() as partner:
