@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import gc
 import sys
 from pathlib import Path
 
@@ -35,6 +36,9 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
             print(f"The first key was shown when it was made. Another one: {_another_key()}", file=sys.stderr)
         if arguments.demo_data:
             await _fill(settings, running)
+        # What is here now stays for good: every collection would visit it, and hold up what is served meanwhile.
+        gc.collect()
+        gc.freeze()
         print(f"evbridge serves on {running.address}", file=sys.stderr)
         await until_stopped()
 
