@@ -73,13 +73,10 @@ def connector_at(location: Location, evse_uid: str, id: str) -> tuple[int, int] 
 
 
 def reported_time(report: EvseStatusReport, now: datetime, path: str) -> datetime:
-    """Since when the status holds, to the microsecond. Raises InvalidArgument when that is no time, or far ahead."""
+    """Since when the status holds, to the microsecond. Raises InvalidArgument when that is far ahead."""
     if not report.HasField("status_time"):
         return now
-    try:
-        time = report.status_time.ToDatetime(tzinfo=now.tzinfo)
-    except (ValueError, OverflowError):
-        raise InvalidArgument.field(f"{path}.status_time", "is no time") from None
+    time = report.status_time.ToDatetime(tzinfo=now.tzinfo)
     if time > now + _AHEAD:
         raise InvalidArgument.field(f"{path}.status_time", "is more than 5 minutes ahead")
     return time

@@ -4,6 +4,7 @@ characters. The others are protovalidate's."""
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from buf.validate import validate_pb2
@@ -21,6 +22,8 @@ CONTROL_CHARACTERS: Final = "must not hold control characters but tab and line f
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 _TIME: Final = "google.protobuf.Timestamp"
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+
+_DAY_MINUTES: Final = 24 * 60
 
 _Problem = Callable[[Any], str]
 """What is wrong with a value; "" when nothing is."""
@@ -94,6 +97,8 @@ def _checks_of(field: FieldDescriptor) -> _Checks:
         texts = _text_problem(field) if FieldDescriptor.TYPE_STRING in (key.type, value.type) else None
         return _Checks(texts, False, True)
     problem: _Problem | None = None
+    if type is not None and type.full_name == "evbridge.v1.Hours":
+        return _Checks(_hours_problem, True, field.is_repeated)
     if field.type == FieldDescriptor.TYPE_STRING:
         problem = _text_problem(field)
     elif type is not None and type.full_name == _TIME:
@@ -135,6 +140,31 @@ def _text_problem(field: FieldDescriptor) -> _Problem:
 
 def _time_problem(time: Any) -> str:
     return "" if _FIRST_S <= time.seconds <= _LAST_S and 0 <= time.nanos < 1_000_000_000 else NO_TIME
+
+
+def _hours_problem(hours: Any) -> str:
+    """Not in CEL, which compares each period with each."""
+    periods: list[tuple[int, int]] = []
+    for each in hours.regular_hours:
+        begin, end = _minute(each.period_begin), _minute(each.period_end) or _DAY_MINUTES
+        if begin < 0 or end < 0:
+            return ""  # that is another problem
+        if begin == end:
+            return "regular_hours must not end when they begin: a whole day is 00:00 to 24:00"
+        start = (each.weekday - 1) * _DAY_MINUTES
+        stop = start + end + (_DAY_MINUTES if end < begin else 0)
+        periods.append((start + begin, stop))
+        if stop > 7 * _DAY_MINUTES:  # from Sunday into Monday
+            periods.append((0, stop - 7 * _DAY_MINUTES))
+    periods.sort()
+    overlap = any(after[0] < before[1] for before, after in pairwise(periods))
+    return "regular_hours must not overlap" if overlap else ""
+
+
+def _minute(text: str) -> int:
+    """Of the day; below 0 for what is no time."""
+    hour, _, minute = text.partition(":")
+    return int(hour) * 60 + int(minute) if len(text) == 5 and (hour + minute).isdecimal() else -1
 
 
 def _decimal_problem(rule: options.DecimalRule) -> _Problem:

@@ -155,15 +155,15 @@ class LocationService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def ReportEvseStatus(self, request: ReportEvseStatusRequest, caller: Caller) -> bytes:
-        keys = _evse_keys(request)
         answer = ReportEvseStatusResponse()
         async with self._database.transaction() as conn:
             now = await change_time(conn)
-            times = [reported_time(each, now, f"reports[{number}]") for number, each in enumerate(request.reports)]
-            stored = await evse_lock(conn, caller.tenant_id, keys)
+            news = _news(request, now, answer)
+            stored = await evse_lock(conn, caller.tenant_id, [*news])
             newer: dict[EvseKey, StoredEvse] = {}
             changes: list[Change] = []
-            for number, (key, report, time) in enumerate(zip(keys, request.reports, times, strict=True)):
+            for key, (number, time) in news.items():
+                report = request.reports[number]
                 if key not in stored or (evse := stored[key].evse).status == EVSE_STATUS_REMOVED:
                     answer.unknown_reports.append(number)
                 elif is_news(evse, time):
@@ -294,13 +294,20 @@ def _places(keys: Iterable[str], path: str) -> dict[str, str]:
     return places
 
 
-def _evse_keys(request: ReportEvseStatusRequest) -> list[EvseKey]:
-    """Raises InvalidArgument when two reports are about the same EVSE."""
-    first: dict[EvseKey, int] = {}
+def _news(
+    request: ReportEvseStatusRequest, now: datetime, answer: ReportEvseStatusResponse
+) -> dict[EvseKey, tuple[int, datetime]]:
+    """The EVSEs with the position of the report and its time; the answer is given those that are refused."""
+    news: dict[EvseKey, tuple[int, datetime]] = {}
     for number, report in enumerate(request.reports):
-        if first.setdefault(EvseKey.of(key_of(report.location), report.evse_uid), number) != number:
-            raise InvalidArgument.field(f"reports[{number}].evse_uid", "stands in the request twice")
-    return list(first)
+        path, key = f"reports[{number}]", EvseKey.of(key_of(report.location), report.evse_uid)
+        try:
+            if key in news:
+                raise InvalidArgument.field(f"{path}.evse_uid", "is reported on in the request before")
+            news[key] = number, reported_time(report, now, path)
+        except InvalidArgument as error:
+            answer.refused_reports.add(report=number, error=status_of(error))
+    return news
 
 
 def _boxes(box: BoundingBox) -> list[Box]:

@@ -34,6 +34,11 @@ def create_location(**changes: Any) -> Callable[[Client], Awaitable[Any]]:
     return lambda client: client.locations.CreateLocation(CreateLocationRequest(location=a_location(**changes)))
 
 
+def opened(*periods: tuple[int, str, str]) -> dict[str, Any]:
+    hours = [{"weekday": day, "period_begin": begin, "period_end": end} for day, begin, end in periods]
+    return {"twentyfourseven": False, "regular_hours": hours}
+
+
 def create_tariff(change: Callable[[Any], Any]) -> Callable[[Client], Awaitable[Any]]:
     tariff = a_tariff()
     change(tariff)
@@ -99,6 +104,27 @@ CALLS: dict[str, tuple[Callable[[Client], Awaitable[Any]], dict[str, str]]] = {
             }
         ),
         {"location.opening_times.exceptional_openings[0].period_begin": TIME},
+    ),
+    "hours that overlap": (
+        create_location(opening_times=opened((5, "20:00", "02:00"), (6, "01:00", "03:00"))),
+        {"location.opening_times": "regular_hours must not overlap"},
+    ),
+    "hours that overlap from Sunday on": (
+        create_location(opening_times=opened((7, "20:00", "02:00"), (1, "01:59", "03:00"))),
+        {"location.opening_times": "regular_hours must not overlap"},
+    ),
+    "hours without time": (
+        create_location(opening_times=opened((1, "08:00", "08:00"))),
+        {"location.opening_times": "regular_hours must not end when they begin: a whole day is 00:00 to 24:00"},
+    ),
+    "an exception that ends before it begins": (
+        create_location(
+            opening_times={
+                "twentyfourseven": True,
+                "exceptional_closings": [{"period_begin": Timestamp(seconds=6), "period_end": Timestamp(seconds=5)}],
+            }
+        ),
+        {"location.opening_times.exceptional_closings[0]": "period_end must not be before period_begin"},
     ),
     "a tariff's time that is none": (
         create_tariff(lambda tariff: tariff.start_date_time.CopyFrom(NO_TIME)),
@@ -178,6 +204,13 @@ async def test_an_object_is_named_as_people_write_it(tenant: Tenant) -> None:
     failure = await fails(tenant.reader.locations.GetLocation(GetLocationRequest(key=key)))
     assert failure.message == "location DE*ABC*Loc-1 does not exist"
     assert failure.metadata == {"resource": "location", "id": "DE*ABC*Loc-1"}
+
+
+async def test_hours_that_touch_or_pass_midnight_are_taken(tenant: Tenant) -> None:
+    await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    hours = opened((5, "20:00", "02:00"), (6, "02:00", "12:00"), (6, "12:00", "00:00"), (7, "00:00", "24:00"))
+    location = a_location(opening_times=hours)
+    await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=location))
 
 
 async def test_a_language_is_stored_in_lower_case(tenant: Tenant) -> None:

@@ -1060,7 +1060,7 @@ class StatusSchedule(_message.Message):
 
     @_builtins.property
     def period_end(self) -> _timestamp_pb2.Timestamp:
-        """Until when; without end when unset."""
+        """Until when, not before `period_begin`; without end when unset."""
 
     def __init__(
         self,
@@ -1091,7 +1091,7 @@ class Hours(_message.Message):
     """Required. Always, but for the exceptions."""
     @_builtins.property
     def regular_hours(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegularHours]:
-        """The weekly hours; required, and allowed, when not `twentyfourseven`. Up to 100."""
+        """The weekly hours; required, and allowed, when not `twentyfourseven`. Up to 100, none within another."""
 
     @_builtins.property
     def exceptional_openings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExceptionalPeriod]:
@@ -1133,7 +1133,9 @@ class RegularHours(_message.Message):
     period_begin: _builtins.str
     """Required. From, "HH:MM"."""
     period_end: _builtins.str
-    """Required. Until, "HH:MM"; "00:00" and "24:00" are the end of the day."""
+    """Required. Until, "HH:MM"; "00:00" and "24:00" are the end of the day. A time before `period_begin` is one of the next
+    day: a bar is open on Fridays from 20:00 to 02:00.
+    """
     def __init__(
         self,
         *,
@@ -1163,7 +1165,7 @@ class ExceptionalPeriod(_message.Message):
 
     @_builtins.property
     def period_end(self) -> _timestamp_pb2.Timestamp:
-        """Required. Until when."""
+        """Required. Until when, not before `period_begin`."""
 
     def __init__(
         self,
@@ -1766,7 +1768,7 @@ class ReportEvseStatusRequest(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvseStatusReport]:
-        """Required. The reports, 1 to 1,000, an EVSE at most once."""
+        """Required. The reports, 1 to 1,000. Of several on one EVSE the first counts, the others are refused."""
 
     def __init__(
         self,
@@ -1827,22 +1829,56 @@ class ReportEvseStatusResponse(_message.Message):
 
     CHANGED_COUNT_FIELD_NUMBER: _builtins.int
     UNKNOWN_REPORTS_FIELD_NUMBER: _builtins.int
+    REFUSED_REPORTS_FIELD_NUMBER: _builtins.int
     changed_count: _builtins.int
     """How many EVSEs have another status now."""
     @_builtins.property
     def unknown_reports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The positions in the request, from 0, of reports on EVSEs that do not exist or are REMOVED."""
 
+    @_builtins.property
+    def refused_reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedReport]:
+        """Reports that were refused, in the order of the request."""
+
     def __init__(
         self,
         *,
         changed_count: _builtins.int = ...,
         unknown_reports: _abc.Iterable[_builtins.int] | None = ...,
+        refused_reports: _abc.Iterable[Global___RefusedReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_count", b"changed_count", "unknown_reports", b"unknown_reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_count", b"changed_count", "refused_reports", b"refused_reports", "unknown_reports", b"unknown_reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportEvseStatusResponse: _TypeAlias = ReportEvseStatusResponse  # noqa: Y015
+
+@_typing.final
+class RefusedReport(_message.Message):
+    """A report that was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    report: _builtins.int
+    """Its position in the request, from 0."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why: INVALID_FIELD with the path, for a time that is more than 5 minutes ahead or a second report on an EVSE."""
+
+    def __init__(
+        self,
+        *,
+        report: _builtins.int = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedReport: _TypeAlias = RefusedReport  # noqa: Y015
