@@ -19,25 +19,25 @@ from typing import Any, NamedTuple
 
 from service.cli.common import loop_factory
 
-_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-_END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
+_DATA, HEADERS, RESET, SETTINGS, PING, _GOAWAY, _WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+_END_STREAM, END_HEADERS, ACK = 1, 4, 1
 _INITIAL_WINDOW_SIZE = 4
 _WINDOW = (1 << 31) - 1  # bytes; never given back, it suffices for a round
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
 
 
-def _literal(name: str, value: str) -> bytes:
+def literal(name: str, value: str) -> bytes:
     """A header that enters the connection's table; its parts are shorter than 127 bytes."""
     return b"\x40" + b"".join(bytes((len(part),)) + part.encode() for part in (name, value))
 
 
-_PREFACE = (
+PREFACE = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    + _frame(_SETTINGS, 0, 0, _INITIAL_WINDOW_SIZE.to_bytes(2) + _WINDOW.to_bytes(4))
-    + _frame(_WINDOW_UPDATE, 0, 0, (_WINDOW - 65_535).to_bytes(4))
+    + frame(SETTINGS, 0, 0, _INITIAL_WINDOW_SIZE.to_bytes(2) + _WINDOW.to_bytes(4))
+    + frame(_WINDOW_UPDATE, 0, 0, (_WINDOW - 65_535).to_bytes(4))
 )
 
 
@@ -129,7 +129,7 @@ class _Peer(asyncio.Protocol, ABC):
 
 
 class _Grpc(_Peer):
-    preface = _PREFACE
+    preface = PREFACE
 
     def __init__(self, call: Call, requests: Iterator[bytes], latencies: list[float]) -> None:
         super().__init__(call, requests, latencies)
@@ -143,7 +143,7 @@ class _Grpc(_Peer):
         }
         # `:method: POST` and `:scheme: http` are in HPACK's static table. The first call puts the rest into the
         # connection's own table, which counts from 62 for the latest; the others only name the places.
-        self._block = b"\x83\x86" + b"".join(_literal(*header) for header in headers.items())
+        self._block = b"\x83\x86" + b"".join(literal(*header) for header in headers.items())
         self._next_block = b"\x83\x86" + bytes(0x80 | place for place in range(61 + len(headers), 61, -1))
         self._started: dict[int, float] = {}
         self._received: dict[int, int] = {}
@@ -151,11 +151,11 @@ class _Grpc(_Peer):
 
     def _send(self, request: bytes) -> None:
         stream, self._stream = self._stream, self._stream + 2
-        headers = _frame(_HEADERS, _END_HEADERS, stream, self._block)
+        headers = frame(HEADERS, END_HEADERS, stream, self._block)
         self._block = self._next_block
         self._started[stream] = time.perf_counter()
         message = b"\0" + len(request).to_bytes(4) + request
-        self.transport.write(headers + _frame(_DATA, _END_STREAM, stream, message))
+        self.transport.write(headers + frame(_DATA, _END_STREAM, stream, message))
 
     def _ended_stream(self, stream: int, reply_bytes: int) -> None:
         self._ended(self._started.pop(stream), reply_bytes)
@@ -171,14 +171,14 @@ class _Grpc(_Peer):
             if kind == _DATA:
                 stream = int.from_bytes(data[at + 5 : at + 9])
                 self._received[stream] = self._received.get(stream, 0) + end - at - 9
-            elif kind == _HEADERS and flags & _END_STREAM:
+            elif kind == HEADERS and flags & _END_STREAM:
                 # An error has no message, not even the five bytes that stand before one.
                 stream = int.from_bytes(data[at + 5 : at + 9])
                 self._ended_stream(stream, self._received.pop(stream, 0) - 5)
-            elif kind in (_SETTINGS, _PING) and not flags & _ACK:
-                payload = data[at + 9 : end] if kind == _PING else b""
-                self.transport.write(_frame(kind, _ACK, 0, payload))
-            elif kind == _GOAWAY or (kind == _RESET and any(data[at + 9 : end])):
+            elif kind in (SETTINGS, PING) and not flags & ACK:
+                payload = data[at + 9 : end] if kind == PING else b""
+                self.transport.write(frame(kind, ACK, 0, payload))
+            elif kind == _GOAWAY or (kind == RESET and any(data[at + 9 : end])):
                 # NO_ERROR only says that the rest of a request is not needed, once its answer was sent.
                 self.transport.abort()
             at = end

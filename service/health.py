@@ -3,7 +3,6 @@
 A check always has its answer. Those whose message does not come make room for others.
 """
 
-import asyncio
 from typing import Any
 
 import grpc
@@ -15,8 +14,7 @@ from service.interceptors import abort, abort_later, receive, serialize
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MOST_WATCHES = 64
-MOST_READING = 32
-_SLOW_S = 0.25
+MOST_READING = 256
 _MOST_BYTES = 1024  # of a service's name
 
 
@@ -26,8 +24,8 @@ class Health:
     def __init__(self, receive_s: float) -> None:
         self._servicer = health.aio.HealthServicer()
         self._receive_s = receive_s
-        self._reading: dict[Any, float] = {}
-        """Calls whose message has not come, the oldest first, and since when."""
+        self._reading: dict[Any, None] = {}
+        """Calls whose message has not come, the oldest first."""
         self._watches = 0
 
     def handlers(self) -> dict[str, Any]:
@@ -60,7 +58,7 @@ class Health:
     async def _request(self, context: Any) -> Any:
         try:
             self._make_room()
-            self._reading[context] = asyncio.get_running_loop().time()
+            self._reading[context] = None
             try:
                 data = await receive(context, self._receive_s)
             finally:
@@ -75,12 +73,8 @@ class Health:
             return await abort(context, error)
 
     def _make_room(self) -> None:
-        """Raises ServerBusy when all those whose message is missing have only just begun."""
-        if len(self._reading) < MOST_READING:
-            return
-        busy = ServerBusy("too many health checks begin at the same time", retry_after_s=1.0)
-        slowest, since = next(iter(self._reading.items()))
-        if asyncio.get_running_loop().time() - since < _SLOW_S:
-            raise busy
-        del self._reading[slowest]
-        abort_later(slowest, busy)
+        """Gives up the call that has been without its message for longest. An honest one's comes with its headers."""
+        if len(self._reading) >= MOST_READING:
+            slowest = next(iter(self._reading))
+            del self._reading[slowest]
+            abort_later(slowest, ServerBusy("too many health checks are without their message", retry_after_s=1.0))
