@@ -7,6 +7,7 @@ what it has done, and its repetition changes nothing of that.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -59,11 +60,12 @@ from service.handlers.location import LOCATIONS, Locations, statuses_import
 from service.handlers.owned import Owned, Wish, put
 from service.handlers.tariff import TARIFFS
 from service.storage.changes import change_time
+from service.storage.connection import Connection
 from service.storage.delivery import peers_known
 from service.storage.integration import integration_get
 from service.storage.location import location_imported, location_known
 from service.storage.pool import Database
-from service.storage.run import RunClaim
+from service.storage.run import RunClaim, run_hold
 from service.storage.tariff import tariff_imported, tariffs_hold
 
 T = TypeVar("T")
@@ -288,7 +290,7 @@ class _Import:
         step = self._begin("chargers")
         chargers = {id: evses for below in self._evses.values() for id, evses in below.items()}
         for batch in _batches(sorted(chargers)):
-            async with self._database.transaction() as conn:
+            async with self._writing() as conn:
                 now = await change_time(conn)
                 for id in batch:
                     charger = charge_point_from(self._charge_points[id]).message
@@ -379,11 +381,18 @@ class _Import:
         if is_mass_removal(gone, held):
             self._suspicions.append(f"{gone} of {held} {noun}")
 
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Connection]:
+        """A transaction. Raises LeaseLost when the run is another worker's by now: what was read is old, then."""
+        async with self._database.transaction() as conn:
+            await run_hold(conn, self._run)
+            yield conn
+
     async def _set_statuses(self, step: _Step, ids: Iterable[int]) -> None:
         """Sets those of the EVSEs of locations that are not stored as they are shown, by AMPECO's ids."""
         for batch in _batches(sorted(ids)):
             statuses = {self._key(id): self._statuses[id] for id in batch if id in self._statuses}
-            async with self._database.transaction() as conn:
+            async with self._writing() as conn:
                 now = await change_time(conn)
                 step.statuses += await statuses_import(conn, self._caller, now, self._integration.id, statuses)
 
@@ -452,7 +461,7 @@ class _Import:
         """Stores objects by AMPECO's ids, and tells the ids of those that were refused."""
         if not wishes:
             return set()
-        async with self._database.transaction() as conn:
+        async with self._writing() as conn:
             now = await change_time(conn)
             results = await put(conn, self._caller, now, [*wishes.values()])
         refused: set[K] = set()

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,6 +39,7 @@ from evbridge.v1.publication_pb2 import (
 )
 from evbridge.v1.run_pb2 import (
     RUN_KIND_DIAGNOSE,
+    RUN_KIND_SYNC,
     RUN_STATE_FAILED,
     RUN_STATE_SUCCEEDED,
     StartRunRequest,
@@ -48,7 +49,11 @@ from evbridge.v1.tariff_pb2 import CreateTariffRequest, Tariff, TariffKey, Updat
 from google.protobuf.field_mask_pb2 import FieldMask
 
 import service.delivery.ampeco
+import service.delivery.pull
+import service.delivery.runs
+from service.app import Evbridge
 from service.simulator.ampeco import Simulator
+from service.storage.statements import Statement
 from tests.ampeco import (
     API,
     CHARGE_POINTS,
@@ -159,6 +164,52 @@ async def test_an_import_makes_objects_of_ours_with_an_origin(connected: Tenant,
         "locations": "1 read, 1 changed",
     }
     assert run.progress.done == 6
+
+
+@pytest.fixture
+def unattended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that was frozen, nothing notices in time that a lease is over."""
+
+    async def alone(work: Awaitable[None], *_: object) -> None:
+        await work
+
+    monkeypatch.setattr(service.delivery.runs, "while_leased", alone)
+
+
+async def overtaken(tenant: Tenant, running: Evbridge, ampeco: Simulator, caplog: pytest.LogCaptureFixture) -> int:
+    """How many locations are stored by an import that another worker has taken over while it read them."""
+    stock(ampeco)
+    ampeco.inject("ListLocations=delay:0.5")
+    await tenant.writer.runs.StartRun(StartRunRequest(integration_id="am", kind=RUN_KIND_SYNC))
+    while not any("locations" in request.path for request in ampeco.requests):
+        await asyncio.sleep(0.01)
+    taken = "UPDATE run SET lease_token = lease_token + 1, lease_until = now() + interval '1 h' WHERE tenant_id = $1"
+    await running.database.run(Statement("taken", taken), tenant.name)
+    while "a run was given up" not in caplog.messages:
+        await asyncio.sleep(0.01)
+    return len(await locations(tenant))
+
+
+@pytest.mark.usefixtures("unattended")
+async def test_an_import_that_was_taken_over_stores_nothing_more(
+    connected: Tenant, running: Evbridge, ampeco: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await overtaken(connected, running, ampeco, caplog) == 0
+
+
+@pytest.mark.usefixtures("unattended")
+async def test_a_control_that_does_not_look_at_its_lease_stores_what_is_old(
+    connected: Tenant,
+    running: Evbridge,
+    ampeco: Simulator,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(service.delivery.pull, "run_hold", nothing)
+    assert await overtaken(connected, running, ampeco, caplog) == 1
 
 
 async def test_an_import_again_changes_nothing_that_did_not_change(connected: Tenant, ampeco: Simulator) -> None:
