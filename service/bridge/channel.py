@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import Final
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from evbridge.v1.partner_pb2 import RepairedAnswers
 from google.protobuf.message import Message
@@ -119,6 +120,7 @@ class PartnerChannel:
         self._authorise = authorise
         # One thread: several would only take the interpreter from each other, and from the event loop.
         self._reader = ThreadPoolExecutor(1, "answers")
+        self._read_of: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._tracer = trace.get_tracer("evbridge.bridge")
         self._duration = metrics.get_meter("evbridge.bridge").create_histogram(
             "http.client.request.duration",
@@ -251,11 +253,7 @@ class PartnerChannel:
         try:
             if answer.body is None:
                 raise CodecError("", "is too large, or is compressed in a way that was not asked for")
-            if takes_long(answer.body):
-                loop = asyncio.get_running_loop()
-                decoded = await loop.run_in_executor(self._reader, _read, operation, target, answer.body)
-            else:
-                decoded = _read(operation, target, answer.body)
+            decoded = await self._decoded(operation, target, answer.body)
             if enveloped := self._enveloped.get(target.partner):
                 enveloped.check(decoded.message)
             return decoded
@@ -267,6 +265,14 @@ class PartnerChannel:
             partner=target.partner,
             http_status=answer.status,
         )
+
+    async def _decoded(self, operation: Operation, target: Target, body: bytes) -> Decoded:
+        """Reads what takes long beside the event loop, one answer of an integration at a time. Raises CodecError."""
+        if not takes_long(body):
+            return _read(operation, target, body)
+        key = (target.tenant_id, target.integration_id)
+        async with self._read_of.setdefault(key, asyncio.Lock()):
+            return await asyncio.get_running_loop().run_in_executor(self._reader, _read, operation, target, body)
 
     async def _exchange(
         self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float, recorded: bool

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -135,20 +137,20 @@ async def test_a_big_answer_is_read_beside_the_event_loop(
 ) -> None:
     company = {"id": "a", "type": "company", "attributes": {"name": "n"}, "more": [1, 2, 3]}
     partner.answers(200, json.dumps({"data": [company] * count}).encode())
-    read, turns, ended = channel_module._read, 0, asyncio.Event()
+    read, passes, ended = channel_module._read, 0, asyncio.Event()
     during: list[int] = []
 
     def watched(*arguments: Any) -> Any:
-        before = turns
+        before = passes
         try:
             return read(*arguments)
         finally:
-            during.append(turns - before)
+            during.append(passes - before)
 
     async def neighbour() -> None:
-        nonlocal turns
+        nonlocal passes
         while not ended.is_set():
-            turns += 1
+            passes += 1
             await asyncio.sleep(0)
 
     monkeypatch.setattr(channel_module, "_read", watched)
@@ -158,6 +160,38 @@ async def test_a_big_answer_is_read_beside_the_event_loop(
     await beside
     assert len(during) == 1
     assert (during[0] > 0) is long, "the control: an ordinary page is read at once"
+
+
+async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
+    partner: Partner, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = {"id": "a", "type": "company", "more": [1, 2, 3]}
+    partner.answers(200, json.dumps({"data": [company] * 2000}).encode())
+    house, others, order = House(partner.url, free_slots=10), House(partner.url), list[str]()
+    read, begun, go_on = channel_module._read, threading.Event(), threading.Event()
+
+    async def target(tenant_id: str, integration_id: str) -> Any:
+        return replace(await others.target(tenant_id, "cp"), integration_id=integration_id)
+
+    def watched(operation: Any, target: Any, body: bytes) -> Any:
+        begun.set()
+        go_on.wait(30)
+        order.append(target.integration_id)
+        return read(operation, target, body)
+
+    monkeypatch.setattr(channel_module, "_read", watched)
+    monkeypatch.setattr(house, "target", target)
+    channel = connect(house)
+    calls = [asyncio.create_task(call(channel, LIST)) for _ in range(5)]
+    while len(partner.received) < 5 or not begun.is_set():
+        await asyncio.sleep(0.01)
+    other = ListCompaniesRequest(integration_id="other")
+    calls.append(asyncio.create_task(call(channel, other)))
+    while channel._reader._work_queue.empty():  # until the other one waits for the first alone
+        await asyncio.sleep(0.01)
+    go_on.set()
+    assert all(len(page.data) == 2000 for page in await asyncio.gather(*calls))
+    assert order == ["cp", "other", *["cp"] * 4]
 
 
 async def test_one_unreadable_object_of_a_page_costs_that_object_alone(partner: Partner, connect: Connect) -> None:
