@@ -7,11 +7,18 @@ after the page's number, `2#/data/0/id`) and what is wrong there.
 
 import re
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 
-from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
+    INTEGRATION_STATUS_FAILED,
+    INTEGRATION_TYPE_EMABLER,
+    INTEGRATION_TYPE_HTTP,
+    Integration,
+    IntegrationStatus,
+)
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
@@ -19,11 +26,19 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
 from service.domain.caller import Caller, call_deadline
 from service.domain.integration import partner_name
-from service.errors import IntegrationDisabled, InvalidArgument, ResourceNotFound
-from service.storage.integration import integration_get
+from service.errors import (
+    EvbridgeError,
+    IntegrationDisabled,
+    InvalidArgument,
+    PartnerCredentialRefused,
+    ResourceNotFound,
+)
+from service.storage.integration import integration_get, integration_lock, integration_status
 from service.storage.pool import Database
 
 _MOST_REJECTED = 20
+# Nothing is delivered through these, and no token is exchanged.
+_TOLD_BY_CALLS = {INTEGRATION_TYPE_EMABLER, INTEGRATION_TYPE_HTTP}
 _INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -43,22 +58,23 @@ class ContractService:
                 setattr(self, method.name, partial(self._call, registry.operations[path]))
 
     async def _call(self, operation: Operation, request: Message, caller: Caller) -> Message:
-        await self._check(operation, request, caller)
-        answer = await self._channel.call(
-            operation, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
-        )
+        integration = await self._check(operation, request, caller)
+        async with self._found_out(integration, caller):
+            answer = await self._channel.call(
+                operation, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
+            )
         told = [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects[:_MOST_REJECTED]]
         _tell(caller, len(answer.rejects), told)
         message: Message = answer.message
         return message
 
     async def _stream(self, pages: Pages, request: Message, caller: Caller) -> AsyncGenerator[Message, None]:
-        await self._check(pages.page, request, caller)
+        integration = await self._check(pages.page, request, caller)
         number, count, rejected = 0, 0, list[str]()
         answers = self._channel.pages(
             pages, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
         )
-        async with aclosing(answers):
+        async with self._found_out(integration, caller), aclosing(answers):
             async for answer in answers:
                 number += 1
                 count += len(answer.rejects)
@@ -67,7 +83,33 @@ class ContractService:
                 yield answer.message
         _tell(caller, count, rejected)
 
-    async def _check(self, operation: Operation, request: Message, caller: Caller) -> None:
+    @asynccontextmanager
+    async def _found_out(self, integration: Integration, caller: Caller) -> AsyncIterator[None]:
+        """Tells how the connection fares after a call, where no delivery and no exchange does."""
+        try:
+            yield
+        except PartnerCredentialRefused as error:
+            await self._store_status(integration, caller, INTEGRATION_STATUS_FAILED, error.message)
+            raise
+        await self._store_status(integration, caller, INTEGRATION_STATUS_ACTIVE, "")
+
+    async def _store_status(
+        self, before: Integration, caller: Caller, status: IntegrationStatus.ValueType, description: str
+    ) -> None:
+        """Stores a status that is another one than before the call, unless the integration was changed since.
+
+        The call had its effect: that it could not be stored is no failure of it.
+        """
+        told = (before.status, before.status_description)
+        if before.type not in _TOLD_BY_CALLS or told == (status, description):
+            return
+        with suppress(EvbridgeError):
+            async with self._database.transaction() as conn:
+                stored = await integration_lock(conn, caller.tenant_id, before.id)
+                if (stored.etag, stored.status, stored.status_description) == (before.etag, *told):
+                    await integration_status(conn, caller.tenant_id, before.id, status, description)
+
+    async def _check(self, operation: Operation, request: Message, caller: Caller) -> Integration:
         """Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled."""
         id: str = getattr(request, operation.integration_field)
         wrong = InvalidArgument.field(operation.integration_field, f"is no integration with {operation.partner.name}")
@@ -81,6 +123,7 @@ class ContractService:
             raise wrong
         if not integration.enabled:
             raise IntegrationDisabled(f"the integration {id} is disabled", id=id)
+        return integration
 
 
 def _tell(caller: Caller, count: int, rejected: Sequence[str]) -> None:

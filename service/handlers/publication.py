@@ -11,6 +11,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_PUBLICATION_RULE,
     OBJECT_KIND_TARIFF,
 )
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.publication_pb2 import (
     PUBLICATION_EFFECT_VISIBLE,
@@ -50,8 +51,9 @@ from service.domain.versions import check_etag, time_after
 from service.errors import FieldViolation, InvalidPageToken, ResourceExists, ResourceNotFound, TooManyRules
 from service.handlers.mutation import Mutation, mutate
 from service.handlers.owned import dangling
-from service.storage.changes import CREATE, DELETE, UPDATE, change_record
+from service.storage.changes import CREATE, DELETE, UPDATE, change_record, takes_published
 from service.storage.connection import Connection
+from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
 from service.storage.location import location_get, location_known, location_naming, location_page
 from service.storage.pool import Database
@@ -221,7 +223,7 @@ class PublicationService:
 
         async def change(conn: Connection, now: datetime) -> PublicationRuleChange:
             made.append(await work(conn, now))
-            return PublicationRuleChange(rule=made[0].rule)
+            return PublicationRuleChange(rule=made[0].rule, notices=await _notices(conn, caller, made[0].rule))
 
         answer = await mutate(self._database, self._keyring, request, caller, change)
         if request.validate_only:
@@ -235,6 +237,19 @@ class PublicationService:
         async for _, location in self._locations(caller):
             count.add(location)
         return count.impact()
+
+
+async def _notices(conn: Connection, caller: Caller, rule: PublicationRule | None) -> list[str]:
+    """What a person should know who made the rule."""
+    if rule is None:
+        return []
+    type = Integration.FromString(await integration_get(conn, caller.tenant_id, rule.integration_id)).type
+    if takes_published(type):
+        return []
+    return [
+        f"nothing is delivered through an integration of {IntegrationType.Name(type)}: the rule counts for what "
+        "GetPartnerView, ListPartnerLocations and ListPartnerTariffs show"
+    ]
 
 
 async def publication_at(

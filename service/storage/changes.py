@@ -26,6 +26,11 @@ _TAKERS: dict[ObjectKind.ValueType, list[IntegrationType.ValueType]] = {
 }
 
 
+def takes_published(type: IntegrationType.ValueType) -> bool:
+    """Whether locations or tariffs are delivered to partners of the type."""
+    return any(type in _TAKERS[kind] for kind in (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF))
+
+
 async def change_time(conn: Connection) -> datetime:
     """The transaction's time, by the database's clock."""
     now: datetime = await conn.value(sql.change_time)

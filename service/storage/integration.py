@@ -32,7 +32,7 @@ sql = Statements.beside(__file__)
 DEFAULT_CONCURRENCY = 4
 
 
-async def integration_get(database: Database, tenant_id: str, integration_id: str) -> bytes:
+async def integration_get(database: Database | Connection, tenant_id: str, integration_id: str) -> bytes:
     """The serialized integration, without secrets. Raises ResourceNotFound."""
     payload: bytes | None = await database.value(sql.integration_get, tenant_id, integration_id)
     if payload is None:

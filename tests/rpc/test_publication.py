@@ -49,7 +49,17 @@ from service.storage.changes import _TAKERS
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.filled import filled, unset
-from tests.front_door import a_connector, a_location, a_party, a_rule, a_tariff, an_evse, an_integration, fails
+from tests.front_door import (
+    a_connector,
+    a_location,
+    a_party,
+    a_rule,
+    a_tariff,
+    an_evse,
+    an_integration,
+    an_integration_of,
+    fails,
+)
 
 Code = grpc.StatusCode
 
@@ -318,6 +328,22 @@ async def test_rules_are_listed_by_integration_in_the_order_in_which_they_count(
     page = await market.reader.publication.ListPublicationRules(ListPublicationRulesRequest(page_size=1))
     wrong = ListPublicationRulesRequest(page_token=page.next_page_token, integration_id="cp")
     assert (await fails(market.reader.publication.ListPublicationRules(wrong))).reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_rule_says_when_nothing_is_delivered_through_its_integration(market: Tenant) -> None:
+    for type, delivered in (("emabler", False), ("ocpi", False), ("ampeco", True)):
+        integration = CreateIntegrationRequest(integration=an_integration_of(type, id=type.replace("_", "-")))
+        await market.admin.integrations.CreateIntegration(integration)
+        request = CreatePublicationRuleRequest(rule=a_rule(integration_id=type))
+        made = await market.writer.publication.CreatePublicationRule(request)
+        changed = await update(market, PublicationRule(integration_id=type, id=made.rule.id, priority=7))
+        removal = DeletePublicationRuleRequest(integration_id=type, id=made.rule.id)
+        removed = await market.writer.publication.DeletePublicationRule(removal)
+        name = f"INTEGRATION_TYPE_{type.upper()}"
+        said = [] if delivered else [f"nothing is delivered through an integration of {name}"]
+        assert [each.partition(":")[0] for each in made.notices] == said
+        assert changed.notices == made.notices
+        assert not removed.notices
 
 
 async def test_rehearsals_and_repeated_calls(market: Tenant) -> None:

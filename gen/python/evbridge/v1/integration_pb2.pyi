@@ -79,10 +79,12 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_PENDING: _IntegrationStatus.ValueType  # 1
     """Nothing was sent to the partner yet; or an exchange with it was cut short, or the integration was changed during one."""
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
-    """The last delivery arrived, or the last exchange of a token succeeded."""
+    """The last delivery arrived, or the last exchange of a token succeeded. Where there is neither (EMABLER and HTTP): the last
+    call of the partner's rpcs succeeded.
+    """
     INTEGRATION_STATUS_FAILED: _IntegrationStatus.ValueType  # 3
     """The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
-    Or the last exchange of a token or of credentials failed.
+    Or the last exchange of a token or of credentials failed. EMABLER and HTTP: the last call's credential was refused.
     """
     INTEGRATION_STATUS_SUSPENDED: _IntegrationStatus.ValueType  # 4
     """`enabled` is false."""
@@ -99,10 +101,12 @@ INTEGRATION_STATUS_UNSPECIFIED: IntegrationStatus.ValueType  # 0
 INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
 """Nothing was sent to the partner yet; or an exchange with it was cut short, or the integration was changed during one."""
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
-"""The last delivery arrived, or the last exchange of a token succeeded."""
+"""The last delivery arrived, or the last exchange of a token succeeded. Where there is neither (EMABLER and HTTP): the last
+call of the partner's rpcs succeeded.
+"""
 INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
 """The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
-Or the last exchange of a token or of credentials failed.
+Or the last exchange of a token or of credentials failed. EMABLER and HTTP: the last call's credential was refused.
 """
 INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
 """`enabled` is false."""

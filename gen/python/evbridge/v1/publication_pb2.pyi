@@ -230,6 +230,7 @@ class PublicationRuleChange(_message.Message):
 
     RULE_FIELD_NUMBER: _builtins.int
     IMPACT_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rule(self) -> Global___PublicationRule:
         """The rule as it is stored; unset when it is deleted."""
@@ -240,15 +241,20 @@ class PublicationRuleChange(_message.Message):
         for 100,000 of two connectors each. Beyond the call's deadline it is DEADLINE_EXCEEDED.
         """
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to know about the rule besides, for people: that nothing is delivered through the integration, for example."""
+
     def __init__(
         self,
         *,
         rule: Global___PublicationRule | None = ...,
         impact: Global___PublicationImpact | None = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "notices", b"notices", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

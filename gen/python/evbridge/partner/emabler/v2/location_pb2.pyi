@@ -815,6 +815,7 @@ class Charger(_message.Message):
     ACTIVE_CONNECTION_FIELD_NUMBER: _builtins.int
     SOCKETS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    CONNECTOR_FIELD_NUMBER: _builtins.int
     charger_id: _builtins.str
     """The charger's id."""
     charger_name: _builtins.str
@@ -829,11 +830,15 @@ class Charger(_message.Message):
     """Whether it is connected to eMabler."""
     @_builtins.property
     def sockets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Socket]:
-        """Its sockets. With string ids they are called `connector` elsewhere; here such ones go to `more`."""
+        """Its sockets."""
 
     @_builtins.property
     def more(self) -> _struct_pb2.Struct:
         """What else travels."""
+
+    @_builtins.property
+    def connector(self) -> _containers.RepeatedCompositeFieldContainer[Global___Connector]:
+        """Its connectors, as a location is sent with them: their ids and tariffs."""
 
     def __init__(
         self,
@@ -846,10 +851,11 @@ class Charger(_message.Message):
         active_connection: _builtins.bool | None = ...,
         sockets: _abc.Iterable[Global___Socket] | None = ...,
         more: _struct_pb2.Struct | None = ...,
+        connector: _abc.Iterable[Global___Connector] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "_amount_of_sockets", b"_amount_of_sockets", "_charger_group_id", b"_charger_group_id", "_charger_group_name", b"_charger_group_name", "_charger_id", b"_charger_id", "_charger_name", b"_charger_name", "active_connection", b"active_connection", "amount_of_sockets", b"amount_of_sockets", "charger_group_id", b"charger_group_id", "charger_group_name", b"charger_group_name", "charger_id", b"charger_id", "charger_name", b"charger_name", "more", b"more"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "_amount_of_sockets", b"_amount_of_sockets", "_charger_group_id", b"_charger_group_id", "_charger_group_name", b"_charger_group_name", "_charger_id", b"_charger_id", "_charger_name", b"_charger_name", "active_connection", b"active_connection", "amount_of_sockets", b"amount_of_sockets", "charger_group_id", b"charger_group_id", "charger_group_name", b"charger_group_name", "charger_id", b"charger_id", "charger_name", b"charger_name", "more", b"more", "sockets", b"sockets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection", "_amount_of_sockets", b"_amount_of_sockets", "_charger_group_id", b"_charger_group_id", "_charger_group_name", b"_charger_group_name", "_charger_id", b"_charger_id", "_charger_name", b"_charger_name", "active_connection", b"active_connection", "amount_of_sockets", b"amount_of_sockets", "charger_group_id", b"charger_group_id", "charger_group_name", b"charger_group_name", "charger_id", b"charger_id", "charger_name", b"charger_name", "connector", b"connector", "more", b"more", "sockets", b"sockets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active_connection: _TypeAlias = _typing.Literal["active_connection"]  # noqa: Y015
     _WhichOneofArgType__active_connection: _TypeAlias = _typing.Literal["_active_connection", b"_active_connection"]  # noqa: Y015
