@@ -12,6 +12,7 @@ from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.charger_pb2 import GetChargerRequest, ListChargersRequest, UpdateChargerRequest
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_DELIVERED,
+    DELIVERY_STATE_IN_PROGRESS,
     DELIVERY_STATE_PARKED,
     DELIVERY_STATE_PENDING,
     OBJECT_KIND_LOCATION,
@@ -650,6 +651,26 @@ async def test_what_was_deleted_there_parks_until_told_to_make_it_again(connecte
     await update(connected, location)
     delivery = await arrived(connected, location)
     assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_CHANGED)
+
+
+@pytest.mark.parametrize("fault", ["status:404", "status:520", "empty", "redirect:http://127.0.0.1:1/"])
+async def test_an_outage_neither_parks_what_is_there_nor_makes_it_again(
+    connected: Tenant, ampeco: Simulator, fault: str
+) -> None:
+    await show(connected)
+    location = await create(connected, evses=[an_evse("E1")])
+    await arrived(connected, location)
+    made, before = calls(ampeco, "POST"), len(ampeco.requests)
+    ampeco.inject(f"1000*{fault}")
+    location.name = "Renamed"
+    await update(connected, location)
+    while len(ampeco.requests) < before + 6:
+        await asyncio.sleep(0.02)
+    (delivery,) = await deliveries(connected)
+    assert delivery.state in (DELIVERY_STATE_PENDING, DELIVERY_STATE_IN_PROGRESS)
+    ampeco.faults.clear()
+    assert (await arrived(connected, location)).state == DELIVERY_STATE_DELIVERED
+    assert calls(ampeco, "POST") == made
 
 
 async def test_a_tariff_goes_with_a_group_and_its_location_waits_for_it(connected: Tenant, ampeco: Simulator) -> None:
