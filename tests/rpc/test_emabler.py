@@ -1,4 +1,4 @@
-"""eMabler's rpcs through the front door: what is found out about an integration, and locations with their connectors."""
+"""The rpcs of eMabler through the front door: an integration's status after calls, connectors of locations."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
