@@ -336,20 +336,26 @@ SENDING = Statement(
 )
 
 
-async def test_what_refers_to_an_integration_as_it_goes_is_to_be_tried_again(tenant: Tenant, running: Evbridge) -> None:
+async def test_what_refers_to_an_integration_as_it_goes_waits_and_goes_without_it(
+    tenant: Tenant, running: Evbridge
+) -> None:
+    await create(tenant, id="cp")
+    company = UpsertCompanyRequest(company=a_company())
+    upsert = partial(tenant.writer.companies.UpsertCompany, company)
+    assert (await (await beside(running.database, GOING, tenant.name, call=upsert))).version == 1
+    due = Statement("due", "SELECT count(*) FROM delivery WHERE tenant_id = $1")
+    assert await running.database.value(due, tenant.name) == 0
+
+
+async def test_a_recording_of_an_integration_that_goes_is_to_be_tried_again(tenant: Tenant, running: Evbridge) -> None:
+    await create(tenant, id="cp")
     until = Timestamp()
     until.FromDatetime(datetime.now(UTC) + timedelta(minutes=1))
-    recording = SetExchangeRecordingRequest(integration_id="cp", until=until)
-    company = UpsertCompanyRequest(company=a_company())
-    calls: list[Callable[[], Awaitable[Any]]] = [
-        lambda: tenant.writer.companies.UpsertCompany(company),
-        lambda: tenant.admin.partners.SetExchangeRecording(recording),
-    ]
-    for call in calls:
-        await create(tenant, id="cp")
-        failure = await fails(await beside(running.database, GOING, tenant.name, call=call))
-        assert (failure.code, failure.reason) == (Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
-    await tenant.writer.companies.UpsertCompany(company)
+    record = partial(
+        tenant.admin.partners.SetExchangeRecording, SetExchangeRecordingRequest(integration_id="cp", until=until)
+    )
+    failure = await fails(await beside(running.database, GOING, tenant.name, call=record))
+    assert (failure.code, failure.reason) == (Code.UNAVAILABLE, "DATABASE_UNAVAILABLE")
 
 
 async def test_what_a_partner_is_sent_as_its_integration_is_deleted_counts(tenant: Tenant, running: Evbridge) -> None:
