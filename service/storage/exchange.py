@@ -36,9 +36,10 @@ class ExchangeRecorder:
     async def _write(self, exchange: Exchange) -> None:
         key = (exchange.tenant_id, exchange.integration_id)
         try:
-            payload = kept(exchange, datetime.now(UTC)).SerializeToString()
+            now = datetime.now(UTC)
             async with self._turn:
-                await self._database.run(sql.exchange_insert, *key, payload, KEPT)
+                shown = await asyncio.to_thread(kept, exchange, now)  # a large body is parsed
+                await self._database.run(sql.exchange_insert, *key, shown.SerializeToString(), KEPT)
         except Exception as error:
             log.warning("an exchange was not recorded", extra={"problem": describe(error) or type(error).__name__})
 
