@@ -95,7 +95,7 @@ def others(pipe: Connection, server: Server) -> None:
             try:
                 await channel.unary_unary(path)(b"", metadata=server.credential, timeout=60)
             except grpc.aio.AioRpcError as error:
-                failed[error.code().name] += 1
+                failed[error.code().name + " " + str(error.details())] += 1
             worst_s = max(worst_s, time.perf_counter() - started)
             await asyncio.sleep(0.1)
         return worst_s * 1000
@@ -216,6 +216,7 @@ def endless_headers(*, polite: bool) -> Attack:
 
     async def drip(server: Server, seen: Counter[str]) -> None:
         writer, closed = await _raw(server, polite=polite)
+        await asyncio.sleep(1)  # settings are acknowledged; amid a block not even a ping may be answered
         started = time.monotonic()
         writer.write(load.frame(load.HEADERS, 0, 1, _block()))
         while not closed.done() and time.monotonic() - started < 90:
