@@ -19,7 +19,9 @@ from service.errors import FieldViolation
 
 NO_TIME: Final = "must be a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z"
 CONTROL_CHARACTERS: Final = "must not hold control characters but tab and line feed"
+_CONTROL_CHARACTERS_BUT_RETURN: Final = "must not hold control characters but tab, line feed and carriage return"
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL_BUT_RETURN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TIME: Final = "google.protobuf.Timestamp"
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 
@@ -125,14 +127,16 @@ def _may_break(type: Descriptor | None, around: frozenset[str]) -> bool:
 
 
 def _text_problem(field: FieldDescriptor) -> _Problem:
-    code = field.GetOptions().Extensions[options.code]
-    judge_code = _CODES.get(code)
+    judge_code = _CODES.get(field.GetOptions().Extensions[options.code])
+    control, words = _CONTROL, CONTROL_CHARACTERS
+    if not field.full_name.startswith("evbridge.v1."):  # a partner's text, the lines of which may end as it likes
+        control, words = _CONTROL_BUT_RETURN, _CONTROL_CHARACTERS_BUT_RETURN
 
     def problem(text: Any) -> str:
         if not isinstance(text, str):
             return ""
-        if _CONTROL.search(text):
-            return CONTROL_CHARACTERS
+        if control.search(text):
+            return words
         return judge_code(text) if judge_code and text else ""
 
     return problem

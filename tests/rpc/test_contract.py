@@ -24,7 +24,6 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.partners import ampeco
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
-from service.domain.rules import CONTROL_CHARACTERS
 from service.domain.target import Target
 from service.handlers.contract import ContractService
 from service.interceptors import Authenticator, Interceptors
@@ -108,9 +107,8 @@ async def test_the_integration_must_be_the_callers(
     await integrate(await new_tenant(), simulator.url, "foreign")
     failure = await fails(call(chargeprice.ListCompaniesRequest(integration_id=id)))
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
-    assert failure.violations == {
-        "integration_id": CONTROL_CHARACTERS if "\0" in id else "is no integration with chargeprice"
-    }
+    control = "must not hold control characters but tab, line feed and carriage return"
+    assert failure.violations == {"integration_id": control if "\0" in id else "is no integration with chargeprice"}
     assert simulator.requests == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from buf.validate import validate_pb2
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.options.v1 import rules_pb2
+from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from evbridge.v1 import charger_pb2, company_pb2, location_pb2, publication_pb2, tariff_pb2, types_pb2
 from google.api import field_behavior_pb2 as behavior
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -17,6 +18,7 @@ from google.type.decimal_pb2 import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.keys import stored_ids
 from service.domain.rules import NO_TIME, broken, clamp_times, decimal_words
 from service.domain.time_zones import time_zone, time_zones
 from service.domain.validation import violations
@@ -163,6 +165,30 @@ def test_a_control_character_is_found_wherever_it_stands(character: str) -> None
 
 def test_tab_and_line_feed_are_text() -> None:
     assert [*broken(location_pb2.Location(address="a\tb\nc é \u202e"))] == []
+
+
+def test_the_lines_of_a_partners_text_end_as_it_likes() -> None:
+    request = chargeprice.UpsertCompanyRequest(document={"data": {"attributes": {"name": "a\r\nb"}}})
+    assert [*broken(request)] == []
+    request.document.data.attributes.name = "a\0"
+    assert [each.path for each in broken(request)] == ["document.data.attributes.name"]
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("DE*ABC*Loc-1", "DEABCloc-1"),
+        ("de*abc*LOC-1", "DEABCloc-1"),
+        ("DEABCLoc-1", "DEABCloc-1"),
+        ("DE*ABC*Loc-1/E1", "DEABCloc-1/e1"),
+        ("de*abc", "DE*ABC"),
+        ("CP-1", "cp-1"),
+        ("1E49B853-36FC-47ED-9826-97828B5B2FDD", "1e49b853-36fc-47ed-9826-97828b5b2fdd"),
+    ],
+)
+def test_an_object_is_found_by_what_people_call_it(text: str, stored: str) -> None:
+    assert stored in stored_ids(text)
+    assert stored in stored_ids(stored)
 
 
 def test_zones_are_those_of_the_package_and_no_file_of_the_machine() -> None:
