@@ -163,8 +163,11 @@ class DeliveryWorker:
 
     async def _record_success(self, claim: Claim, delivered: Delivered, elapsed_s: float) -> None:
         key = (claim.tenant_id, claim.integration_id)
+        if recovered := delivered.answered and not claim.healthy:
+            # Now that the partner works: what was parked while it took nothing is tried once more.
+            await delivery_unpark(self._database, claim, None)
         async with self._database.transaction() as conn:
-            if delivered.answered and not claim.healthy:
+            if recovered:
                 await integration_status(conn, *key, INTEGRATION_STATUS_ACTIVE, "")
                 await gate_succeeded(conn, *key)
             if delivered.peer is None:

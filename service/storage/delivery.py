@@ -172,8 +172,8 @@ async def delivery_streak(
     return Streak(failures, 1 + row["others"], row["proven"])
 
 
-async def delivery_unpark(database: Database, claim: Claim, reason: ErrorReason.ValueType) -> None:
-    """Makes those of its integration due that were parked for the reason before it was known to be an outage."""
+async def delivery_unpark(database: Database, claim: Claim, reason: ErrorReason.ValueType | None) -> None:
+    """Makes those of its integration due that were parked, for the reason or for any, since it last took an object."""
     await database.run(sql.delivery_unpark, claim.tenant_id, claim.integration_id, reason)
 
 

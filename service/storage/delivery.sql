@@ -143,8 +143,8 @@ SELECT
     ) AS others
 
 -- name: delivery_unpark
--- Those that were parked for the reason $3 by failures in a row that turned out to be an outage. In the order in which
--- changes mark them.
+-- Those that were parked by the failures in a row that last, for the reason $3 or for any. In the order in which changes
+-- mark them.
 WITH connected AS MATERIALIZED (
     SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 )
@@ -153,7 +153,8 @@ SET state = 1, due_time = now(), update_time = now()
 FROM (
     SELECT delivery_id
     FROM delivery
-    WHERE tenant_id = $1 AND integration_id = $2 AND state = 4 AND reason = $3 AND fail_time >= (
+    WHERE tenant_id = $1 AND integration_id = $2 AND state = 4 AND ($3::smallint IS NULL OR reason = $3)
+        AND fail_time >= (
             SELECT begin_time FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
         )
         AND EXISTS (SELECT FROM connected)

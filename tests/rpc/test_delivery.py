@@ -275,8 +275,7 @@ async def test_what_keeps_failing_at_a_partner_that_works_is_parked_and_a_change
 async def takes_others(tenant: Tenant) -> None:
     """One company after another arrives, until cancelled."""
     while True:
-        await upsert(tenant, other := a_company())
-        assert (await settled(tenant.reader, other.id)).state == DELIVERY_STATE_DELIVERED
+        await takes(tenant, 1)
 
 
 OUTAGES = {
@@ -361,6 +360,59 @@ async def test_a_control_that_judges_each_object_alone_does_park_them(
     monkeypatch.setattr(worker, "verdict", alone)
     await upsert(tenant, a_company())
     await each(outages, parked)
+
+
+async def two_parked(tenant: Tenant, simulator: Simulator) -> list[Company]:
+    """What a short outage answered with 400, before enough failed to tell that it was one; it is over."""
+    companies = [a_company(), a_company()]
+    simulator.faults.append(parse_fault("1000*status:400"))
+    for company in companies:
+        await upsert(tenant, company)
+        assert (await settled(tenant.reader, company.id)).state == DELIVERY_STATE_PARKED
+    simulator.faults.clear()
+    await upsert(tenant, other := a_company())
+    assert (await settled(tenant.reader, other.id)).state == DELIVERY_STATE_DELIVERED
+    return companies
+
+
+async def test_what_was_parked_while_nothing_was_taken_is_tried_once_the_partner_works(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    for company in await two_parked(connected, simulator):
+        while (await settled(connected.reader, company.id)).state != DELIVERY_STATE_DELIVERED:
+            await asyncio.sleep(0.02)
+    assert len(simulator.history) == 3
+
+
+async def test_a_control_that_is_not_unparked_stays_parked(
+    connected: Tenant, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(worker, "delivery_unpark", nothing)
+    companies = await two_parked(connected, simulator)
+    await takes(connected, 2)
+    for company in companies:
+        assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_PARKED
+
+
+async def takes(tenant: Tenant, count: int) -> None:
+    """So many others arrive, one after another."""
+    for _ in range(count):
+        await upsert(tenant, other := a_company())
+        assert (await settled(tenant.reader, other.id)).state == DELIVERY_STATE_DELIVERED
+
+
+async def test_an_object_that_is_at_fault_itself_is_tried_once_more_and_never_again(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    simulator.broken[(bad := a_company()).id] = 400
+    await upsert(connected, bad)
+    assert (await settled(connected.reader, bad.id)).state == DELIVERY_STATE_PARKED
+    await takes(connected, 5)
+    delivery = await settled(connected.reader, bad.id)
+    assert (delivery.state, len(delivery.attempts)) == (DELIVERY_STATE_PARKED, 2)
 
 
 async def test_an_object_that_fails_holds_up_no_other(connected: Tenant, simulator: Simulator) -> None:
