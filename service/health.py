@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
 from service.errors import EvbridgeError, MalformedRequest, ServerBusy
-from service.interceptors import abort, abort_later, receive, serialize
+from service.interceptors import abort, abort_later, receive, serialize, whole
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MOST_WATCHES = 64
@@ -63,6 +63,8 @@ class Health:
                 data = await receive(context, self._receive_s)
             finally:
                 self._reading.pop(context, None)
+            if len(data) <= _MOST_BYTES:
+                data = await whole(data)
             if len(data) > _MOST_BYTES:
                 raise MalformedRequest(f"the request is longer than {_MOST_BYTES} bytes")
             try:

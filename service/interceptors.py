@@ -113,6 +113,11 @@ async def receive(context: Any, limit_s: float) -> bytes:
     return data  # type: ignore[no-any-return]
 
 
+async def whole(data: bytes) -> bytes:
+    """A message as it was before its caller compressed it. Raises RequestTooLarge, MalformedRequest."""
+    return await asyncio.to_thread(inflated, data) if data.startswith(GZIP) else data
+
+
 @cache
 def _incomplete(limit_s: float) -> RequestIncomplete:
     seconds = f"{limit_s:g}"
@@ -344,7 +349,7 @@ class Interceptors:
 
     async def _requests(self, call: "_Call", context: Any, surroundings: "_Surroundings") -> AsyncIterator[Any]:
         while (data := await context.read()) is not grpc.aio.EOF:
-            yield surroundings.parse(data)
+            yield surroundings.parse(await whole(data))
 
     async def _within_limit(self, work: Awaitable[T]) -> T:
         """For callers that set no deadline, or one too far. Raises DeadlineLimit."""
@@ -426,7 +431,7 @@ class _Surroundings:
     async def request(self, data: bytes, entry: Entry) -> Any:
         """The valid message of the bytes. Raises InvalidArgument, MalformedRequest, RequestTooLarge, TooManyCalls."""
         if data.startswith(GZIP):
-            data = await asyncio.to_thread(inflated, data)
+            data = await whole(data)
             entry.hold(len(data))
         if len(data) > _LONG_BYTES:
             return await asyncio.to_thread(self._valid, data)

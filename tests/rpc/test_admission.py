@@ -1,6 +1,7 @@
 """Who is let in, with how much, and who waits: callers without a key, with too much, with half a call, all at once."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from evbridge.v1.company_pb2 import ListCompaniesRequest
 from evbridge.v1.location_pb2 import DESCRIPTOR as LOCATION
 from evbridge.v1.location_pb2 import BatchGetLocationsRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from service import health, interceptors, server
 from service.app import Evbridge
@@ -178,14 +180,36 @@ async def test_sizes_are_judged_before_anything_is_validated(
 async def test_a_gzip_may_hold_what_a_request_may(serve: Serve, tenant: Tenant) -> None:
     async with serve() as (channel, held):
         held.released.set()
-        key, gzip = tenant.keys["reader"], grpc.Compression.Gzip
-        failure = await fails(call(channel, key, bytes(64 << 20), compression=gzip))
+        key, compression = tenant.keys["reader"], grpc.Compression.Gzip
+        failure = await fails(call(channel, key, bytes(64 << 20), compression=compression))
         assert (failure.code, failure.reason) == (Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
         assert failure.metadata == {"limit_bytes": str(4 << 20)}
         compressible = ListCompaniesRequest(page_token="a" * 500).SerializeToString()
-        assert await call(channel, key, compressible, compression=gzip) == b""
+        assert await call(channel, key, compressible, compression=compression) == b""
         failure = await fails(call(channel, key, b"\x1f\x8b is no gzip"))
         assert failure.reason == "MALFORMED_REQUEST"
+
+
+async def test_whatever_is_asked_may_be_compressed(
+    running: Evbridge, channel: grpc.aio.Channel, tenant: Tenant
+) -> None:
+    def zipped(message: Any) -> bytes:
+        return gzip.compress(message.SerializeToString())
+
+    check = channel.unary_unary("/grpc.health.v1.Health/Check")
+    answer = await check(zipped(health_pb2.HealthCheckRequest(service="evbridge.v1.CompanyService")), timeout=20)
+    assert health_pb2.HealthCheckResponse.FromString(answer).status == SERVING
+    bomb = gzip.compress(bytes(900_000))
+    assert len(bomb) < 1024
+    assert (await fails(check(bomb, timeout=20))).reason == "MALFORMED_REQUEST"
+    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="evbridge.v1.CompanyService")
+    reflect = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    stream = reflect(metadata=(bearer(tenant.keys["reader"]),), timeout=20)
+    for request in (zipped(question), question.SerializeToString()):
+        await stream.write(request)
+        found = reflection_pb2.ServerReflectionResponse.FromString(await stream.read())
+        assert found.file_descriptor_response.file_descriptor_proto
+    await stream.done_writing()
 
 
 async def test_a_message_that_does_not_come_is_not_waited_for(serve: Serve, tenant: Tenant) -> None:
