@@ -171,7 +171,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
         migrated_url(settings) as url,
         opened(settings, url) as store,
         aclosing(Egress(policy)) as egress,
-        aclosing(Processes()) as processes,
+        aclosing(Processes(settings.pricing_processes)) as processes,
     ):
 
         def tools(database: Database) -> Tools:

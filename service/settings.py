@@ -43,6 +43,7 @@ class Settings:
     max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
     max_concurrent_rpcs: int = _setting("MAX_CONCURRENT_RPCS", 200, "calls beyond are RESOURCE_EXHAUSTED")
     max_concurrent_rpcs_per_key: int = _setting("MAX_CONCURRENT_RPCS_PER_KEY", 100, "the share of one key of these")
+    pricing_processes: int = _setting("PRICING_PROCESSES", 2, "for long quotes; one key has all but one of them")
     burst_s: float = _setting("BURST_S", 0.25, "how long calls may queue before it counts as an overload that is shed")
     receive_s: float = _setting("RECEIVE_S", 10.0, "how long a call's message may take to arrive")
     drain_s: float = _setting("DRAIN_S", 20.0, "how long calls under way may take to end after SIGTERM")

@@ -25,11 +25,11 @@ class Processes:
     process, when it has one, is killed. A process that dies is replaced, and its job is done again, once.
     """
 
-    def __init__(self, size: int = 2, most_s: float = 15.0) -> None:
+    def __init__(self, size: int, most_s: float = 15.0) -> None:
         """`most_s` is the processor time of one job; what it costs is judged before, so none comes near."""
-        self._free = size
+        self._free = max(1, size)
         self._most_s = most_s
-        self._per_key = max(1, size - 1)
+        self._per_key = max(1, self._free - 1)
         self._running: Counter[str] = Counter()
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._idle: list[_Process] = []

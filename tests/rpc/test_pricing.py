@@ -263,7 +263,7 @@ async def test_a_session_of_too_many_pieces_is_refused_before_it_is_priced(party
     plan = ten_kwh()
     plan.parking_s = 91 * DAY
     failure = await fails(quote(party, plan, tariff=a_tariff(elements=elements)))
-    assert "pieces by a tariff of 1440 price components" in failure.violations["session"]
+    assert "pieces by a tariff of 1440 elements" in failure.violations["session"]
     compared = t.CompareTariffsRequest(
         tariffs=[t.ComparedTariff(tariff=a_tariff(elements=elements[:60])) for _ in range(20)],
         plan=plan,

@@ -2,7 +2,7 @@
 
 from service.errors import InvalidArgument
 
-MOST_US = 3_000_000
+MOST_US = 5_000_000
 """Of one request, in microseconds of a processor of 2020."""
 
 

@@ -3,7 +3,8 @@
 What it takes is known from counts before it is begun. It runs where it is asked to: here, or in a process of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Protocol
@@ -18,14 +19,14 @@ from service.domain.pricing.budget import MOST_US, Budget, OverBudget
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint
 from service.domain.pricing.numbers import number
-from service.domain.pricing.quote import check, quote, session_of
+from service.domain.pricing.quote import check, prepared, quote, session_of
 from service.domain.pricing.session import LAST_S, OUT_OF_RANGE
 from service.domain.pricing.tariff import Compiled
 from service.domain.status import status_of
 from service.errors import EvbridgeError, InvalidArgument
 
 _TOLERANCE = Decimal("0.005")
-_SMALL_US = 3_000
+_SMALL_US = 5_000
 _US, _US_PER_PERIOD, _US_PER_BYTE = 100, 20, 0.6
 """Any job, reading a period, and reading a byte of the rest: an element with one price takes 30 of them."""
 
@@ -67,22 +68,35 @@ def _price(request: t.QuotePriceRequest, budget: Budget) -> p.Quote:
 
 
 def _compare(request: t.CompareTariffsRequest, budget: Budget) -> t.CompareTariffsResponse:
-    """The cheapest first. What is wrong with one tariff stands in its result; a result without a tariff is left out."""
+    """The cheapest first. What is wrong with one tariff stands in its result; a result without a tariff is left out.
+
+    What they take together is known before the first is priced.
+    """
     check(request.options)
     session, results = session_of(request), list[t.ComparedQuote]()
+    quotes = dict[int, Callable[[], p.Quote]]()
     for index, source in enumerate(request.tariffs):
-        if not source.HasField("tariff"):
-            continue
-        result = t.ComparedQuote(index=index)
-        try:
-            compiled = Compiled.of(source.tariff, request.options)
-            result.quote.CopyFrom(quote(compiled, session, request.options, budget=budget))
-        except OverBudget:
-            raise
-        except EvbridgeError as error:
-            result.error.CopyFrom(status_of(error))
-        results.append(result)
+        if source.HasField("tariff"):
+            results.append(t.ComparedQuote(index=index))
+            with _failing_alone(results[-1]):
+                compiled = Compiled.of(source.tariff, request.options)
+                quotes[index] = prepared(compiled, session, request.options, budget=budget)
+    for result in results:
+        if result.index in quotes:
+            with _failing_alone(result):
+                result.quote.CopyFrom(quotes[result.index]())
     return t.CompareTariffsResponse(results=sorted(results, key=_rank))
+
+
+@contextmanager
+def _failing_alone(result: t.ComparedQuote) -> Iterator[None]:
+    """An error stands in the result, unless it is one of all of them together."""
+    try:
+        yield
+    except OverBudget:
+        raise
+    except EvbridgeError as error:
+        result.error.CopyFrom(status_of(error))
 
 
 def _rank(result: t.ComparedQuote) -> tuple[bool, str, Decimal, int]:

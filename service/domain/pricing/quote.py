@@ -1,6 +1,6 @@
 """Pieces x elements -> the Quote: which component prices what, step_size once per session, sums, bounds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Literal, Protocol, TypeAlias
@@ -41,8 +41,8 @@ from service.errors import InvalidArgument
 
 _WH = Decimal("0.001")
 _ONE = Decimal(1)
-_US_PER_CUT, _US_PER_PIECE, _US_PER_COMPONENT = 1.5, 35, 0.5
-"""What it takes to find out where a piece ends, to price it, and to ask each component about it."""
+_US_PER_CUT, _US_PER_PIECE, _US_PER_TEST = 1.5, 35, 0.25
+"""What it takes to find out where a piece ends, to price it, and to ask each element and restriction about it."""
 NEVER_PRICED = "the tariff has no price for it"
 _NO_TARIFF = "the period names no tariff"
 _NOT_NOW = "none of the tariff's prices for it applies then"
@@ -150,8 +150,26 @@ def quote(
     Raises InvalidArgument as `check` does, for a tariff that is not understood, for a negative time that has a price,
     and for more work than the budget allows.
     """
+    return prepared(tariff, session, options, named, budget)()
+
+
+def prepared(
+    tariff: Compiled,
+    session: Session,
+    options: p.PricingOptions,
+    named: Mapping[str, Compiled] | None = None,
+    budget: Budget | None = None,
+) -> Callable[[], p.Quote]:
+    """Spends what the quote takes, and makes it when it is called. Both raise as `quote` does."""
     with localcontext(CONTEXT):
-        return _Pricing(tariff, session, options, named or {}, budget or Budget()).quote()
+        pricing = _Pricing(tariff, session, options, named or {})
+        cuts = pricing.cuts(budget or Budget())
+
+    def make() -> p.Quote:
+        with localcontext(CONTEXT):
+            return pricing.quote(cuts)
+
+    return make
 
 
 def quote_with_readings(
@@ -162,12 +180,12 @@ def quote_with_readings(
     budget: Budget | None = None,
 ) -> tuple[p.Quote, list[p.OtherReading]]:
     """The quote, and when a period spans a change of price what the two other usual readings of it cost."""
-    budget = budget or Budget()
     with localcontext(CONTEXT):
-        pricing = _Pricing(tariff, session, options, named or {}, budget)
-        found, others = pricing.quote(), list[p.OtherReading]()
+        pricing = _Pricing(tariff, session, options, named or {})
+        cuts = pricing.cuts(budget or Budget(), times=3)
+        found, others = pricing.quote(cuts), list[p.OtherReading]()
         for reading in (p.PERIOD_READING_AT_START, p.PERIOD_READING_AT_END) if pricing.spanning else ():
-            other = _Pricing(tariff, session, options, named or {}, budget).quote(reading)
+            other = _Pricing(tariff, session, options, named or {}).quote(cuts, reading)
             others.append(p.OtherReading(reading=reading, total_cost=other.total_cost))
         return found, others
 
@@ -176,14 +194,8 @@ class _Pricing:
     """One session under the tariff of its start, and those that its periods name."""
 
     def __init__(
-        self,
-        tariff: Compiled,
-        session: Session,
-        options: p.PricingOptions,
-        named: Mapping[str, Compiled],
-        budget: Budget,
+        self, tariff: Compiled, session: Session, options: p.PricingOptions, named: Mapping[str, Compiled]
     ) -> None:
-        self._budget = budget
         self._tariff = tariff
         self._named = named
         self._tariffs = list(named.values()) or [tariff]
@@ -209,9 +221,22 @@ class _Pricing:
         self.spanning: list[Decimal] = []
         """When periods start that span a change of price."""
 
-    def quote(self, reading: p.PeriodReading.ValueType = p.PERIOD_READING_UNSPECIFIED) -> p.Quote:
+    def cuts(self, budget: Budget, times: int = 1) -> Cuts:
+        """Spends what so many quotes take. Raises InvalidArgument when there is not enough."""
+        tests, elements = max((tariff.tests, len(tariff.elements)) for tariff in self._tariffs)
+
+        def spend(pieces: int, us: float) -> None:
+            cut = f"is cut into {pieces} pieces by a tariff of {elements} elements"
+            budget.spend(pieces * us, "session", f"{cut}, which takes too long to price: ask for a shorter one")
+
+        spend(most_strokes(self._session, self._tariffs), _US_PER_CUT)
+        cuts = Cuts(self._session, self._tariffs, self._zone, self._market)
+        spend(cuts.count(), times * (_US_PER_PIECE + _US_PER_TEST * tests))
+        return cuts
+
+    def quote(self, cuts: Cuts, reading: p.PeriodReading.ValueType = p.PERIOD_READING_UNSPECIFIED) -> p.Quote:
         self._leave_out_negative_times()
-        cut = self._cuts().pieces()
+        cut = cuts.pieces()
         before: Period | None = None
         for piece in undivided(cut, reading) if reading else cut:
             self._within_period, before = piece.period is before, piece.period
@@ -224,20 +249,6 @@ class _Pricing:
         self._step_up()
         self._lines.sort(key=lambda line: (line.category, line.start))
         return self._answer()
-
-    def _cuts(self) -> Cuts:
-        """Raises InvalidArgument when there are more than there is time for."""
-        components = max(len(tariff.components) for tariff in self._tariffs)
-        strokes = most_strokes(self._session, self._tariffs)
-        self._spend(strokes * _US_PER_CUT, strokes, components)
-        cuts = Cuts(self._session, self._tariffs, self._zone, self._market)
-        count = cuts.count()
-        self._spend(count * (_US_PER_PIECE + _US_PER_COMPONENT * components), count, components)
-        return cuts
-
-    def _spend(self, us: float, pieces: int, components: int) -> None:
-        cut = f"is cut into {pieces} pieces by a tariff of {components} price components"
-        self._budget.spend(us, "session", f"{cut}, which takes too long to price: ask for a shorter one")
 
     def _leave_out_negative_times(self) -> None:
         """Raises InvalidArgument for one that the tariff of its period has a price for."""

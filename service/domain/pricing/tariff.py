@@ -168,6 +168,11 @@ class Compiled:
     def of(cls, tariff: t.Tariff, options: PricingOptions) -> "Compiled":
         return cls(tariff, options.ocpi_version, options.whole_elements)
 
+    @property
+    def tests(self) -> int:
+        """How much may have to be asked about a moment: elements, and the tests of each."""
+        return sum(1 + len(element.tests) for element in (*self.elements, *self.reservation, *self.expires))
+
     @cached_property
     def spot_zones(self) -> set[str]:
         return {component.source.bidding_zone for component in self.components if component.type in SPOT}
