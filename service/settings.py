@@ -52,7 +52,9 @@ class Settings:
     delivery: bool = _setting("DELIVERY", True, "deliver from this process; false: another one does")
     delivery_poll_s: float = _setting("DELIVERY_POLL_S", 0.25, "how often to look for work")
     delivery_backoff_s: float = _setting("DELIVERY_BACKOFF_S", 1.0, "first delay after a failure; doubles, to 300 s")
-    delivery_max_attempts: int = _setting("DELIVERY_MAX_ATTEMPTS", 10, "failures after which an object is parked")
+    delivery_max_attempts: int = _setting(
+        "DELIVERY_MAX_ATTEMPTS", 10, "failures after which an object is parked, if the partner takes others meanwhile"
+    )
     retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, runs, changes and tombstones are kept")
     tariff_revision_days: int = _setting(
         "TARIFF_REVISION_DAYS", 400, "how long is kept what tariffs said before, to price sessions of that time"

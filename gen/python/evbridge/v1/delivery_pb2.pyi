@@ -100,7 +100,8 @@ class _DeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliver
     """The partner holds the current state."""
     DELIVERY_STATE_PARKED: _DeliveryState.ValueType  # 4
     """No attempt is made until the object changes or someone retries; `reason` says why. An outage parks nothing, whatever
-    the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one.
+    the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one. What was parked
+    while the partner took nothing is tried once more when it takes an object again.
     """
 
 class DeliveryState(_DeliveryState, metaclass=_DeliveryStateEnumTypeWrapper):
@@ -116,7 +117,8 @@ DELIVERY_STATE_DELIVERED: DeliveryState.ValueType  # 3
 """The partner holds the current state."""
 DELIVERY_STATE_PARKED: DeliveryState.ValueType  # 4
 """No attempt is made until the object changes or someone retries; `reason` says why. An outage parks nothing, whatever
-the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one.
+the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one. What was parked
+while the partner took nothing is tried once more when it takes an object again.
 """
 Global___DeliveryState: _TypeAlias = DeliveryState  # noqa: Y015
 
