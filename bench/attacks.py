@@ -31,6 +31,10 @@ BATCH_GET = "/evbridge.v1.LocationService/BatchGetLocations"
 REPORT = "/evbridge.v1.LocationService/ReportEvseStatus"
 CREATE_TARIFF = "/evbridge.v1.TariffService/CreateTariff"
 ATTACK_S = 30.0
+HEADING = (
+    f"{'attack':<32}{'took s':>7}{'cpu s':>7}{'MB before':>11}{'peak':>7}{'after':>7}"
+    f"{'health ms':>11}{'a call ms':>11}  answers"
+)
 _OWN_CHANNEL = [("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -53,9 +57,10 @@ class Server(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[tuple[Server, asyncio.subprocess.Process]]:
+async def serving(directory: Path, **settings: str) -> AsyncIterator[tuple[Server, asyncio.subprocess.Process]]:
     environ = {name: text for name, text in os.environ.items() if not name.startswith(("EVBRIDGE_", "OTEL_"))}
     environ |= {"EVBRIDGE_LISTEN": "127.0.0.1:0", "EVBRIDGE_DATA_DIR": str(directory), "EVBRIDGE_DELIVERY": "false"}
+    environ |= {f"EVBRIDGE_{name}": text for name, text in settings.items()}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service", "serve"), env=environ, stdout=asyncio.subprocess.PIPE, stderr=-2
     )
@@ -282,16 +287,13 @@ ATTACKS: dict[str, Attack] = {
 
 
 async def main(chosen: list[str]) -> None:
-    print(
-        f"{'attack':<32}{'took s':>7}{'cpu s':>7}{'MB before':>11}{'peak':>7}{'after':>7}"
-        f"{'health ms':>11}{'a call ms':>11}  answers"
-    )
+    print(HEADING)
     with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
         async with serving(Path(directory)) as (server, process):
             await calls(20, GET, b"")(server)
             for name, attack in ATTACKS.items():
                 if not chosen or any(part in name for part in chosen):
-                    await _measure(server, name, attack)
+                    await measure(server, name, attack)
             busy = asyncio.create_task(ATTACKS["24 x 100,000 empty keys"](server))
             await asyncio.sleep(0.1)
             started = time.monotonic()
@@ -301,7 +303,7 @@ async def main(chosen: list[str]) -> None:
             await busy
 
 
-async def _measure(server: Server, name: str, attack: Attack) -> None:
+async def measure(server: Server, name: str, attack: Attack) -> None:
     with child(others, server) as watching:
         await asyncio.to_thread(watching.pipe.recv)
         before_mb, cpu_s, started = server.resident_mb(), server.cpu_s(), time.monotonic()
