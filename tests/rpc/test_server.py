@@ -199,6 +199,29 @@ async def test_told_to_stop_it_is_not_serving_and_lets_the_calls_under_way_end(
         state.cancel()
 
 
+async def test_told_to_stop_amid_an_attack_it_ends_within_its_drain(database_url: str, admin_key: str) -> None:
+    """Calls that are too large, and calls whose message never comes, of which it waits for none longer than it may."""
+    drain_s = 3.0
+    async with (
+        serving(environment(database_url, DELIVERY="false", DRAIN_S=drain_s, RECEIVE_S=600)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        key = (("authorization", f"Bearer {admin_key}"),)
+        silent = [channel.stream_unary("/evbridge.v1.CompanyService/ListCompanies")(metadata=key) for _ in range(20)]
+        keys = channel.unary_unary("/evbridge.v1.LocationService/BatchGetLocations")
+        flood = [asyncio.ensure_future(_code(keys(b"\x0a\x00" * 400_000, metadata=key))) for _ in range(60)]
+        while not any(call.done() for call in flood):
+            await asyncio.sleep(0.01)
+        started = asyncio.get_running_loop().time()
+        server.process.terminate()
+        async with asyncio.timeout(60):
+            assert await server.process.wait() == 0
+        # The control: those without a message held it up for the whole of its drain time.
+        assert asyncio.get_running_loop().time() - started >= drain_s
+        assert {await _code(call) for call in silent} <= {Code.CANCELLED, Code.UNAVAILABLE}
+        assert set(await asyncio.gather(*flood)) <= {Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE}
+
+
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
