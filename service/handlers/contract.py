@@ -38,7 +38,7 @@ from service.storage.pool import Database
 
 _MOST_REJECTED = 20
 # Nothing is delivered through these, and no token is exchanged.
-_TOLD_BY_CALLS = {INTEGRATION_TYPE_EMABLER, INTEGRATION_TYPE_HTTP}
+_STATUS_BY_CALLS = {INTEGRATION_TYPE_EMABLER, INTEGRATION_TYPE_HTTP}
 _INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -100,13 +100,13 @@ class ContractService:
 
         The call had its effect: that it could not be stored is no failure of it.
         """
-        told = (before.status, before.status_description)
-        if before.type not in _TOLD_BY_CALLS or told == (status, description):
+        known = (before.status, before.status_description)
+        if before.type not in _STATUS_BY_CALLS or known == (status, description):
             return
         with suppress(EvbridgeError):
             async with self._database.transaction() as conn:
                 stored = await integration_lock(conn, caller.tenant_id, before.id)
-                if (stored.etag, stored.status, stored.status_description) == (before.etag, *told):
+                if (stored.etag, stored.status, stored.status_description) == (before.etag, *known):
                     await integration_status(conn, caller.tenant_id, before.id, status, description)
 
     async def _check(self, operation: Operation, request: Message, caller: Caller) -> Integration:

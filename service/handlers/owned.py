@@ -54,9 +54,6 @@ class Owned(ABC, Generic[M]):
     def keep(self, wanted: M, before: M) -> None:
         """Puts back what an update cannot take away."""
 
-    def check(self, wanted: M, path: str) -> None:
-        """Raises InvalidArgument for what the rules in the contract cannot say."""
-
     def tariffs(self, wanted: M) -> Iterator[tuple[str, ObjectKey]]:
         """(path, key) of each tariff that must exist."""
         yield from ()
@@ -118,7 +115,6 @@ class Wish(Generic[M]):
             if self.origin:
                 keep_overrides(wanted, before)
         validate(wanted, prefix=f"{self.path}.")
-        owned.check(wanted, self.path)
         wanted.DiscardUnknownFields()
         clear_output_only(wanted)
         lower_codes(wanted)
