@@ -162,8 +162,8 @@ class Partner(_message.Message):
     strict_answers: _builtins.bool
     """Takes answers only as the contract has them. Unset, what partners in PHP, Rails and Node write is read as they mean it,
     and counted (GetPartnerStatus): [] for an empty object, {"0": ...} for a list, "22000", 22000.0 and 1e0 for an integer,
-    "52.51" for a number, 0 and 1 for a boolean, "" for null; a byte order mark; an empty or "none" Content-Encoding,
-    more than one gzip member and zeros behind one. A member nobody knows that no message can hold is left out.
+    "52.51" for a number, 0 and 1 for a boolean, "" for null, a byte order mark. A member nobody knows that no message can
+    hold is left out.
     """
     @_builtins.property
     def credential_header(self) -> Global___CredentialHeader:
