@@ -103,14 +103,20 @@ class Processes:
     def _start_next(self) -> None:
         """The first job of the first key that may have a process; the key then waits behind the others."""
         for key in list(self._queues) if self._free else ():
-            if self._running[key] < self._per_key:
-                waiter = self._queues[key].popleft()
-                self._queues.move_to_end(key)
-                if not self._queues[key]:
-                    del self._queues[key]
+            if self._running[key] < self._per_key and (waiter := self._next_of(key)):
                 self._start(key)
                 waiter.set_result(None)
                 return
+
+    def _next_of(self, key: str) -> "asyncio.Future[None] | None":
+        """Callers that leave are still in the queue until they notice."""
+        queue = self._queues.pop(key)
+        while queue and queue[0].done():
+            queue.popleft()
+        waiter = queue.popleft() if queue else None
+        if queue:
+            self._queues[key] = queue
+        return waiter
 
     def _forget(self, key: str, waiter: "asyncio.Future[None]") -> None:
         queue = self._queues.get(key)

@@ -196,6 +196,20 @@ async def test_a_queued_job_is_dropped_when_its_caller_is_gone() -> None:
         assert processes.waiting == 0
 
 
+async def test_callers_may_leave_at_the_same_moment() -> None:
+    """As they do when the deadlines of a burst pass: the first job's end must not start one that nobody waits for."""
+    async with pool(1) as processes:
+        hanging = await frozen(processes)
+        queued = asyncio.create_task(processes.run("a", "QuotePrice", PAYLOAD))
+        await until(lambda: processes.waiting == 1)
+        for job in (hanging, queued):
+            job.cancel()
+        ends = await asyncio.gather(hanging, queued, return_exceptions=True)
+        assert [type(end) for end in ends] == [asyncio.CancelledError, asyncio.CancelledError]
+        assert processes.waiting == 0
+        assert await processes.run("b", "QuotePrice", PAYLOAD)
+
+
 async def test_a_job_under_way_ends_with_its_caller() -> None:
     async with pool(1) as processes:
         hanging = await frozen(processes)
