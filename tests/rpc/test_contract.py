@@ -14,7 +14,14 @@ from aiohttp import web
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest, HttpConnection, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
+    INTEGRATION_STATUS_PENDING,
+    CreateIntegrationRequest,
+    GetIntegrationRequest,
+    HttpConnection,
+    UpdateIntegrationRequest,
+)
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -137,6 +144,9 @@ async def test_a_partner_without_a_type_is_the_one_that_its_connection_names(
     failure = await fails(call(chargeprice.ListCompaniesRequest(integration_id="other")))
     assert failure.violations == {"integration_id": "is no integration with chargeprice"}
     assert len(simulator.requests) == 1
+    for id, status in (("cp", INTEGRATION_STATUS_ACTIVE), ("other", INTEGRATION_STATUS_PENDING)):
+        stored = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=id))
+        assert stored.status == status
 
 
 async def test_a_partners_refusal_is_typed_and_its_words_are_for_the_caller_alone(
