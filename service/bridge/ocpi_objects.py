@@ -103,6 +103,8 @@ def complaint(error: InvalidArgument) -> str:
     path, description = error.violations[0].path, error.violations[0].description
     if path.startswith("tariff.not_understood["):
         return description
+    if path == "options.time_zone":
+        return f"the location's time zone {description}, for example --time-zone Europe/Berlin"
     steps = re.fullmatch(r"(?:tariff|periods)\.(.+)", path)
     return f"{_pointer(steps[1])} {description}" if steps else error.message
 

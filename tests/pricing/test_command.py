@@ -101,8 +101,8 @@ async def test_a_table_reads_like_an_invoice(tmp_path: Path) -> None:
         (TARIFF, {**CDR, "options": 5}, "must be an object"),
         (TARIFF, {"options": {"time_zone": "UTC"}}, "session"),
         (TARIFF, {"plan": {"energi": 5}}, "/plan/energi is not known"),
-        (TARIFF, {**CDR, "options": {"time_zone": "Nowhere"}}, "options.time_zone"),
-        (TARIFF, CDR, "options.time_zone"),
+        (TARIFF, {**CDR, "options": {"time_zone": "Nowhere"}}, "the location's time zone"),
+        (TARIFF, CDR, "the location's time zone"),
     ],
 )
 async def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path, tariff: Any, session: Any, complaint: str) -> None:
@@ -123,3 +123,8 @@ async def test_the_examples_are_priced_and_the_help_names_them(session: str) -> 
     assert printed.code == 0, printed.err
     said = json.loads((EXAMPLES / session).read_text()).get("total_cost")
     assert json.loads(printed.out)["total_cost"] == (said or {"excl_vat": 6.5, "incl_vat": 7.74})
+
+
+async def test_a_missing_time_zone_names_the_option() -> None:
+    ended = await command(environment(""), "quote", str(EXAMPLES / "tariff.json"), str(EXAMPLES / "cdr.json"))
+    assert ended.err == "evbridge: the location's time zone is required, for example --time-zone Europe/Berlin\n"
