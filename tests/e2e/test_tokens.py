@@ -211,6 +211,8 @@ async def test_the_exchange_of_a_killed_worker_that_ends_unfinished_leaves_nothi
                 await asyncio.sleep(0.01)
             server.process.kill()
             await server.process.wait()
+    # However long the next servers take to start, the leases are not over before it is said.
+    await database.run(Statement("long", "UPDATE run SET lease_until = now() + interval '1 h'"))
     statuses = {}
     for id, program in (("control", CONTROL), ("crm", ("-m", "service"))):
         async with serving(environ, program=program) as server, grpc.aio.insecure_channel(server.address) as channel:

@@ -504,8 +504,10 @@ async def test_an_id_that_is_none_is_refused(connected: Tenant, method: str) -> 
 async def deletes_amid_a_change(tenant: Tenant, running: Evbridge) -> list[object]:
     """DeleteIntegration comes between two marks of one change: of a company known at the partner, and of a new one.
 
-    What both end with.
+    What both end with. The integration is disabled, so that nothing is delivered meanwhile.
     """
+    request = CreateIntegrationRequest(integration=an_integration(id="cp", enabled=False))
+    await tenant.admin.integrations.CreateIntegration(request)
     await upsert(tenant, known := a_company())
     caller = Caller(tenant.name, "", 3)
     waits = Statement("waits", "SELECT count(*) FROM pg_locks WHERE NOT granted")
@@ -526,18 +528,16 @@ async def deletes_amid_a_change(tenant: Tenant, running: Evbridge) -> list[objec
     return [*await asyncio.gather(change(), delete(), return_exceptions=True)]
 
 
-async def test_a_change_and_a_deletion_of_an_integration_lock_in_one_order(
-    connected: Tenant, running: Evbridge
-) -> None:
-    assert await deletes_amid_a_change(connected, running) == [None, None]
-    page = await connected.reader.deliveries.ListDeliveries(ListDeliveriesRequest())
+async def test_a_change_and_a_deletion_of_an_integration_lock_in_one_order(tenant: Tenant, running: Evbridge) -> None:
+    assert await deletes_amid_a_change(tenant, running) == [None, None]
+    page = await tenant.reader.deliveries.ListDeliveries(ListDeliveriesRequest())
     assert not page.deliveries
 
 
 async def test_a_control_that_marks_without_locking_the_integration_is_a_deadlock(
-    connected: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch
+    tenant: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlocked = changes.sql.delivery_mark.text.replace("FOR KEY SHARE", "")
     assert unlocked != changes.sql.delivery_mark.text
     monkeypatch.setattr(changes.sql, "delivery_mark", Statement("unlocked", unlocked), raising=False)
-    assert await deletes_amid_a_change(connected, running) != [None, None]
+    assert await deletes_amid_a_change(tenant, running) != [None, None]
