@@ -39,13 +39,13 @@ from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
 from service.delivery.connecting import connecting_ended
 from service.delivery.lease import while_leased
-from service.delivery.polling import finish, work_or_poll
 from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
 from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.pool import Database
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
 from service.telemetry import log_fields
+from service.workers import finish, work_or_poll
 
 log = logging.getLogger(__name__)
 

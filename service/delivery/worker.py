@@ -19,7 +19,6 @@ from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_ACTIVE, INTEGRATION_S
 from opentelemetry import metrics, trace
 
 from service.delivery.lease import while_leased
-from service.delivery.polling import finish, work_or_poll
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.errors import EvbridgeError, LeaseLost
 from service.storage.connection import describe
@@ -42,6 +41,7 @@ from service.storage.gate import gate_failed, gate_hold, gate_succeeded
 from service.storage.integration import integration_lock, integration_status
 from service.storage.pool import Database
 from service.telemetry import log_fields
+from service.workers import finish, work_or_poll
 
 log = logging.getLogger(__name__)
 
