@@ -7,10 +7,10 @@ from pathlib import Path
 from evbridge.v1.pricing_pb2 import ROUNDING_LEVEL_LINE, Rounding
 
 from service.bridge.codec import CodecError
-from service.bridge.ocpi_objects import complaint, pricing_of, quote_text
 from service.domain.pricing.quote import quote_of_tariffs
 from service.domain.pricing.table import table
 from service.errors import InvalidArgument
+from service.ocpi.objects import complaint, pricing_of, quote_text
 from service.settings import Settings
 
 

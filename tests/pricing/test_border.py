@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bridge.codec import compile_codec
-from service.bridge.ocpi_objects import complaint, pricing_of
 from service.bridge.values import CodecError
 from service.domain.pricing.quote import quote_of_tariffs
 from service.errors import InvalidArgument
+from service.ocpi.objects import complaint, pricing_of
 
 ENERGY = {"type": "ENERGY", "price": 0.25, "step_size": 1}
 

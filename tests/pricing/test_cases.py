@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.bridge.ocpi_objects import pricing_of, quote_text
 from service.domain.pricing.quote import quoted
+from service.ocpi.objects import pricing_of, quote_text
 
 CASES = sorted(path.parent for path in Path(__file__).parent.glob("cases/*/tariff.json"))
 
