@@ -23,10 +23,7 @@ from service.bridge.registry import Registry, contract_files
 from service.delivery.ampeco import AmpecoDeliverer
 from service.delivery.chargeprice import ChargepriceDeliverer
 from service.delivery.credentials import Credentials
-from service.delivery.diagnose import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
 from service.delivery.pull import AmpecoSync
-from service.delivery.runs import Executor, RunWorker, Tools
-from service.delivery.token_exchange import TokenExchange
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -44,6 +41,9 @@ from service.handlers.run import RunService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
 from service.processes.pool import Processes
+from service.runs.diagnosis import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
+from service.runs.token_exchange import TokenExchange
+from service.runs.worker import Executor, RunWorker, Tools
 from service.server import Server, check_listening
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens

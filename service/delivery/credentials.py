@@ -21,9 +21,9 @@ from evbridge.v1.run_pb2 import RunKind
 
 from service.bridge.addresses import check_given
 from service.bridge.channel import TENANT_METADATA
-from service.delivery.connecting import Find, connecting
-from service.delivery.runs import Progress, Tools
 from service.errors import PartnerCredentialRefused, PartnerFault, RunUnsupported
+from service.runs.connecting import Find, connecting
+from service.runs.worker import Progress, Tools
 from service.storage.integration import integration_get
 from service.storage.run import RunClaim
 

@@ -39,7 +39,6 @@ from service.bridge.partners.ampeco import (
 )
 from service.bridge.partners.ampeco_tariff import tariff_from
 from service.delivery.ampeco import billing_of
-from service.delivery.runs import Progress, Tools
 from service.domain.caller import Caller
 from service.domain.charger import sockets_of
 from service.domain.keys import ObjectKey, key_of
@@ -59,6 +58,7 @@ from service.handlers.charger import charger_import
 from service.handlers.location import LOCATIONS, Locations, statuses_import
 from service.handlers.owned import Owned, Wish, put
 from service.handlers.tariff import TARIFFS
+from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection
 from service.storage.delivery import peers_known

@@ -180,7 +180,7 @@ async def test_the_exchange_of_a_killed_worker_is_done_again_by_another(
 CONTROL = (
     "-c",
     """
-import service.delivery.runs as runs
+import service.runs.worker as runs
 from service.__main__ import main
 
 async def nothing(*_):

@@ -51,7 +51,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 import service.delivery.ampeco
 import service.delivery.pull
-import service.delivery.runs
+import service.runs.worker
 from service.app import Evbridge
 from service.simulator.ampeco import Simulator
 from service.storage.statements import Statement
@@ -174,7 +174,7 @@ def unattended(monkeypatch: pytest.MonkeyPatch) -> None:
     async def alone(work: Awaitable[None], *_: object) -> None:
         await work
 
-    monkeypatch.setattr(service.delivery.runs, "while_leased", alone)
+    monkeypatch.setattr(service.runs.worker, "while_leased", alone)
 
 
 async def overtaken(tenant: Tenant, running: Evbridge, ampeco: Simulator, caplog: pytest.LogCaptureFixture) -> int:

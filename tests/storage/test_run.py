@@ -30,10 +30,10 @@ from evbridge.v1.run_pb2 import (
     RunStep,
 )
 
-from service.delivery.connecting import found
-from service.delivery.runs import MAX_ATTEMPTS, MAX_STEPS, Progress, RunWorker
 from service.domain.caller import Caller
 from service.errors import EvbridgeError, LeaseLost, PartnerFault, ResourceNotFound, RunEnded, RunInProgress
+from service.runs.connecting import found
+from service.runs.worker import MAX_ATTEMPTS, MAX_STEPS, Progress, RunWorker
 from service.storage.api_key import api_key_create
 from service.storage.integration import integration_delete, integration_get, integration_insert
 from service.storage.keyring import Keyring

@@ -11,8 +11,8 @@ from evbridge.partner.ocpi.v2.versions_pb2 import ListVersionsRequest
 from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
 
 from service.bridge.channel import TENANT_METADATA
-from service.delivery.runs import Progress, Tools
 from service.errors import PartnerCredentialRefused, PartnerError
+from service.runs.worker import Progress, Tools
 from service.storage.run import RunClaim
 
 _FAST_S, _SLOW_S = 1.0, 5.0

@@ -1,7 +1,7 @@
 """Exchanges an integration's secret for an access token, so that the first call to the partner finds one."""
 
-from service.delivery.connecting import connecting
-from service.delivery.runs import Progress, Tools
+from service.runs.connecting import connecting
+from service.runs.worker import Progress, Tools
 from service.storage.run import RunClaim
 
 

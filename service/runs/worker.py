@@ -37,9 +37,9 @@ from opentelemetry import metrics, trace
 from service.bridge.channel import PartnerChannel
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
-from service.delivery.connecting import connecting_ended
 from service.delivery.lease import while_leased
 from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
+from service.runs.connecting import connecting_ended
 from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.pool import Database
