@@ -20,11 +20,11 @@ from bench.rounds import child
 from bench.sample import location
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import ampeco
 from service.bridge.ports import Passage, Target
 from service.bridge.registry import Registry, contract_files
 from service.cli.common import loop_factory
 from service.domain.secret import Secret
+from service.partners.ampeco import mapping as ampeco
 
 ROUNDS = 9
 CALLS = {"GetLocation": 200, "ListLocations": 40}

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from bench.sample import company, location
 from service.bridge.codec import compile_codec
-from service.bridge.partners import chargeprice
+from service.partners.chargeprice import mapping as chargeprice
 
 ROUNDS = 9
 CALLS = 300

@@ -17,13 +17,8 @@ from google.protobuf.descriptor_pool import Default
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.oauth import OAuth
-from service.bridge.partners import ampeco, chargeprice, emabler, ocpi
 from service.bridge.ports import Behaviour, Recorder
 from service.bridge.registry import Registry, contract_files
-from service.delivery.ampeco import AmpecoDeliverer
-from service.delivery.chargeprice import ChargepriceDeliverer
-from service.delivery.credentials import Credentials
-from service.delivery.pull import AmpecoSync
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -40,6 +35,14 @@ from service.handlers.publication import PublicationService
 from service.handlers.run import RunService
 from service.handlers.tariff import TariffService
 from service.interceptors import Authenticator, Interceptors
+from service.partners.ampeco import mapping as ampeco
+from service.partners.ampeco.delivery import AmpecoDeliverer
+from service.partners.ampeco.sync import AmpecoSync
+from service.partners.chargeprice import mapping as chargeprice
+from service.partners.chargeprice.delivery import ChargepriceDeliverer
+from service.partners.emabler import mapping as emabler
+from service.partners.ocpi import errors as ocpi
+from service.partners.ocpi.credentials import Credentials
 from service.processes.pool import Processes
 from service.runs.diagnosis import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
 from service.runs.token_exchange import TokenExchange

@@ -16,7 +16,7 @@ from evbridge.v1.run_pb2 import (
 )
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
-from service.simulator.ampeco import Simulator
+from service.partners.ampeco.simulator import Simulator
 from tests.conftest import Tenant
 from tests.front_door import a_party, an_integration_of
 

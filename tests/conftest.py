@@ -20,7 +20,7 @@ import pytest
 
 from service.app import Evbridge, evbridge
 from service.cli.keys import ROLES
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.storage.api_key import api_key_create
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.keyring import Keyring

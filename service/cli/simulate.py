@@ -6,8 +6,13 @@ import sys
 from collections.abc import Callable, Mapping
 
 from service.cli.common import until_stopped
+from service.partners.ampeco import simulator as ampeco
+from service.partners.chargeprice import simulator as chargeprice
+from service.partners.emabler import simulator as emabler
+from service.partners.ocpi import simulator as ocpi
+from service.partners.salesforce import simulator as salesforce
+from service.partners.utility_cloud import simulator as utility_cloud
 from service.settings import Settings
-from service.simulator import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.simulator.front import Front
 
 SIMULATORS: Mapping[str, Callable[..., Front]] = {

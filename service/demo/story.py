@@ -40,9 +40,9 @@ from service.demo.data import Credential, fill
 from service.demo.views import side_by_side
 from service.domain.fields import take_secrets
 from service.domain.pricing.table import table
+from service.partners.ampeco import simulator as ampeco
+from service.partners.chargeprice.simulator import Simulator
 from service.settings import Settings
-from service.simulator import ampeco
-from service.simulator.chargeprice import Simulator
 from service.simulator.faults import parse_fault
 
 API_KEY = "demo-key"

@@ -7,9 +7,9 @@ from evbridge.partner.chargeprice.v1 import company_pb2
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import chargeprice
 from service.bridge.registry import Registry
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice import mapping as chargeprice
+from service.partners.chargeprice.simulator import Simulator
 from tests.bridge.house import KEY, House
 
 

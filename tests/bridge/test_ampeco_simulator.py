@@ -13,11 +13,11 @@ from google.protobuf.message_factory import GetMessageClass
 from service.bridge.channel import PartnerChannel
 from service.bridge.codec import inlined
 from service.bridge.egress import Egress
-from service.bridge.partners import ampeco as ampeco_errors
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import to_http
 from service.errors import EvbridgeError, PartnerCredentialRefused, PartnerNotFound, PartnerRejected
-from service.simulator.ampeco import Simulator
+from service.partners.ampeco import mapping as ampeco_errors
+from service.partners.ampeco.simulator import Simulator
 from tests.bridge.house import KEY, House
 from tests.bridge.test_ampeco_contract import OPERATIONS, body_of, called, request_with, rpc_of
 

@@ -33,7 +33,6 @@ from service import errors
 from service.bridge import channel as channel_module
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
-from service.bridge.partners import ampeco
 from service.bridge.ports import Exchange
 from service.bridge.registry import Registry
 from service.domain.exchange import kept
@@ -53,6 +52,7 @@ from service.errors import (
     PartnerVersionConflict,
     ResourceNotFound,
 )
+from service.partners.ampeco import mapping as ampeco
 from tests.bridge.house import KEY, House, Partner, a_partner, http_date
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, contract, field, message
 

@@ -19,7 +19,6 @@ from evbridge.v1.company_pb2 import Company
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.edge import Edge, Refused, Reply
-from service.bridge.partners import chargeprice
 from service.bridge.registry import Registry
 from service.errors import (
     EvbridgeError,
@@ -33,7 +32,8 @@ from service.errors import (
     PartnerUnavailable,
     PartnerVersionConflict,
 )
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice import mapping as chargeprice
+from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import Fault, parse_fault
 from tests.bridge.house import KEY, House
 

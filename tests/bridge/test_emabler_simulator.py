@@ -9,10 +9,10 @@ from evbridge.partner.emabler.v2.integration_pb2_grpc import IntegrationServiceS
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
-from service.bridge.partners import emabler as emabler_errors
 from service.bridge.registry import Registry, contract_files
 from service.errors import PartnerCredentialRefused, PartnerError, PartnerNotFound, PartnerRejected
-from service.simulator.emabler import Simulator
+from service.partners.emabler import mapping as emabler_errors
+from service.partners.emabler.simulator import Simulator
 from tests.bridge.house import KEY, House
 
 TENANT = (("evbridge-tenant", "acme"),)

@@ -20,8 +20,6 @@ from evbridge.partner.emabler.v2.integration_pb2_grpc import IntegrationServiceS
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
-from service.bridge.partners import ampeco as ampeco_errors
-from service.bridge.partners import emabler as emabler_errors
 from service.bridge.ports import Passage
 from service.bridge.registry import Registry, contract_files
 from service.domain.secret import Secret
@@ -38,7 +36,10 @@ from service.errors import (
     PartnerUnavailable,
     PartnerVersionConflict,
 )
-from service.simulator import ampeco, emabler
+from service.partners.ampeco import mapping as ampeco_errors
+from service.partners.ampeco import simulator as ampeco
+from service.partners.emabler import mapping as emabler_errors
+from service.partners.emabler import simulator as emabler
 from service.simulator.simulator import Simulator
 from tests.bridge.house import KEY, http_date
 

@@ -8,7 +8,6 @@ from evbridge.partner.ocpi.v2 import versions_pb2 as versions
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
-from service.bridge.partners import ocpi
 from service.bridge.ports import Enveloped
 from service.bridge.registry import Registry
 from service.domain.target import Target
@@ -22,6 +21,7 @@ from service.errors import (
     PartnerRejected,
     PartnerUnavailable,
 )
+from service.partners.ocpi import errors as ocpi
 from tests.bridge.house import House
 from tests.partners import OcpiPartner
 

@@ -13,7 +13,7 @@ from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 
 from service.app import evbridge
 from service.delivery import lease, worker
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
@@ -27,7 +27,7 @@ PROGRAM = ("-m", "service")
 UNFENCED = (
     "-c",
     """
-import service.delivery.chargeprice as chargeprice
+import service.partners.chargeprice.delivery as chargeprice
 import service.storage.delivery as delivery
 from service.__main__ import main
 from service.domain.target import Target

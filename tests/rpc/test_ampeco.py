@@ -49,11 +49,11 @@ from evbridge.v1.run_pb2 import (
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, Tariff, TariffKey, UpdateTariffRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-import service.delivery.ampeco
-import service.delivery.pull
+import service.partners.ampeco.delivery
+import service.partners.ampeco.sync
 import service.runs.worker
 from service.app import Evbridge
-from service.simulator.ampeco import Simulator
+from service.partners.ampeco.simulator import Simulator
 from service.storage.statements import Statement
 from tests.ampeco import (
     API,
@@ -209,7 +209,7 @@ async def test_a_control_that_does_not_look_at_its_lease_stores_what_is_old(
     async def nothing(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(service.delivery.pull, "run_hold", nothing)
+    monkeypatch.setattr(service.partners.ampeco.sync, "run_hold", nothing)
     assert await overtaken(connected, running, ampeco, caplog) == 1
 
 
@@ -609,7 +609,7 @@ async def test_nothing_is_created_twice(connected: Tenant, ampeco: Simulator, rp
 async def test_an_attempt_that_takes_too_long_goes_on_later(
     connected: Tenant, ampeco: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.delivery.ampeco, "LIMIT_S", 0.0)
+    monkeypatch.setattr(service.partners.ampeco.delivery, "LIMIT_S", 0.0)
     await show(connected)
     location = await create(connected, evses=[an_evse("E1")])
     delivery = await arrived(connected, location)
@@ -724,7 +724,7 @@ async def test_a_control_that_is_not_resumed_waits_on(
     async def nothing(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(service.delivery.ampeco, "delivery_resume", nothing)
+    monkeypatch.setattr(service.partners.ampeco.delivery, "delivery_resume", nothing)
     location = await waits(connected, ampeco)
     while not any(id.startswith(GROUPS) for id in ampeco.objects):
         await asyncio.sleep(0.02)

@@ -34,7 +34,7 @@ from evbridge.v1.run_pb2 import (
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from service.simulator.ampeco import Simulator
+from service.partners.ampeco.simulator import Simulator
 from tests.ampeco import (
     CHARGE_POINTS,
     EVSES,

@@ -28,14 +28,14 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from service.app import Evbridge
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.partners import ampeco
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
 from service.domain.target import Target
 from service.handlers.contract import ContractService
 from service.interceptors import Authenticator, Interceptors
+from service.partners.ampeco import mapping as ampeco
+from service.partners.chargeprice.simulator import Simulator
 from service.server import Server
-from service.simulator.chargeprice import Simulator
 from service.simulator.faults import Fault
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets

@@ -36,7 +36,7 @@ from service.delivery import worker
 from service.domain.caller import Caller
 from service.domain.delivery import RetryPolicy, Streak, Verdict, verdict
 from service.errors import EvbridgeError
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage import changes
 from service.storage.changes import change_record

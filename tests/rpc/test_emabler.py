@@ -20,7 +20,7 @@ from evbridge.v1.integration_pb2 import (
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.app import Evbridge
-from service.simulator.emabler import Simulator
+from service.partners.emabler.simulator import Simulator
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import an_integration_of, fails

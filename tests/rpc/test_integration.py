@@ -49,7 +49,7 @@ from service.domain.fields import clear_output_only, take_secrets
 from service.domain.secret import Secret
 from service.errors import RunUnsupported
 from service.handlers.integration import IntegrationService
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.storage.integration import integration_replace, secrets_get, secrets_put
 from service.storage.statements import Statement
 from tests.conftest import Tenant

@@ -41,7 +41,7 @@ from evbridge.v1.partner_pb2 import (
 from google.protobuf.json_format import ParseDict
 
 from service.app import Evbridge
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.statements import Statement
 from tests.bridge.house import a_partner

@@ -34,7 +34,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.app import evbridge
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring

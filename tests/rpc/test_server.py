@@ -29,9 +29,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.app import Evbridge, evbridge
 from service.interceptors import Authenticator, Interceptors
+from service.partners.chargeprice.simulator import Simulator
 from service.server import Server
 from service.settings import SettingError, Settings
-from service.simulator.chargeprice import Simulator
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database

@@ -13,7 +13,7 @@ from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from evbridge.v1.partner_pb2 import SetExchangeRecordingRequest
 
 from service.app import evbridge
-from service.simulator.chargeprice import Simulator
+from service.partners.chargeprice.simulator import Simulator
 from service.storage.api_key import api_key_create
 from service.storage.exchange import ExchangeRecorder
 from service.storage.keyring import Keyring

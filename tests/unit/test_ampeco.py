@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from service.bridge.partners import ampeco
 from service.bridge.ports import Refusal
 from service.errors import FieldViolation
+from service.partners.ampeco import mapping as ampeco
 
 
 @pytest.mark.parametrize(

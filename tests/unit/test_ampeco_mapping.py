@@ -14,12 +14,12 @@ from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.partners import ampeco
-from service.bridge.partners.ampeco_tariff import Billing, tariff_from, tariff_to
 from service.domain.country import ALPHA_2, ALPHA_3, alpha_3
 from service.domain.fields import clear_output_only
 from service.domain.mapping import carries
 from service.errors import TariffNotRepresentable
+from service.partners.ampeco import mapping as ampeco
+from service.partners.ampeco.mapping_tariff import Billing, tariff_from, tariff_to
 from tests.filling import DEGREES, filled, silently_lost
 
 TIME = st.sampled_from(["00:00", "07:30", "24:00"])

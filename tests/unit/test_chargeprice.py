@@ -8,8 +8,8 @@ from evbridge.partner.chargeprice.v1.company_pb2 import CompanyDocument, Company
 from evbridge.v1.company_pb2 import Company
 
 from service.bridge.codec import compile_codec
-from service.bridge.partners import chargeprice
 from service.bridge.ports import Refusal
+from service.partners.chargeprice import mapping as chargeprice
 
 ID, EMP, OTHER = (f"{n}e49b853-36fc-47ed-9826-97828b5b2fdd" for n in (1, 2, 3))
 CODEC = compile_codec(CompanyDocument.DESCRIPTOR, field_names=True)

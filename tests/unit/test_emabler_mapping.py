@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bridge.codec import compile_codec
-from service.bridge.partners import emabler
 from service.domain.fields import clear_output_only
 from service.errors import Unsupported
+from service.partners.emabler import mapping as emabler
 from tests.filling import DEGREES, filled, leaves, plain
 
 # What is called otherwise there, by the path without indices.

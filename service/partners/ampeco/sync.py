@@ -27,18 +27,6 @@ from evbridge.v1.types_pb2 import Origin
 from google.protobuf.message import Message
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.partners.ampeco import (
-    charge_point_from,
-    evse_from,
-    is_demo,
-    is_personal,
-    is_private,
-    is_roaming,
-    key_of_ours,
-    location_from,
-)
-from service.bridge.partners.ampeco_tariff import tariff_from
-from service.delivery.ampeco import billing_of
 from service.domain.caller import Caller
 from service.domain.charger import sockets_of
 from service.domain.keys import ObjectKey, key_of
@@ -58,6 +46,18 @@ from service.handlers.charger import charger_import
 from service.handlers.location import LOCATIONS, Locations, statuses_import
 from service.handlers.owned import Owned, Wish, put
 from service.handlers.tariff import TARIFFS
+from service.partners.ampeco.delivery import billing_of
+from service.partners.ampeco.mapping import (
+    charge_point_from,
+    evse_from,
+    is_demo,
+    is_personal,
+    is_private,
+    is_roaming,
+    key_of_ours,
+    location_from,
+)
+from service.partners.ampeco.mapping_tariff import tariff_from
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection

@@ -20,11 +20,11 @@ from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE
 
 from service.bridge.channel import TENANT_METADATA, PartnerChannel
-from service.bridge.partners.chargeprice import carries, comparable, document
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
 from service.domain.content import content_hash
 from service.errors import PartnerNotFound, PartnerOutcomeUnknown, PartnerVersionConflict
+from service.partners.chargeprice.mapping import carries, comparable, document
 from service.storage.company import company_current
 from service.storage.delivery import Claim, Peer, peer_get, peer_sending
 from service.storage.pool import Database

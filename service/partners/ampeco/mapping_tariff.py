@@ -10,9 +10,9 @@ from evbridge.partner.ampeco.v3 import tariff_pb2
 from evbridge.v1.tariff_pb2 import PriceComponent, Tariff, TariffDimensionType, TariffUseType
 from google.protobuf.message import Message
 
-from service.bridge.partners.ampeco import LOCALE, external_id, set_key, time_of
 from service.domain.mapping import Loss, Mapped, mapped
 from service.errors import FieldViolation, TariffNotRepresentable
+from service.partners.ampeco.mapping import LOCALE, external_id, set_key, time_of
 
 _FLAT: Final = TariffDimensionType.TARIFF_DIMENSION_TYPE_FLAT
 _PRICES: Final = {

@@ -40,8 +40,6 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from service.bridge.channel import TENANT_METADATA, PartnerChannel
-from service.bridge.partners.ampeco import charge_point_to, connector_to, evse_to, location_to
-from service.bridge.partners.ampeco_tariff import Billing, tariff_to
 from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey, charger_key
 from service.domain.mapping import Mapped
@@ -57,6 +55,8 @@ from service.errors import (
     TariffNotRepresentable,
 )
 from service.handlers.publication import publication_at, sees_tariff
+from service.partners.ampeco.mapping import charge_point_to, connector_to, evse_to, location_to
+from service.partners.ampeco.mapping_tariff import Billing, tariff_to
 from service.storage.changes import delivery_mark_at
 from service.storage.charger import charger_get
 from service.storage.delivery import (
