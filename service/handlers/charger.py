@@ -25,7 +25,7 @@ from service.domain.pages import key_before, list_response, page_size
 from service.domain.validation import validate
 from service.domain.versions import check_etag, time_after
 from service.errors import ResourceExists, ResourceNotFound
-from service.handlers.mutation import mutate
+from service.resources.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record
 from service.storage.charger import (
     charger_delete,

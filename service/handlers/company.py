@@ -18,7 +18,7 @@ from service.domain.fields import clear_output_only
 from service.domain.pages import list_response, page_size, uuid_before
 from service.domain.versions import check_etag, check_version
 from service.errors import ResourceNotFound
-from service.handlers.mutation import mutate
+from service.resources.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record
 from service.storage.company import company_bury, company_get, company_lock, company_page, company_put
 from service.storage.connection import Connection

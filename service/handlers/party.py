@@ -22,7 +22,7 @@ from service.domain.pages import key_before, list_response, page_size
 from service.domain.validation import validate
 from service.domain.versions import check_etag
 from service.errors import PartyInUse, ResourceNotFound
-from service.handlers.mutation import mutate
+from service.resources.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring

@@ -49,8 +49,8 @@ from service.domain.publication import (
 from service.domain.validation import validate
 from service.domain.versions import check_etag, time_after
 from service.errors import FieldViolation, InvalidPageToken, ResourceExists, ResourceNotFound, TooManyRules
-from service.handlers.mutation import Mutation, mutate
-from service.handlers.owned import dangling
+from service.resources.mutation import Mutation, mutate
+from service.resources.objects import dangling
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, takes_published
 from service.storage.connection import Connection
 from service.storage.integration import integration_get

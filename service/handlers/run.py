@@ -20,7 +20,7 @@ from evbridge.v1.run_pb2 import (
 from service.domain.caller import Caller, call_deadline
 from service.domain.pages import HIGHEST, list_response, number_before, page_size, uuid_before
 from service.errors import RunUnsupported
-from service.handlers.mutation import mutate
+from service.resources.mutation import mutate
 from service.storage.connection import Connection
 from service.storage.integration import integration_lock, integration_replace
 from service.storage.keyring import Keyring

@@ -44,7 +44,6 @@ from service.errors import (
 )
 from service.handlers.charger import charger_import
 from service.handlers.location import LOCATIONS, Locations, statuses_import
-from service.handlers.owned import Owned, Wish, put
 from service.handlers.tariff import TARIFFS
 from service.partners.ampeco.delivery import billing_of
 from service.partners.ampeco.mapping import (
@@ -58,6 +57,7 @@ from service.partners.ampeco.mapping import (
     location_from,
 )
 from service.partners.ampeco.mapping_tariff import tariff_from
+from service.resources.objects import Owned, Wish, put
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection
