@@ -23,18 +23,6 @@ from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
-from service.handlers.charger import ChargerService
-from service.handlers.company import CompanyService
-from service.handlers.contract import ContractService
-from service.handlers.delivery import DeliveryService
-from service.handlers.integration import IntegrationService
-from service.handlers.location import LocationService
-from service.handlers.partner import PartnerService
-from service.handlers.party import PartyService
-from service.handlers.publication import PublicationService
-from service.handlers.run import RunService
-from service.handlers.tariff import TariffService
-from service.interceptors import Authenticator, Interceptors
 from service.partners.ampeco import mapping as ampeco
 from service.partners.ampeco.delivery import AmpecoDeliverer
 from service.partners.ampeco.sync import AmpecoSync
@@ -44,10 +32,22 @@ from service.partners.emabler import mapping as emabler
 from service.partners.ocpi import errors as ocpi
 from service.partners.ocpi.credentials import Credentials
 from service.processes.pool import Processes
+from service.rpc.charger import ChargerService
+from service.rpc.company import CompanyService
+from service.rpc.contract import ContractService
+from service.rpc.delivery import DeliveryService
+from service.rpc.integration import IntegrationService
+from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.location import LocationService
+from service.rpc.partner import PartnerService
+from service.rpc.party import PartyService
+from service.rpc.publication import PublicationService
+from service.rpc.run import RunService
+from service.rpc.server import Server, check_listening
+from service.rpc.tariff import TariffService
 from service.runs.diagnosis import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
 from service.runs.token_exchange import TokenExchange
 from service.runs.worker import Executor, RunWorker, Tools
-from service.server import Server, check_listening
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first

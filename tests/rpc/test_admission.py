@@ -15,11 +15,11 @@ from evbridge.v1.location_pb2 import BatchGetLocationsRequest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from service import health, interceptors, server
 from service.app import Evbridge
 from service.domain.caller import waits_elsewhere
-from service.interceptors import Authenticator, Interceptors
-from service.server import Server
+from service.rpc import health, interceptors, server
+from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.server import Server
 from tests.conftest import Tenant
 from tests.front_door import Failure, fails, failure_of, settings
 

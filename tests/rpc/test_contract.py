@@ -31,11 +31,11 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
 from service.domain.target import Target
-from service.handlers.contract import ContractService
-from service.interceptors import Authenticator, Interceptors
 from service.partners.ampeco import mapping as ampeco
 from service.partners.chargeprice.simulator import Simulator
-from service.server import Server
+from service.rpc.contract import ContractService
+from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.server import Server
 from service.simulator.faults import Fault
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets

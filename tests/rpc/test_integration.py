@@ -48,8 +48,8 @@ from service.domain.caller import Caller
 from service.domain.fields import clear_output_only, take_secrets
 from service.domain.secret import Secret
 from service.errors import RunUnsupported
-from service.handlers.integration import IntegrationService
 from service.partners.chargeprice.simulator import Simulator
+from service.rpc.integration import IntegrationService
 from service.storage.integration import integration_replace, secrets_get, secrets_put
 from service.storage.statements import Statement
 from tests.conftest import Tenant

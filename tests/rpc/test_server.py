@@ -28,9 +28,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.app import Evbridge, evbridge
-from service.interceptors import Authenticator, Interceptors
 from service.partners.chargeprice.simulator import Simulator
-from service.server import Server
+from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.server import Server
 from service.settings import SettingError, Settings
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
@@ -83,7 +83,7 @@ async def test_health_is_told_per_service_and_to_everyone(channel: grpc.aio.Chan
 async def test_a_database_that_takes_no_writes_is_not_healthy_until_it_does(
     database_url: str, admin_key: str, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.server._PROBE_S", 0.05)
+    monkeypatch.setattr("service.rpc.server._PROBE_S", 0.05)
     name = await sql.fetchval("SELECT current_database()")
     async with (
         evbridge(settings(database_url, delivery=False)) as running,
@@ -112,7 +112,7 @@ async def test_a_database_that_takes_no_writes_is_not_healthy_until_it_does(
 async def test_a_full_disk_is_named_and_not_healthy_until_there_is_room(
     database_url: str, admin_key: str, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.server._PROBE_S", 0.05)
+    monkeypatch.setattr("service.rpc.server._PROBE_S", 0.05)
     await sql.execute(
         """
         CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import admission
-from service.admission import Admission
 from service.errors import ServerBusy, TooManyCalls
+from service.rpc import admission
+from service.rpc.admission import Admission
 
 T = TypeVar("T")
 WORK_S = 0.01

@@ -42,9 +42,6 @@ from service.errors import (
     MassRemoval,
     TariffNotRepresentable,
 )
-from service.handlers.charger import charger_import
-from service.handlers.location import LOCATIONS, Locations, statuses_import
-from service.handlers.tariff import TARIFFS
 from service.partners.ampeco.delivery import billing_of
 from service.partners.ampeco.mapping import (
     charge_point_from,
@@ -58,6 +55,9 @@ from service.partners.ampeco.mapping import (
 )
 from service.partners.ampeco.mapping_tariff import tariff_from
 from service.resources.objects import Owned, Wish, put
+from service.rpc.charger import charger_import
+from service.rpc.location import LOCATIONS, Locations, statuses_import
+from service.rpc.tariff import TARIFFS
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection

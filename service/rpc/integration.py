@@ -42,9 +42,9 @@ from service.domain.secret import Secret
 from service.domain.validation import validate
 from service.domain.versions import check_etag
 from service.errors import FieldViolation, ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
-from service.handlers.run import Supported, start
 from service.resources.mutation import mutate
 from service.resources.objects import dangling
+from service.rpc.run import Supported, start
 from service.storage.access_token import access_token_forget
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
 from service.storage.connection import Connection

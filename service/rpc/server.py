@@ -16,10 +16,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from service import health
 from service.domain.sizes import MOST_BYTES
 from service.errors import DatabaseUnavailable
-from service.interceptors import Interceptors
+from service.rpc import health
+from service.rpc.interceptors import Interceptors
 from service.settings import Settings
 from service.storage.pool import Database
 from service.storage.retention import heartbeat

@@ -25,11 +25,11 @@ from service.domain.pages import batch_response, key_before, list_response, page
 from service.domain.status import status_of
 from service.domain.versions import check_etag
 from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
-from service.handlers.pricing import Pricing
-from service.handlers.publication import publish
 from service.processes.pool import Processes
 from service.resources.mutation import mutate
 from service.resources.objects import Owned, Wish, put, put_one
+from service.rpc.pricing import Pricing
+from service.rpc.publication import publish
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring

@@ -32,7 +32,6 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 
-from service.admission import Admission, Entry
 from service.domain.caller import Caller, call_deadline, end_of_work, role_name
 from service.domain.sizes import GZIP, inflated, sizes
 from service.domain.status import status_of
@@ -47,6 +46,7 @@ from service.errors import (
     ServerBusy,
     ServerStopping,
 )
+from service.rpc.admission import Admission, Entry
 from service.settings import Settings
 from service.storage.api_key import PURPOSE, api_key_caller, looks_like_key
 from service.storage.connection import describe

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
 from service.errors import EvbridgeError, MalformedRequest, ServerBusy
-from service.interceptors import abort, abort_later, receive, serialize, whole
+from service.rpc.interceptors import abort, abort_later, receive, serialize, whole
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MOST_WATCHES = 64
