@@ -48,7 +48,7 @@ from service.domain.versions import check_etag
 from service.errors import EvbridgeError, FieldViolation, InvalidArgument, ResourceNotFound, SiteHasNoChargers
 from service.resources.mutation import mutate
 from service.resources.objects import Owned, Wish, dangling, put, put_one
-from service.rpc.publication import publish
+from service.resources.publication import publish
 from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
 from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace
 from service.storage.connection import Connection

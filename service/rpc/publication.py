@@ -1,20 +1,17 @@
 """evbridge.v1.PublicationService, and `publish_to` of the objects that are published."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
 
 from evbridge.v1.delivery_pb2 import (
-    OBJECT_KIND_LOCATION,
     OBJECT_KIND_PUBLICATION_RULE,
-    OBJECT_KIND_TARIFF,
 )
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.publication_pb2 import (
-    PUBLICATION_EFFECT_VISIBLE,
     CreatePublicationRuleRequest,
     DeletePublicationRuleRequest,
     GetPartnerViewRequest,
@@ -38,7 +35,6 @@ from service.domain.keys import ObjectKey, key_of
 from service.domain.masks import merged
 from service.domain.pages import MAX_BYTES, key_before, list_response, page_response, page_size
 from service.domain.publication import (
-    MAX_RULES,
     ImpactCount,
     Publication,
     later,
@@ -47,33 +43,37 @@ from service.domain.publication import (
     tariffs_named,
 )
 from service.domain.validation import validate
-from service.domain.versions import check_etag, time_after
-from service.errors import FieldViolation, InvalidPageToken, ResourceExists, ResourceNotFound, TooManyRules
+from service.domain.versions import check_etag
+from service.errors import FieldViolation, InvalidPageToken, ResourceExists, ResourceNotFound
 from service.resources.mutation import Mutation, mutate
 from service.resources.objects import dangling
-from service.storage.changes import CREATE, DELETE, UPDATE, change_record, takes_published
+from service.resources.publication import (
+    BATCH,
+    NOUN,
+    check_room,
+    hold,
+    name_of,
+    publication_at,
+    rule_store,
+    sees_tariff,
+    timestamp_of,
+)
+from service.storage.changes import DELETE, change_record, takes_published
 from service.storage.connection import Connection
 from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
-from service.storage.location import location_get, location_known, location_naming, location_page
+from service.storage.location import location_get, location_known, location_page
 from service.storage.pool import Database
 from service.storage.publication import (
     mark_reach,
-    rule_count,
     rule_delete,
     rule_get,
-    rule_growing,
     rule_page,
-    rule_put,
     rules_all,
     rules_hold,
-    rules_now,
 )
 from service.storage.tariff import tariff_get, tariff_page, tariffs_hold
 
-_NOUN = "publication_rule"
-_LAST = 1_000_000  # the priority of what publish_to makes
-_BATCH = 200  # so many locations are judged without a pause, a few milliseconds
 _MAX_LOOKED = 2_000
 _PLACE = re.compile("([a-z0-9-]*)/([0-9]{1,7})/([a-z0-9-]*)")
 
@@ -108,14 +108,14 @@ class PublicationService:
         async def work(conn: Connection, now: datetime) -> _Change:
             rule = _cleaned(request.rule)
             rule.id = rule.id or f"rule-{uuid4().hex[:8]}"
-            check_etag(rule.etag, "", _NOUN, _name(rule))
-            await _hold(conn, caller, rule.integration_id, "rule.integration_id")
+            check_etag(rule.etag, "", NOUN, name_of(rule))
+            await hold(conn, caller, rule.integration_id, "rule.integration_id")
             rules = await rules_all(conn, caller.tenant_id, rule.integration_id)
             if rule.id in rules:
-                raise ResourceExists(f"rule {_name(rule)} exists already", resource=_NOUN, id=_name(rule))
-            _check_room(rule.integration_id, len(rules))
+                raise ResourceExists(f"rule {name_of(rule)} exists already", resource=NOUN, id=name_of(rule))
+            check_room(rule.integration_id, len(rules))
             await _check_references(conn, caller, rule, PublicationRule())
-            await _put(conn, caller, now, rule, None)
+            await rule_store(conn, caller, now, rule, None)
             return await _changed(conn, caller, now, rules, {**rules, rule.id: rule}, rule.id)
 
         return await self._change(request, caller, work)
@@ -137,8 +137,8 @@ class PublicationService:
             rules = await rules_all(conn, caller.tenant_id, sent.integration_id)
             stored = rules.get(sent.id)
             if stored is None:
-                raise ResourceNotFound.of(_NOUN, _name(sent))
-            check_etag(sent.etag, stored.etag, _NOUN, _name(sent))
+                raise ResourceNotFound.of(NOUN, name_of(sent))
+            check_etag(sent.etag, stored.etag, NOUN, name_of(sent))
             wanted = merged(stored, sent, request.update_mask.paths)
             wanted.integration_id, wanted.id = stored.integration_id, stored.id
             validate(wanted, prefix="rule.")
@@ -147,7 +147,7 @@ class PublicationService:
             if etag_of(rule) == stored.etag:
                 rule = stored
             else:
-                await _put(conn, caller, now, rule, stored)
+                await rule_store(conn, caller, now, rule, stored)
             return await _changed(conn, caller, now, rules, {**rules, rule.id: rule}, rule.id)
 
         return await self._change(request, caller, work)
@@ -161,10 +161,10 @@ class PublicationService:
             if stored is None:
                 if request.allow_missing:
                     return await _changed(conn, caller, now, rules, rules, request.id)
-                raise ResourceNotFound.of(_NOUN, "/".join(name))
-            check_etag(request.etag, stored.etag, _NOUN, _name(stored))
+                raise ResourceNotFound.of(NOUN, "/".join(name))
+            check_etag(request.etag, stored.etag, NOUN, name_of(stored))
             await rule_delete(conn, caller.tenant_id, *name)
-            await change_record(conn, caller, OBJECT_KIND_PUBLICATION_RULE, _name(stored), DELETE, stored.etag)
+            await change_record(conn, caller, OBJECT_KIND_PUBLICATION_RULE, name_of(stored), DELETE, stored.etag)
             others = {id: rule for id, rule in rules.items() if id != stored.id}
             return await _changed(conn, caller, now, rules, others, stored.id)
 
@@ -195,7 +195,7 @@ class PublicationService:
 
         async def judged() -> AsyncIterator[_Judged]:
             after = key_before(request)
-            while rows := await tariff_page(self._database, caller.tenant_id, ListTariffsRequest(), after, _BATCH):
+            while rows := await tariff_page(self._database, caller.tenant_id, ListTariffsRequest(), after, BATCH):
                 for after, payload in rows:
                     sees, looked = await sees_tariff(
                         self._database, caller.tenant_id, publication, ObjectKey.parsed(after)
@@ -211,7 +211,7 @@ class PublicationService:
 
     async def _locations(self, caller: Caller, after: str = "") -> AsyncIterator[tuple[str, Location]]:
         """(key, location) of all after the key `after`, in their order."""
-        while rows := await location_page(self._database, caller.tenant_id, ListLocationsRequest(), after, _BATCH):
+        while rows := await location_page(self._database, caller.tenant_id, ListLocationsRequest(), after, BATCH):
             for after, payload in rows:
                 yield after, Location.FromString(payload)
 
@@ -252,76 +252,6 @@ async def _notices(conn: Connection, caller: Caller, rule: PublicationRule | Non
     ]
 
 
-async def publication_at(
-    database: Database, tenant_id: str, integration_id: str, at: Timestamp | None = None
-) -> Publication:
-    """What the partner sees at that instant, or now. Raises ResourceNotFound for no integration."""
-    rules, now = await rules_now(database, tenant_id, integration_id)
-    return Publication(rules, at or _timestamp(now))
-
-
-async def sees_tariff(
-    database: Database, tenant_id: str, publication: Publication, tariff: ObjectKey
-) -> tuple[bool, int]:
-    """Whether the partner sees the tariff, and how many locations were looked at to know."""
-    named = publication.tariff(tariff)
-    if named is not None:
-        return named, 0
-    after, looked = "", 0
-    while rows := await location_naming(database, tenant_id, tariff, after, _BATCH):
-        for _, payload in rows:
-            looked += 1
-            if publication.shows(Location.FromString(payload), tariff):
-                return True, looked
-        after = rows[-1][0]
-    return False, looked
-
-
-async def publish(
-    conn: Connection, caller: Caller, now: datetime, integration_ids: Sequence[str], published: Location | Tariff
-) -> None:
-    """Makes an object visible to integrations, in a rule of each that grows.
-
-    Raises ReferenceNotFound for an integration that does not exist, TooManyRules when one has no room for a new rule.
-    """
-    kind = OBJECT_KIND_TARIFF if isinstance(published, Tariff) else OBJECT_KIND_LOCATION
-    # In one order, so that two calls wait for each other and never for themselves.
-    for number, integration_id in sorted(enumerate(integration_ids), key=lambda each: each[1]):
-        await _hold(conn, caller, integration_id, f"publish_to[{number}]")
-        before = await rule_growing(conn, caller.tenant_id, integration_id, kind)
-        rule = PublicationRule(
-            integration_id=integration_id,
-            id=f"publish-to-{uuid4().hex[:16]}",
-            priority=_LAST,
-            effect=PUBLICATION_EFFECT_VISIBLE,
-            from_publish_to=True,
-        )
-        if before:
-            rule.CopyFrom(before)
-        else:
-            _check_room(integration_id, await rule_count(conn, caller.tenant_id, integration_id))
-        named = rule.tariffs.keys if kind == OBJECT_KIND_TARIFF else rule.connectors.locations
-        named.add(country_code=published.country_code, party_id=published.party_id, id=published.id)
-        await _put(conn, caller, now, rule, before)
-
-
-async def _hold(conn: Connection, caller: Caller, integration_id: str, path: str) -> None:
-    """Keeps other writers from the rules of an integration. Raises ReferenceNotFound."""
-    if not await rules_hold(conn, caller.tenant_id, integration_id):
-        violation = FieldViolation(path, "is no integration of the tenant")
-        raise dangling("integration", integration_id, (violation,))
-
-
-def _check_room(integration_id: str, rules: int) -> None:
-    """Raises TooManyRules when there is none for another."""
-    if rules >= MAX_RULES:
-        raise TooManyRules(
-            f"integration {integration_id} has {rules} publication rules already",
-            integration_id=integration_id,
-            limit=str(MAX_RULES),
-        )
-
-
 async def _check_references(conn: Connection, caller: Caller, rule: PublicationRule, before: PublicationRule) -> None:
     """Raises ReferenceNotFound unless the locations and tariffs exist that it names and `before` does not.
 
@@ -339,21 +269,6 @@ async def _check_references(conn: Connection, caller: Caller, rule: PublicationR
             raise dangling(resource, missing[0][1].shown, violations)
 
 
-async def _put(
-    conn: Connection, caller: Caller, now: datetime, rule: PublicationRule, before: PublicationRule | None
-) -> None:
-    """Stores a rule with its times and its etag."""
-    rule.etag = etag_of(rule)
-    rule.create_time.FromDatetime(now)
-    rule.update_time.FromDatetime(now)
-    if before:
-        rule.create_time.CopyFrom(before.create_time)
-        rule.update_time.FromDatetime(time_after(before.update_time, now))
-    await rule_put(conn, caller.tenant_id, rule)
-    operation = UPDATE if before else CREATE
-    await change_record(conn, caller, OBJECT_KIND_PUBLICATION_RULE, _name(rule), operation, rule.etag)
-
-
 async def _changed(
     conn: Connection,
     caller: Caller,
@@ -364,7 +279,7 @@ async def _changed(
 ) -> _Change:
     """Makes due what the change of one rule may concern, and says what changed."""
     versions = [rules[id] for rules in (before, after) if id in rules]
-    at = later(_timestamp(now), versions[-1].valid_from) if versions else _timestamp(now)
+    at = later(timestamp_of(now), versions[-1].valid_from) if versions else timestamp_of(now)
     if before != after:
         integration_id = versions[0].integration_id
         await mark_reach(conn, caller.tenant_id, integration_id, reach(versions, after.values()))
@@ -394,10 +309,6 @@ def _cleaned(sent: PublicationRule) -> PublicationRule:
     return rule
 
 
-def _name(rule: PublicationRule) -> str:
-    return f"{rule.integration_id}/{rule.id}"
-
-
 def _place_before(request: ListPublicationRulesRequest) -> tuple[str, int, str]:
     """The place of the last rule of the page before: integration, priority, id. Raises InvalidPageToken."""
     place = _PLACE.fullmatch(key_before(request) or "/0/")
@@ -405,9 +316,3 @@ def _place_before(request: ListPublicationRulesRequest) -> tuple[str, int, str]:
         raise InvalidPageToken("the page token is damaged")
     integration_id, priority, id = place.groups()
     return integration_id, int(priority), id
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

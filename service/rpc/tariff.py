@@ -28,8 +28,8 @@ from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
 from service.processes.pool import Processes
 from service.resources.mutation import mutate
 from service.resources.objects import Owned, Wish, put, put_one
+from service.resources.publication import publish
 from service.rpc.pricing import Pricing
-from service.rpc.publication import publish
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring

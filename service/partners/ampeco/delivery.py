@@ -56,7 +56,7 @@ from service.errors import (
 )
 from service.partners.ampeco.mapping import charge_point_to, connector_to, evse_to, location_to
 from service.partners.ampeco.mapping_tariff import Billing, tariff_to
-from service.rpc.publication import publication_at, sees_tariff
+from service.resources.publication import publication_at, sees_tariff
 from service.storage.changes import delivery_mark_at
 from service.storage.charger import charger_get
 from service.storage.delivery import (
