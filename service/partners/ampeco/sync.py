@@ -54,8 +54,8 @@ from service.partners.ampeco.mapping import (
     location_from,
 )
 from service.partners.ampeco.mapping_tariff import tariff_from
+from service.resources.charger import charger_import
 from service.resources.objects import Owned, Wish, put
-from service.rpc.charger import charger_import
 from service.rpc.location import LOCATIONS, Locations, statuses_import
 from service.rpc.tariff import TARIFFS
 from service.runs.worker import Progress, Tools
