@@ -44,7 +44,7 @@ from service.domain.versions import check_etag
 from service.errors import FieldViolation, ImmutableField, IntegrationHasObjects, InvalidArgument, ResourceNotFound
 from service.resources.mutation import mutate
 from service.resources.objects import dangling
-from service.rpc.run import Supported, start
+from service.resources.run import Supported, run_begin
 from service.storage.access_token import access_token_forget
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record, delivery_mark_all
 from service.storage.connection import Connection
@@ -209,7 +209,7 @@ class IntegrationService:
                 continue
             if integration.type not in types:
                 raise InvalidArgument.field(flag, "the type of the integration has no such exchange")
-            await start(conn, caller, integration, kind, self._supported)
+            await run_begin(conn, caller, integration, kind, self._supported)
 
     def _stamp(self, integration: Integration, secrets: Mapping[str, Secret], now: datetime) -> None:
         """Sets what only we set. A status that we found out stays."""

@@ -1,63 +1,30 @@
 """evbridge.v1.RunService."""
 
 import time
-from collections.abc import Collection
 from datetime import datetime
 
-from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from evbridge.v1.run_pb2 import (
     CancelRunRequest,
     GetRunRequest,
     ListRunFindingsRequest,
     ListRunsRequest,
     Run,
-    RunKind,
     StartRunRequest,
-    SyncOptions,
     WaitRunRequest,
 )
 
 from service.domain.caller import Caller, call_deadline
 from service.domain.pages import HIGHEST, list_response, number_before, page_size, uuid_before
-from service.errors import RunUnsupported
 from service.resources.mutation import mutate
+from service.resources.run import Supported, run_begin
 from service.storage.connection import Connection
-from service.storage.integration import integration_lock, integration_replace
+from service.storage.integration import integration_lock
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from service.storage.run import run_cancel, run_findings_page, run_get, run_page, run_start, run_wait
+from service.storage.run import run_cancel, run_findings_page, run_get, run_page, run_wait
 
 _ANSWER_S = 0.5
 """What is kept of a call's time to bring its answer home."""
-
-
-Supported = Collection[tuple[RunKind.ValueType, IntegrationType.ValueType]]
-
-
-def check_supported(supported: Supported, kind: RunKind.ValueType, type: IntegrationType.ValueType) -> None:
-    """Raises RunUnsupported unless an integration of the type knows the kind."""
-    if (kind, type) not in supported:
-        raise RunUnsupported(
-            f"an integration of {IntegrationType.Name(type)} knows no {RunKind.Name(kind)}",
-            kind=RunKind.Name(kind),
-            type=IntegrationType.Name(type),
-        )
-
-
-async def start(
-    conn: Connection,
-    caller: Caller,
-    integration: Integration,
-    kind: RunKind.ValueType,
-    supported: Supported,
-    sync_options: SyncOptions | None = None,
-) -> Run:
-    """Starts a run of an integration that is locked, and names it there. Raises RunUnsupported, RunInProgress."""
-    check_supported(supported, kind, integration.type)
-    run = await run_start(conn, caller, integration.id, kind, sync_options)
-    integration.latest_run_id = run.id
-    await integration_replace(conn, caller.tenant_id, integration)
-    return run
 
 
 class RunService:
@@ -72,7 +39,7 @@ class RunService:
         async def work(conn: Connection, now: datetime) -> Run:
             integration = await integration_lock(conn, caller.tenant_id, request.integration_id)
             sync_options = request.sync_options if request.HasField("sync_options") else None
-            return await start(conn, caller, integration, request.kind, self._supported, sync_options)
+            return await run_begin(conn, caller, integration, request.kind, self._supported, sync_options)
 
         return await mutate(self._database, self._keyring, request, caller, work)
 
