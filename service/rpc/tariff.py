@@ -1,6 +1,5 @@
 """evbridge.v1.TariffService."""
 
-from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
@@ -13,22 +12,22 @@ from evbridge.v1.tariff_pb2 import (
     GetTariffRequest,
     ListTariffsRequest,
     Tariff,
-    TariffKey,
     TariffResult,
     UpdateTariffRequest,
 )
 from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
-from service.domain.keys import ObjectKey, key_of
+from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.domain.status import status_of
 from service.domain.versions import check_etag
 from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
 from service.processes.pool import Processes
 from service.resources.mutation import mutate
-from service.resources.objects import Owned, Wish, put, put_one
+from service.resources.objects import Wish, put, put_one
 from service.resources.publication import publish
+from service.resources.tariff import TARIFFS
 from service.rpc.pricing import Pricing
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
@@ -41,7 +40,6 @@ from service.storage.tariff import (
     tariff_locations,
     tariff_lock,
     tariff_page,
-    tariff_put,
     tariff_rules,
 )
 
@@ -122,22 +120,3 @@ class TariffService(Pricing):
             return Empty()
 
         return await mutate(self._database, self._keyring, request, caller, work)
-
-
-class Tariffs(Owned[Tariff]):
-    noun = "tariff"
-    kind = OBJECT_KIND_TARIFF
-    key = TariffKey
-
-    async def lock(
-        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
-    ) -> Mapping[ObjectKey, Tariff | None]:
-        return await tariff_lock(conn, tenant_id, keys)
-
-    async def write(
-        self, conn: Connection, tenant_id: str, objects: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
-    ) -> None:
-        await tariff_put(conn, tenant_id, objects, locked)
-
-
-TARIFFS = Tariffs()

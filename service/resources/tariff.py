@@ -1,0 +1,36 @@
+"""TODO."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
+from evbridge.v1.tariff_pb2 import (
+    Tariff,
+    TariffKey,
+)
+
+from service.domain.keys import ObjectKey
+from service.resources.objects import Owned
+from service.storage.connection import Connection
+from service.storage.tariff import (
+    tariff_lock,
+    tariff_put,
+)
+
+
+class Tariffs(Owned[Tariff]):
+    noun = "tariff"
+    kind = OBJECT_KIND_TARIFF
+    key = TariffKey
+
+    async def lock(
+        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
+    ) -> Mapping[ObjectKey, Tariff | None]:
+        return await tariff_lock(conn, tenant_id, keys)
+
+    async def write(
+        self, conn: Connection, tenant_id: str, objects: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
+    ) -> None:
+        await tariff_put(conn, tenant_id, objects, locked)
+
+
+TARIFFS = Tariffs()
