@@ -55,9 +55,9 @@ from service.partners.ampeco.mapping import (
 )
 from service.partners.ampeco.mapping_tariff import tariff_from
 from service.resources.charger import charger_import
+from service.resources.location import LOCATIONS, Locations, statuses_import
 from service.resources.objects import Owned, Wish, put
 from service.resources.tariff import TARIFFS
-from service.rpc.location import LOCATIONS, Locations, statuses_import
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection
