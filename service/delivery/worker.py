@@ -18,7 +18,6 @@ from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_ACTIVE, INTEGRATION_STATUS_FAILED, IntegrationType
 from opentelemetry import metrics, trace
 
-from service.delivery.lease import while_leased
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.errors import EvbridgeError, LeaseLost
 from service.storage.connection import describe
@@ -41,7 +40,7 @@ from service.storage.gate import gate_failed, gate_hold, gate_succeeded
 from service.storage.integration import integration_lock, integration_status
 from service.storage.pool import Database
 from service.telemetry import log_fields
-from service.workers import finish, work_or_poll
+from service.workers import finish, while_leased, work_or_poll
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,6 @@ from opentelemetry import metrics, trace
 from service.bridge.channel import PartnerChannel
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
-from service.delivery.lease import while_leased
 from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
 from service.runs.connecting import connecting_ended
 from service.storage.connection import describe
@@ -45,7 +44,7 @@ from service.storage.exchange import ExchangeRecorder
 from service.storage.pool import Database
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
 from service.telemetry import log_fields
-from service.workers import finish, work_or_poll
+from service.workers import finish, while_leased, work_or_poll
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from service.delivery.lease import while_leased
 from service.errors import DatabaseUnavailable, EvbridgeError, LeaseLost
+from service.workers import while_leased
 
 
 class Work:
