@@ -28,9 +28,11 @@ from service.partners.ampeco.delivery import AmpecoDeliverer
 from service.partners.ampeco.sync import AmpecoSync
 from service.partners.chargeprice import mapping as chargeprice
 from service.partners.chargeprice.delivery import ChargepriceDeliverer
+from service.partners.chargeprice.diagnosis import ChargepriceDiagnosis
 from service.partners.emabler import mapping as emabler
 from service.partners.ocpi import errors as ocpi
 from service.partners.ocpi.credentials import Credentials
+from service.partners.ocpi.diagnosis import OcpiDiagnosis
 from service.processes.pool import Processes
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
@@ -45,7 +47,7 @@ from service.rpc.publication import PublicationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
 from service.rpc.tariff import TariffService
-from service.runs.diagnosis import ChargepriceDiagnosis, OcpiDiagnosis, TokenDiagnosis
+from service.runs.diagnosis import TokenDiagnosis
 from service.runs.token_exchange import TokenExchange
 from service.runs.worker import Executor, RunWorker, Tools
 from service.settings import SettingError, Settings

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Chargers: how they are created and imported."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Locations of ours: how they are stored, and what an import takes of the status of their EVSEs."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime

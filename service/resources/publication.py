@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rules of publication: how they are stored, `publish_to`, and what a partner sees."""
 
 from collections.abc import Sequence
 from datetime import datetime

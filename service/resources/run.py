@@ -1,4 +1,4 @@
-"""TODO."""
+"""Runs: which kinds an integration knows, and how one begins."""
 
 from collections.abc import Collection
 

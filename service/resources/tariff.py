@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tariffs of ours: how they are stored."""
 
 from collections.abc import Collection, Mapping, Sequence
 

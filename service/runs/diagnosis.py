@@ -5,12 +5,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, cast
 
 import grpc
-from evbridge.partner.chargeprice.v1.company_pb2 import ListCompaniesRequest
-from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
-from evbridge.partner.ocpi.v2.versions_pb2 import ListVersionsRequest
-from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
 
-from service.bridge.channel import TENANT_METADATA
 from service.errors import PartnerCredentialRefused, PartnerError
 from service.runs.worker import Progress, Tools
 from service.storage.run import RunClaim
@@ -46,22 +41,6 @@ class Diagnosis(ABC):
         progress.begin("answer")
         progress.begin("duration", _duration_class(time.monotonic() - started))
         progress.count(1, 1)
-
-
-class ChargepriceDiagnosis(Diagnosis):
-    question = "asks for one company"
-
-    async def ask(self, run: RunClaim) -> None:
-        request = ListCompaniesRequest(integration_id=run.integration_id, page_size=1)
-        await CompanyServiceStub(self._channel).ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))
-
-
-class OcpiDiagnosis(Diagnosis):
-    question = "asks for the versions"
-
-    async def ask(self, run: RunClaim) -> None:
-        request = ListVersionsRequest(integration_id=run.integration_id)
-        await VersionsServiceStub(self._channel).ListVersions(request, metadata=((TENANT_METADATA, run.tenant_id),))
 
 
 class TokenDiagnosis(Diagnosis):

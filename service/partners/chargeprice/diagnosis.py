@@ -1,0 +1,16 @@
+"""Whether Chargeprice can be reached: it is asked for one company."""
+
+from evbridge.partner.chargeprice.v1.company_pb2 import ListCompaniesRequest
+from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
+
+from service.bridge.channel import TENANT_METADATA
+from service.runs.diagnosis import Diagnosis
+from service.storage.run import RunClaim
+
+
+class ChargepriceDiagnosis(Diagnosis):
+    question = "asks for one company"
+
+    async def ask(self, run: RunClaim) -> None:
+        request = ListCompaniesRequest(integration_id=run.integration_id, page_size=1)
+        await CompanyServiceStub(self._channel).ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))
