@@ -8,31 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1 import integration_pb2, run_pb2
-from evbridge.v1.integration_pb2 import IntegrationType
-from evbridge.v1.run_pb2 import RunKind
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.oauth import OAuth
-from service.bridge.ports import Behaviour, Recorder
+from service.bridge.ports import Recorder
 from service.bridge.registry import Registry, contract_files
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
-from service.partners.ampeco import mapping as ampeco
-from service.partners.ampeco.delivery import AmpecoDeliverer
-from service.partners.ampeco.sync import AmpecoSync
-from service.partners.chargeprice import mapping as chargeprice
-from service.partners.chargeprice.delivery import ChargepriceDeliverer
-from service.partners.chargeprice.diagnosis import ChargepriceDiagnosis
-from service.partners.emabler import mapping as emabler
-from service.partners.ocpi import errors as ocpi
-from service.partners.ocpi.credentials import Credentials
-from service.partners.ocpi.diagnosis import OcpiDiagnosis
+from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
+from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
@@ -47,9 +36,7 @@ from service.rpc.publication import PublicationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
 from service.rpc.tariff import TariffService
-from service.runs.diagnosis import TokenDiagnosis
-from service.runs.token_exchange import TokenExchange
-from service.runs.worker import Executor, RunWorker, Tools
+from service.runs.worker import RunWorker, Tools
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
@@ -66,21 +53,9 @@ from service.storage.retention import retention_sweep, tariff_revisions_sweep
 
 log = logging.getLogger(__name__)
 
-PARTNER_CONTRACTS = tuple(
-    f"evbridge.partner.{name}" for name in ("ampeco.v3", "chargeprice.v1", "emabler.v2", "ocpi.v2")
+PARTNERS: tuple[Partner, ...] = tuple(
+    room.PARTNER for room in (ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud)
 )
-BEHAVIOURS: dict[str, Behaviour] = {"ampeco": ampeco, "chargeprice": chargeprice, "emabler": emabler, "ocpi": ocpi}
-# (kind of run, type of integration) -> its executor, made of Tools.
-EXECUTORS: dict[tuple[RunKind.ValueType, IntegrationType.ValueType], Callable[[Tools], Executor]] = {
-    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_CHARGEPRICE): ChargepriceDiagnosis,
-    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_OCPI): OcpiDiagnosis,
-    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenDiagnosis,
-    (run_pb2.RUN_KIND_DIAGNOSE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenDiagnosis,
-    (run_pb2.RUN_KIND_CREDENTIALS, integration_pb2.INTEGRATION_TYPE_OCPI): Credentials,
-    (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_UTILITY_CLOUD): TokenExchange,
-    (run_pb2.RUN_KIND_TOKEN_EXCHANGE, integration_pb2.INTEGRATION_TYPE_SALESFORCE): TokenExchange,
-    (run_pb2.RUN_KIND_SYNC, integration_pb2.INTEGRATION_TYPE_AMPECO): AmpecoSync,
-}
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 _TURN_S = 1.0
@@ -168,7 +143,9 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     check_listening(settings)
     keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
-    files = [file for package in PARTNER_CONTRACTS for file in contract_files(package)]
+    files = [file for partner in PARTNERS if partner.contract for file in contract_files(partner.contract)]
+    behaviours = {partner.name: partner.behaviour for partner in PARTNERS if partner.behaviour}
+    supported = {(kind, partner.type) for partner in PARTNERS for kind in partner.runs}
     registry = Registry.of(files)
     partners = [file.GetOptions().Extensions[options.partner] for file in files]
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
@@ -183,7 +160,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             targets, oauth = IntegrationTargets(database, keys, partners), OAuth(AccessTokens(database, keys), egress)
             gate, recorder = PartnerGate(database, retries), ExchangeRecorder(database)
             channel = PartnerChannel(
-                registry, targets, gate, egress, BEHAVIOURS, recorder, record, authorise=oauth.authorise
+                registry, targets, gate, egress, behaviours, recorder, record, authorise=oauth.authorise
             )
             return Tools(database, targets, oauth, channel, recorder)
 
@@ -194,7 +171,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             Interceptors(Authenticator(store, keys), settings),
             _by_descriptor(
                 CompanyService(store, keys),
-                IntegrationService(store, keys, policy, EXECUTORS),
+                IntegrationService(store, keys, policy, supported),
                 DeliveryService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),
@@ -202,7 +179,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 ChargerService(store, keys),
                 PublicationService(store, keys),
                 PartnerService(store, registry, served.targets),
-                RunService(store, keys, EXECUTORS),
+                RunService(store, keys, supported),
             )
             | {each: ContractService(each, registry, served.channel, store) for each in registry.services},
         )
@@ -227,16 +204,9 @@ async def _delivering(
         return
     async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
         used = tools(store)
-        worker = DeliveryWorker(
-            store,
-            {
-                integration_pb2.INTEGRATION_TYPE_AMPECO: AmpecoDeliverer(store, used.channel),
-                integration_pb2.INTEGRATION_TYPE_CHARGEPRICE: ChargepriceDeliverer(store, used.channel),
-            },
-            retries,
-            settings.delivery_poll_s,
-        )
-        executors = {known: executor(used) for known, executor in EXECUTORS.items()}
+        deliverers = {each.type: each.deliverer(store, used.channel) for each in PARTNERS if each.deliverer}
+        worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s)
+        executors = {(kind, each.type): make(used) for each in PARTNERS for kind, make in each.runs.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (worker.run(), runs.run(), _sweep(store, keys, settings), _turn(store))
         tasks = [asyncio.create_task(each) for each in work]

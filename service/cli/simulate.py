@@ -3,22 +3,12 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
 
+from service.app import PARTNERS
 from service.cli.common import until_stopped
-from service.partners.ampeco import simulator as ampeco
-from service.partners.chargeprice import simulator as chargeprice
-from service.partners.emabler import simulator as emabler
-from service.partners.ocpi import simulator as ocpi
-from service.partners.salesforce import simulator as salesforce
-from service.partners.utility_cloud import simulator as utility_cloud
 from service.settings import Settings
-from service.simulator.front import Front
 
-SIMULATORS: Mapping[str, Callable[..., Front]] = {
-    module.__name__.rpartition(".")[2]: module.Simulator
-    for module in (ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud)
-}
+SIMULATORS = {partner.name: partner.simulator for partner in PARTNERS if partner.simulator}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

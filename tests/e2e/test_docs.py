@@ -8,9 +8,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
 from grpc_tools import protoc
 
 from service import app
+from service.partners.partner import Partner
 from tests.conftest import Tenant
 from tests.e2e.pages import ROOT, blocks, headings, links, pages, reader
 from tests.front_door import settings
@@ -36,9 +38,9 @@ async def test_the_pages_can_be_typed_as_they_stand(database_url: str, tmp_path:
 
 @pytest.fixture
 def partner_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's contract where it says, and the two steps behind it: generated, and named in PARTNER_CONTRACTS."""
+    """The page's contract where it says, and the two steps behind it: generated, and named in PARTNERS."""
     ((_, source),) = blocks(PARTNER, "proto")
-    where = re.compile(r"`protos/(evbridge/partner/\S+)`:.*?`\"(\S+)\"`", re.DOTALL)
+    where = re.compile(r"`protos/(evbridge/partner/\S+)`:.*?contract=\"(\S+)\"\)`", re.DOTALL)
     ((path, package),) = where.findall((ROOT / PARTNER).read_text(encoding="utf-8"))
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(source)
@@ -46,7 +48,8 @@ def partner_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     imports = (tmp_path, PROTOS, THIRD_PARTY, files("grpc_tools") / "_proto")
     assert protoc.main(["protoc", *(f"--proto_path={each}" for each in imports), f"--python_out={tmp_path}", path]) == 0
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(app, "PARTNER_CONTRACTS", (*app.PARTNER_CONTRACTS, package))
+    acme = Partner("acme", INTEGRATION_TYPE_HTTP, contract=package)
+    monkeypatch.setattr(app, "PARTNERS", (*app.PARTNERS, acme))
 
 
 async def test_a_partner_is_added_with_one_file(partner_in_one_file: None, database_url: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from evbridge.options.v1 import options_pb2 as options
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from service.app import PARTNER_CONTRACTS, Evbridge
+from service.app import PARTNERS, Evbridge
 from service.bridge.registry import contract_files
 from service.cli.keys import ROLES
 from service.storage.api_key import api_key_revoke
@@ -18,7 +18,7 @@ from tests.front_door import fails
 
 SERVICES = [
     service
-    for package in ("evbridge.v1", *PARTNER_CONTRACTS)
+    for package in ("evbridge.v1", *(partner.contract for partner in PARTNERS if partner.contract))
     for file in contract_files(package)
     for service in file.services_by_name.values()
 ]

@@ -1,0 +1,22 @@
+"""AMPECO: tariffs and locations are delivered to it, and what it holds is imported."""
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC
+
+from service.partners.ampeco import mapping
+from service.partners.ampeco.delivery import AmpecoDeliverer
+from service.partners.ampeco.simulator import Simulator
+from service.partners.ampeco.sync import AmpecoSync
+from service.partners.partner import Partner
+
+PARTNER = Partner(
+    "ampeco",
+    INTEGRATION_TYPE_AMPECO,
+    contract="evbridge.partner.ampeco.v3",
+    behaviour=mapping,
+    takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION),
+    deliverer=AmpecoDeliverer,
+    runs={RUN_KIND_SYNC: AmpecoSync},
+    simulator=Simulator,
+)

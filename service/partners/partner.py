@@ -1,0 +1,33 @@
+"""What a partner is to evbridge: each room beside this file declares one, and service/app.py lists them."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.run_pb2 import RunKind
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.ports import Behaviour
+from service.delivery.worker import Deliverer
+from service.runs.worker import Executor, Tools
+from service.simulator.front import Front
+from service.storage.pool import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A kind of partner, and the type of the integrations with it.
+
+    `contract` is the package of its API's protos, `behaviour` what they cannot say. `deliverer` brings it the kinds of
+    objects that it `takes`; `runs` makes the executor of each kind of run that it knows; `simulator` plays it.
+    """
+
+    name: str
+    type: IntegrationType.ValueType
+    contract: str = ""
+    behaviour: Behaviour | None = None
+    takes: Collection[ObjectKind.ValueType] = ()
+    deliverer: Callable[[Database, PartnerChannel], Deliverer] | None = None
+    runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
+    simulator: Callable[..., Front] | None = None
