@@ -44,7 +44,7 @@ from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets, secrets_rewrap
+from service.storage.integration import IntegrationTargets, integrations_take, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
@@ -148,6 +148,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     supported = {(kind, partner.type) for partner in PARTNERS for kind in partner.runs}
     registry = Registry.of(files)
     partners = [file.GetOptions().Extensions[options.partner] for file in files]
+    takes = {partner.type: partner.takes for partner in PARTNERS}
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
     async with (
         migrated_url(settings) as url,
@@ -164,6 +165,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             )
             return Tools(database, targets, oauth, channel, recorder)
 
+        await integrations_take(store, takes)
         served = tools(store)
         server = Server(
             settings,
@@ -171,7 +173,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             Interceptors(Authenticator(store, keys), settings),
             _by_descriptor(
                 CompanyService(store, keys),
-                IntegrationService(store, keys, policy, supported),
+                IntegrationService(store, keys, policy, supported, takes),
                 DeliveryService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),

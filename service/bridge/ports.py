@@ -87,7 +87,7 @@ class Refusal:
 
 
 class Behaviour(Protocol):
-    """What the contract cannot say about a partner; a module under service/bridge/partners is one."""
+    """What the contract cannot say about a partner; a module of its room is one."""
 
     def explain(self, status: int, body: bytes) -> Refusal:
         """Reads the body of an answer that is not 2xx. Never raises: what it cannot read is an empty Refusal."""

@@ -148,7 +148,7 @@ class Registry:
 
 
 def contract_files(package: str) -> list[FileDescriptor]:
-    """The files of a contract's package, `evbridge.partner.chargeprice.v1`. Raises ImportError when there is none."""
+    """The files of a contract's package, `evbridge.partner.ocpi.v2`. Raises ImportError when there is none."""
     found = pkgutil.iter_modules(import_module(package).__path__, f"{package}.")
     return [import_module(module.name).DESCRIPTOR for module in found if module.name.endswith("_pb2")]
 

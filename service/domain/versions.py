@@ -1,4 +1,4 @@
-"""Lock versions: 1 to create, the current one + 1 to replace (Chargeprice API, companies). Etags. Times of changes."""
+"""Lock versions: 1 to create, the current one + 1 to replace. Etags. Times of changes."""
 
 from datetime import datetime, timedelta
 

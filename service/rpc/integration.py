@@ -50,6 +50,7 @@ from service.storage.changes import CREATE, DELETE, UPDATE, change_record, deliv
 from service.storage.connection import Connection
 from service.storage.gate import gate_resume
 from service.storage.integration import (
+    Takes,
     integration_delete,
     integration_get,
     integration_insert,
@@ -74,13 +75,16 @@ _COMMANDS: dict[str, tuple[RunKind.ValueType, set[IntegrationType.ValueType]]] =
 
 
 class IntegrationService:
-    """`supported`: which kinds of runs which types of integrations know."""
+    """`supported`: which kinds of runs which types of integrations know; `takes`: what is delivered through them."""
 
-    def __init__(self, database: Database, keyring: Keyring, egress: EgressPolicy, supported: Supported) -> None:
+    def __init__(
+        self, database: Database, keyring: Keyring, egress: EgressPolicy, supported: Supported, takes: Takes
+    ) -> None:
         self._database = database
         self._keyring = keyring
         self._egress = egress
         self._supported = supported
+        self._takes = takes
 
     async def CreateIntegration(self, request: CreateIntegrationRequest, caller: Caller) -> bytes:
         integration, secrets = self._normalised(request.integration)
@@ -91,10 +95,10 @@ class IntegrationService:
             integration.create_time.FromDatetime(now)
             self._stamp(integration, secrets, now)
             await _check_parties(conn, caller, integration)
-            await integration_insert(conn, caller.tenant_id, integration)
+            await integration_insert(conn, caller.tenant_id, integration, self._takes.get(integration.type, ()))
             await secrets_put(conn, self._keyring, caller.tenant_id, integration.id, secrets)
             await self._start(conn, caller, request, integration)
-            await delivery_mark_all(conn, caller.tenant_id, integration.id, integration.type)
+            await delivery_mark_all(conn, caller.tenant_id, integration.id)
             await change_record(conn, caller, OBJECT_KIND_INTEGRATION, integration.id, CREATE, integration.etag)
             return integration
 

@@ -6,10 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
 
-from evbridge.v1.delivery_pb2 import (
-    OBJECT_KIND_PUBLICATION_RULE,
-)
-from evbridge.v1.integration_pb2 import Integration, IntegrationType
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_PUBLICATION_RULE, OBJECT_KIND_TARIFF
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.publication_pb2 import (
     CreatePublicationRuleRequest,
@@ -58,9 +55,9 @@ from service.resources.publication import (
     sees_tariff,
     timestamp_of,
 )
-from service.storage.changes import DELETE, change_record, takes_published
+from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
-from service.storage.integration import integration_get
+from service.storage.integration import integration_takes
 from service.storage.keyring import Keyring
 from service.storage.location import location_get, location_known, location_page
 from service.storage.pool import Database
@@ -243,11 +240,11 @@ async def _notices(conn: Connection, caller: Caller, rule: PublicationRule | Non
     """What a person should know who made the rule."""
     if rule is None:
         return []
-    type = Integration.FromString(await integration_get(conn, caller.tenant_id, rule.integration_id)).type
-    if takes_published(type):
+    takes = await integration_takes(conn, caller.tenant_id, rule.integration_id)
+    if {OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF}.intersection(takes):
         return []
     return [
-        f"nothing is delivered through an integration of {IntegrationType.Name(type)}: the rule counts for what "
+        "neither locations nor tariffs are delivered through this integration: the rule counts for what "
         "GetPartnerView, ListPartnerLocations and ListPartnerTariffs show"
     ]
 

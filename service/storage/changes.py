@@ -6,7 +6,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
-from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO, INTEGRATION_TYPE_CHARGEPRICE, IntegrationType
 
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
@@ -17,18 +16,7 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
-
-# Which types of integrations take which kinds of objects.
-_TAKERS: dict[ObjectKind.ValueType, list[IntegrationType.ValueType]] = {
-    OBJECT_KIND_COMPANY: [INTEGRATION_TYPE_CHARGEPRICE],
-    OBJECT_KIND_TARIFF: [INTEGRATION_TYPE_AMPECO],
-    OBJECT_KIND_LOCATION: [INTEGRATION_TYPE_AMPECO],
-}
-
-
-def takes_published(type: IntegrationType.ValueType) -> bool:
-    """Whether locations or tariffs are delivered to partners of the type."""
-    return any(type in _TAKERS[kind] for kind in (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF))
+_DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION)
 
 
 async def change_time(conn: Connection) -> datetime:
@@ -60,16 +48,13 @@ async def change_record_many(
         return
     object_ids, operations, etags = zip(*changes, strict=True)
     await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, operations, etags)
-    if takers := _TAKERS.get(kind):
-        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, takers, None)
+    if kind in _DELIVERED:
+        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, None)
 
 
-async def delivery_mark_all(
-    conn: Connection, tenant_id: str, integration_id: str, type: IntegrationType.ValueType
-) -> None:
-    """Makes everything due that an integration of this type takes."""
-    if type in _TAKERS[OBJECT_KIND_COMPANY]:
-        await conn.run(sql.delivery_mark_all_companies, tenant_id, integration_id, OBJECT_KIND_COMPANY)
+async def delivery_mark_all(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """Makes all companies due at an integration that takes them; all else waits for rules of publication."""
+    await conn.run(sql.delivery_mark_all_companies, tenant_id, integration_id, OBJECT_KIND_COMPANY)
 
 
 async def delivery_mark_at(
@@ -80,9 +65,8 @@ async def delivery_mark_at(
     keys: Collection[ObjectKey] | None,
 ) -> None:
     """Makes tariffs or locations due at one integration, if it takes them: those, or all there are."""
-    if takers := _TAKERS.get(kind):
-        object_ids = None if keys is None else [*map(str, keys)]
-        await conn.run(sql.delivery_mark, tenant_id, kind, object_ids, takers, integration_id)
+    object_ids = None if keys is None else [*map(str, keys)]
+    await conn.run(sql.delivery_mark, tenant_id, kind, object_ids, integration_id)
 
 
 async def idempotency_claim(

@@ -8,13 +8,13 @@ SELECT $1, $2, $3, object_id, operation, etag
 FROM unnest($4::text[], $5::text[], $6::text[]) AS new (object_id, operation, etag)
 
 -- name: delivery_mark
--- Makes the objects due at the integration $5, or at every one, of the types that take them, save where they were
--- imported from; without $3 all tariffs (4) or locations (5) there are. One under way is done again afterwards.
+-- Makes the objects due at the integration $4, or at every one, that takes their kind, save where they were imported
+-- from; without $3 all tariffs (4) or locations (5) there are. One under way is done again afterwards.
 -- The integrations are locked before their deliveries, as a deletion locks them.
 WITH taker AS MATERIALIZED (
     SELECT integration_id
     FROM integration
-    WHERE tenant_id = $1 AND type = ANY($4::smallint[]) AND ($5::text IS NULL OR integration_id = $5)
+    WHERE tenant_id = $1 AND $2 = ANY(takes) AND ($4::text IS NULL OR integration_id = $4)
     ORDER BY integration_id
     FOR KEY SHARE
 )
@@ -52,7 +52,9 @@ SET generation = delivery.generation + 1,
 -- name: delivery_mark_all_companies
 -- A new integration is given everything that is there.
 INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
-SELECT tenant_id, $2, $3, company_id::text FROM company WHERE tenant_id = $1 AND delete_time IS NULL
+SELECT tenant_id, $2, $3::smallint, company_id::text FROM company
+WHERE tenant_id = $1 AND delete_time IS NULL
+    AND EXISTS (SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND $3 = ANY(takes))
 ON CONFLICT DO NOTHING
 
 -- name: idempotency_claim

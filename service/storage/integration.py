@@ -1,9 +1,10 @@
 """Integrations as rows, their sealed secrets, and the target that the bridge needs of them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
 
 from service.domain.integration import (
@@ -30,6 +31,8 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 DEFAULT_CONCURRENCY = 4
+Takes = Mapping[IntegrationType.ValueType, Collection[ObjectKind.ValueType]]
+"""Which kinds of objects are delivered through integrations of a type."""
 
 
 async def integration_get(database: Database | Connection, tenant_id: str, integration_id: str) -> bytes:
@@ -60,8 +63,10 @@ async def integration_hold(conn: Connection, tenant_id: str, integration_id: str
         raise ResourceNotFound.of("integration", integration_id)
 
 
-async def integration_insert(conn: Connection, tenant_id: str, integration: Integration) -> None:
-    """Raises ResourceExists."""
+async def integration_insert(
+    conn: Connection, tenant_id: str, integration: Integration, takes: Collection[ObjectKind.ValueType] = ()
+) -> None:
+    """Objects of the kinds that it `takes` are delivered through it. Raises ResourceExists."""
     inserted = await conn.value(
         sql.integration_insert,
         tenant_id,
@@ -72,9 +77,21 @@ async def integration_insert(conn: Connection, tenant_id: str, integration: Inte
         _parties(integration),
         integration.etag,
         integration.SerializeToString(),
+        [*takes],
     )
     if inserted is None:
         raise ResourceExists(f"integration {integration.id} exists already", resource="integration", id=integration.id)
+
+
+async def integration_takes(conn: Connection, tenant_id: str, integration_id: str) -> list[ObjectKind.ValueType]:
+    """The kinds of objects that are delivered through it; none when there is no such integration."""
+    return await conn.value(sql.integration_takes, tenant_id, integration_id) or []
+
+
+async def integrations_take(database: Database, takes: Takes) -> None:
+    """For integrations that another build stored."""
+    for type, kinds in takes.items():
+        await database.run(sql.integrations_take, type, [*kinds])
 
 
 async def integration_replace(conn: Connection, tenant_id: str, integration: Integration) -> None:
@@ -201,7 +218,7 @@ class IntegrationTargets:
 
 
 def new_integration_id(type: IntegrationType.ValueType) -> str:
-    """A short id that says what it is: `chargeprice-1f0c9a2e`."""
+    """A short id that says what it is: `ocpi-1f0c9a2e`."""
     return f"{type_name(type).replace('_', '-')}-{uuid4().hex[:8]}"
 
 

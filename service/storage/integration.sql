@@ -11,14 +11,21 @@ SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR
 SELECT true FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 
 -- name: integration_insert
-INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload, takes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT DO NOTHING
 RETURNING integration_id
 
 -- name: integration_replace
 UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7
 WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_takes
+SELECT takes FROM integration WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integrations_take
+-- tenant: any, because it is about the partners that this build knows.
+UPDATE integration SET takes = $2 WHERE type = $1 AND takes <> $2
 
 -- name: integration_lock_all
 -- Nothing that refers to the integration is added any more.

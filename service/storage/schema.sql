@@ -194,7 +194,8 @@ CREATE TABLE integration (
     status smallint NOT NULL,
     etag text NOT NULL,
     payload bytea NOT NULL,
-    parties text[] DEFAULT '{}'::text[] NOT NULL
+    parties text[] DEFAULT '{}'::text[] NOT NULL,
+    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL
 );
 
 CREATE TABLE location (

@@ -6,7 +6,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,18 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry, contract_files
 from service.domain.validation import validate
 from service.errors import PartnerError
+from service.partners import ampeco, emabler
 from tests.bridge.house import House
 from tests.golden.recorder import Recorder
 
-CONTRACTS = {"ampeco": "evbridge.partner.ampeco.v3", "emabler": "evbridge.partner.emabler.v2"}
-CASES = sorted(path for partner in CONTRACTS for path in Path(__file__).parent.glob(f"{partner}/*.json"))
+ROOMS = {each.name: each for each in (ampeco.PARTNER, emabler.PARTNER)}
+CASES = sorted(path for partner in ROOMS for path in Path(__file__).parent.glob(f"{partner}/*.json"))
 KEY = "golden-key"
 
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return Registry.of(file for package in CONTRACTS.values() for file in contract_files(package))
+    return Registry.of(file for room in ROOMS.values() for file in contract_files(room.contract))
 
 
 @pytest.fixture
@@ -48,13 +48,12 @@ async def test_the_partner_sees_exactly_this_and_so_does_the_caller(
     departures = case.get("integration", {})
     base_path = departures.pop("base_path", "")
     ((name, content),) = case["call"].items()
-    operation = registry.operations[f"/{CONTRACTS[partner]}.{name}"]
+    operation = registry.operations[f"/{ROOMS[partner].contract}.{name}"]
     request = ParseDict({"integration_id": "cp", **content}, operation.request_type())
     validate(request)
     async with Recorder(case["exchanges"]) as recorder:
         house = House(recorder.url + base_path, key=KEY, partner=partner, departures=departures)
-        behaviour = import_module(f"service.bridge.partners.{partner}")
-        channel = PartnerChannel(registry, house, house, egress, {partner: behaviour})
+        channel = PartnerChannel(registry, house, house, egress, {partner: ROOMS[partner].behaviour})
         call = channel.unary_unary(operation.name)
         if "reply" in case:
             reply = await call(request, metadata=[(TENANT_METADATA, "acme")])

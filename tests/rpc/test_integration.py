@@ -644,7 +644,7 @@ async def test_a_command_starts_a_run_and_the_integration_names_it(tenant: Tenan
 async def test_a_command_that_nothing_here_carries_out_is_refused_and_nothing_is_stored(
     tenant: Tenant, running: Evbridge
 ) -> None:
-    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), supported=())
+    service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), supported=(), takes={})
     integration = an_integration_of("salesforce", id="crm")
     request = CreateIntegrationRequest(integration=integration, activate_connection=True)
     with pytest.raises(RunUnsupported):

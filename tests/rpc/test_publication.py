@@ -9,7 +9,6 @@ import grpc
 import pytest
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import (
-    INTEGRATION_TYPE_CHARGEPRICE,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
 )
@@ -45,7 +44,6 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.app import Evbridge
-from service.storage.changes import _TAKERS
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.filled import filled, unset
@@ -339,8 +337,7 @@ async def test_a_rule_says_when_nothing_is_delivered_through_its_integration(mar
         changed = await update(market, PublicationRule(integration_id=type, id=made.rule.id, priority=7))
         removal = DeletePublicationRuleRequest(integration_id=type, id=made.rule.id)
         removed = await market.writer.publication.DeletePublicationRule(removal)
-        name = f"INTEGRATION_TYPE_{type.upper()}"
-        said = [] if delivered else [f"nothing is delivered through an integration of {name}"]
+        said = [] if delivered else ["neither locations nor tariffs are delivered through this integration"]
         assert [each.partition(":")[0] for each in made.notices] == said
         assert changed.notices == made.notices
         assert not removed.notices
@@ -616,7 +613,7 @@ async def test_changes_are_recorded(market: Tenant, running: Evbridge) -> None:
 
 
 async def test_a_change_of_rules_makes_due_what_it_may_concern_where_it_is_taken(
-    market: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch
+    market: Tenant, running: Evbridge
 ) -> None:
     due = Statement(
         "due",
@@ -631,9 +628,9 @@ async def test_a_change_of_rules_makes_due_what_it_may_concern_where_it_is_taken
 
     named = connectors(locations=[location_key("L1")])
     await create(market, id="r", **named)
-    assert await marks() == []  # no type takes locations or tariffs yet
-    for kind in (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF):
-        monkeypatch.setitem(_TAKERS, kind, [INTEGRATION_TYPE_CHARGEPRICE])
+    assert await marks() == []  # neither takes locations or tariffs
+    takes = Statement("takes", "UPDATE integration SET takes = $2 WHERE tenant_id = $1")
+    await running.database.run(takes, market.name, [OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF])
     await create(market, id="s", **named)
     tariffs = [("cp", OBJECT_KIND_TARIFF, f"DEABCt{number}", 1) for number in (1, 2, 3)]
     assert await marks() == [*tariffs, ("cp", OBJECT_KIND_LOCATION, "DEABCl1", 1)]

@@ -72,7 +72,7 @@ async def waiting(database: Database, keyring: Keyring) -> Waiting:
     company = Company(id=COMPANY_ID, version=1, is_cpo=True, is_emp=False)
     async with database.transaction() as conn:
         await api_key_create(conn, keyring, "acme", "test", 3)
-        await integration_insert(conn, "acme", integration)
+        await integration_insert(conn, "acme", integration, [OBJECT_KIND_COMPANY])
         await company_put(conn, "acme", company, None)
         await change_record(conn, CALLER, OBJECT_KIND_COMPANY, COMPANY_ID, CREATE, "")
     (found,) = await delivery_waiting(database)
