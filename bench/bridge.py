@@ -20,7 +20,7 @@ from bench.rounds import child
 from bench.sample import location
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
-from service.bridge.ports import Passage, Target
+from service.bridge.ports import Permit, Target
 from service.bridge.registry import Registry, contract_files
 from service.cli.common import loop_factory
 from service.domain.secret import Secret
@@ -52,8 +52,8 @@ class House:
         return self._target
 
     @asynccontextmanager
-    async def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Passage]:
-        yield Passage()
+    async def permit(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Permit]:
+        yield Permit()
 
 
 def report() -> None:

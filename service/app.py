@@ -48,7 +48,7 @@ from service.storage.integration import IntegrationTargets, integrations_take, s
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
-from service.storage.publication import rules_turn
+from service.storage.publication import rules_due
 from service.storage.retention import retention_sweep, tariff_revisions_sweep
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ PARTNERS: tuple[Partner, ...] = tuple(
 )
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
-_TURN_S = 1.0
+_RULES_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ async def _delivering(
         worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s)
         executors = {(kind, each.type): make(used) for each in PARTNERS for kind, make in each.runs.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
-        work = (worker.run(), runs.run(), _sweep(store, keys, settings), _turn(store))
+        work = (worker.run(), runs.run(), _sweep(store, keys, settings), _watch_rules(store))
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -234,15 +234,15 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
         await asyncio.sleep(_SWEEP_S)
 
 
-async def _turn(store: Database) -> None:
+async def _watch_rules(store: Database) -> None:
     """Tells partners of rules that come into force or end."""
     while True:
         try:
-            while await rules_turn(store):
+            while await rules_due(store):
                 pass
         except Exception as error:
             log.warning("looking for rules that turn failed", extra={"problem": describe(error)})
-        await asyncio.sleep(_TURN_S)
+        await asyncio.sleep(_RULES_S)
 
 
 def _by_descriptor(*services: object) -> dict[ServiceDescriptor, object]:

@@ -220,7 +220,7 @@ class PartnerChannel:
         waits_elsewhere()
         # At most half of the time goes into waiting, so that what is sent has time to be answered.
         wait_s = (deadline - clock()) / 2
-        async with self._gate.passage(target, safe=operation.safe, timeout_s=wait_s) as passage:
+        async with self._gate.permit(target, safe=operation.safe, timeout_s=wait_s) as permit:
             # A 401 had no effect, and a token may end before its time: a second one is tried, and at most half of the
             # time goes into asking for it.
             for refused in (False, True):
@@ -228,16 +228,16 @@ class PartnerChannel:
                     target = await self._authorise(target, refused=refused, timeout_s=(deadline - clock()) / 2)
                 timeout_s = deadline - clock()
                 try:
-                    answer = await self._exchange(operation, target, request, timeout_s, passage.recorded)
+                    answer = await self._exchange(operation, target, request, timeout_s, permit.recorded)
                 except EgressError as error:
-                    passage.hurried = _hurried(error, target, timeout_s)
+                    permit.caller_was_short = _caller_was_short(error, target, timeout_s)
                     raise _unanswered(operation, target, error) from None
                 if target.grant is None or answer.status != 401:
                     break
-            passage.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
+            permit.limit_reached_s = _limit_reached_s(answer, datetime.now(UTC))
             decoded = await self._judged(operation, target, answer)
             if decoded.repair:
-                passage.repaired = RepairedAnswers(
+                permit.repaired = RepairedAnswers(
                     operation=operation.name.removeprefix("/"),
                     value_count=decoded.repairs,
                     path=decoded.repair.pointer,
@@ -396,7 +396,7 @@ def _unanswered(operation: Operation, target: Target, error: EgressError) -> err
     )
 
 
-def _hurried(error: EgressError, target: Target, timeout_s: float) -> bool:
+def _caller_was_short(error: EgressError, target: Target, timeout_s: float) -> bool:
     """Whether the caller gave so little time that the error says nothing about the partner."""
     if isinstance(error, ConnectTimeout):
         return timeout_s < CONNECT_TIMEOUT_S

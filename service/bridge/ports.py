@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from google.protobuf.message import Message
 
-from service.domain.budget import Passage
+from service.domain.budget import Permit
 from service.domain.exchange import Exchange
 from service.domain.target import AccessToken, Grant, Target
 from service.errors import FieldViolation
@@ -20,7 +20,7 @@ __all__ = [
     "Exchange",
     "Gate",
     "Grant",
-    "Passage",
+    "Permit",
     "Recorder",
     "Refusal",
     "Target",
@@ -40,7 +40,7 @@ class Targets(Protocol):
 class Gate(Protocol):
     """Decides when a request may leave, by what all processes sent and by what became of it."""
 
-    def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AbstractAsyncContextManager[Passage]:
+    def permit(self, target: Target, *, safe: bool, timeout_s: float) -> AbstractAsyncContextManager[Permit]:
         """Entered for one request, which is `safe` when it only reads; left with its outcome, a PartnerError or none.
 
         Raises PartnerRateLimited when a budget or every slot of the integration is used up for longer than `timeout_s`,

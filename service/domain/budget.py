@@ -53,15 +53,15 @@ class Slice:
 
 
 @dataclass(slots=True)
-class Passage:
-    """The leave of one request to go. `recorded`: someone wants to see what is exchanged.
+class Permit:
+    """The permission to send one request. `recorded`: someone wants to see what is exchanged.
 
-    Whoever sends it sets `limit_reached_s` when the partner said that nothing more is taken for so long, and `hurried`
-    when the caller gave so little time that a missing answer says nothing about the partner; and `repaired` when the
-    answer was read although it broke the contract.
+    Whoever sends it sets `limit_reached_s` when the partner said that nothing more is taken for so long,
+    `caller_was_short` when the caller gave so little time that a missing answer says nothing about the partner, and
+    `repaired` when the answer was read although it broke the contract.
     """
 
     recorded: bool = False
     limit_reached_s: float | None = None
-    hurried: bool = False
+    caller_was_short: bool = False
     repaired: RepairedAnswers | None = None

@@ -119,24 +119,24 @@ class ImpactCount:
         return self._impact
 
 
-class Reach(NamedTuple):
+class Affected(NamedTuple):
     """The objects that a partner may see otherwise after a change of rules; None for all there are."""
 
     locations: set[ObjectKey] | None
     tariffs: set[ObjectKey] | None
 
 
-def reach(changed: Collection[PublicationRule], others: Iterable[PublicationRule]) -> Reach:
-    """The reach of a change: of a rule as it was and as it is, among the others of its integration."""
+def affected(changed: Collection[PublicationRule], others: Iterable[PublicationRule]) -> Affected:
+    """What a change affects: of a rule as it was and as it is, among the others of its integration."""
     locations = [{key for _, key in locations_named(rule)} for rule in changed if rule.HasField("connectors")]
     tariffs = {key for rule in changed for _, key in tariffs_named(rule)}
     # Any connector may show a tariff that another rule hides no more.
     hides = any(rule.HasField("tariffs") and rule.effect == PUBLICATION_EFFECT_HIDDEN for rule in (*changed, *others))
     everywhere = (tariffs and hides) or not all(locations)
-    return Reach(None if everywhere else set().union(*locations), None if locations else tariffs)
+    return Affected(None if everywhere else set().union(*locations), None if locations else tariffs)
 
 
-def next_turn(rule: PublicationRule, now: datetime | None) -> datetime | None:
+def next_due(rule: PublicationRule, now: datetime | None) -> datetime | None:
     """When the rule next comes into force or ends after `now`; None when it does not. Without `now`, ever."""
     said = [rule.valid_from] * rule.HasField("valid_from") + [rule.valid_until] * rule.HasField("valid_until")
     times = [time.ToDatetime(UTC) for time in said]

@@ -65,7 +65,7 @@ class Owned(ABC, Generic[M]):
         return etag_of(wanted)
 
 
-class Wish(Generic[M]):
+class Upsert(Generic[M]):
     """An object as it was sent, where it stands in the request, and what may be done with it. No mask: all of it.
 
     `origin`: it is imported from there.
@@ -84,7 +84,7 @@ class Wish(Generic[M]):
     ) -> None:
         self.key = key_of(sent)
         self.path = path
-        self.flaw: InvalidArgument | None = None
+        self.violation: InvalidArgument | None = None
         self.owned: Owned[M] = owned
         self.origin = origin
         self._sent: M = sent
@@ -93,14 +93,14 @@ class Wish(Generic[M]):
         self._mask = mask
         try:
             validate(owned.key(country_code=sent.country_code, party_id=sent.party_id, id=sent.id), prefix=f"{path}.")
-        except InvalidArgument as flaw:
-            self.flaw = flaw
+        except InvalidArgument as violation:
+            self.violation = violation
 
-    def granted(self, before: M | None) -> M:
+    def resolved(self, before: M | None) -> M:
         """The object as it is wanted, valid and without what only we set. Raises what is wrong with it."""
         owned, sent, id = self.owned, self._sent, self.key.shown
-        if self.flaw:
-            raise self.flaw
+        if self.violation:
+            raise self.violation
         taken = self.origin and before and before.origin.integration_id != self.origin.integration_id
         if before and (taken or not self._may_exist):
             raise ResourceExists(f"{owned.noun} {id} exists already", resource=owned.noun, id=id)
@@ -136,48 +136,50 @@ class Wish(Generic[M]):
             raise dangling("tariff", missing[0][1].shown, violations)
 
 
-async def put_one(conn: Connection, caller: Caller, now: datetime, wish: Wish[M]) -> M:
-    """Grants the wish and stores it. Raises why not."""
-    (result,) = await put(conn, caller, now, [wish])
+async def put_one(conn: Connection, caller: Caller, now: datetime, upsert: Upsert[M]) -> M:
+    """Stores what the upsert asks for. Raises what is wrong with it."""
+    (result,) = await put(conn, caller, now, [upsert])
     if isinstance(result, EvbridgeError):
         raise result
     return result
 
 
-async def put(conn: Connection, caller: Caller, now: datetime, wishes: Sequence[Wish[M]]) -> list[M | EvbridgeError]:
-    """Grants each wish or says why not, and stores what was granted. What did not change is not written.
+async def put(conn: Connection, caller: Caller, now: datetime, upserts: Sequence[Upsert[M]]) -> list[M | EvbridgeError]:
+    """Stores each object that is right, and returns the error of each that is not. What did not change is not written.
 
-    The wishes are of one kind, and there is at least one.
+    The upserts are of one kind, and there is at least one.
     """
-    owned = wishes[0].owned
-    locked = await owned.lock(conn, caller.tenant_id, {wish.key for wish in wishes if not wish.flaw})
+    owned = upserts[0].owned
+    locked = await owned.lock(conn, caller.tenant_id, {upsert.key for upsert in upserts if not upsert.violation})
     results: list[M | EvbridgeError] = []
     seen: set[ObjectKey] = set()
-    for wish in wishes:
+    for upsert in upserts:
         try:
-            if wish.key in seen:
-                raise InvalidArgument.field(f"{wish.path}.id", "stands in the request twice")
-            seen.add(wish.key)
-            results.append(wish.granted(locked.get(wish.key)))
+            if upsert.key in seen:
+                raise InvalidArgument.field(f"{upsert.path}.id", "stands in the request twice")
+            seen.add(upsert.key)
+            results.append(upsert.resolved(locked.get(upsert.key)))
         except EvbridgeError as error:
             results.append(error)
     wanted = [result for result in results if not isinstance(result, EvbridgeError)]
-    parties = await parties_hold(conn, caller.tenant_id, {wish.key.party for wish in wishes if not wish.flaw})
+    parties = await parties_hold(
+        conn, caller.tenant_id, {upsert.key.party for upsert in upserts if not upsert.violation}
+    )
     named = {key for each in wanted for _, key in owned.tariffs(each)}
     tariffs = await tariffs_hold(conn, caller.tenant_id, named) if named else set()
     changed: list[M] = []
-    for number, (wish, result) in enumerate(zip(wishes, results, strict=True)):
+    for number, (upsert, result) in enumerate(zip(upserts, results, strict=True)):
         if isinstance(result, EvbridgeError):
             continue
         try:
-            wish.check_references(result, parties, tariffs)
+            upsert.check_references(result, parties, tariffs)
         except ReferenceNotFound as error:
             results[number] = error
             continue
-        before = locked.get(wish.key)
+        before = locked.get(upsert.key)
         results[number] = stored = _stamped(owned, result, before, now)
         if stored is not before:
-            if wish.origin:
+            if upsert.origin:
                 stored.origin.synced_time.CopyFrom(stored.last_updated)
             changed.append(stored)
     await owned.write(conn, caller.tenant_id, sorted(changed, key=key_of), locked)

@@ -20,7 +20,7 @@ from service.domain.versions import check_etag, check_version
 from service.errors import ResourceNotFound
 from service.resources.mutation import mutate
 from service.storage.changes import CREATE, DELETE, UPDATE, change_record
-from service.storage.company import company_bury, company_get, company_lock, company_page, company_put
+from service.storage.company import company_get, company_lock, company_page, company_put, company_tombstone
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
@@ -68,7 +68,7 @@ class CompanyService:
                     return Empty()
                 raise ResourceNotFound.of("company", company_id)
             check_etag(request.etag, stored.etag, "company", company_id)
-            await company_bury(conn, caller.tenant_id, company_id)
+            await company_tombstone(conn, caller.tenant_id, company_id)
             await change_record(conn, caller, OBJECT_KIND_COMPANY, company_id, DELETE, stored.etag)
             return Empty()
 

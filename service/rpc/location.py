@@ -37,7 +37,7 @@ from service.domain.versions import check_etag
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site
 from service.resources.mutation import mutate
-from service.resources.objects import Wish, put, put_one
+from service.resources.objects import Upsert, put, put_one
 from service.resources.publication import publish
 from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
 from service.storage.connection import Connection
@@ -47,12 +47,12 @@ from service.storage.location import (
     evse_lock,
     evse_put,
     location_box,
-    location_bury,
     location_get,
     location_get_many,
     location_lock,
     location_near,
     location_page,
+    location_tombstone,
 )
 from service.storage.pool import Database
 
@@ -73,8 +73,8 @@ class LocationService:
                 location.evses.extend(await evses_of_chargers(conn, caller, request.chargers))
             elif location.site_id and not location.evses and not request.create_empty:
                 location.evses.extend(await evses_of_site(conn, caller, location.site_id))
-            wish = Wish(LOCATIONS, location, "location", may_exist=False)
-            location = await put_one(conn, caller, now, wish)
+            upsert = Upsert(LOCATIONS, location, "location", may_exist=False)
+            location = await put_one(conn, caller, now, upsert)
             await publish(conn, caller, now, request.publish_to, location)
             return location
 
@@ -103,18 +103,18 @@ class LocationService:
     async def UpdateLocation(self, request: UpdateLocationRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Location:
             mask = [*request.update_mask.paths]
-            wish = Wish(LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
-            return await put_one(conn, caller, now, wish)
+            upsert = Upsert(LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
+            return await put_one(conn, caller, now, upsert)
 
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def BatchUpsertLocations(self, request: BatchUpsertLocationsRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> BatchUpsertLocationsResponse:
-            wishes = [
-                Wish(LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
+            upserts = [
+                Upsert(LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
                 for number, location in enumerate(request.locations)
             ]
-            results = await put(conn, caller, now, wishes)
+            results = await put(conn, caller, now, upserts)
             return BatchUpsertLocationsResponse(
                 results=[
                     LocationResult(error=status_of(result))
@@ -136,7 +136,7 @@ class LocationService:
                     return Empty()
                 raise ResourceNotFound.of("location", key.shown)
             check_etag(request.etag, stored.etag, "location", key.shown)
-            await location_bury(conn, caller.tenant_id, key)
+            await location_tombstone(conn, caller.tenant_id, key)
             await change_record(conn, caller, OBJECT_KIND_LOCATION, str(key), DELETE, stored.etag)
             return Empty()
 

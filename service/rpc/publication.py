@@ -34,9 +34,9 @@ from service.domain.pages import MAX_BYTES, key_before, list_response, page_resp
 from service.domain.publication import (
     ImpactCount,
     Publication,
+    affected,
     later,
     locations_named,
-    reach,
     tariffs_named,
 )
 from service.domain.validation import validate
@@ -62,7 +62,7 @@ from service.storage.keyring import Keyring
 from service.storage.location import location_get, location_known, location_page
 from service.storage.pool import Database
 from service.storage.publication import (
-    mark_reach,
+    mark_affected,
     rule_delete,
     rule_get,
     rule_page,
@@ -279,7 +279,7 @@ async def _changed(
     at = later(timestamp_of(now), versions[-1].valid_from) if versions else timestamp_of(now)
     if before != after:
         integration_id = versions[0].integration_id
-        await mark_reach(conn, caller.tenant_id, integration_id, reach(versions, after.values()))
+        await mark_affected(conn, caller.tenant_id, integration_id, affected(versions, after.values()))
     return _Change(before, after, after.get(id), at)
 
 

@@ -25,7 +25,7 @@ from service.domain.versions import check_etag
 from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
 from service.processes.pool import Processes
 from service.resources.mutation import mutate
-from service.resources.objects import Wish, put, put_one
+from service.resources.objects import Upsert, put, put_one
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
 from service.rpc.pricing import Pricing
@@ -34,13 +34,13 @@ from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.tariff import (
-    tariff_bury,
     tariff_get,
     tariff_get_many,
     tariff_locations,
     tariff_lock,
     tariff_page,
     tariff_rules,
+    tariff_tombstone,
 )
 
 
@@ -51,8 +51,8 @@ class TariffService(Pricing):
 
     async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Tariff:
-            wish = Wish(TARIFFS, request.tariff, "tariff", may_exist=False)
-            tariff = await put_one(conn, caller, now, wish)
+            upsert = Upsert(TARIFFS, request.tariff, "tariff", may_exist=False)
+            tariff = await put_one(conn, caller, now, upsert)
             await publish(conn, caller, now, request.publish_to, tariff)
             return tariff
 
@@ -74,18 +74,18 @@ class TariffService(Pricing):
     async def UpdateTariff(self, request: UpdateTariffRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Tariff:
             mask = [*request.update_mask.paths]
-            wish = Wish(TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
-            return await put_one(conn, caller, now, wish)
+            upsert = Upsert(TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
+            return await put_one(conn, caller, now, upsert)
 
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def BatchUpsertTariffs(self, request: BatchUpsertTariffsRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> BatchUpsertTariffsResponse:
-            wishes = [
-                Wish(TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
+            upserts = [
+                Upsert(TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
                 for number, tariff in enumerate(request.tariffs)
             ]
-            results = await put(conn, caller, now, wishes)
+            results = await put(conn, caller, now, upserts)
             return BatchUpsertTariffsResponse(
                 results=[
                     TariffResult(error=status_of(result))
@@ -115,7 +115,7 @@ class TariffService(Pricing):
                     locations=str(locations),
                     rules=str(rules),
                 )
-            await tariff_bury(conn, caller.tenant_id, key)
+            await tariff_tombstone(conn, caller.tenant_id, key)
             await change_record(conn, caller, OBJECT_KIND_TARIFF, str(key), DELETE, stored.etag)
             return Empty()
 

@@ -57,9 +57,9 @@ async def company_put(conn: Connection, tenant_id: str, company: Company, stored
         raise VersionConflict("the company was created by another call at this moment", version=str(company.version))
 
 
-async def company_bury(conn: Connection, tenant_id: str, company_id: str) -> None:
+async def company_tombstone(conn: Connection, tenant_id: str, company_id: str) -> None:
     """Leaves a tombstone; it goes when no partner holds the company any more."""
-    await conn.run(sql.company_bury, tenant_id, UUID(company_id))
+    await conn.run(sql.company_tombstone, tenant_id, UUID(company_id))
 
 
 async def company_page(

@@ -15,7 +15,7 @@ UPDATE company SET version = $3, is_cpo = $4, is_emp = $5, etag = $6, payload = 
 WHERE tenant_id = $1 AND company_id = $2
 RETURNING version
 
--- name: company_bury
+-- name: company_tombstone
 UPDATE company SET delete_time = now() WHERE tenant_id = $1 AND company_id = $2
 
 -- name: company_page

@@ -28,7 +28,7 @@ from evbridge.v1.partner_pb2 import (
 )
 
 from service.domain.breaker import Breaker, Scope, is_failure
-from service.domain.budget import Passage, Slice, budgets, slice_of
+from service.domain.budget import Permit, Slice, budgets, slice_of
 from service.domain.delivery import RetryPolicy
 from service.domain.target import Target
 from service.errors import DatabaseUnavailable, EvbridgeError, PartnerRateLimited, PartnerUnavailable
@@ -59,7 +59,7 @@ class PartnerGate:
         self._breakers: defaultdict[tuple[_Key, Scope], Breaker] = defaultdict(Breaker)
 
     @asynccontextmanager
-    async def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Passage]:
+    async def permit(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Permit]:
         deadline = _now() + timeout_s
         scope = Scope.READS if safe else Scope.WRITES
         await self._replenish(target, deadline)  # before a slot is taken: nobody waits for a window with one in hand
@@ -68,17 +68,17 @@ class PartnerGate:
             for period, _ in budgets(target):
                 self._slices[_key(target), period].left -= 1
             failures = 0 if slot["open_s"] is None else await self._probe(target, scope)
-            passage, failed = Passage(slot["recorded"]), None
+            permit, failed = Permit(slot["recorded"]), None
             try:
-                yield passage
+                yield permit
                 failed = False
             except EvbridgeError as error:
-                failed = None if passage.hurried else is_failure(error)
+                failed = None if permit.caller_was_short else is_failure(error)
                 raise
             finally:
                 # What the partner answered matters more.
                 with suppress(DatabaseUnavailable):
-                    await self._settle(target, scope, passage, failures, failed)
+                    await self._settle(target, scope, permit, failures, failed)
 
     async def _replenish(self, target: Target, deadline: float) -> None:
         """Ends when a request of every budget is at hand. Raises PartnerRateLimited when that is after `deadline`."""
@@ -137,17 +137,17 @@ class PartnerGate:
             )
         return failures
 
-    async def _settle(self, target: Target, scope: Scope, passage: Passage, failures: int, failed: bool | None) -> None:
+    async def _settle(self, target: Target, scope: Scope, permit: Permit, failures: int, failed: bool | None) -> None:
         """Writes down what became of a request if it changes anything. `failures` is 0 unless it was a probe.
 
-        A request without an outcome (`failed` is None: its caller went away or hurried) counts only as a probe: as a
+        A request without an outcome (`failed` is None: its caller went away or was short) counts only as a probe: as a
         failure.
         """
-        if repaired := passage.repaired:
+        if repaired := permit.repaired:
             found = (repaired.operation, repaired.value_count, repaired.path, repaired.description)
             await _to_its_end(self._database.run(sql.gate_repaired, *_key(target), *found))
-        if passage.limit_reached_s is not None:
-            await self._pause(target, Scope.REQUESTS, passage.limit_reached_s)
+        if permit.limit_reached_s is not None:
+            await self._pause(target, Scope.REQUESTS, permit.limit_reached_s)
         if failures and failed is False:
             await _to_its_end(self._database.run(sql.gate_lift, *_key(target), scope, failures))
         elif failures:

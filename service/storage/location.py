@@ -123,13 +123,13 @@ async def location_put(
     Raises EtagMismatch when another writer was first with a new location.
     """
     new = [location for location in locations if key_of(location) not in locked]
-    reborn = [location for location in locations if locked.get(key_of(location), location) is None]
+    revived = [location for location in locations if locked.get(key_of(location), location) is None]
     changed = [each for each in locations if (before := locked.get(key_of(each))) and before.etag != each.etag]
     if new and await _write(conn, sql.location_insert, tenant_id, new) < len(new):
         raise EtagMismatch("one of the locations was created by another call at this moment")
-    if reborn:
-        await conn.run(sql.evse_forget, tenant_id, *columns(map(key_of, reborn)))
-    if replaced := reborn + changed:
+    if revived:
+        await conn.run(sql.evse_forget, tenant_id, *columns(map(key_of, revived)))
+    if replaced := revived + changed:
         await _write(conn, sql.location_replace, tenant_id, replaced)
     await evse_put(
         conn,
@@ -142,9 +142,9 @@ async def location_put(
     )
 
 
-async def location_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+async def location_tombstone(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
     """Leaves a tombstone; the EVSEs stay below it."""
-    await conn.run(sql.location_bury, tenant_id, *key)
+    await conn.run(sql.location_tombstone, tenant_id, *key)
 
 
 async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, StoredEvse]:

@@ -154,12 +154,12 @@ CROSS JOIN LATERAL (
 ) AS held
 WHERE l.ctid = held.ctid AND l.tenant_id = $1
 
--- name: location_bury
+-- name: location_tombstone
 UPDATE location SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
 
 -- name: evse_lock
--- Those of whole locations, buried ones too. In the order of the keys, as reports lock them; looked up as `location_lock`.
+-- Those of whole locations, deleted ones too. In the order of the keys, as reports lock them; looked up as `location_lock`.
 SELECT wanted.country_code, wanted.party_id, wanted.key AS location_key, e.position, e.payload
 FROM (
     SELECT country_code, party_id, key
@@ -193,13 +193,13 @@ SET position = excluded.position, status = excluded.status, status_time = exclud
     last_updated = excluded.last_updated, payload = excluded.payload, tariff_keys = excluded.tariff_keys
 
 -- name: evse_forget
--- Those of buried locations that are about to live again, and are locked; found as by `location_replace`.
+-- Those of deleted locations that are about to live again, and are locked; found as by `location_replace`.
 DELETE FROM evse AS e
-USING unnest($2::text[], $3::text[], $4::text[]) AS buried (country_code, party_id, key)
+USING unnest($2::text[], $3::text[], $4::text[]) AS deleted (country_code, party_id, key)
 CROSS JOIN LATERAL (
     SELECT ctid FROM evse
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = buried.country_code
-        AND party_id = buried.party_id AND location_key = buried.key
+    WHERE tenant_id = $1 AND integration_id = '' AND country_code = deleted.country_code
+        AND party_id = deleted.party_id AND location_key = deleted.key
     OFFSET 0
 ) AS held
 WHERE e.ctid = held.ctid AND e.tenant_id = $1

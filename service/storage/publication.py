@@ -6,7 +6,7 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, O
 from evbridge.v1.publication_pb2 import PublicationRule
 
 from service.domain.pages import MAX_BYTES
-from service.domain.publication import MAX_NAMED, Reach, next_turn, reach, tariffs_named
+from service.domain.publication import MAX_NAMED, Affected, affected, next_due, tariffs_named
 from service.errors import ResourceNotFound
 from service.storage.changes import change_time, delivery_mark_at
 from service.storage.connection import Connection
@@ -68,11 +68,11 @@ async def rule_put(conn: Connection, tenant_id: str, rule: PublicationRule) -> N
         _growing(rule),
         rule.etag,
         rule.SerializeToString(),
-        next_turn(rule, None),
+        next_due(rule, None),
     )
 
 
-async def rules_turn(database: Database) -> bool:
+async def rules_due(database: Database) -> bool:
     """Makes due what a rule that came into force, or ended, may concern. False when there is none."""
     async with database.transaction() as conn:
         turning = await conn.row(sql.publication_turning)
@@ -82,17 +82,17 @@ async def rules_turn(database: Database) -> bool:
         await rules_hold(conn, *names)
         rules = await rules_all(conn, *names)
         turned = [rules[row["rule_id"]] for row in await conn.rows(sql.publication_turned, *names)]
-        await mark_reach(conn, *names, reach(turned, rules.values()))
+        await mark_affected(conn, *names, affected(turned, rules.values()))
         now = await change_time(conn)
         for rule in turned:
-            await conn.run(sql.publication_turn, *names, rule.id, next_turn(rule, now))
+            await conn.run(sql.publication_turn, *names, rule.id, next_due(rule, now))
     return True
 
 
-async def mark_reach(conn: Connection, tenant_id: str, integration_id: str, reached: Reach) -> None:
+async def mark_affected(conn: Connection, tenant_id: str, integration_id: str, affected: Affected) -> None:
     """Makes due what a change of rules may concern."""
-    await delivery_mark_at(conn, tenant_id, integration_id, OBJECT_KIND_LOCATION, reached.locations)
-    await delivery_mark_at(conn, tenant_id, integration_id, OBJECT_KIND_TARIFF, reached.tariffs)
+    await delivery_mark_at(conn, tenant_id, integration_id, OBJECT_KIND_LOCATION, affected.locations)
+    await delivery_mark_at(conn, tenant_id, integration_id, OBJECT_KIND_TARIFF, affected.tariffs)
 
 
 async def rule_delete(conn: Connection, tenant_id: str, integration_id: str, id: str) -> None:

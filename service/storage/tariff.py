@@ -96,9 +96,9 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs
     )
 
 
-async def tariff_bury(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+async def tariff_tombstone(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
     """Leaves a tombstone, and keeps what the tariff said: the tombstone goes earlier."""
-    await conn.run(sql.tariff_bury, tenant_id, *key)
+    await conn.run(sql.tariff_tombstone, tenant_id, *key)
     await conn.run(sql.tariff_keep, tenant_id, *columns([key]), [None])
 
 

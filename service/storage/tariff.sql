@@ -117,7 +117,7 @@ WHERE e.tenant_id = $1 AND e.integration_id = '' AND e.country_code = $2 AND e.p
 -- name: tariff_rules
 SELECT count(*) FROM publication_rule WHERE tenant_id = $1 AND tariff_keys @> ARRAY[$2::text]
 
--- name: tariff_bury
+-- name: tariff_tombstone
 UPDATE tariff SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
 

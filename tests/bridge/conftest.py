@@ -10,7 +10,7 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry
 from service.partners.chargeprice import mapping as chargeprice
 from service.partners.chargeprice.simulator import Simulator
-from tests.bridge.house import KEY, House
+from tests.bridge.fake_ports import KEY, FakePorts
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ async def egress() -> AsyncIterator[Egress]:
 
 
 @pytest.fixture
-def connect(egress: Egress) -> Callable[[House], PartnerChannel]:
+def connect(egress: Egress) -> Callable[[FakePorts], PartnerChannel]:
     registry = Registry.of([company_pb2.DESCRIPTOR])
-    return lambda house: PartnerChannel(
-        registry, house, house, egress, {"chargeprice": chargeprice}, house.exchanges.append
+    return lambda ports: PartnerChannel(
+        registry, ports, ports, egress, {"chargeprice": chargeprice}, ports.exchanges.append
     )
 
 
@@ -36,6 +36,6 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def house(simulator: Simulator) -> House:
+async def ports(simulator: Simulator) -> FakePorts:
     """The integration leads to the simulator."""
-    return House(await simulator.start())
+    return FakePorts(await simulator.start())

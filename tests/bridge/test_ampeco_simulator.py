@@ -18,7 +18,7 @@ from service.bridge.transcode import to_http
 from service.errors import EvbridgeError, PartnerCredentialRefused, PartnerNotFound, PartnerRejected
 from service.partners.ampeco import mapping as ampeco_errors
 from service.partners.ampeco.simulator import Simulator
-from tests.bridge.house import KEY, House
+from tests.bridge.fake_ports import KEY, FakePorts
 from tests.bridge.test_ampeco_contract import OPERATIONS, body_of, called, request_with, rpc_of
 
 TENANT = (("evbridge-tenant", "acme"),)
@@ -37,8 +37,8 @@ async def simulated() -> AsyncIterator[Simulator]:
 @pytest.fixture
 def reach(simulated: Simulator, egress: Egress) -> Callable[..., PartnerChannel]:
     def make(key: str = KEY) -> PartnerChannel:
-        house = House(simulated.url, partner="ampeco", key=key)
-        return PartnerChannel(REGISTRY, house, house, egress, {"ampeco": ampeco_errors})
+        ports = FakePorts(simulated.url, partner="ampeco", key=key)
+        return PartnerChannel(REGISTRY, ports, ports, egress, {"ampeco": ampeco_errors})
 
     return make
 

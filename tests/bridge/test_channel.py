@@ -53,7 +53,7 @@ from service.errors import (
     ResourceNotFound,
 )
 from service.partners.ampeco import mapping as ampeco
-from tests.bridge.house import KEY, House, Partner, a_partner, http_date
+from tests.bridge.fake_ports import KEY, FakePorts, Partner, a_partner, http_date
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, contract, field, message
 
 TENANT = (("evbridge-tenant", "acme"),)
@@ -64,7 +64,7 @@ ONE = b'{"data": {"id": "%s", "type": "company"}}' % ID.encode()
 PAGE = b'{"data": [{"id": "%s", "type": "company"}], "meta": {"overall_count": 1}}' % ID.encode()
 CANARY = "canary-text-of-the-partner"
 
-Connect = Callable[[House], PartnerChannel]
+Connect = Callable[[FakePorts], PartnerChannel]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def failure(channel: PartnerChannel, request: Any, **arguments: Any) -> Ev
 
 async def test_an_unmodified_stub_makes_the_http_call_of_the_contract(partner: Partner, connect: Connect) -> None:
     partner.answers(200, PAGE)
-    page = await call(connect(House(partner.url)), LIST)
+    page = await call(connect(FakePorts(partner.url)), LIST)
     assert [company.id for company in page.data] == [ID]
     assert page.meta.overall_count == 1
     ((request, body),) = partner.received
@@ -107,7 +107,7 @@ async def test_an_unmodified_stub_makes_the_http_call_of_the_contract(partner: P
 
 async def test_a_change_carries_its_body_as_json(partner: Partner, connect: Connect) -> None:
     partner.answers(201, ONE)
-    document = await call(connect(House(partner.url)), UPSERT)
+    document = await call(connect(FakePorts(partner.url)), UPSERT)
     assert document == CompanyDocument(data={"id": ID, "type": "company"})
     ((request, body),) = partner.received
     assert (request.method, request.raw_path) == ("PUT", f"/v1/companies/{ID}")
@@ -117,7 +117,7 @@ async def test_a_change_carries_its_body_as_json(partner: Partner, connect: Conn
 
 async def test_an_answer_without_a_body_is_an_empty_message(partner: Partner, connect: Connect) -> None:
     partner.answers(204)
-    stub: Any = CompanyServiceStub(connect(House(partner.url)))  # type: ignore[arg-type]
+    stub: Any = CompanyServiceStub(connect(FakePorts(partner.url)))  # type: ignore[arg-type]
     await stub.DeleteCompany(DeleteCompanyRequest(integration_id="cp", company_id=ID), metadata=TENANT)
     assert partner.received[0][0].method == "DELETE"
 
@@ -125,10 +125,10 @@ async def test_an_answer_without_a_body_is_an_empty_message(partner: Partner, co
 async def test_no_content_is_an_empty_message_whatever_the_envelope(partner: Partner, connect: Connect) -> None:
     partner.answers(204)
     for request, answer in ((UPSERT, CompanyDocument()), (LIST, company_pb2.CompanyListDocument())):
-        assert await call(connect(House(partner.url)), request) == answer
+        assert await call(connect(FakePorts(partner.url)), request) == answer
     partner.answers(200)
-    assert type(await failure(connect(House(partner.url)), UPSERT)) is PartnerOutcomeUnknown
-    assert type(await failure(connect(House(partner.url)), LIST)) is PartnerFault
+    assert type(await failure(connect(FakePorts(partner.url)), UPSERT)) is PartnerOutcomeUnknown
+    assert type(await failure(connect(FakePorts(partner.url)), LIST)) is PartnerFault
 
 
 @pytest.mark.parametrize(("count", "long"), [(100, False), (8000, True)])
@@ -155,7 +155,7 @@ async def test_a_big_answer_is_read_beside_the_event_loop(
 
     monkeypatch.setattr(channel_module, "_read", watched)
     beside = asyncio.create_task(neighbour())
-    assert len((await call(connect(House(partner.url)), LIST)).data) == count
+    assert len((await call(connect(FakePorts(partner.url)), LIST)).data) == count
     ended.set()
     await beside
     assert len(during) == 1
@@ -167,7 +167,7 @@ async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
 ) -> None:
     company = {"id": "a", "type": "company", "more": [1, 2, 3]}
     partner.answers(200, json.dumps({"data": [company] * 2000}).encode())
-    house, others, order = House(partner.url, free_slots=10), House(partner.url), list[str]()
+    ports, others, order = FakePorts(partner.url, free_slots=10), FakePorts(partner.url), list[str]()
     read, begun, go_on = channel_module._read, threading.Event(), threading.Event()
 
     async def target(tenant_id: str, integration_id: str) -> Any:
@@ -180,8 +180,8 @@ async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
         return read(operation, target, body)
 
     monkeypatch.setattr(channel_module, "_read", watched)
-    monkeypatch.setattr(house, "target", target)
-    channel = connect(house)
+    monkeypatch.setattr(ports, "target", target)
+    channel = connect(ports)
     calls = [asyncio.create_task(call(channel, LIST)) for _ in range(5)]
     while len(partner.received) < 5 or not begun.is_set():
         await asyncio.sleep(0.01)
@@ -196,7 +196,7 @@ async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
 
 async def test_one_unreadable_object_of_a_page_costs_that_object_alone(partner: Partner, connect: Connect) -> None:
     partner.answers(200, b'{"data": [{"id": "a", "type": "company"}, {"id": {}}, {"id": "c", "type": "company"}]}')
-    page = await call(connect(House(partner.url)), LIST)
+    page = await call(connect(FakePorts(partner.url)), LIST)
     assert [company.id for company in page.data] == ["a", "c"]
 
 
@@ -244,7 +244,7 @@ async def test_each_status_becomes_one_error(
 ) -> None:
     body = b'{"errors": [{"status": "%d", "code": "A_CODE.x-1", "title": "%s"}]}' % (status, CANARY.encode())
     partner.answers(status, body, Location=f"{partner.url}/elsewhere")
-    error = await failure(connect(House(partner.url)), UPSERT if changes else LIST)
+    error = await failure(connect(FakePorts(partner.url)), UPSERT if changes else LIST)
     assert type(error) is (change if changes else read)
     assert isinstance(error, PartnerError)
     assert error.http_status == status
@@ -288,7 +288,7 @@ async def test_an_error_body_nobody_understands_is_an_error_without_a_code(
     partner: Partner, connect: Connect, body: bytes
 ) -> None:
     partner.answers(400, body)
-    error = await failure(connect(House(partner.url)), UPSERT)
+    error = await failure(connect(FakePorts(partner.url)), UPSERT)
     assert type(error) is PartnerRejected
     assert error.partner_code == ""
 
@@ -304,7 +304,7 @@ async def test_an_error_body_nobody_understands_is_an_error_without_a_code(
 )
 async def test_a_partners_code_is_bounded(partner: Partner, connect: Connect, sent: str, kept: str) -> None:
     partner.answers(409, f'{{"errors": [{{"code": "{sent}"}}]}}'.encode())
-    error = await failure(connect(House(partner.url)), UPSERT)
+    error = await failure(connect(FakePorts(partner.url)), UPSERT)
     assert isinstance(error, PartnerVersionConflict)
     assert error.partner_code == kept
 
@@ -328,7 +328,7 @@ async def test_a_good_status_with_an_unreadable_body_is_not_a_success(
     partner: Partner, connect: Connect, body: bytes
 ) -> None:
     partner.answers(200, body)
-    channel = connect(House(partner.url))
+    channel = connect(FakePorts(partner.url))
     assert type(await failure(channel, LIST)) is PartnerFault
     assert type(await failure(channel, UPSERT)) is PartnerOutcomeUnknown
     assert len(partner.received) == 2
@@ -356,18 +356,18 @@ async def test_retry_after_is_honoured_within_bounds(
 ) -> None:
     for status in (429, 503):
         partner.answers(status, Retry_After=http_date(header) if isinstance(header, timedelta) else header)
-        error = await failure(connect(House(partner.url)), LIST)
+        error = await failure(connect(FakePorts(partner.url)), LIST)
         assert error.retry_after_s is not None
         assert least <= error.retry_after_s <= most
-    assert len(partner.received) == 2, "a read is not repeated against the partner's wish"
+    assert len(partner.received) == 2, "a read is not repeated against the partner's upsert"
 
 
 @pytest.mark.parametrize("header", ["", "soon", "-5", "1.5", "²", "Wed, 99 Oct 2015 07:28:00 GMT", FAR_OFF])
 async def test_a_retry_after_that_says_nothing_is_ignored(partner: Partner, connect: Connect, header: str) -> None:
     partner.answers(503, Retry_After=header)
-    assert (await failure(connect(House(partner.url)), UPSERT)).retry_after_s is None
+    assert (await failure(connect(FakePorts(partner.url)), UPSERT)).retry_after_s is None
     partner.answers(429, Retry_After=header)
-    assert (await failure(connect(House(partner.url)), UPSERT)).retry_after_s == 10
+    assert (await failure(connect(FakePorts(partner.url)), UPSERT)).retry_after_s == 10
 
 
 IN_A_MINUTE = timedelta(minutes=1)
@@ -397,33 +397,33 @@ async def test_the_gate_is_told_of_a_limit_that_the_partner_names(
     if headers.get("X_RateLimit_Reset") is IN_A_MINUTE:
         headers = headers | {"X_RateLimit_Reset": str(int((datetime.now(UTC) + IN_A_MINUTE).timestamp()))}
     partner.answers(status, PAGE, **headers)
-    house = House(partner.url)
+    ports = FakePorts(partner.url)
     if status == 200:
-        await call(connect(house), LIST)
+        await call(connect(ports), LIST)
     else:
-        await failure(connect(house), LIST)
-    (passage,) = house.passages
+        await failure(connect(ports), LIST)
+    (permit,) = ports.permits
     if least is None or most is None:
-        assert passage.limit_reached_s is None
+        assert permit.limit_reached_s is None
     else:
-        assert passage.limit_reached_s is not None
-        assert least <= passage.limit_reached_s <= most
+        assert permit.limit_reached_s is not None
+        assert least <= permit.limit_reached_s <= most
 
 
 async def test_each_try_passes_the_gate(partner: Partner, connect: Connect) -> None:
     partner.answers(503)
-    house = House(partner.url)
-    await failure(connect(house), LIST)
-    assert (len(house.passages), len(partner.received)) == (2, 2)
+    ports = FakePorts(partner.url)
+    await failure(connect(ports), LIST)
+    assert (len(ports.permits), len(partner.received)) == (2, 2)
 
 
 async def test_a_partner_that_listens_nowhere_is_unavailable(connect: Connect, unused_tcp_port: int) -> None:
-    house = House(f"http://127.0.0.1:{unused_tcp_port}")
+    ports = FakePorts(f"http://127.0.0.1:{unused_tcp_port}")
     for request in (LIST, UPSERT):
-        error = await failure(connect(house), request)
+        error = await failure(connect(ports), request)
         assert type(error) is PartnerUnavailable
         assert error.metadata == {"partner": "chargeprice", "retryable": "true"}
-    assert len(house.exchanges) == 3, "the read was tried twice"
+    assert len(ports.exchanges) == 3, "the read was tried twice"
 
 
 async def test_a_request_that_is_not_answered_may_have_taken_effect(partner: Partner, connect: Connect) -> None:
@@ -438,7 +438,7 @@ async def test_a_request_that_is_not_answered_may_have_taken_effect(partner: Par
 
     for answer, timeout_s in ((cut, 15.0), (sleep, 0.3)):
         partner.answer = answer
-        channel = connect(House(partner.url, timeout_s=timeout_s))
+        channel = connect(FakePorts(partner.url, timeout_s=timeout_s))
         partner.received.clear()
         assert type(await failure(channel, UPSERT)) is PartnerOutcomeUnknown
         assert len(partner.received) == 1
@@ -450,14 +450,14 @@ async def test_a_read_is_tried_a_second_time(partner: Partner, connect: Connect)
         return web.Response(status=503) if len(partner.received) == 1 else web.Response(body=PAGE)
 
     partner.answer = second_time_well
-    assert len((await call(connect(House(partner.url)), LIST)).data) == 1
+    assert len((await call(connect(FakePorts(partner.url)), LIST)).data) == 1
 
 
 @pytest.mark.parametrize(
     "base_url", ["http://10.0.0.1", "http://169.254.169.254", "http://[fd00:ec2::254]:80", "ftp://a", "http://[", ""]
 )
 async def test_an_address_we_do_not_call_is_egress_denied(connect: Connect, base_url: str) -> None:
-    error = await failure(connect(House(base_url)), UPSERT)
+    error = await failure(connect(FakePorts(base_url)), UPSERT)
     assert isinstance(error, EgressDenied)
     assert set(error.metadata) == {"host"}
 
@@ -468,37 +468,37 @@ async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Pa
         return web.Response()
 
     partner.answer = sleep
-    for targets_s, callers_s, hurried in ((3600, 0.3, True), (0.3, 3600, False)):
-        house = House(partner.url, timeout_s=targets_s)
-        assert type(await failure(connect(house), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
-        assert house.slot_timeouts_s == [pytest.approx(0.15, abs=0.05)]
-        assert [passage.hurried for passage in house.passages] == [hurried]
+    for targets_s, callers_s, caller_was_short in ((3600, 0.3, True), (0.3, 3600, False)):
+        ports = FakePorts(partner.url, timeout_s=targets_s)
+        assert type(await failure(connect(ports), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
+        assert ports.slot_timeouts_s == [pytest.approx(0.15, abs=0.05)]
+        assert [permit.caller_was_short for permit in ports.permits] == [caller_was_short]
 
 
 async def test_a_caller_without_time_says_nothing_about_the_partner(partner: Partner, connect: Connect) -> None:
     partner.answers(200, PAGE)
-    house = House(partner.url)
-    assert type(await failure(connect(house), UPSERT, timeout=0)) is PartnerUnavailable
-    assert ([passage.hurried for passage in house.passages], partner.received) == ([True], [])
+    ports = FakePorts(partner.url)
+    assert type(await failure(connect(ports), UPSERT, timeout=0)) is PartnerUnavailable
+    assert ([permit.caller_was_short for permit in ports.permits], partner.received) == ([True], [])
 
 
 async def test_no_slot_means_no_request(partner: Partner, connect: Connect) -> None:
-    error = await failure(connect(House(partner.url, free_slots=0)), UPSERT)
+    error = await failure(connect(FakePorts(partner.url, free_slots=0)), UPSERT)
     assert isinstance(error, PartnerRateLimited)
     assert partner.received == []
 
 
 async def test_a_slot_is_given_back_after_every_outcome(partner: Partner, connect: Connect) -> None:
-    house = House(partner.url)
+    ports = FakePorts(partner.url)
     partner.answers(500)
-    await failure(connect(house), UPSERT)
+    await failure(connect(ports), UPSERT)
     partner.answers(200, ONE)
-    await call(connect(house), UPSERT)
-    assert house.free_slots == 1
+    await call(connect(ports), UPSERT)
+    assert ports.free_slots == 1
 
 
 async def test_a_request_names_its_integration(partner: Partner, connect: Connect) -> None:
-    channel = connect(House(partner.url))
+    channel = connect(FakePorts(partner.url))
     error = await failure(channel, ListCompaniesRequest())
     assert isinstance(error, InvalidArgument)
     assert [violation.path for violation in error.violations] == ["integration_id"]
@@ -511,29 +511,29 @@ async def test_an_id_that_would_change_the_path_is_an_invalid_argument(
     partner: Partner, connect: Connect, company_id: str
 ) -> None:
     request = UpsertCompanyRequest(integration_id="cp", company_id=company_id, document=UPSERT.document)
-    assert isinstance(await failure(connect(House(partner.url)), request), InvalidArgument)
+    assert isinstance(await failure(connect(FakePorts(partner.url)), request), InvalidArgument)
     assert partner.received == []
 
 
 async def test_an_rpc_of_no_contract_cannot_be_called(connect: Connect) -> None:
     with pytest.raises(KeyError):
-        connect(House("http://127.0.0.1")).unary_unary("/evbridge.v1.CompanyService/GetCompany")
+        connect(FakePorts("http://127.0.0.1")).unary_unary("/evbridge.v1.CompanyService/GetCompany")
 
 
 async def test_every_exchange_is_recorded_without_the_credential(partner: Partner, connect: Connect) -> None:
-    house = House(partner.url)
-    channel = connect(house)
+    ports = FakePorts(partner.url)
+    channel = connect(ports)
     partner.answers(201, ONE)
     await call(channel, UPSERT)
     partner.answers(409, b"{}")
     await failure(channel, UPSERT)
-    first, second = house.exchanges
+    first, second = ports.exchanges
     assert (first.integration_id, first.method, first.status) == ("cp", "PUT", 201)
     assert first.url == f"{partner.url}{UPSERT_PATH}"
     assert first.request_headers["API-Key"] == "***"
     assert (first.request_body, first.response_body) == (partner.received[0][1], ONE)
     assert (second.status, second.response_body) == (409, b"{}")
-    assert KEY not in repr(house.exchanges)
+    assert KEY not in repr(ports.exchanges)
 
 
 @pytest.mark.parametrize(
@@ -550,11 +550,11 @@ async def test_a_credential_that_the_partner_says_back_is_seen_by_nobody(
     partner: Partner, connect: Connect, spelling: str
 ) -> None:
     secret = Secret("k/4711+canary")
-    house = House(partner.url, key="ay80NzExK2NhbmFyeQ==", departures={"secret": secret})
+    ports = FakePorts(partner.url, key="ay80NzExK2NhbmFyeQ==", departures={"secret": secret})
     body = '{"errors": [{"code": "-", "title": "-"}], "said": "-"}'.replace("-", f"the key {spelling} is not known")
     partner.answers(400, body.encode(), Location=f"/?key={spelling}")
-    told = await failure(connect(house), UPSERT)
-    (exchange,) = house.exchanges
+    told = await failure(connect(ports), UPSERT)
+    (exchange,) = ports.exchanges
     seen = kept(exchange, datetime.now(UTC))
     for text in (str(told.metadata), str(exchange), str(seen)):
         assert "canary" not in text
@@ -566,7 +566,7 @@ async def test_what_we_tell_our_own_services_does_not_go_to_partners(partner: Pa
     partner.answers(200, PAGE)
     token = context.attach(baggage.set_baggage("user", CANARY))
     try:
-        await call(connect(House(partner.url)), LIST)
+        await call(connect(FakePorts(partner.url)), LIST)
     finally:
         context.detach(token)
     assert "baggage" not in partner.received[0][0].headers
@@ -576,11 +576,11 @@ async def test_an_exchange_that_nobody_asked_for_is_shown_to_the_listener_alone(
     partner: Partner, egress: Egress
 ) -> None:
     partner.answers(200, PAGE)
-    house, heard = House(partner.url, recorded=False), list[Exchange]()
+    ports, heard = FakePorts(partner.url, recorded=False), list[Exchange]()
     registry = Registry.of([company_pb2.DESCRIPTOR])
-    channel = PartnerChannel(registry, house, house, egress, {}, house.exchanges.append, heard.append)
+    channel = PartnerChannel(registry, ports, ports, egress, {}, ports.exchanges.append, heard.append)
     await call(channel, LIST)
-    assert (len(heard), house.exchanges) == (1, [])
+    assert (len(heard), ports.exchanges) == (1, [])
 
 
 async def test_calls_are_traced_and_measured_by_the_semantic_conventions(
@@ -591,7 +591,7 @@ async def test_calls_are_traced_and_measured_by_the_semantic_conventions(
     tracing.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr("opentelemetry.trace.get_tracer", tracing.get_tracer)
     monkeypatch.setattr("opentelemetry.metrics.get_meter", metering.get_meter)
-    channel = connect(House(partner.url))
+    channel = connect(FakePorts(partner.url))
     partner.answers(200, PAGE)
     await call(channel, LIST)
     partner.answers(409)
@@ -667,9 +667,9 @@ OTHERS = Registry.of([OTHER])
 BEHAVIOURS = {"chargeprice": ampeco}
 
 
-def other(house: House, egress: Egress) -> tuple[PartnerChannel, Callable[..., Any]]:
+def other(ports: FakePorts, egress: Egress) -> tuple[PartnerChannel, Callable[..., Any]]:
     """A channel to a partner that takes its key in the query and complains as AMPECO does; makes requests too."""
-    channel = PartnerChannel(OTHERS, house, house, egress, BEHAVIOURS, house.exchanges.append)
+    channel = PartnerChannel(OTHERS, ports, ports, egress, BEHAVIOURS, ports.exchanges.append)
 
     def make(name: str, **fields: Any) -> Any:
         return OTHERS.operations[f"/example.Example/{name}"].request_type(integration_id="cp", **fields)
@@ -699,7 +699,7 @@ def three_pages(link: str) -> Callable[[web.Request], Awaitable[web.StreamRespon
 )
 async def test_the_pages_of_a_list_are_followed(partner: Partner, egress: Egress, link: str) -> None:
     partner.answer = three_pages(link.format(url=partner.url))
-    channel, make = other(House(partner.url), egress)
+    channel, make = other(FakePorts(partner.url), egress)
     assert await pages(channel, make("List", size=1)) == [["1"], ["2"], ["3"]]
     assert [request.raw_path for request, _ in partner.received] == [
         f"/things?page%5Bsize%5D=1&code={KEY}",
@@ -722,7 +722,7 @@ async def test_a_page_on_another_origin_is_not_asked_for(
     partner: Partner, egress: Egress, caplog: pytest.LogCaptureFixture, link: str, host: str
 ) -> None:
     partner.answer = three_pages(link)
-    channel, make = other(House(partner.url), egress)
+    channel, make = other(FakePorts(partner.url), egress)
     read = []
     with pytest.raises(EgressDenied) as raised:
         async for page in channel.pages(OTHERS.pages["/example.Example/All"], make("List"), tenant_id="acme"):
@@ -735,7 +735,7 @@ async def test_a_page_on_another_origin_is_not_asked_for(
 @pytest.mark.parametrize("link", ["http://[", "http://a:b/", "?" + "&".join("abcd" * 60)])
 async def test_a_page_without_a_url_is_the_partners_fault(partner: Partner, egress: Egress, link: str) -> None:
     partner.answer = three_pages(link)
-    channel, make = other(House(partner.url), egress)
+    channel, make = other(FakePorts(partner.url), egress)
     with pytest.raises(PartnerFault):
         await pages(channel, make("List"))
     assert len(partner.received) == 1
@@ -746,7 +746,7 @@ async def test_a_list_without_end_is_left_after_a_thousand_pages(
 ) -> None:
     monkeypatch.setattr("service.bridge.channel._MAX_PAGES", 5)
     partner.answers(200, b'{"data": [], "links": {"next": "?page=1"}}')
-    channel, make = other(House(partner.url), egress)
+    channel, make = other(FakePorts(partner.url), egress)
     with pytest.raises(PartnerFault):
         await pages(channel, make("List"))
     assert len(partner.received) == 5
@@ -760,8 +760,8 @@ async def test_a_key_in_the_query_is_seen_by_the_partner_alone(
     tracing.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr("opentelemetry.trace.get_tracer", tracing.get_tracer)
     key = "k&y=%ü".replace("ü", "u/")
-    house = House(partner.url, key=key)
-    channel, make = other(house, egress)
+    ports = FakePorts(partner.url, key=key)
+    channel, make = other(ports, egress)
     echoed = quote(key, safe="")
     partner.answers(200, f'{{"data": [], "said": "/things?code={echoed} {key}"}}'.encode())
     await channel.call(OTHERS.operations["/example.Example/List"], make("List"), tenant_id="acme")
@@ -772,7 +772,7 @@ async def test_a_key_in_the_query_is_seen_by_the_partner_alone(
     for request, _ in partner.received:
         assert request.query["code"] == key
         assert "API-Key" not in request.headers
-    seen = repr(house.exchanges) + caplog.text + str([span.attributes for span in spans.get_finished_spans()])
+    seen = repr(ports.exchanges) + caplog.text + str([span.attributes for span in spans.get_finished_spans()])
     seen += str(raised.value.metadata) + str(raised.value.violations)
     assert "things" in seen
     assert key not in seen
@@ -788,8 +788,8 @@ async def test_what_an_integration_adds_to_the_query_is_seen_by_the_partner_alon
     tracing.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr("opentelemetry.trace.get_tracer", tracing.get_tracer)
     added = {"credential_query": "key", "query": (("clientId", "4711 &canary"),)}
-    house = House(partner.url, departures=added)
-    channel, make = other(house, egress)
+    ports = FakePorts(partner.url, departures=added)
+    channel, make = other(ports, egress)
     partner.answer = three_pages("?page={}&key=x&clientId=y")
     assert await pages(channel, make("List")) == [["1"], ["2"], ["3"]]
     assert [request.raw_path for request, _ in partner.received] == [
@@ -797,7 +797,7 @@ async def test_what_an_integration_adds_to_the_query_is_seen_by_the_partner_alon
         f"/things?page=2&key={KEY}&clientId=4711%20%26canary",
         f"/things?page=3&key={KEY}&clientId=4711%20%26canary",
     ]
-    seen = repr(house.exchanges) + caplog.text + str([span.attributes for span in spans.get_finished_spans()])
+    seen = repr(ports.exchanges) + caplog.text + str([span.attributes for span in spans.get_finished_spans()])
     assert "things" in seen
     assert KEY not in seen
     assert "4711" not in seen
@@ -805,13 +805,13 @@ async def test_what_an_integration_adds_to_the_query_is_seen_by_the_partner_alon
 
 
 async def test_an_operation_is_called_at_the_path_its_integration_names(partner: Partner, egress: Egress) -> None:
-    house = House(partner.url, departures={"paths": {"/example.Example/List": "/elsewhere/things"}})
-    channel, make = other(house, egress)
+    ports = FakePorts(partner.url, departures={"paths": {"/example.Example/List": "/elsewhere/things"}})
+    channel, make = other(ports, egress)
     partner.answers(200, b'{"data": []}')
     await channel.call(OTHERS.operations["/example.Example/List"], make("List"), tenant_id="acme")
     ((request, _),) = partner.received
     assert request.path == "/elsewhere/things"
-    assert house.exchanges[0].url == f"{partner.url}/elsewhere/things"
+    assert ports.exchanges[0].url == f"{partner.url}/elsewhere/things"
 
 
 @pytest.mark.parametrize(("name", "sent"), [("List", 2), ("Put", 2), ("Post", 1)])
@@ -825,7 +825,7 @@ async def test_a_lost_answer_is_asked_for_again_unless_it_could_take_effect_twic
         return web.json_response({"id": "1", "data": []})
 
     partner.answer = lose_first
-    channel, make = other(House(partner.url), egress)
+    channel, make = other(FakePorts(partner.url), egress)
     request = make(name, **({} if name == "List" else {"id": "1", "body": {}}))
     call = channel.call(OTHERS.operations[f"/example.Example/{name}"], request, tenant_id="acme")
     if sent == 1:
@@ -845,7 +845,7 @@ async def test_a_partners_complaints_name_our_fields(partner: Partner, egress: E
         "user": "x" * 500,
     }
     partner.answers(422, json.dumps({"message": "The data was invalid.", "errors": complaints}).encode())
-    channel, make = other(House(partner.url), egress)
+    channel, make = other(FakePorts(partner.url), egress)
     request = make("Put", id="1", body={"things": [{"id": "1"}]})
     with pytest.raises(PartnerRejected) as raised:
         await channel.call(OTHERS.operations["/example.Example/Put"], request, tenant_id="acme")

@@ -35,7 +35,7 @@ from service.errors import (
 from service.partners.chargeprice import mapping as chargeprice
 from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import Fault, parse_fault
-from tests.bridge.house import KEY, House
+from tests.bridge.fake_ports import KEY, FakePorts
 
 TENANT = (("evbridge-tenant", "acme"),)
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
@@ -66,7 +66,7 @@ EXAMPLE = {
     }
 }
 
-Connect = Callable[[House], PartnerChannel]
+Connect = Callable[[FakePorts], PartnerChannel]
 
 
 class Client:
@@ -93,8 +93,8 @@ class Client:
 
 
 @pytest.fixture
-def client(house: House, connect: Connect) -> Client:
-    return Client(connect(house))
+def client(ports: FakePorts, connect: Connect) -> Client:
+    return Client(connect(ports))
 
 
 async def refusal(awaitable: Awaitable[object]) -> PartnerError:
@@ -112,11 +112,11 @@ async def test_the_example_of_the_documents_is_sent_word_by_word(client: Client,
     assert json.loads(request.body) == EXAMPLE
 
 
-async def test_the_example_of_the_documents_is_answered_alike(house: House) -> None:
+async def test_the_example_of_the_documents_is_answered_alike(ports: FakePorts) -> None:
     async with aiohttp.ClientSession(headers={"Api-Key": KEY}) as http:
         for version, status in ((1, 201), (2, 200)):
             EXAMPLE["data"]["attributes"]["version"] = version  # type: ignore[index]
-            async with http.put(f"{house.base_url}/v1/companies/{ID}", json=EXAMPLE) as answer:
+            async with http.put(f"{ports.base_url}/v1/companies/{ID}", json=EXAMPLE) as answer:
                 assert (answer.status, answer.content_type) == (status, "application/json")
                 stored = await answer.json()
                 times = [stored["data"]["attributes"].pop(name) for name in ("created_at", "updated_at")]
@@ -149,7 +149,7 @@ async def test_the_example_of_the_documents_is_answered_alike(house: House) -> N
     ids=lambda value: repr(value)[:40],
 )
 async def test_what_it_refuses_it_refuses_in_its_own_form(
-    house: House, simulator: Simulator, change: dict[str, Any], status: int, body: dict[str, str]
+    ports: FakePorts, simulator: Simulator, change: dict[str, Any], status: int, body: dict[str, str]
 ) -> None:
     document = json.loads(json.dumps(EXAMPLE))
     document["data"]["attributes"]["version"] = change.get("version", 1)
@@ -158,7 +158,7 @@ async def test_what_it_refuses_it_refuses_in_its_own_form(
         aiohttp.ClientSession(headers=change.get("headers", {"Api-Key": KEY})) as http,
         http.request(
             change.get("method", "PUT"),
-            house.base_url + change.get("path", f"/v1/companies/{ID}"),
+            ports.base_url + change.get("path", f"/v1/companies/{ID}"),
             data=change.get("data", json.dumps(document).encode()),
         ) as answer,
     ):
@@ -188,9 +188,9 @@ async def test_times_are_kept_as_milliseconds(client: Client) -> None:
     assert first.updated_at <= second.updated_at
 
 
-async def test_a_wrong_key_is_refused(house: House, connect: Connect) -> None:
-    house.key = "wrong"
-    error = await refusal(Client(connect(house)).put(ENBW, 1))
+async def test_a_wrong_key_is_refused(ports: FakePorts, connect: Connect) -> None:
+    ports.key = "wrong"
+    error = await refusal(Client(connect(ports)).put(ENBW, 1))
     assert isinstance(error, PartnerCredentialRefused)
     assert error.partner_code == "FORBIDDEN"
 
@@ -270,11 +270,11 @@ FAULTS: dict[str, tuple[type[EvbridgeError], bool]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_happens_once_and_is_seen_as_the_error_it_is(
-    house: House, connect: Connect, simulator: Simulator, fault: str, caplog: pytest.LogCaptureFixture
+    ports: FakePorts, connect: Connect, simulator: Simulator, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected, took_effect = FAULTS[fault]
-    house.timeout_s = 0.7 if fault in ("drip", "delay:60") else 15
-    client = Client(connect(house))
+    ports.timeout_s = 0.7 if fault in ("drip", "delay:60") else 15
+    client = Client(connect(ports))
     simulator.faults.append(parse_fault(fault))
     assert type(await refusal(client.put(ENBW, 1))) is expected
     assert simulator.history == ([(ID, 1)] if took_effect else [])
@@ -300,8 +300,8 @@ async def test_a_delayed_request_is_answered_late(client: Client, simulator: Sim
     assert simulator.history == [(ID, 1)]
 
 
-async def test_it_counts_what_is_in_flight(client: Client, simulator: Simulator, house: House) -> None:
-    house.free_slots = 3
+async def test_it_counts_what_is_in_flight(client: Client, simulator: Simulator, ports: FakePorts) -> None:
+    ports.free_slots = 3
     await client.list()
     assert simulator.max_in_flight == 1
     simulator.faults.extend([Fault("delay", seconds=0.2)] * 3)

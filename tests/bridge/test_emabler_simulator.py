@@ -13,7 +13,7 @@ from service.bridge.registry import Registry, contract_files
 from service.errors import PartnerCredentialRefused, PartnerError, PartnerNotFound, PartnerRejected
 from service.partners.emabler import mapping as emabler_errors
 from service.partners.emabler.simulator import Simulator
-from tests.bridge.house import KEY, House
+from tests.bridge.fake_ports import KEY, FakePorts
 
 TENANT = (("evbridge-tenant", "acme"),)
 OCPI = {"endpoint_url": "https://partner.example/ocpi", "initial_token": "canary-token"}
@@ -28,14 +28,14 @@ async def simulated() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def house(simulated: Simulator) -> House:
-    return House(simulated.url, partner="emabler")
+def ports(simulated: Simulator) -> FakePorts:
+    return FakePorts(simulated.url, partner="emabler")
 
 
 class Client:
-    def __init__(self, house: House, egress: Egress) -> None:
+    def __init__(self, ports: FakePorts, egress: Egress) -> None:
         registry = Registry.of(contract_files("evbridge.partner.emabler.v2"))
-        channel = PartnerChannel(registry, house, house, egress, {"emabler": emabler_errors}, house.exchanges.append)
+        channel = PartnerChannel(registry, ports, ports, egress, {"emabler": emabler_errors}, ports.exchanges.append)
         self._stub: Any = IntegrationServiceStub(channel)  # type: ignore[arg-type]
 
     async def __call__(self, name: str, **members: Any) -> Any:
@@ -49,11 +49,13 @@ class Client:
 
 
 @pytest.fixture
-def call(house: House, egress: Egress) -> Client:
-    return Client(house, egress)
+def call(ports: FakePorts, egress: Egress) -> Client:
+    return Client(ports, egress)
 
 
-async def test_an_integration_changes_by_what_is_set_and_is_read_with_its_locations(call: Client, house: House) -> None:
+async def test_an_integration_changes_by_what_is_set_and_is_read_with_its_locations(
+    call: Client, ports: FakePorts
+) -> None:
     first = {"integration_name": "Plugsurfing", "models": {"push_cdr": True}, "ocpi_connection": OCPI}
     assert (await call("UpdateIntegration", integration=first)).id == "int/7"
     await call("UpdateIntegration", integration={"models": {"push_session": False}})
@@ -63,7 +65,7 @@ async def test_an_integration_changes_by_what_is_set_and_is_read_with_its_locati
     assert (held.integration_id, held.integration_name) == ("int/7", "Plugsurfing")
     assert (held.models.push_cdr, held.models.push_session) == (True, False)
     assert [(each.id, each.name) for each in held.locations] == [("Loc-1", "Mall"), ("Loc-2", "Port")]
-    assert not any(b"canary-token" in exchange.response_body for exchange in house.exchanges)
+    assert not any(b"canary-token" in exchange.response_body for exchange in ports.exchanges)
 
 
 async def test_a_location_gets_the_chargers_of_its_site_unless_it_is_made_empty(call: Client) -> None:
@@ -86,12 +88,12 @@ async def test_an_update_is_answered_with_every_documented_member(call: Client) 
     assert updated.models.HasField("pull_cdr")
 
 
-async def test_errors_are_a_line_of_text(call: Client, house: House, simulated: Simulator) -> None:
+async def test_errors_are_a_line_of_text(call: Client, ports: FakePorts, simulated: Simulator) -> None:
     unknown = await call.refusal("AddLocation", location={"name": "Mall"})
     assert (type(unknown), unknown.partner_code) == (PartnerNotFound, "CUSTOMER_NOT_FOUND")
     simulated.inject("status:400")
     bad = await call.refusal("GetIntegration")
     assert (type(bad), bad.partner_code) == (PartnerRejected, "SOMETHING_WENT_WRONG")
-    house.key = "another"
+    ports.key = "another"
     refused = await call.refusal("GetIntegration")
     assert (type(refused), refused.partner_code) == (PartnerCredentialRefused, "NOT_AUTHORISED")

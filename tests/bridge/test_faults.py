@@ -20,7 +20,7 @@ from evbridge.partner.emabler.v2.integration_pb2_grpc import IntegrationServiceS
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
-from service.bridge.ports import Passage
+from service.bridge.ports import Permit
 from service.bridge.registry import Registry, contract_files
 from service.domain.secret import Secret
 from service.domain.target import Target
@@ -41,7 +41,7 @@ from service.partners.ampeco import simulator as ampeco
 from service.partners.emabler import mapping as emabler_errors
 from service.partners.emabler import simulator as emabler
 from service.simulator.simulator import Simulator
-from tests.bridge.house import KEY, http_date
+from tests.bridge.fake_ports import KEY, http_date
 
 TENANT = (("evbridge-tenant", "acme"),)
 READ = ampeco_location.GetLocationRequest(integration_id="ampeco", location_id=1)
@@ -51,7 +51,7 @@ SHORT_S = 1.0
 MIB = 1024 * 1024
 
 
-class Houses:
+class FakePortsOfTwo:
     """Two integrations of one tenant, each with all the slots it wants."""
 
     def __init__(self, **urls: str) -> None:
@@ -64,8 +64,8 @@ class Houses:
         return Target(tenant_id, integration_id, integration_id, url, Secret(KEY), 4, timeout_s)
 
     @asynccontextmanager
-    async def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Passage]:
-        yield Passage()
+    async def permit(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Permit]:
+        yield Permit()
 
 
 @pytest.fixture
@@ -89,15 +89,15 @@ async def neighbour() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-def houses(faulty: Simulator, neighbour: Simulator) -> Houses:
-    return Houses(ampeco=faulty.url, emabler=neighbour.url)
+def ports(faulty: Simulator, neighbour: Simulator) -> FakePortsOfTwo:
+    return FakePortsOfTwo(ampeco=faulty.url, emabler=neighbour.url)
 
 
 @pytest.fixture
-def channel(houses: Houses, egress: Egress) -> PartnerChannel:
+def channel(ports: FakePortsOfTwo, egress: Egress) -> PartnerChannel:
     files = [*contract_files("evbridge.partner.ampeco.v3"), *contract_files("evbridge.partner.emabler.v2")]
     return PartnerChannel(
-        Registry.of(files), houses, houses, egress, {"ampeco": ampeco_errors, "emabler": emabler_errors}
+        Registry.of(files), ports, ports, egress, {"ampeco": ampeco_errors, "emabler": emabler_errors}
     )
 
 
@@ -152,9 +152,9 @@ ENDLESS = ("delay:60", "drip")
 @pytest.mark.parametrize("request_", [READ, CREATE], ids=["read", "create"])
 @pytest.mark.parametrize("fault", OUTCOMES)
 async def test_a_fault_is_the_error_it_is_in_time_and_the_other_partner_answers(
-    channel: PartnerChannel, houses: Houses, faulty: Simulator, fault: str, request_: Any
+    channel: PartnerChannel, ports: FakePortsOfTwo, faulty: Simulator, fault: str, request_: Any
 ) -> None:
-    houses.timeout_s = SHORT_S if fault in ENDLESS else houses.timeout_s
+    ports.timeout_s = SHORT_S if fault in ENDLESS else ports.timeout_s
     faulty.inject(f"2*{fault}")  # a read is tried a second time
     seen = asyncio.create_task(failure(channel, request_))
     assert await neighbours_answers(channel, 3) == 3

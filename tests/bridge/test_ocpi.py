@@ -22,7 +22,7 @@ from service.errors import (
     PartnerUnavailable,
 )
 from service.partners.ocpi import errors as ocpi
-from tests.bridge.house import House
+from tests.bridge.fake_ports import FakePorts
 from tests.partners import OcpiPartner
 
 REGISTRY = Registry.of([versions.DESCRIPTOR])
@@ -30,7 +30,7 @@ LIST, DETAILS = REGISTRY.operations.values()
 
 
 @dataclass
-class OcpiHouse(House):
+class OcpiPorts(FakePorts):
     async def target(self, tenant_id: str, integration_id: str) -> Target:
         target = await super().target(tenant_id, integration_id)
         return Target(tenant_id, integration_id, "ocpi", target.base_url, target.credential, 1)
@@ -44,8 +44,8 @@ async def party() -> AsyncIterator[OcpiPartner]:
 
 @pytest.fixture
 def channel(party: OcpiPartner, egress: Egress) -> PartnerChannel:
-    house = OcpiHouse(f"{party.url}/ocpi/versions", key=party.authorization.removeprefix("Token "))
-    return PartnerChannel(REGISTRY, house, house, egress, {"ocpi": ocpi})
+    ports = OcpiPorts(f"{party.url}/ocpi/versions", key=party.authorization.removeprefix("Token "))
+    return PartnerChannel(REGISTRY, ports, ports, egress, {"ocpi": ocpi})
 
 
 async def test_details_are_read_where_the_versions_say(channel: PartnerChannel, party: OcpiPartner) -> None:

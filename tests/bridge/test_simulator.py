@@ -24,7 +24,7 @@ from service.simulator import objects
 from service.simulator.faults import Fault
 from service.simulator.front import MAX_REQUESTS
 from service.simulator.simulator import Simulator
-from tests.bridge.house import KEY, House
+from tests.bridge.fake_ports import KEY, FakePorts
 from tests.contracts import INTEGRATION_ID, ITEMS, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
@@ -94,9 +94,9 @@ async def example() -> AsyncIterator[Simulator]:
 
 
 class Client:
-    def __init__(self, house: House, egress: Egress) -> None:
-        self.house = house
-        self._channel = PartnerChannel(REGISTRY, house, house, egress, {})
+    def __init__(self, ports: FakePorts, egress: Egress) -> None:
+        self.ports = ports
+        self._channel = PartnerChannel(REGISTRY, ports, ports, egress, {})
 
     async def __call__(self, name: str, /, **members: Any) -> Any:
         """The answer as JSON with the field's own names, or the error."""
@@ -111,7 +111,7 @@ class Client:
 
 @pytest.fixture
 def call(example: Simulator, egress: Egress) -> Client:
-    return Client(House(example.url, partner="example"), egress)
+    return Client(FakePorts(example.url, partner="example"), egress)
 
 
 def plain_http(example: Simulator) -> aiohttp.ClientSession:
@@ -172,7 +172,7 @@ async def test_an_action_is_answered_with_the_least_the_contract_allows_and_hold
 
 
 async def test_another_credential_is_refused(call: Client) -> None:
-    call.house.key = "another"
+    call.ports.key = "another"
     assert isinstance(await call("ListGadgets"), PartnerCredentialRefused)
 
 

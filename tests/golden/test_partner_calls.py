@@ -19,7 +19,7 @@ from service.bridge.registry import Registry, contract_files
 from service.domain.validation import validate
 from service.errors import PartnerError
 from service.partners import ampeco, emabler
-from tests.bridge.house import House
+from tests.bridge.fake_ports import FakePorts
 from tests.golden.recorder import Recorder
 
 ROOMS = {each.name: each for each in (ampeco.PARTNER, emabler.PARTNER)}
@@ -52,8 +52,8 @@ async def test_the_partner_sees_exactly_this_and_so_does_the_caller(
     request = ParseDict({"integration_id": "cp", **content}, operation.request_type())
     validate(request)
     async with Recorder(case["exchanges"]) as recorder:
-        house = House(recorder.url + base_path, key=KEY, partner=partner, departures=departures)
-        channel = PartnerChannel(registry, house, house, egress, {partner: ROOMS[partner].behaviour})
+        ports = FakePorts(recorder.url + base_path, key=KEY, partner=partner, departures=departures)
+        channel = PartnerChannel(registry, ports, ports, egress, {partner: ROOMS[partner].behaviour})
         call = channel.unary_unary(operation.name)
         if "reply" in case:
             reply = await call(request, metadata=[(TENANT_METADATA, "acme")])

@@ -71,7 +71,7 @@ from tests.ampeco import (
     sync,
     tariffs,
 )
-from tests.bridge.house import a_partner
+from tests.bridge.fake_ports import a_partner
 from tests.conftest import Tenant
 from tests.front_door import (
     a_connector,

@@ -50,7 +50,7 @@ from tests.ampeco import (
     sync,
     tariffs,
 )
-from tests.bridge.house import a_partner
+from tests.bridge.fake_ports import a_partner
 from tests.conftest import Tenant
 from tests.front_door import a_location, a_rule, a_tariff, fails, settled
 

@@ -181,9 +181,9 @@ async def test_a_deleted_company_is_gone_and_its_id_starts_again_at_version_1(te
     again.allow_missing = True
     await tenant.writer.companies.DeleteCompany(again)
     assert not (await tenant.reader.companies.ListCompanies(ListCompaniesRequest())).companies
-    reborn = await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
-    assert reborn.version == 1
-    assert reborn.create_time.ToNanoseconds() > stored.create_time.ToNanoseconds()
+    revived = await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    assert revived.version == 1
+    assert revived.create_time.ToNanoseconds() > stored.create_time.ToNanoseconds()
 
 
 async def _store(tenant: Tenant, count: int, **changes: object) -> list[Company]:

@@ -40,7 +40,7 @@ from service.simulator.faults import Fault
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets
 from service.telemetry import JsonFormatter
-from tests.bridge.house import Partner, a_partner
+from tests.bridge.fake_ports import Partner, a_partner
 from tests.conftest import Tenant
 from tests.contracts import INTEGRATION_ID, ITEMS, MASK, REQUIRED, contract, field, message
 from tests.front_door import Failure, an_integration, an_integration_of, fails, settings

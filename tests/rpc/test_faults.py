@@ -22,7 +22,7 @@ from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from service.app import Evbridge
 from service.bridge.egress import MAX_ANSWER_BYTES
 from service.bridge.registry import Registry, contract_files
-from tests.bridge.house import Partner, a_partner, http_date
+from tests.bridge.fake_ports import Partner, a_partner, http_date
 from tests.conftest import Tenant
 from tests.front_door import CONNECTIONS, Failure, an_integration_of, fails
 from tests.rpc.test_contract import serving_things

@@ -44,7 +44,7 @@ from service.app import Evbridge
 from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.statements import Statement
-from tests.bridge.house import a_partner
+from tests.bridge.fake_ports import a_partner
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, an_integration_of, fails, settled
 

@@ -22,7 +22,7 @@ from service.domain.secret import Secret
 from service.errors import LeaseLost, PartnerFault, RequestIdReused
 from service.storage.api_key import api_key_create, api_key_first
 from service.storage.changes import CREATE, change_record, idempotency_claim, idempotency_keep
-from service.storage.company import company_bury, company_put
+from service.storage.company import company_put, company_tombstone
 from service.storage.connection import Connection
 from service.storage.delivery import (
     Claim,
@@ -42,11 +42,11 @@ from service.storage.delivery import (
 from service.storage.gate import gate_failed, gate_hold, gate_resume, gate_succeeded
 from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
 from service.storage.keyring import Keyring, SealBroken
-from service.storage.location import location_bury, location_put
+from service.storage.location import location_put, location_tombstone
 from service.storage.pool import Database
 from service.storage.retention import retention_sweep
 from service.storage.statements import Statement
-from service.storage.tariff import tariff_bury, tariff_put
+from service.storage.tariff import tariff_put, tariff_tombstone
 from tests.front_door import a_location, a_tariff
 
 CALLER = Caller("acme", "key", 3)
@@ -202,7 +202,7 @@ async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
         await peer_acknowledged(conn, claim, held)
         await attempt_record(conn, claim, 0.1, "sent", 1, None)
         await delivery_done(conn, claim)
-        await company_bury(conn, "acme", COMPANY_ID)
+        await company_tombstone(conn, "acme", COMPANY_ID)
         assert await peer_get(conn, claim) == held
     await age(database)
     await retention_sweep(database, days=30)
@@ -223,8 +223,8 @@ async def test_retention_forgets_deleted_tariffs_and_locations(database: Databas
         await tariff_put(conn, "acme", tariffs, {})
         await location_put(conn, "acme", locations, {})
         for id in ("young", "old"):
-            await tariff_bury(conn, "acme", ObjectKey("DE", "ABC", id))
-            await location_bury(conn, "acme", ObjectKey("DE", "ABC", id))
+            await tariff_tombstone(conn, "acme", ObjectKey("DE", "ABC", id))
+            await location_tombstone(conn, "acme", ObjectKey("DE", "ABC", id))
     for table in ("tariff", "location"):
         age = f"UPDATE {table} SET delete_time = now() - interval '31 days' WHERE key = 'old'"
         await database.run(Statement("age", age))

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.keys import ObjectKey, key_of
-from service.domain.publication import ImpactCount, Publication, Reach, later, reach
+from service.domain.publication import Affected, ImpactCount, Publication, affected, later
 from tests.front_door import a_connector, a_location, a_rule, an_evse
 
 NOW = Timestamp(seconds=1000)
@@ -324,14 +324,14 @@ def test_no_location_outside_the_reach_of_a_change_looks_otherwise(
 ) -> None:
     new.id = old.id
     for versions in ([old], [new], [old, new]):
-        reached = reach(versions, others)
+        change = affected(versions, others)
         before = [*others, old] if old in versions else others
         after = [*others, new] if new in versions else others
-        if reached.locations is not None and key_of(location) not in reached.locations:
+        if change.locations is not None and key_of(location) not in change.locations:
             assert seen(before, location) == seen(after, location)
         for id in TARIFFS:
             key = ObjectKey.of("DE", "ABC", id)
-            if reached.tariffs is not None and key not in reached.tariffs:
+            if change.tariffs is not None and key not in change.tariffs:
                 assert Publication(before, NOW).tariff(key) == Publication(after, NOW).tariff(key)
 
 
@@ -341,10 +341,10 @@ def test_the_reach_of_a_rule_that_names_is_what_it_names() -> None:
     priced = a_rule(tariffs=TariffSelection(keys=[tariff("T1")]))
     hiding = a_rule(effect=2, tariffs=TariffSelection(keys=[tariff("T2")]))
     keys = [ObjectKey("DE", "ABC", key) for key in ("l0", "l1", "t1")]
-    assert reach([named, other], []) == Reach({keys[0], keys[1]}, None)
-    assert reach([named, a_rule()], []) == Reach(None, None)
-    assert reach([priced], [named]) == Reach(set(), {keys[2]})
-    assert reach([priced], [hiding]) == Reach(None, {keys[2]})
+    assert affected([named, other], []) == Affected({keys[0], keys[1]}, None)
+    assert affected([named, a_rule()], []) == Affected(None, None)
+    assert affected([priced], [named]) == Affected(set(), {keys[2]})
+    assert affected([priced], [hiding]) == Affected(None, {keys[2]})
     assigning = a_rule(connectors=ConnectorSelection(locations=[place("L0")]), assigned_tariffs=[tariff("T2")])
-    assert reach([assigning], [named]) == Reach({keys[0]}, None)
-    assert reach([assigning], [hiding]) == Reach(None, None)
+    assert affected([assigning], [named]) == Affected({keys[0]}, None)
+    assert affected([assigning], [hiding]) == Affected(None, None)

@@ -56,7 +56,7 @@ from service.partners.ampeco.mapping import (
 from service.partners.ampeco.mapping_tariff import tariff_from
 from service.resources.charger import charger_import
 from service.resources.location import LOCATIONS, Locations, statuses_import
-from service.resources.objects import Owned, Wish, put
+from service.resources.objects import Owned, Upsert, put
 from service.resources.tariff import TARIFFS
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
@@ -206,18 +206,18 @@ class _Import:
         shown: set[str] = set()
         async for page in self._pages(step, "TariffService/StreamTariffs", ListTariffsRequest()):
             shown.update(map(str, page))
-            wishes: dict[int, Wish[Tariff]] = {}
+            upserts: dict[int, Upsert[Tariff]] = {}
             for id, theirs in (await self._not_ours(step, TARIFFS, page, tariffs_hold)).items():
                 await asyncio.sleep(0)
                 try:
                     tariff = self._named(tariff_from(theirs, self._billing).message, id)
-                    wishes[id] = self._wish(TARIFFS, step.repair(id, tariff), id)
+                    upserts[id] = self._upsert(TARIFFS, step.repair(id, tariff), id)
                 except (TariffNotRepresentable, InvalidArgument) as error:
                     step.refuse(id, error)
-            refused = await self._store(step, wishes)
+            refused = await self._store(step, upserts)
             for id in page:
                 self._tariffs.pop(id, None)
-            self._tariffs |= {id: imported_id(self._integration.id, str(id)) for id in wishes.keys() - refused}
+            self._tariffs |= {id: imported_id(self._integration.id, str(id)) for id in upserts.keys() - refused}
         async for page in self._pages(None, "TariffGroupService/StreamTariffGroups", ListTariffGroupsRequest()):
             for group in page.values():
                 # AMPECO asks from the end, and none that is imported is for some users alone: the last one decides.
@@ -320,16 +320,16 @@ class _Import:
         there = {str(id) for id in shown}
         refused: set[int] = set()
         for batch in _batches([*shown]):
-            wishes: dict[int, Wish[Location]] = {}
+            upserts: dict[int, Upsert[Location]] = {}
             for id in batch:
                 await asyncio.sleep(0)
                 try:
                     location = self._location(step, id, shown.pop(id))
-                    wishes[id] = self._wish(_Imported(self._statuses.get(id, {}), self._complete), location, id)
+                    upserts[id] = self._upsert(_Imported(self._statuses.get(id, {}), self._complete), location, id)
                 except InvalidArgument as error:
                     step.refuse(id, error)
                     refused.add(id)
-            refused |= await self._store(step, wishes)
+            refused |= await self._store(step, upserts)
         unread = {id for id in self._statuses if str(id) not in there} if step.unreadable else set()
         await self._set_statuses(step, refused | unread)
         if not step.unreadable:
@@ -396,14 +396,14 @@ class _Import:
                 now = await change_time(conn)
                 step.statuses += await statuses_import(conn, self._caller, now, self._integration.id, statuses)
 
-    async def _gone(self, there: set[str]) -> AsyncIterator[dict[str, Wish[Location]]]:
+    async def _gone(self, there: set[str]) -> AsyncIterator[dict[str, Upsert[Location]]]:
         """Locations that were imported once and are not among those any more: without their EVSEs."""
-        gone: dict[str, Wish[Location]] = {}
+        gone: dict[str, Upsert[Location]] = {}
         async for location in self._stored():
             if (id := location.origin.external_id) not in there:
                 location.ClearField("evses")
                 location.ClearField("etag")
-                gone[id] = Wish(LOCATIONS, location, LOCATIONS.noun, origin=self._origin(id))
+                gone[id] = Upsert(LOCATIONS, location, LOCATIONS.noun, origin=self._origin(id))
             if len(gone) == _PER_PAGE:
                 yield gone
                 gone = {}
@@ -451,24 +451,24 @@ class _Import:
     def _key(self, id: int) -> ObjectKey:
         return ObjectKey.of(self._party.country_code, self._party.party_id, imported_id(self._integration.id, str(id)))
 
-    def _wish(self, owned: Owned[Any], imported: Any, id: int) -> Wish[Any]:
-        return Wish(owned, imported, owned.noun, origin=self._origin(str(id)))
+    def _upsert(self, owned: Owned[Any], imported: Any, id: int) -> Upsert[Any]:
+        return Upsert(owned, imported, owned.noun, origin=self._origin(str(id)))
 
     def _origin(self, external_id: str) -> Origin:
         return Origin(integration_id=self._integration.id, external_id=external_id)
 
-    async def _store(self, step: _Step, wishes: Mapping[K, Wish[Any]]) -> set[K]:
+    async def _store(self, step: _Step, upserts: Mapping[K, Upsert[Any]]) -> set[K]:
         """Stores objects by AMPECO's ids, and tells the ids of those that were refused."""
-        if not wishes:
+        if not upserts:
             return set()
         async with self._writing() as conn:
             now = await change_time(conn)
-            results = await put(conn, self._caller, now, [*wishes.values()])
+            results = await put(conn, self._caller, now, [*upserts.values()])
         refused: set[K] = set()
-        for (id, wish), result in zip(wishes.items(), results, strict=True):
+        for (id, upsert), result in zip(upserts.items(), results, strict=True):
             if isinstance(result, EvbridgeError):
                 refused.add(id)
-                step.refuse(id, result, wish.path)
+                step.refuse(id, result, upsert.path)
             else:
                 step.changed += result.last_updated.ToDatetime(now.tzinfo) >= now
         return refused

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.bridge.ports import Exchange, Passage
+from service.bridge.ports import Exchange, Permit
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import PartnerRateLimited, ResourceNotFound
@@ -23,7 +23,7 @@ def http_date(ahead: timedelta) -> str:
 
 
 @dataclass
-class House:
+class FakePorts:
     """Integration "cp" of the tenant "acme", and what went through it."""
 
     base_url: str
@@ -34,7 +34,7 @@ class House:
     free_slots: int = 1
     recorded: bool = True
     slot_timeouts_s: list[float] = field(default_factory=list)
-    passages: list[Passage] = field(default_factory=list)
+    permits: list[Permit] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
@@ -44,14 +44,14 @@ class House:
         return replace(target, **self.departures)
 
     @asynccontextmanager
-    async def passage(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Passage]:
+    async def permit(self, target: Target, *, safe: bool, timeout_s: float) -> AsyncIterator[Permit]:
         self.slot_timeouts_s.append(timeout_s)
         if not self.free_slots:
             raise PartnerRateLimited("all slots are taken", partner=target.partner)
         self.free_slots -= 1
-        self.passages.append(Passage(self.recorded))
+        self.permits.append(Permit(self.recorded))
         try:
-            yield self.passages[-1]
+            yield self.permits[-1]
         finally:
             self.free_slots += 1
 
