@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
@@ -122,7 +123,7 @@ async def migrated_url(settings: Settings) -> AsyncIterator[str]:
 async def opened(
     settings: Settings, url: str, *, name: str = "evbridge", acquire_timeout_s: float = 2.0
 ) -> AsyncIterator[Database]:
-    """A pool. Few calls ever wait for its connections (`service.admission`), so those may wait a while."""
+    """A pool. Few calls ever wait for its connections (`service.rpc.admission`), so those may wait a while."""
     database = Database(
         url,
         size=settings.database_pool_size,
@@ -149,6 +150,8 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     registry = Registry.of(files)
     partners = [file.GetOptions().Extensions[options.partner] for file in files]
     takes = {partner.type: partner.takes for partner in PARTNERS}
+    # Nothing is delivered through these and no run tells how they fare.
+    called = {INTEGRATION_TYPE_HTTP, *(partner.type for partner in PARTNERS if not (partner.deliverer or partner.runs))}
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
     async with (
         migrated_url(settings) as url,
@@ -183,7 +186,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 PartnerService(store, registry, served.targets),
                 RunService(store, keys, supported),
             )
-            | {each: ContractService(each, registry, served.channel, store) for each in registry.services},
+            | {each: ContractService(each, registry, served.channel, store, called) for each in registry.services},
         )
         address = await server.start()
         try:

@@ -7,17 +7,16 @@ after the page's number, `2#/data/0/id`) and what is wrong there.
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
-    INTEGRATION_TYPE_EMABLER,
-    INTEGRATION_TYPE_HTTP,
     Integration,
     IntegrationStatus,
+    IntegrationType,
 )
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
@@ -37,17 +36,21 @@ from service.storage.integration import integration_get, integration_lock, integ
 from service.storage.pool import Database
 
 _MOST_REJECTED = 20
-# Nothing is delivered through these, and no token is exchanged.
-_STATUS_BY_CALLS = {INTEGRATION_TYPE_EMABLER, INTEGRATION_TYPE_HTTP}
 _INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class ContractService:
-    """The rpcs of one service, by their names."""
+    """The rpcs of one service, by their names. Calls tell the status of integrations of the types `told_by_calls`."""
 
     def __init__(
-        self, service: ServiceDescriptor, registry: Registry, channel: PartnerChannel, database: Database
+        self,
+        service: ServiceDescriptor,
+        registry: Registry,
+        channel: PartnerChannel,
+        database: Database,
+        told_by_calls: Collection[IntegrationType.ValueType],
     ) -> None:
+        self._told_by_calls = told_by_calls
         self._channel = channel
         self._database = database
         for method in service.methods:
@@ -101,7 +104,7 @@ class ContractService:
         The call had its effect: that it could not be stored is no failure of it.
         """
         known = (before.status, before.status_description)
-        if before.type not in _STATUS_BY_CALLS or known == (status, description):
+        if before.type not in self._told_by_calls or known == (status, description):
             return
         with suppress(EvbridgeError):
             async with self._database.transaction() as conn:

@@ -86,7 +86,7 @@ class Reader:
 
     def __init__(self, shell: asyncio.subprocess.Process, address: str, directory: Path) -> None:
         self._shell = shell
-        self._typed = {"localhost:50051": address, ".venv/bin/": f"{BIN}/", "/tmp/": f"{directory}/"}
+        self._typed = {"localhost:50051": address, "/tmp/": f"{directory}/", ".venv/bin/": f"{BIN}/"}
         self._simulators = AsyncExitStack()
 
     async def prepare(self) -> None:

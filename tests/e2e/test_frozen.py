@@ -11,8 +11,9 @@ from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 
+from service import workers
 from service.app import evbridge
-from service.delivery import lease, worker
+from service.delivery import worker
 from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage.api_key import api_key_create
@@ -146,7 +147,7 @@ async def test_a_control_whose_lease_is_not_renewed_is_taken_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(worker, "LEASE_S", 2.0)
-    monkeypatch.setattr(lease, "BEATS", 0.01)
+    monkeypatch.setattr(workers, "BEATS", 0.01)
     assert await taken_over(database_url, admin_key, simulator, caplog)
 
 
