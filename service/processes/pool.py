@@ -3,10 +3,9 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections import Counter, OrderedDict, deque
-from contextlib import suppress
-from typing import cast
 
 from service.errors import InvalidArgument
 from service.processes.frames import FAILED, HEADER, JOB, REFUSED, violations_of_text
@@ -153,23 +152,23 @@ class Processes:
 
 
 class _Process:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    """A child, and the pipes to it."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", source: asyncio.StreamWriter, target: asyncio.StreamReader
+    ) -> None:
         self._process = process
-        self._source = cast(asyncio.StreamWriter, process.stdin)
-        self._target = cast(asyncio.StreamReader, process.stdout)
+        self._source = source
+        self._target = target
 
     @classmethod
     async def start(cls, most_s: float) -> "_Process":
-        """Without our settings: it needs none, and some are secret."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("EVBRIDGE_")}
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.processes.worker", str(most_s)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=environment,
-            )
+        loop, process, target = asyncio.get_running_loop(), _child(most_s), asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(target), process.stdout)
+        transport, writing = await loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), process.stdin
         )
+        return cls(process, asyncio.StreamWriter(transport, writing, None, loop), target)
 
     @property
     def id(self) -> int:
@@ -177,10 +176,12 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        return self._process.poll() is None
 
     async def ask(self, job: str, payload: bytes) -> tuple[int, bytes]:
         """(kind, answer). Raises IncompleteReadError or ConnectionError when the process ends meanwhile."""
+        if self._source.is_closing():
+            raise ConnectionResetError
         self._source.write(JOB.pack(job.encode(), len(payload)) + payload)
         await self._source.drain()
         kind, size = HEADER.unpack(await self._target.readexactly(HEADER.size))
@@ -188,9 +189,24 @@ class _Process:
 
     async def end(self) -> int:
         """At once. Its exit code, negative for the signal that ended it."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        return await self._process.wait()
+        self._process.kill()
+        code = await asyncio.to_thread(self._process.wait)
+        self._source.close()
+        return code
+
+
+def _child(most_s: float) -> "subprocess.Popen[bytes]":
+    """Without our settings: it needs none, and some are secret.
+
+    Not made by the event loop: uvloop runs Python between fork and exec, which crashes now and then in a process that
+    has threads. It takes a millisecond or two, and in this thread, as the child ends with the thread that made it.
+    """
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "service.processes.worker", str(most_s)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if not name.startswith("EVBRIDGE_")},
+    )
 
 
 def _read(kind: int, answer: bytes) -> bytes:
