@@ -38,7 +38,7 @@ check: protos ## lint, types, layers, which tests are collected, and the contrac
 	$(BIN)/python -m tools.generate --check
 	$(BIN)/python -m tools.docs --check
 
-protos: $(INSTALLED) ## lay the protos of others out in .deps/proto, for buf and protoc
+protos: $(INSTALLED) ## copy third-party protos to .deps/proto, for buf and protoc
 	@$(BIN)/python -m tools.third_party
 
 gen: $(INSTALLED) ## generate gen/python from protos/, and the tables of docs/

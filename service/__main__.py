@@ -12,7 +12,7 @@ COMMANDS = {
     "demo": "tell the whole story on a throw-away database, then exit",
     "migrate": "bring the database's schema up to date",
     "keys": "make, list and revoke API keys",
-    "simulate": "be a partner on this machine",
+    "simulate": "simulate a partner on this machine",
     "quote": "say what a session costs under a tariff, and why",
     "health": "exit 0 when the server at EVBRIDGE_LISTEN is serving",
 }

@@ -44,7 +44,7 @@ class Settings:
     max_concurrent_rpcs: int = _setting("MAX_CONCURRENT_RPCS", 200, "calls beyond are RESOURCE_EXHAUSTED")
     max_concurrent_rpcs_per_key: int = _setting("MAX_CONCURRENT_RPCS_PER_KEY", 100, "the share of one key of these")
     pricing_processes: int = _setting("PRICING_PROCESSES", 2, "for long quotes; one key has all but one of them")
-    burst_s: float = _setting("BURST_S", 0.25, "how long calls may queue before it counts as an overload that is shed")
+    burst_s: float = _setting("BURST_S", 0.25, "how long calls may queue before load is shed")
     receive_s: float = _setting("RECEIVE_S", 10.0, "how long a call's message may take to arrive")
     drain_s: float = _setting("DRAIN_S", 20.0, "how long calls under way may take to end after SIGTERM")
     egress_allow_loopback: bool = _setting("EGRESS_ALLOW_LOOPBACK", False, "partners may be on this machine (tests)")
@@ -57,7 +57,7 @@ class Settings:
     )
     retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, runs, changes and tombstones are kept")
     tariff_revision_days: int = _setting(
-        "TARIFF_REVISION_DAYS", 400, "how long is kept what tariffs said before, to price sessions of that time"
+        "TARIFF_REVISION_DAYS", 400, "how long earlier versions of tariffs are kept, to price sessions of that time"
     )
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
 

@@ -31,7 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--decimals", type=int, choices=range(13), metavar="N", help="round each line to so many decimals, halves up"
     )
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.epilog = "The source holds examples: examples/tariff.json with examples/cdr.json or examples/plan.json."
+    parser.epilog = (
+        "Try examples/tariff.json with examples/cdr.json or examples/plan.json, and --time-zone Europe/Berlin."
+    )
 
 
 async def run(_: Settings, arguments: argparse.Namespace) -> None:

@@ -13,9 +13,16 @@ SIMULATORS = {partner.name: partner.simulator for partner in PARTNERS if partner
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("partner", choices=SIMULATORS)
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=_port, default=8080, help="0 lets the system choose (default: %(default)s)")
     parser.add_argument("--api-key", default="demo-key", help="the key it accepts (default: %(default)s)")
     parser.add_argument("--fault", action="append", default=[], help="lose_answer, 3*PUT=status:429:30, ...")
+
+
+def _port(text: str) -> int:
+    """Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError("use a number from 0 to 65535, for example 8080")
+    return int(text)
 
 
 async def run(_: Settings, arguments: argparse.Namespace) -> None:

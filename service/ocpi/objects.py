@@ -75,11 +75,10 @@ def pricing_of(tariff: bytes | None, session: bytes, time_zone: str = "", *, who
         options |= ({"time_zone": time_zone} if time_zone else {}) | (
             {"whole_elements": True} if whole_elements else {}
         )
+        options.setdefault("time_zone", "")  # which is refused in words
     own = [] if tariff else _own_tariffs(given)
     if "charging_periods" in given:
-        request = QuotePriceRequest(
-            periods=_periods(given, notices), options=_read(PricingOptions, options or {"time_zone": ""})
-        )
+        request = QuotePriceRequest(periods=_periods(given, notices), options=_read(PricingOptions, options))
     else:
         _check_members(QuotePriceRequest.DESCRIPTOR, given)
         request = _read(QuotePriceRequest, given)

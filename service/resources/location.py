@@ -25,7 +25,7 @@ from service.domain.location import (
 )
 from service.errors import FieldViolation, InvalidArgument, SiteHasNoChargers
 from service.resources.objects import Owned, dangling
-from service.storage.changes import UPDATE, Change, change_record_many
+from service.storage.changes import UPDATE, Change, change_record_many, delivery_mark_at
 from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace
 from service.storage.connection import Connection
 from service.storage.location import (
@@ -91,8 +91,15 @@ async def statuses_import(
                 evse.last_updated.FromDatetime(now)
                 changed[EvseKey.of(key, evse.uid)] = StoredEvse(position, evse)
     await evse_put(conn, caller.tenant_id, changed)
-    await change_record_many(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in changed])
+    await statuses_changed(conn, caller, changed)
     return len(changed)
+
+
+async def statuses_changed(conn: Connection, caller: Caller, keys: Collection[EvseKey]) -> None:
+    """Records that EVSEs have another status, and makes their locations due wherever they are delivered."""
+    await change_record_many(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in keys])
+    if keys:
+        await delivery_mark_at(conn, caller.tenant_id, None, OBJECT_KIND_LOCATION, {key.location for key in keys})
 
 
 async def evses_of_site(conn: Connection, caller: Caller, site_id: str) -> list[Evse]:

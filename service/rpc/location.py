@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import uuid4
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_REMOVED,
     BatchGetLocationsRequest,
@@ -35,11 +35,11 @@ from service.domain.pages import batch_response, key_before, list_response, page
 from service.domain.status import status_of
 from service.domain.versions import check_etag
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
-from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site
+from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
 from service.resources.mutation import mutate
 from service.resources.objects import Upsert, put, put_one
 from service.resources.publication import publish
-from service.storage.changes import DELETE, UPDATE, Change, change_record, change_record_many, change_time
+from service.storage.changes import DELETE, change_record, change_time
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
@@ -149,7 +149,7 @@ class LocationService:
             news = _news(request, now, answer)
             stored = await evse_lock(conn, caller.tenant_id, [*news])
             newer: dict[EvseKey, StoredEvse] = {}
-            changes: list[Change] = []
+            changed: list[EvseKey] = []
             for key, (number, time) in news.items():
                 report = request.reports[number]
                 if key not in stored or (evse := stored[key].evse).status == EVSE_STATUS_REMOVED:
@@ -160,10 +160,10 @@ class LocationService:
                     if evse.status != report.status:
                         evse.status = report.status
                         evse.last_updated.FromDatetime(now)
-                        changes.append(Change(str(key), UPDATE, ""))
+                        changed.append(key)
             await evse_put(conn, caller.tenant_id, newer)
-            await change_record_many(conn, caller, OBJECT_KIND_EVSE, changes)
-        answer.changed_count = len(changes)
+            await statuses_changed(conn, caller, changed)
+        answer.changed_count = len(changed)
         return answer.SerializeToString()
 
 

@@ -60,11 +60,11 @@ async def delivery_mark_all(conn: Connection, tenant_id: str, integration_id: st
 async def delivery_mark_at(
     conn: Connection,
     tenant_id: str,
-    integration_id: str,
+    integration_id: str | None,
     kind: ObjectKind.ValueType,
     keys: Collection[ObjectKey] | None,
 ) -> None:
-    """Makes tariffs or locations due at one integration, if it takes them: those, or all there are."""
+    """Makes tariffs or locations due at one integration, or at every one, that takes them: those, or all there are."""
     object_ids = None if keys is None else [*map(str, keys)]
     await conn.run(sql.delivery_mark, tenant_id, kind, object_ids, integration_id)
 

@@ -6,6 +6,8 @@ from typing import Any
 import aiohttp
 import pytest
 from evbridge.partner.ampeco.v3 import location_pb2 as location
+from evbridge.partner.ampeco.v3.evse_pb2 import ListEvsesRequest
+from evbridge.partner.ampeco.v3.evse_pb2_grpc import EvseServiceStub
 from evbridge.partner.ampeco.v3.location_pb2_grpc import LocationServiceStub
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -83,6 +85,23 @@ async def test_a_list_is_filtered_and_streamed_by_cursor_and_by_number(channel: 
     assert (whole.meta.total, whole.meta.per_page, len(whole.data)) == (7, 100, 7)
     page = await called_on(channel, "ListLocations", cursor="2", per_page=2)
     assert ([each.id for each in page.data], page.meta.next_cursor, page.meta.HasField("total")) == ([3, 4], "4", False)
+
+
+async def test_evses_are_listed_wherever_they_were_made_and_with_connectors_when_asked(
+    channel: PartnerChannel, simulated: Simulator
+) -> None:
+    api = "/public-api/resources"
+    held = {
+        f"{api}/charge-points/v2.0/1": {"id": 1},
+        f"{api}/evses/v2.1/2": {"id": 2, "chargePointId": 1},
+        f"{api}/charge-points/v2.0/1/evses/2/connectors/3": {"id": 3, "type": "type2"},
+        f"{api}/charge-points/v2.0/1/evses/4": {"id": 4},
+    }
+    simulated.objects.update(held)
+    stub: Any = EvseServiceStub(channel)  # type: ignore[arg-type]
+    for include, shown in ((["connectors"], {2: [3], 4: []}), ([], {2: [], 4: []})):
+        listed = await stub.ListEvses(ListEvsesRequest(integration_id="cp", include=include), metadata=TENANT)
+        assert {each.id: [connector.id for connector in each.connectors] for each in listed.data} == shown
 
 
 async def test_lists_know_what_changed_since(channel: PartnerChannel, simulated: Simulator) -> None:

@@ -125,6 +125,7 @@ async def test_the_examples_are_priced_and_the_help_names_them(session: str) -> 
     assert json.loads(printed.out)["total_cost"] == (said or {"excl_vat": 6.5, "incl_vat": 7.74})
 
 
-async def test_a_missing_time_zone_names_the_option() -> None:
-    ended = await command(environment(""), "quote", str(EXAMPLES / "tariff.json"), str(EXAMPLES / "cdr.json"))
+@pytest.mark.parametrize("session", ["plan.json", "cdr.json"])
+async def test_a_missing_time_zone_names_the_option(session: str) -> None:
+    ended = await command(environment(""), "quote", str(EXAMPLES / "tariff.json"), str(EXAMPLES / session))
     assert ended.err == "evbridge: the location's time zone is required, for example --time-zone Europe/Berlin\n"

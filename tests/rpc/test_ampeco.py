@@ -24,12 +24,15 @@ from evbridge.v1.delivery_pb2 import (
 from evbridge.v1.integration_pb2 import AmpecoConnection, CreateIntegrationRequest, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_AVAILABLE,
+    EVSE_STATUS_OUTOFORDER,
     EVSE_STATUS_REMOVED,
     CreateLocationRequest,
     DeleteLocationRequest,
+    EvseStatusReport,
     GetLocationRequest,
     Location,
     LocationKey,
+    ReportEvseStatusRequest,
     UpdateLocationRequest,
 )
 from evbridge.v1.party_pb2 import CreatePartyRequest
@@ -573,6 +576,20 @@ async def test_a_rule_tells_the_partner_when_it_begins_and_when_it_ends(connecte
         assert datetime.now(UTC) >= end
     await arrived(connected, location)
     assert len(calls(ampeco, "POST")) == 4
+
+
+async def test_a_reported_status_goes_to_the_partner(connected: Tenant, ampeco: Simulator) -> None:
+    await create_tariff(connected)
+    location = await create(connected)
+    await show(connected)
+    assert (await arrived(connected, location)).state == DELIVERY_STATE_DELIVERED
+    for status, theirs in ((EVSE_STATUS_OUTOFORDER, "out of order"), (EVSE_STATUS_AVAILABLE, "enabled")):
+        key = LocationKey(country_code="DE", party_id="ABC", id=location.id)
+        report = EvseStatusReport(location=key, evse_uid=location.evses[0].uid, status=status)
+        await connected.writer.locations.ReportEvseStatus(ReportEvseStatusRequest(reports=[report]))
+        async with asyncio.timeout(60):
+            while ampeco.objects[f"{EVSES}/3"]["status"] != theirs:
+                await asyncio.sleep(0.05)
 
 
 async def test_an_evse_that_is_removed_is_disabled(connected: Tenant, ampeco: Simulator) -> None:

@@ -42,6 +42,8 @@ class Simulator(simulator.Simulator):
 
     def page(self, operation: Operation, request: Message, found: Iterator[Object], call: Call) -> Any:
         query = dict(call.query)
+        if call.path == _EVSES:
+            found = self._evses(("include[]", "connectors") in call.query)
         size = min(_number(query, "per_page", 100), 100) or 1
         objects = (each for each in sorted(found, key=_id) if _matches(each, query))
         meta: Object = {"path": _url(call, {}), "per_page": size}
@@ -61,6 +63,16 @@ class Simulator(simulator.Simulator):
             "next": _url(call, {"page": str(number + 1)}) if number < last else None,
         }
         return {"data": data[size * (number - 1) :][:size], "links": links, "meta": meta | {"total": len(data)}}
+
+    def _evses(self, with_connectors: bool) -> Iterator[Object]:
+        """All there are, also those that were made below their charge point, and their connectors when asked for."""
+        for path, evse in self.objects.items():
+            below = _BELOW.fullmatch(path)
+            if below or path.rpartition("/")[0] == _EVSES:
+                charge_point = below[1] if below else evse.get("chargePointId")
+                places = f"{_CHARGE_POINTS}/{charge_point}/evses/{evse.get('id')}/connectors"
+                connectors = [*evse.get("connectors", ()), *self.objects.below(places)]
+                yield evse | ({"connectors": connectors} if with_connectors else {})
 
     def error_body(self, refused: Refused) -> bytes:
         body: Object = {"message": _MESSAGES.get(refused.status, refused.code.replace("_", " ").capitalize())}
@@ -110,6 +122,9 @@ def _url(call: Call, changed: Mapping[str, str]) -> str:
     return f"{url}?{urlencode([*kept, *changed.items()])}" if changed else url
 
 
+_EVSES = "/public-api/resources/evses/v2.1"
+_CHARGE_POINTS = "/public-api/resources/charge-points/v2.0"
+_BELOW = re.compile(rf"{re.escape(_CHARGE_POINTS)}/([^/]+)/evses/[^/]+")
 _FILTER = re.compile(r"filter\[(\w+?)(After|Before)?\]")
 _MESSAGES = {
     401: "Unauthenticated.",

@@ -187,8 +187,8 @@ class LocationServiceServicer:
 
     def ReportEvseStatus(self, request, context):
         """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
-        same time. The answer counts what changed, and names the EVSEs that do not exist and the reports that were refused: one
-        such report costs no other.
+        same time. What changed is delivered. The answer counts it, and names the EVSEs that do not exist and the reports that were
+        refused: one such report costs no other.
 
         Errors: none of its own.
         """

@@ -95,8 +95,8 @@ class LocationServiceStub:
     """
     ReportEvseStatus: _grpc.UnaryUnaryMultiCallable[_location_pb2.ReportEvseStatusRequest, _location_pb2.ReportEvseStatusResponse]
     """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
-    same time. The answer counts what changed, and names the EVSEs that do not exist and the reports that were refused: one
-    such report costs no other.
+    same time. What changed is delivered. The answer counts it, and names the EVSEs that do not exist and the reports that were
+    refused: one such report costs no other.
 
     Errors: none of its own.
     """
@@ -167,8 +167,8 @@ class LocationServiceAsyncStub(LocationServiceStub):
     """
     ReportEvseStatus: _aio.UnaryUnaryMultiCallable[_location_pb2.ReportEvseStatusRequest, _location_pb2.ReportEvseStatusResponse]  # type: ignore[assignment]
     """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
-    same time. The answer counts what changed, and names the EVSEs that do not exist and the reports that were refused: one
-    such report costs no other.
+    same time. What changed is delivered. The answer counts it, and names the EVSEs that do not exist and the reports that were
+    refused: one such report costs no other.
 
     Errors: none of its own.
     """
@@ -290,8 +290,8 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_location_pb2.ReportEvseStatusResponse, _abc.Awaitable[_location_pb2.ReportEvseStatusResponse]]:
         """Reports the status of up to 1,000 EVSEs. The newest time wins: an older report changes nothing, nor does one of the
-        same time. The answer counts what changed, and names the EVSEs that do not exist and the reports that were refused: one
-        such report costs no other.
+        same time. What changed is delivered. The answer counts it, and names the EVSEs that do not exist and the reports that were
+        refused: one such report costs no other.
 
         Errors: none of its own.
         """
