@@ -38,7 +38,6 @@ _NUMBER_BYTES = {
     FieldDescriptor.TYPE_SFIXED64: 8,
     FieldDescriptor.TYPE_DOUBLE: 8,
 }
-_VARINT, _FIXED64, _BLOCK, _GROUP, _END_GROUP, _FIXED32 = range(6)
 
 
 @dataclass(slots=True)

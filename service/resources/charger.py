@@ -2,9 +2,7 @@
 
 from datetime import datetime
 
-from evbridge.v1.charger_pb2 import (
-    Charger,
-)
+from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER
 from evbridge.v1.types_pb2 import Origin
 
@@ -17,11 +15,7 @@ from service.domain.validation import validate
 from service.domain.versions import check_etag, time_after
 from service.errors import ResourceExists
 from service.storage.changes import CREATE, UPDATE, change_record
-from service.storage.charger import (
-    charger_insert,
-    charger_lock,
-    charger_replace,
-)
+from service.storage.charger import charger_insert, charger_lock, charger_replace
 from service.storage.connection import Connection
 
 

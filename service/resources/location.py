@@ -5,35 +5,18 @@ from datetime import datetime
 
 from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
-from evbridge.v1.location_pb2 import (
-    EVSE_STATUS_REMOVED,
-    Evse,
-    EvseStatus,
-    Location,
-    LocationCharger,
-    LocationKey,
-)
+from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, Location, LocationCharger, LocationKey
 
 from service.domain.caller import Caller
 from service.domain.charger import evses_of, name_evses
 from service.domain.keys import EvseKey, ObjectKey, charger_key
-from service.domain.location import (
-    keep_evses,
-    location_etag,
-    stamp_evses,
-    tariffs_named,
-)
+from service.domain.location import keep_evses, location_etag, stamp_evses, tariffs_named
 from service.errors import FieldViolation, InvalidArgument, SiteHasNoChargers
 from service.resources.objects import Owned, dangling
 from service.storage.changes import UPDATE, Change, change_record_many, delivery_mark_at
 from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace
 from service.storage.connection import Connection
-from service.storage.location import (
-    StoredEvse,
-    evse_put,
-    location_lock,
-    location_put,
-)
+from service.storage.location import StoredEvse, evse_put, location_lock, location_put
 
 
 class Locations(Owned[Location]):

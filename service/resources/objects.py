@@ -1,9 +1,9 @@
 """Objects that a party owns, tariffs and locations: how they are created, changed and upserted, one or many at once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.location_pb2 import Location, LocationKey
@@ -16,6 +16,7 @@ from service.domain.fields import clear_output_only, lower_codes
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.masks import merged
 from service.domain.origin import keep_origin, keep_overrides, set_origin
+from service.domain.status import status_of
 from service.domain.validation import validate
 from service.domain.versions import check_etag, time_after
 from service.errors import (
@@ -190,6 +191,12 @@ async def put(conn: Connection, caller: Caller, now: datetime, upserts: Sequence
         [Change(str(key := key_of(each)), UPDATE if locked.get(key) else CREATE, each.etag) for each in changed],
     )
     return results
+
+
+def add_results(response: Any, noun: str, results: Iterable[M | EvbridgeError]) -> None:
+    """Adds to a batch's response what became of each object: its error, or itself in the field called `noun`."""
+    for result in results:
+        response.results.add(**({"error": status_of(result)} if isinstance(result, EvbridgeError) else {noun: result}))
 
 
 def _stamped(owned: Owned[M], wanted: M, before: M | None, now: datetime) -> M:

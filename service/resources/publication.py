@@ -4,26 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
-from evbridge.v1.delivery_pb2 import (
-    OBJECT_KIND_LOCATION,
-    OBJECT_KIND_PUBLICATION_RULE,
-    OBJECT_KIND_TARIFF,
-)
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_PUBLICATION_RULE, OBJECT_KIND_TARIFF
 from evbridge.v1.location_pb2 import Location
-from evbridge.v1.publication_pb2 import (
-    PUBLICATION_EFFECT_VISIBLE,
-    PublicationRule,
-)
+from evbridge.v1.publication_pb2 import PUBLICATION_EFFECT_VISIBLE, PublicationRule
 from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
-from service.domain.publication import (
-    MAX_RULES,
-    Publication,
-)
+from service.domain.publication import MAX_RULES, Publication
 from service.domain.versions import time_after
 from service.errors import FieldViolation, TooManyRules
 from service.resources.objects import dangling
@@ -31,13 +21,7 @@ from service.storage.changes import CREATE, UPDATE, change_record
 from service.storage.connection import Connection
 from service.storage.location import location_naming
 from service.storage.pool import Database
-from service.storage.publication import (
-    rule_count,
-    rule_growing,
-    rule_put,
-    rules_hold,
-    rules_now,
-)
+from service.storage.publication import rule_count, rule_growing, rule_put, rules_hold, rules_now
 
 NOUN = "publication_rule"
 

@@ -3,11 +3,7 @@
 from collections.abc import Collection
 
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
-from evbridge.v1.run_pb2 import (
-    Run,
-    RunKind,
-    SyncOptions,
-)
+from evbridge.v1.run_pb2 import Run, RunKind, SyncOptions
 
 from service.domain.caller import Caller
 from service.errors import RunUnsupported

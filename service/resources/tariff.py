@@ -3,18 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
-from evbridge.v1.tariff_pb2 import (
-    Tariff,
-    TariffKey,
-)
+from evbridge.v1.tariff_pb2 import Tariff, TariffKey
 
 from service.domain.keys import ObjectKey
 from service.resources.objects import Owned
 from service.storage.connection import Connection
-from service.storage.tariff import (
-    tariff_lock,
-    tariff_put,
-)
+from service.storage.tariff import tariff_lock, tariff_put
 
 
 class Tariffs(Owned[Tariff]):

@@ -16,7 +16,6 @@ from evbridge.v1.location_pb2 import (
     GetLocationRequest,
     ListLocationsRequest,
     Location,
-    LocationResult,
     ReportEvseStatusRequest,
     ReportEvseStatusResponse,
     SearchLocationsRequest,
@@ -34,10 +33,10 @@ from service.domain.location import (
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
 from service.domain.versions import check_etag
-from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
+from service.errors import InvalidArgument, ResourceNotFound
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
 from service.resources.mutation import mutate
-from service.resources.objects import Upsert, put, put_one
+from service.resources.objects import Upsert, add_results, put, put_one
 from service.resources.publication import publish
 from service.storage.changes import DELETE, change_record, change_time
 from service.storage.connection import Connection
@@ -114,15 +113,9 @@ class LocationService:
                 Upsert(LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
                 for number, location in enumerate(request.locations)
             ]
-            results = await put(conn, caller, now, upserts)
-            return BatchUpsertLocationsResponse(
-                results=[
-                    LocationResult(error=status_of(result))
-                    if isinstance(result, EvbridgeError)
-                    else LocationResult(location=result)
-                    for result in results
-                ]
-            )
+            response = BatchUpsertLocationsResponse()
+            add_results(response, "location", await put(conn, caller, now, upserts))
+            return response
 
         return await mutate(self._database, self._keyring, request, caller, work)
 

@@ -12,7 +12,6 @@ from evbridge.v1.tariff_pb2 import (
     GetTariffRequest,
     ListTariffsRequest,
     Tariff,
-    TariffResult,
     UpdateTariffRequest,
 )
 from google.protobuf.empty_pb2 import Empty
@@ -20,12 +19,11 @@ from google.protobuf.empty_pb2 import Empty
 from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.domain.status import status_of
 from service.domain.versions import check_etag
-from service.errors import EvbridgeError, ResourceNotFound, TariffInUse
+from service.errors import ResourceNotFound, TariffInUse
 from service.processes.pool import Processes
 from service.resources.mutation import mutate
-from service.resources.objects import Upsert, put, put_one
+from service.resources.objects import Upsert, add_results, put, put_one
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
 from service.rpc.pricing import Pricing
@@ -85,15 +83,9 @@ class TariffService(Pricing):
                 Upsert(TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
                 for number, tariff in enumerate(request.tariffs)
             ]
-            results = await put(conn, caller, now, upserts)
-            return BatchUpsertTariffsResponse(
-                results=[
-                    TariffResult(error=status_of(result))
-                    if isinstance(result, EvbridgeError)
-                    else TariffResult(tariff=result)
-                    for result in results
-                ]
-            )
+            response = BatchUpsertTariffsResponse()
+            add_results(response, "tariff", await put(conn, caller, now, upserts))
+            return response
 
         return await mutate(self._database, self._keyring, request, caller, work)
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.bridge.edge import Refused, read
+from service.bridge.edge import Edge, Refused, read
 from service.simulator.faults import Fault, misbehave, parse_fault
 
 MAX_REQUESTS: Final = 2000
@@ -37,6 +37,7 @@ class Front(ABC):
     """
 
     path: ClassVar[str] = ""
+    _edge: Edge
 
     def __init__(self, name: str, rpcs: Iterable[str]) -> None:
         self.faults: deque[Fault] = deque()
@@ -50,8 +51,11 @@ class Front(ABC):
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listens; returns the base URL. Raises OSError when the port is taken."""
-        self.url = f"http://{host}:{await self.listen(host, port)}"
+        self.url = f"http://{host}:{await self._edge.start(host, port)}"
         return self.url
+
+    async def stop(self) -> None:
+        await self._edge.stop()
 
     def inject(self, text: str) -> None:
         """Adds a fault. Raises ValueError for one nobody knows, or of an rpc the partner does not have."""
@@ -59,13 +63,6 @@ class Front(ABC):
         if fault.operation and fault.operation not in self._rpcs:
             raise ValueError(f"{self._name} has no rpc {fault.operation}, which the fault {text!r} names")
         self.faults.append(fault)
-
-    @abstractmethod
-    async def listen(self, host: str, port: int) -> int:
-        """Listens and returns the port."""
-
-    @abstractmethod
-    async def stop(self) -> None: ...
 
     @abstractmethod
     def rpc(self, method: str, path: str) -> str:

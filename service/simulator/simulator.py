@@ -184,12 +184,6 @@ class Simulator(Front):
             return _rpc(self._edge.route(method, path)[0])
         return ""
 
-    async def listen(self, host: str, port: int) -> int:
-        return await self._edge.start(host, port)
-
-    async def stop(self) -> None:
-        await self._edge.stop()
-
 
 def _rpc(operation: Operation) -> str:
     return operation.name.rpartition("/")[2]

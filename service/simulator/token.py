@@ -36,12 +36,6 @@ class Simulator(Front):
             drain_s=0.5,
         )
 
-    async def listen(self, host: str, port: int) -> int:
-        return await self._edge.start(host, port)
-
-    async def stop(self) -> None:
-        await self._edge.stop()
-
     def rpc(self, method: str, path: str) -> str:
         return ""
 

@@ -66,13 +66,19 @@ class Simulator(simulator.Simulator):
 
     def _evses(self, with_connectors: bool) -> Iterator[Object]:
         """All there are, also those that were made below their charge point, and their connectors when asked for."""
-        for path, evse in self.objects.items():
-            below = _BELOW.fullmatch(path)
-            if below or path.rpartition("/")[0] == _EVSES:
-                charge_point = below[1] if below else evse.get("chargePointId")
-                places = f"{_CHARGE_POINTS}/{charge_point}/evses/{evse.get('id')}/connectors"
-                connectors = [*evse.get("connectors", ()), *self.objects.below(places)]
-                yield evse | ({"connectors": connectors} if with_connectors else {})
+        below: dict[str, list[str]] = {}
+        for path in self.objects if with_connectors else ():
+            below.setdefault(path.rpartition("/")[0], []).append(path)
+        for path in list(self.objects):
+            place = _BELOW.fullmatch(path)
+            if not place and path.rpartition("/")[0] != _EVSES:
+                continue
+            evse = self.objects[path]
+            if with_connectors:
+                charge_point = place[1] if place else evse.get("chargePointId")
+                paths = below.get(f"{_CHARGE_POINTS}/{charge_point}/evses/{evse.get('id')}/connectors", ())
+                evse["connectors"] = [*evse.get("connectors", ()), *(self.objects[each] for each in paths)]
+            yield evse
 
     def error_body(self, refused: Refused) -> bytes:
         body: Object = {"message": _MESSAGES.get(refused.status, refused.code.replace("_", " ").capitalize())}
