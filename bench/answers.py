@@ -19,7 +19,8 @@ import grpc
 from aiohttp import web
 from evbridge.partner.ampeco.v3.location_pb2 import ListLocationsRequest
 from evbridge.partner.ampeco.v3.location_pb2_grpc import LocationServiceStub
-from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO, AmpecoConnection, CreateIntegrationRequest
+from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO, CreateIntegrationRequest
 from evbridge.v1.integration_pb2_grpc import IntegrationServiceStub
 
 from bench.attacks import ATTACK_S, HEADING, Attack, Server, measure, serving

@@ -30,20 +30,20 @@ def report() -> None:
         print(f"{name:9}{1e6 / us:9.0f}{us:7.0f}{len(request.tariff.elements):10}{periods:9}{len(quote.lines):7}")
 
 
-def _cpu_us(request: t.QuotePriceRequest) -> float:
+def _cpu_us(request: p.QuotePriceRequest) -> float:
     """Processor time of a quote: others may use the machine meanwhile."""
     price = partial(quoted, request.tariff, request, OPTIONS)
     return timeit.timeit(price, number=CALLS, timer=process_time) / CALLS * 1e6
 
 
-def _simple() -> t.QuotePriceRequest:
+def _simple() -> p.QuotePriceRequest:
     """A fee and a price per kWh; 20 kWh in an hour."""
     tariff = _tariff(t.TariffElement(price_components=[_component(2, "0.50", 1), _component(1, "0.25", 1)]))
     plan = p.SessionPlan(start_date_time=_at(0), energy=Decimal(value="20"), charging_s=3600)
-    return t.QuotePriceRequest(tariff=tariff, plan=plan)
+    return p.QuotePriceRequest(tariff=tariff, plan=plan)
 
 
-def _complex() -> t.QuotePriceRequest:
+def _complex() -> p.QuotePriceRequest:
     """Twelve elements with every kind of restriction; three hours in 5-minute periods across two price changes."""
     days = [t.TariffRestrictions(start_time=f"{hour:02}:00", end_time=f"{hour + 4:02}:00") for hour in (4, 8, 12, 16)]
     bands = [t.TariffRestrictions(max_kwh=Decimal(value=str(limit))) for limit in (10, 25)]
@@ -67,7 +67,7 @@ def _complex() -> t.QuotePriceRequest:
         dimensions = [p.CdrDimension(type=kind, volume=Decimal(value=text)) for kind, text in volumes.items()]
         periods.append(p.ChargingPeriod(start_date_time=_at(number * 5), dimensions=dimensions))
     session = p.SessionPeriods(charging_periods=periods, end_date_time=_at(180))
-    return t.QuotePriceRequest(tariff=_tariff(*elements), periods=session)
+    return p.QuotePriceRequest(tariff=_tariff(*elements), periods=session)
 
 
 def _tariff(*elements: t.TariffElement) -> t.Tariff:

@@ -33,6 +33,7 @@ from service.rpc.interceptors import Authenticator, Interceptors
 from service.rpc.location import LocationService
 from service.rpc.partner import PartnerService
 from service.rpc.party import PartyService
+from service.rpc.pricing import PricingService
 from service.rpc.publication import PublicationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
@@ -180,7 +181,8 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 DeliveryService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),
-                TariffService(store, keys, processes),
+                TariffService(store, keys),
+                PricingService(store, processes),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
                 PartnerService(store, registry, served.targets),

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from evbridge.v1.integration_pb2 import AmpecoConnection, CreateIntegrationRequest
+from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.run_pb2 import (

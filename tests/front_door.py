@@ -19,25 +19,33 @@ import grpc
 from aiohttp import web
 from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
+    ampeco_connection_pb2,
+    chargeprice_connection_pb2,
     charger_pb2,
     charger_pb2_grpc,
     company_pb2_grpc,
     delivery_pb2,
     delivery_pb2_grpc,
+    emabler_connection_pb2,
     error_reason_pb2,
+    http_connection_pb2,
     integration_pb2,
     integration_pb2_grpc,
     location_pb2,
     location_pb2_grpc,
+    ocpi_connection_pb2,
     partner_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
+    pricing_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
     run_pb2_grpc,
+    salesforce_connection_pb2,
     tariff_pb2,
     tariff_pb2_grpc,
     types_pb2,
+    utility_cloud_connection_pb2,
 )
 from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
 from google.rpc import error_details_pb2, status_pb2
@@ -85,6 +93,7 @@ class Client:
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
+        self.pricing = _Stub(pricing_pb2_grpc.PricingServiceStub(channel), metadata)
 
 
 class _Stub:
@@ -178,23 +187,23 @@ def a_company(**changes: Any) -> Company:
 
 def an_integration(base_url: str = "http://127.0.0.1:9", api_key: str = "partner-key", **changes: Any) -> Any:
     """A valid, enabled Chargeprice integration."""
-    connection = integration_pb2.ChargepriceConnection(base_url=base_url, api_key=api_key)
+    connection = chargeprice_connection_pb2.ChargepriceConnection(base_url=base_url, api_key=api_key)
     return an_integration_of("chargeprice", **{"chargeprice": connection, **changes})
 
 
 _HERE = "http://127.0.0.1:9"
 CONNECTIONS: dict[str, Any] = {
-    "ocpi": integration_pb2.OcpiConnection(
-        endpoint_url=f"{_HERE}/ocpi/versions", initial_role=integration_pb2.INTERFACE_ROLE_SENDER
+    "ocpi": ocpi_connection_pb2.OcpiConnection(
+        endpoint_url=f"{_HERE}/ocpi/versions", initial_role=ocpi_connection_pb2.INTERFACE_ROLE_SENDER
     ),
-    "utility_cloud": integration_pb2.UtilityCloudConnection(
+    "utility_cloud": utility_cloud_connection_pb2.UtilityCloudConnection(
         base_url=_HERE, token_url=f"{_HERE}/token", tenant="acme", client_id="evbridge"
     ),
-    "salesforce": integration_pb2.SalesforceConnection(endpoint_url=_HERE, client_id="evbridge"),
-    "ampeco": integration_pb2.AmpecoConnection(base_url=_HERE),
-    "emabler": integration_pb2.EmablerConnection(base_url=_HERE),
-    "chargeprice": integration_pb2.ChargepriceConnection(base_url=_HERE),
-    "http": integration_pb2.HttpConnection(base_url=_HERE, partner="acme"),
+    "salesforce": salesforce_connection_pb2.SalesforceConnection(endpoint_url=_HERE, client_id="evbridge"),
+    "ampeco": ampeco_connection_pb2.AmpecoConnection(base_url=_HERE),
+    "emabler": emabler_connection_pb2.EmablerConnection(base_url=_HERE),
+    "chargeprice": chargeprice_connection_pb2.ChargepriceConnection(base_url=_HERE),
+    "http": http_connection_pb2.HttpConnection(base_url=_HERE, partner="acme"),
 }
 """A valid connection of every type but for its secrets, by the name of the type in lower case."""
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import grpc
 from evbridge.partner.ampeco.v3 import charge_point_pb2, charge_point_pb2_grpc
 from evbridge.v1 import (
+    ampeco_connection_pb2,
+    chargeprice_connection_pb2,
     company_pb2,
     company_pb2_grpc,
     delivery_pb2,
@@ -22,10 +24,10 @@ from evbridge.v1 import (
     integration_pb2,
     location_pb2,
     pricing_pb2,
+    pricing_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
     tariff_pb2,
-    tariff_pb2_grpc,
 )
 from evbridge.v1 import integration_pb2_grpc as integration_grpc
 from google.protobuf import timestamp_pb2
@@ -90,7 +92,7 @@ class Story:
         self._integrations = integration_grpc.IntegrationServiceStub(channel)
         self._companies = company_pb2_grpc.CompanyServiceStub(channel)
         self._deliveries = delivery_pb2_grpc.DeliveryServiceStub(channel)
-        self._tariffs = tariff_pb2_grpc.TariffServiceStub(channel)
+        self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
         self._charge_points = charge_point_pb2_grpc.ChargePointServiceStub(channel)
         self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
         self._credential = credential
@@ -103,7 +105,7 @@ class Story:
             type=integration_pb2.INTEGRATION_TYPE_CHARGEPRICE,
             display_name="Chargeprice (simulated)",
             enabled=True,
-            chargeprice=integration_pb2.ChargepriceConnection(base_url=partner_url, api_key=API_KEY),
+            chargeprice=chargeprice_connection_pb2.ChargepriceConnection(base_url=partner_url, api_key=API_KEY),
         )
         await self._call(
             self._integrations.CreateIntegration, integration_pb2.CreateIntegrationRequest(integration=integration)
@@ -175,7 +177,7 @@ class Story:
             id="ampeco-demo",
             type=integration_pb2.INTEGRATION_TYPE_AMPECO,
             enabled=True,
-            ampeco=integration_pb2.AmpecoConnection(base_url=ampeco_url, api_token=API_KEY),
+            ampeco=ampeco_connection_pb2.AmpecoConnection(base_url=ampeco_url, api_token=API_KEY),
         )
         await self._call(
             self._integrations.CreateIntegration, integration_pb2.CreateIntegrationRequest(integration=integration)
@@ -203,8 +205,8 @@ class Story:
             time_zone="Europe/Brussels",
             rounding=pricing_pb2.Rounding(level=pricing_pb2.ROUNDING_LEVEL_LINE, decimals=2),
         )
-        request = tariff_pb2.QuotePriceRequest(
-            partner_connector=tariff_pb2.PartnerConnector(
+        request = pricing_pb2.QuotePriceRequest(
+            partner_connector=pricing_pb2.PartnerConnector(
                 integration_id=partner, location=location, evse_uid="3256", connector_id="1", type=type
             ),
             plan=pricing_pb2.SessionPlan(
@@ -212,7 +214,7 @@ class Story:
             ),
             options=options,
         )
-        quote = await self._tariffs.QuotePrice(request, metadata=self._credential, timeout=30)
+        quote = await self._pricing.QuotePrice(request, metadata=self._credential, timeout=30)
         return indent(table(quote, options.time_zone), "  ").lstrip()
 
     async def _view(self, partner: str, key: location_pb2.LocationKey) -> location_pb2.Location:

@@ -11,8 +11,16 @@ from collections.abc import Iterator, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, NamedTuple, TypeVar
 
-from evbridge.v1.pricing_pb2 import AuditedCdr, CdrDimensionType, ChargingPeriod, PricingOptions, Quote, SessionPeriods
-from evbridge.v1.tariff_pb2 import QuotePriceRequest, Tariff
+from evbridge.v1.pricing_pb2 import (
+    AuditedCdr,
+    CdrDimensionType,
+    ChargingPeriod,
+    PricingOptions,
+    Quote,
+    QuotePriceRequest,
+    SessionPeriods,
+)
+from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 

@@ -1,12 +1,12 @@
-"""The methods of evbridge.v1.TariffService that price sessions and judge tariffs. They store nothing."""
+"""evbridge.v1.PricingService."""
 
 from collections.abc import Sequence
 from datetime import UTC
 
 from evbridge.v1.location_pb2 import Location
-from evbridge.v1.pricing_pb2 import AuditedCdr
-from evbridge.v1.tariff_pb2 import (
+from evbridge.v1.pricing_pb2 import (
     AuditCdrRequest,
+    AuditedCdr,
     ComparedTariff,
     CompareTariffsRequest,
     CompareTariffsResponse,
@@ -14,8 +14,8 @@ from evbridge.v1.tariff_pb2 import (
     LintTariffResponse,
     PartnerConnector,
     QuotePriceRequest,
-    Tariff,
 )
+from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -42,7 +42,7 @@ _MOST_TARIFFS = 20
 """As many as a CDR may bring along."""
 
 
-class Pricing:
+class PricingService:
     """Looks up what is stored; what is computed is computed in other processes unless it is little."""
 
     def __init__(self, database: Database, processes: Processes) -> None:

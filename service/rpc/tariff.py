@@ -21,12 +21,10 @@ from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.domain.versions import check_etag
 from service.errors import ResourceNotFound, TariffInUse
-from service.processes.pool import Processes
 from service.resources.mutation import mutate
 from service.resources.objects import Upsert, add_results, put, put_one
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
-from service.rpc.pricing import Pricing
 from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
@@ -42,9 +40,9 @@ from service.storage.tariff import (
 )
 
 
-class TariffService(Pricing):
-    def __init__(self, database: Database, keyring: Keyring, processes: Processes) -> None:
-        super().__init__(database, processes)
+class TariffService:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
         self._keyring = keyring
 
     async def CreateTariff(self, request: CreateTariffRequest, caller: Caller) -> bytes:

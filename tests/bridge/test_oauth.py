@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1.integration_pb2 import Integration, SalesforceConnection
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from service.bridge.channel import PartnerChannel

@@ -17,6 +17,7 @@ import grpc
 import pytest
 from aiohttp import web
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.chargeprice_connection_pb2 import ChargepriceConnection
 from evbridge.v1.company_pb2 import DeleteCompanyRequest, GetCompanyRequest, ListCompaniesRequest, UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import (
     Delivery,
@@ -26,7 +27,6 @@ from evbridge.v1.delivery_pb2 import (
     RetryDeliveryRequest,
 )
 from evbridge.v1.integration_pb2 import (
-    ChargepriceConnection,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
     GetIntegrationRequest,

@@ -11,15 +11,13 @@ import pytest
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_CONNECTING,
     INTEGRATION_STATUS_PENDING,
-    INTERFACE_ROLE_SENDER,
     CreateIntegrationRequest,
     GetIntegrationRequest,
     Integration,
     ListIntegrationsRequest,
-    OcpiConnection,
-    SalesforceConnection,
     UpdateIntegrationRequest,
 )
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
 from evbridge.v1.run_pb2 import (
     RUN_KIND_CREDENTIALS,
     RUN_KIND_DIAGNOSE,
@@ -35,6 +33,7 @@ from evbridge.v1.run_pb2 import (
     StartRunRequest,
     WaitRunRequest,
 )
+from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
 
 from service.storage.api_key import api_key_create
 from service.storage.embedded import EmbeddedPostgres

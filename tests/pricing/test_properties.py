@@ -127,7 +127,7 @@ def told(periods: list[tuple[int, dict[int, Decimal]]], start: datetime) -> p.Se
 
 
 def price(tariff: t.Tariff, session: p.SessionPeriods, **options: Any) -> p.Quote:
-    request = t.QuotePriceRequest(tariff=tariff, periods=session)
+    request = p.QuotePriceRequest(tariff=tariff, periods=session)
     return quoted(tariff, request, p.PricingOptions(time_zone="Europe/Berlin", **options))
 
 
@@ -188,7 +188,7 @@ def test_more_energy_never_costs_less_without_reductions(
     costs = []
     for energy in sorted(energies):
         plan.energy.CopyFrom(d(energy))
-        request = t.QuotePriceRequest(tariff=tariff, plan=plan)
+        request = p.QuotePriceRequest(tariff=tariff, plan=plan)
         costs.append(amount(quoted(tariff, request, p.PricingOptions(time_zone="UTC")).total_cost.excl_vat))
     assert costs == sorted(costs)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
 from evbridge.v1.charger_pb2 import GetChargerRequest, ListChargersRequest, UpdateChargerRequest
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_DELIVERED,
@@ -21,7 +22,7 @@ from evbridge.v1.delivery_pb2 import (
     ListDeliveriesRequest,
     RetryDeliveryRequest,
 )
-from evbridge.v1.integration_pb2 import AmpecoConnection, CreateIntegrationRequest, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_AVAILABLE,
     EVSE_STATUS_OUTOFORDER,

@@ -8,8 +8,9 @@ import grpc
 import pytest
 from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
 from evbridge.v1.charger_pb2 import ListChargersRequest
-from evbridge.v1.integration_pb2 import AmpecoConnection, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_AVAILABLE,
     EVSE_STATUS_CHARGING,

@@ -14,12 +14,12 @@ from aiohttp import web
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
+from evbridge.v1.http_connection_pb2 import HttpConnection
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_PENDING,
     CreateIntegrationRequest,
     GetIntegrationRequest,
-    HttpConnection,
     UpdateIntegrationRequest,
 )
 from google.protobuf.descriptor_pb2 import MethodOptions

@@ -7,12 +7,12 @@ import grpc
 import pytest
 from evbridge.partner.emabler.v2 import integration_pb2 as emabler
 from evbridge.partner.emabler.v2.integration_pb2_grpc import IntegrationServiceStub
+from evbridge.v1.emabler_connection_pb2 import EmablerConnection
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
     INTEGRATION_STATUS_PENDING,
     CreateIntegrationRequest,
-    EmablerConnection,
     GetIntegrationRequest,
     Integration,
     UpdateIntegrationRequest,

@@ -15,18 +15,18 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_FAILED,
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
-    INTERFACE_ROLE_BOTH,
-    INTERFACE_ROLE_RECEIVER,
-    INTERFACE_ROLE_SENDER,
-    INTERFACE_ROLE_UNSPECIFIED,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
     GetIntegrationRequest,
     Integration,
-    OcpiConnection,
-    SalesforceConnection,
     UpdateIntegrationRequest,
-    UtilityCloudConnection,
+)
+from evbridge.v1.ocpi_connection_pb2 import (
+    INTERFACE_ROLE_BOTH,
+    INTERFACE_ROLE_RECEIVER,
+    INTERFACE_ROLE_SENDER,
+    INTERFACE_ROLE_UNSPECIFIED,
+    OcpiConnection,
 )
 from evbridge.v1.run_pb2 import (
     RUN_KIND_CREDENTIALS,
@@ -43,6 +43,8 @@ from evbridge.v1.run_pb2 import (
     StartRunRequest,
     WaitRunRequest,
 )
+from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
+from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 
 from service.app import Evbridge
 from service.storage.statements import Statement

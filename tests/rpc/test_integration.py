@@ -9,35 +9,32 @@ from uuid import uuid4
 import grpc
 import pytest
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection, AmpecoTax
+from evbridge.v1.chargeprice_connection_pb2 import ChargepriceConnection
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, ListDeliveriesRequest
+from evbridge.v1.emabler_connection_pb2 import EmablerConnection
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
     INTEGRATION_TYPE_CHARGEPRICE,
-    INTERFACE_ROLE_RECEIVER,
-    AmpecoConnection,
-    AmpecoTax,
-    ChargepriceConnection,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
-    EmablerConnection,
     GetIntegrationRequest,
     Integration,
     IntegrationModels,
     IntegrationType,
     ListIntegrationsRequest,
-    OcpiConnection,
     RequestLimits,
     UpdateIntegrationRequest,
-    UtilityCloudConnection,
-    VersionDetails,
 )
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, OcpiConnection, VersionDetails
 from evbridge.v1.partner_pb2 import SetExchangeRecordingRequest
 from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest, PartyKey
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, GetRunRequest
+from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal

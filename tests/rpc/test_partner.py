@@ -13,12 +13,8 @@ from evbridge.partner.chargeprice.v1.company_pb2 import ListCompaniesRequest
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
-from evbridge.v1.integration_pb2 import (
-    EMABLER_API_VERSION_V1,
-    CreateIntegrationRequest,
-    EmablerConnection,
-    Integration,
-)
+from evbridge.v1.emabler_connection_pb2 import EMABLER_API_VERSION_V1, EmablerConnection
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, Integration
 from evbridge.v1.partner_pb2 import (
     BREAKER_STATE_CLOSED,
     BREAKER_STATE_HALF_OPEN,

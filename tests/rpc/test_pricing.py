@@ -1,4 +1,4 @@
-"""TariffService's pricing methods through the front door. What sessions cost is in tests/pricing."""
+"""PricingService through the front door. What sessions cost is in tests/pricing."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ def key(tariff: t.Tariff) -> t.TariffKey:
 
 
 async def quote(tenant: Tenant, plan: p.SessionPlan, **source: Any) -> p.Quote:
-    return await tenant.reader.tariffs.QuotePrice(t.QuotePriceRequest(plan=plan, options=OPTIONS, **source))
+    return await tenant.reader.pricing.QuotePrice(p.QuotePriceRequest(plan=plan, options=OPTIONS, **source))
 
 
 async def test_a_stored_tariff_and_one_in_the_request_give_the_same_price(party: Tenant) -> None:
@@ -151,10 +151,10 @@ async def seen(party: Tenant) -> Tenant:
 CHEAP = t.TARIFF_TYPE_PROFILE_CHEAP
 
 
-def place(**changes: Any) -> t.PartnerConnector:
+def place(**changes: Any) -> p.PartnerConnector:
     location = LocationKey(country_code="DE", party_id="ABC", id="l1")
     fields = {"integration_id": "cp", "location": location, "evse_uid": "e1", "connector_id": "1", **changes}
-    return t.PartnerConnector(**fields)
+    return p.PartnerConnector(**fields)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,9 @@ async def test_a_partner_sees_the_tariff_that_its_rule_assigns(seen: Tenant) -> 
     await seen.writer.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
     found = await quote(seen, ten_kwh(), partner_connector=place(integration_id="other"))
     assert (found.tariff.id, found.total_cost.excl_vat.value) == ("t-deal", "2")
-    both = [t.ComparedTariff(partner_connector=place(integration_id=id)) for id in ("cp", "other")]
-    request = t.CompareTariffsRequest(tariffs=both, plan=ten_kwh(), options=OPTIONS)
-    compared = (await seen.reader.tariffs.CompareTariffs(request)).results
+    both = [p.ComparedTariff(partner_connector=place(integration_id=id)) for id in ("cp", "other")]
+    request = p.CompareTariffsRequest(tariffs=both, plan=ten_kwh(), options=OPTIONS)
+    compared = (await seen.reader.pricing.CompareTariffs(request)).results
     assert [result.quote.tariff.id for result in compared] == ["t-deal", "t-all"]
 
 
@@ -238,7 +238,7 @@ INVALID = [
 @pytest.mark.parametrize(("changes", "path"), INVALID)
 async def test_what_cannot_be_priced_is_named(party: Tenant, changes: dict[str, Any], path: str) -> None:
     fields = {"tariff": a_tariff(), "plan": ten_kwh(), "options": OPTIONS, **changes}
-    failure = await fails(party.reader.tariffs.QuotePrice(t.QuotePriceRequest(**fields)))
+    failure = await fails(party.reader.pricing.QuotePrice(p.QuotePriceRequest(**fields)))
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
     assert path in failure.violations
 
@@ -254,8 +254,8 @@ async def test_spot_prices_of_a_zone_must_not_overlap(party: Tenant) -> None:
         for start in (0, 1800)
     ]
     options = p.PricingOptions(time_zone="UTC", spot_prices=prices)
-    request = t.QuotePriceRequest(tariff=a_tariff(), plan=ten_kwh(), options=options)
-    assert "options.spot_prices" in (await fails(party.reader.tariffs.QuotePrice(request))).violations
+    request = p.QuotePriceRequest(tariff=a_tariff(), plan=ten_kwh(), options=options)
+    assert "options.spot_prices" in (await fails(party.reader.pricing.QuotePrice(request))).violations
 
 
 async def test_a_session_of_too_many_pieces_is_refused_before_it_is_priced(party: Tenant) -> None:
@@ -264,14 +264,14 @@ async def test_a_session_of_too_many_pieces_is_refused_before_it_is_priced(party
     plan.parking_s = 91 * DAY
     failure = await fails(quote(party, plan, tariff=a_tariff(elements=elements)))
     assert "pieces by a tariff of 1440 elements" in failure.violations["session"]
-    compared = t.CompareTariffsRequest(
-        tariffs=[t.ComparedTariff(tariff=a_tariff(elements=elements[:60])) for _ in range(20)],
+    compared = p.CompareTariffsRequest(
+        tariffs=[p.ComparedTariff(tariff=a_tariff(elements=elements[:60])) for _ in range(20)],
         plan=plan,
         options=OPTIONS,
     )
-    assert "session" in (await fails(party.reader.tariffs.CompareTariffs(compared))).violations
+    assert "session" in (await fails(party.reader.pricing.CompareTariffs(compared))).violations
     del compared.tariffs[2:]
-    assert len((await party.reader.tariffs.CompareTariffs(compared)).results) == 2
+    assert len((await party.reader.pricing.CompareTariffs(compared)).results) == 2
 
 
 async def test_a_tariff_of_too_many_components_to_compare_is_not_judged(party: Tenant) -> None:
@@ -283,11 +283,11 @@ async def test_a_tariff_of_too_many_components_to_compare_is_not_judged(party: T
         )
         for number in range(2000)
     ]
-    request = t.LintTariffRequest(tariff=a_tariff(elements=elements))
-    failure = await fails(party.reader.tariffs.LintTariff(request))
+    request = p.LintTariffRequest(tariff=a_tariff(elements=elements))
+    failure = await fails(party.reader.pricing.LintTariff(request))
     assert "price components, which takes too long to compare" in failure.violations["tariff.elements"]
     del request.tariff.elements[500:]
-    assert (await party.reader.tariffs.LintTariff(request)).findings
+    assert (await party.reader.pricing.LintTariff(request)).findings
 
 
 async def test_an_answer_that_is_too_large_to_send_is_refused(party: Tenant) -> None:
@@ -310,37 +310,37 @@ async def test_an_answer_that_is_too_large_to_send_is_refused(party: Tenant) -> 
         for number in range(2_500)
     ]
     session = p.SessionPeriods(charging_periods=made, end_date_time=Timestamp(seconds=1_800_200_000))
-    tariffs = [t.ComparedTariff(tariff=a_tariff(elements=elements)) for _ in range(4)]
-    request = t.CompareTariffsRequest(tariffs=tariffs, periods=session, options=OPTIONS)
-    failure = await fails(party.reader.tariffs.CompareTariffs(request))
+    tariffs = [p.ComparedTariff(tariff=a_tariff(elements=elements)) for _ in range(4)]
+    request = p.CompareTariffsRequest(tariffs=tariffs, periods=session, options=OPTIONS)
+    failure = await fails(party.reader.pricing.CompareTariffs(request))
     assert "tariffs" in failure.violations, failure
     del request.tariffs[1:]
-    assert (await party.reader.tariffs.CompareTariffs(request)).results[0].quote.lines
+    assert (await party.reader.pricing.CompareTariffs(request)).results[0].quote.lines
 
 
 async def test_tariffs_are_compared_by_what_the_driver_pays(party: Tenant) -> None:
     stored = await create(party, elements=[per_kwh("0.40")])
     tariffs = [
-        t.ComparedTariff(key=key(stored)),
-        t.ComparedTariff(tariff=a_tariff(elements=[per_kwh("0.20")])),
-        t.ComparedTariff(key=t.TariffKey(country_code="DE", party_id="ABC", id="none")),
-        t.ComparedTariff(tariff=a_tariff(elements=[per_kwh("0.10")], currency="NOK")),
-        t.ComparedTariff(tariff=a_tariff(elements=[per_kwh("0.20")])),
+        p.ComparedTariff(key=key(stored)),
+        p.ComparedTariff(tariff=a_tariff(elements=[per_kwh("0.20")])),
+        p.ComparedTariff(key=t.TariffKey(country_code="DE", party_id="ABC", id="none")),
+        p.ComparedTariff(tariff=a_tariff(elements=[per_kwh("0.10")], currency="NOK")),
+        p.ComparedTariff(tariff=a_tariff(elements=[per_kwh("0.20")])),
     ]
-    request = t.CompareTariffsRequest(tariffs=tariffs, plan=ten_kwh(), options=OPTIONS)
-    results = (await party.reader.tariffs.CompareTariffs(request)).results
+    request = p.CompareTariffsRequest(tariffs=tariffs, plan=ten_kwh(), options=OPTIONS)
+    results = (await party.reader.pricing.CompareTariffs(request)).results
     assert [result.index for result in results] == [1, 4, 0, 3, 2]
     assert [result.quote.total_cost.incl_vat.value for result in results[:4]] == ["2.4", "2.4", "4.8", "1.2"]
     assert results[4].error.code == code_pb2.NOT_FOUND
     request.options.time_zone = "Europe/Nowhere"
-    assert "options.time_zone" in (await fails(party.reader.tariffs.CompareTariffs(request))).violations
+    assert "options.time_zone" in (await fails(party.reader.pricing.CompareTariffs(request))).violations
 
 
 async def test_a_stored_tariff_is_judged_with_what_names_it(party: Tenant) -> None:
     elements = [per_kwh("0.30"), per_kwh("0.20", start_time="22:00", end_time="02:30")]
     tariff = await create(party, elements=elements)
-    request = t.LintTariffRequest(key=key(tariff), time_zone="Europe/Berlin")
-    findings = (await party.reader.tariffs.LintTariff(request)).findings
+    request = p.LintTariffRequest(key=key(tariff), time_zone="Europe/Berlin")
+    findings = (await party.reader.pricing.LintTariff(request)).findings
     assert [(found.path, found.code) for found in findings] == [
         ("elements[1].price_components[0]", p.FINDING_CODE_UNREACHABLE),
         ("elements[1].restrictions.end_time", p.FINDING_CODE_CLOCK_CHANGE),
@@ -349,14 +349,14 @@ async def test_a_stored_tariff_is_judged_with_what_names_it(party: Tenant) -> No
     ]
     evse = an_evse(connectors=[a_connector(tariff_ids=[tariff.id])])
     await party.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(evses=[evse])))
-    findings = (await party.reader.tariffs.LintTariff(t.LintTariffRequest(key=key(tariff)))).findings
+    findings = (await party.reader.pricing.LintTariff(p.LintTariffRequest(key=key(tariff)))).findings
     assert {found.code for found in findings} == {p.FINDING_CODE_UNREACHABLE}
-    foreign = t.LintTariffRequest(tariff=a_tariff(party_id="XYZ"))
-    assert [found.path for found in (await party.reader.tariffs.LintTariff(foreign)).findings] == ["party_id"]
-    missing = t.LintTariffRequest(key=t.TariffKey(country_code="DE", party_id="ABC", id="none"))
-    assert (await fails(party.reader.tariffs.LintTariff(missing))).code is Code.NOT_FOUND
-    nowhere = t.LintTariffRequest(key=key(tariff), time_zone="Nowhere")
-    assert "time_zone" in (await fails(party.reader.tariffs.LintTariff(nowhere))).violations
+    foreign = p.LintTariffRequest(tariff=a_tariff(party_id="XYZ"))
+    assert [found.path for found in (await party.reader.pricing.LintTariff(foreign)).findings] == ["party_id"]
+    missing = p.LintTariffRequest(key=t.TariffKey(country_code="DE", party_id="ABC", id="none"))
+    assert (await fails(party.reader.pricing.LintTariff(missing))).code is Code.NOT_FOUND
+    nowhere = p.LintTariffRequest(key=key(tariff), time_zone="Nowhere")
+    assert "time_zone" in (await fails(party.reader.pricing.LintTariff(nowhere))).violations
 
 
 def a_cdr(start: datetime, **changes: Any) -> p.AuditedCdr:
@@ -385,7 +385,7 @@ def a_price(excl_vat: str, incl_vat: str) -> Price:
 
 
 async def audited(tenant: Tenant, cdr: p.AuditedCdr, **more: Any) -> Any:
-    return await tenant.reader.tariffs.AuditCdr(t.AuditCdrRequest(cdr=cdr, options=OPTIONS, **more))
+    return await tenant.reader.pricing.AuditCdr(p.AuditCdrRequest(cdr=cdr, options=OPTIONS, **more))
 
 
 async def test_a_cdr_that_is_right_has_no_differences(party: Tenant) -> None:
@@ -503,7 +503,7 @@ async def test_a_tariff_that_is_not_understood_is_refused_and_named(party: Tenan
     failure = await fails(quote(party, ten_kwh(), tariff=odd))
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
     assert "/elements/0/restrictions/max_speed" in failure.violations["tariff.not_understood[0]"]
-    found = await party.reader.tariffs.LintTariff(t.LintTariffRequest(tariff=odd))
+    found = await party.reader.pricing.LintTariff(p.LintTariffRequest(tariff=odd))
     assert p.FINDING_CODE_NOT_UNDERSTOOD in [finding.code for finding in found.findings]
     assert not (await create(party, not_understood=["/elements/0/x"])).not_understood
 
@@ -513,10 +513,10 @@ async def test_periods_are_sorted_and_a_negative_time_is_left_out_or_refused(par
     cdr.charging_periods.reverse()
     cdr.charging_periods[0].dimensions[1].volume.value = "-0.001"
     session = p.SessionPeriods(charging_periods=cdr.charging_periods, end_date_time=cdr.end_date_time)
-    request = t.QuotePriceRequest(tariff=a_tariff(elements=[per_kwh("0.30")]), periods=session, options=OPTIONS)
-    found = await party.reader.tariffs.QuotePrice(request)
+    request = p.QuotePriceRequest(tariff=a_tariff(elements=[per_kwh("0.30")]), periods=session, options=OPTIONS)
+    found = await party.reader.pricing.QuotePrice(request)
     assert found.total_cost.excl_vat.value == "3"
     assert [notice.split()[0] for notice in found.notices] == ["the", "a"]
     request.tariff.elements[0].price_components[0].type = t.TARIFF_DIMENSION_TYPE_TIME
-    failure = await fails(party.reader.tariffs.QuotePrice(request))
+    failure = await fails(party.reader.pricing.QuotePrice(request))
     assert "periods.charging_periods[0].dimensions[1].volume" in failure.violations

@@ -28,7 +28,7 @@ DAY = 86_400
 PATIENCE_S = 60.0
 
 
-def quote_of(days: int, times: int = 24) -> t.QuotePriceRequest:
+def quote_of(days: int, times: int = 24) -> p.QuotePriceRequest:
     """A session cut into about so many pieces as days times times."""
     price = t.PriceComponent(type=t.TARIFF_DIMENSION_TYPE_PARKING_TIME, price=Decimal(value="1"), step_size=1)
     elements = [
@@ -40,7 +40,7 @@ def quote_of(days: int, times: int = 24) -> t.QuotePriceRequest:
     ]
     start = Timestamp()
     start.FromDatetime(datetime(2026, 6, 1, tzinfo=UTC))
-    return t.QuotePriceRequest(
+    return p.QuotePriceRequest(
         tariff=a_tariff(elements=elements),
         plan=p.SessionPlan(start_date_time=start, parking_s=days * DAY),
         options=p.PricingOptions(time_zone="Europe/Berlin"),
@@ -258,22 +258,22 @@ async def test_a_call_whose_process_hangs_holds_up_no_other_key_and_ends_with_it
 ) -> None:
     async with serving(environment(database_url)) as server, grpc.aio.insecure_channel(server.address) as channel:
         client = await reader(database, keyring, channel)
-        await client.tariffs.QuotePrice(HEAVY)
+        await client.pricing.QuotePrice(HEAVY)
         (id,) = workers_of(server.process.pid)
         os.kill(id, signal.SIGSTOP)
         other = await reader(database, keyring, channel, "other")
 
         async def price(caller: Client) -> p.Quote:
-            return await caller.tariffs.QuotePrice(HEAVY)
+            return await caller.pricing.QuotePrice(HEAVY)
 
         calls = [asyncio.create_task(price(caller)) for caller in (client, other)]
         (answered,), (hanging,) = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         assert (await answered).total_cost
-        assert (await client.tariffs.QuotePrice(quote_of(1, 1))).total_cost
+        assert (await client.pricing.QuotePrice(quote_of(1, 1))).total_cost
         assert alive(id)
         hanging.cancel()
         await until(lambda: not alive(id))
-        assert (await client.tariffs.QuotePrice(HEAVY)).total_cost
+        assert (await client.pricing.QuotePrice(HEAVY)).total_cost
 
 
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "at work"])
@@ -282,13 +282,13 @@ async def test_a_server_that_is_killed_leaves_no_process(
 ) -> None:
     async with serving(environment(database_url)) as server, grpc.aio.insecure_channel(server.address) as channel:
         client = await reader(database, keyring, channel)
-        await client.tariffs.QuotePrice(HEAVY)
+        await client.pricing.QuotePrice(HEAVY)
         (id,) = workers_of(server.process.pid)
         failing = None
         if not idle:
             os.kill(id, signal.SIGSTOP)
-            failing = asyncio.create_task(fails(client.tariffs.QuotePrice(HEAVY)))
-            await client.tariffs.QuotePrice(quote_of(1, 1))
+            failing = asyncio.create_task(fails(client.pricing.QuotePrice(HEAVY)))
+            await client.pricing.QuotePrice(quote_of(1, 1))
         assert alive(id)
         server.process.kill()
         await until(lambda: not alive(id))

@@ -11,15 +11,14 @@ from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
-    INTERFACE_ROLE_SENDER,
     CreateIntegrationRequest,
     GetIntegrationRequest,
     Integration,
-    OcpiConnection,
-    SalesforceConnection,
-    UtilityCloudConnection,
 )
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, WaitRunRequest
+from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
+from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 
 from service.cli.simulate import SIMULATORS
 from tests.conftest import Tenant

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
 from evbridge.v1.company_pb2 import GetCompanyRequest
-from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI, AmpecoConnection, CreateIntegrationRequest
+from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI, CreateIntegrationRequest
 from evbridge.v1.location_pb2 import (
     CreateLocationRequest,
     GeoLocation,

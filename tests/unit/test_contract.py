@@ -129,3 +129,17 @@ def test_only_files_with_services_have_stubs(tmp_path: Path) -> None:
     refresh(tmp_path)
     assert (tmp_path / "evbridge/v1/company_pb2_grpc.py").exists()
     assert not (tmp_path / "evbridge/v1/error_reason_pb2_grpc.py").exists()
+
+
+def test_each_file_names_its_java_package_and_class() -> None:
+    """AIP-191. Python, Go, TypeScript and C# make theirs of the package."""
+    paths = sorted(PROTOS.rglob("*.proto"))
+    assert len(paths) > 50
+    for path in paths:
+        package = ".".join(path.parent.relative_to(PROTOS).parts)
+        options = (
+            "option java_multiple_files = true;",
+            f'option java_outer_classname = "{path.stem.title().replace("_", "")}Proto";',
+            f'option java_package = "com.{package}";',
+        )
+        assert "\n".join(options) in path.read_text(), path

@@ -3,8 +3,9 @@
 import pickle
 
 import pytest
+from evbridge.v1.chargeprice_connection_pb2 import ChargepriceConnection
 from evbridge.v1.company_pb2 import Company, ListCompaniesRequest, ListCompaniesResponse
-from evbridge.v1.integration_pb2 import ChargepriceConnection, Integration
+from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from evbridge.partner.emabler.v2 import integration_pb2
-from evbridge.v1.integration_pb2 import Integration, InterfaceRole
+from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import Location
+from evbridge.v1.ocpi_connection_pb2 import InterfaceRole
 from evbridge.v1.party_pb2 import PartyRole
 from google.protobuf.text_format import Parse
 from hypothesis import given

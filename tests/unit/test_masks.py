@@ -1,8 +1,9 @@
 """Partial updates: examples that read as the rule, and laws that hold for any message and mask."""
 
 import pytest
+from evbridge.v1.chargeprice_connection_pb2 import ChargepriceConnection
 from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
-from evbridge.v1.integration_pb2 import ChargepriceConnection, Integration
+from evbridge.v1.integration_pb2 import Integration
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""The work of TariffService's pricing methods, from a request that holds all it needs to the answer.
+"""The work of PricingService, from a request that holds all it needs to the answer.
 
 What it takes is known from counts before it is begun. It runs where it is asked to: here, or in a process of its own.
 """
@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Protocol
 
 from evbridge.v1 import pricing_pb2 as p
-from evbridge.v1 import tariff_pb2 as t
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -62,22 +61,22 @@ def _earliest(starts: Sequence[Timestamp], path: str) -> Timestamp:
     return first
 
 
-def _price(request: t.QuotePriceRequest, budget: Budget) -> p.Quote:
+def _price(request: p.QuotePriceRequest, budget: Budget) -> p.Quote:
     tariff = Compiled.of(request.tariff, request.options)
     return quote(tariff, session_of(request), request.options, budget=budget)
 
 
-def _compare(request: t.CompareTariffsRequest, budget: Budget) -> t.CompareTariffsResponse:
+def _compare(request: p.CompareTariffsRequest, budget: Budget) -> p.CompareTariffsResponse:
     """The cheapest first. What is wrong with one tariff stands in its result; a result without a tariff is left out.
 
     What they take together is known before the first is priced.
     """
     check(request.options)
-    session, results = session_of(request), list[t.ComparedQuote]()
+    session, results = session_of(request), list[p.ComparedQuote]()
     quotes = dict[int, Callable[[], p.Quote]]()
     for index, source in enumerate(request.tariffs):
         if source.HasField("tariff"):
-            results.append(t.ComparedQuote(index=index))
+            results.append(p.ComparedQuote(index=index))
             with _failing_alone(results[-1]):
                 compiled = Compiled.of(source.tariff, request.options)
                 quotes[index] = prepared(compiled, session, request.options, budget=budget)
@@ -85,11 +84,11 @@ def _compare(request: t.CompareTariffsRequest, budget: Budget) -> t.CompareTarif
         if result.index in quotes:
             with _failing_alone(result):
                 result.quote.CopyFrom(quotes[result.index]())
-    return t.CompareTariffsResponse(results=sorted(results, key=_rank))
+    return p.CompareTariffsResponse(results=sorted(results, key=_rank))
 
 
 @contextmanager
-def _failing_alone(result: t.ComparedQuote) -> Iterator[None]:
+def _failing_alone(result: p.ComparedQuote) -> Iterator[None]:
     """An error stands in the result, unless it is one of all of them together."""
     try:
         yield
@@ -99,7 +98,7 @@ def _failing_alone(result: t.ComparedQuote) -> Iterator[None]:
         result.error.CopyFrom(status_of(error))
 
 
-def _rank(result: t.ComparedQuote) -> tuple[bool, str, Decimal, int]:
+def _rank(result: p.ComparedQuote) -> tuple[bool, str, Decimal, int]:
     """By currency, then by what the driver pays; what could not be priced comes last."""
     if result.HasField("error"):
         return True, "", Decimal(), result.index
@@ -108,18 +107,18 @@ def _rank(result: t.ComparedQuote) -> tuple[bool, str, Decimal, int]:
     return False, result.quote.currency, number(paid), result.index
 
 
-def _lint(request: t.LintTariffRequest, budget: Budget) -> t.LintTariffResponse:
+def _lint(request: p.LintTariffRequest, budget: Budget) -> p.LintTariffResponse:
     zone = zone_of(request.time_zone, "time_zone") if request.time_zone else None
     compiled = Compiled(request.tariff, request.ocpi_version, request.whole_elements)
-    return t.LintTariffResponse(findings=lint(compiled, zone, datetime.now(UTC), budget))
+    return p.LintTariffResponse(findings=lint(compiled, zone, datetime.now(UTC), budget))
 
 
-def _audit(request: t.AuditCdrRequest, budget: Budget) -> t.AuditCdrResponse:
+def _audit(request: p.AuditCdrRequest, budget: Budget) -> p.AuditCdrResponse:
     """With the tariffs that the CDR's periods name, in that order, or the one for all of them."""
     tolerance = number(request.tolerance) if request.HasField("tolerance") else _TOLERANCE
     session = session_of_cdr(request.cdr)
     found, differences, others = audit(request.cdr, session, request.tariffs, request.options, tolerance, budget)
-    return t.AuditCdrResponse(quote=found, differences=differences, other_readings=others)
+    return p.AuditCdrResponse(quote=found, differences=differences, other_readings=others)
 
 
 class _Job(NamedTuple):
@@ -129,10 +128,10 @@ class _Job(NamedTuple):
 
 
 _JOBS = {
-    "QuotePrice": _Job(t.QuotePriceRequest, _price, lambda request: len(request.periods.charging_periods)),
-    "CompareTariffs": _Job(t.CompareTariffsRequest, _compare, lambda request: len(request.periods.charging_periods)),
-    "LintTariff": _Job(t.LintTariffRequest, _lint, lambda request: 0),
-    "AuditCdr": _Job(t.AuditCdrRequest, _audit, lambda request: len(request.cdr.charging_periods)),
+    "QuotePrice": _Job(p.QuotePriceRequest, _price, lambda request: len(request.periods.charging_periods)),
+    "CompareTariffs": _Job(p.CompareTariffsRequest, _compare, lambda request: len(request.periods.charging_periods)),
+    "LintTariff": _Job(p.LintTariffRequest, _lint, lambda request: 0),
+    "AuditCdr": _Job(p.AuditCdrRequest, _audit, lambda request: len(request.cdr.charging_periods)),
 }
 
 

@@ -9,11 +9,10 @@ from typing import cast
 import grpc
 from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi
 from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
-from evbridge.v1.integration_pb2 import (
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
+from evbridge.v1.ocpi_connection_pb2 import (
     INTERFACE_ROLE_RECEIVER,
     INTERFACE_ROLE_UNSPECIFIED,
-    Integration,
-    IntegrationType,
     InterfaceRole,
     VersionDetails,
 )

@@ -25,24 +25,28 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
 from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
+from evbridge.v1 import ampeco_connection_pb2 as evbridge_dot_v1_dot_ampeco__connection__pb2
+from evbridge.v1 import chargeprice_connection_pb2 as evbridge_dot_v1_dot_chargeprice__connection__pb2
+from evbridge.v1 import emabler_connection_pb2 as evbridge_dot_v1_dot_emabler__connection__pb2
+from evbridge.v1 import http_connection_pb2 as evbridge_dot_v1_dot_http__connection__pb2
+from evbridge.v1 import ocpi_connection_pb2 as evbridge_dot_v1_dot_ocpi__connection__pb2
 from evbridge.v1 import party_pb2 as evbridge_dot_v1_dot_party__pb2
-from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
+from evbridge.v1 import salesforce_connection_pb2 as evbridge_dot_v1_dot_salesforce__connection__pb2
+from evbridge.v1 import utility_cloud_connection_pb2 as evbridge_dot_v1_dot_utility__cloud__connection__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from google.type import decimal_pb2 as google_dot_type_dot_decimal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65vbridge/v1/integration.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"\xbc\x10\n\x0bIntegration\x12\x1d\n\x02id\x18\x01 \x01(\tB\x11\xe2\x41\x01\x05\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12;\n\x04type\x18\x02 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x0f\xe2\x41\x02\x02\x05\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x34\n\x06status\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.IntegrationStatusB\x04\xe2\x41\x01\x03\x12 \n\x12status_description\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x0b\x63hargeprice\x18\x07 \x01(\x0b\x32\".evbridge.v1.ChargepriceConnectionH\x00\x12+\n\x04ocpi\x18\x0b \x01(\x0b\x32\x1b.evbridge.v1.OcpiConnectionH\x00\x12<\n\rutility_cloud\x18\x0c \x01(\x0b\x32#.evbridge.v1.UtilityCloudConnectionH\x00\x12\x37\n\nsalesforce\x18\r \x01(\x0b\x32!.evbridge.v1.SalesforceConnectionH\x00\x12/\n\x06\x61mpeco\x18\x0e \x01(\x0b\x32\x1d.evbridge.v1.AmpecoConnectionH\x00\x12\x31\n\x07\x65mabler\x18\x0f \x01(\x0b\x32\x1e.evbridge.v1.EmablerConnectionH\x00\x12+\n\x04http\x18\x1b \x01(\x0b\x32\x1b.evbridge.v1.HttpConnectionH\x00\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\xa2\x01\n\x07parties\x18\x10 \x03(\x0b\x32\x15.evbridge.v1.PartyKeyBz\xbaHw\x92\x01\x02\x10\x64\xba\x01o\n\x1aintegration.parties_unique\x12\x0f\x65\x61\x63h party once\x1a@this.map(p, (p.country_code + p.party_id).upperAscii()).unique()\x12\"\n\x11\x61pproved_party_id\x18\x11 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x41\n\x0e\x63ustomer_roles\x18\x12 \x03(\x0e\x32\x16.evbridge.v1.PartyRoleB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12.\n\x06models\x18\x13 \x01(\x0b\x32\x1e.evbridge.v1.IntegrationModels\x12\x39\n charging_period_interval_minutes\x18\x14 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xa0\x0b(\x00H\x01\x88\x01\x01\x12!\n\x14state_of_charge_sent\x18\x15 \x01(\x08H\x02\x88\x01\x01\x12,\n\x1f\x66ree_vending_with_idtag_allowed\x18\x16 \x01(\x08H\x03\x88\x01\x01\x12*\n\x06limits\x18\x17 \x01(\x0b\x32\x1a.evbridge.v1.RequestLimits\x12:\n\x0fversion_details\x18\x18 \x01(\x0b\x32\x1b.evbridge.v1.VersionDetailsB\x04\xe2\x41\x01\x03\x12\x42\n\x17partner_company_details\x18\x19 \x03(\x0b\x32\x1b.evbridge.v1.PartnerCompanyB\x04\xe2\x41\x01\x03\x12\x1b\n\rlatest_run_id\x18\x1a \x01(\tB\x04\xe2\x41\x01\x03:\xca\x04\xbaH\xc6\x04\x1a\xc3\x04\n#integration.connection_matches_type\x1a\x9b\x04this.type < 1 || this.type > 7 ? \'\' : [has(this.ocpi) ? \'ocpi\' : has(this.utility_cloud) ? \'utility_cloud\' : has(this.salesforce) ? \'salesforce\' : has(this.ampeco) ? \'ampeco\' : has(this.emabler) ? \'emabler\' : has(this.chargeprice) ? \'chargeprice\' : has(this.http) ? \'http\' : \'none\'].map(sent, [\'\', \'ocpi\', \'utility_cloud\', \'salesforce\', \'ampeco\', \'emabler\', \'chargeprice\', \'http\'].map(name, name == sent ? \'\' : \'the type INTEGRATION_TYPE_\' + name.upperAscii() + \' takes the connection \' + name + \', and this one is \' + sent)[this.type])[0]B\x13\n\nconnection\x12\x05\xbaH\x02\x08\x01\x42#\n!_charging_period_interval_minutesB\x17\n\x15_state_of_charge_sentB\"\n _free_vending_with_idtag_allowed\"\xd1\x03\n\x11IntegrationModels\x12\x15\n\x08push_cdr\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0cpush_session\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bpush_tariff\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1a\n\rpush_location\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x1c\n\x0fpull_tokens_all\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x18\n\x0bpull_tariff\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12\x1a\n\rpull_location\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x19\n\x0cpull_session\x18\x08 \x01(\x08H\x07\x88\x01\x01\x12\x15\n\x08pull_cdr\x18\t \x01(\x08H\x08\x88\x01\x01\x12!\n\x14pull_version_details\x18\n \x01(\x08H\t\x88\x01\x01\x42\x0b\n\t_push_cdrB\x0f\n\r_push_sessionB\x0e\n\x0c_push_tariffB\x10\n\x0e_push_locationB\x12\n\x10_pull_tokens_allB\x0e\n\x0c_pull_tariffB\x10\n\x0e_pull_locationB\x0f\n\r_pull_sessionB\x0b\n\t_pull_cdrB\x17\n\x15_pull_version_details\"\x8d\x01\n\rRequestLimits\x12(\n\x13requests_per_minute\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12&\n\x10requests_per_day\x18\x02 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12*\n\x17max_concurrent_requests\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\"^\n\x0eVersionDetails\x12\x15\n\x07version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\tendpoints\x18\x02 \x03(\x0b\x32\x1c.evbridge.v1.VersionEndpointB\x04\xe2\x41\x01\x03\"n\n\x0fVersionEndpoint\x12\x18\n\nidentifier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x04role\x18\x02 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xae\x01\n\x0ePartnerCompany\x12*\n\x04role\x18\x01 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x04\xe2\x41\x01\x03\x12\x16\n\x08party_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x63ountry_code\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x10\x62usiness_details\x18\x04 \x01(\x0b\x32\x1c.evbridge.v1.BusinessDetailsB\x04\xe2\x41\x01\x03\"\xdf\x04\n\x0eOcpiConnection\x12\"\n\x0c\x65ndpoint_url\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x12,\n\rinitial_token\x18\x02 \x01(\tB\x15\xe2\x41\x01\x04\xbaH\nr\x05\xc0\x83\xf9\x01@\xd8\x01\x01\xe8\xf4\x18\x01\x12@\n\x0cinitial_role\x18\x03 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x11initial_token_set\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rour_token_set\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftheir_token_set\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\"\n\x14platform_integration\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12(\n\x17platform_integration_id\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12(\n\x11platform_party_id\x18\t \x01(\tB\r\xbaH\nr\x05\x90\x83\xf9\x01\x01\xd8\x01\x01\x12\x32\n\x1bplatform_party_country_code\x18\n \x01(\tB\r\xbaH\nr\x05\x88\x83\xf9\x01\x01\xd8\x01\x01\x12!\n\x13plain_authorization\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03:\x8c\x01\xbaH\x88\x01\x1a\x85\x01\n\x1aocpi.endpoint_url_required\x12\x34\x65ndpoint_url is required when initial_role is SENDER\x1a\x31this.initial_role != 1 || this.endpoint_url != \'\'\"\xc8\x02\n\x16UtilityCloudConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12%\n\ttoken_url\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12\x1e\n\x06tenant\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12!\n\tclient_id\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12.\n\rclient_secret\x18\x05 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1f\n\x11\x63lient_secret_set\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\x05scope\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x1e\n\x11meter_values_sent\x18\x08 \x01(\x08H\x00\x88\x01\x01\x42\x14\n\x12_meter_values_sent\"\xe7\x01\n\x14SalesforceConnection\x12(\n\x0c\x65ndpoint_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12!\n\tclient_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12.\n\rclient_secret\x18\x03 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1f\n\x11\x63lient_secret_set\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x31\n\rallowed_hosts\x18\x05 \x03(\tB\x1a\xbaH\x13\x92\x01\x10\x10\x14\x18\x01\"\nr\x08\x18\xff\x01\x80\x84\xf9\x01\x01\xa8\xf7\x18\x01\"\xaf\x03\n\x10\x41mpecoConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12*\n\tapi_token\x18\x02 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1b\n\rapi_token_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x08\x63urrency\x18\x04 \x01(\tB\x0b\xbaH\x04r\x02\x18\x03\xb0\xf7\x18\x03\x12\xec\x01\n\x05taxes\x18\x05 \x03(\x0b\x32\x16.evbridge.v1.AmpecoTaxB\xc4\x01\xbaH\xc0\x01\x92\x01\x02\x10\x32\xba\x01\xb7\x01\n\x13\x61mpeco.taxes_unique\x12\x14\x65\x61\x63h VAT stands once\x1a\x89\x01this.map(t, !has(t.vat) ? \'\' : t.vat.value.matches(\'^[0-9]{1,3}([.][0-9]{1,12})?$\') ? string(double(t.vat.value)) : t.vat.value).unique()\x12\x1e\n\ttime_zone\x18\x06 \x01(\tB\x0b\xbaH\x04r\x02\x18@\xb0\xf7\x18\x01\"S\n\tAmpecoTax\x12-\n\x03vat\x18\x01 \x01(\x0b\x32\x14.google.type.DecimalB\n\xba\xf7\x18\x06\x08\x03\x10\x01\x18\x64\x12\x17\n\x06tax_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xd8\x07\n\x11\x45mablerConnection\x12\x43\n\x08\x62\x61se_url\x18\x01 \x01(\tB1\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x8a\xf5\x18!https://api.emabler.io/api/v2/cpo\x12(\n\x07\x61pi_key\x18\x02 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x19\n\x0b\x61pi_key_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\'\n\tclient_id\x18\x04 \x01(\tB\x14\xbaH\x05r\x03\x18\xff\x01\xa2\xf5\x18\x08\x63lientId\x12=\n\x0b\x61pi_version\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.EmablerApiVersionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x9e\x01\n\x11\x61\x64\x64_location_path\x18\x06 \x01(\tB\x82\x01\xbaH\rr\x08\x18\xff\x01\x88\x84\xf9\x01\x01\xd8\x01\x01\x8a\xf5\x18\x30/integrations/{emabler_integration_id}/locations\x9a\xf5\x18:evbridge.partner.emabler.v2.IntegrationService/AddLocation\x12\x9f\x01\n\x17update_integration_path\x18\x07 \x01(\tB~\xbaH\rr\x08\x18\xff\x01\x88\x84\xf9\x01\x01\xd8\x01\x01\x8a\xf5\x18&/integrations/{emabler_integration_id}\x9a\xf5\x18@evbridge.partner.emabler.v2.IntegrationService/UpdateIntegration\x12\x99\x01\n\x14get_integration_path\x18\x08 \x01(\tB{\xbaH\rr\x08\x18\xff\x01\x88\x84\xf9\x01\x01\xd8\x01\x01\x8a\xf5\x18&/integrations/{emabler_integration_id}\x9a\xf5\x18=evbridge.partner.emabler.v2.IntegrationService/GetIntegration:\xf1\x01\xbaH\xed\x01\x1au\n\x19\x65mabler.base_url_required\x12*base_url is required when api_version is 1\x1a,this.api_version != 2 || this.base_url != \'\'\x1at\n\x1e\x65mabler.client_id_of_version_1\x12#client_id is only for api_version 1\x1a-this.api_version == 2 || this.client_id == \'\'\"\x9b\x01\n\x15\x43hargepriceConnection\x12=\n\x08\x62\x61se_url\x18\x01 \x01(\tB+\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x8a\xf5\x18\x1bhttps://api.chargeprice.app\x12(\n\x07\x61pi_key\x18\x02 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x19\n\x0b\x61pi_key_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\x9c\x01\n\x0eHttpConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12(\n\x07\x61pi_key\x18\x02 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x19\n\x0b\x61pi_key_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x07partner\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x84\xf9\x01\x01\"\xac\x01\n\x18\x43reateIntegrationRequest\x12\x39\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x1b\n\x13\x61\x63tivate_connection\x18\x04 \x01(\x08\"3\n\x15GetIntegrationRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"\xab\x01\n\x17ListIntegrationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x34\n\x04type\x18\x03 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"c\n\x18ListIntegrationsResponse\x12.\n\x0cintegrations\x18\x01 \x03(\x0b\x32\x18.evbridge.v1.Integration\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb2\x03\n\x18UpdateIntegrationRequest\x12\xe9\x01\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\xb9\x01\xe2\x41\x01\x02\xbaH\xb1\x01\xba\x01\xaa\x01\n\x17integration.id_required\x12Ythe id of the integration is required: lower-case letters, digits and \'-\', a letter first\x1a\x34this.id.matches(\'^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1b\n\x13\x61\x63tivate_connection\x18\x05 \x01(\x08\x12\"\n\x1aretry_credentials_exchange\x18\x06 \x01(\x08\"\xad\x01\n\x18\x44\x65leteIntegrationRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12!\n\nrequest_id\x18\x05 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\x8b\x02\n\x0fIntegrationType\x12 \n\x1cINTEGRATION_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTEGRATION_TYPE_OCPI\x10\x01\x12\"\n\x1eINTEGRATION_TYPE_UTILITY_CLOUD\x10\x02\x12\x1f\n\x1bINTEGRATION_TYPE_SALESFORCE\x10\x03\x12\x1b\n\x17INTEGRATION_TYPE_AMPECO\x10\x04\x12\x1c\n\x18INTEGRATION_TYPE_EMABLER\x10\x05\x12 \n\x1cINTEGRATION_TYPE_CHARGEPRICE\x10\x06\x12\x19\n\x15INTEGRATION_TYPE_HTTP\x10\x07*\xff\x01\n\x11IntegrationStatus\x12\"\n\x1eINTEGRATION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aINTEGRATION_STATUS_PENDING\x10\x01\x12\x1d\n\x19INTEGRATION_STATUS_ACTIVE\x10\x02\x12\x1d\n\x19INTEGRATION_STATUS_FAILED\x10\x03\x12 \n\x1cINTEGRATION_STATUS_SUSPENDED\x10\x04\x12!\n\x1dINTEGRATION_STATUS_CONNECTING\x10\x05\x12#\n\x1fINTEGRATION_STATUS_UNREGISTERED\x10\x06*\x80\x01\n\rInterfaceRole\x12\x1e\n\x1aINTERFACE_ROLE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERFACE_ROLE_SENDER\x10\x01\x12\x1b\n\x17INTERFACE_ROLE_RECEIVER\x10\x02\x12\x17\n\x13INTERFACE_ROLE_BOTH\x10\x03*z\n\x11\x45mablerApiVersion\x12#\n\x1f\x45MABLER_API_VERSION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45MABLER_API_VERSION_V2\x10\x01\x12$\n\x16\x45MABLER_API_VERSION_V1\x10\x02\x1a\x08\x8a\xf6\x18\x04\x63ode2\xec\x03\n\x12IntegrationService\x12Z\n\x11\x43reateIntegration\x12%.evbridge.v1.CreateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12W\n\x0eGetIntegration\x12\".evbridge.v1.GetIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12h\n\x10ListIntegrations\x12$.evbridge.v1.ListIntegrationsRequest\x1a%.evbridge.v1.ListIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12Z\n\x11UpdateIntegration\x12%.evbridge.v1.UpdateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12[\n\x11\x44\x65leteIntegration\x12%.evbridge.v1.DeleteIntegrationRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65vbridge/v1/integration.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a#evbridge/v1/ampeco_connection.proto\x1a(evbridge/v1/chargeprice_connection.proto\x1a$evbridge/v1/emabler_connection.proto\x1a!evbridge/v1/http_connection.proto\x1a!evbridge/v1/ocpi_connection.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\'evbridge/v1/salesforce_connection.proto\x1a*evbridge/v1/utility_cloud_connection.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x10\n\x0bIntegration\x12\x1d\n\x02id\x18\x01 \x01(\tB\x11\xe2\x41\x01\x05\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12;\n\x04type\x18\x02 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x0f\xe2\x41\x02\x02\x05\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12\x0f\n\x07\x65nabled\x18\x04 \x01(\x08\x12\x34\n\x06status\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.IntegrationStatusB\x04\xe2\x41\x01\x03\x12 \n\x12status_description\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x0b\x63hargeprice\x18\x07 \x01(\x0b\x32\".evbridge.v1.ChargepriceConnectionH\x00\x12+\n\x04ocpi\x18\x0b \x01(\x0b\x32\x1b.evbridge.v1.OcpiConnectionH\x00\x12<\n\rutility_cloud\x18\x0c \x01(\x0b\x32#.evbridge.v1.UtilityCloudConnectionH\x00\x12\x37\n\nsalesforce\x18\r \x01(\x0b\x32!.evbridge.v1.SalesforceConnectionH\x00\x12/\n\x06\x61mpeco\x18\x0e \x01(\x0b\x32\x1d.evbridge.v1.AmpecoConnectionH\x00\x12\x31\n\x07\x65mabler\x18\x0f \x01(\x0b\x32\x1e.evbridge.v1.EmablerConnectionH\x00\x12+\n\x04http\x18\x1b \x01(\x0b\x32\x1b.evbridge.v1.HttpConnectionH\x00\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\xa2\x01\n\x07parties\x18\x10 \x03(\x0b\x32\x15.evbridge.v1.PartyKeyBz\xbaHw\x92\x01\x02\x10\x64\xba\x01o\n\x1aintegration.parties_unique\x12\x0f\x65\x61\x63h party once\x1a@this.map(p, (p.country_code + p.party_id).upperAscii()).unique()\x12\"\n\x11\x61pproved_party_id\x18\x11 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x41\n\x0e\x63ustomer_roles\x18\x12 \x03(\x0e\x32\x16.evbridge.v1.PartyRoleB\x11\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12.\n\x06models\x18\x13 \x01(\x0b\x32\x1e.evbridge.v1.IntegrationModels\x12\x39\n charging_period_interval_minutes\x18\x14 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xa0\x0b(\x00H\x01\x88\x01\x01\x12!\n\x14state_of_charge_sent\x18\x15 \x01(\x08H\x02\x88\x01\x01\x12,\n\x1f\x66ree_vending_with_idtag_allowed\x18\x16 \x01(\x08H\x03\x88\x01\x01\x12*\n\x06limits\x18\x17 \x01(\x0b\x32\x1a.evbridge.v1.RequestLimits\x12:\n\x0fversion_details\x18\x18 \x01(\x0b\x32\x1b.evbridge.v1.VersionDetailsB\x04\xe2\x41\x01\x03\x12\x42\n\x17partner_company_details\x18\x19 \x03(\x0b\x32\x1b.evbridge.v1.PartnerCompanyB\x04\xe2\x41\x01\x03\x12\x1b\n\rlatest_run_id\x18\x1a \x01(\tB\x04\xe2\x41\x01\x03:\xca\x04\xbaH\xc6\x04\x1a\xc3\x04\n#integration.connection_matches_type\x1a\x9b\x04this.type < 1 || this.type > 7 ? \'\' : [has(this.ocpi) ? \'ocpi\' : has(this.utility_cloud) ? \'utility_cloud\' : has(this.salesforce) ? \'salesforce\' : has(this.ampeco) ? \'ampeco\' : has(this.emabler) ? \'emabler\' : has(this.chargeprice) ? \'chargeprice\' : has(this.http) ? \'http\' : \'none\'].map(sent, [\'\', \'ocpi\', \'utility_cloud\', \'salesforce\', \'ampeco\', \'emabler\', \'chargeprice\', \'http\'].map(name, name == sent ? \'\' : \'the type INTEGRATION_TYPE_\' + name.upperAscii() + \' takes the connection \' + name + \', and this one is \' + sent)[this.type])[0]B\x13\n\nconnection\x12\x05\xbaH\x02\x08\x01\x42#\n!_charging_period_interval_minutesB\x17\n\x15_state_of_charge_sentB\"\n _free_vending_with_idtag_allowed\"\xd1\x03\n\x11IntegrationModels\x12\x15\n\x08push_cdr\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0cpush_session\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bpush_tariff\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12\x1a\n\rpush_location\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x1c\n\x0fpull_tokens_all\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x18\n\x0bpull_tariff\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12\x1a\n\rpull_location\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x19\n\x0cpull_session\x18\x08 \x01(\x08H\x07\x88\x01\x01\x12\x15\n\x08pull_cdr\x18\t \x01(\x08H\x08\x88\x01\x01\x12!\n\x14pull_version_details\x18\n \x01(\x08H\t\x88\x01\x01\x42\x0b\n\t_push_cdrB\x0f\n\r_push_sessionB\x0e\n\x0c_push_tariffB\x10\n\x0e_push_locationB\x12\n\x10_pull_tokens_allB\x0e\n\x0c_pull_tariffB\x10\n\x0e_pull_locationB\x0f\n\r_pull_sessionB\x0b\n\t_pull_cdrB\x17\n\x15_pull_version_details\"\x8d\x01\n\rRequestLimits\x12(\n\x13requests_per_minute\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\x12&\n\x10requests_per_day\x18\x02 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xc2\xd7/(\x00\x12*\n\x17max_concurrent_requests\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18@(\x00\"\xac\x01\n\x18\x43reateIntegrationRequest\x12\x39\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x1b\n\x13\x61\x63tivate_connection\x18\x04 \x01(\x08\"3\n\x15GetIntegrationRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"\xab\x01\n\x17ListIntegrationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x34\n\x04type\x18\x03 \x01(\x0e\x32\x1c.evbridge.v1.IntegrationTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"c\n\x18ListIntegrationsResponse\x12.\n\x0cintegrations\x18\x01 \x03(\x0b\x32\x18.evbridge.v1.Integration\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb2\x03\n\x18UpdateIntegrationRequest\x12\xe9\x01\n\x0bintegration\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.IntegrationB\xb9\x01\xe2\x41\x01\x02\xbaH\xb1\x01\xba\x01\xaa\x01\n\x17integration.id_required\x12Ythe id of the integration is required: lower-case letters, digits and \'-\', a letter first\x1a\x34this.id.matches(\'^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1b\n\x13\x61\x63tivate_connection\x18\x05 \x01(\x08\x12\"\n\x1aretry_credentials_exchange\x18\x06 \x01(\x08\"\xad\x01\n\x18\x44\x65leteIntegrationRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12!\n\nrequest_id\x18\x05 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\x8b\x02\n\x0fIntegrationType\x12 \n\x1cINTEGRATION_TYPE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTEGRATION_TYPE_OCPI\x10\x01\x12\"\n\x1eINTEGRATION_TYPE_UTILITY_CLOUD\x10\x02\x12\x1f\n\x1bINTEGRATION_TYPE_SALESFORCE\x10\x03\x12\x1b\n\x17INTEGRATION_TYPE_AMPECO\x10\x04\x12\x1c\n\x18INTEGRATION_TYPE_EMABLER\x10\x05\x12 \n\x1cINTEGRATION_TYPE_CHARGEPRICE\x10\x06\x12\x19\n\x15INTEGRATION_TYPE_HTTP\x10\x07*\xff\x01\n\x11IntegrationStatus\x12\"\n\x1eINTEGRATION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aINTEGRATION_STATUS_PENDING\x10\x01\x12\x1d\n\x19INTEGRATION_STATUS_ACTIVE\x10\x02\x12\x1d\n\x19INTEGRATION_STATUS_FAILED\x10\x03\x12 \n\x1cINTEGRATION_STATUS_SUSPENDED\x10\x04\x12!\n\x1dINTEGRATION_STATUS_CONNECTING\x10\x05\x12#\n\x1fINTEGRATION_STATUS_UNREGISTERED\x10\x06\x32\xec\x03\n\x12IntegrationService\x12Z\n\x11\x43reateIntegration\x12%.evbridge.v1.CreateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12W\n\x0eGetIntegration\x12\".evbridge.v1.GetIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12h\n\x10ListIntegrations\x12$.evbridge.v1.ListIntegrationsRequest\x1a%.evbridge.v1.ListIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12Z\n\x11UpdateIntegration\x12%.evbridge.v1.UpdateIntegrationRequest\x1a\x18.evbridge.v1.Integration\"\x04\x90\xf4\x18\x03\x12[\n\x11\x44\x65leteIntegration\x12%.evbridge.v1.DeleteIntegrationRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x03\x42%\n\x0f\x63om.evbridge.v1B\x10IntegrationProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.v1.integration_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_EMABLERAPIVERSION'].values_by_name["EMABLER_API_VERSION_V1"]._loaded_options = None
-  _globals['_EMABLERAPIVERSION'].values_by_name["EMABLER_API_VERSION_V1"]._serialized_options = b'\212\366\030\004code'
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017com.evbridge.v1B\020IntegrationProtoP\001'
   _globals['_INTEGRATION'].oneofs_by_name['connection']._loaded_options = None
   _globals['_INTEGRATION'].oneofs_by_name['connection']._serialized_options = b'\272H\002\010\001'
   _globals['_INTEGRATION'].fields_by_name['id']._loaded_options = None
@@ -83,120 +87,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTLIMITS'].fields_by_name['requests_per_day']._serialized_options = b'\272H\t\032\007\030\200\302\327/(\000'
   _globals['_REQUESTLIMITS'].fields_by_name['max_concurrent_requests']._loaded_options = None
   _globals['_REQUESTLIMITS'].fields_by_name['max_concurrent_requests']._serialized_options = b'\272H\006\032\004\030@(\000'
-  _globals['_VERSIONDETAILS'].fields_by_name['version']._loaded_options = None
-  _globals['_VERSIONDETAILS'].fields_by_name['version']._serialized_options = b'\342A\001\003'
-  _globals['_VERSIONDETAILS'].fields_by_name['endpoints']._loaded_options = None
-  _globals['_VERSIONDETAILS'].fields_by_name['endpoints']._serialized_options = b'\342A\001\003'
-  _globals['_VERSIONENDPOINT'].fields_by_name['identifier']._loaded_options = None
-  _globals['_VERSIONENDPOINT'].fields_by_name['identifier']._serialized_options = b'\342A\001\003'
-  _globals['_VERSIONENDPOINT'].fields_by_name['role']._loaded_options = None
-  _globals['_VERSIONENDPOINT'].fields_by_name['role']._serialized_options = b'\342A\001\003'
-  _globals['_VERSIONENDPOINT'].fields_by_name['url']._loaded_options = None
-  _globals['_VERSIONENDPOINT'].fields_by_name['url']._serialized_options = b'\342A\001\003'
-  _globals['_PARTNERCOMPANY'].fields_by_name['role']._loaded_options = None
-  _globals['_PARTNERCOMPANY'].fields_by_name['role']._serialized_options = b'\342A\001\003'
-  _globals['_PARTNERCOMPANY'].fields_by_name['party_id']._loaded_options = None
-  _globals['_PARTNERCOMPANY'].fields_by_name['party_id']._serialized_options = b'\342A\001\003'
-  _globals['_PARTNERCOMPANY'].fields_by_name['country_code']._loaded_options = None
-  _globals['_PARTNERCOMPANY'].fields_by_name['country_code']._serialized_options = b'\342A\001\003'
-  _globals['_PARTNERCOMPANY'].fields_by_name['business_details']._loaded_options = None
-  _globals['_PARTNERCOMPANY'].fields_by_name['business_details']._serialized_options = b'\342A\001\003'
-  _globals['_OCPICONNECTION'].fields_by_name['endpoint_url']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['endpoint_url']._serialized_options = b'\272H\005r\003\030\377\001\200\365\030\001'
-  _globals['_OCPICONNECTION'].fields_by_name['initial_token']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['initial_token']._serialized_options = b'\342A\001\004\272H\nr\005\300\203\371\001@\330\001\001\350\364\030\001'
-  _globals['_OCPICONNECTION'].fields_by_name['initial_role']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['initial_role']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
-  _globals['_OCPICONNECTION'].fields_by_name['initial_token_set']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['initial_token_set']._serialized_options = b'\342A\001\003'
-  _globals['_OCPICONNECTION'].fields_by_name['our_token_set']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['our_token_set']._serialized_options = b'\342A\001\003'
-  _globals['_OCPICONNECTION'].fields_by_name['their_token_set']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['their_token_set']._serialized_options = b'\342A\001\003'
-  _globals['_OCPICONNECTION'].fields_by_name['platform_integration']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['platform_integration']._serialized_options = b'\342A\001\003'
-  _globals['_OCPICONNECTION'].fields_by_name['platform_integration_id']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['platform_integration_id']._serialized_options = b'\272H\004r\002\030?'
-  _globals['_OCPICONNECTION'].fields_by_name['platform_party_id']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['platform_party_id']._serialized_options = b'\272H\nr\005\220\203\371\001\001\330\001\001'
-  _globals['_OCPICONNECTION'].fields_by_name['platform_party_country_code']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['platform_party_country_code']._serialized_options = b'\272H\nr\005\210\203\371\001\001\330\001\001'
-  _globals['_OCPICONNECTION'].fields_by_name['plain_authorization']._loaded_options = None
-  _globals['_OCPICONNECTION'].fields_by_name['plain_authorization']._serialized_options = b'\342A\001\003'
-  _globals['_OCPICONNECTION']._loaded_options = None
-  _globals['_OCPICONNECTION']._serialized_options = b'\272H\210\001\032\205\001\n\032ocpi.endpoint_url_required\0224endpoint_url is required when initial_role is SENDER\0321this.initial_role != 1 || this.endpoint_url != \'\''
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['base_url']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['base_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['token_url']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['token_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['tenant']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['tenant']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_id']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_id']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret']._serialized_options = b'\342A\002\002\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret_set']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['client_secret_set']._serialized_options = b'\342A\001\003'
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['scope']._loaded_options = None
-  _globals['_UTILITYCLOUDCONNECTION'].fields_by_name['scope']._serialized_options = b'\272H\005r\003\030\377\001'
-  _globals['_SALESFORCECONNECTION'].fields_by_name['endpoint_url']._loaded_options = None
-  _globals['_SALESFORCECONNECTION'].fields_by_name['endpoint_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
-  _globals['_SALESFORCECONNECTION'].fields_by_name['client_id']._loaded_options = None
-  _globals['_SALESFORCECONNECTION'].fields_by_name['client_id']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001'
-  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret']._loaded_options = None
-  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret']._serialized_options = b'\342A\002\002\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
-  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret_set']._loaded_options = None
-  _globals['_SALESFORCECONNECTION'].fields_by_name['client_secret_set']._serialized_options = b'\342A\001\003'
-  _globals['_SALESFORCECONNECTION'].fields_by_name['allowed_hosts']._loaded_options = None
-  _globals['_SALESFORCECONNECTION'].fields_by_name['allowed_hosts']._serialized_options = b'\272H\023\222\001\020\020\024\030\001\"\nr\010\030\377\001\200\204\371\001\001\250\367\030\001'
-  _globals['_AMPECOCONNECTION'].fields_by_name['base_url']._loaded_options = None
-  _globals['_AMPECOCONNECTION'].fields_by_name['base_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
-  _globals['_AMPECOCONNECTION'].fields_by_name['api_token']._loaded_options = None
-  _globals['_AMPECOCONNECTION'].fields_by_name['api_token']._serialized_options = b'\342A\002\002\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
-  _globals['_AMPECOCONNECTION'].fields_by_name['api_token_set']._loaded_options = None
-  _globals['_AMPECOCONNECTION'].fields_by_name['api_token_set']._serialized_options = b'\342A\001\003'
-  _globals['_AMPECOCONNECTION'].fields_by_name['currency']._loaded_options = None
-  _globals['_AMPECOCONNECTION'].fields_by_name['currency']._serialized_options = b'\272H\004r\002\030\003\260\367\030\003'
-  _globals['_AMPECOCONNECTION'].fields_by_name['taxes']._loaded_options = None
-  _globals['_AMPECOCONNECTION'].fields_by_name['taxes']._serialized_options = b'\272H\300\001\222\001\002\0202\272\001\267\001\n\023ampeco.taxes_unique\022\024each VAT stands once\032\211\001this.map(t, !has(t.vat) ? \'\' : t.vat.value.matches(\'^[0-9]{1,3}([.][0-9]{1,12})?$\') ? string(double(t.vat.value)) : t.vat.value).unique()'
-  _globals['_AMPECOCONNECTION'].fields_by_name['time_zone']._loaded_options = None
-  _globals['_AMPECOCONNECTION'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@\260\367\030\001'
-  _globals['_AMPECOTAX'].fields_by_name['vat']._loaded_options = None
-  _globals['_AMPECOTAX'].fields_by_name['vat']._serialized_options = b'\272\367\030\006\010\003\020\001\030d'
-  _globals['_AMPECOTAX'].fields_by_name['tax_id']._loaded_options = None
-  _globals['_AMPECOTAX'].fields_by_name['tax_id']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_EMABLERCONNECTION'].fields_by_name['base_url']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\377\001\200\365\030\001\212\365\030!https://api.emabler.io/api/v2/cpo'
-  _globals['_EMABLERCONNECTION'].fields_by_name['api_key']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['api_key']._serialized_options = b'\342A\002\002\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
-  _globals['_EMABLERCONNECTION'].fields_by_name['api_key_set']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['api_key_set']._serialized_options = b'\342A\001\003'
-  _globals['_EMABLERCONNECTION'].fields_by_name['client_id']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['client_id']._serialized_options = b'\272H\005r\003\030\377\001\242\365\030\010clientId'
-  _globals['_EMABLERCONNECTION'].fields_by_name['api_version']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['api_version']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_EMABLERCONNECTION'].fields_by_name['add_location_path']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['add_location_path']._serialized_options = b'\272H\rr\010\030\377\001\210\204\371\001\001\330\001\001\212\365\0300/integrations/{emabler_integration_id}/locations\232\365\030:evbridge.partner.emabler.v2.IntegrationService/AddLocation'
-  _globals['_EMABLERCONNECTION'].fields_by_name['update_integration_path']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['update_integration_path']._serialized_options = b'\272H\rr\010\030\377\001\210\204\371\001\001\330\001\001\212\365\030&/integrations/{emabler_integration_id}\232\365\030@evbridge.partner.emabler.v2.IntegrationService/UpdateIntegration'
-  _globals['_EMABLERCONNECTION'].fields_by_name['get_integration_path']._loaded_options = None
-  _globals['_EMABLERCONNECTION'].fields_by_name['get_integration_path']._serialized_options = b'\272H\rr\010\030\377\001\210\204\371\001\001\330\001\001\212\365\030&/integrations/{emabler_integration_id}\232\365\030=evbridge.partner.emabler.v2.IntegrationService/GetIntegration'
-  _globals['_EMABLERCONNECTION']._loaded_options = None
-  _globals['_EMABLERCONNECTION']._serialized_options = b'\272H\355\001\032u\n\031emabler.base_url_required\022*base_url is required when api_version is 1\032,this.api_version != 2 || this.base_url != \'\'\032t\n\036emabler.client_id_of_version_1\022#client_id is only for api_version 1\032-this.api_version == 2 || this.client_id == \'\''
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['base_url']._loaded_options = None
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\377\001\200\365\030\001\212\365\030\033https://api.chargeprice.app'
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key']._loaded_options = None
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key']._serialized_options = b'\342A\002\002\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key_set']._loaded_options = None
-  _globals['_CHARGEPRICECONNECTION'].fields_by_name['api_key_set']._serialized_options = b'\342A\001\003'
-  _globals['_HTTPCONNECTION'].fields_by_name['base_url']._loaded_options = None
-  _globals['_HTTPCONNECTION'].fields_by_name['base_url']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\377\001\200\365\030\001'
-  _globals['_HTTPCONNECTION'].fields_by_name['api_key']._loaded_options = None
-  _globals['_HTTPCONNECTION'].fields_by_name['api_key']._serialized_options = b'\342A\002\002\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
-  _globals['_HTTPCONNECTION'].fields_by_name['api_key_set']._loaded_options = None
-  _globals['_HTTPCONNECTION'].fields_by_name['api_key_set']._serialized_options = b'\342A\001\003'
-  _globals['_HTTPCONNECTION'].fields_by_name['partner']._loaded_options = None
-  _globals['_HTTPCONNECTION'].fields_by_name['partner']._serialized_options = b'\342A\001\002\272H\007r\005\220\204\371\001\001'
   _globals['_CREATEINTEGRATIONREQUEST'].fields_by_name['integration']._loaded_options = None
   _globals['_CREATEINTEGRATIONREQUEST'].fields_by_name['integration']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_CREATEINTEGRATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -229,54 +119,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTEGRATIONSERVICE'].methods_by_name['UpdateIntegration']._serialized_options = b'\220\364\030\003'
   _globals['_INTEGRATIONSERVICE'].methods_by_name['DeleteIntegration']._loaded_options = None
   _globals['_INTEGRATIONSERVICE'].methods_by_name['DeleteIntegration']._serialized_options = b'\220\002\002\220\364\030\003'
-  _globals['_INTEGRATIONTYPE']._serialized_start=7572
-  _globals['_INTEGRATIONTYPE']._serialized_end=7839
-  _globals['_INTEGRATIONSTATUS']._serialized_start=7842
-  _globals['_INTEGRATIONSTATUS']._serialized_end=8097
-  _globals['_INTERFACEROLE']._serialized_start=8100
-  _globals['_INTERFACEROLE']._serialized_end=8228
-  _globals['_EMABLERAPIVERSION']._serialized_start=8230
-  _globals['_EMABLERAPIVERSION']._serialized_end=8352
-  _globals['_INTEGRATION']._serialized_start=350
-  _globals['_INTEGRATION']._serialized_end=2458
-  _globals['_INTEGRATIONMODELS']._serialized_start=2461
-  _globals['_INTEGRATIONMODELS']._serialized_end=2926
-  _globals['_REQUESTLIMITS']._serialized_start=2929
-  _globals['_REQUESTLIMITS']._serialized_end=3070
-  _globals['_VERSIONDETAILS']._serialized_start=3072
-  _globals['_VERSIONDETAILS']._serialized_end=3166
-  _globals['_VERSIONENDPOINT']._serialized_start=3168
-  _globals['_VERSIONENDPOINT']._serialized_end=3278
-  _globals['_PARTNERCOMPANY']._serialized_start=3281
-  _globals['_PARTNERCOMPANY']._serialized_end=3455
-  _globals['_OCPICONNECTION']._serialized_start=3458
-  _globals['_OCPICONNECTION']._serialized_end=4065
-  _globals['_UTILITYCLOUDCONNECTION']._serialized_start=4068
-  _globals['_UTILITYCLOUDCONNECTION']._serialized_end=4396
-  _globals['_SALESFORCECONNECTION']._serialized_start=4399
-  _globals['_SALESFORCECONNECTION']._serialized_end=4630
-  _globals['_AMPECOCONNECTION']._serialized_start=4633
-  _globals['_AMPECOCONNECTION']._serialized_end=5064
-  _globals['_AMPECOTAX']._serialized_start=5066
-  _globals['_AMPECOTAX']._serialized_end=5149
-  _globals['_EMABLERCONNECTION']._serialized_start=5152
-  _globals['_EMABLERCONNECTION']._serialized_end=6136
-  _globals['_CHARGEPRICECONNECTION']._serialized_start=6139
-  _globals['_CHARGEPRICECONNECTION']._serialized_end=6294
-  _globals['_HTTPCONNECTION']._serialized_start=6297
-  _globals['_HTTPCONNECTION']._serialized_end=6453
-  _globals['_CREATEINTEGRATIONREQUEST']._serialized_start=6456
-  _globals['_CREATEINTEGRATIONREQUEST']._serialized_end=6628
-  _globals['_GETINTEGRATIONREQUEST']._serialized_start=6630
-  _globals['_GETINTEGRATIONREQUEST']._serialized_end=6681
-  _globals['_LISTINTEGRATIONSREQUEST']._serialized_start=6684
-  _globals['_LISTINTEGRATIONSREQUEST']._serialized_end=6855
-  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_start=6857
-  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_end=6956
-  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_start=6959
-  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_end=7393
-  _globals['_DELETEINTEGRATIONREQUEST']._serialized_start=7396
-  _globals['_DELETEINTEGRATIONREQUEST']._serialized_end=7569
-  _globals['_INTEGRATIONSERVICE']._serialized_start=8355
-  _globals['_INTEGRATIONSERVICE']._serialized_end=8847
+  _globals['_INTEGRATIONTYPE']._serialized_start=4409
+  _globals['_INTEGRATIONTYPE']._serialized_end=4676
+  _globals['_INTEGRATIONSTATUS']._serialized_start=4679
+  _globals['_INTEGRATIONSTATUS']._serialized_end=4934
+  _globals['_INTEGRATION']._serialized_start=570
+  _globals['_INTEGRATION']._serialized_end=2678
+  _globals['_INTEGRATIONMODELS']._serialized_start=2681
+  _globals['_INTEGRATIONMODELS']._serialized_end=3146
+  _globals['_REQUESTLIMITS']._serialized_start=3149
+  _globals['_REQUESTLIMITS']._serialized_end=3290
+  _globals['_CREATEINTEGRATIONREQUEST']._serialized_start=3293
+  _globals['_CREATEINTEGRATIONREQUEST']._serialized_end=3465
+  _globals['_GETINTEGRATIONREQUEST']._serialized_start=3467
+  _globals['_GETINTEGRATIONREQUEST']._serialized_end=3518
+  _globals['_LISTINTEGRATIONSREQUEST']._serialized_start=3521
+  _globals['_LISTINTEGRATIONSREQUEST']._serialized_end=3692
+  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_start=3694
+  _globals['_LISTINTEGRATIONSRESPONSE']._serialized_end=3793
+  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_start=3796
+  _globals['_UPDATEINTEGRATIONREQUEST']._serialized_end=4230
+  _globals['_DELETEINTEGRATIONREQUEST']._serialized_start=4233
+  _globals['_DELETEINTEGRATIONREQUEST']._serialized_end=4406
+  _globals['_INTEGRATIONSERVICE']._serialized_start=4937
+  _globals['_INTEGRATIONSERVICE']._serialized_end=5429
 # @@protoc_insertion_point(module_scope)

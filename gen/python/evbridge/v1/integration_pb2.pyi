@@ -4,15 +4,20 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import ampeco_connection_pb2 as _ampeco_connection_pb2
+from evbridge.v1 import chargeprice_connection_pb2 as _chargeprice_connection_pb2
+from evbridge.v1 import emabler_connection_pb2 as _emabler_connection_pb2
+from evbridge.v1 import http_connection_pb2 as _http_connection_pb2
+from evbridge.v1 import ocpi_connection_pb2 as _ocpi_connection_pb2
 from evbridge.v1 import party_pb2 as _party_pb2
-from evbridge.v1 import types_pb2 as _types_pb2
+from evbridge.v1 import salesforce_connection_pb2 as _salesforce_connection_pb2
+from evbridge.v1 import utility_cloud_connection_pb2 as _utility_cloud_connection_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from google.type import decimal_pb2 as _decimal_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -116,58 +121,6 @@ INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
 """The partner ended the connection: its credentials hold no more. Not set yet."""
 Global___IntegrationStatus: _TypeAlias = IntegrationStatus  # noqa: Y015
 
-class _InterfaceRole:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _InterfaceRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InterfaceRole.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    INTERFACE_ROLE_UNSPECIFIED: _InterfaceRole.ValueType  # 0
-    """Not a side."""
-    INTERFACE_ROLE_SENDER: _InterfaceRole.ValueType  # 1
-    """Owns the objects and sends them; in the exchange of credentials, begins it."""
-    INTERFACE_ROLE_RECEIVER: _InterfaceRole.ValueType  # 2
-    """Takes the objects."""
-    INTERFACE_ROLE_BOTH: _InterfaceRole.ValueType  # 3
-    """Does both. eMabler: `BOTH`."""
-
-class InterfaceRole(_InterfaceRole, metaclass=_InterfaceRoleEnumTypeWrapper):
-    """The sides of an OCPI module. Source: OCPI 2.2.1, versions, InterfaceRole; eMabler adds the last one."""
-
-INTERFACE_ROLE_UNSPECIFIED: InterfaceRole.ValueType  # 0
-"""Not a side."""
-INTERFACE_ROLE_SENDER: InterfaceRole.ValueType  # 1
-"""Owns the objects and sends them; in the exchange of credentials, begins it."""
-INTERFACE_ROLE_RECEIVER: InterfaceRole.ValueType  # 2
-"""Takes the objects."""
-INTERFACE_ROLE_BOTH: InterfaceRole.ValueType  # 3
-"""Does both. eMabler: `BOTH`."""
-Global___InterfaceRole: _TypeAlias = InterfaceRole  # noqa: Y015
-
-class _EmablerApiVersion:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _EmablerApiVersionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmablerApiVersion.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    EMABLER_API_VERSION_UNSPECIFIED: _EmablerApiVersion.ValueType  # 0
-    """Same as EMABLER_API_VERSION_V2."""
-    EMABLER_API_VERSION_V2: _EmablerApiVersion.ValueType  # 1
-    """Version 2: the key travels in the header `x-api-key`."""
-    EMABLER_API_VERSION_V1: _EmablerApiVersion.ValueType  # 2
-    """Version 1: the key travels in the query, where logs on its way may keep it."""
-
-class EmablerApiVersion(_EmablerApiVersion, metaclass=_EmablerApiVersionEnumTypeWrapper):
-    """The versions of eMabler's API."""
-
-EMABLER_API_VERSION_UNSPECIFIED: EmablerApiVersion.ValueType  # 0
-"""Same as EMABLER_API_VERSION_V2."""
-EMABLER_API_VERSION_V2: EmablerApiVersion.ValueType  # 1
-"""Version 2: the key travels in the header `x-api-key`."""
-EMABLER_API_VERSION_V1: EmablerApiVersion.ValueType  # 2
-"""Version 1: the key travels in the query, where logs on its way may keep it."""
-Global___EmablerApiVersion: _TypeAlias = EmablerApiVersion  # noqa: Y015
-
 @_typing.final
 class Integration(_message.Message):
     """One connection to one partner.
@@ -247,31 +200,31 @@ class Integration(_message.Message):
     The run itself goes 30 days after its end by default.
     """
     @_builtins.property
-    def chargeprice(self) -> Global___ChargepriceConnection:
+    def chargeprice(self) -> _chargeprice_connection_pb2.ChargepriceConnection:
         """For INTEGRATION_TYPE_CHARGEPRICE."""
 
     @_builtins.property
-    def ocpi(self) -> Global___OcpiConnection:
+    def ocpi(self) -> _ocpi_connection_pb2.OcpiConnection:
         """For INTEGRATION_TYPE_OCPI. eMabler: `ocpiConnection`, `credentialsInfo`, `partyPlatform`."""
 
     @_builtins.property
-    def utility_cloud(self) -> Global___UtilityCloudConnection:
+    def utility_cloud(self) -> _utility_cloud_connection_pb2.UtilityCloudConnection:
         """For INTEGRATION_TYPE_UTILITY_CLOUD. eMabler: `utilityCloudConnection`, `billingConnection`."""
 
     @_builtins.property
-    def salesforce(self) -> Global___SalesforceConnection:
+    def salesforce(self) -> _salesforce_connection_pb2.SalesforceConnection:
         """For INTEGRATION_TYPE_SALESFORCE. eMabler: `salesforceConnection`."""
 
     @_builtins.property
-    def ampeco(self) -> Global___AmpecoConnection:
+    def ampeco(self) -> _ampeco_connection_pb2.AmpecoConnection:
         """For INTEGRATION_TYPE_AMPECO."""
 
     @_builtins.property
-    def emabler(self) -> Global___EmablerConnection:
+    def emabler(self) -> _emabler_connection_pb2.EmablerConnection:
         """For INTEGRATION_TYPE_EMABLER."""
 
     @_builtins.property
-    def http(self) -> Global___HttpConnection:
+    def http(self) -> _http_connection_pb2.HttpConnection:
         """For INTEGRATION_TYPE_HTTP."""
 
     @_builtins.property
@@ -303,13 +256,13 @@ class Integration(_message.Message):
         """How fast the partner may be asked."""
 
     @_builtins.property
-    def version_details(self) -> Global___VersionDetails:
+    def version_details(self) -> _ocpi_connection_pb2.VersionDetails:
         """Output only. The OCPI version that was agreed on, and where its modules are. Set by the exchange of credentials.
         eMabler: `versionDetails`.
         """
 
     @_builtins.property
-    def partner_company_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartnerCompany]:
+    def partner_company_details(self) -> _containers.RepeatedCompositeFieldContainer[_ocpi_connection_pb2.PartnerCompany]:
         """Output only. Who the partner is, once for each of its roles; for a platform, the parties behind it too. Always empty
         so far: the exchange of credentials ends before it is told. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
         """
@@ -323,13 +276,13 @@ class Integration(_message.Message):
         enabled: _builtins.bool = ...,
         status: Global___IntegrationStatus.ValueType = ...,
         status_description: _builtins.str = ...,
-        chargeprice: Global___ChargepriceConnection | None = ...,
-        ocpi: Global___OcpiConnection | None = ...,
-        utility_cloud: Global___UtilityCloudConnection | None = ...,
-        salesforce: Global___SalesforceConnection | None = ...,
-        ampeco: Global___AmpecoConnection | None = ...,
-        emabler: Global___EmablerConnection | None = ...,
-        http: Global___HttpConnection | None = ...,
+        chargeprice: _chargeprice_connection_pb2.ChargepriceConnection | None = ...,
+        ocpi: _ocpi_connection_pb2.OcpiConnection | None = ...,
+        utility_cloud: _utility_cloud_connection_pb2.UtilityCloudConnection | None = ...,
+        salesforce: _salesforce_connection_pb2.SalesforceConnection | None = ...,
+        ampeco: _ampeco_connection_pb2.AmpecoConnection | None = ...,
+        emabler: _emabler_connection_pb2.EmablerConnection | None = ...,
+        http: _http_connection_pb2.HttpConnection | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
@@ -341,8 +294,8 @@ class Integration(_message.Message):
         state_of_charge_sent: _builtins.bool | None = ...,
         free_vending_with_idtag_allowed: _builtins.bool | None = ...,
         limits: Global___RequestLimits | None = ...,
-        version_details: Global___VersionDetails | None = ...,
-        partner_company_details: _abc.Iterable[Global___PartnerCompany] | None = ...,
+        version_details: _ocpi_connection_pb2.VersionDetails | None = ...,
+        partner_company_details: _abc.Iterable[_ocpi_connection_pb2.PartnerCompany] | None = ...,
         latest_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
@@ -496,501 +449,6 @@ class RequestLimits(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestLimits: _TypeAlias = RequestLimits  # noqa: Y015
-
-@_typing.final
-class VersionDetails(_message.Message):
-    """An OCPI version and where its modules are. Source: OCPI 2.2.1, versions, Version details."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERSION_FIELD_NUMBER: _builtins.int
-    ENDPOINTS_FIELD_NUMBER: _builtins.int
-    version: _builtins.str
-    """Output only. The version, for example "2.2.1"."""
-    @_builtins.property
-    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionEndpoint]:
-        """Output only. The modules."""
-
-    def __init__(
-        self,
-        *,
-        version: _builtins.str = ...,
-        endpoints: _abc.Iterable[Global___VersionEndpoint] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VersionDetails: _TypeAlias = VersionDetails  # noqa: Y015
-
-@_typing.final
-class VersionEndpoint(_message.Message):
-    """Where one side of a module is. Source: OCPI 2.2.1, versions, Endpoint."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IDENTIFIER_FIELD_NUMBER: _builtins.int
-    ROLE_FIELD_NUMBER: _builtins.int
-    URL_FIELD_NUMBER: _builtins.int
-    identifier: _builtins.str
-    """Output only. The module: "cdrs", "chargingprofiles", "commands", "credentials", "hubclientinfo", "locations",
-    "sessions", "tariffs", "tokens", or one of the partner's own.
-    """
-    role: Global___InterfaceRole.ValueType
-    """Output only. The side."""
-    url: _builtins.str
-    """Output only. Its URL."""
-    def __init__(
-        self,
-        *,
-        identifier: _builtins.str = ...,
-        role: Global___InterfaceRole.ValueType = ...,
-        url: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "role", b"role", "url", b"url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VersionEndpoint: _TypeAlias = VersionEndpoint  # noqa: Y015
-
-@_typing.final
-class PartnerCompany(_message.Message):
-    """The partner in one of its roles. Source: OCPI 2.2.1, credentials, CredentialsRole."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ROLE_FIELD_NUMBER: _builtins.int
-    PARTY_ID_FIELD_NUMBER: _builtins.int
-    COUNTRY_CODE_FIELD_NUMBER: _builtins.int
-    BUSINESS_DETAILS_FIELD_NUMBER: _builtins.int
-    role: _party_pb2.PartyRole.ValueType
-    """Output only. The role."""
-    party_id: _builtins.str
-    """Output only. The partner's party id. eMabler: `partyId`, `party_id`."""
-    country_code: _builtins.str
-    """Output only. The country the partner has this role in, ISO 3166-1 alpha-2. eMabler: `countryCode`, `country_code`."""
-    @_builtins.property
-    def business_details(self) -> _types_pb2.BusinessDetails:
-        """Output only. The company. eMabler: `business_details`, or its members beside the role."""
-
-    def __init__(
-        self,
-        *,
-        role: _party_pb2.PartyRole.ValueType = ...,
-        party_id: _builtins.str = ...,
-        country_code: _builtins.str = ...,
-        business_details: _types_pb2.BusinessDetails | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["business_details", b"business_details"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_details", b"business_details", "country_code", b"country_code", "party_id", b"party_id", "role", b"role"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PartnerCompany: _TypeAlias = PartnerCompany  # noqa: Y015
-
-@_typing.final
-class OcpiConnection(_message.Message):
-    """The connection to an OCPI party. The tokens that both sides work with come from the exchange of credentials and are
-    never given or taken here; eMabler shows them as `credentialsInfo.ourToken` and `theirToken`.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENDPOINT_URL_FIELD_NUMBER: _builtins.int
-    INITIAL_TOKEN_FIELD_NUMBER: _builtins.int
-    INITIAL_ROLE_FIELD_NUMBER: _builtins.int
-    INITIAL_TOKEN_SET_FIELD_NUMBER: _builtins.int
-    OUR_TOKEN_SET_FIELD_NUMBER: _builtins.int
-    THEIR_TOKEN_SET_FIELD_NUMBER: _builtins.int
-    PLATFORM_INTEGRATION_FIELD_NUMBER: _builtins.int
-    PLATFORM_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
-    PLATFORM_PARTY_ID_FIELD_NUMBER: _builtins.int
-    PLATFORM_PARTY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
-    PLAIN_AUTHORIZATION_FIELD_NUMBER: _builtins.int
-    endpoint_url: _builtins.str
-    """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
-    eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
-    """
-    initial_token: _builtins.str
-    """Input only. The first token (CREDENTIALS_TOKEN_A), which the side that does not begin gave to the other: 1 to 64
-    printable ASCII characters. Left out of an update, the stored one stays.
-    eMabler: `ocpiConnection.initialToken`, `credentialsInfo.initialToken`.
-    """
-    initial_role: Global___InterfaceRole.ValueType
-    """Required. Our side in the exchange of credentials: as SENDER we begin, as RECEIVER the partner does. As BOTH, we begin
-    when `endpoint_url` is set, else the partner does.
-    eMabler: `initialRole`, `credentialsExchangeRole`.
-    """
-    initial_token_set: _builtins.bool
-    """Output only. Whether a first token is stored."""
-    our_token_set: _builtins.bool
-    """Output only. Whether the partner was given a token to call us with. False so far: see RUN_KIND_CREDENTIALS."""
-    their_token_set: _builtins.bool
-    """Output only. Whether the partner gave us a token to call it with. False so far: see RUN_KIND_CREDENTIALS."""
-    platform_integration: _builtins.bool
-    """Output only. Whether the partner is reached through a platform, which `platform_integration_id` names.
-    eMabler: `platformIntegration`.
-    """
-    platform_integration_id: _builtins.str
-    """The id of the platform's integration, up to 63 characters. Stored only.
-    eMabler: `platformIntegrationId` in three places.
-    """
-    platform_party_id: _builtins.str
-    """The party id of the third party behind the platform, three letters or digits. Stored only.
-    eMabler: `thirdPartyId`, `partyPlatform.partyId`, `platformPartyId`.
-    """
-    platform_party_country_code: _builtins.str
-    """The country of the third party, ISO 3166-1 alpha-2. Stored only.
-    eMabler: `thirdPartyCountryCode`, `partyPlatform.countryCode`, `platformPartyCountryCode`.
-    """
-    plain_authorization: _builtins.bool
-    """Output only. Whether the partner takes a token in the Authorization header as it is, as OCPI 2.1.1 has it, and not in
-    base64. Found out by trial in the exchange of credentials.
-    """
-    def __init__(
-        self,
-        *,
-        endpoint_url: _builtins.str = ...,
-        initial_token: _builtins.str = ...,
-        initial_role: Global___InterfaceRole.ValueType = ...,
-        initial_token_set: _builtins.bool = ...,
-        our_token_set: _builtins.bool = ...,
-        their_token_set: _builtins.bool = ...,
-        platform_integration: _builtins.bool = ...,
-        platform_integration_id: _builtins.str = ...,
-        platform_party_id: _builtins.str = ...,
-        platform_party_country_code: _builtins.str = ...,
-        plain_authorization: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OcpiConnection: _TypeAlias = OcpiConnection  # noqa: Y015
-
-@_typing.final
-class UtilityCloudConnection(_message.Message):
-    """The connection to Utility Cloud, a billing platform. It is asked with OAuth 2.0 client credentials."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASE_URL_FIELD_NUMBER: _builtins.int
-    TOKEN_URL_FIELD_NUMBER: _builtins.int
-    TENANT_FIELD_NUMBER: _builtins.int
-    CLIENT_ID_FIELD_NUMBER: _builtins.int
-    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
-    CLIENT_SECRET_SET_FIELD_NUMBER: _builtins.int
-    SCOPE_FIELD_NUMBER: _builtins.int
-    METER_VALUES_SENT_FIELD_NUMBER: _builtins.int
-    base_url: _builtins.str
-    """Required. Where the API is: an absolute https URL without user, query or fragment. No public document names it."""
-    token_url: _builtins.str
-    """Required. Where access tokens are given out, written like `base_url`. No public document names it."""
-    tenant: _builtins.str
-    """Required. The customer's tenant there, 1 to 255 characters. Stored only: where tokens are given out by tenant, it is
-    part of `token_url`. eMabler: `tenant`.
-    """
-    client_id: _builtins.str
-    """Required. The OAuth client's id, 1 to 255 characters. eMabler: `clientId`."""
-    client_secret: _builtins.str
-    """Required on create, input only. The OAuth client's secret, 1 to 512 printable ASCII characters. Left out of an
-    update, the stored one stays. eMabler: `clientSecret`.
-    """
-    client_secret_set: _builtins.bool
-    """Output only. Whether a client secret is stored."""
-    scope: _builtins.str
-    """The scope to ask access tokens for, up to 255 characters. eMabler: `billingConnection.scope`, and `endPointURL` of
-    an integration of this type.
-    """
-    meter_values_sent: _builtins.bool
-    """Whether meter values are sent. Stored only. eMabler: `utilityCloudConnection.meteredValuesAreSent`,
-    `billingConnection.meterValuesAreSent`.
-    """
-    def __init__(
-        self,
-        *,
-        base_url: _builtins.str = ...,
-        token_url: _builtins.str = ...,
-        tenant: _builtins.str = ...,
-        client_id: _builtins.str = ...,
-        client_secret: _builtins.str = ...,
-        client_secret_set: _builtins.bool = ...,
-        scope: _builtins.str = ...,
-        meter_values_sent: _builtins.bool | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_meter_values_sent", b"_meter_values_sent", "meter_values_sent", b"meter_values_sent"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_meter_values_sent", b"_meter_values_sent", "base_url", b"base_url", "client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "meter_values_sent", b"meter_values_sent", "scope", b"scope", "tenant", b"tenant", "token_url", b"token_url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__meter_values_sent: _TypeAlias = _typing.Literal["meter_values_sent"]  # noqa: Y015
-    _WhichOneofArgType__meter_values_sent: _TypeAlias = _typing.Literal["_meter_values_sent", b"_meter_values_sent"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__meter_values_sent) -> _WhichOneofReturnType__meter_values_sent | None: ...
-
-Global___UtilityCloudConnection: _TypeAlias = UtilityCloudConnection  # noqa: Y015
-
-@_typing.final
-class SalesforceConnection(_message.Message):
-    """The connection to Salesforce. It is asked with OAuth 2.0 client credentials; the app there needs a run-as user."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENDPOINT_URL_FIELD_NUMBER: _builtins.int
-    CLIENT_ID_FIELD_NUMBER: _builtins.int
-    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
-    CLIENT_SECRET_SET_FIELD_NUMBER: _builtins.int
-    ALLOWED_HOSTS_FIELD_NUMBER: _builtins.int
-    endpoint_url: _builtins.str
-    """Required. The organisation's My Domain, for example "https://acme.my.salesforce.com": an absolute https URL without
-    user, query or fragment. eMabler: `salesforceConnection.endpointUrl`.
-    """
-    client_id: _builtins.str
-    """Required. The consumer key of the app, 1 to 255 characters."""
-    client_secret: _builtins.str
-    """Required on create, input only. The consumer secret of the app, 1 to 512 printable ASCII characters. Left out of an
-    update, the stored one stays.
-    """
-    client_secret_set: _builtins.bool
-    """Output only. Whether a client secret is stored."""
-    @_builtins.property
-    def allowed_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Hosts besides that of `endpoint_url` that Salesforce may send us to as its `instance_url`, for example
-        "acme.my.salesforce.com", with ":" and the port when that is not the scheme's: each once, in lower case, up to 20.
-        One that is not public is refused, as an address of ours is. A token never goes to another host (EGRESS_DENIED).
-        """
-
-    def __init__(
-        self,
-        *,
-        endpoint_url: _builtins.str = ...,
-        client_id: _builtins.str = ...,
-        client_secret: _builtins.str = ...,
-        client_secret_set: _builtins.bool = ...,
-        allowed_hosts: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_hosts", b"allowed_hosts", "client_id", b"client_id", "client_secret", b"client_secret", "client_secret_set", b"client_secret_set", "endpoint_url", b"endpoint_url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SalesforceConnection: _TypeAlias = SalesforceConnection  # noqa: Y015
-
-@_typing.final
-class AmpecoConnection(_message.Message):
-    """The connection to AMPECO. What of it says how tariffs and locations are mapped counts from the next delivery or import on."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASE_URL_FIELD_NUMBER: _builtins.int
-    API_TOKEN_FIELD_NUMBER: _builtins.int
-    API_TOKEN_SET_FIELD_NUMBER: _builtins.int
-    CURRENCY_FIELD_NUMBER: _builtins.int
-    TAXES_FIELD_NUMBER: _builtins.int
-    TIME_ZONE_FIELD_NUMBER: _builtins.int
-    base_url: _builtins.str
-    """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user,
-    query or fragment. The paths of the API begin with "/public-api" and are not part of it.
-    """
-    api_token: _builtins.str
-    """Required on create, input only. The API access token, sent as a bearer token: 1 to 512 printable ASCII characters.
-    Left out of an update, the stored one stays.
-    """
-    api_token_set: _builtins.bool
-    """Output only. Whether an API token is stored."""
-    currency: _builtins.str
-    """The operator's currency there (ISO 4217, upper case). AMPECO's tariffs are written without one: a tariff of ours in
-    another currency is not sent.
-    """
-    time_zone: _builtins.str
-    """The time zone of locations that AMPECO tells without one, a name of the IANA database such as "Europe/Oslo"."""
-    @_builtins.property
-    def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AmpecoTax]:
-        """The operator's taxes there, up to 50, each VAT once. A tariff whose VAT is not among them is neither sent nor
-        imported.
-        """
-
-    def __init__(
-        self,
-        *,
-        base_url: _builtins.str = ...,
-        api_token: _builtins.str = ...,
-        api_token_set: _builtins.bool = ...,
-        currency: _builtins.str = ...,
-        taxes: _abc.Iterable[Global___AmpecoTax] | None = ...,
-        time_zone: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url", "currency", b"currency", "taxes", b"taxes", "time_zone", b"time_zone"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AmpecoConnection: _TypeAlias = AmpecoConnection  # noqa: Y015
-
-@_typing.final
-class AmpecoTax(_message.Message):
-    """A tax of AMPECO's."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VAT_FIELD_NUMBER: _builtins.int
-    TAX_ID_FIELD_NUMBER: _builtins.int
-    tax_id: _builtins.int
-    """The id AMPECO gave the tax; 0 is the operator's default one, which AMPECO's tariffs do not name."""
-    @_builtins.property
-    def vat(self) -> _decimal_pb2.Decimal:
-        """The VAT in percent; unset where none applies."""
-
-    def __init__(
-        self,
-        *,
-        vat: _decimal_pb2.Decimal | None = ...,
-        tax_id: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["vat", b"vat"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tax_id", b"tax_id", "vat", b"vat"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AmpecoTax: _TypeAlias = AmpecoTax  # noqa: Y015
-
-@_typing.final
-class EmablerConnection(_message.Message):
-    """The connection to eMabler."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASE_URL_FIELD_NUMBER: _builtins.int
-    API_KEY_FIELD_NUMBER: _builtins.int
-    API_KEY_SET_FIELD_NUMBER: _builtins.int
-    CLIENT_ID_FIELD_NUMBER: _builtins.int
-    API_VERSION_FIELD_NUMBER: _builtins.int
-    ADD_LOCATION_PATH_FIELD_NUMBER: _builtins.int
-    UPDATE_INTEGRATION_PATH_FIELD_NUMBER: _builtins.int
-    GET_INTEGRATION_PATH_FIELD_NUMBER: _builtins.int
-    base_url: _builtins.str
-    """Where the API is: an absolute https URL without user, query or fragment. "https://api.emabler.io/api/v2/cpo" when
-    empty; required with version 1.
-    """
-    api_key: _builtins.str
-    """Required on create, input only. The API key, sent in the header `x-api-key`, with version 1 as the query parameter
-    `code`: 1 to 512 printable ASCII characters. Left out of an update, the stored one stays.
-    """
-    api_key_set: _builtins.bool
-    """Output only. Whether an API key is stored."""
-    client_id: _builtins.str
-    """The customer's id, sent with version 1 as the query parameter `clientId`, up to 255 characters. Only with version
-    1.
-    """
-    api_version: Global___EmablerApiVersion.ValueType
-    """The version of the API. Version 2 when unset."""
-    add_location_path: _builtins.str
-    """The path, below `base_url`, of "add location to an integration", up to 255 characters: a slash before each segment,
-    and `{emabler_integration_id}` for one of them. No public document names it; "/integrations/{emabler_integration_id}/locations"
-    when empty.
-    """
-    update_integration_path: _builtins.str
-    """The path of "update integration", written like `add_location_path`; "/integrations/{emabler_integration_id}" when empty."""
-    get_integration_path: _builtins.str
-    """The path of "get integration", written like `add_location_path`; "/integrations/{emabler_integration_id}" when empty."""
-    def __init__(
-        self,
-        *,
-        base_url: _builtins.str = ...,
-        api_key: _builtins.str = ...,
-        api_key_set: _builtins.bool = ...,
-        client_id: _builtins.str = ...,
-        api_version: Global___EmablerApiVersion.ValueType = ...,
-        add_location_path: _builtins.str = ...,
-        update_integration_path: _builtins.str = ...,
-        get_integration_path: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_location_path", b"add_location_path", "api_key", b"api_key", "api_key_set", b"api_key_set", "api_version", b"api_version", "base_url", b"base_url", "client_id", b"client_id", "get_integration_path", b"get_integration_path", "update_integration_path", b"update_integration_path"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EmablerConnection: _TypeAlias = EmablerConnection  # noqa: Y015
-
-@_typing.final
-class ChargepriceConnection(_message.Message):
-    """The connection to Chargeprice. It takes companies; it wants requests one after another."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASE_URL_FIELD_NUMBER: _builtins.int
-    API_KEY_FIELD_NUMBER: _builtins.int
-    API_KEY_SET_FIELD_NUMBER: _builtins.int
-    base_url: _builtins.str
-    """Where the API is: an absolute https URL without user, query or fragment. "https://api.chargeprice.app" when empty."""
-    api_key: _builtins.str
-    """Required on create, input only. The API key, sent in the header `API-Key`: 1 to 512 printable ASCII characters.
-    Left out of an update, the stored one stays.
-    """
-    api_key_set: _builtins.bool
-    """Output only. Whether an API key is stored."""
-    def __init__(
-        self,
-        *,
-        base_url: _builtins.str = ...,
-        api_key: _builtins.str = ...,
-        api_key_set: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "api_key_set", b"api_key_set", "base_url", b"base_url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ChargepriceConnection: _TypeAlias = ChargepriceConnection  # noqa: Y015
-
-@_typing.final
-class HttpConnection(_message.Message):
-    """The connection to a partner that has a contract and no type of its own."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BASE_URL_FIELD_NUMBER: _builtins.int
-    API_KEY_FIELD_NUMBER: _builtins.int
-    API_KEY_SET_FIELD_NUMBER: _builtins.int
-    PARTNER_FIELD_NUMBER: _builtins.int
-    base_url: _builtins.str
-    """Required. Where the API is: an absolute https URL without user, query or fragment, up to 255 characters."""
-    api_key: _builtins.str
-    """Required on create, input only. The credential, sent as the partner's contract says: 1 to 512 printable ASCII
-    characters. Left out of an update, the stored one stays.
-    """
-    api_key_set: _builtins.bool
-    """Output only. Whether a credential is stored."""
-    partner: _builtins.str
-    """Required. The partner's name, as its contract says it: a lower-case letter, then lower-case letters, digits and "_",
-    up to 63 characters. Only the rpcs of that contract go through the integration: with a name that no contract says,
-    none.
-    """
-    def __init__(
-        self,
-        *,
-        base_url: _builtins.str = ...,
-        api_key: _builtins.str = ...,
-        api_key_set: _builtins.bool = ...,
-        partner: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "api_key_set", b"api_key_set", "base_url", b"base_url", "partner", b"partner"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HttpConnection: _TypeAlias = HttpConnection  # noqa: Y015
 
 @_typing.final
 class CreateIntegrationRequest(_message.Message):

@@ -4,12 +4,15 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import location_pb2 as _location_pb2
+from evbridge.v1 import tariff_pb2 as _tariff_pb2
 from evbridge.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from google.type import decimal_pb2 as _decimal_pb2
 import builtins as _builtins
 import sys
@@ -364,74 +367,7 @@ Global___FindingCode: _TypeAlias = FindingCode  # noqa: Y015
 
 @_typing.final
 class SessionPlan(_message.Message):
-    """What TariffService prices and what it answers. The rules are those of OCPI 2.2.1 (tariffs and cdrs, step_size); where
-    that text is silent or says two things, this is chosen:
-
-    Rounding. All arithmetic is decimal and nothing is rounded unless `Rounding` says so. Amounts in an answer have up to
-    12 decimals; a third of an hour at 1.00 is 0.333333333333.
-
-    Lookup. Each component type is looked up on its own, so ENERGY, ENERGY_SPOT and ENERGY_SPOT_LOCKED can add up; of one
-    type the first in an element counts. What is active is decided at each moment; a component that no element offers then
-    costs nothing, and the answer names it. Limits named min are inclusive, those named max exclusive.
-
-    FLAT is charged once: the first one that becomes active. A reservation has a FLAT of its own.
-
-    Times. A duration and an energy count from the end of the reservation; inside a reservation, from its start. A period
-    without TIME, PARKING_TIME or RESERVATION_TIME has no time that is billed. A time in hours that is its period's length
-    but for the digits it was cut to (at most 1.8 s) is that length; any other is charged as it is said, with a notice
-    where an hour has a price. Consumption is spread evenly over its period. A reservation that comes after charging or
-    parking is refused. Only ENERGY is priced, neither import nor export. Periods are sorted by their start, with a notice; so
-    is one that spans a change of price, where OCPI has a CPO start a new period.
-
-    Local time. start_time alone is until midnight, end_time alone from midnight on. start_time = end_time is the whole
-    day, as is 00:00 to 00:00. A window that wraps past midnight is not carried along by day_of_week, start_date or
-    end_date: each holds or does not at the moment in question. In the hour that a clock change repeats a window holds
-    twice, in the one that it skips not at all.
-
-    Power is the period's POWER, else MAX_POWER, else MIN_POWER, else ENERGY over TIME; current is CURRENT, else
-    MAX_CURRENT, else MIN_CURRENT; a notice says when they are on both sides of a limit. Both are 0 without energy. A
-    restriction on what is not known does not hold.
-
-    step_size. What is rounded up is the priced consumption of the session, once for each type of energy, and once for
-    PARKING_TIME or, without any that is priced, for TIME; the last priced piece takes what is added, by its own step_size.
-    A price of 0 is a price. An exact multiple stays. A reservation's time is rounded on its own. 0 does not round, nor
-    does a negative quantity.
-
-    Reservation. It is priced by elements with `reservation` alone, and those price nothing else. An expired one takes each
-    dimension from RESERVATION_EXPIRES, else from RESERVATION, and nothing else; a session of periods with nothing but
-    RESERVATION_TIME counts as expired.
-
-    Bounds. Where min_price or max_price has no incl_vat, it follows from the VAT of the session's lines when they have one
-    rate; with several rates the bound is that of both amounts. A notice says so. max_price is applied last. An expired reservation
-    has no minimum. VAT that is absent adds nothing; a total has no incl_vat when no VAT was applied.
-
-    Spot prices. A kWh costs spot x (1 + margin_percentage / 100) + margin, at most price_cap; `price` has no part in it.
-    Of every type `cost_percentage` of the unit price is charged. ENERGY_SPOT_LOCKED takes the spot price at the end of the
-    reservation, where charging may start. Energy without a spot price is unpriced.
-
-    Totals. A reservation's FLAT counts to the reservation, every other to the fixed cost, one that came with parking too.
-
-    SOCKET_COUNT and CHARGER_COUNT are charged once per session when the request says how many; else, like MONTHLY_FLAT,
-    they are no part of a session's price, and the answer says so.
-
-    OCPI 2.1.1. What it does not have is not looked at: vat, min_price, max_price, min_current, max_current, and elements with
-    `reservation`. Lookup and step_size are as in 2.2.1, which is what its own complex example and its users do; by the letter
-    of its text the first element whose restrictions hold prices everything, see `whole_elements`.
-
-    Taxes. With tax_included YES a price holds the VAT of its component; where that has none, the amount without taxes is not
-    known and excl_vat is unset. With NO, taxes that no component names come on top, with a notice. With N/A there are none.
-
-    Not understood. A tariff with a restriction, or another member that can change a price, that nobody here knows is refused.
-    A negative time is refused where an hour has a price, and otherwise left out with a notice.
-
-    CDRs. AuditCdr prices each period with the tariff that it names, and one without with none where others name one; when
-    none does, all with the first of its tariffs. step_size, FLAT and what restrictions count go on over all of them;
-    min_price and max_price are those of the first.
-
-    Validity. A session keeps the tariff of its start; start_date_time and end_date_time of the tariff only cause a notice.
-
-    A charging session, told in the simplest way: reserved, then charging at an even pace, then parked.
-    """
+    """A charging session, told in the simplest way: reserved, then charging at an even pace, then parked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1255,3 +1191,404 @@ class OtherReading(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OtherReading: _TypeAlias = OtherReading  # noqa: Y015
+
+@_typing.final
+class QuotePriceRequest(_message.Message):
+    """The request of QuotePrice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    PARTNER_CONNECTOR_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _tariff_pb2.TariffKey:
+        """A stored one, as it was at the session's start."""
+
+    @_builtins.property
+    def tariff(self) -> _tariff_pb2.Tariff:
+        """This one."""
+
+    @_builtins.property
+    def partner_connector(self) -> Global___PartnerConnector:
+        """The one that a partner sees on a connector, as it was at the session's start."""
+
+    @_builtins.property
+    def plan(self) -> Global___SessionPlan:
+        """As a plan."""
+
+    @_builtins.property
+    def periods(self) -> Global___SessionPeriods:
+        """As it went."""
+
+    @_builtins.property
+    def options(self) -> Global___PricingOptions:
+        """Required. What it is priced with."""
+
+    def __init__(
+        self,
+        *,
+        key: _tariff_pb2.TariffKey | None = ...,
+        tariff: _tariff_pb2.Tariff | None = ...,
+        partner_connector: Global___PartnerConnector | None = ...,
+        plan: Global___SessionPlan | None = ...,
+        periods: Global___SessionPeriods | None = ...,
+        options: Global___PricingOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "partner_connector", b"partner_connector", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "partner_connector", b"partner_connector", "periods", b"periods", "plan", b"plan", "session", b"session", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_session: _TypeAlias = _typing.Literal["plan", "periods"]  # noqa: Y015
+    _WhichOneofArgType_session: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff", "partner_connector"]  # noqa: Y015
+    _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_session) -> _WhichOneofReturnType_session | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
+
+Global___QuotePriceRequest: _TypeAlias = QuotePriceRequest  # noqa: Y015
+
+@_typing.final
+class PartnerConnector(_message.Message):
+    """A connector as an integration's partner sees it, and which of the tariffs it shows there is meant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    EVSE_UID_FIELD_NUMBER: _builtins.int
+    CONNECTOR_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """Required. The integration."""
+    evse_uid: _builtins.str
+    """Required. The EVSE's uid, in any case."""
+    connector_id: _builtins.str
+    """Required. The connector's id, in any case."""
+    type: _tariff_pb2.TariffType.ValueType
+    """For which kind of session, REGULAR when unspecified. A tariff of this type comes before one for every session."""
+    @_builtins.property
+    def location(self) -> _location_pb2.LocationKey:
+        """Required. The location."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When the partner looks: of the present publication rules those in force then count, and of the tariffs those whose
+        start_date_time and end_date_time allow it. The session's start when unset.
+        """
+
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+        location: _location_pb2.LocationKey | None = ...,
+        evse_uid: _builtins.str = ...,
+        connector_id: _builtins.str = ...,
+        type: _tariff_pb2.TariffType.ValueType = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "location", b"location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "connector_id", b"connector_id", "evse_uid", b"evse_uid", "integration_id", b"integration_id", "location", b"location", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartnerConnector: _TypeAlias = PartnerConnector  # noqa: Y015
+
+@_typing.final
+class CompareTariffsRequest(_message.Message):
+    """The request of CompareTariffs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARIFFS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tariffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedTariff]:
+        """Required. The tariffs, 1 to 100."""
+
+    @_builtins.property
+    def plan(self) -> Global___SessionPlan:
+        """As a plan."""
+
+    @_builtins.property
+    def periods(self) -> Global___SessionPeriods:
+        """As it went."""
+
+    @_builtins.property
+    def options(self) -> Global___PricingOptions:
+        """Required. What it is priced with."""
+
+    def __init__(
+        self,
+        *,
+        tariffs: _abc.Iterable[Global___ComparedTariff] | None = ...,
+        plan: Global___SessionPlan | None = ...,
+        periods: Global___SessionPeriods | None = ...,
+        options: Global___PricingOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "periods", b"periods", "plan", b"plan", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "periods", b"periods", "plan", b"plan", "session", b"session", "tariffs", b"tariffs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_session: _TypeAlias = _typing.Literal["plan", "periods"]  # noqa: Y015
+    _WhichOneofArgType_session: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_session) -> _WhichOneofReturnType_session | None: ...
+
+Global___CompareTariffsRequest: _TypeAlias = CompareTariffsRequest  # noqa: Y015
+
+@_typing.final
+class ComparedTariff(_message.Message):
+    """One of the tariffs that are compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    PARTNER_CONNECTOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _tariff_pb2.TariffKey:
+        """A stored one, as it was at the session's start."""
+
+    @_builtins.property
+    def tariff(self) -> _tariff_pb2.Tariff:
+        """This one."""
+
+    @_builtins.property
+    def partner_connector(self) -> Global___PartnerConnector:
+        """The one that a partner sees on a connector, as it was at the session's start."""
+
+    def __init__(
+        self,
+        *,
+        key: _tariff_pb2.TariffKey | None = ...,
+        tariff: _tariff_pb2.Tariff | None = ...,
+        partner_connector: Global___PartnerConnector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "partner_connector", b"partner_connector", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "partner_connector", b"partner_connector", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff", "partner_connector"]  # noqa: Y015
+    _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
+
+Global___ComparedTariff: _TypeAlias = ComparedTariff  # noqa: Y015
+
+@_typing.final
+class CompareTariffsResponse(_message.Message):
+    """The response of CompareTariffs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparedQuote]:
+        """One result per tariff, the cheapest first."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ComparedQuote] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareTariffsResponse: _TypeAlias = CompareTariffsResponse  # noqa: Y015
+
+@_typing.final
+class ComparedQuote(_message.Message):
+    """What became of one tariff of a comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the request, from 0 on."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """The session's price under it."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """It could not be used, for this."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        quote: Global___Quote | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index", "outcome", b"outcome", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["quote", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ComparedQuote: _TypeAlias = ComparedQuote  # noqa: Y015
+
+@_typing.final
+class LintTariffRequest(_message.Message):
+    """The request of LintTariff."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    OCPI_VERSION_FIELD_NUMBER: _builtins.int
+    WHOLE_ELEMENTS_FIELD_NUMBER: _builtins.int
+    time_zone: _builtins.str
+    """A time zone of its locations, a name of the IANA database; without it clock changes are not looked at."""
+    ocpi_version: Global___OcpiVersion.ValueType
+    """Whose rules; 2.2.1 when unspecified."""
+    whole_elements: _builtins.bool
+    """See PricingOptions.whole_elements."""
+    @_builtins.property
+    def key(self) -> _tariff_pb2.TariffKey:
+        """The stored one, as it is now."""
+
+    @_builtins.property
+    def tariff(self) -> _tariff_pb2.Tariff:
+        """This one."""
+
+    def __init__(
+        self,
+        *,
+        key: _tariff_pb2.TariffKey | None = ...,
+        tariff: _tariff_pb2.Tariff | None = ...,
+        time_zone: _builtins.str = ...,
+        ocpi_version: Global___OcpiVersion.ValueType = ...,
+        whole_elements: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "tariff", b"tariff", "tariff_source", b"tariff_source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "ocpi_version", b"ocpi_version", "tariff", b"tariff", "tariff_source", b"tariff_source", "time_zone", b"time_zone", "whole_elements", b"whole_elements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_tariff_source: _TypeAlias = _typing.Literal["key", "tariff"]  # noqa: Y015
+    _WhichOneofArgType_tariff_source: _TypeAlias = _typing.Literal["tariff_source", b"tariff_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_tariff_source) -> _WhichOneofReturnType_tariff_source | None: ...
+
+Global___LintTariffRequest: _TypeAlias = LintTariffRequest  # noqa: Y015
+
+@_typing.final
+class LintTariffResponse(_message.Message):
+    """The response of LintTariff."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What was found."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LintTariffResponse: _TypeAlias = LintTariffResponse  # noqa: Y015
+
+@_typing.final
+class AuditCdrRequest(_message.Message):
+    """The request of AuditCdr."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CDR_FIELD_NUMBER: _builtins.int
+    TARIFFS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cdr(self) -> Global___AuditedCdr:
+        """Required. The CDR."""
+
+    @_builtins.property
+    def tariffs(self) -> _containers.RepeatedCompositeFieldContainer[_tariff_pb2.Tariff]:
+        """The CDR's own tariffs, up to 20. One that its periods name and that is not here is taken from the stored ones."""
+
+    @_builtins.property
+    def options(self) -> Global___PricingOptions:
+        """Required. What it is priced with."""
+
+    @_builtins.property
+    def tolerance(self) -> _decimal_pb2.Decimal:
+        """The largest difference that is not shown: 0.005 when unset. Of amounts in the currency, of energy in kWh, of time in
+        hours.
+        """
+
+    def __init__(
+        self,
+        *,
+        cdr: Global___AuditedCdr | None = ...,
+        tariffs: _abc.Iterable[_tariff_pb2.Tariff] | None = ...,
+        options: Global___PricingOptions | None = ...,
+        tolerance: _decimal_pb2.Decimal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr", "options", b"options", "tolerance", b"tolerance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr", "options", b"options", "tariffs", b"tariffs", "tolerance", b"tolerance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCdrRequest: _TypeAlias = AuditCdrRequest  # noqa: Y015
+
+@_typing.final
+class AuditCdrResponse(_message.Message):
+    """The response of AuditCdr."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTE_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    OTHER_READINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """What the CDR should say."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___CdrDifference]:
+        """Where it says something else; empty when it is right."""
+
+    @_builtins.property
+    def other_readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___OtherReading]:
+        """What the session costs when a period that spans a change of price is read in the two other usual ways. Empty when no
+        period does.
+        """
+
+    def __init__(
+        self,
+        *,
+        quote: Global___Quote | None = ...,
+        differences: _abc.Iterable[Global___CdrDifference] | None = ...,
+        other_readings: _abc.Iterable[Global___OtherReading] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "other_readings", b"other_readings", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCdrResponse: _TypeAlias = AuditCdrResponse  # noqa: Y015

@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from evbridge.v1 import pricing_pb2 as evbridge_dot_v1_dot_pricing__pb2
 from evbridge.v1 import tariff_pb2 as evbridge_dot_v1_dot_tariff__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
@@ -76,26 +75,6 @@ class TariffServiceStub:
                 '/evbridge.v1.TariffService/DeleteTariff',
                 request_serializer=evbridge_dot_v1_dot_tariff__pb2.DeleteTariffRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-                _registered_method=True)
-        self.QuotePrice = channel.unary_unary(
-                '/evbridge.v1.TariffService/QuotePrice',
-                request_serializer=evbridge_dot_v1_dot_tariff__pb2.QuotePriceRequest.SerializeToString,
-                response_deserializer=evbridge_dot_v1_dot_pricing__pb2.Quote.FromString,
-                _registered_method=True)
-        self.CompareTariffs = channel.unary_unary(
-                '/evbridge.v1.TariffService/CompareTariffs',
-                request_serializer=evbridge_dot_v1_dot_tariff__pb2.CompareTariffsRequest.SerializeToString,
-                response_deserializer=evbridge_dot_v1_dot_tariff__pb2.CompareTariffsResponse.FromString,
-                _registered_method=True)
-        self.LintTariff = channel.unary_unary(
-                '/evbridge.v1.TariffService/LintTariff',
-                request_serializer=evbridge_dot_v1_dot_tariff__pb2.LintTariffRequest.SerializeToString,
-                response_deserializer=evbridge_dot_v1_dot_tariff__pb2.LintTariffResponse.FromString,
-                _registered_method=True)
-        self.AuditCdr = channel.unary_unary(
-                '/evbridge.v1.TariffService/AuditCdr',
-                request_serializer=evbridge_dot_v1_dot_tariff__pb2.AuditCdrRequest.SerializeToString,
-                response_deserializer=evbridge_dot_v1_dot_tariff__pb2.AuditCdrResponse.FromString,
                 _registered_method=True)
 
 
@@ -177,48 +156,6 @@ class TariffServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def QuotePrice(self, request, context):
-        """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
-        top of pricing.proto.
-
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
-        INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def CompareTariffs(self, request, context):
-        """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
-
-        Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
-        its result; those come last.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def LintTariff(self, request, context):
-        """Says what is wrong with a tariff, or may surprise: by severity, then by path.
-
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def AuditCdr(self, request, context):
-        """Computes a CDR's costs again and shows every difference.
-
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
-        tariffs or several currencies, or the answer is larger than 3 MiB.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_TariffServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -256,26 +193,6 @@ def add_TariffServiceServicer_to_server(servicer, server):
                     servicer.DeleteTariff,
                     request_deserializer=evbridge_dot_v1_dot_tariff__pb2.DeleteTariffRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
-            ),
-            'QuotePrice': grpc.unary_unary_rpc_method_handler(
-                    servicer.QuotePrice,
-                    request_deserializer=evbridge_dot_v1_dot_tariff__pb2.QuotePriceRequest.FromString,
-                    response_serializer=evbridge_dot_v1_dot_pricing__pb2.Quote.SerializeToString,
-            ),
-            'CompareTariffs': grpc.unary_unary_rpc_method_handler(
-                    servicer.CompareTariffs,
-                    request_deserializer=evbridge_dot_v1_dot_tariff__pb2.CompareTariffsRequest.FromString,
-                    response_serializer=evbridge_dot_v1_dot_tariff__pb2.CompareTariffsResponse.SerializeToString,
-            ),
-            'LintTariff': grpc.unary_unary_rpc_method_handler(
-                    servicer.LintTariff,
-                    request_deserializer=evbridge_dot_v1_dot_tariff__pb2.LintTariffRequest.FromString,
-                    response_serializer=evbridge_dot_v1_dot_tariff__pb2.LintTariffResponse.SerializeToString,
-            ),
-            'AuditCdr': grpc.unary_unary_rpc_method_handler(
-                    servicer.AuditCdr,
-                    request_deserializer=evbridge_dot_v1_dot_tariff__pb2.AuditCdrRequest.FromString,
-                    response_serializer=evbridge_dot_v1_dot_tariff__pb2.AuditCdrResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -473,114 +390,6 @@ class TariffService:
             '/evbridge.v1.TariffService/DeleteTariff',
             evbridge_dot_v1_dot_tariff__pb2.DeleteTariffRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def QuotePrice(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/evbridge.v1.TariffService/QuotePrice',
-            evbridge_dot_v1_dot_tariff__pb2.QuotePriceRequest.SerializeToString,
-            evbridge_dot_v1_dot_pricing__pb2.Quote.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CompareTariffs(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/evbridge.v1.TariffService/CompareTariffs',
-            evbridge_dot_v1_dot_tariff__pb2.CompareTariffsRequest.SerializeToString,
-            evbridge_dot_v1_dot_tariff__pb2.CompareTariffsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def LintTariff(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/evbridge.v1.TariffService/LintTariff',
-            evbridge_dot_v1_dot_tariff__pb2.LintTariffRequest.SerializeToString,
-            evbridge_dot_v1_dot_tariff__pb2.LintTariffResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def AuditCdr(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/evbridge.v1.TariffService/AuditCdr',
-            evbridge_dot_v1_dot_tariff__pb2.AuditCdrRequest.SerializeToString,
-            evbridge_dot_v1_dot_tariff__pb2.AuditCdrResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from evbridge.v1 import pricing_pb2 as _pricing_pb2
 from evbridge.v1 import tariff_pb2 as _tariff_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
@@ -82,32 +81,6 @@ class TariffServiceStub:
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
     ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
-    QuotePrice: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.QuotePriceRequest, _pricing_pb2.Quote]
-    """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
-    top of pricing.proto.
-
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
-    INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
-    """
-    CompareTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.CompareTariffsRequest, _tariff_pb2.CompareTariffsResponse]
-    """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
-
-    Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
-    its result; those come last.
-    """
-    LintTariff: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.LintTariffRequest, _tariff_pb2.LintTariffResponse]
-    """Says what is wrong with a tariff, or may surprise: by severity, then by path.
-
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
-    """
-    AuditCdr: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.AuditCdrRequest, _tariff_pb2.AuditCdrResponse]
-    """Computes a CDR's costs again and shows every difference.
-
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
-    tariffs or several currencies, or the answer is larger than 3 MiB.
-    """
 
 @_typing.type_check_only
 class TariffServiceAsyncStub(TariffServiceStub):
@@ -160,32 +133,6 @@ class TariffServiceAsyncStub(TariffServiceStub):
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
     ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
-    """
-    QuotePrice: _aio.UnaryUnaryMultiCallable[_tariff_pb2.QuotePriceRequest, _pricing_pb2.Quote]  # type: ignore[assignment]
-    """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
-    top of pricing.proto.
-
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-    location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
-    INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
-    """
-    CompareTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.CompareTariffsRequest, _tariff_pb2.CompareTariffsResponse]  # type: ignore[assignment]
-    """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
-
-    Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
-    its result; those come last.
-    """
-    LintTariff: _aio.UnaryUnaryMultiCallable[_tariff_pb2.LintTariffRequest, _tariff_pb2.LintTariffResponse]  # type: ignore[assignment]
-    """Says what is wrong with a tariff, or may surprise: by severity, then by path.
-
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
-    """
-    AuditCdr: _aio.UnaryUnaryMultiCallable[_tariff_pb2.AuditCdrRequest, _tariff_pb2.AuditCdrResponse]  # type: ignore[assignment]
-    """Computes a CDR's costs again and shows every difference.
-
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
-    FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
-    tariffs or several currencies, or the answer is larger than 3 MiB.
     """
 
 class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -278,56 +225,6 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (TARIFF_IN_USE);
         ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
-        """
-
-    @_abc_1.abstractmethod
-    def QuotePrice(
-        self,
-        request: _tariff_pb2.QuotePriceRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_pricing_pb2.Quote, _abc.Awaitable[_pricing_pb2.Quote]]:
-        """Says what a session costs under a tariff, and why. Stores nothing. The choices made where OCPI is silent stand at the
-        top of pricing.proto.
-
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when no tariff of that key was there at the session's start, or the integration,
-        location or connector does not exist; FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT, TARIFF_NOT_SHOWN);
-        INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB.
-        """
-
-    @_abc_1.abstractmethod
-    def CompareTariffs(
-        self,
-        request: _tariff_pb2.CompareTariffsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_tariff_pb2.CompareTariffsResponse, _abc.Awaitable[_tariff_pb2.CompareTariffsResponse]]:
-        """Prices one session under up to 100 tariffs. The answer is sorted: by currency, then by what the driver pays.
-
-        Errors: INVALID_ARGUMENT (INVALID_FIELD) when the answer is larger than 3 MiB. What is wrong with one tariff stands in
-        its result; those come last.
-        """
-
-    @_abc_1.abstractmethod
-    def LintTariff(
-        self,
-        request: _tariff_pb2.LintTariffRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_tariff_pb2.LintTariffResponse, _abc.Awaitable[_tariff_pb2.LintTariffResponse]]:
-        """Says what is wrong with a tariff, or may surprise: by severity, then by path.
-
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
-        """
-
-    @_abc_1.abstractmethod
-    def AuditCdr(
-        self,
-        request: _tariff_pb2.AuditCdrRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_tariff_pb2.AuditCdrResponse, _abc.Awaitable[_tariff_pb2.AuditCdrResponse]]:
-        """Computes a CDR's costs again and shows every difference.
-
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when a tariff that it names neither comes with it nor was there at its start;
-        FAILED_PRECONDITION (TARIFF_REVISION_NOT_KEPT); INVALID_ARGUMENT (INVALID_FIELD) when its periods name more than 20
-        tariffs or several currencies, or the answer is larger than 3 MiB.
         """
 
 def add_TariffServiceServicer_to_server(servicer: TariffServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,13 +28,14 @@ from evbridge.partner.ampeco.v3 import ampeco_pb2 as evbridge_dot_partner_dot_am
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(evbridge/partner/ampeco/v3/consent.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\"\x8a\x01\n\x14\x43reateConsentRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12<\n\x07\x63onsent\x18\x02 \x01(\x0b\x32#.evbridge.partner.ampeco.v3.ConsentB\x06\xbaH\x03\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xa9\x01\n\x07\x43onsent\x12\x1c\n\x07user_id\x18\x01 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12$\n\x0fterm_version_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12/\n\x06status\x18\x03 \x01(\tB\x1a\xbaH\x17r\x12R\x06\x61greedR\x08rejected\xc8\x01\x01H\x02\x88\x01\x01\x42\n\n\x08_user_idB\x12\n\x10_term_version_idB\t\n\x07_status2\xb2\x01\n\x0e\x43onsentService\x12\x9f\x01\n\rCreateConsent\x12\x30.evbridge.partner.ampeco.v3.CreateConsentRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"8\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02.\"#/public-api/resources/consents/v1.0:\x07\x63onsentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(evbridge/partner/ampeco/v3/consent.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\"\x8a\x01\n\x14\x43reateConsentRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12<\n\x07\x63onsent\x18\x02 \x01(\x0b\x32#.evbridge.partner.ampeco.v3.ConsentB\x06\xbaH\x03\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xa9\x01\n\x07\x43onsent\x12\x1c\n\x07user_id\x18\x01 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x00\x88\x01\x01\x12$\n\x0fterm_version_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12/\n\x06status\x18\x03 \x01(\tB\x1a\xbaH\x17r\x12R\x06\x61greedR\x08rejected\xc8\x01\x01H\x02\x88\x01\x01\x42\n\n\x08_user_idB\x12\n\x10_term_version_idB\t\n\x07_status2\xb2\x01\n\x0e\x43onsentService\x12\x9f\x01\n\rCreateConsent\x12\x30.evbridge.partner.ampeco.v3.CreateConsentRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"8\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02.\"#/public-api/resources/consents/v1.0:\x07\x63onsentB0\n\x1e\x63om.evbridge.partner.ampeco.v3B\x0c\x43onsentProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.partner.ampeco.v3.consent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\036com.evbridge.partner.ampeco.v3B\014ConsentProtoP\001'
   _globals['_CREATECONSENTREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_CREATECONSENTREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_CREATECONSENTREQUEST'].fields_by_name['consent']._loaded_options = None

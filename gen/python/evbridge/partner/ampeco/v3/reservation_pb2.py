@@ -28,13 +28,14 @@ from evbridge.partner.ampeco.v3 import ampeco_pb2 as evbridge_dot_partner_dot_am
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,evbridge/partner/ampeco/v3/reservation.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\"\xdb\x01\n\x18\x43\x61ncelReservationRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12#\n\x0ereservation_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12Q\n\x0c\x63\x61ncellation\x18\x03 \x01(\x0b\x32\x33.evbridge.partner.ampeco.v3.ReservationCancellationB\x06\xbaH\x03\xc8\x01\x01\x42\x11\n\x0f_integration_idB\x11\n\x0f_reservation_id\"W\n\x17ReservationCancellation\x12\x12\n\x05\x66orce\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06reason\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_forceB\t\n\x07_reason2\xdc\x01\n\x12ReservationService\x12\xc5\x01\n\x11\x43\x61ncelReservation\x12\x34.evbridge.partner.ampeco.v3.CancelReservationRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"V\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02L\"</public-api/actions/reservation/v1.0/{reservation_id}/cancel:\x0c\x63\x61ncellationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,evbridge/partner/ampeco/v3/reservation.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\"\xdb\x01\n\x18\x43\x61ncelReservationRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12#\n\x0ereservation_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12Q\n\x0c\x63\x61ncellation\x18\x03 \x01(\x0b\x32\x33.evbridge.partner.ampeco.v3.ReservationCancellationB\x06\xbaH\x03\xc8\x01\x01\x42\x11\n\x0f_integration_idB\x11\n\x0f_reservation_id\"W\n\x17ReservationCancellation\x12\x12\n\x05\x66orce\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x06reason\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_forceB\t\n\x07_reason2\xdc\x01\n\x12ReservationService\x12\xc5\x01\n\x11\x43\x61ncelReservation\x12\x34.evbridge.partner.ampeco.v3.CancelReservationRequest\x1a\".evbridge.partner.ampeco.v3.Answer\"V\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02L\"</public-api/actions/reservation/v1.0/{reservation_id}/cancel:\x0c\x63\x61ncellationB4\n\x1e\x63om.evbridge.partner.ampeco.v3B\x10ReservationProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.partner.ampeco.v3.reservation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\036com.evbridge.partner.ampeco.v3B\020ReservationProtoP\001'
   _globals['_CANCELRESERVATIONREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_CANCELRESERVATIONREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_CANCELRESERVATIONREQUEST'].fields_by_name['reservation_id']._loaded_options = None
