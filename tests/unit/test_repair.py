@@ -395,6 +395,8 @@ def test_whatever_is_received_is_repaired_or_refused_with_a_reason(type: Any, da
 def validate_whole(message: Any) -> None:
     """Raises InvalidArgument unless it is an object that could be stored."""
     validate(message)
+    if isinstance(message, Location) and not message.id:
+        raise InvalidArgument.field("id", "is required of what is received")
     if any(ord(character) < 32 and character not in "\t\n" for character in str_of(message)):
         raise InvalidArgument.field("", "control characters")
 
