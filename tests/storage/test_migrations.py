@@ -26,7 +26,6 @@ from service.storage.statements import Statement
 from service.storage.steps import STEPS, printable_times
 from tests.conftest import Tenant
 from tests.front_door import a_location, a_party, a_tariff
-from tools.schema import SCHEMA, dump
 
 NO_TIME = Timestamp(seconds=-(1 << 40))
 
@@ -211,12 +210,3 @@ async def test_a_step_runs_with_its_file(
     (folder / "0004_look.sql").write_text("CREATE TABLE fourth (id int);\n-- step: look\n")
     await migrate(empty_database_url, folder)
     assert seen == [{"first", "second", "fourth", "schema_migration"}]
-
-
-async def test_the_schema_that_is_read_is_the_one_that_the_migrations_make(database_url: str) -> None:
-    migrated = await dump(database_url)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await connection.execute(SCHEMA.read_text(encoding="utf-8"))
-    await connection.close()
-    assert await dump(database_url) == migrated, "run `make schema` and look at the difference"
