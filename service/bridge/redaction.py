@@ -6,8 +6,9 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import Decoded, is_map
+from service.bridge.codec import Decoded
 from service.bridge.json_text import CodecError
+from service.bridge.wire import is_map
 from service.domain.target import Target
 
 SHORTEST: Final = 8

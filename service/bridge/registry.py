@@ -1,17 +1,12 @@
-"""The partner contracts, read once at start: every rpc with its HTTP rule, checked and compiled.
-
-A contract that could lose data silently (an implicit scalar, a second binding, a message in the query) does not start.
-"""
+"""The partner contracts, read once at start: every rpc with its HTTP rule, checked (checks.py) and compiled."""
 
 import pkgutil
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote
 
 from evbridge.options.v1 import options_pb2 as options
 from google.api import annotations_pb2 as annotations
@@ -20,26 +15,10 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.bridge.codec import (
-    Codec,
-    also_named,
-    compile_codec,
-    fields_on_the_wire,
-    inlined,
-    is_map,
-    is_mask,
-    marked,
-    travels,
-    wire_name,
-)
-from service.bridge.values import WELL_KNOWN_TYPES, JsonType, enum_names, scalar
-from service.domain.exchange import is_hidden
-
-_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()+,;=:@%-]+|\{(?P<variable>[A-Za-z0-9_.]+)(=\*)?\}")
-
-
-class ContractError(ValueError):
-    """A contract that cannot be served. The text names every fault, one per line."""
+from service.bridge.checks import ContractError, path_segments, query_fields, rpc_faults
+from service.bridge.codec import Codec, compile_codec
+from service.bridge.values import JsonType, scalar
+from service.bridge.wire import fields_on_the_wire, is_mask, marked, wire_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,40 +158,41 @@ def _partner(option: options.Partner) -> Partner:
 def _pages(method: MethodDescriptor, partner: Partner, operations: Mapping[str, Operation]) -> Pages:
     option = method.GetOptions().Extensions[options.pages_of]
     page = operations.get(f"/{method.containing_service.full_name}/{option}")
+    next_link: tuple[str, ...] = ()
     faults = []
     if method.client_streaming or not method.server_streaming or method.GetOptions().HasExtension(annotations.http):
         faults.append("has pages_of, so it streams its answers and has no google.api.http")
     if not method.GetOptions().Extensions[options.role]:
         faults.append("names no role")
-    next_link: list[str] = []
     if page is None or not (page.safe and page.http_method == "GET"):
         faults.append(f"{option} is no rpc of its service that only reads, with GET")
     elif (method.input_type, method.output_type) != (page.request_type.DESCRIPTOR, page.response_type.DESCRIPTOR):
         faults.append(f"its messages are not those of {option}")
-    else:
-        within: Descriptor | None = method.output_type
-        for name in partner.next_link:
-            way = dict(fields_on_the_wire(within, partner.field_names)).get(name) if within else None
-            field = way[0] if way and len(way) == 1 else None
-            within = field.message_type if field and not field.is_repeated else None
-            next_link += [field.name] if field else []
-        if len(next_link) < len(partner.next_link) or field is None or field.type != FieldDescriptor.TYPE_STRING:
-            faults.append(f"{method.output_type.name} has no string {'.'.join(partner.next_link)}")
+    elif not (next_link := _next_link(method.output_type, partner)):
+        faults.append(f"{method.output_type.name} has no string {'.'.join(partner.next_link)}")
     if page is None or faults:
         raise ContractError("\n".join(f"{method.full_name}: {problem}" for problem in faults))
-    return Pages(f"/{method.containing_service.full_name}/{method.name}", page, tuple(next_link))
+    return Pages(f"/{method.containing_service.full_name}/{method.name}", page, next_link)
+
+
+def _next_link(response: Descriptor, partner: Partner) -> tuple[str, ...]:
+    """The fields that lead to the next URL; none when the response has no string at that place."""
+    within: Descriptor | None = response
+    fields: list[FieldDescriptor] = []
+    for name in partner.next_link:
+        steps = dict(fields_on_the_wire(within, partner.field_names)).get(name, ()) if within else ()
+        if len(steps) != 1:
+            return ()
+        fields += steps
+        within = steps[0].message_type if not steps[0].is_repeated else None
+    return tuple(field.name for field in fields) if fields[-1].type == FieldDescriptor.TYPE_STRING else ()
 
 
 def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
+    if faults := "\n".join(rpc_faults(method, partner.field_names)):
+        raise ContractError(faults)
     rule, request, response = method.GetOptions().Extensions[annotations.http], method.input_type, method.output_type
     verb, level = rule.WhichOneof("pattern"), method.GetOptions().idempotency_level
-    faults = [f"{method.full_name}: {problem}" for problem in _rule_faults(method, rule)]
-    seen: set[str] = set()
-    masks = [field for field in request.fields if is_mask(field)]
-    for message in (request, response):
-        faults += _message_faults(message, partner.field_names, seen, masks)
-    if faults:
-        raise ContractError("\n".join(faults))
     path = _path(request, getattr(rule, verb))
     in_path = frozenset(_variables(path))
     body = None
@@ -230,7 +210,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         path=path,
         query=tuple(
             Parameter(wire_name(field, partner.field_names), field, scalar(field))
-            for field in _query_fields(request, rule)
+            for field in query_fields(request, rule)
         ),
         body=body,
         reply=compile_codec(
@@ -242,7 +222,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         request_type=GetMessageClass(request),
         response_type=GetMessageClass(response),
         integration_field=next(field.name for field in request.fields if marked(field, options.integration_id)),
-        mask_field=masks[0].name if masks else "",
+        mask_field=next((field.name for field in request.fields if is_mask(field)), ""),
         safe=level == MethodOptions.NO_SIDE_EFFECTS,
         idempotent=level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT),
         address_field=next((field.name for field in request.fields if marked(field, options.address)), ""),
@@ -251,133 +231,9 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
 
 def _path(request: Any, template: str) -> tuple[str | Parameter, ...]:
     return tuple(
-        Parameter(name, field, scalar(field)) if field else name for name, field in _segments(request, template)
+        Parameter(name, field, scalar(field)) if field else name for name, field in path_segments(request, template)
     )
 
 
 def _variables(path: tuple[str | Parameter, ...]) -> list[str]:
     return sorted(segment.name for segment in path if isinstance(segment, Parameter))
-
-
-def _segments(request: Descriptor, path: str) -> Iterator[tuple[str, FieldDescriptor | None]]:
-    """The segments after the first slash: a literal without a field, or a variable's name with its field.
-
-    Raises ContractError for anything else and for a variable that names no singular scalar.
-    """
-    for segment in path.removeprefix("/").split("/") if path != "/" else ():
-        match = _SEGMENT.fullmatch(segment)
-        if match is None or unquote(segment) in (".", "..") or not path.startswith("/"):
-            raise ContractError(f"the path {path} is not made of literals and single-segment variables")
-        name = match["variable"]
-        field: FieldDescriptor | None = None
-        within: Descriptor | None = request
-        for part in name.split(".") if name else ():
-            field = within.fields_by_name.get(part) if within else None
-            within = field.message_type if field and not field.is_repeated else None
-        if name and (field is None or field.is_repeated or field.message_type or not travels(field)):
-            raise ContractError(f"the path variable {name} is not a singular scalar of {request.name} that travels")
-        yield name or segment, field
-
-
-def _query_fields(request: Descriptor, rule: Any) -> list[FieldDescriptor]:
-    path = getattr(rule, rule.WhichOneof("pattern"))
-    elsewhere = {rule.body, *(name for name, field in _segments(request, path) if field)}
-    return (
-        []
-        if rule.body == "*"
-        else [field for field in request.fields if travels(field, elsewhere) or marked(field, options.sink)]
-    )
-
-
-def _rule_faults(method: MethodDescriptor, rule: Any) -> Iterator[str]:
-    request = method.input_type
-    if method.client_streaming or method.server_streaming:
-        yield "streams"
-    if not method.GetOptions().Extensions[options.role]:
-        yield "names no role"
-    masks = [field for field in request.fields if is_mask(field)]
-    if len(masks) > 1 or any(mask.is_repeated for mask in masks) or (masks and not rule.body):
-        yield "a request has at most one google.protobuf.FieldMask, and a body for it"
-    ids = [field for field in request.fields if marked(field, options.integration_id)]
-    if len(ids) != 1 or ids[0].type != FieldDescriptor.TYPE_STRING or ids[0].is_repeated:
-        yield f"{request.name} needs one string field marked integration_id"
-    addresses = [field for field in request.fields if marked(field, options.address)]
-    if len(addresses) > 1 or any(each.type != FieldDescriptor.TYPE_STRING or each.is_repeated for each in addresses):
-        yield f"{request.name} has at most one address, a string"
-    if rule.response_body and rule.response_body not in method.output_type.fields_by_name:
-        yield f"the response_body {rule.response_body} is not a field of {method.output_type.name}"
-    if not rule.response_body and method.output_type.full_name in WELL_KNOWN_TYPES:
-        yield f"{method.output_type.name} cannot be a response itself: make it a field, named by response_body"
-    if rule.additional_bindings:
-        yield "has additional_bindings"
-    if rule.body and rule.body != "*" and rule.body not in request.fields_by_name:
-        yield f"the body {rule.body} is not a field of {request.name}"
-    if rule.WhichOneof("pattern") in (None, "custom"):
-        yield "has a custom verb" if rule.HasField("custom") else "has no google.api.http"
-        return
-    try:
-        for field in _query_fields(request, rule):
-            if field.message_type:
-                yield f"{field.name} is a message and would have to travel in the query"
-    except ContractError as fault:
-        yield str(fault)
-
-
-def _message_faults(
-    message: Descriptor, field_names: bool, seen: set[str], masks: Iterable[FieldDescriptor] = ()
-) -> Iterator[str]:
-    """What is wrong with a message or one below it; `seen` are the ones already looked at, `masks` do not travel."""
-    if message.full_name in seen or message.full_name in WELL_KNOWN_TYPES:
-        return
-    seen.add(message.full_name)
-    if message.file.package == "google.protobuf" and message.name != "Empty":
-        yield f"{message.full_name}: has no form on a partner's wire"
-        return
-    sinks = _sinks(message)
-    if len(sinks) > 1 or any(
-        field.is_repeated or not field.message_type or field.message_type.full_name != "google.protobuf.Struct"
-        for field in sinks
-    ):
-        yield f"{message.full_name}: a message has at most one sink, a google.protobuf.Struct"
-    for oneof in filter(inlined, message.oneofs):
-        variants = [field.message_type for field in oneof.fields]
-        if any(each is None or each.full_name in WELL_KNOWN_TYPES or _astray(each) for each in variants):
-            problem = "an inlined oneof holds messages of ours, without a sink and other names"
-            yield f"{message.full_name}.{oneof.name}: {problem}"
-            return
-    places: dict[str, str] = {}
-    for own, (field, *_) in fields_on_the_wire(message, field_names):
-        around = field.containing_oneof
-        place = around.full_name if around and inlined(around) else field.full_name
-        for name in (own, *also_named(field)):
-            if places.setdefault(name, place) != place:
-                yield f"{field.full_name}: another field has the wire name {name} too"
-    for field in message.fields:
-        if not field.is_repeated and not field.message_type and not field.has_presence:
-            yield f"{field.full_name}: is an implicit scalar, so its zero would not travel: make it optional"
-        if field.enum_type and len(names := enum_names(field.enum_type)) > len(set(names.values())):
-            yield f"{field.full_name}: two values of its enum have one wire name"
-        if field.type == FieldDescriptor.TYPE_FLOAT:
-            yield f"{field.full_name}: a float cannot hold the digits of a JSON number: make it a double"
-        if marked(field, options.secret) and not all(
-            map(is_hidden, (wire_name(field, field_names), *also_named(field)))
-        ):
-            yield f"{field.full_name}: is secret, and a recorded exchange cannot tell that by its wire name"
-        if marked(field, options.items) and not (field.is_repeated and field.message_type and not is_map(field)):
-            yield f"{field.full_name}: items are repeated messages"
-        below = field.message_type
-        if below and is_map(field):
-            if below.fields_by_name["key"].type != FieldDescriptor.TYPE_STRING:
-                yield f"{field.full_name}: a map's keys are strings"
-            below = below.fields_by_name["value"].message_type
-        if below and field not in masks:
-            yield from _message_faults(below, field_names, seen)
-
-
-def _astray(variant: Descriptor) -> bool:
-    """Whether it reads members that the object around it would not hand on."""
-    return bool(_sinks(variant)) or any(also_named(field) for field in variant.fields)
-
-
-def _sinks(message: Descriptor) -> list[FieldDescriptor]:
-    return [field for field in message.fields if marked(field, options.sink)]

@@ -24,9 +24,10 @@ from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import also_named, compile_codec
+from service.bridge.codec import compile_codec
 from service.bridge.json_text import CodecError
 from service.bridge.values import Trail, enum_names
+from service.bridge.wire import also_named
 from service.domain.validation import validate
 from service.errors import InvalidArgument
 

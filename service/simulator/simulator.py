@@ -19,10 +19,11 @@ from evbridge.options.v1 import options_pb2 as options
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import Codec, also_named, fields_on_the_wire, inlined, marked, wire_name
+from service.bridge.codec import Codec
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Operation, Parameter
 from service.bridge.values import WELL_KNOWN_TYPES
+from service.bridge.wire import also_named, fields_on_the_wire, inlined, marked, wire_name
 from service.domain.fields import take_secrets
 from service.domain.validation import validate
 from service.errors import FieldViolation, InvalidArgument

@@ -13,10 +13,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.codec import inlined
 from service.bridge.egress import Egress
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import to_http
+from service.bridge.wire import inlined
 from service.errors import EvbridgeError, PartnerCredentialRefused, PartnerNotFound, PartnerRejected
 from service.partners.ampeco import mapping as ampeco_errors
 from service.partners.ampeco.simulator import Simulator

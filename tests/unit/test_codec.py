@@ -14,7 +14,8 @@ from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.codec import MAX_REJECTS, Codec, CodecError, Decoded, compile_codec
+from service.bridge.codec import Codec, CodecError, Decoded, compile_codec
+from service.bridge.messages import MAX_REJECTS
 from service.errors import InvalidArgument
 from tests.contracts import ALSO_NAMED, INTEGRATION_ID, ITEMS, REQUIRED, SINK, contract, field, message
 

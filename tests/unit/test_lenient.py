@@ -14,8 +14,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.bridge.codec import Codec, CodecError, Decoded, compile_codec, is_map, wire_name
+from service.bridge.codec import Codec, CodecError, Decoded, compile_codec
 from service.bridge.json_text import MAX_VALUES, Number, parse_json, takes_long, values_in
+from service.bridge.wire import is_map, wire_name
 from tests.filling import filled
 from tests.unit.test_codec import FILE, make
 

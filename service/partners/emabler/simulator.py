@@ -7,10 +7,10 @@ from evbridge.partner.emabler.v2.integration_pb2 import AddLocationRequest, Upda
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import fields_on_the_wire
 from service.bridge.edge import Refused
 from service.bridge.registry import Operation, Registry, contract_files
 from service.bridge.values import WELL_KNOWN_TYPES
+from service.bridge.wire import fields_on_the_wire
 from service.simulator import simulator
 from service.simulator.objects import Object
 
