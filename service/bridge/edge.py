@@ -1,49 +1,58 @@
 """The contract, served: an HTTP server whose routes are the operations' own annotations.
 
 The mirror of the channel. It finds the operation by method and path, reads the body within a limit of size and time,
-hands a message to one function and writes its reply. It runs the partners' simulators.
+hands a message to the function beside it and writes its reply. It runs the partners' simulators and our OCPI endpoints.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import parse_qsl
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from google.protobuf.message import Message
 
 from service.bridge.codec import CodecError
-from service.bridge.registry import Operation
+from service.bridge.json_text import takes_long
+from service.bridge.registry import Operation, Parameter
 from service.bridge.transcode import from_http, match, reply_to_http
 
 _log = logging.getLogger(__name__)
 _NAMES = {status.value: status.name for status in HTTPStatus}
+_MAX_REPEATED = 255
+_CONTINUED = web.RequestKey("continued", bool)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What a request says besides its message. Header names ignore case; `path` is as it was on the wire.
 
-    `body` tells null from absent, which the message does not; it is empty while the caller is authenticated.
+    `body` tells null from absent, which the message does not; it is empty while the caller is authenticated. `peer` is
+    what that found out.
     """
 
     headers: Mapping[str, str]
     path: str
     query: tuple[tuple[str, str], ...]
     body: bytes = b""
+    peer: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a request is answered with when all went well."""
+    """What a request is answered with when all went well: a message, or a body that is written already."""
 
-    message: Message
+    message: Message | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 class Refused(Exception):
@@ -73,76 +82,130 @@ Serve = Callable[[Operation, Message, Call], Awaitable[Reply]]
 ErrorBody = Callable[[Refused], bytes]
 """Writes the body of an error."""
 
-Authenticate = Callable[[Call], Awaitable[None]]
-"""Runs before the request is looked at any further. Raises Refused with 401 or 403."""
+Authenticate = Callable[[Call], AbstractAsyncContextManager[Any]]
+"""Entered before the request is looked at any further, and left with it; yields the `peer`. Raises Refused."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """The paths that begin alike: what their next segment may be, and what ends here, by its HTTP method."""
+
+    literals: dict[str, "_Node"] = field(default_factory=dict)
+    variable: "_Node | None" = None
+    routes: dict[str, tuple[Operation, Serve]] = field(default_factory=dict)
+
+    def add(self, operation: Operation, serve: Serve) -> None:
+        node = self
+        for segment in operation.path:
+            if isinstance(segment, Parameter):
+                node.variable = node = node.variable or _Node()
+            else:
+                node = node.literals.setdefault(unquote(segment), _Node())
+        node.routes.setdefault(operation.http_method, (operation, serve))
+
+    def found(self, segments: Sequence[str]) -> Iterator["_Node"]:
+        """Where the segments lead, literals first."""
+        if not segments:
+            yield self
+            return
+        first, rest = segments[0], segments[1:]
+        if literal := self.literals.get(unquote(first)):
+            yield from literal.found(rest)
+        if self.variable:
+            yield from self.variable.found(rest)
 
 
 class Edge:
-    """One listener. `middlewares` are aiohttp's, see every request first and may raise Refused.
+    """One listener for operations, each with what serves it. Of two at one path and method the first counts.
 
-    A body that does not follow the contract is refused with `unreadable_status`.
+    `middlewares` are aiohttp's, see every request first and may raise Refused. A body that does not follow the contract
+    is refused with `unreadable_status`. `repeated` headers of a request stand in its answer too. A connection has
+    `header_timeout_s` for each request's headers, from the answer before on; one beyond `max_connections` is closed.
+    With `trailing_slash` a path may end with one.
     """
 
     def __init__(
         self,
-        operations: Iterable[Operation],
-        serve: Serve,
+        routes: Iterable[tuple[Operation, Serve]],
         *,
         error_body: ErrorBody,
         error_type: str = "application/json",
         unreadable_status: int = 400,
         authenticate: Authenticate | None = None,
         middlewares: Sequence[Middleware] = (),
+        repeated: Sequence[str] = (),
+        trailing_slash: bool = False,
         max_body_bytes: int = 1024 * 1024,
+        max_connections: int = 1000,
+        header_timeout_s: float = 60.0,
         body_timeout_s: float = 10.0,
         drain_s: float = 5.0,
     ) -> None:
-        self._operations = tuple(operations)
-        self._serve = serve
+        self._root = _Node()
+        for operation, serve in routes:
+            self._root.add(operation, serve)
         self._error_body = error_body
         self._error_type = error_type
         self._unreadable_status = unreadable_status
-        self._authenticate = authenticate
+        self._authenticate = authenticate or _anybody
+        self._repeated = repeated
+        self._trailing_slash = trailing_slash
+        self._max_connections = max_connections
+        self._header_timeout_s = header_timeout_s
         self._body_timeout_s = body_timeout_s
+        self._listening: asyncio.Server | None = None
         # aiohttp marks a middleware with an attribute, which a method cannot have.
         outermost = web.middleware(partial(self._guard))
         application = web.Application(middlewares=(outermost, *middlewares), client_max_size=max_body_bytes)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        # A refused request's body is not waited for: lingering is the time its sender may still talk.
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=drain_s, lingering_time=1.0)
+        application.router.add_route("*", "/{path:.*}", self._answer, expect_handler=_expected)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=drain_s)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listens and returns the port, which the system chose when `port` is 0. Raises OSError when it is taken."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        actual: int = self._runner.addresses[0][1]
+        self._listening = await asyncio.get_running_loop().create_server(self._connection, host, port, ssl=tls)
+        actual: int = self._listening.sockets[0].getsockname()[1]
         return actual
 
     async def stop(self) -> None:
         """Stops listening and waits up to `drain_s` for the requests under way."""
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
 
-    def route(self, method: str, path: str) -> tuple[Operation, Mapping[str, str]]:
-        """The operation and the values of its path's variables. Raises Refused with 404 or 405."""
+    def route(self, method: str, path: str) -> tuple[Operation, Serve, Mapping[str, str]]:
+        """The operation, what serves it and the values of its path's variables. Raises Refused with 404 or 405."""
+        if self._trailing_slash and len(path) > 1:
+            path = path.removesuffix("/")
         allowed = set()
-        for operation in self._operations:
-            variables = match(operation, operation.http_method, path)
-            if variables is not None:
-                if operation.http_method == method:
-                    return operation, variables
-                allowed.add(operation.http_method)
+        for node in self._root.found(path.split("/")[1:] if path != "/" else ()):
+            for each, (operation, serve) in node.routes.items():
+                variables = match(operation, each, path)
+                if variables is not None and each == method:
+                    return operation, serve, variables
+                allowed |= set() if variables is None else {each}
         if allowed:
             raise Refused(405, headers={"Allow": ", ".join(sorted(allowed))})
         raise Refused(404)
 
+    def _connection(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._max_connections:
+            return _Closed()
+        return _Connection(self, server, self._header_timeout_s)
+
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            return await handler(request)
+            response = await handler(request)
         except Refused as refused:
-            return self._error(refused)
+            response = self.error(refused)
         except Exception:
             _log.exception("%s failed", request.method)
-            return self._error(Refused(500))
+            response = self.error(Refused(500))
+        for name in self._repeated:
+            if (value := request.headers.get(name)) and len(value) <= _MAX_REPEATED:
+                response.headers[name] = value
+        return response
 
     async def _answer(self, request: web.Request) -> web.Response:
         path, _, query = request.raw_path.partition("?")
@@ -150,24 +213,24 @@ class Edge:
             call = Call(request.headers, path, tuple(parse_qsl(query, keep_blank_values=True, max_num_fields=100)))
         except ValueError:
             raise Refused(400) from None
-        if self._authenticate is not None:
-            await self._authenticate(call)
-        operation, variables = self.route(request.method, path)
-        call = replace(call, body=await read(request, self._body_timeout_s))
-        try:
-            message = from_http(operation, variables, call.query, call.body)
-        except CodecError as fault:
-            raise Refused(self._unreadable_status, problems={fault.pointer: fault.problem}) from None
-        except ValueError:
-            raise Refused(400) from None
-        reply = await self._serve(operation, message, call)
-        written = reply_to_http(operation, reply.message)
+        async with self._authenticate(call) as peer:
+            operation, serve, variables = self.route(request.method, path)
+            call = replace(call, body=await read(request, self._body_timeout_s), peer=peer)
+            decode = partial(from_http, operation, variables, call.query, call.body)
+            try:
+                message = await asyncio.to_thread(decode) if takes_long(call.body) else decode()
+            except CodecError as fault:
+                raise Refused(self._unreadable_status, problems={fault.pointer: fault.problem}) from None
+            except ValueError:
+                raise Refused(400) from None
+            reply = await serve(operation, message, call)
+        written = reply.body if reply.message is None else reply_to_http(operation, reply.message)
         response = web.Response(status=reply.status, body=written, headers=reply.headers)
         if written:
             response.content_type = "application/json"
         return response
 
-    def _error(self, refused: Refused) -> web.Response:
+    def error(self, refused: Refused) -> web.Response:
         response = web.Response(
             status=refused.status,
             body=self._error_body(refused),
@@ -179,10 +242,60 @@ class Edge:
         return response
 
 
+class _Connection(web.RequestHandler):
+    """A connection whose requests are HTTP, or are refused as everything else is."""
+
+    __slots__ = ("_edge",)
+
+    def __init__(self, edge: Edge, server: web.Server, header_timeout_s: float) -> None:
+        # aiohttp counts its timeout from the beginning of a connection and from the last answer on, whatever arrives
+        # before the end of the headers. A refused request's body is not waited for: its sender may talk for a
+        # second.
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=header_timeout_s,
+            lingering_time=1.0,
+        )
+        self._edge = edge
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("%s failed", request.method, exc_info=exc)
+        response = self._edge.error(Refused(status))
+        response.force_close()
+        return response
+
+
+class _Closed(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+@asynccontextmanager
+async def _anybody(_: Call) -> AsyncIterator[None]:
+    yield
+
+
+async def _expected(_: web.Request) -> None:
+    """Who waits for a 100 hears it when the body is read, and not before."""
+
+
 async def read(request: web.Request, timeout_s: float = 10.0) -> bytes:
     """The whole body, each time it is asked for. Raises Refused with 408 or 413."""
     try:
         async with asyncio.timeout(timeout_s):
+            if request.headers.get("Expect", "").lower() == "100-continue" and _CONTINUED not in request:
+                request[_CONTINUED] = True
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0  # which is that of the answer
             return await request.read()
     except TimeoutError:
         raise Refused(408) from None

@@ -8,8 +8,8 @@ in memory, and bounded.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import reduce
 from typing import Any, ClassVar
@@ -53,8 +53,7 @@ class Simulator(Front):
             if each.http_method == "POST" and (knows(each, "id") or (*_shape(each), None) in items)
         }
         self._edge = Edge(
-            self._operations,
-            self._serve,
+            ((each, self._serve) for each in self._operations),
             error_body=self.error_body,
             error_type=self.error_type,
             unreadable_status=self.invalid_status,
@@ -117,7 +116,8 @@ class Simulator(Front):
 
     # What all do alike.
 
-    async def _authenticate(self, call: Call) -> None:
+    @asynccontextmanager
+    async def _authenticate(self, call: Call) -> AsyncIterator[None]:
         partner = self._partner
         given = (
             dict(call.query).get(partner.credential_query)
@@ -126,6 +126,7 @@ class Simulator(Front):
         )
         if given != partner.credential_prefix + self._api_key:
             raise Refused(self.unauthenticated_status)
+        yield
 
     async def _serve(self, operation: Operation, request: Message, call: Call) -> Reply:
         self.check(operation, request)

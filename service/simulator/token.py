@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.bridge.edge import Edge, Refused, Reply, read
+from service.bridge.edge import Edge, Refused, read
 from service.simulator.front import Front
 from service.simulator.objects import Object
 
@@ -30,7 +30,6 @@ class Simulator(Front):
         self._tokens: OrderedDict[str, None] = OrderedDict()
         self._edge = Edge(
             (),
-            _nothing,
             error_body=self.error_body,
             middlewares=(self.middleware, web.middleware(partial(self._answer))),
             drain_s=0.5,
@@ -76,7 +75,3 @@ def _secret(request: web.Request, form: dict[str, str]) -> str:
         return unquote_plus(base64.b64decode(encoded, validate=True).decode().partition(":")[2])
     except (binascii.Error, ValueError):
         return ""
-
-
-async def _nothing(*_: object) -> Reply:
-    raise Refused(404)

@@ -18,8 +18,6 @@ from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from evbridge.v1.company_pb2 import Company
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.edge import Edge, Refused, Reply
-from service.bridge.registry import Registry
 from service.errors import (
     EvbridgeError,
     PartnerCredentialRefused,
@@ -334,60 +332,3 @@ def test_a_fault_is_written_in_a_few_letters(text: str, fault: Fault) -> None:
 def test_an_unknown_fault_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_fault(text)
-
-
-# The edge below it.
-
-
-async def test_the_edge_bounds_bodies_in_size_and_time_and_hides_its_own_faults(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def serve(*_: object) -> Reply:
-        raise RuntimeError("canary-4711")
-
-    edge = Edge(
-        Registry.of([CompanyDocument.DESCRIPTOR.file]).operations.values(),
-        serve,
-        error_body=lambda refused: f'"{refused.status} {refused.code}"'.encode(),
-        max_body_bytes=1000,
-        body_timeout_s=0.2,
-    )
-    url = f"http://127.0.0.1:{await edge.start('127.0.0.1', 0)}/v1/companies/{ID}"
-
-    async def slow() -> Any:
-        yield b"{"
-        await asyncio.sleep(3600)
-
-    async def status(method: str, data: Any = None, query: str = "") -> tuple[int, str, str | None]:
-        async with aiohttp.ClientSession() as http, http.request(method, url + query, data=data) as answer:
-            return answer.status, await answer.text(), answer.headers.get("Connection")
-
-    try:
-        assert await status("PUT", bytes(1001)) == (413, '"413 PAYLOAD_TOO_LARGE"', "close")
-        assert await status("PUT", slow()) == (408, '"408 REQUEST_TIMEOUT"', "close")
-        assert await status("PUT", b"") == (400, '"400 BAD_REQUEST"', None)
-        assert await status("DELETE") == (500, '"500 INTERNAL_SERVER_ERROR"', None)
-        assert await status("DELETE", query="?" + "a=1&" * 101) == (400, '"400 BAD_REQUEST"', None)
-    finally:
-        await edge.stop()
-    assert "DELETE failed" in caplog.text
-
-
-async def test_the_edge_authenticates_before_it_reads_the_body() -> None:
-    async def refuse(_: object) -> None:
-        raise Refused(401, headers={"WWW-Authenticate": "Token"})
-
-    async def serve(*_: object) -> Reply:
-        raise AssertionError
-
-    edge = Edge([], serve, error_body=lambda _: b"{}", authenticate=refuse)
-    port = await edge.start("127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(b"PUT /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-    finally:
-        writer.close()
-        await edge.stop()
-    assert head.startswith(b"HTTP/1.1 401 ")
-    assert b"WWW-Authenticate: Token\r\n" in head

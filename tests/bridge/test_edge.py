@@ -1,0 +1,199 @@
+"""The edge by itself: what it lets in, how long it waits, and which operation a path means."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from evbridge.partner.chargeprice.v1.company_pb2 import CompanyDocument
+
+from service.bridge.edge import Call, Edge, Refused, Reply
+from service.bridge.registry import Registry, contract_files
+from service.bridge.transcode import match
+
+ID = "0a3cdd4b-5b2a-4c25-a4de-9f2f1a5b2b9a"
+
+
+async def test_the_edge_bounds_bodies_in_size_and_time_and_hides_its_own_faults(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def serve(*_: object) -> Reply:
+        raise RuntimeError("canary-4711")
+
+    edge = Edge(
+        ((each, serve) for each in Registry.of([CompanyDocument.DESCRIPTOR.file]).operations.values()),
+        error_body=lambda refused: f'"{refused.status} {refused.code}"'.encode(),
+        max_body_bytes=1000,
+        body_timeout_s=0.2,
+    )
+    url = f"http://127.0.0.1:{await edge.start('127.0.0.1', 0)}/v1/companies/{ID}"
+
+    async def slow() -> Any:
+        yield b"{"
+        await asyncio.sleep(3600)
+
+    async def status(method: str, data: Any = None, query: str = "") -> tuple[int, str, str | None]:
+        async with aiohttp.ClientSession() as http, http.request(method, url + query, data=data) as answer:
+            return answer.status, await answer.text(), answer.headers.get("Connection")
+
+    try:
+        assert await status("PUT", bytes(1001)) == (413, '"413 PAYLOAD_TOO_LARGE"', "close")
+        assert await status("PUT", slow()) == (408, '"408 REQUEST_TIMEOUT"', "close")
+        assert await status("PUT", b"") == (400, '"400 BAD_REQUEST"', None)
+        assert await status("DELETE") == (500, '"500 INTERNAL_SERVER_ERROR"', None)
+        assert await status("DELETE", query="?" + "a=1&" * 101) == (400, '"400 BAD_REQUEST"', None)
+    finally:
+        await edge.stop()
+    assert "DELETE failed" in caplog.text
+
+
+async def test_the_edge_authenticates_before_it_reads_the_body() -> None:
+    @asynccontextmanager
+    async def refuse(_: object) -> AsyncIterator[None]:
+        raise Refused(401, headers={"WWW-Authenticate": "Token"})
+        yield
+
+    edge = Edge([], error_body=lambda _: b"{}", authenticate=refuse)
+    port = await edge.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"PUT /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+    finally:
+        writer.close()
+        await edge.stop()
+    assert head.startswith(b"HTTP/1.1 401 ")
+    assert b"WWW-Authenticate: Token\r\n" in head
+
+
+OPERATIONS = tuple(Registry.of(contract_files("evbridge.partner.ampeco.v3")).operations.values())
+
+
+async def nothing(*_: object) -> Reply:
+    return Reply()
+
+
+def body(refused: Refused) -> bytes:
+    return f'"{refused.status} {refused.code}"'.encode()
+
+
+@asynccontextmanager
+async def listening(**more: Any) -> AsyncIterator[int]:
+    edge = Edge([(each, nothing) for each in OPERATIONS], error_body=body, **more)
+    port = await edge.start("127.0.0.1", 0)
+    try:
+        yield port
+    finally:
+        await edge.stop()
+
+
+PATHS = sorted(
+    {"/".join(("", *(each if isinstance(each, str) else "7" for each in operation.path))) for operation in OPERATIONS}
+)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/", "", "/public-api", f"{PATHS[0]}/", f"{PATHS[0]}/7/8/9", "/%FF", "/../x"])
+def test_the_tree_finds_what_a_look_at_every_operation_finds(path: str) -> None:
+    edge = Edge([(each, nothing) for each in OPERATIONS], error_body=body)
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"):
+        matching = [each for each in OPERATIONS if match(each, each.http_method, path) is not None]
+        wanted = [each for each in matching if each.http_method == method]
+        try:
+            operation, _, variables = edge.route(method, path)
+        except Refused as refused:
+            assert not wanted
+            allowed = ", ".join(sorted({each.http_method for each in matching}))
+            assert (refused.status, refused.headers.get("Allow", "")) == (405 if allowed else 404, allowed)
+        else:
+            # A literal counts before a variable.
+            assert operation in wanted and variables == match(operation, method, path)
+            assert sum(map(_literal, operation.path)) == max(sum(map(_literal, each.path)) for each in wanted)
+
+
+def _literal(segment: object) -> bool:
+    return isinstance(segment, str)
+
+
+def test_a_slash_at_the_end_is_another_path_unless_it_may_be_there() -> None:
+    path = "/public-api/resources/tariffs/v1.0"
+    routes = [(each, nothing) for each in OPERATIONS]
+    with pytest.raises(Refused):
+        Edge(routes, error_body=body).route("GET", f"{path}/")
+    tolerant = Edge(routes, error_body=body, trailing_slash=True)
+    assert tolerant.route("GET", f"{path}/") == tolerant.route("GET", path)
+    with pytest.raises(Refused):
+        tolerant.route("GET", f"{path}//")
+
+
+async def sent(port: int, text: bytes) -> bytes:
+    """The answer to what is sent, once the other side hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(text)
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n"],
+)
+async def test_what_is_no_http_is_refused_in_the_form_of_all_errors(text: bytes) -> None:
+    async with listening() as port:
+        answer = await sent(port, text)
+    assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+    assert answer.endswith(b'\r\n\r\n"400 BAD_REQUEST"')
+
+
+@pytest.mark.parametrize("dripping", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-A"])
+async def test_headers_that_do_not_end_are_hung_up_on(dripping: bytes) -> None:
+    async with listening(header_timeout_s=0.2) as port:
+        assert await sent(port, dripping) == b""
+
+
+async def test_a_control_headers_that_end_are_answered() -> None:
+    async with listening(header_timeout_s=0.2) as port:
+        answer = await sent(port, b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_a_connection_too_many_is_closed_and_the_others_are_served() -> None:
+    async with listening(max_connections=2) as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert await sent(port, b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == b""
+        for reader, writer in held:
+            writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+            writer.close()
+
+
+async def test_headers_are_repeated_in_every_answer() -> None:
+    head = b"X-Request-ID: r1\r\nConnection: close\r\n\r\n"
+    async with listening(repeated=("X-Request-ID", "X-Correlation-ID")) as port:
+        answer = await sent(port, b"GET /x HTTP/1.1\r\nHost: x\r\n" + head)
+        assert b"\r\nX-Request-ID: r1\r\n" in answer and b"X-Correlation-ID" not in answer
+
+
+async def test_a_body_is_asked_for_only_when_it_is_read() -> None:
+    path = next(each for each in OPERATIONS if each.http_method == "POST" and all(map(_literal, each.path)))
+    line = b"POST /%b HTTP/1.1\r\n" % "/".join(map(str, path.path)).encode()
+    head = b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    async with listening(authenticate=_refuse) as port:
+        assert (await sent(port, line + head)).startswith(b"HTTP/1.1 401 ")
+    async with listening() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(line + head)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+@asynccontextmanager
+async def _refuse(_: Call) -> AsyncIterator[None]:
+    raise Refused(401)
+    yield
