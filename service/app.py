@@ -178,14 +178,14 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             _by_descriptor(
                 CompanyService(store, keys),
                 IntegrationService(store, keys, policy, supported, takes),
-                DeliveryService(store),
+                DeliveryService(store, keys),
                 PartyService(store, keys),
                 LocationService(store, keys),
                 TariffService(store, keys),
                 PricingService(store, processes),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
-                PartnerService(store, registry, served.targets),
+                PartnerService(store, keys, registry, served.targets),
                 RunService(store, keys, supported),
             )
             | {each: ContractService(each, registry, served.channel, store, called) for each in registry.services},

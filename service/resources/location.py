@@ -12,11 +12,12 @@ from service.domain.charger import evses_of, name_evses
 from service.domain.keys import EvseKey, ObjectKey, charger_key
 from service.domain.location import keep_evses, location_etag, stamp_evses, tariffs_named
 from service.errors import FieldViolation, InvalidArgument, SiteHasNoChargers
-from service.resources.objects import Owned, dangling
-from service.storage.changes import UPDATE, Change, change_record_many, delivery_mark_at
+from service.resources.mutation import dangling, record
+from service.resources.objects import Owned
+from service.storage.changes import UPDATE, Change, delivery_mark_at
 from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace
 from service.storage.connection import Connection
-from service.storage.location import StoredEvse, evse_put, location_lock, location_put
+from service.storage.location import StoredEvse, evse_put, location_lock, location_put, location_tombstone
 
 
 class Locations(Owned[Location]):
@@ -34,8 +35,13 @@ class Locations(Owned[Location]):
     ) -> None:
         await location_put(conn, tenant_id, objects, locked)
 
-    def keep(self, wanted: Location, before: Location) -> None:
-        keep_evses(wanted, before)
+    async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+        await location_tombstone(conn, tenant_id, key)
+
+    def keep(self, wanted: Location, before: Location | None) -> None:
+        super().keep(wanted, before)
+        if before:
+            keep_evses(wanted, before)
 
     def tariffs(self, wanted: Location) -> Iterator[tuple[str, ObjectKey]]:
         return tariffs_named(wanted)
@@ -80,7 +86,7 @@ async def statuses_import(
 
 async def statuses_changed(conn: Connection, caller: Caller, keys: Collection[EvseKey]) -> None:
     """Records that EVSEs have another status, and makes their locations due wherever they are delivered."""
-    await change_record_many(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in keys])
+    await record(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in keys])
     if keys:
         await delivery_mark_at(conn, caller.tenant_id, None, OBJECT_KIND_LOCATION, {key.location for key in keys})
 
@@ -128,7 +134,7 @@ async def _name_evses(conn: Connection, caller: Caller, chargers: Sequence[Charg
     named = [charger for charger in chargers if name_evses(charger)]
     await charger_replace(conn, caller.tenant_id, named)
     changes = [Change(charger_key(charger.id), UPDATE, charger.etag) for charger in named]
-    await change_record_many(conn, caller, OBJECT_KIND_CHARGER, changes)
+    await record(conn, caller, OBJECT_KIND_CHARGER, changes)
 
 
 def places_of(keys: Iterable[str], path: str) -> dict[str, str]:

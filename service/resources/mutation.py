@@ -1,27 +1,52 @@
-"""What every change has in common: one transaction, an answer that can be repeated, a rehearsal."""
+"""The only way to write: one transaction, an answer that can be repeated, a rehearsal; and the steps of each change.
 
-from collections.abc import Awaitable, Callable
+What callers change are objects of a `Noun`: `put` merges, validates, cleans, stamps, writes and records them, one or
+many at once; `delete` deletes one.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.types_pb2 import Origin
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from service.domain.caller import Caller
-from service.storage.changes import change_time, idempotency_claim, idempotency_keep
+from service.domain.content import etag_of
+from service.domain.fields import clear_output_only, lower_codes
+from service.domain.masks import merged
+from service.domain.origin import keep_origin, keep_overrides, set_origin
+from service.domain.status import status_of
+from service.domain.validation import validate
+from service.domain.versions import check_etag, time_after
+from service.errors import (
+    EvbridgeError,
+    FieldViolation,
+    InvalidArgument,
+    ReferenceNotFound,
+    ResourceExists,
+    ResourceNotFound,
+)
+from service.storage.changes import (
+    CREATE,
+    DELETE,
+    UPDATE,
+    Change,
+    change_record_many,
+    change_time,
+    idempotency_claim,
+    idempotency_keep,
+)
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
+M = TypeVar("M", bound=Message)
+
 PURPOSE = "request-id"
-
-
-class Mutation(Protocol):
-    """A request that changes something."""
-
-    request_id: str
-    validate_only: bool
-
-    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...
 
 
 class _Rehearsed(Exception):
@@ -31,30 +56,283 @@ class _Rehearsed(Exception):
 async def mutate(
     database: Database,
     keyring: Keyring,
-    request: Mutation,
+    request: Message,
     caller: Caller,
     work: Callable[[Connection, datetime], Awaitable[Message]],
 ) -> bytes:
     """Runs `work` in a transaction and returns its answer serialized.
 
-    With a request id the answer is stored in the same transaction and given again to the same request; the request is
+    With a `request_id` the answer is stored in the same transaction and given again to the same request; the request is
     remembered as a keyed hash, for it may hold a secret. With `validate_only` all is done and then undone.
     """
     method = type(request).__name__
-    request.request_id = request.request_id.lower()  # a UUID, in any case the same
+    sent: Any = request
+    request_id = getattr(request, "request_id", "").lower()  # a UUID, in any case the same
     answer = b""
     try:
         async with database.transaction() as conn:
-            if request.request_id:
+            if request_id:
+                sent.request_id = request_id
                 digests = keyring.digests(PURPOSE, request.SerializeToString(deterministic=True))
-                given = await idempotency_claim(conn, caller.tenant_id, method, request.request_id, digests)
+                given = await idempotency_claim(conn, caller.tenant_id, method, request_id, digests)
                 if given is not None:
                     return given
             answer = (await work(conn, await change_time(conn))).SerializeToString()
-            if request.validate_only:
+            if getattr(request, "validate_only", False):
                 raise _Rehearsed
-            if request.request_id:
-                await idempotency_keep(conn, caller.tenant_id, method, request.request_id, answer)
+            if request_id:
+                await idempotency_keep(conn, caller.tenant_id, method, request_id, answer)
     except _Rehearsed:
         pass
     return answer
+
+
+class Pending(NamedTuple, Generic[M]):
+    """An object about to be stored, where it stands in the request, what was stored before, whether it is imported."""
+
+    path: str
+    wanted: M
+    before: M | None
+    imported: bool = False
+
+
+class Noun(ABC, Generic[M]):
+    """One kind of objects, and what it does in its own way. A key tells two of them apart; the feed has it as text."""
+
+    noun: str
+    kind: ObjectKind.ValueType
+    time = "update_time"
+    """The field that says when it last changed."""
+
+    @abstractmethod
+    def key_of(self, sent: M) -> Any:
+        """Its key."""
+
+    @abstractmethod
+    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[Any]) -> Mapping[Any, M | None]:
+        """The objects there are, kept from other writers until the transaction ends; None where a tombstone is."""
+
+    @abstractmethod
+    async def write(
+        self, conn: Connection, tenant_id: str, objects: Sequence[M], locked: Mapping[Any, M | None]
+    ) -> None:
+        """Stores objects over what `lock` found. Raises an error when another writer was first with a new one."""
+
+    @abstractmethod
+    async def remove(self, conn: Connection, tenant_id: str, key: Any) -> None:
+        """Deletes one that is locked. Raises what keeps it from being deleted."""
+
+    def shown(self, key: Any) -> str:
+        """The key for people."""
+        return str(key)
+
+    def check_key(self, sent: M, path: str) -> None:
+        """Raises InvalidArgument when nothing can have the key."""
+
+    def check_version(self, sent: M, before: M | None) -> None:
+        """Raises an error when another object was changed than the caller meant."""
+        check_etag(_etag(sent), _etag(before) if before else "", self.noun, self.shown(self.key_of(sent)))
+
+    def keep(self, wanted: M, before: M | None) -> None:
+        """Puts back what an update cannot change. Raises ImmutableField."""
+
+    def clean(self, wanted: M) -> None:
+        """Writes names as we do. Raises InvalidArgument."""
+
+    async def refused(
+        self, conn: Connection, tenant_id: str, pending: Mapping[Any, Pending[M]]
+    ) -> Mapping[Any, EvbridgeError]:
+        """The errors of those that cannot be stored, for what they name is not there."""
+        return {}
+
+    def stamp(self, wanted: M, before: M | None, now: datetime) -> None:
+        """Sets what only we set, but for the object's own times."""
+
+    def etag(self, wanted: M) -> str:
+        return etag_of(wanted)
+
+    def unchanged(self, wanted: M, before: M) -> bool:
+        """Whether nothing has to be written."""
+        return _etag(wanted) == _etag(before)
+
+
+class Upsert(Generic[M]):
+    """An object as it was sent, where it stands in the request, and what may be done with it. No mask: all of it.
+
+    `origin`: it is imported from there.
+    """
+
+    def __init__(
+        self,
+        noun: Noun[M],
+        sent: M,
+        path: str,
+        *,
+        may_exist: bool = True,
+        may_be_missing: bool = True,
+        mask: Sequence[str] = ("*",),
+        origin: Origin | None = None,
+    ) -> None:
+        self.noun = noun
+        self.key = noun.key_of(sent)
+        self.path = path
+        self.violation: InvalidArgument | None = None
+        self.origin = origin
+        self._sent = sent
+        self._may_exist = may_exist
+        self._may_be_missing = may_be_missing
+        self._mask = mask
+        try:
+            noun.check_key(sent, path)
+        except InvalidArgument as violation:
+            self.violation = violation
+
+    def resolved(self, before: Any) -> M:
+        """The object as it is wanted, valid and without what only we set. Raises what is wrong with it."""
+        noun, sent, id = self.noun, self._sent, self.noun.shown(self.key)
+        if self.violation:
+            raise self.violation
+        taken = self.origin and before and before.origin.integration_id != self.origin.integration_id
+        if before and (taken or not self._may_exist):
+            raise ResourceExists(f"{noun.noun} {id} exists already", resource=noun.noun, id=id)
+        if not before and self._may_exist and not self._may_be_missing:
+            raise ResourceNotFound.of(noun.noun, id)
+        noun.check_version(sent, before)
+        wanted: Any = merged(before, sent, self._mask) if before else merged(sent, sent, ("*",))
+        noun.keep(wanted, before)
+        if self.origin and before:
+            keep_overrides(wanted, before)
+        validate(wanted, prefix=f"{self.path}.")
+        wanted.DiscardUnknownFields()
+        if not self.origin:
+            clear_output_only(wanted)
+        lower_codes(wanted)
+        noun.clean(wanted)
+        if self.origin:
+            set_origin(wanted, before, self.origin)
+        elif before and "origin" in before.DESCRIPTOR.fields_by_name:
+            keep_origin(wanted, before)
+        result: M = wanted
+        return result
+
+
+async def put_one(conn: Connection, caller: Caller, now: datetime, upsert: Upsert[M]) -> M:
+    """Stores what the upsert asks for. Raises what is wrong with it."""
+    (result,) = await put(conn, caller, now, [upsert])
+    if isinstance(result, EvbridgeError):
+        raise result
+    return result
+
+
+async def put(conn: Connection, caller: Caller, now: datetime, upserts: Sequence[Upsert[M]]) -> list[M | EvbridgeError]:
+    """Stores each object that is right, and returns the error of each that is not. What did not change is not written.
+
+    The upserts are of one noun, and there is at least one.
+    """
+    noun = upserts[0].noun
+    locked = await noun.lock(conn, caller.tenant_id, {upsert.key for upsert in upserts if not upsert.violation})
+    results = [*_resolved(upserts, locked)]
+    pending = {
+        upsert.key: Pending(upsert.path, result, locked.get(upsert.key), upsert.origin is not None)
+        for upsert, result in zip(upserts, results, strict=True)
+        if not isinstance(result, EvbridgeError)
+    }
+    refused = await noun.refused(conn, caller.tenant_id, pending)
+    stored = await store(conn, caller, now, noun, {key: pending[key] for key in pending if key not in refused}, locked)
+    return [
+        result if isinstance(result, EvbridgeError) else refused.get(upsert.key) or stored[upsert.key]
+        for upsert, result in zip(upserts, results, strict=True)
+    ]
+
+
+async def store(
+    conn: Connection,
+    caller: Caller,
+    now: datetime,
+    noun: Noun[M],
+    pending: Mapping[Any, Pending[M]],
+    locked: Mapping[Any, M | None],
+) -> dict[Any, M]:
+    """Stamps objects that are right, by their keys, and writes and records those that changed."""
+    stored = {key: _stamped(noun, each, now) for key, each in pending.items()}
+    changed = {key: each for key, each in stored.items() if each is not pending[key].before}
+    await noun.write(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
+    changes = [Change(str(key), UPDATE if locked.get(key) else CREATE, _etag(each)) for key, each in changed.items()]
+    await record(conn, caller, noun.kind, changes)
+    return stored
+
+
+class Deletion(Protocol):
+    """A request that deletes one object."""
+
+    allow_missing: bool
+    etag: str
+
+
+async def delete(conn: Connection, caller: Caller, noun: Noun[Any], key: Any, request: Deletion) -> Empty:
+    """Raises ResourceNotFound, EtagMismatch, and what keeps the object from being deleted."""
+    stored = (await noun.lock(conn, caller.tenant_id, [key])).get(key)
+    if stored is None:
+        if request.allow_missing:
+            return Empty()
+        raise ResourceNotFound.of(noun.noun, noun.shown(key))
+    check_etag(request.etag, stored.etag, noun.noun, noun.shown(key))
+    await noun.remove(conn, caller.tenant_id, key)
+    await record(conn, caller, noun.kind, [Change(str(key), DELETE, stored.etag)])
+    return Empty()
+
+
+def add_results(response: Any, noun: str, results: Iterable[Message | EvbridgeError]) -> None:
+    """Adds to a batch's response what became of each object: its error, or itself in the field called `noun`."""
+    for result in results:
+        response.results.add(**({"error": status_of(result)} if isinstance(result, EvbridgeError) else {noun: result}))
+
+
+def dangling(resource: str, id: str, violations: tuple[FieldViolation, ...]) -> ReferenceNotFound:
+    """The error for fields that name a resource there is not."""
+    return ReferenceNotFound(f"there is no {resource} {id}", violations=violations, resource=resource, id=id)
+
+
+async def record(conn: Connection, caller: Caller, kind: ObjectKind.ValueType, changes: Sequence[Change]) -> None:
+    """Records who changed what, and makes the objects due wherever they are delivered."""
+    await change_record_many(conn, caller, kind, changes)
+
+
+def _resolved(upserts: Sequence[Upsert[M]], locked: Mapping[Any, M | None]) -> Iterator[M | EvbridgeError]:
+    """What each upsert wants, or what is wrong with it."""
+    seen: set[Any] = set()
+    for upsert in upserts:
+        try:
+            if upsert.key in seen:
+                raise InvalidArgument.field(f"{upsert.path}.id", "stands in the request twice")
+            seen.add(upsert.key)
+            yield upsert.resolved(locked.get(upsert.key))
+        except EvbridgeError as error:
+            yield error
+
+
+def _stamped(noun: Noun[M], pending: Pending[M], now: datetime) -> M:
+    """With its times and its etag; what was stored before when nothing changed."""
+    wanted: Any = pending.wanted
+    before: Any = pending.before
+    if before:
+        now = time_after(getattr(before, noun.time), now)
+    noun.stamp(wanted, before, now)
+    wanted.etag = noun.etag(wanted)
+    if before:
+        wanted.create_time.CopyFrom(before.create_time)
+        getattr(wanted, noun.time).CopyFrom(getattr(before, noun.time))
+        if noun.unchanged(wanted, before):
+            unchanged: M = before
+            return unchanged
+    getattr(wanted, noun.time).FromDatetime(now)
+    if not before:
+        wanted.create_time.FromDatetime(now)
+    if pending.imported:
+        wanted.origin.synced_time.FromDatetime(now)
+    return pending.wanted
+
+
+def _etag(object: Any) -> str:
+    etag: str = object.etag
+    return etag

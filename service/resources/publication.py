@@ -1,6 +1,6 @@
 """Rules of publication: how they are stored, `publish_to`, and what a partner sees."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -11,17 +11,15 @@ from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
-from service.domain.publication import MAX_RULES, Publication
-from service.domain.versions import time_after
-from service.errors import FieldViolation, TooManyRules
-from service.resources.objects import dangling
-from service.storage.changes import CREATE, UPDATE, change_record
+from service.domain.publication import MAX_RULES, Publication, locations_named, tariffs_named
+from service.errors import EvbridgeError, FieldViolation, TooManyRules
+from service.resources.mutation import Noun, Pending, dangling, store
 from service.storage.connection import Connection
-from service.storage.location import location_naming
+from service.storage.location import location_known, location_naming
 from service.storage.pool import Database
-from service.storage.publication import rule_count, rule_growing, rule_put, rules_hold, rules_now
+from service.storage.publication import rule_count, rule_delete, rule_growing, rule_put, rules_hold, rules_now
+from service.storage.tariff import tariffs_hold
 
 NOUN = "publication_rule"
 
@@ -30,6 +28,59 @@ _LAST = 1_000_000  # the priority of what publish_to makes
 
 
 BATCH = 200  # so many locations are judged without a pause, a few milliseconds
+
+
+class Rules(Noun[PublicationRule]):
+    """Those of one integration, which are held already: those that are there are given."""
+
+    noun = NOUN
+    kind = OBJECT_KIND_PUBLICATION_RULE
+
+    def __init__(self, there: Iterable[PublicationRule]) -> None:
+        self._there = {name_of(rule): rule for rule in there}
+
+    def key_of(self, sent: PublicationRule) -> str:
+        return name_of(sent)
+
+    async def lock(
+        self, conn: Connection, tenant_id: str, keys: Collection[str]
+    ) -> Mapping[str, PublicationRule | None]:
+        return self._there
+
+    async def write(
+        self,
+        conn: Connection,
+        tenant_id: str,
+        objects: Sequence[PublicationRule],
+        locked: Mapping[str, PublicationRule | None],
+    ) -> None:
+        for rule in objects:
+            await rule_put(conn, tenant_id, rule)
+
+    async def remove(self, conn: Connection, tenant_id: str, key: str) -> None:
+        await rule_delete(conn, tenant_id, *key.split("/"))
+
+    async def refused(
+        self, conn: Connection, tenant_id: str, pending: Mapping[str, Pending[PublicationRule]]
+    ) -> Mapping[str, EvbridgeError]:
+        """Those that name a location or a tariff that does not exist, and did not before.
+
+        The tariffs cannot be deleted until the transaction ends.
+        """
+        refused: dict[str, EvbridgeError] = {}
+        for name, (path, rule, before, _) in pending.items():
+            for resource, named, exist in (
+                ("location", locations_named, location_known),
+                ("tariff", tariffs_named, tariffs_hold),
+            ):
+                known = {key for _, key in named(before or PublicationRule())}
+                new = [(place, key) for place, key in named(rule) if key not in known]
+                found = await exist(conn, tenant_id, {key for _, key in new}) if new else set()
+                if missing := [(place, key) for place, key in new if key not in found]:
+                    words = f"is no {resource} of the tenant"
+                    violations = tuple(FieldViolation(f"{path}.{place}", words) for place, _ in missing)
+                    refused.setdefault(name, dangling(resource, missing[0][1].shown, violations))
+        return refused
 
 
 async def publication_at(
@@ -69,20 +120,18 @@ async def publish(
     for number, integration_id in sorted(enumerate(integration_ids), key=lambda each: each[1]):
         await hold(conn, caller, integration_id, f"publish_to[{number}]")
         before = await rule_growing(conn, caller.tenant_id, integration_id, kind)
-        rule = PublicationRule(
-            integration_id=integration_id,
-            id=f"publish-to-{uuid4().hex[:16]}",
-            priority=_LAST,
-            effect=PUBLICATION_EFFECT_VISIBLE,
-            from_publish_to=True,
-        )
+        rule = PublicationRule()
         if before:
             rule.CopyFrom(before)
         else:
             check_room(integration_id, await rule_count(conn, caller.tenant_id, integration_id))
+            rule.integration_id, rule.id = integration_id, f"publish-to-{uuid4().hex[:16]}"
+            rule.priority, rule.effect, rule.from_publish_to = _LAST, PUBLICATION_EFFECT_VISIBLE, True
         named = rule.tariffs.keys if kind == OBJECT_KIND_TARIFF else rule.connectors.locations
         named.add(country_code=published.country_code, party_id=published.party_id, id=published.id)
-        await rule_store(conn, caller, now, rule, before)
+        rules, name = Rules([before] if before else []), name_of(rule)
+        pending = {name: Pending("publish_to", rule, before)}
+        await store(conn, caller, now, rules, pending, await rules.lock(conn, caller.tenant_id, [name]))
 
 
 async def hold(conn: Connection, caller: Caller, integration_id: str, path: str) -> None:
@@ -100,21 +149,6 @@ def check_room(integration_id: str, rules: int) -> None:
             integration_id=integration_id,
             limit=str(MAX_RULES),
         )
-
-
-async def rule_store(
-    conn: Connection, caller: Caller, now: datetime, rule: PublicationRule, before: PublicationRule | None
-) -> None:
-    """Stores a rule with its times and its etag."""
-    rule.etag = etag_of(rule)
-    rule.create_time.FromDatetime(now)
-    rule.update_time.FromDatetime(now)
-    if before:
-        rule.create_time.CopyFrom(before.create_time)
-        rule.update_time.FromDatetime(time_after(before.update_time, now))
-    await rule_put(conn, caller.tenant_id, rule)
-    operation = UPDATE if before else CREATE
-    await change_record(conn, caller, OBJECT_KIND_PUBLICATION_RULE, name_of(rule), operation, rule.etag)
 
 
 def name_of(rule: PublicationRule) -> str:

@@ -1,4 +1,4 @@
-"""Tariffs of ours: how they are stored."""
+"""Tariffs of ours: how they are stored and deleted."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,9 +6,10 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
 from evbridge.v1.tariff_pb2 import Tariff, TariffKey
 
 from service.domain.keys import ObjectKey
+from service.errors import TariffInUse
 from service.resources.objects import Owned
 from service.storage.connection import Connection
-from service.storage.tariff import tariff_lock, tariff_put
+from service.storage.tariff import tariff_locations, tariff_lock, tariff_put, tariff_rules, tariff_tombstone
 
 
 class Tariffs(Owned[Tariff]):
@@ -25,6 +26,17 @@ class Tariffs(Owned[Tariff]):
         self, conn: Connection, tenant_id: str, objects: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
     ) -> None:
         await tariff_put(conn, tenant_id, objects, locked)
+
+    async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+        locations = await tariff_locations(conn, tenant_id, key)
+        rules = await tariff_rules(conn, tenant_id, key)
+        if locations or rules:
+            raise TariffInUse(
+                f"{locations} locations and {rules} publication rules name the tariff",
+                locations=str(locations),
+                rules=str(rules),
+            )
+        await tariff_tombstone(conn, tenant_id, key)
 
 
 TARIFFS = Tariffs()

@@ -32,7 +32,8 @@ from service.errors import (
     PartnerCredentialRefused,
     ResourceNotFound,
 )
-from service.storage.integration import integration_get, integration_lock, integration_status
+from service.resources.integration import status_found
+from service.storage.integration import integration_get
 from service.storage.pool import Database
 
 _MOST_REJECTED = 20
@@ -107,10 +108,7 @@ class ContractService:
         if before.type not in self._told_by_calls or known == (status, description):
             return
         with suppress(EvbridgeError):
-            async with self._database.transaction() as conn:
-                stored = await integration_lock(conn, caller.tenant_id, before.id)
-                if (stored.etag, stored.status, stored.status_description) == (before.etag, *known):
-                    await integration_status(conn, caller.tenant_id, before.id, status, description)
+            await status_found(self._database, caller.tenant_id, before, status, description)
 
     async def _check(self, operation: Operation, request: Message, caller: Caller) -> Integration:
         """Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled."""

@@ -1,18 +1,24 @@
 """evbridge.v1.DeliveryService."""
 
+from datetime import datetime
+
 from evbridge.v1.delivery_pb2 import Delivery, GetDeliveryRequest, ListDeliveriesRequest, RetryDeliveryRequest
 
 from service.domain.caller import Caller
 from service.domain.pages import list_response, page_size, uuid_before
+from service.resources.mutation import mutate
+from service.storage.connection import Connection
 from service.storage.delivery import delivery_get, delivery_integration, delivery_page, delivery_retry
 from service.storage.gate import gate_resume
 from service.storage.integration import integration_hold
+from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
 
 class DeliveryService:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
+        self._keyring = keyring
 
     async def GetDelivery(self, request: GetDeliveryRequest, caller: Caller) -> Delivery:
         return await delivery_get(self._database, caller.tenant_id, request.id)
@@ -22,10 +28,12 @@ class DeliveryService:
         rows = await delivery_page(self._database, caller.tenant_id, request, after, size + 1)
         return list_response(request, rows, size)
 
-    async def RetryDelivery(self, request: RetryDeliveryRequest, caller: Caller) -> Delivery:
-        async with self._database.transaction() as conn:
+    async def RetryDelivery(self, request: RetryDeliveryRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Delivery:
             key = (caller.tenant_id, await delivery_integration(conn, caller.tenant_id, request.id))
             await integration_hold(conn, *key)
             await gate_resume(conn, *key)
             await delivery_retry(conn, caller.tenant_id, request.id, request.overwrite_partner_change)
-        return await delivery_get(self._database, caller.tenant_id, request.id)
+            return await delivery_get(conn, caller.tenant_id, request.id)
+
+        return await mutate(self._database, self._keyring, request, caller, work)

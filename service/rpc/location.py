@@ -3,7 +3,6 @@
 from datetime import datetime
 from uuid import uuid4
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_REMOVED,
     BatchGetLocationsRequest,
@@ -26,19 +25,13 @@ from google.protobuf.empty_pb2 import Empty
 from service.domain.caller import Caller
 from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
 from service.domain.keys import EvseKey, key_of
-from service.domain.location import (
-    is_news,
-    reported_time,
-)
+from service.domain.location import is_news, reported_time
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
-from service.domain.versions import check_etag
-from service.errors import InvalidArgument, ResourceNotFound
+from service.errors import InvalidArgument
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
-from service.resources.mutation import mutate
-from service.resources.objects import Upsert, add_results, put, put_one
+from service.resources.mutation import Upsert, add_results, delete, mutate, put, put_one
 from service.resources.publication import publish
-from service.storage.changes import DELETE, change_record, change_time
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
@@ -48,10 +41,8 @@ from service.storage.location import (
     location_box,
     location_get,
     location_get_many,
-    location_lock,
     location_near,
     location_page,
-    location_tombstone,
 )
 from service.storage.pool import Database
 
@@ -120,25 +111,14 @@ class LocationService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def DeleteLocation(self, request: DeleteLocationRequest, caller: Caller) -> bytes:
-        key = key_of(request.key)
-
         async def work(conn: Connection, now: datetime) -> Empty:
-            stored = (await location_lock(conn, caller.tenant_id, [key])).get(key)
-            if stored is None:
-                if request.allow_missing:
-                    return Empty()
-                raise ResourceNotFound.of("location", key.shown)
-            check_etag(request.etag, stored.etag, "location", key.shown)
-            await location_tombstone(conn, caller.tenant_id, key)
-            await change_record(conn, caller, OBJECT_KIND_LOCATION, str(key), DELETE, stored.etag)
-            return Empty()
+            return await delete(conn, caller, LOCATIONS, key_of(request.key), request)
 
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def ReportEvseStatus(self, request: ReportEvseStatusRequest, caller: Caller) -> bytes:
-        answer = ReportEvseStatusResponse()
-        async with self._database.transaction() as conn:
-            now = await change_time(conn)
+        async def work(conn: Connection, now: datetime) -> ReportEvseStatusResponse:
+            answer = ReportEvseStatusResponse()
             news = _news(request, now, answer)
             stored = await evse_lock(conn, caller.tenant_id, [*news])
             newer: dict[EvseKey, StoredEvse] = {}
@@ -156,8 +136,10 @@ class LocationService:
                         changed.append(key)
             await evse_put(conn, caller.tenant_id, newer)
             await statuses_changed(conn, caller, changed)
-        answer.changed_count = len(changed)
-        return answer.SerializeToString()
+            answer.changed_count = len(changed)
+            return answer
+
+        return await mutate(self._database, self._keyring, request, caller, work)
 
 
 def _news(

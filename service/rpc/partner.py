@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from evbridge.options.v1 import options_pb2 as options
@@ -30,17 +30,21 @@ from service.domain.caller import Caller
 from service.domain.fields import hide_secrets
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument, InvalidPageToken, ResourceNotFound
+from service.resources.mutation import mutate
+from service.storage.connection import Connection
 from service.storage.exchange import exchange_page, exchange_record_until, exchange_recorded_until
 from service.storage.gate import gate_status
 from service.storage.integration import integration_get
+from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
 _NEWEST = (1 << 63) - 1
 
 
 class PartnerService:
-    def __init__(self, database: Database, contracts: registry.Registry, targets: Targets) -> None:
+    def __init__(self, database: Database, keyring: Keyring, contracts: registry.Registry, targets: Targets) -> None:
         self._database = database
+        self._keyring = keyring
         self._targets = targets
         self._operations = {name.removeprefix("/"): each for name, each in sorted(contracts.operations.items())}
 
@@ -90,12 +94,15 @@ class PartnerService:
             status.recording_end_time.FromDatetime(end)
         return status
 
-    async def SetExchangeRecording(self, request: SetExchangeRecordingRequest, caller: Caller) -> ExchangeRecording:
-        until = request.until.ToDatetime(UTC) if request.HasField("until") else None
-        end = await exchange_record_until(self._database, caller.tenant_id, request.integration_id, until)
-        recording = ExchangeRecording(integration_id=request.integration_id)
-        recording.end_time.FromDatetime(end)
-        return recording
+    async def SetExchangeRecording(self, request: SetExchangeRecordingRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> ExchangeRecording:
+            until = request.until.ToDatetime(UTC) if request.HasField("until") else None
+            end = await exchange_record_until(conn, caller.tenant_id, request.integration_id, until)
+            recording = ExchangeRecording(integration_id=request.integration_id)
+            recording.end_time.FromDatetime(end)
+            return recording
+
+        return await mutate(self._database, self._keyring, request, caller, work)
 
     async def ListExchanges(self, request: ListExchangesRequest, caller: Caller) -> bytes:
         key, size = key_before(request), page_size(request.page_size)

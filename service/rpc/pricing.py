@@ -72,7 +72,7 @@ class PricingService:
             request.tariff.MergeFromString(stored)
         findings = await self._run("LintTariff", request, caller)
         key = key_of(request.tariff)
-        async with self._database.transaction() as conn:
+        async with self._database.connection() as conn:
             owned = bool(await parties_hold(conn, caller.tenant_id, [key.party]))
             locations = await tariff_locations(conn, caller.tenant_id, key)
         return findings + LintTariffResponse(findings=references(owned, locations)).SerializeToString()

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_PUBLICATION_RULE, OBJECT_KIND_TARIFF
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.publication_pb2 import (
     CreatePublicationRuleRequest,
@@ -26,50 +26,30 @@ from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.domain.content import etag_of
-from service.domain.fields import clear_output_only
 from service.domain.keys import ObjectKey, key_of
-from service.domain.masks import merged
 from service.domain.pages import MAX_BYTES, key_before, list_response, page_response, page_size
 from service.domain.publication import (
     ImpactCount,
     Publication,
     affected,
     later,
-    locations_named,
-    tariffs_named,
 )
-from service.domain.validation import validate
-from service.domain.versions import check_etag
-from service.errors import FieldViolation, InvalidPageToken, ResourceExists, ResourceNotFound
-from service.resources.mutation import Mutation, mutate
-from service.resources.objects import dangling
-from service.resources.publication import (
-    BATCH,
-    NOUN,
-    check_room,
-    hold,
-    name_of,
-    publication_at,
-    rule_store,
-    sees_tariff,
-    timestamp_of,
-)
-from service.storage.changes import DELETE, change_record
+from service.errors import InvalidPageToken
+from service.resources.mutation import Upsert, delete, mutate, put_one
+from service.resources.publication import BATCH, Rules, check_room, hold, publication_at, sees_tariff, timestamp_of
 from service.storage.connection import Connection
 from service.storage.integration import integration_takes
 from service.storage.keyring import Keyring
-from service.storage.location import location_get, location_known, location_page
+from service.storage.location import location_get, location_page
 from service.storage.pool import Database
 from service.storage.publication import (
     mark_affected,
-    rule_delete,
     rule_get,
     rule_page,
     rules_all,
     rules_hold,
 )
-from service.storage.tariff import tariff_get, tariff_page, tariffs_hold
+from service.storage.tariff import tariff_get, tariff_page
 
 _MAX_LOOKED = 2_000
 _PLACE = re.compile("([a-z0-9-]*)/([0-9]{1,7})/([a-z0-9-]*)")
@@ -93,6 +73,7 @@ class _Judged(NamedTuple):
 
 
 _ListRequest = ListPartnerLocationsRequest | ListPartnerTariffsRequest
+_ChangeRequest = CreatePublicationRuleRequest | UpdatePublicationRuleRequest | DeletePublicationRuleRequest
 _ViewRequest = GetPartnerViewRequest | _ListRequest
 
 
@@ -103,16 +84,13 @@ class PublicationService:
 
     async def CreatePublicationRule(self, request: CreatePublicationRuleRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> _Change:
-            rule = _cleaned(request.rule)
-            rule.id = rule.id or f"rule-{uuid4().hex[:8]}"
-            check_etag(rule.etag, "", NOUN, name_of(rule))
-            await hold(conn, caller, rule.integration_id, "rule.integration_id")
-            rules = await rules_all(conn, caller.tenant_id, rule.integration_id)
-            if rule.id in rules:
-                raise ResourceExists(f"rule {name_of(rule)} exists already", resource=NOUN, id=name_of(rule))
-            check_room(rule.integration_id, len(rules))
-            await _check_references(conn, caller, rule, PublicationRule())
-            await rule_store(conn, caller, now, rule, None)
+            sent = request.rule
+            sent.id = sent.id or f"rule-{uuid4().hex[:8]}"
+            await hold(conn, caller, sent.integration_id, "rule.integration_id")
+            rules = await rules_all(conn, caller.tenant_id, sent.integration_id)
+            if sent.id not in rules:
+                check_room(sent.integration_id, len(rules))
+            rule = await put_one(conn, caller, now, Upsert(Rules(rules.values()), sent, "rule", may_exist=False))
             return await _changed(conn, caller, now, rules, {**rules, rule.id: rule}, rule.id)
 
         return await self._change(request, caller, work)
@@ -129,41 +107,21 @@ class PublicationService:
 
     async def UpdatePublicationRule(self, request: UpdatePublicationRuleRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> _Change:
-            sent = request.rule
-            await rules_hold(conn, caller.tenant_id, sent.integration_id)
-            rules = await rules_all(conn, caller.tenant_id, sent.integration_id)
-            stored = rules.get(sent.id)
-            if stored is None:
-                raise ResourceNotFound.of(NOUN, name_of(sent))
-            check_etag(sent.etag, stored.etag, NOUN, name_of(sent))
-            wanted = merged(stored, sent, request.update_mask.paths)
-            wanted.integration_id, wanted.id = stored.integration_id, stored.id
-            validate(wanted, prefix="rule.")
-            rule = _cleaned(wanted)
-            await _check_references(conn, caller, rule, stored)
-            if etag_of(rule) == stored.etag:
-                rule = stored
-            else:
-                await rule_store(conn, caller, now, rule, stored)
+            sent, mask = request.rule, [*request.update_mask.paths]
+            rules = await self._held(conn, caller, sent.integration_id)
+            upsert = Upsert(Rules(rules.values()), sent, "rule", may_be_missing=False, mask=mask)
+            rule = await put_one(conn, caller, now, upsert)
             return await _changed(conn, caller, now, rules, {**rules, rule.id: rule}, rule.id)
 
         return await self._change(request, caller, work)
 
     async def DeletePublicationRule(self, request: DeletePublicationRuleRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> _Change:
-            name = (request.integration_id, request.id)
-            await rules_hold(conn, caller.tenant_id, request.integration_id)
-            rules = await rules_all(conn, caller.tenant_id, request.integration_id)
-            stored = rules.get(request.id)
-            if stored is None:
-                if request.allow_missing:
-                    return await _changed(conn, caller, now, rules, rules, request.id)
-                raise ResourceNotFound.of(NOUN, "/".join(name))
-            check_etag(request.etag, stored.etag, NOUN, name_of(stored))
-            await rule_delete(conn, caller.tenant_id, *name)
-            await change_record(conn, caller, OBJECT_KIND_PUBLICATION_RULE, name_of(stored), DELETE, stored.etag)
-            others = {id: rule for id, rule in rules.items() if id != stored.id}
-            return await _changed(conn, caller, now, rules, others, stored.id)
+            rules = await self._held(conn, caller, request.integration_id)
+            name = f"{request.integration_id}/{request.id}"
+            await delete(conn, caller, Rules(rules.values()), name, request)
+            others = {id: rule for id, rule in rules.items() if id != request.id}
+            return await _changed(conn, caller, now, rules, others, request.id)
 
         return await self._change(request, caller, work)
 
@@ -212,8 +170,13 @@ class PublicationService:
             for after, payload in rows:
                 yield after, Location.FromString(payload)
 
+    async def _held(self, conn: Connection, caller: Caller, integration_id: str) -> dict[str, PublicationRule]:
+        """The rules of an integration by their ids, kept from other writers; none when there is no integration."""
+        await rules_hold(conn, caller.tenant_id, integration_id)
+        return await rules_all(conn, caller.tenant_id, integration_id)
+
     async def _change(
-        self, request: Mutation, caller: Caller, work: Callable[[Connection, datetime], Awaitable[_Change]]
+        self, request: _ChangeRequest, caller: Caller, work: Callable[[Connection, datetime], Awaitable[_Change]]
     ) -> bytes:
         """Makes the change; a rehearsal counts afterwards what it would do, when nothing is held any more."""
         made: list[_Change] = []
@@ -249,23 +212,6 @@ async def _notices(conn: Connection, caller: Caller, rule: PublicationRule | Non
     ]
 
 
-async def _check_references(conn: Connection, caller: Caller, rule: PublicationRule, before: PublicationRule) -> None:
-    """Raises ReferenceNotFound unless the locations and tariffs exist that it names and `before` does not.
-
-    The tariffs cannot be deleted until the transaction ends.
-    """
-    for resource, named, exist in (
-        ("location", locations_named, location_known),
-        ("tariff", tariffs_named, tariffs_hold),
-    ):
-        known = {key for _, key in named(before)}
-        new = [(path, key) for path, key in named(rule) if key not in known]
-        found = await exist(conn, caller.tenant_id, {key for _, key in new}) if new else set()
-        if missing := [(path, key) for path, key in new if key not in found]:
-            violations = tuple(FieldViolation(f"rule.{path}", f"is no {resource} of the tenant") for path, _ in missing)
-            raise dangling(resource, missing[0][1].shown, violations)
-
-
 async def _changed(
     conn: Connection,
     caller: Caller,
@@ -295,15 +241,6 @@ async def _page(request: _ListRequest, judged: AsyncIterator[_Judged]) -> bytes:
         if len(seen) == size or looked >= _MAX_LOOKED or length >= MAX_BYTES:
             return page_response(request, seen, key)
     return page_response(request, seen, "")
-
-
-def _cleaned(sent: PublicationRule) -> PublicationRule:
-    """A copy without what only we may set, and without fields that we do not know."""
-    rule = PublicationRule()
-    rule.CopyFrom(sent)
-    rule.DiscardUnknownFields()
-    clear_output_only(rule)
-    return rule
 
 
 def _place_before(request: ListPublicationRulesRequest) -> tuple[str, int, str]:

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
 from evbridge.v1.tariff_pb2 import (
     BatchGetTariffsRequest,
     BatchUpsertTariffsRequest,
@@ -19,25 +18,13 @@ from google.protobuf.empty_pb2 import Empty
 from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.domain.versions import check_etag
-from service.errors import ResourceNotFound, TariffInUse
-from service.resources.mutation import mutate
-from service.resources.objects import Upsert, add_results, put, put_one
+from service.resources.mutation import Upsert, add_results, delete, mutate, put, put_one
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
-from service.storage.changes import DELETE, change_record
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from service.storage.tariff import (
-    tariff_get,
-    tariff_get_many,
-    tariff_locations,
-    tariff_lock,
-    tariff_page,
-    tariff_rules,
-    tariff_tombstone,
-)
+from service.storage.tariff import tariff_get, tariff_get_many, tariff_page
 
 
 class TariffService:
@@ -88,25 +75,7 @@ class TariffService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def DeleteTariff(self, request: DeleteTariffRequest, caller: Caller) -> bytes:
-        key = key_of(request.key)
-
         async def work(conn: Connection, now: datetime) -> Empty:
-            stored = (await tariff_lock(conn, caller.tenant_id, [key])).get(key)
-            if stored is None:
-                if request.allow_missing:
-                    return Empty()
-                raise ResourceNotFound.of("tariff", key.shown)
-            check_etag(request.etag, stored.etag, "tariff", key.shown)
-            locations = await tariff_locations(conn, caller.tenant_id, key)
-            rules = await tariff_rules(conn, caller.tenant_id, key)
-            if locations or rules:
-                raise TariffInUse(
-                    f"{locations} locations and {rules} publication rules name the tariff",
-                    locations=str(locations),
-                    rules=str(rules),
-                )
-            await tariff_tombstone(conn, caller.tenant_id, key)
-            await change_record(conn, caller, OBJECT_KIND_TARIFF, str(key), DELETE, stored.etag)
-            return Empty()
+            return await delete(conn, caller, TARIFFS, key_of(request.key), request)
 
         return await mutate(self._database, self._keyring, request, caller, work)

@@ -22,12 +22,6 @@ async def charger_get(database: Database, tenant_id: str, key: str) -> bytes:
     return payload
 
 
-async def charger_lock(conn: Connection, tenant_id: str, key: str) -> Charger | None:
-    """Kept from other writers until the transaction ends; None when there is none."""
-    payload: bytes | None = await conn.value(sql.charger_lock, tenant_id, key)
-    return None if payload is None else Charger.FromString(payload)
-
-
 async def charger_lock_site(conn: Connection, tenant_id: str, site_id: str) -> list[Charger]:
     """The chargers of a site in the order of their keys, kept from other writers until the transaction ends.
 

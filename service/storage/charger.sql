@@ -1,9 +1,6 @@
 -- name: charger_get
 SELECT payload FROM charger WHERE tenant_id = $1 AND key = $2
 
--- name: charger_lock
-SELECT payload FROM charger WHERE tenant_id = $1 AND key = $2 FOR UPDATE
-
 -- name: charger_lock_site
 -- In the order of the keys, so that two locations of a site wait for each other and never for themselves. A location has
 -- room for 1,000 EVSEs and a charger has a socket at least, so one more charger is enough to see that it does not fit.

@@ -1,6 +1,6 @@
 """Companies as rows: the serialized message, its lock version and the columns that lists filter by."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from uuid import UUID
 
 from evbridge.v1.company_pb2 import Company, ListCompaniesRequest
@@ -14,16 +14,6 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCompany:
-    """A row held under lock. A tombstone has no version: the next company under its id starts at 1."""
-
-    version: int
-    etag: str
-    payload: bytes
-    deleted: bool
-
-
 async def company_get(database: Database, tenant_id: str, company_id: str) -> bytes:
     """The serialized company. Raises ResourceNotFound, also when it was deleted."""
     payload: bytes | None = await database.value(sql.company_get, tenant_id, UUID(company_id))
@@ -32,19 +22,16 @@ async def company_get(database: Database, tenant_id: str, company_id: str) -> by
     return payload
 
 
-async def company_lock(conn: Connection, tenant_id: str, company_id: str) -> StoredCompany | None:
-    """The row, kept from other writers until the transaction ends; None when there never was one."""
-    row = await conn.row(sql.company_lock, tenant_id, UUID(company_id))
-    if row is None:
-        return None
-    deleted = row["delete_time"] is not None
-    return StoredCompany(0 if deleted else row["version"], row["etag"], row["payload"], deleted)
+async def company_lock(conn: Connection, tenant_id: str, ids: Collection[str]) -> dict[str, Company | None]:
+    """The companies there are, kept from other writers until the transaction ends; None where a tombstone is."""
+    rows = await conn.rows(sql.company_lock, tenant_id, [*map(UUID, ids)])
+    return {str(row["company_id"]): None if row["delete_time"] else Company.FromString(row["payload"]) for row in rows}
 
 
-async def company_put(conn: Connection, tenant_id: str, company: Company, stored: StoredCompany | None) -> None:
-    """Writes over `stored`, or a new row. Raises VersionConflict when another writer was first with the new row."""
+async def company_put(conn: Connection, tenant_id: str, company: Company, *, is_new: bool) -> None:
+    """Writes over a row that is locked, or a new one. Raises VersionConflict when another writer was first with it."""
     written = await conn.value(
-        sql.company_replace if stored else sql.company_insert,
+        sql.company_insert if is_new else sql.company_replace,
         tenant_id,
         UUID(company.id),
         company.version,

@@ -2,7 +2,11 @@
 SELECT payload FROM company WHERE tenant_id = $1 AND company_id = $2 AND delete_time IS NULL
 
 -- name: company_lock
-SELECT version, etag, payload, delete_time FROM company WHERE tenant_id = $1 AND company_id = $2 FOR UPDATE
+-- In the order of the ids, so that two calls wait for each other and never for themselves.
+SELECT company_id, payload, delete_time FROM company
+WHERE tenant_id = $1 AND company_id = ANY($2::uuid[])
+ORDER BY company_id
+FOR UPDATE
 
 -- name: company_insert
 INSERT INTO company (tenant_id, company_id, version, is_cpo, is_emp, etag, payload)

@@ -82,7 +82,7 @@ class Peer:
     sent_document: bytes | None = None
 
 
-async def delivery_get(database: Database, tenant_id: str, delivery_id: str) -> Delivery:
+async def delivery_get(database: Database | Connection, tenant_id: str, delivery_id: str) -> Delivery:
     """With its newest 20 attempts. Raises ResourceNotFound."""
     row = await database.row(sql.delivery_get, tenant_id, UUID(delivery_id))
     if row is None:

@@ -8,7 +8,7 @@ from typing import Final
 from service.domain.exchange import Exchange, kept
 from service.domain.pages import MAX_BYTES
 from service.errors import ResourceNotFound
-from service.storage.connection import describe
+from service.storage.connection import Connection, describe
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -52,10 +52,10 @@ class ExchangeRecorder:
 
 
 async def exchange_record_until(
-    database: Database, tenant_id: str, integration_id: str, until: datetime | None
+    conn: Connection, tenant_id: str, integration_id: str, until: datetime | None
 ) -> datetime:
     """Records until then, or ends recording. Raises ResourceNotFound."""
-    end: datetime | None = await database.value(sql.exchange_record_until, tenant_id, integration_id, until)
+    end: datetime | None = await conn.value(sql.exchange_record_until, tenant_id, integration_id, until)
     if end is None:
         raise ResourceNotFound.of("integration", integration_id)
     return end

@@ -22,12 +22,10 @@ async def party_get(database: Database, tenant_id: str, key: PartyKey) -> bytes:
     return payload
 
 
-async def party_lock(conn: Connection, tenant_id: str, key: PartyKey) -> Party:
-    """Kept from other writers until the transaction ends. Raises ResourceNotFound."""
+async def party_lock(conn: Connection, tenant_id: str, key: PartyKey) -> Party | None:
+    """Kept from other writers until the transaction ends; None when there is none."""
     payload: bytes | None = await conn.value(sql.party_lock, tenant_id, *key)
-    if payload is None:
-        raise ResourceNotFound.of("party", str(key))
-    return Party.FromString(payload)
+    return None if payload is None else Party.FromString(payload)
 
 
 async def parties_hold(conn: Connection, tenant_id: str, keys: Iterable[PartyKey]) -> set[PartyKey]:

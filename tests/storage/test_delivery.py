@@ -73,7 +73,7 @@ async def waiting(database: Database, keyring: Keyring) -> Waiting:
     async with database.transaction() as conn:
         await api_key_create(conn, keyring, "acme", "test", 3)
         await integration_insert(conn, "acme", integration, [OBJECT_KIND_COMPANY])
-        await company_put(conn, "acme", company, None)
+        await company_put(conn, "acme", company, is_new=True)
         await change_record(conn, CALLER, OBJECT_KIND_COMPANY, COMPANY_ID, CREATE, "")
     (found,) = await delivery_waiting(database)
     assert found == Waiting("acme", "cp", INTEGRATION_TYPE_CHARGEPRICE)

@@ -56,7 +56,8 @@ from service.partners.ampeco.mapping import (
 from service.partners.ampeco.mapping_tariff import tariff_from
 from service.resources.charger import charger_import
 from service.resources.location import LOCATIONS, Locations, statuses_import
-from service.resources.objects import Owned, Upsert, put
+from service.resources.mutation import Upsert, put
+from service.resources.objects import Owned
 from service.resources.tariff import TARIFFS
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
@@ -156,9 +157,9 @@ class _Imported(Locations):
         self._statuses = statuses
         self._complete = complete
 
-    def keep(self, wanted: Location, before: Location) -> None:
+    def keep(self, wanted: Location, before: Location | None) -> None:
         shown = {evse.uid.casefold() for evse in wanted.evses}
-        statuses = {evse.uid: evse.status for evse in before.evses}
+        statuses = {evse.uid: evse.status for evse in before.evses} if before else {}
         super().keep(wanted, before)
         for evse in wanted.evses:
             if evse.uid.casefold() not in shown and (stored := statuses[evse.uid]) != EVSE_STATUS_REMOVED:

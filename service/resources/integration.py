@@ -1,0 +1,222 @@
+"""Integrations: how they are stored with their secrets, and deleted; the status that calls find out."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_PENDING,
+    INTEGRATION_STATUS_SUSPENDED,
+    Integration,
+    IntegrationStatus,
+)
+
+from service.bridge.egress import EgressPolicy, UrlRefused, check_host, check_url
+from service.domain.content import etag_of
+from service.domain.fields import keep_output_only, take_secrets
+from service.domain.integration import (
+    addresses,
+    connection_of,
+    fill_defaults,
+    hosts,
+    mark_secrets,
+    secret_paths,
+    type_name,
+)
+from service.domain.keys import PartyKey
+from service.domain.secret import Secret
+from service.errors import (
+    EvbridgeError,
+    FieldViolation,
+    ImmutableField,
+    IntegrationHasObjects,
+    InvalidArgument,
+    ReferenceNotFound,
+    ResourceNotFound,
+)
+from service.resources.mutation import Noun, Pending, dangling
+from service.storage.access_token import access_token_forget
+from service.storage.connection import Connection
+from service.storage.integration import (
+    Takes,
+    integration_delete,
+    integration_insert,
+    integration_lock,
+    integration_objects,
+    integration_replace,
+    integration_status,
+    secrets_forget,
+    secrets_get,
+    secrets_put,
+)
+from service.storage.keyring import Keyring
+from service.storage.party import parties_hold
+from service.storage.pool import Database
+
+
+class Integrations(Noun[Integration]):
+    """The one integration of a request: its secrets are taken out of it and sealed.
+
+    `takes`: what is delivered through which type. `to_delete`: it is about to be; `force`: even while the partner holds
+    objects.
+    """
+
+    noun = "integration"
+    kind = OBJECT_KIND_INTEGRATION
+
+    def __init__(
+        self, keyring: Keyring, egress: EgressPolicy, takes: Takes, *, to_delete: bool = False, force: bool = False
+    ) -> None:
+        self._keyring = keyring
+        self._egress = egress
+        self._takes = takes
+        self._to_delete = to_delete
+        self._force = force
+        self._sent: dict[str, Secret] = {}
+        self._kept: dict[str, Secret] = {}
+        self._moved = False
+
+    def key_of(self, sent: Integration) -> str:
+        return sent.id
+
+    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[str]) -> Mapping[str, Integration | None]:
+        locked: dict[str, Integration | None] = {}
+        for key in keys:
+            with suppress(ResourceNotFound):
+                locked[key] = await integration_lock(conn, tenant_id, key, to_delete=self._to_delete)
+        return locked
+
+    async def write(
+        self,
+        conn: Connection,
+        tenant_id: str,
+        objects: Sequence[Integration],
+        locked: Mapping[str, Integration | None],
+    ) -> None:
+        for integration in objects:
+            if integration.id not in locked:
+                await integration_insert(conn, tenant_id, integration, self._takes.get(integration.type, ()))
+            else:
+                await integration_replace(conn, tenant_id, integration)
+            if self._moved:
+                await secrets_forget(conn, tenant_id, integration.id)
+            await secrets_put(conn, self._keyring, tenant_id, integration.id, self._sent)
+            await access_token_forget(conn, tenant_id, integration.id)
+
+    async def remove(self, conn: Connection, tenant_id: str, key: str) -> None:
+        objects = await integration_objects(conn, tenant_id, key)
+        if objects and not self._force:
+            raise IntegrationHasObjects(
+                f"the partner holds {objects} objects delivered through it", objects=str(objects)
+            )
+        await integration_delete(conn, tenant_id, key)
+
+    def keep(self, wanted: Integration, before: Integration | None) -> None:
+        if before:
+            wanted.id = before.id
+            if wanted.type != before.type:
+                raise ImmutableField("the type of an integration is fixed", field="integration.type")
+
+    def clean(self, wanted: Integration) -> None:
+        """Takes its secrets; writes keys and addresses as we do. Raises InvalidArgument for an address we refuse."""
+        self._sent = take_secrets(wanted)
+        for party in wanted.parties:
+            party.country_code, party.party_id = PartyKey.of(party.country_code, party.party_id)
+        connection = connection_of(wanted)
+        fill_defaults(connection)
+        for field, url in addresses(connection).items():
+            if url:
+                setattr(connection, field, self._checked(wanted, field, check_url, url))
+        for field, host in hosts(connection):
+            self._checked(wanted, field, check_host, host)
+
+    async def refused(
+        self, conn: Connection, tenant_id: str, pending: Mapping[str, Pending[Integration]]
+    ) -> Mapping[str, EvbridgeError]:
+        """One that names a party which is not there, or lacks a secret. Its parties stay until the transaction ends."""
+        refused: dict[str, EvbridgeError] = {}
+        for id, (_, wanted, before, _) in pending.items():
+            try:
+                if before is None:
+                    _demand(secret_paths(wanted, required=True), self._sent, "is required")
+                await _check_parties(conn, tenant_id, wanted)
+                self._kept = await secrets_get(conn, self._keyring, tenant_id, id) if before else {}
+                self._moved = before is not None and _origins(wanted) != _origins(before)
+                if self._moved:  # Perhaps somebody else: no secret is for them.
+                    known = [path for path in secret_paths(wanted) if path in self._kept]
+                    _demand(known, self._sent, "must be sent again with a new address")
+                    self._kept = {}
+            except (ReferenceNotFound, InvalidArgument) as error:
+                refused[id] = error
+        return refused
+
+    def stamp(self, wanted: Integration, before: Integration | None, now: datetime) -> None:
+        """A status that we found out stays, until the partner may be another one."""
+        if before and self._moved:
+            wanted.latest_run_id = before.latest_run_id
+        elif before:
+            keep_output_only(wanted, before)
+            if wanted.enabled != before.enabled:
+                wanted.ClearField("status")
+                wanted.ClearField("status_description")
+        mark_secrets(wanted, self._kept | self._sent)
+        if wanted.HasField("ocpi"):
+            wanted.ocpi.platform_integration = bool(wanted.ocpi.platform_integration_id)
+        if not wanted.status:
+            wanted.status = INTEGRATION_STATUS_PENDING if wanted.enabled else INTEGRATION_STATUS_SUSPENDED
+
+    def etag(self, wanted: Integration) -> str:
+        secrets = self._kept | self._sent
+        return etag_of(
+            wanted, *(self._keyring.digest("etag", secrets[path].reveal().encode()) for path in sorted(secrets))
+        )
+
+    def unchanged(self, wanted: Integration, before: Integration) -> bool:
+        """Never: whoever sends it again wants it to be tried again."""
+        return False
+
+    def _checked(
+        self, integration: Integration, field: str, check: Callable[[str, EgressPolicy], str | None], text: str
+    ) -> str | None:
+        """What the check returns. Raises InvalidArgument that names the field of the connection."""
+        try:
+            return check(text, self._egress)
+        except UrlRefused as refused:
+            path = f"integration.{type_name(integration.type)}.{field}"
+            raise InvalidArgument.field(path, str(refused)) from None
+
+
+async def status_found(
+    database: Database, tenant_id: str, before: Integration, status: IntegrationStatus.ValueType, description: str
+) -> None:
+    """Stores a status that a call found out, unless the integration was changed since `before`."""
+    async with database.transaction() as conn:
+        stored = await integration_lock(conn, tenant_id, before.id)
+        known = (before.etag, before.status, before.status_description)
+        if (stored.etag, stored.status, stored.status_description) == known:
+            await integration_status(conn, tenant_id, before.id, status, description)
+
+
+async def _check_parties(conn: Connection, tenant_id: str, integration: Integration) -> None:
+    """Raises ReferenceNotFound unless each is there, and keeps them so until the transaction ends."""
+    named = [PartyKey(party.country_code, party.party_id) for party in integration.parties]
+    held = await parties_hold(conn, tenant_id, named) if named else set()
+    if missing := {number: party for number, party in enumerate(named) if party not in held}:
+        paths = (f"integration.parties[{number}]" for number in missing)
+        violations = tuple(FieldViolation(path, "is none of the tenant's parties") for path in paths)
+        raise dangling("party", str(next(iter(missing.values()))), violations)
+
+
+def _demand(paths: Iterable[str], secrets: Mapping[str, Secret], description: str) -> None:
+    """Raises InvalidArgument for those of the secrets that are missing."""
+    missing = tuple(FieldViolation(f"integration.{path}", description) for path in paths if path not in secrets)
+    if missing:
+        raise InvalidArgument(f"{missing[0].path}: {description}", violations=missing)
+
+
+def _origins(integration: Integration) -> list[tuple[str, str]]:
+    """Scheme and authority of each address: what the credentials were given for."""
+    urls = map(urlsplit, addresses(connection_of(integration)).values())
+    return [(url.scheme, url.netloc) for url in urls]
