@@ -7,7 +7,7 @@ many at once; `delete` deletes one.
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.types_pb2 import Origin
@@ -216,6 +216,13 @@ class Upsert(Generic[M]):
         return result
 
 
+async def mutate_one(
+    database: Database, keyring: Keyring, request: Message, caller: Caller, upsert: Upsert[M]
+) -> bytes:
+    """Stores what the upsert asks for, as `mutate` does it. Raises what is wrong with it."""
+    return await mutate(database, keyring, request, caller, lambda conn, now: put_one(conn, caller, now, upsert))
+
+
 async def put_one(conn: Connection, caller: Caller, now: datetime, upsert: Upsert[M]) -> M:
     """Stores what the upsert asks for. Raises what is wrong with it."""
     (result,) = await put(conn, caller, now, [upsert])
@@ -237,7 +244,7 @@ async def put(conn: Connection, caller: Caller, now: datetime, upserts: Sequence
         for upsert, result in zip(upserts, results, strict=True)
         if not isinstance(result, EvbridgeError)
     }
-    refused = await noun.refused(conn, caller.tenant_id, pending)
+    refused = await noun.refused(conn, caller.tenant_id, pending) if pending else {}
     stored = await store(conn, caller, now, noun, {key: pending[key] for key in pending if key not in refused}, locked)
     return [
         result if isinstance(result, EvbridgeError) else refused.get(upsert.key) or stored[upsert.key]
@@ -262,23 +269,23 @@ async def store(
     return stored
 
 
-class Deletion(Protocol):
-    """A request that deletes one object."""
+async def mutate_delete(
+    database: Database, keyring: Keyring, request: Message, caller: Caller, noun: Noun[M], key: Any
+) -> bytes:
+    """Deletes an object, as `mutate` does it. Raises what `delete` does."""
+    return await mutate(database, keyring, request, caller, lambda conn, now: delete(conn, caller, noun, key, request))
 
-    allow_missing: bool
-    etag: str
 
-
-async def delete(conn: Connection, caller: Caller, noun: Noun[Any], key: Any, request: Deletion) -> Empty:
-    """Raises ResourceNotFound, EtagMismatch, and what keeps the object from being deleted."""
+async def delete(conn: Connection, caller: Caller, noun: Noun[M], key: Any, request: Any) -> Empty:
+    """Raises ResourceNotFound unless `allow_missing`, EtagMismatch, and what keeps the object from being deleted."""
     stored = (await noun.lock(conn, caller.tenant_id, [key])).get(key)
     if stored is None:
         if request.allow_missing:
             return Empty()
         raise ResourceNotFound.of(noun.noun, noun.shown(key))
-    check_etag(request.etag, stored.etag, noun.noun, noun.shown(key))
+    check_etag(request.etag, _etag(stored), noun.noun, noun.shown(key))
     await noun.remove(conn, caller.tenant_id, key)
-    await record(conn, caller, noun.kind, [Change(str(key), DELETE, stored.etag)])
+    await record(conn, caller, noun.kind, [Change(str(key), DELETE, _etag(stored))])
     return Empty()
 
 

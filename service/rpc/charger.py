@@ -1,24 +1,19 @@
 """evbridge.v1.ChargerService."""
 
-from datetime import datetime
-
 from evbridge.v1.charger_pb2 import (
-    Charger,
     CreateChargerRequest,
     DeleteChargerRequest,
     GetChargerRequest,
     ListChargersRequest,
     UpdateChargerRequest,
 )
-from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
 from service.domain.keys import charger_key
 from service.domain.pages import key_before, list_response, page_size
 from service.resources.charger import CHARGERS
-from service.resources.mutation import Upsert, delete, mutate, put_one
+from service.resources.mutation import Upsert, mutate_delete, mutate_one
 from service.storage.charger import charger_get, charger_page
-from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
@@ -29,10 +24,8 @@ class ChargerService:
         self._keyring = keyring
 
     async def CreateCharger(self, request: CreateChargerRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Charger:
-            return await put_one(conn, caller, now, Upsert(CHARGERS, request.charger, "charger", may_exist=False))
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upsert = Upsert(CHARGERS, request.charger, "charger", may_exist=False)
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def GetCharger(self, request: GetChargerRequest, caller: Caller) -> bytes:
         return await charger_get(self._database, caller.tenant_id, charger_key(request.id))
@@ -43,15 +36,10 @@ class ChargerService:
         return list_response(request, rows, size)
 
     async def UpdateCharger(self, request: UpdateChargerRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Charger:
-            mask = [*request.update_mask.paths]
-            upsert = Upsert(CHARGERS, request.charger, "charger", may_be_missing=request.allow_missing, mask=mask)
-            return await put_one(conn, caller, now, upsert)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        mask = request.update_mask.paths
+        upsert = Upsert(CHARGERS, request.charger, "charger", may_be_missing=request.allow_missing, mask=mask)
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def DeleteCharger(self, request: DeleteChargerRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Empty:
-            return await delete(conn, caller, CHARGERS, charger_key(request.id), request)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        key = charger_key(request.id)
+        return await mutate_delete(self._database, self._keyring, request, caller, CHARGERS, key)

@@ -1,22 +1,17 @@
 """evbridge.v1.CompanyService."""
 
-from datetime import datetime
-
 from evbridge.v1.company_pb2 import (
-    Company,
     DeleteCompanyRequest,
     GetCompanyRequest,
     ListCompaniesRequest,
     UpsertCompanyRequest,
 )
-from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
 from service.domain.pages import list_response, page_size, uuid_before
 from service.resources.company import COMPANIES
-from service.resources.mutation import Upsert, delete, mutate, put_one
+from service.resources.mutation import Upsert, mutate_delete, mutate_one
 from service.storage.company import company_get, company_page
-from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
@@ -27,10 +22,8 @@ class CompanyService:
         self._keyring = keyring
 
     async def UpsertCompany(self, request: UpsertCompanyRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Company:
-            return await put_one(conn, caller, now, Upsert(COMPANIES, request.company, "company"))
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upsert = Upsert(COMPANIES, request.company, "company")
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def GetCompany(self, request: GetCompanyRequest, caller: Caller) -> bytes:
         return await company_get(self._database, caller.tenant_id, request.id)
@@ -41,7 +34,4 @@ class CompanyService:
         return list_response(request, rows, size)
 
     async def DeleteCompany(self, request: DeleteCompanyRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Empty:
-            return await delete(conn, caller, COMPANIES, request.id.lower(), request)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        return await mutate_delete(self._database, self._keyring, request, caller, COMPANIES, request.id.lower())

@@ -15,14 +15,13 @@ from evbridge.v1.integration_pb2 import (
     UpdateIntegrationRequest,
 )
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, RunKind
-from google.protobuf.empty_pb2 import Empty
 
 from service.bridge.egress import EgressPolicy
 from service.domain.caller import Caller
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument
 from service.resources.integration import Integrations
-from service.resources.mutation import Upsert, delete, mutate, put_one
+from service.resources.mutation import Upsert, mutate, mutate_delete, put_one
 from service.resources.run import Supported, run_begin
 from service.storage.changes import delivery_mark_all
 from service.storage.connection import Connection
@@ -83,11 +82,8 @@ class IntegrationService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def DeleteIntegration(self, request: DeleteIntegrationRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Empty:
-            integrations = self._integrations(to_delete=True, force=request.force)
-            return await delete(conn, caller, integrations, request.id, request)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        noun = self._integrations(to_delete=True, force=request.force)
+        return await mutate_delete(self._database, self._keyring, request, caller, noun, request.id)
 
     def _integrations(self, *, to_delete: bool = False, force: bool = False) -> Integrations:
         return Integrations(self._keyring, self._egress, self._takes, to_delete=to_delete, force=force)

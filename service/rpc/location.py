@@ -20,7 +20,6 @@ from evbridge.v1.location_pb2 import (
     SearchLocationsRequest,
     UpdateLocationRequest,
 )
-from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
 from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
@@ -30,7 +29,7 @@ from service.domain.pages import batch_response, key_before, list_response, page
 from service.domain.status import status_of
 from service.errors import InvalidArgument
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
-from service.resources.mutation import Upsert, add_results, delete, mutate, put, put_one
+from service.resources.mutation import Upsert, add_results, mutate, mutate_delete, mutate_one, put, put_one
 from service.resources.publication import publish
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
@@ -91,12 +90,9 @@ class LocationService:
         return search_response(await location_near(self._database, caller.tenant_id, boxes, point, haversine, limit))
 
     async def UpdateLocation(self, request: UpdateLocationRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Location:
-            mask = [*request.update_mask.paths]
-            upsert = Upsert(LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
-            return await put_one(conn, caller, now, upsert)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        mask = request.update_mask.paths
+        upsert = Upsert(LOCATIONS, request.location, "location", may_be_missing=request.allow_missing, mask=mask)
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def BatchUpsertLocations(self, request: BatchUpsertLocationsRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> BatchUpsertLocationsResponse:
@@ -111,10 +107,8 @@ class LocationService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def DeleteLocation(self, request: DeleteLocationRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Empty:
-            return await delete(conn, caller, LOCATIONS, key_of(request.key), request)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        key = key_of(request.key)
+        return await mutate_delete(self._database, self._keyring, request, caller, LOCATIONS, key)
 
     async def ReportEvseStatus(self, request: ReportEvseStatusRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> ReportEvseStatusResponse:

@@ -1,23 +1,18 @@
 """evbridge.v1.PartyService."""
 
-from datetime import datetime
-
 from evbridge.v1.party_pb2 import (
     CreatePartyRequest,
     DeletePartyRequest,
     GetPartyRequest,
     ListPartiesRequest,
-    Party,
     UpdatePartyRequest,
 )
-from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
 from service.domain.keys import PartyKey
 from service.domain.pages import key_before, list_response, page_size
-from service.resources.mutation import Upsert, delete, mutate, put_one
+from service.resources.mutation import Upsert, mutate_delete, mutate_one
 from service.resources.party import PARTIES
-from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.party import party_get, party_page
 from service.storage.pool import Database
@@ -29,10 +24,8 @@ class PartyService:
         self._keyring = keyring
 
     async def CreateParty(self, request: CreatePartyRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Party:
-            return await put_one(conn, caller, now, Upsert(PARTIES, request.party, "party", may_exist=False))
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upsert = Upsert(PARTIES, request.party, "party", may_exist=False)
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def GetParty(self, request: GetPartyRequest, caller: Caller) -> bytes:
         return await party_get(self._database, caller.tenant_id, PartyKey.of(request.country_code, request.party_id))
@@ -43,16 +36,10 @@ class PartyService:
         return list_response(request, rows, size)
 
     async def UpdateParty(self, request: UpdatePartyRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Party:
-            mask = [*request.update_mask.paths]
-            upsert = Upsert(PARTIES, request.party, "party", may_be_missing=False, mask=mask)
-            return await put_one(conn, caller, now, upsert)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        mask = request.update_mask.paths
+        upsert = Upsert(PARTIES, request.party, "party", may_be_missing=False, mask=mask)
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def DeleteParty(self, request: DeletePartyRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Empty:
-            key = PartyKey.of(request.country_code, request.party_id)
-            return await delete(conn, caller, PARTIES, key, request)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        key = PartyKey.of(request.country_code, request.party_id)
+        return await mutate_delete(self._database, self._keyring, request, caller, PARTIES, key)

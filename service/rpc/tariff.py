@@ -13,12 +13,11 @@ from evbridge.v1.tariff_pb2 import (
     Tariff,
     UpdateTariffRequest,
 )
-from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.resources.mutation import Upsert, add_results, delete, mutate, put, put_one
+from service.resources.mutation import Upsert, add_results, mutate, mutate_delete, mutate_one, put, put_one
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
 from service.storage.connection import Connection
@@ -55,12 +54,9 @@ class TariffService:
         return list_response(request, rows, size)
 
     async def UpdateTariff(self, request: UpdateTariffRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Tariff:
-            mask = [*request.update_mask.paths]
-            upsert = Upsert(TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
-            return await put_one(conn, caller, now, upsert)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        mask = request.update_mask.paths
+        upsert = Upsert(TARIFFS, request.tariff, "tariff", may_be_missing=request.allow_missing, mask=mask)
+        return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def BatchUpsertTariffs(self, request: BatchUpsertTariffsRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> BatchUpsertTariffsResponse:
@@ -75,7 +71,5 @@ class TariffService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def DeleteTariff(self, request: DeleteTariffRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Empty:
-            return await delete(conn, caller, TARIFFS, key_of(request.key), request)
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        key = key_of(request.key)
+        return await mutate_delete(self._database, self._keyring, request, caller, TARIFFS, key)

@@ -87,7 +87,6 @@ HOT = [
     "evse_put",
     "charger_get",
     "charger_page",
-    "charger_lock",
     "charger_lock_site",
     "run_get",
     "run_page",
