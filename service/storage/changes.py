@@ -26,11 +26,12 @@ async def change_time(conn: Connection) -> datetime:
 
 
 class Change(NamedTuple):
-    """What happened to one object, and its etag then."""
+    """What happened to one object, and its etag then. `integration_id`: it was received from there; "" for ours."""
 
     object_id: str
     operation: str
     etag: str
+    integration_id: str = ""
 
 
 async def change_record(
@@ -46,8 +47,8 @@ async def change_record_many(
     """The same for different objects of one kind, as one statement."""
     if not changes:
         return
-    object_ids, operations, etags = zip(*changes, strict=True)
-    await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, operations, etags)
+    object_ids, *others = zip(*changes, strict=True)
+    await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, *others)
     if kind in _DELIVERED:
         await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, None)
 

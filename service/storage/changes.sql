@@ -3,9 +3,9 @@
 SELECT now()
 
 -- name: change_record
-INSERT INTO change (tenant_id, object_kind, key_id, object_id, operation, etag)
-SELECT $1, $2, $3, object_id, operation, etag
-FROM unnest($4::text[], $5::text[], $6::text[]) AS new (object_id, operation, etag)
+INSERT INTO change (tenant_id, object_kind, key_id, object_id, operation, etag, integration_id)
+SELECT $1, $2, $3, object_id, operation, etag, integration_id
+FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) AS new (object_id, operation, etag, integration_id)
 
 -- name: delivery_mark
 -- Makes the objects due at the integration $4, or at every one, that takes their kind, save where they were imported

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from service.storage.feed import feed_sweep
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -12,8 +13,8 @@ async def retention_sweep(database: Database, days: int) -> None:
     """Deletes answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
     age = timedelta(days=days)
     await database.run(sql.retention_idempotency)
+    await feed_sweep(database, age)
     for statement in (
-        sql.retention_changes,
         sql.retention_attempts,
         sql.retention_runs,
         sql.retention_exchanges,

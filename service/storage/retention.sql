@@ -2,10 +2,6 @@
 -- tenant: any, because age decides.
 DELETE FROM idempotency WHERE create_time < now() - interval '24 hours'
 
--- name: retention_changes
--- tenant: any, because age decides.
-DELETE FROM change WHERE create_time < now() - $1::interval
-
 -- name: retention_attempts
 -- tenant: any, because age decides.
 DELETE FROM delivery_attempt WHERE start_time < now() - $1::interval
@@ -65,7 +61,8 @@ DELETE FROM location WHERE delete_time < now() - $1::interval
 
 -- name: heartbeat
 -- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.
-INSERT INTO heartbeat (beat_time) VALUES (now()) ON CONFLICT (one) DO UPDATE SET beat_time = now()
+INSERT INTO heartbeat (beat_time, transaction_id) VALUES (now(), pg_current_xact_id())
+ON CONFLICT (one) DO UPDATE SET beat_time = excluded.beat_time, transaction_id = excluded.transaction_id
 
 -- name: heartbeat_room
 -- tenant: any, because it belongs to the database: 256 KiB that are stored as they are, in pages of their own.

@@ -1,5 +1,30 @@
 -- What the migrations make, to read and to compare. Written by `make schema`; nothing applies it.
 
+CREATE FUNCTION delivery_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    changed record := coalesce(NEW, OLD);
+BEGIN
+    INSERT INTO change (tenant_id, integration_id, object_kind, object_id, operation, key_id, etag)
+    VALUES (
+        changed.tenant_id, changed.integration_id, 10, changed.delivery_id,
+        CASE TG_OP WHEN 'INSERT' THEN 'create' WHEN 'DELETE' THEN 'delete' ELSE 'update' END, '', ''
+    );
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION integration_found() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO change (tenant_id, object_kind, object_id, operation, key_id, etag)
+    VALUES (NEW.tenant_id, 2, NEW.integration_id, 'update', '', NEW.etag);
+    RETURN NULL;
+END
+$$;
+
 CREATE TABLE access_token (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -31,6 +56,7 @@ CREATE TABLE change (
     key_id text NOT NULL,
     etag text NOT NULL,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
     CONSTRAINT change_operation_check CHECK ((operation = ANY (ARRAY['create'::text, 'update'::text, 'delete'::text])))
 );
 
@@ -173,6 +199,7 @@ CREATE TABLE heartbeat (
     one boolean DEFAULT true NOT NULL,
     beat_time timestamp with time zone NOT NULL,
     ballast bytea,
+    transaction_id xid8,
     CONSTRAINT heartbeat_one_check CHECK (one)
 );
 ALTER TABLE ONLY heartbeat ALTER COLUMN ballast SET STORAGE EXTERNAL;
@@ -348,6 +375,7 @@ CREATE TABLE tariff_revision (
 CREATE TABLE tenant (
     tenant_id text NOT NULL,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
+    change_floor xid8,
     CONSTRAINT tenant_tenant_id_check CHECK ((tenant_id ~ '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 
@@ -478,6 +506,12 @@ CREATE INDEX run_integration ON run USING btree (tenant_id, integration_id, run_
 CREATE UNIQUE INDEX run_under_way ON run USING btree (tenant_id, integration_id, kind) WHERE (state = ANY (ARRAY[1, 2, 3]));
 
 CREATE INDEX tariff_revision_age ON tariff_revision USING btree (end_time);
+
+CREATE TRIGGER delivery_changed AFTER UPDATE ON delivery FOR EACH ROW WHEN (((new.state <> old.state) AND (new.state <> 2))) EXECUTE FUNCTION delivery_changed();
+
+CREATE TRIGGER delivery_made AFTER INSERT OR DELETE ON delivery FOR EACH ROW EXECUTE FUNCTION delivery_changed();
+
+CREATE TRIGGER integration_found AFTER UPDATE ON integration FOR EACH ROW WHEN (((new.payload <> old.payload) AND (new.etag = old.etag))) EXECUTE FUNCTION integration_found();
 
 ALTER TABLE ONLY access_token
     ADD CONSTRAINT access_token_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

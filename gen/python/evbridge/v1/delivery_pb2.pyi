@@ -53,6 +53,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A PublicationRule; it is recorded in changes and never delivered."""
     OBJECT_KIND_CONNECTOR: _ObjectKind.ValueType  # 9
     """A Connector; it goes with its location."""
+    OBJECT_KIND_DELIVERY: _ObjectKind.ValueType  # 10
+    """A Delivery; it is recorded in changes and never delivered."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -82,6 +84,8 @@ OBJECT_KIND_PUBLICATION_RULE: ObjectKind.ValueType  # 8
 """A PublicationRule; it is recorded in changes and never delivered."""
 OBJECT_KIND_CONNECTOR: ObjectKind.ValueType  # 9
 """A Connector; it goes with its location."""
+OBJECT_KIND_DELIVERY: ObjectKind.ValueType  # 10
+"""A Delivery; it is recorded in changes and never delivered."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:
