@@ -6,11 +6,15 @@ documented for 3.110, and the reads that pulls need. AMPECO versions each resour
 the name of an older version ends with it. `more` keeps what AMPECO sends and the contract does not know, and in a
 request it travels too. Ids are AMPECO's integers, times are texts in ISO 8601 (UTC), lists of texts name a locale
 each. "Nullable" says that AMPECO takes null: a nullable field that is not set travels as null when the request's
-update_mask names it, and not at all otherwise; AMPECO reads null as "clear" and absence as "keep". Errors: 400 and
-422 INVALID_ARGUMENT with the fields AMPECO names, 401 and 403 when the token lacks a right, 404 NOT_FOUND, 409, 429
-after 1,000 requests a minute or 100,000 a day. AMPECO knows no idempotency key: a POST whose answer is lost must be
-looked up before it is repeated. Values that AMPECO lists are checked before a call and taken as they come in an
-answer.
+update_mask names it, and not at all otherwise; AMPECO reads null as "clear" and absence as "keep". AMPECO knows
+no idempotency key: a POST whose answer is lost must be looked up before it is repeated. Values that AMPECO lists are
+checked before a call and taken as they come in an answer.
+
+Errors of AMPECO: 400 and 422 INVALID_ARGUMENT with the fields AMPECO names, 401 and 403 when the token lacks a right, 404
+NOT_FOUND, 409, 429 after 1,000 requests a minute or 100,000 a day.
+
+Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
 """
 
 from google.protobuf import descriptor as _descriptor

@@ -28,7 +28,7 @@ if _version_not_supported:
 class IntegrationServiceStub:
     """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
     may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
-    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    its list, no default. Errors: 400, 401, and 404 of AddLocation; the body is a line of plain text, which becomes the partner_code
     SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
 
     Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
@@ -61,7 +61,7 @@ class IntegrationServiceStub:
 class IntegrationServiceServicer:
     """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
     may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
-    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    its list, no default. Errors: 400, 401, and 404 of AddLocation; the body is a line of plain text, which becomes the partner_code
     SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
 
     Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
@@ -71,7 +71,7 @@ class IntegrationServiceServicer:
     def UpdateIntegration(self, request, context):
         """Changes an integration: what is set travels, what `update_mask` names and is not set travels as null. Sent at most
         once. Neither its method nor its path is public; PUT and this path are taken, and the path can be changed with
-        `update_integration_path` of the connection of an integration. 400, 401 as above.
+        `update_integration_path` of the connection of an integration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +79,7 @@ class IntegrationServiceServicer:
 
     def GetIntegration(self, request, context):
         """Reads an integration with its locations and tariffs. Its path is not public and can be changed with
-        `get_integration_path` of the connection of an integration. 400, 401 as above.
+        `get_integration_path` of the connection of an integration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ class IntegrationServiceServicer:
     def AddLocation(self, request, context):
         """Adds a location to an integration of OCPI, most often one for a site. Sent at most once. Neither its method nor its
         path is public; POST and this path are taken, and the path can be changed with `add_location_path` of the
-        connection of an integration. 400, 401, 404 as above.
+        connection of an integration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,7 @@ def add_IntegrationServiceServicer_to_server(servicer, server):
 class IntegrationService:
     """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
     may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
-    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    its list, no default. Errors: 400, 401, and 404 of AddLocation; the body is a line of plain text, which becomes the partner_code
     SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
 
     Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this

@@ -32,7 +32,7 @@ GRPC_VERSION: str
 class IntegrationServiceStub:
     """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
     may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
-    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    its list, no default. Errors: 400, 401, and 404 of AddLocation; the body is a line of plain text, which becomes the partner_code
     SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
 
     Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
@@ -46,23 +46,23 @@ class IntegrationServiceStub:
     UpdateIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.UpdateIntegrationRequest, _integration_pb2.UpdatedIntegration]
     """Changes an integration: what is set travels, what `update_mask` names and is not set travels as null. Sent at most
     once. Neither its method nor its path is public; PUT and this path are taken, and the path can be changed with
-    `update_integration_path` of the connection of an integration. 400, 401 as above.
+    `update_integration_path` of the connection of an integration.
     """
     GetIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.GetIntegrationRequest, _integration_pb2.Integration]
     """Reads an integration with its locations and tariffs. Its path is not public and can be changed with
-    `get_integration_path` of the connection of an integration. 400, 401 as above.
+    `get_integration_path` of the connection of an integration.
     """
     AddLocation: _grpc.UnaryUnaryMultiCallable[_integration_pb2.AddLocationRequest, _integration_pb2.AddLocationResponse]
     """Adds a location to an integration of OCPI, most often one for a site. Sent at most once. Neither its method nor its
     path is public; POST and this path are taken, and the path can be changed with `add_location_path` of the
-    connection of an integration. 400, 401, 404 as above.
+    connection of an integration.
     """
 
 @_typing.type_check_only
 class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
     may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
-    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    its list, no default. Errors: 400, 401, and 404 of AddLocation; the body is a line of plain text, which becomes the partner_code
     SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
 
     Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
@@ -73,22 +73,22 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     UpdateIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.UpdateIntegrationRequest, _integration_pb2.UpdatedIntegration]  # type: ignore[assignment]
     """Changes an integration: what is set travels, what `update_mask` names and is not set travels as null. Sent at most
     once. Neither its method nor its path is public; PUT and this path are taken, and the path can be changed with
-    `update_integration_path` of the connection of an integration. 400, 401 as above.
+    `update_integration_path` of the connection of an integration.
     """
     GetIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.GetIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Reads an integration with its locations and tariffs. Its path is not public and can be changed with
-    `get_integration_path` of the connection of an integration. 400, 401 as above.
+    `get_integration_path` of the connection of an integration.
     """
     AddLocation: _aio.UnaryUnaryMultiCallable[_integration_pb2.AddLocationRequest, _integration_pb2.AddLocationResponse]  # type: ignore[assignment]
     """Adds a location to an integration of OCPI, most often one for a site. Sent at most once. Neither its method nor its
     path is public; POST and this path are taken, and the path can be changed with `add_location_path` of the
-    connection of an integration. 400, 401, 404 as above.
+    connection of an integration.
     """
 
 class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
     """The integrations that eMabler's customers have with third parties. It speaks OCPI 2.1.1 and 2.2 there, as CPO. Enums
     may come as integers. Secrets that an answer holds are left out. A default that a page gives is the first value of
-    its list, no default. Errors: 400, 401, 404; the body is a line of plain text, which becomes the partner_code
+    its list, no default. Errors: 400, 401, and 404 of AddLocation; the body is a line of plain text, which becomes the partner_code
     SOMETHING_WENT_WRONG, NOT_AUTHORISED or CUSTOMER_NOT_FOUND when it is a documented one.
 
     Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
@@ -103,7 +103,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_integration_pb2.UpdatedIntegration, _abc.Awaitable[_integration_pb2.UpdatedIntegration]]:
         """Changes an integration: what is set travels, what `update_mask` names and is not set travels as null. Sent at most
         once. Neither its method nor its path is public; PUT and this path are taken, and the path can be changed with
-        `update_integration_path` of the connection of an integration. 400, 401 as above.
+        `update_integration_path` of the connection of an integration.
         """
 
     @_abc_1.abstractmethod
@@ -113,7 +113,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
         """Reads an integration with its locations and tariffs. Its path is not public and can be changed with
-        `get_integration_path` of the connection of an integration. 400, 401 as above.
+        `get_integration_path` of the connection of an integration.
         """
 
     @_abc_1.abstractmethod
@@ -124,7 +124,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_integration_pb2.AddLocationResponse, _abc.Awaitable[_integration_pb2.AddLocationResponse]]:
         """Adds a location to an integration of OCPI, most often one for a site. Sent at most once. Neither its method nor its
         path is public; POST and this path are taken, and the path can be changed with `add_location_path` of the
-        connection of an integration. 400, 401, 404 as above.
+        connection of an integration.
         """
 
 def add_IntegrationServiceServicer_to_server(servicer: IntegrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

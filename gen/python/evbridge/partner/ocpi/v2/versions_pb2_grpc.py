@@ -28,6 +28,9 @@ if _version_not_supported:
 class VersionsServiceStub:
     """Which versions of OCPI a party speaks, and where the modules of a version are. Source: OCPI 2.2.1, versions. A party
     answers with HTTP 200 and says in the envelope's status_code how it went: 1000 to 1999 is success.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def __init__(self, channel):
@@ -51,6 +54,9 @@ class VersionsServiceStub:
 class VersionsServiceServicer:
     """Which versions of OCPI a party speaks, and where the modules of a version are. Source: OCPI 2.2.1, versions. A party
     answers with HTTP 200 and says in the envelope's status_code how it went: 1000 to 1999 is success.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def ListVersions(self, request, context):
@@ -91,6 +97,9 @@ def add_VersionsServiceServicer_to_server(servicer, server):
 class VersionsService:
     """Which versions of OCPI a party speaks, and where the modules of a version are. Source: OCPI 2.2.1, versions. A party
     answers with HTTP 200 and says in the envelope's status_code how it went: 1000 to 1999 is success.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @staticmethod

@@ -29,6 +29,9 @@ GRPC_VERSION: str
 class VersionsServiceStub:
     """Which versions of OCPI a party speaks, and where the modules of a version are. Source: OCPI 2.2.1, versions. A party
     answers with HTTP 200 and says in the envelope's status_code how it went: 1000 to 1999 is success.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @_typing.overload
@@ -44,6 +47,9 @@ class VersionsServiceStub:
 class VersionsServiceAsyncStub(VersionsServiceStub):
     """Which versions of OCPI a party speaks, and where the modules of a version are. Source: OCPI 2.2.1, versions. A party
     answers with HTTP 200 and says in the envelope's status_code how it went: 1000 to 1999 is success.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -55,6 +61,9 @@ class VersionsServiceAsyncStub(VersionsServiceStub):
 class VersionsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Which versions of OCPI a party speaks, and where the modules of a version are. Source: OCPI 2.2.1, versions. A party
     answers with HTTP 200 and says in the envelope's status_code how it went: 1000 to 1999 is success.
+
+    Every method may fail with INVALID_ARGUMENT (INVALID_FIELD) when the integration is not one of the caller with this
+    partner, FAILED_PRECONDITION (INTEGRATION_DISABLED, EGRESS_DENIED) and the PARTNER_* reasons.
     """
 
     @_abc_1.abstractmethod
