@@ -8,11 +8,11 @@ from service.app import PARTNERS
 from service.cli.common import until_stopped
 from service.settings import Settings
 
-SIMULATORS = {partner.name: partner.simulator for partner in PARTNERS if partner.simulator}
+_PARTNERS = {partner.name: partner for partner in PARTNERS}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("partner", choices=SIMULATORS)
+    parser.add_argument("partner", choices=_PARTNERS)
     parser.add_argument("--port", type=_port, default=8080, help="0 lets the system choose (default: %(default)s)")
     parser.add_argument("--api-key", default="demo-key", help="the key it accepts (default: %(default)s)")
     parser.add_argument("--fault", action="append", default=[], help="lose_answer, 3*PUT=status:429:30, ...")
@@ -26,7 +26,7 @@ def _port(text: str) -> int:
 
 
 async def run(_: Settings, arguments: argparse.Namespace) -> None:
-    simulator = SIMULATORS[arguments.partner](api_key=arguments.api_key)
+    simulator = _PARTNERS[arguments.partner].simulator(api_key=arguments.api_key)
     try:
         for fault in arguments.fault:
             simulator.inject(fault)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.integration_pb2 import IntegrationType
@@ -11,8 +13,10 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.ports import Behaviour
 from service.delivery.worker import Deliverer
 from service.runs.worker import Executor, Tools
-from service.simulator.front import Front
 from service.storage.pool import Database
+
+if TYPE_CHECKING:
+    from service.simulator.front import Front
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Partner:
     """A kind of partner, and the type of the integrations with it.
 
     `contract` is the package of its API's protos, `behaviour` what they cannot say. `deliverer` brings it the kinds of
-    objects that it `takes`; `runs` makes the executor of each kind of run that it knows; `simulator` plays it.
+    objects that it `takes`; `runs` makes the executor of each kind of run that it knows.
     """
 
     name: str
@@ -30,4 +34,8 @@ class Partner:
     takes: Collection[ObjectKind.ValueType] = ()
     deliverer: Callable[[Database, PartnerChannel], Deliverer] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
-    simulator: Callable[..., Front] | None = None
+
+    def simulator(self, *, api_key: str) -> "Front":
+        """Plays it. It is the `Simulator` of the room's simulator.py, which is imported when it is used."""
+        simulator: Front = import_module(f"service.partners.{self.name}.simulator").Simulator(api_key=api_key)
+        return simulator

@@ -3,18 +3,14 @@
 from datetime import datetime
 
 from evbridge.v1.integration_pb2 import (
-    INTEGRATION_TYPE_OCPI,
-    INTEGRATION_TYPE_SALESFORCE,
-    INTEGRATION_TYPE_UTILITY_CLOUD,
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
     GetIntegrationRequest,
     Integration,
-    IntegrationType,
     ListIntegrationsRequest,
     UpdateIntegrationRequest,
 )
-from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, RunKind
+from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE
 
 from service.bridge.egress import EgressPolicy
 from service.domain.caller import Caller
@@ -30,11 +26,8 @@ from service.storage.integration import Takes, integration_get, integration_page
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
-# Flag of a request -> the kind of run it starts, and the types of integrations that have such an exchange.
-_COMMANDS: dict[str, tuple[RunKind.ValueType, set[IntegrationType.ValueType]]] = {
-    "activate_connection": (RUN_KIND_TOKEN_EXCHANGE, {INTEGRATION_TYPE_UTILITY_CLOUD, INTEGRATION_TYPE_SALESFORCE}),
-    "retry_credentials_exchange": (RUN_KIND_CREDENTIALS, {INTEGRATION_TYPE_OCPI}),
-}
+_COMMANDS = {"activate_connection": RUN_KIND_TOKEN_EXCHANGE, "retry_credentials_exchange": RUN_KIND_CREDENTIALS}
+"""Flag of a request -> the kind of run that it starts."""
 
 
 class IntegrationService:
@@ -97,11 +90,11 @@ class IntegrationService:
     ) -> None:
         """Starts the runs that the request asks for.
 
-        Raises InvalidArgument for one that the type does not have, RunUnsupported, RunInProgress.
+        Raises InvalidArgument for one that the type does not have, RunInProgress.
         """
-        for flag, (kind, types) in _COMMANDS.items():
+        for flag, kind in _COMMANDS.items():
             if not getattr(request, flag, False):
                 continue
-            if integration.type not in types:
+            if (kind, integration.type) not in self._supported:
                 raise InvalidArgument.field(flag, "the type of the integration has no such exchange")
             await run_begin(conn, caller, integration, kind, self._supported)

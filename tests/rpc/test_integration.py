@@ -44,7 +44,7 @@ from service.bridge.egress import EgressPolicy
 from service.domain.caller import Caller
 from service.domain.fields import clear_output_only, take_secrets
 from service.domain.secret import Secret
-from service.errors import RunUnsupported
+from service.errors import InvalidArgument
 from service.partners.chargeprice.simulator import Simulator
 from service.rpc.integration import IntegrationService
 from service.storage.integration import integration_replace, secrets_get, secrets_put
@@ -644,7 +644,7 @@ async def test_a_command_that_nothing_here_carries_out_is_refused_and_nothing_is
     service = IntegrationService(running.database, running.keyring, EgressPolicy(True, True), supported=(), takes={})
     integration = an_integration_of("salesforce", id="crm")
     request = CreateIntegrationRequest(integration=integration, activate_connection=True)
-    with pytest.raises(RunUnsupported):
+    with pytest.raises(InvalidArgument):
         await service.CreateIntegration(request, Caller(tenant.name, "key", options.ROLE_ADMIN))
     assert (await fails(get(tenant, integration))).code is Code.NOT_FOUND
 

@@ -20,7 +20,7 @@ from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, Wait
 from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
 from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 
-from service.cli.simulate import SIMULATORS
+from service.app import PARTNERS
 from tests.conftest import Tenant
 from tests.front_door import an_integration_of, fails
 
@@ -29,7 +29,8 @@ KEY = "key-4711"
 
 @pytest.fixture
 async def simulated(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    simulator = SIMULATORS[request.param](api_key=KEY)
+    (partner,) = (each for each in PARTNERS if each.name == request.param)
+    simulator = partner.simulator(api_key=KEY)
     await simulator.start()
     yield simulator
     await simulator.stop()

@@ -1,6 +1,8 @@
 """The rooms of the house: what is about one partner stands in its folder, and there is one way to write."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,11 @@ def test_only_mutation_opens_a_writing_transaction_for_a_call_and_records_change
     assert {"resources/mutation.py", "storage/changes.py", "delivery/worker.py"} <= {*found}
     assert [path for path in found if path.startswith("rpc/")] == []
     assert naming(r"\bchange_record") == ["resources/mutation.py", "storage/changes.py", "storage/changes.sql"]
+
+
+def test_a_server_imports_no_simulator() -> None:
+    program = "import service.app, sys; print(*(name for name in sys.modules if 'simulator' in name))"
+    imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert imported.stdout.split() == []
+    with_one = program.replace("service.app", "service.partners.ocpi.simulator")
+    assert subprocess.run([sys.executable, "-c", with_one], capture_output=True, text=True, check=True).stdout.split()

@@ -6,7 +6,6 @@ from evbridge.v1.run_pb2 import RUN_KIND_SYNC
 
 from service.partners.ampeco import mapping
 from service.partners.ampeco.delivery import AmpecoDeliverer
-from service.partners.ampeco.simulator import Simulator
 from service.partners.ampeco.sync import AmpecoSync
 from service.partners.partner import Partner
 
@@ -18,5 +17,4 @@ PARTNER = Partner(
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION),
     deliverer=AmpecoDeliverer,
     runs={RUN_KIND_SYNC: AmpecoSync},
-    simulator=Simulator,
 )

@@ -7,7 +7,6 @@ from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE
 from service.partners.chargeprice import mapping
 from service.partners.chargeprice.delivery import ChargepriceDeliverer
 from service.partners.chargeprice.diagnosis import ChargepriceDiagnosis
-from service.partners.chargeprice.simulator import Simulator
 from service.partners.partner import Partner
 
 PARTNER = Partner(
@@ -18,5 +17,4 @@ PARTNER = Partner(
     takes=(OBJECT_KIND_COMPANY,),
     deliverer=ChargepriceDeliverer,
     runs={RUN_KIND_DIAGNOSE: ChargepriceDiagnosis},
-    simulator=Simulator,
 )

@@ -3,7 +3,6 @@
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_EMABLER
 
 from service.partners.emabler import mapping
-from service.partners.emabler.simulator import Simulator
 from service.partners.partner import Partner
 
 PARTNER = Partner(
@@ -11,5 +10,4 @@ PARTNER = Partner(
     INTEGRATION_TYPE_EMABLER,
     contract="evbridge.partner.emabler.v2",
     behaviour=mapping,
-    simulator=Simulator,
 )

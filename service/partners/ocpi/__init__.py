@@ -6,7 +6,6 @@ from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE
 from service.partners.ocpi import errors
 from service.partners.ocpi.credentials import Credentials
 from service.partners.ocpi.diagnosis import OcpiDiagnosis
-from service.partners.ocpi.simulator import Simulator
 from service.partners.partner import Partner
 
 PARTNER = Partner(
@@ -15,5 +14,4 @@ PARTNER = Partner(
     contract="evbridge.partner.ocpi.v2",
     behaviour=errors,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials},
-    simulator=Simulator,
 )

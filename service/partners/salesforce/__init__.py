@@ -4,7 +4,6 @@ from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_SALESFORCE
 from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, RUN_KIND_TOKEN_EXCHANGE
 
 from service.partners.partner import Partner
-from service.partners.salesforce.simulator import Simulator
 from service.runs.diagnosis import TokenDiagnosis
 from service.runs.token_exchange import TokenExchange
 
@@ -12,5 +11,4 @@ PARTNER = Partner(
     "salesforce",
     INTEGRATION_TYPE_SALESFORCE,
     runs={RUN_KIND_DIAGNOSE: TokenDiagnosis, RUN_KIND_TOKEN_EXCHANGE: TokenExchange},
-    simulator=Simulator,
 )

@@ -79,7 +79,7 @@ class IntegrationServiceServicer:
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -111,8 +111,8 @@ class IntegrationServiceServicer:
         for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
         the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
-        RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+        ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
         (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -43,7 +43,7 @@ class IntegrationServiceStub:
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -63,8 +63,8 @@ class IntegrationServiceStub:
     for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
     the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
-    RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+    ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
     (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
@@ -89,7 +89,7 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -109,8 +109,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
     the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
-    RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+    ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
     (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -138,7 +138,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, RUN_UNSUPPORTED); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -176,8 +176,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
         the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
-        RUN_UNSUPPORTED); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
+        ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
         (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
 
