@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from service.errors import EgressDenied
 
@@ -148,23 +148,33 @@ def check_given(url: str, base_url: str, more_hosts: Collection[str] = ()) -> st
     """
     host = ""
     try:
-        given, own = urlsplit(url), urlsplit(base_url)
-        host = given.hostname or ""
-        if given.scheme == own.scheme and _server(given) in _servers(own, more_hosts):
+        host = urlsplit(url).hostname or ""
+        own = origin(base_url)
+        if origin(url) in {own, *(origin(f"{own[0]}://{each}") for each in more_hosts)}:
             return url
     except ValueError:
         pass
+    raise leads_away(host)
+
+
+def leads_away(host: str) -> EgressDenied:
+    """The error for a URL of a partner's that is elsewhere; `host` is that of the URL."""
     host = _NOT_IN_A_HOST.sub("", host)[:255]
-    raise EgressDenied(f"the partner leads away from its own address, to {host or 'no host'}", host=host)
+    return EgressDenied(f"the partner leads away from its own address, to {host or 'no host'}", host=host)
 
 
-def _servers(own: SplitResult, more_hosts: Collection[str]) -> set[tuple[str, int]]:
-    """Of the same scheme."""
-    return {_server(own), *(_server(urlsplit(f"{own.scheme}://{host}")) for host in more_hosts)}
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ValueError when the text is no URL."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
-def _server(url: SplitResult) -> tuple[str, int]:
-    return url.hostname or "", url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+def server(base_url: str) -> tuple[str, int]:
+    """Host and port, empty and 0 when the text is no URL: the egress judges, and refuses, that."""
+    try:
+        return origin(base_url)[1:]
+    except ValueError:
+        return "", 0
 
 
 def _check_host(host: str, port: int, policy: EgressPolicy) -> str:

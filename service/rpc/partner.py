@@ -23,7 +23,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import Error, MessageToDict, ParseDict
 
 from service.bridge import registry
-from service.bridge.channel import shown_headers, shown_url, through
+from service.bridge.channel import through
+from service.bridge.display import shown_headers, shown_url
 from service.bridge.ports import Targets
 from service.bridge.transcode import to_http
 from service.domain.caller import Caller

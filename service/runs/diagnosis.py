@@ -2,9 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from typing import ClassVar, cast
-
-import grpc
+from typing import ClassVar
 
 from service.errors import PartnerCredentialRefused, PartnerError
 from service.runs.worker import Progress, Tools
@@ -20,8 +18,6 @@ class Diagnosis(ABC):
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        # Grpc-shaped as far as a stub looks.
-        self._channel = cast(grpc.aio.Channel, tools.channel)
 
     @abstractmethod
     async def ask(self, run: RunClaim) -> None:

@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service import errors
-from service.bridge import channel as channel_module
+from service.bridge import sender
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.ports import Exchange
@@ -137,7 +137,7 @@ async def test_a_big_answer_is_read_beside_the_event_loop(
 ) -> None:
     company = {"id": "a", "type": "company", "attributes": {"name": "n"}, "more": [1, 2, 3]}
     partner.answers(200, json.dumps({"data": [company] * count}).encode())
-    read, passes, ended = channel_module._read, 0, asyncio.Event()
+    read, passes, ended = sender._read, 0, asyncio.Event()
     during: list[int] = []
 
     def watched(*arguments: Any) -> Any:
@@ -153,7 +153,7 @@ async def test_a_big_answer_is_read_beside_the_event_loop(
             passes += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(channel_module, "_read", watched)
+    monkeypatch.setattr(sender, "_read", watched)
     beside = asyncio.create_task(neighbour())
     assert len((await call(connect(FakePorts(partner.url)), LIST)).data) == count
     ended.set()
@@ -168,7 +168,7 @@ async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
     company = {"id": "a", "type": "company", "more": [1, 2, 3]}
     partner.answers(200, json.dumps({"data": [company] * 2000}).encode())
     ports, others, order = FakePorts(partner.url, free_slots=10), FakePorts(partner.url), list[str]()
-    read, begun, go_on = channel_module._read, threading.Event(), threading.Event()
+    read, begun, go_on = sender._read, threading.Event(), threading.Event()
 
     async def target(tenant_id: str, integration_id: str) -> Any:
         return replace(await others.target(tenant_id, "cp"), integration_id=integration_id)
@@ -179,7 +179,7 @@ async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
         order.append(target.integration_id)
         return read(operation, target, body)
 
-    monkeypatch.setattr(channel_module, "_read", watched)
+    monkeypatch.setattr(sender, "_read", watched)
     monkeypatch.setattr(ports, "target", target)
     channel = connect(ports)
     calls = [asyncio.create_task(call(channel, LIST)) for _ in range(5)]
@@ -187,7 +187,7 @@ async def test_many_big_answers_of_one_partner_do_not_hold_up_the_others(
         await asyncio.sleep(0.01)
     other = ListCompaniesRequest(integration_id="other")
     calls.append(asyncio.create_task(call(channel, other)))
-    while channel._reader._work_queue.empty():  # until the other one waits for the first alone
+    while channel._sender._reader._work_queue.empty():  # until the other one waits for the first alone
         await asyncio.sleep(0.01)
     go_on.set()
     assert all(len(page.data) == 2000 for page in await asyncio.gather(*calls))

@@ -5,9 +5,7 @@ down before it leaves, a lost answer is settled by reading, and nobody else's ch
 """
 
 from dataclasses import replace
-from typing import cast
 
-import grpc
 from evbridge.partner.chargeprice.v1.company_pb2 import (
     CompanyDocument,
     CompanyResource,
@@ -37,8 +35,7 @@ class ChargepriceDeliverer:
 
     def __init__(self, database: Database, channel: PartnerChannel) -> None:
         self._database = database
-        # Grpc-shaped as far as a stub looks.
-        self._stub = CompanyServiceStub(cast(grpc.aio.Channel, channel))
+        self._stub = channel.stub(CompanyServiceStub)
 
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises PartnerChanged for someone else's change at the partner, LeaseLost, and what the channel raises."""

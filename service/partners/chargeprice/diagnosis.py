@@ -13,4 +13,5 @@ class ChargepriceDiagnosis(Diagnosis):
 
     async def ask(self, run: RunClaim) -> None:
         request = ListCompaniesRequest(integration_id=run.integration_id, page_size=1)
-        await CompanyServiceStub(self._channel).ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))
+        stub = self._tools.channel.stub(CompanyServiceStub)
+        await stub.ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))

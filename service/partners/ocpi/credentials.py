@@ -4,9 +4,6 @@ Source: OCPI 2.2.1, versions and credentials. The steps: the partner's versions,
 both sides speak, the registration.
 """
 
-from typing import cast
-
-import grpc
 from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi
 from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
@@ -37,8 +34,7 @@ class Credentials:
 
     def __init__(self, tools: Tools) -> None:
         self._database = tools.database
-        # Grpc-shaped as far as a stub looks.
-        self._stub = VersionsServiceStub(cast(grpc.aio.Channel, tools.channel))
+        self._stub = tools.channel.stub(VersionsServiceStub)
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
         """Raises what the channel raises, EgressDenied for a URL elsewhere, RunUnsupported at the latest in the end."""

@@ -13,4 +13,5 @@ class OcpiDiagnosis(Diagnosis):
 
     async def ask(self, run: RunClaim) -> None:
         request = ListVersionsRequest(integration_id=run.integration_id)
-        await VersionsServiceStub(self._channel).ListVersions(request, metadata=((TENANT_METADATA, run.tenant_id),))
+        stub = self._tools.channel.stub(VersionsServiceStub)
+        await stub.ListVersions(request, metadata=((TENANT_METADATA, run.tenant_id),))
