@@ -3,12 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_PENDING,
     PEER_OBJECT_STATE_NONE,
+    PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
     DeliveryAttempt,
     ListDeliveriesRequest,
@@ -27,9 +29,6 @@ from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
-
-BELOW = "\t"
-"""What joins the id of an object and those of its parts. No id holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,13 @@ class Claim:
     @property
     def fence(self) -> tuple[str, UUID, int]:
         return self.tenant_id, self.delivery_id, self.lease_token
+
+
+class PartKey(NamedTuple):
+    """A part of an object: an EVSE `("e1",)` of a location, a connector `("e1", "1")` of that. No ids: the object."""
+
+    kind: ObjectKind.ValueType
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ async def delivery_claim(database: Database, waiting: Waiting, lease_s: float) -
     return None if row is None else Claim(*key, **dict(row), lease_s=lease_s)
 
 
-async def delivery_renew(database: Database, claim: Claim) -> None:
+async def delivery_renew(database: Database | Connection, claim: Claim) -> None:
     """The lease begins anew. Raises LeaseLost."""
     _held(await database.value(sql.delivery_renew, *claim.fence, timedelta(seconds=claim.lease_s)))
 
@@ -219,18 +225,12 @@ async def peers_known(
     return {ids[row["object_id"]] for row in rows}
 
 
-async def peers_below(conn: Connection, claim: Claim) -> dict[tuple[int, str], Peer]:
-    """(kind, id) -> the parts of the object, each a peer of its own under `<object's id>\\t<part's id>`."""
-    rows = await conn.rows(sql.peers_below, claim.tenant_id, claim.integration_id, claim.object_id)
-    return {(kind, id): Peer(*peer) for kind, id, *peer in rows}
-
-
 async def peer_sending(database: Database, claim: Claim, peer: Peer, document: bytes | None) -> None:
     """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner.
 
     The lease begins anew, so that it outlasts the request. Raises LeaseLost: then nothing may be sent.
     """
-    base = (peer.acknowledged_version, peer.acknowledged_hash)
+    base = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash)
     lease = (claim.delivery_id, claim.lease_token, timedelta(seconds=claim.lease_s))
     _held(await database.value(sql.peer_sending, *claim.peer_key, *base, document, *lease))
 
@@ -246,6 +246,41 @@ async def peer_gone(conn: Connection, claim: Claim) -> None:
     """The partner does not hold the object any more. Raises LeaseLost."""
     await delivery_hold(conn, claim)
     await conn.run(sql.peer_gone, *claim.peer_key)
+
+
+async def peer_parts(conn: Connection, claim: Claim) -> dict[PartKey, Peer]:
+    """What the partner is known to hold of the object's parts."""
+    rows = await conn.rows(sql.peer_parts, *claim.peer_key)
+    return {
+        PartKey(row["part_kind"], tuple(row["part_id"])): Peer(
+            row["state"], row["external_id"], sent_document=row["sent_document"]
+        )
+        for row in rows
+    }
+
+
+async def peer_part_ids(
+    conn: Connection, claim: Claim, kind: ObjectKind.ValueType, keys: Collection[ObjectKey], part: PartKey
+) -> dict[ObjectKey, str]:
+    """The partner's id of that part of each of those objects; without those it does not hold for certain."""
+    ids = {str(key): key for key in keys}
+    rows = await conn.rows(sql.peer_part_ids, claim.tenant_id, claim.integration_id, kind, [*ids], *part)
+    return {ids[row["object_id"]]: row["external_id"] for row in rows}
+
+
+async def peer_part_sending(database: Database, claim: Claim, part: PartKey, peer: Peer, document: bytes) -> None:
+    """As peer_sending, for a part. Raises LeaseLost."""
+    async with database.transaction() as conn:
+        await delivery_hold(conn, claim)
+        await delivery_renew(conn, claim)
+        state = (PEER_OBJECT_STATE_UNKNOWN, peer.external_id, document)
+        await conn.run(sql.peer_part_put, *claim.peer_key, *part, *state)
+
+
+async def peer_part_acknowledged(conn: Connection, claim: Claim, part: PartKey, peer: Peer) -> None:
+    """Raises LeaseLost."""
+    await delivery_hold(conn, claim)
+    await conn.run(sql.peer_part_put, *claim.peer_key, *part, peer.state, peer.external_id, peer.sent_document)
 
 
 def _held(found: object) -> None:

@@ -196,10 +196,25 @@ SELECT object_id
 FROM peer_object
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[])
 
--- name: peers_below
-SELECT object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash, sent_document
-FROM peer_object
-WHERE tenant_id = $1 AND integration_id = $2 AND split_part(object_id, E'\t', 1) = $3 AND strpos(object_id, E'\t') > 0
+-- name: peer_parts
+SELECT part_kind, part_id, state, external_id, sent_document
+FROM peer_part
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4
+
+-- name: peer_part_ids
+SELECT object_id, external_id
+FROM peer_part
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[])
+    AND part_kind = $5 AND part_id = $6::text[] AND state = 3
+
+-- name: peer_part_put
+INSERT INTO peer_part
+    (tenant_id, integration_id, object_kind, object_id, part_kind, part_id, state, external_id, sent_document,
+     acknowledge_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $7 = 3 THEN now() END)
+ON CONFLICT (tenant_id, integration_id, object_kind, object_id, part_kind, part_id) DO UPDATE
+SET state = EXCLUDED.state, external_id = EXCLUDED.external_id, sent_document = EXCLUDED.sent_document,
+    acknowledge_time = coalesce(EXCLUDED.acknowledge_time, peer_part.acknowledge_time)
 
 -- name: peer_sending
 -- Before the request leaves: from now on its effect is unknown until it is acknowledged. Fenced by the lease token, and
@@ -207,15 +222,16 @@ WHERE tenant_id = $1 AND integration_id = $2 AND split_part(object_id, E'\t', 1)
 WITH connected AS MATERIALIZED (
     SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 ), renewed AS (
-    UPDATE delivery SET lease_until = now() + $10::interval
-    WHERE tenant_id = $1 AND delivery_id = $8 AND lease_token = $9 AND state = 2 AND EXISTS (SELECT FROM connected)
+    UPDATE delivery SET lease_until = now() + $11::interval
+    WHERE tenant_id = $1 AND delivery_id = $9 AND lease_token = $10 AND state = 2 AND EXISTS (SELECT FROM connected)
     RETURNING tenant_id
 )
 INSERT INTO peer_object
-    (tenant_id, integration_id, object_kind, object_id, state, acknowledged_version, acknowledged_hash, sent_document)
-SELECT $1, $2, $3, $4, 2, $5, $6, $7 FROM renewed
+    (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash,
+     sent_document)
+SELECT $1, $2, $3, $4, 2, $5, $6, $7, $8 FROM renewed
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
-SET state = 2, acknowledged_version = EXCLUDED.acknowledged_version,
+SET state = 2, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
     acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document
 RETURNING true
 

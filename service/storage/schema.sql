@@ -25,6 +25,40 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION peer_object_from_part() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO peer_object
+        (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledge_time, sent_document)
+    VALUES (
+        NEW.tenant_id, NEW.integration_id, NEW.part_kind, array_to_string(NEW.object_id || NEW.part_id, E'\t'),
+        NEW.state, NEW.external_id, NEW.acknowledge_time, NEW.sent_document
+    )
+    ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
+    SET state = EXCLUDED.state, external_id = EXCLUDED.external_id, acknowledge_time = EXCLUDED.acknowledge_time,
+        sent_document = EXCLUDED.sent_document;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION peer_part_from_object() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO peer_part
+    VALUES (
+        NEW.tenant_id, NEW.integration_id, CASE NEW.object_kind WHEN 4 THEN 4 ELSE 5 END,
+        split_part(NEW.object_id, E'\t', 1), NEW.object_kind, (string_to_array(NEW.object_id, E'\t'))[2:],
+        NEW.state, NEW.external_id, NEW.acknowledge_time, NEW.sent_document
+    )
+    ON CONFLICT (tenant_id, integration_id, object_kind, object_id, part_kind, part_id) DO UPDATE
+    SET state = EXCLUDED.state, external_id = EXCLUDED.external_id, acknowledge_time = EXCLUDED.acknowledge_time,
+        sent_document = EXCLUDED.sent_document;
+    RETURN NULL;
+END
+$$;
+
 CREATE TABLE access_token (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -281,6 +315,19 @@ CREATE TABLE peer_object (
     sent_document bytea
 );
 
+CREATE TABLE peer_part (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    part_kind smallint NOT NULL,
+    part_id text[] NOT NULL,
+    state smallint NOT NULL,
+    external_id text NOT NULL,
+    acknowledge_time timestamp with time zone,
+    sent_document bytea
+);
+
 CREATE TABLE publication_rule (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -442,6 +489,9 @@ ALTER TABLE ONLY party
 ALTER TABLE ONLY peer_object
     ADD CONSTRAINT peer_object_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id);
 
+ALTER TABLE ONLY peer_part
+    ADD CONSTRAINT peer_part_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id, part_kind, part_id);
+
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_pkey PRIMARY KEY (tenant_id, integration_id, rule_id);
 
@@ -513,6 +563,10 @@ CREATE TRIGGER delivery_made AFTER INSERT OR DELETE ON delivery FOR EACH ROW EXE
 
 CREATE TRIGGER integration_found AFTER UPDATE ON integration FOR EACH ROW WHEN (((new.payload <> old.payload) AND (new.etag = old.etag))) EXECUTE FUNCTION integration_found();
 
+CREATE TRIGGER peer_object_from_part AFTER INSERT OR UPDATE ON peer_part FOR EACH ROW WHEN ((pg_trigger_depth() = 0)) EXECUTE FUNCTION peer_object_from_part();
+
+CREATE TRIGGER peer_part_from_object AFTER INSERT OR UPDATE ON peer_object FOR EACH ROW WHEN (((strpos(new.object_id, '	'::text) > 0) AND (pg_trigger_depth() = 0))) EXECUTE FUNCTION peer_part_from_object();
+
 ALTER TABLE ONLY access_token
     ADD CONSTRAINT access_token_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
@@ -569,6 +623,9 @@ ALTER TABLE ONLY party
 
 ALTER TABLE ONLY peer_object
     ADD CONSTRAINT peer_object_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY peer_part
+    ADD CONSTRAINT peer_part_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

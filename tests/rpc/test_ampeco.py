@@ -53,6 +53,7 @@ from evbridge.v1.run_pb2 import (
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, Tariff, TariffKey, UpdateTariffRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+import service.delivery.parts
 import service.partners.ampeco.delivery
 import service.partners.ampeco.sync
 import service.runs.worker
@@ -627,7 +628,7 @@ async def test_nothing_is_created_twice(connected: Tenant, ampeco: Simulator, rp
 async def test_an_attempt_that_takes_too_long_goes_on_later(
     connected: Tenant, ampeco: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.partners.ampeco.delivery, "LIMIT_S", 0.0)
+    monkeypatch.setattr(service.delivery.parts, "LIMIT_S", 0.0)
     await show(connected)
     location = await create(connected, evses=[an_evse("E1")])
     delivery = await arrived(connected, location)

@@ -56,7 +56,7 @@ HOT = [
     "company_get",
     "company_page",
     "delivery_claim",
-    "peers_below",
+    "peer_parts",
     "api_key_find",
     "gate_slot_take",
     "gate_slot_give",
