@@ -211,7 +211,7 @@ WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id 
 INSERT INTO peer_part
     (tenant_id, integration_id, object_kind, object_id, part_kind, part_id, state, external_id, sent_document,
      acknowledge_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $7 = 3 THEN now() END)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $7::smallint = 3 THEN now() END)
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id, part_kind, part_id) DO UPDATE
 SET state = EXCLUDED.state, external_id = EXCLUDED.external_id, sent_document = EXCLUDED.sent_document,
     acknowledge_time = coalesce(EXCLUDED.acknowledge_time, peer_part.acknowledge_time)
