@@ -672,6 +672,23 @@ async def test_what_was_deleted_there_parks_until_told_to_make_it_again(connecte
     assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.PARTNER_CHANGED)
 
 
+async def test_what_is_made_again_is_made_once_when_the_answer_is_lost(connected: Tenant, ampeco: Simulator) -> None:
+    await show(connected)
+    location = await create(connected, evses=[an_evse("E1")])
+    await arrived(connected, location)
+    del ampeco.objects[f"{LOCATIONS}/1"]
+    location.name = "New"
+    await update(connected, location)
+    delivery = await arrived(connected, location)
+    assert delivery.reason == reasons.PARTNER_CHANGED
+    ampeco.inject("CreateLocation=lose_answer")
+    retry = RetryDeliveryRequest(id=delivery.id, overwrite_partner_change=True)
+    await connected.writer.deliveries.RetryDelivery(retry)
+    assert (await arrived(connected, location)).state == DELIVERY_STATE_DELIVERED
+    assert calls(ampeco, "POST").count("POST locations/v2.0") == 2
+    assert len([path for path in ampeco.objects if path.startswith(LOCATIONS)]) == 1
+
+
 @pytest.mark.parametrize("fault", ["status:404", "status:520", "empty", "redirect:http://127.0.0.1:1/"])
 async def test_an_outage_neither_parks_what_is_there_nor_makes_it_again(
     connected: Tenant, ampeco: Simulator, fault: str

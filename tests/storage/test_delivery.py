@@ -3,11 +3,17 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from evbridge.v1.company_pb2 import Company
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, PEER_OBJECT_STATE_LINKED
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_COMPANY,
+    OBJECT_KIND_CONNECTOR,
+    OBJECT_KIND_LOCATION,
+    PEER_OBJECT_STATE_LINKED,
+)
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_TYPE_CHARGEPRICE,
@@ -26,6 +32,7 @@ from service.storage.company import company_put, company_tombstone
 from service.storage.connection import Connection
 from service.storage.delivery import (
     Claim,
+    PartKey,
     Peer,
     Waiting,
     attempt_record,
@@ -37,6 +44,9 @@ from service.storage.delivery import (
     peer_acknowledged,
     peer_get,
     peer_gone,
+    peer_part_acknowledged,
+    peer_part_sending,
+    peer_parts,
     peer_sending,
 )
 from service.storage.gate import gate_failed, gate_hold, gate_resume, gate_succeeded
@@ -52,10 +62,13 @@ from tests.front_door import a_location, a_tariff
 CALLER = Caller("acme", "key", 3)
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 FAULT = PartnerFault("", partner="p")
+PART = PartKey(OBJECT_KIND_CONNECTOR, ("e1", "1"))
 # Everything that a worker writes about its claim.
 FENCED: dict[str, Callable[[Database, Connection, Claim], Awaitable[None]]] = {
     "it renews its lease": lambda database, _, claim: delivery_renew(database, claim),
     "it sends": lambda database, _, claim: peer_sending(database, claim, Peer(), b"older"),
+    "it sends a part": lambda database, _, claim: peer_part_sending(database, claim, PART, Peer(), b"older"),
+    "a part was acknowledged": lambda _, conn, claim: peer_part_acknowledged(conn, claim, PART, Peer()),
     "it was acknowledged": lambda _, conn, claim: peer_acknowledged(conn, claim, Peer(external_id="older")),
     "it deleted": lambda _, conn, claim: peer_gone(conn, claim),
     "it succeeded": lambda _, conn, claim: delivery_done(conn, claim),
@@ -133,6 +146,21 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
             if claim is first:
                 await peer_acknowledged(conn, second, held)
                 await delivery_done(conn, second)
+
+
+async def test_parts_are_shared_with_the_previous_version(database: Database, waiting: Waiting) -> None:
+    """It keeps them beside the object, under ids joined by tabs."""
+    claim = replace(await claimed(database, waiting), object_kind=OBJECT_KIND_LOCATION, object_id="DEABCl1")
+    theirs = "INSERT INTO peer_object VALUES ('acme', 'cp', 9, E'DEABCl1\te1\t1', 3, '7', 0, NULL, now(), 'sent')"
+    await database.run(Statement("theirs", theirs))
+    held = Peer(PEER_OBJECT_STATE_LINKED, "7", sent_document=b"sent")
+    async with database.transaction() as conn:
+        assert await peer_parts(conn, claim) == {PART: held}
+        await peer_part_acknowledged(conn, claim, PART, replace(held, external_id="8"))
+    for ids in (("e2",), ("e2", "1")):
+        await peer_part_sending(database, claim, PART._replace(ids=ids), Peer(), b"sent")
+    rows = await database.rows(Statement("kept", "SELECT object_id, external_id, state FROM peer_object"))
+    assert sorted(map(tuple, rows)) == [("DEABCl1\te1\t1", "8", 3), ("DEABCl1\te2", "", 2), ("DEABCl1\te2\t1", "", 2)]
 
 
 async def test_a_change_during_an_attempt_makes_it_due_again(database: Database, waiting: Waiting) -> None:

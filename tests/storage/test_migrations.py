@@ -85,6 +85,32 @@ async def test_the_migrations_of_this_build_fit_an_empty_database(empty_database
     assert await migrate(empty_database_url) == names == sorted(path.name for path in FOLDER.glob("*.sql"))
 
 
+async def test_parts_that_a_partner_holds_move_to_a_table_of_their_own(
+    empty_database_url: str, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    for path in FOLDER.glob("*.sql"):
+        if path.name < "0021":
+            (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    await migrate(empty_database_url, tmp_path)
+    await connection.execute(
+        r"""
+        INSERT INTO tenant VALUES ('acme');
+        INSERT INTO integration VALUES ('acme', 'am', 4, true, 2, '', '');
+        INSERT INTO peer_object VALUES
+            ('acme', 'am', 4, 'DEABCt1', 3, '1'), ('acme', 'am', 4, E'DEABCt1\tgroup', 3, '2'),
+            ('acme', 'am', 5, 'DEABCl1', 3, '3'), ('acme', 'am', 9, E'DEABCl1\te1\t1', 2, '');
+        """
+    )
+    await migrate(empty_database_url)
+    rows = await connection.fetch(
+        "SELECT object_kind, object_id, part_kind, part_id, state, external_id FROM peer_part"
+    )
+    assert sorted(map(tuple, rows)) == [
+        (4, "DEABCt1", 4, ["group"], 3, "2"),
+        (5, "DEABCl1", 9, ["e1", "1"], 2, ""),
+    ]
+
+
 async def test_an_edited_file_is_refused(empty_database_url: str, folder: Path) -> None:
     await migrate(empty_database_url, folder)
     (folder / "0003_third.sql").write_text("ALTER TABLE second ADD COLUMN third bigint")
