@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 
 class PartyKey(NamedTuple):
@@ -40,26 +40,34 @@ class _Folded(str):
         return folded
 
 
+OURS: Final = ""
+"""In the place of an integration's id: the object is ours."""
+
+
 class ObjectKey(NamedTuple):
-    """An object of a party. `key` is its folded id, to compare by; what is shown is the id as it was first written."""
+    """An object of a party. `key` is its folded id, to compare by; what is shown is the id as it was first written.
+
+    `integration_id` is the integration that the object was received through, or OURS.
+    """
 
     country_code: str
     party_id: str
     key: str
+    integration_id: str = OURS
 
     @classmethod
-    def of(cls, country_code: str, party_id: str, id: str) -> "ObjectKey":
-        return cls(country_code.upper(), party_id.upper(), _Folded.of(id))
+    def of(cls, country_code: str, party_id: str, id: str, integration_id: str = OURS) -> "ObjectKey":
+        return cls(country_code.upper(), party_id.upper(), _Folded.of(id), integration_id)
 
     @classmethod
-    def parsed(cls, text: str) -> "ObjectKey":
+    def parsed(cls, text: str, integration_id: str = OURS) -> "ObjectKey":
         """The key that `str` wrote; "" comes before all keys."""
-        return cls(text[:2], text[2:5], text[5:])
+        return cls(text[:2], text[2:5], text[5:], integration_id)
 
     @classmethod
     def in_row(cls, row: Any) -> "ObjectKey":
         """The key that a row of such objects holds in its columns."""
-        return cls(row["country_code"], row["party_id"], row["key"])
+        return cls(row["country_code"], row["party_id"], row["key"], row["integration_id"])
 
     @property
     def party(self) -> PartyKey:
@@ -71,7 +79,7 @@ class ObjectKey(NamedTuple):
         return f"{self.party}*{getattr(self.key, 'written', self.key)}"
 
     def __str__(self) -> str:
-        """As it is stored: DEABCl1."""
+        """As it is stored, apart from the integration: DEABCl1."""
         return f"{self.country_code}{self.party_id}{self.key}"
 
 
@@ -90,10 +98,10 @@ def key_of(named: Named) -> ObjectKey:
     return ObjectKey.of(named.country_code, named.party_id, named.id)
 
 
-def columns(keys: Iterable[ObjectKey]) -> tuple[list[str], list[str], list[str]]:
-    """The keys as three lists, as `unnest` takes them."""
+def columns(keys: Iterable[ObjectKey]) -> tuple[list[str], ...]:
+    """The keys as four lists, as `unnest` takes them."""
     ordered = list(keys)
-    return [key.country_code for key in ordered], [key.party_id for key in ordered], [key.key for key in ordered]
+    return tuple([key[place] for key in ordered] for place in range(len(ObjectKey._fields)))
 
 
 class EvseKey(NamedTuple):

@@ -34,7 +34,7 @@ class Owned(Noun[M]):
 
     def keep(self, wanted: M, before: M | None) -> None:
         """The spelling of an id is the first one."""
-        wanted.country_code, wanted.party_id, _ = self.key_of(wanted)
+        wanted.country_code, wanted.party_id = self.key_of(wanted).party
         if before:
             wanted.id = before.id
 

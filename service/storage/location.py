@@ -9,7 +9,7 @@ from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.geography import Box, Point
-from service.domain.keys import EvseKey, ObjectKey, columns, key_of
+from service.domain.keys import OURS, EvseKey, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound
 from service.storage.connection import Connection
@@ -51,7 +51,7 @@ async def location_page(
     filters = (request.country_code.upper(), request.party_id.upper())
     key, origin = ObjectKey.parsed(after), request.origin_integration_id
     rows = await database.rows(sql.location_page, tenant_id, *key, *filters, limit, MAX_BYTES, origin)
-    return [(str(ObjectKey.in_row(row)), _whole(row)) for row in rows]
+    return [(row["object_id"], _whole(row)) for row in rows]
 
 
 async def location_known(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> set[ObjectKey]:
@@ -64,7 +64,7 @@ async def location_imported(
 ) -> list[tuple[str, bytes]]:
     """(key, serialized location) of up to `limit` that were imported through the integration, after the key `after`."""
     rows = await database.rows(sql.location_imported, tenant_id, *ObjectKey.parsed(after), integration_id, limit)
-    return [(str(ObjectKey.in_row(row)), _whole(row)) for row in rows]
+    return [(row["object_id"], _whole(row)) for row in rows]
 
 
 async def location_naming(
@@ -79,13 +79,13 @@ async def location_near(
     database: Database, tenant_id: str, boxes: Sequence[Box], point: Point, haversine: float, limit: int
 ) -> list[bytes]:
     """Serialized locations up to that far from the point, nearest first. The boxes hold them all."""
-    rows = await database.rows(sql.location_near, tenant_id, *zip(*boxes, strict=True), *point, haversine, limit)
+    rows = await database.rows(sql.location_near, tenant_id, *zip(*boxes, strict=True), *point, haversine, limit, OURS)
     return [_whole(row) for row in rows]
 
 
 async def location_box(database: Database, tenant_id: str, boxes: Sequence[Box], limit: int) -> list[bytes]:
     """Serialized locations in the boxes."""
-    rows = await database.rows(sql.location_box, tenant_id, *zip(*boxes, strict=True), limit)
+    rows = await database.rows(sql.location_box, tenant_id, *zip(*boxes, strict=True), limit, OURS)
     return [_whole(row) for row in rows]
 
 
@@ -100,9 +100,7 @@ async def location_lock(
     evses = await conn.rows(sql.evse_lock, tenant_id, *columns(keys))
     parts: dict[ObjectKey, list[bytes]] = {}
     for row in sorted(evses, key=lambda row: row["position"]):
-        parts.setdefault(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), []).append(
-            row["payload"]
-        )
+        parts.setdefault(_location_key(row), []).append(row["payload"])
     found: dict[ObjectKey, Location | None] = {}
     for row in locations:
         key = ObjectKey.in_row(row)
@@ -150,7 +148,7 @@ async def location_tombstone(conn: Connection, tenant_id: str, key: ObjectKey) -
 async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, StoredEvse]:
     """Those of the EVSEs that exist, kept from other writers until the transaction ends."""
     return {
-        EvseKey(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), row["key"]): (
+        EvseKey(_location_key(row), row["key"]): (
             StoredEvse(row["position"], Location.FromString(row["payload"]).evses[0])
         )
         for row in await conn.rows(
@@ -218,6 +216,10 @@ def _whole(row: asyncpg.Record) -> bytes:
 def _tariff_keys(evse: Evse) -> str:
     """One per line, for arrays of arrays must be rectangular."""
     return "\n".join(sorted({id.casefold() for connector in evse.connectors for id in connector.tariff_ids}))
+
+
+def _location_key(row: asyncpg.Record) -> ObjectKey:
+    return ObjectKey(row["country_code"], row["party_id"], row["location_key"], row["integration_id"])
 
 
 def _time(timestamp: Timestamp) -> datetime:

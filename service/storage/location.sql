@@ -1,81 +1,82 @@
 -- name: location_get
 SELECT payload, last_updated FROM location_whole
-WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
+WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4
 
 -- name: location_get_many
 -- Looked up as in `location_lock`.
-SELECT wanted.country_code, wanted.party_id, wanted.key, w.payload, w.last_updated
-FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+SELECT wanted.country_code, wanted.party_id, wanted.key, wanted.integration_id, w.payload, w.last_updated
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS wanted (country_code, party_id, key, integration_id)
 CROSS JOIN LATERAL (
     SELECT payload, last_updated
     FROM location_whole
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+    WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND key = wanted.key
     OFFSET 0
 ) AS w
 
 -- name: location_page
 -- Measures first, then joins the payloads of what fits.
-SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+SELECT w.country_code || w.party_id || w.key AS object_id, w.payload, w.last_updated
 FROM (
     SELECT country_code, party_id, key, sum(size) OVER (ORDER BY country_code, party_id, key) - size AS before
     FROM (
         SELECT country_code, party_id, key, size
         FROM location_whole
-        WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) > ($2, $3, $4)
-            AND ($5::text = '' OR country_code = $5) AND ($6::text = '' OR party_id = $6)
-            AND ($9::text = '' OR (country_code, party_id, key) IN (
+        WHERE tenant_id = $1 AND integration_id = $5 AND (country_code, party_id, key) > ($2, $3, $4)
+            AND ($6::text = '' OR country_code = $6) AND ($7::text = '' OR party_id = $7)
+            AND ($10::text = '' OR (country_code, party_id, key) IN (
                 SELECT country_code, party_id, key
                 FROM location
-                WHERE tenant_id = $1 AND integration_id = '' AND origin_integration_id = $9 AND origin_integration_id <> ''
+                WHERE tenant_id = $1 AND integration_id = $5 AND origin_integration_id = $10
+                    AND origin_integration_id <> ''
             ))
         ORDER BY country_code, party_id, key
-        LIMIT $7
+        LIMIT $8
     ) AS page
 ) AS sized
 JOIN location_whole AS w USING (country_code, party_id, key)
-WHERE w.tenant_id = $1 AND w.integration_id = '' AND before < $8
+WHERE w.tenant_id = $1 AND w.integration_id = $5 AND before < $9
 ORDER BY w.country_code, w.party_id, w.key
 
 -- name: location_known
 -- Looked up as in `location_lock`.
-SELECT wanted.country_code, wanted.party_id, wanted.key
-FROM unnest($2::text[], $3::text[], $4::text[]) AS wanted (country_code, party_id, key)
+SELECT wanted.country_code, wanted.party_id, wanted.key, wanted.integration_id
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS wanted (country_code, party_id, key, integration_id)
 CROSS JOIN LATERAL (
     SELECT FROM location
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+    WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND key = wanted.key AND delete_time IS NULL
     OFFSET 0
 ) AS l
 
 -- name: location_imported
--- Those of the integration $5 after a key, in their order.
-SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+-- Those of the integration $6 after a key, in their order.
+SELECT w.country_code || w.party_id || w.key AS object_id, w.payload, w.last_updated
 FROM (
     SELECT country_code, party_id, key
     FROM location
-    WHERE tenant_id = $1 AND origin_integration_id = $5 AND origin_integration_id <> '' AND integration_id = ''
+    WHERE tenant_id = $1 AND origin_integration_id = $6 AND origin_integration_id <> '' AND integration_id = $5
         AND delete_time IS NULL AND (country_code, party_id, key) > ($2, $3, $4)
     ORDER BY country_code, party_id, key
-    LIMIT $6
+    LIMIT $7
 ) AS imported
 JOIN location_whole AS w USING (country_code, party_id, key)
-WHERE w.tenant_id = $1 AND w.integration_id = ''
+WHERE w.tenant_id = $1 AND w.integration_id = $5
 ORDER BY w.country_code, w.party_id, w.key
 
 -- name: location_naming
 -- Those with an EVSE, not REMOVED (7), that names the tariff $4 of the party.
-SELECT w.country_code, w.party_id, w.key, w.payload, w.last_updated
+SELECT w.key, w.payload, w.last_updated
 FROM (
     SELECT DISTINCT location_key
     FROM evse
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND location_key > $5
+    WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND location_key > $6
         AND tariff_keys @> ARRAY[$4::text] AND status <> 7
     ORDER BY location_key
-    LIMIT $6
+    LIMIT $7
 ) AS named
 JOIN location_whole AS w ON w.key = named.location_key
-WHERE w.tenant_id = $1 AND w.integration_id = '' AND w.country_code = $2 AND w.party_id = $3
+WHERE w.tenant_id = $1 AND w.integration_id = $5 AND w.country_code = $2 AND w.party_id = $3
 ORDER BY w.key
 
 -- name: location_near
@@ -91,14 +92,14 @@ FROM (
         FROM unnest($2::float8[], $3::float8[], $4::float8[], $5::float8[]) AS area (west, south, east, north)
         JOIN location AS l
             ON point(l.longitude, l.latitude) <@ box(point(area.west, area.south), point(area.east, area.north))
-        WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.delete_time IS NULL
+        WHERE l.tenant_id = $1 AND l.integration_id = $10 AND l.delete_time IS NULL
     ) AS around
     WHERE haversine <= $8
     ORDER BY haversine, country_code, party_id, key
     LIMIT $9
 ) AS near
 JOIN location_whole AS w USING (country_code, party_id, key)
-WHERE w.tenant_id = $1 AND w.integration_id = ''
+WHERE w.tenant_id = $1 AND w.integration_id = $10
 ORDER BY near.haversine, w.country_code, w.party_id, w.key
 
 -- name: location_box
@@ -106,35 +107,39 @@ SELECT w.payload, w.last_updated
 FROM unnest($2::float8[], $3::float8[], $4::float8[], $5::float8[]) AS area (west, south, east, north)
 JOIN location_whole AS w
     ON point(w.longitude, w.latitude) <@ box(point(area.west, area.south), point(area.east, area.north))
-WHERE w.tenant_id = $1 AND w.integration_id = ''
+WHERE w.tenant_id = $1 AND w.integration_id = $7
 LIMIT $6
 
 -- name: location_lock
 -- In the order of the keys, so that two batches wait for each other and never for themselves. Each is looked up by its key,
 -- however the planner guesses about a table that was never analysed.
-SELECT wanted.country_code, wanted.party_id, wanted.key, l.payload, l.last_updated, l.delete_time
+SELECT wanted.country_code, wanted.party_id, wanted.key, wanted.integration_id, l.payload, l.last_updated, l.delete_time
 FROM (
-    SELECT country_code, party_id, key
-    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
-    ORDER BY country_code, party_id, key
+    SELECT country_code, party_id, key, integration_id
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS each (country_code, party_id, key, integration_id)
+    ORDER BY country_code, party_id, key, integration_id
 ) AS wanted
 CROSS JOIN LATERAL (
     SELECT payload, last_updated, delete_time
     FROM location
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+    WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND key = wanted.key
     FOR UPDATE
 ) AS l
 
 -- name: location_insert
 INSERT INTO location (
-    tenant_id, country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id
+    tenant_id, country_code, party_id, key, integration_id, latitude, longitude, etag, payload, last_updated,
+    origin_integration_id
 )
-SELECT $1, country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id
+SELECT $1, country_code, party_id, key, integration_id, latitude, longitude, etag, payload, last_updated,
+    origin_integration_id
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[],
-    $10::text[]
-) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id)
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::float8[], $8::text[], $9::bytea[],
+    $10::timestamptz[], $11::text[]
+) AS new (
+    country_code, party_id, key, integration_id, latitude, longitude, etag, payload, last_updated, origin_integration_id
+)
 ON CONFLICT DO NOTHING
 
 -- name: location_replace
@@ -143,33 +148,35 @@ UPDATE location AS l
 SET latitude = new.latitude, longitude = new.longitude, etag = new.etag, payload = new.payload,
     last_updated = new.last_updated, origin_integration_id = new.origin_integration_id, delete_time = NULL
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::text[], $8::bytea[], $9::timestamptz[],
-    $10::text[]
-) AS new (country_code, party_id, key, latitude, longitude, etag, payload, last_updated, origin_integration_id)
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::float8[], $8::text[], $9::bytea[],
+    $10::timestamptz[], $11::text[]
+) AS new (
+    country_code, party_id, key, integration_id, latitude, longitude, etag, payload, last_updated, origin_integration_id
+)
 CROSS JOIN LATERAL (
     SELECT ctid FROM location
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = new.country_code AND party_id = new.party_id
-        AND key = new.key
+    WHERE tenant_id = $1 AND integration_id = new.integration_id AND country_code = new.country_code
+        AND party_id = new.party_id AND key = new.key
     OFFSET 0
 ) AS held
 WHERE l.ctid = held.ctid AND l.tenant_id = $1
 
 -- name: location_tombstone
 UPDATE location SET delete_time = now()
-WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND key = $4
+WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4
 
 -- name: evse_lock
 -- Those of whole locations, deleted ones too. In the order of the keys, as reports lock them; looked up as `location_lock`.
-SELECT wanted.country_code, wanted.party_id, wanted.key AS location_key, e.position, e.payload
+SELECT wanted.country_code, wanted.party_id, wanted.key AS location_key, wanted.integration_id, e.position, e.payload
 FROM (
-    SELECT country_code, party_id, key
-    FROM unnest($2::text[], $3::text[], $4::text[]) AS each (country_code, party_id, key)
-    ORDER BY country_code, party_id, key
+    SELECT country_code, party_id, key, integration_id
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS each (country_code, party_id, key, integration_id)
+    ORDER BY country_code, party_id, key, integration_id
 ) AS wanted
 CROSS JOIN LATERAL (
     SELECT position, payload
     FROM evse
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = wanted.country_code
+    WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND location_key = wanted.key
     ORDER BY evse.key
     FOR UPDATE
@@ -177,16 +184,17 @@ CROSS JOIN LATERAL (
 
 -- name: evse_put
 INSERT INTO evse (
-    tenant_id, country_code, party_id, location_key, key, position, status, status_time, last_updated, payload,
-    tariff_keys
+    tenant_id, country_code, party_id, location_key, integration_id, key, position, status, status_time, last_updated,
+    payload, tariff_keys
 )
-SELECT $1, country_code, party_id, location_key, key, position, status, status_time, last_updated, payload,
-    string_to_array(tariff_keys, E'\n')
+SELECT $1, country_code, party_id, location_key, integration_id, key, position, status, status_time, last_updated,
+    payload, string_to_array(tariff_keys, E'\n')
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::smallint[], $8::timestamptz[],
-    $9::timestamptz[], $10::bytea[], $11::text[]
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::smallint[], $9::timestamptz[],
+    $10::timestamptz[], $11::bytea[], $12::text[]
 ) AS new (
-    country_code, party_id, location_key, key, position, status, status_time, last_updated, payload, tariff_keys
+    country_code, party_id, location_key, integration_id, key, position, status, status_time, last_updated, payload,
+    tariff_keys
 )
 ON CONFLICT (tenant_id, integration_id, country_code, party_id, location_key, key) DO UPDATE
 SET position = excluded.position, status = excluded.status, status_time = excluded.status_time,
@@ -195,10 +203,10 @@ SET position = excluded.position, status = excluded.status, status_time = exclud
 -- name: evse_forget
 -- Those of deleted locations that are about to live again, and are locked; found as by `location_replace`.
 DELETE FROM evse AS e
-USING unnest($2::text[], $3::text[], $4::text[]) AS deleted (country_code, party_id, key)
+USING unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS deleted (country_code, party_id, key, integration_id)
 CROSS JOIN LATERAL (
     SELECT ctid FROM evse
-    WHERE tenant_id = $1 AND integration_id = '' AND country_code = deleted.country_code
+    WHERE tenant_id = $1 AND integration_id = deleted.integration_id AND country_code = deleted.country_code
         AND party_id = deleted.party_id AND location_key = deleted.key
     OFFSET 0
 ) AS held
@@ -206,21 +214,25 @@ WHERE e.ctid = held.ctid AND e.tenant_id = $1
 
 -- name: evse_lock_each
 -- Single ones, of locations that live, in the order of the keys, looked up as `location_lock`.
-SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.key, e.position, e.payload
+SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.integration_id, wanted.key, e.position,
+    e.payload
 FROM (
-    SELECT country_code, party_id, location_key, key
-    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS each (country_code, party_id, location_key, key)
-    ORDER BY country_code, party_id, location_key, key
+    SELECT country_code, party_id, location_key, integration_id, key
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+        AS each (country_code, party_id, location_key, integration_id, key)
+    ORDER BY country_code, party_id, location_key, integration_id, key
 ) AS wanted
 CROSS JOIN LATERAL (
     SELECT evse.position, evse.payload
     FROM evse
-    WHERE evse.tenant_id = $1 AND evse.integration_id = '' AND evse.country_code = wanted.country_code
-        AND evse.party_id = wanted.party_id AND evse.location_key = wanted.location_key AND evse.key = wanted.key
+    WHERE evse.tenant_id = $1 AND evse.integration_id = wanted.integration_id
+        AND evse.country_code = wanted.country_code AND evse.party_id = wanted.party_id
+        AND evse.location_key = wanted.location_key AND evse.key = wanted.key
         AND EXISTS (
             SELECT FROM location AS l
-            WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.country_code = wanted.country_code
-                AND l.party_id = wanted.party_id AND l.key = wanted.location_key AND l.delete_time IS NULL
+            WHERE l.tenant_id = $1 AND l.integration_id = wanted.integration_id
+                AND l.country_code = wanted.country_code AND l.party_id = wanted.party_id
+                AND l.key = wanted.location_key AND l.delete_time IS NULL
         )
     FOR UPDATE OF evse
 ) AS e

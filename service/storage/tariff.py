@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
-from service.domain.keys import ObjectKey, columns, key_of
+from service.domain.keys import OURS, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound, TariffRevisionNotKept
 from service.storage.connection import Connection
@@ -63,7 +63,7 @@ async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[Object
 
 async def tariff_imported(database: Database, tenant_id: str, integration_id: str) -> set[str]:
     """The ids that the partner gave the tariffs that were imported through the integration."""
-    rows = await database.rows(sql.tariff_imported, tenant_id, integration_id)
+    rows = await database.rows(sql.tariff_imported, tenant_id, integration_id, OURS)
     return {Tariff.FromString(row["payload"]).origin.external_id for row in rows}
 
 
@@ -109,7 +109,7 @@ async def tariff_page(
     filters = (request.country_code.upper(), request.party_id.upper(), request.type, request.currency)
     key, origin = ObjectKey.parsed(after), request.origin_integration_id
     rows = await database.rows(sql.tariff_page, tenant_id, *key, *filters, limit, MAX_BYTES, origin)
-    return [(str(ObjectKey.in_row(row)), row["payload"]) for row in rows]
+    return [(row["object_id"], row["payload"]) for row in rows]
 
 
 async def tariff_locations(conn: Connection, tenant_id: str, key: ObjectKey) -> int:

@@ -48,3 +48,9 @@ def test_a_server_imports_no_simulator() -> None:
     assert imported.stdout.split() == []
     with_one = program.replace("service.app", "service.partners.ocpi.simulator")
     assert subprocess.run([sys.executable, "-c", with_one], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_the_side_of_an_object_is_bound_but_where_only_ours_count() -> None:
+    """What is delivered, and what a party of ours owns, is ours."""
+    ours = ["storage/changes.sql", "storage/party.sql", "storage/retention.sql"]
+    assert [path for path in naming(r"integration_id = ''") if not path.startswith("storage/migrations/")] == ours
