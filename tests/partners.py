@@ -49,13 +49,13 @@ class TokenPartner:
         number = len(self.asked)
         await self.thinking.wait()
         if client != f"evbridge:{self.secret}":
-            said = {"error": "invalid_client", "error_description": f"{client} is unknown", client: client}
-            return web.json_response(said, status=401)
+            answer = {"error": "invalid_client", "error_description": f"{client} is unknown", client: client}
+            return web.json_response(answer, status=401)
         if self.status >= 300 or self.body is not None:
             return web.Response(status=self.status, body=self.body or b'{"error": "canary-4711"}')
-        said = {"access_token": f"{self.stamp}-{number}", "token_type": "Bearer", "issued_at": "1700000000000"}
-        said = {name: value for name, value in (said | self.answer).items() if value is not None}
-        return web.json_response(said, status=self.status)
+        answer = {"access_token": f"{self.stamp}-{number}", "token_type": "Bearer", "issued_at": "1700000000000"}
+        answer = {name: value for name, value in (answer | self.answer).items() if value is not None}
+        return web.json_response(answer, status=self.status)
 
     async def things(self, request: web.Request) -> web.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")

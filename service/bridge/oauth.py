@@ -84,11 +84,11 @@ class OAuth:
             raise errors.EgressDenied(f"a request for an access token was held back: {error}", host=host) from None
         except EgressError as error:
             raise errors.PartnerUnavailable(f"no access token: {error}", partner=target.partner) from None
-        said = _members(answer)
+        members = _members(answer)
         if answer.status not in (200, 201):
-            raise _refused(target, answer.status, said)
-        value, address = said.get("access_token"), said.get("instance_url")
-        bearer = str(said.get("token_type") or "Bearer").lower() == "bearer"
+            raise _refused(target, answer.status, members)
+        value, address = members.get("access_token"), members.get("instance_url")
+        bearer = str(members.get("token_type") or "Bearer").lower() == "bearer"
         if not (bearer and isinstance(value, str) and _TOKEN.fullmatch(value)):
             raise errors.PartnerFault(
                 f"{target.partner} answered with no bearer token", partner=target.partner, http_status=answer.status
@@ -96,7 +96,7 @@ class OAuth:
         base_url = ""
         if isinstance(address, str) and target.grant.allowed_hosts is not None:
             base_url = check_given(address, target.grant.token_url, target.grant.allowed_hosts)
-        return AccessToken(Secret(value), base_url, _lifetime_s(said.get("expires_in")))
+        return AccessToken(Secret(value), base_url, _lifetime_s(members.get("expires_in")))
 
     async def _kept(self, target: Target, spent: str) -> AccessToken | None:
         token = await self._tokens.get(target)
@@ -154,14 +154,14 @@ class OAuth:
 def _members(answer: Answer) -> dict[str, Any]:
     """The members of the JSON object in the body, none when there is no such object."""
     try:
-        said = parse_tolerantly((answer.body or b"")[: _MAX_ANSWER_BYTES + 1])
+        members = parse_tolerantly((answer.body or b"")[: _MAX_ANSWER_BYTES + 1])
     except CodecError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return members if isinstance(members, dict) else {}
 
 
-def _refused(target: Target, status: int, said: dict[str, Any]) -> errors.PartnerError:
-    code = said.get("error")
+def _refused(target: Target, status: int, members: dict[str, Any]) -> errors.PartnerError:
+    code = members.get("error")
     error_class: type[errors.PartnerError] = errors.PartnerFault
     if status in (400, 401, 403):
         error_class = errors.PartnerCredentialRefused

@@ -101,10 +101,10 @@ class Registry:
         for file in files:
             packages[file.package].append(file)
         for package, contents in packages.items():
-            said = [option for file in contents if (option := file.GetOptions().Extensions[options.partner]).name]
-            if not said or any(other != said[0] for other in said):
-                faults.append(f"{package}: its files have {'different' if said else 'no'} partner options")
-            partner = _partner(said[0] if said else options.Partner())
+            stated = [option for file in contents if (option := file.GetOptions().Extensions[options.partner]).name]
+            if not stated or any(other != stated[0] for other in stated):
+                faults.append(f"{package}: its files have {'different' if stated else 'no'} partner options")
+            partner = _partner(stated[0] if stated else options.Partner())
             found = [service for file in contents for service in file.services_by_name.values()]
             services += found
             for method in (rpc for service in found for rpc in service.methods):

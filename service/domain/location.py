@@ -82,7 +82,7 @@ def reported_time(report: EvseStatusReport, now: datetime, path: str) -> datetim
     return time
 
 
-def is_news(evse: Evse, time: datetime) -> bool:
+def is_newer(evse: Evse, time: datetime) -> bool:
     """Whether a status of that time is newer than the one the EVSE has."""
     return time > evse.status_time.ToDatetime(tzinfo=time.tzinfo)
 

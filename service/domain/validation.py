@@ -10,24 +10,24 @@ from service.domain.rules import NO_TIME, broken
 from service.errors import FieldViolation, InvalidArgument
 
 _validator = protovalidate.Validator()
-MOST_VIOLATIONS = 20
+MAX_VIOLATIONS = 20
 
 
 def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
-    """Raises InvalidArgument with the violations, at most MOST_VIOLATIONS, and the path of each, `prefix` before it.
+    """Raises InvalidArgument with the violations, at most MAX_VIOLATIONS, and the path of each, `prefix` before it.
 
     `patch` names the resource of an Update request: inside it only our rules are judged here, because fields that an
     update leaves out are no mistake; the merged resource is validated instead (AIP-134).
     """
-    found = ours = tuple(islice(broken(message, prefix), MOST_VIOLATIONS))
-    if len(ours) < MOST_VIOLATIONS:
+    found = ours = tuple(islice(broken(message, prefix), MAX_VIOLATIONS))
+    if len(ours) < MAX_VIOLATIONS:
         if not patch and not (found := _and_theirs(ours, message, prefix, fail_fast=True)):
             return
         # A violation costs ten times as much as a rule that holds, and a list may have several for each of its items.
         found = tuple(dict.fromkeys(found + _and_theirs(ours, _beginning(message), prefix, patch=patch)))
     if found:
         problem = f"{found[0].path or 'request'}: {found[0].description}"
-        raise InvalidArgument(problem, violations=found[:MOST_VIOLATIONS])
+        raise InvalidArgument(problem, violations=found[:MAX_VIOLATIONS])
 
 
 def violations(message: Message, *, prefix: str = "", patch: str = "") -> tuple[FieldViolation, ...]:
@@ -63,7 +63,7 @@ def _shorten(message: Message) -> None:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             continue
         if field.is_repeated:
-            del value[MOST_VIOLATIONS:]
+            del value[MAX_VIOLATIONS:]
         if field.message_type is not None:
             for each in value if field.is_repeated else (value,):
                 _shorten(each)

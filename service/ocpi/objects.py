@@ -38,14 +38,14 @@ _NOBODY = {"country_code": "ZZ", "party_id": "ZZZ"}
 """Who owns a 2.1.1 tariff: it does not say."""
 _OBJECTS = ("elements", "charging_periods", "plan", "periods")
 """A member of these, and what holds it is no envelope."""
-_MOST_DIGITS = 100
-_MOST_WHOLE_DIGITS = 18
+_MAX_DIGITS = 100
+_MAX_WHOLE_DIGITS = 18
 _DECIMALS = 12
 _ATOM = Decimal(1).scaleb(-_DECIMALS)
-_ROUNDING = Context(prec=_MOST_DIGITS + _MOST_WHOLE_DIGITS, rounding=ROUND_HALF_EVEN)
+_ROUNDING = Context(prec=_MAX_DIGITS + _MAX_WHOLE_DIGITS, rounding=ROUND_HALF_EVEN)
 _PRICED = re.compile("/(charging_periods|elements|min_price|max_price|plan|periods|options)/")
 """Where numbers stand that a price is made of."""
-_MOST_NAMED = 100
+_MAX_NAMED = 100
 _SESSION_TIMES = {
     "start_datetime": "start_date_time",
     "end_datetime": "end_date_time",
@@ -142,7 +142,7 @@ class _Number(str):
 
 
 def _integer(digits: str) -> int | _Number:
-    return int(digits) if len(digits) <= _MOST_WHOLE_DIGITS else _Number(digits)
+    return int(digits) if len(digits) <= _MAX_WHOLE_DIGITS else _Number(digits)
 
 
 def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -216,9 +216,9 @@ class _Tidying:
     def _number(self, digits: str, trail: Trail) -> int | str:
         """Judged by its length and its exponent before it is computed."""
         _, _, exponent = digits.lower().partition("e")
-        number = Decimal(digits) if len(digits) <= _MOST_DIGITS and len(exponent) <= 4 else None
-        if number is None or (number and number.adjusted() >= _MOST_WHOLE_DIGITS):
-            wanted = f"at most {_MOST_WHOLE_DIGITS} digits before the point and {_MOST_DIGITS} in all"
+        number = Decimal(digits) if len(digits) <= _MAX_DIGITS and len(exponent) <= 4 else None
+        if number is None or (number and number.adjusted() >= _MAX_WHOLE_DIGITS):
+            wanted = f"at most {_MAX_WHOLE_DIGITS} digits before the point and {_MAX_DIGITS} in all"
             raise trail.fault(f"must be a number of {wanted}, such as 12.5")
         exponent_of = number.as_tuple().exponent
         if isinstance(exponent_of, int) and exponent_of < -_DECIMALS:
@@ -238,7 +238,7 @@ def _tariff(value: Any, notices: list[str]) -> Tariff:
             value[name] = _renamed(value[name], _BOUND)
     unknown: list[str] = []
     tariff = _read(Tariff, _NOBODY | _known(Tariff.DESCRIPTOR, value, unknown))
-    tariff.not_understood.extend([pointer for pointer in unknown if _PRICED.match(pointer)][:_MOST_NAMED])
+    tariff.not_understood.extend([pointer for pointer in unknown if _PRICED.match(pointer)][:_MAX_NAMED])
     _name_unknown("tariff", [pointer for pointer in unknown if not _PRICED.match(pointer)], notices)
     return tariff
 

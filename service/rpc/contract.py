@@ -1,6 +1,6 @@
 """The partners' own contracts, served: check the integration, hand the call to the partner's channel.
 
-One class for every service of every partner. Objects of a page that could not be read are told in trailing metadata:
+One class for every service of every partner. Objects of a page that could not be read are shown in trailing metadata:
 `evbridge-rejected-count`, and up to 20 times `evbridge-rejected`: a JSON pointer into the partner's answer (in a stream
 after the page's number, `2#/data/0/id`) and what is wrong there.
 """
@@ -36,7 +36,7 @@ from service.resources.integration import status_found
 from service.storage.integration import integration_get
 from service.storage.pool import Database
 
-_MOST_REJECTED = 20
+_MAX_REJECTED = 20
 _INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -67,8 +67,8 @@ class ContractService:
             answer = await self._channel.call(
                 operation, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
             )
-        told = [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects[:_MOST_REJECTED]]
-        _tell(caller, len(answer.rejects), told)
+        shown = [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects[:_MAX_REJECTED]]
+        _add_rejected(caller, len(answer.rejects), shown)
         message: Message = answer.message
         return message
 
@@ -82,10 +82,10 @@ class ContractService:
             async for answer in answers:
                 number += 1
                 count += len(answer.rejects)
-                told = answer.rejects[: _MOST_REJECTED - len(rejected)]
-                rejected += [f"{number}#{each.pointer or '/'} {each.problem}" for each in told]
+                shown = answer.rejects[: _MAX_REJECTED - len(rejected)]
+                rejected += [f"{number}#{each.pointer or '/'} {each.problem}" for each in shown]
                 yield answer.message
-        _tell(caller, count, rejected)
+        _add_rejected(caller, count, rejected)
 
     @asynccontextmanager
     async def _found_out(self, integration: Integration, caller: Caller) -> AsyncIterator[None]:
@@ -129,7 +129,7 @@ class ContractService:
         return integration
 
 
-def _tell(caller: Caller, count: int, rejected: Sequence[str]) -> None:
+def _add_rejected(caller: Caller, count: int, rejected: Sequence[str]) -> None:
     if count:
         caller.trailers.append(("evbridge-rejected-count", str(count)))
         caller.trailers.extend(("evbridge-rejected", each) for each in rejected)

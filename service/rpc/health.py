@@ -13,9 +13,9 @@ from service.errors import EvbridgeError, MalformedRequest, ServerBusy
 from service.rpc.interceptors import abort, abort_later, receive, serialize, whole
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-MOST_WATCHES = 64
-MOST_READING = 256
-_MOST_BYTES = 1024  # of a service's name
+MAX_WATCHES = 64
+MAX_READING = 256
+_MAX_BYTES = 1024  # of a service's name
 
 
 class Health:
@@ -47,8 +47,8 @@ class Health:
 
     async def _watch(self, _: Any, context: Any) -> None:
         request = await self._request(context)
-        if self._watches >= MOST_WATCHES:
-            await abort(context, ServerBusy(f"the health of {MOST_WATCHES} is watched", retry_after_s=10.0))
+        if self._watches >= MAX_WATCHES:
+            await abort(context, ServerBusy(f"the health of {MAX_WATCHES} is watched", retry_after_s=10.0))
         self._watches += 1
         try:
             await self._servicer.Watch(request, context)
@@ -63,10 +63,10 @@ class Health:
                 data = await receive(context, self._receive_s)
             finally:
                 self._reading.pop(context, None)
-            if len(data) <= _MOST_BYTES:
+            if len(data) <= _MAX_BYTES:
                 data = await whole(data)
-            if len(data) > _MOST_BYTES:
-                raise MalformedRequest(f"the request is longer than {_MOST_BYTES} bytes")
+            if len(data) > _MAX_BYTES:
+                raise MalformedRequest(f"the request is longer than {_MAX_BYTES} bytes")
             try:
                 return health_pb2.HealthCheckRequest.FromString(data)
             except DecodeError:
@@ -76,7 +76,7 @@ class Health:
 
     def _make_room(self) -> None:
         """Gives up the call that has been without its message for longest. An honest one's comes with its headers."""
-        if len(self._reading) >= MOST_READING:
+        if len(self._reading) >= MAX_READING:
             slowest = next(iter(self._reading))
             del self._reading[slowest]
             abort_later(slowest, ServerBusy("too many health checks are without their message", retry_after_s=1.0))

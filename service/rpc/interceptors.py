@@ -178,7 +178,7 @@ class Authenticator:
         if scheme.lower() != "bearer" or not looks_like_key(key):
             raise _unknown_key()
         stranger = name not in self._known
-        if stranger and self._strangers >= _MOST_STRANGERS:
+        if stranger and self._strangers >= _MAX_STRANGERS:
             raise ServerBusy("too many unknown keys are being looked up", retry_after_s=1.0)
         self._strangers += stranger
         try:
@@ -194,7 +194,7 @@ class Authenticator:
         return caller
 
 
-_MOST_STRANGERS = 4
+_MAX_STRANGERS = 4
 
 
 def _unknown_key() -> CredentialRequired:

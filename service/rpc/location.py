@@ -24,7 +24,7 @@ from evbridge.v1.location_pb2 import (
 from service.domain.caller import Caller
 from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
 from service.domain.keys import EvseKey, key_of
-from service.domain.location import is_news, reported_time
+from service.domain.location import is_newer, reported_time
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
 from service.errors import InvalidArgument
@@ -113,15 +113,15 @@ class LocationService:
     async def ReportEvseStatus(self, request: ReportEvseStatusRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> ReportEvseStatusResponse:
             answer = ReportEvseStatusResponse()
-            news = _news(request, now, answer)
-            stored = await evse_lock(conn, caller.tenant_id, [*news])
+            reported = _reported(request, now, answer)
+            stored = await evse_lock(conn, caller.tenant_id, [*reported])
             newer: dict[EvseKey, StoredEvse] = {}
             changed: list[EvseKey] = []
-            for key, (number, time) in news.items():
+            for key, (number, time) in reported.items():
                 report = request.reports[number]
                 if key not in stored or (evse := stored[key].evse).status == EVSE_STATUS_REMOVED:
                     answer.unknown_reports.append(number)
-                elif is_news(evse, time):
+                elif is_newer(evse, time):
                     newer[key] = stored[key]
                     evse.status_time.FromDatetime(time)
                     if evse.status != report.status:
@@ -136,20 +136,20 @@ class LocationService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
 
-def _news(
+def _reported(
     request: ReportEvseStatusRequest, now: datetime, answer: ReportEvseStatusResponse
 ) -> dict[EvseKey, tuple[int, datetime]]:
     """The EVSEs with the position of the report and its time; the answer is given those that are refused."""
-    news: dict[EvseKey, tuple[int, datetime]] = {}
+    reported: dict[EvseKey, tuple[int, datetime]] = {}
     for number, report in enumerate(request.reports):
         path, key = f"reports[{number}]", EvseKey.of(key_of(report.location), report.evse_uid)
         try:
-            if key in news:
+            if key in reported:
                 raise InvalidArgument.field(f"{path}.evse_uid", "is reported on in the request before")
-            news[key] = number, reported_time(report, now, path)
+            reported[key] = number, reported_time(report, now, path)
         except InvalidArgument as error:
             answer.refused_reports.add(report=number, error=status_of(error))
-    return news
+    return reported
 
 
 def _boxes(box: BoundingBox) -> list[Box]:

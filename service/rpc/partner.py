@@ -134,16 +134,16 @@ def _masks(request: Any, sent: dict[str, Any]) -> Iterator[tuple[str, list[str]]
 def _described(operation: registry.Operation) -> Operation:
     request = operation.request_type.DESCRIPTOR
     method = request.file.pool.FindMethodByName(operation.name.removeprefix("/").replace("/", "."))
-    said = method.GetOptions()
-    rule = said.Extensions[annotations.http]
+    stated = method.GetOptions()
+    rule = stated.Extensions[annotations.http]
     return Operation(
         name=operation.name.removeprefix("/"),
         partner=operation.partner.name,
         http_method=operation.http_method,
         path=getattr(rule, rule.WhichOneof("pattern")),
-        role=said.Extensions[options.role],
-        idempotency=cast(Idempotency.ValueType, said.idempotency_level),
-        deprecated=said.deprecated,
+        role=stated.Extensions[options.role],
+        idempotency=cast(Idempotency.ValueType, stated.idempotency_level),
+        deprecated=stated.deprecated,
         request_type=request.full_name,
         response_type=operation.response_type.DESCRIPTOR.full_name,
     )

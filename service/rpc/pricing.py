@@ -38,7 +38,7 @@ from service.storage.pool import Database
 from service.storage.publication import rules_now
 from service.storage.tariff import tariff_at, tariff_get, tariff_locations
 
-_MOST_TARIFFS = 20
+_MAX_TARIFFS = 20
 """As many as a CDR may bring along."""
 
 
@@ -93,14 +93,14 @@ class PricingService:
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, start: Timestamp) -> Tariff:
         """The stored one that is meant. Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
         if source.HasField("partner_connector"):
-            return await self._tariff_seen(source.partner_connector, caller, start)
-        return await self._tariff_then(caller, key_of(source.key), start)
+            return await self._tariff_shown(source.partner_connector, caller, start)
+        return await self._tariff_at(caller, key_of(source.key), start)
 
-    async def _tariff_then(self, caller: Caller, key: ObjectKey, start: Timestamp) -> Tariff:
+    async def _tariff_at(self, caller: Caller, key: ObjectKey, start: Timestamp) -> Tariff:
         """Raises ResourceNotFound, TariffRevisionNotKept."""
         return await tariff_at(self._database, caller.tenant_id, key, start.ToDatetime(tzinfo=UTC))
 
-    async def _tariff_seen(self, place: PartnerConnector, caller: Caller, start: Timestamp) -> Tariff:
+    async def _tariff_shown(self, place: PartnerConnector, caller: Caller, start: Timestamp) -> Tariff:
         """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
         at = place.at if place.HasField("at") else start
         rules, _ = await rules_now(self._database, caller.tenant_id, place.integration_id)
@@ -111,7 +111,7 @@ class PricingService:
             raise ResourceNotFound.of("connector", f"{key}/{place.evse_uid}/{place.connector_id}")
         seen = [ids for row, column, ids in Publication(rules, at).connectors(location) if (row, column) == named]
         keys = [ObjectKey.of(*key.party, id) for ids in seen for id in ids]
-        tariff = in_force([await self._tariff_then(caller, key, start) for key in keys], place.type, seconds(at))
+        tariff = in_force([await self._tariff_at(caller, key, start) for key in keys], place.type, seconds(at))
         if tariff is None:
             raise TariffNotShown(
                 "the partner sees no tariff of that type on the connector at that time",
@@ -126,14 +126,14 @@ class PricingService:
         Raises InvalidArgument when there is none or too many are named, ResourceNotFound, TariffRevisionNotKept.
         """
         named = tariffs_named(cdr)
-        if len(named) > _MOST_TARIFFS:
-            raise InvalidArgument.field("cdr.charging_periods", f"name more than {_MOST_TARIFFS} tariffs")
+        if len(named) > _MAX_TARIFFS:
+            raise InvalidArgument.field("cdr.charging_periods", f"name more than {_MAX_TARIFFS} tariffs")
         if not named and not tariffs:
             raise InvalidArgument.field("tariffs", "are needed when no period names a tariff")
         own = {tariff.id.casefold(): tariff for tariff in reversed(tariffs)}
         start = start_of_cdr(cdr)
         return [
             own.get(id.casefold())
-            or await self._tariff_then(caller, ObjectKey.of(cdr.country_code, cdr.party_id, id), start)
+            or await self._tariff_at(caller, ObjectKey.of(cdr.country_code, cdr.party_id, id), start)
             for id in named
         ] or [tariffs[0]]

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from service.domain.sizes import MOST_BYTES
+from service.domain.sizes import MAX_BYTES
 from service.errors import DatabaseUnavailable
 from service.rpc import health
 from service.rpc.interceptors import Interceptors
@@ -33,7 +33,7 @@ _LAST_BYTES_S = 1.0
 _IDENTITY_AND_GZIP = 0b101
 _LIMITS = [
     ("grpc.so_reuseport", 0),  # a port that another program holds is refused, not shared
-    ("grpc.max_receive_message_length", MOST_BYTES),
+    ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_send_message_length", 8 << 20),
     # grpc would inflate a whole gzip before it looks at its length: `interceptors` does it, and knows the end.
     ("grpc.per_message_decompression", 0),

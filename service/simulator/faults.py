@@ -55,14 +55,14 @@ def parse_fault(text: str) -> Fault:
         raise ValueError(f"the fault {text!r} is not [TIMES*][METHOD=|Rpc=] and one of {', '.join(map(_form, kinds))}")
     argument = match["argument"]
     try:
-        told = _ARGUMENTS[kind][1](argument or "") if kind in _ARGUMENTS else {}
+        arguments = _ARGUMENTS[kind][1](argument or "") if kind in _ARGUMENTS else {}
     except ValueError:
-        told = None
-    if told is None or (argument and not told):
+        arguments = None
+    if arguments is None or (argument and not arguments):
         raise ValueError(f"the fault {text!r} is not of the form {_form(kind)}")
     where = match["where"] or ""
     method, operation = (where, "") if where.isupper() else ("", where)
-    return Fault(kind, method, operation=operation, times=int(match["times"] or 1), **told)
+    return Fault(kind, method, operation=operation, times=int(match["times"] or 1), **arguments)
 
 
 def _form(kind: str) -> str:

@@ -72,8 +72,8 @@ def describe(error: BaseException) -> str:
     if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return ""
     facts = ("sqlstate", "schema_name", "table_name", "column_name", "constraint_name", "data_type_name")
-    said = [f"{fact}={value}" for fact in facts if (value := getattr(error, fact, None))]
-    return " ".join([type(error).__name__, *said, *getattr(error, "__notes__", ())])
+    known = [f"{fact}={value}" for fact in facts if (value := getattr(error, fact, None))]
+    return " ".join([type(error).__name__, *known, *getattr(error, "__notes__", ())])
 
 
 def host_urls(url: str) -> list[str]:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 sql = Statements.beside(__file__)
 
 KEPT: Final = 100
-_MOST_WAITING = 32
+_MAX_WAITING = 32
 
 
 class ExchangeRecorder:
@@ -28,7 +28,7 @@ class ExchangeRecorder:
         self._turn = asyncio.Lock()  # they are stored in the order in which they ended
 
     def __call__(self, exchange: Exchange) -> None:
-        if len(self._writing) < _MOST_WAITING:
+        if len(self._writing) < _MAX_WAITING:
             task = asyncio.create_task(self._write(exchange))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)

@@ -16,8 +16,8 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-_MOST_READ = 5_000
-_MOST_SWEPT = 5_000
+_MAX_READ = 5_000
+_MAX_SWEPT = 5_000
 
 
 class FeedChange(NamedTuple):
@@ -48,7 +48,7 @@ class FeedPage:
 
 async def feed_read(database: Database, tenant_ids: Collection[str], place: int) -> FeedPage:
     """The tenants' changes from `place` on, in whole transactions and order; a part of them when they are many."""
-    rows = await database.rows(sql.feed_read, [*tenant_ids], place, _MOST_READ)
+    rows = await database.rows(sql.feed_read, [*tenant_ids], place, _MAX_READ)
     if not rows or rows[0]["timeline"] is None:
         raise DatabaseUnavailable("the database takes no writes at the moment", retry_after_s=1.0)
     changes: dict[str, list[FeedChange]] = {}
@@ -79,5 +79,5 @@ async def feed_held_s(database: Database) -> float:
 
 async def feed_sweep(database: Database, age: timedelta) -> None:
     """Forgets older changes."""
-    while await database.value(sql.feed_sweep, age, _MOST_SWEPT) == _MOST_SWEPT:
+    while await database.value(sql.feed_sweep, age, _MAX_SWEPT) == _MAX_SWEPT:
         pass

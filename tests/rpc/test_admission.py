@@ -270,7 +270,7 @@ async def test_a_key_has_a_share_of_the_bytes(serve: Serve, tenant: Tenant) -> N
 async def test_health_has_a_budget_of_its_own(serve: Serve, tenant: Tenant) -> None:
     async with serve(max_concurrent_rpcs=2) as (channel, held):
         stub = health_pb2_grpc.HealthStub(channel)
-        watches = [stub.Watch(HEALTH) for _ in range(health.MOST_WATCHES)]
+        watches = [stub.Watch(HEALTH) for _ in range(health.MAX_WATCHES)]
         for watch in watches:
             assert (await watch.read()).status == SERVING
         failure = await fails(stub.Watch(HEALTH).read())
@@ -294,7 +294,7 @@ async def test_health_has_a_budget_of_its_own(serve: Serve, tenant: Tenant) -> N
 
 
 async def test_health_checks_without_a_message_make_room(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MOST_READING", 32)
+    monkeypatch.setattr(health, "MAX_READING", 32)
     async with serve(receive_s=20.0) as (channel, _):
         path = "/grpc.health.v1.Health/Check"
         silent = [asyncio.ensure_future(outcome(half_sent(channel, path=path))) for _ in range(40)]
@@ -367,6 +367,6 @@ async def test_guessed_keys_leave_the_database_to_the_others(
         assert {failure and failure.reason for failure in seen} <= {"CREDENTIAL_REQUIRED", "SERVER_BUSY"}
         assert "SERVER_BUSY" in {failure and failure.reason for failure in seen}
         assert most <= 5, "four of strangers, and the good key's"
-        monkeypatch.setattr(interceptors, "_MOST_STRANGERS", 1000)  # the control
+        monkeypatch.setattr(interceptors, "_MAX_STRANGERS", 1000)  # the control
         await outcomes([call(channel, each) for each in guesses])
         assert most > 5

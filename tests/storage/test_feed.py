@@ -73,7 +73,7 @@ async def test_many_changes_are_read_in_parts_of_whole_transactions(
     for group in (["a"], ["b", "c", "d", "e"], ["f"], ["g"]):
         async with feeding.transaction() as conn:
             await write(conn, *group)
-    monkeypatch.setattr(feed, "_MOST_READ", 2)
+    monkeypatch.setattr(feed, "_MAX_READ", 2)
     while len(parts) < 3:
         page = await feed_read(feeding, ["acme"], place)
         assert page.place > place

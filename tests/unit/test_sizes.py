@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain import sizes as limits
-from service.domain.sizes import MOST_BYTES, SMALL_BYTES, inflated, sizes
-from service.domain.validation import MOST_VIOLATIONS, validate, violations
+from service.domain.sizes import MAX_BYTES, SMALL_BYTES, inflated, sizes
+from service.domain.validation import MAX_VIOLATIONS, validate, violations
 from service.errors import InvalidArgument, MalformedRequest, RequestTooLarge
 from tests.filling import filled
 from tests.rpc.test_access import METHODS
@@ -100,7 +100,7 @@ LISTS = [
 @pytest.mark.parametrize(("descriptor", "field"), LISTS, ids=[field.full_name for _, field in LISTS])
 def test_a_list_of_every_request_ends_where_its_contract_says(descriptor: Any, field: FieldDescriptor) -> None:
     rule = field.GetOptions().Extensions[limits.rules.field].repeated
-    most = rule.max_items or limits.MOST_ITEMS
+    most = rule.max_items or limits.MAX_ITEMS
     is_number = field.message_type is None and field.type not in (
         FieldDescriptor.TYPE_STRING,
         FieldDescriptor.TYPE_BYTES,
@@ -113,10 +113,10 @@ def test_a_list_of_every_request_ends_where_its_contract_says(descriptor: Any, f
 
 def test_a_packed_list_counts_its_items() -> None:
     judge = sizes(GetMessageClass(limits.rules.DESCRIPTOR.message_types_by_name["Int32Rules"]).DESCRIPTOR)  # `in`: 6
-    many = limits.MOST_ITEMS + 1
+    many = limits.MAX_ITEMS + 1
     numbers = b"\x81\x01" * many
     refused = refusal(judge, padded(b"\x32" + varint(len(numbers)) + numbers))
-    assert refused.message == f"in: takes at most {limits.MOST_ITEMS} items"
+    assert refused.message == f"in: takes at most {limits.MAX_ITEMS} items"
 
 
 @given(st.data())
@@ -159,9 +159,9 @@ def test_a_gzip_bomb_takes_no_more_than_a_request() -> None:
     def refused() -> None:
         with pytest.raises(RequestTooLarge) as error:
             inflated(bomb)
-        assert error.value.metadata == {"limit_bytes": str(MOST_BYTES)}
+        assert error.value.metadata == {"limit_bytes": str(MAX_BYTES)}
 
-    assert peak_bytes(refused) < 4 * MOST_BYTES
+    assert peak_bytes(refused) < 4 * MAX_BYTES
     assert peak_bytes(lambda: zlib.decompress(bomb, wbits=31)) >= 64 << 20
 
 
@@ -180,7 +180,7 @@ def test_twenty_violations_are_enough() -> None:
     wrong = BatchGetLocationsRequest(keys=[{"country_code": "?"}] * 400)
     with pytest.raises(InvalidArgument) as refused:
         validate(wrong)
-    assert len(refused.value.violations) == MOST_VIOLATIONS < len(violations(wrong))
+    assert len(refused.value.violations) == MAX_VIOLATIONS < len(violations(wrong))
     assert refused.value.violations[0].path == "keys[0].country_code"
 
     right_but_one = BatchGetLocationsRequest(

@@ -2,7 +2,7 @@
 
 from service.errors import InvalidArgument
 
-MOST_US = 5_000_000
+MAX_US = 5_000_000
 """Of one request, in microseconds of a processor of 2020."""
 
 
@@ -11,7 +11,7 @@ class OverBudget(InvalidArgument):
 
 
 class Budget:
-    def __init__(self, us: float = MOST_US) -> None:
+    def __init__(self, us: float = MAX_US) -> None:
         self._left = us
 
     def spend(self, us: float, path: str, description: str) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.pricing.audit import audit, session_of_cdr
-from service.domain.pricing.budget import MOST_US, Budget, OverBudget
+from service.domain.pricing.budget import MAX_US, Budget, OverBudget
 from service.domain.pricing.clock import zone_of
 from service.domain.pricing.lint import lint
 from service.domain.pricing.numbers import number
@@ -139,7 +139,7 @@ def run(name: str, payload: bytes) -> bytes:
     """The serialized answer of the rpc of that name to a serialized request. Raises InvalidArgument."""
     job = _JOBS[name]
     request = job.request.FromString(payload)
-    return job.work(request, Budget(MOST_US - _us_to_read(job, request))).SerializeToString()
+    return job.work(request, Budget(MAX_US - _us_to_read(job, request))).SerializeToString()
 
 
 def run_if_small(name: str, request: Message) -> bytes | None:

@@ -12,8 +12,8 @@ from service.errors import InvalidArgument
 MAX_S = 92 * 86_400
 LAST_S = 253_370_764_800
 OUT_OF_RANGE = "is a session before 1970 or after 9998"
-_MOST_CUT = Decimal("0.0005")
-CUT_S = _MOST_CUT * HOUR_S
+_MAX_CUT = Decimal("0.0005")
+CUT_S = _MAX_CUT * HOUR_S
 """How much a time in hours can be off for the digits it was cut to."""
 Span: TypeAlias = tuple[Decimal, Decimal] | None
 _Volumes: TypeAlias = "dict[p.CdrDimensionType.ValueType, Decimal]"
@@ -191,5 +191,5 @@ def _duration(volumes: _Volumes, type: p.CdrDimensionType.ValueType, length_s: D
     if hours is None:
         return ZERO
     last_digit = hours.as_tuple().exponent
-    cut = min(Decimal(5).scaleb(int(last_digit) - 1), _MOST_CUT) * HOUR_S
+    cut = min(Decimal(5).scaleb(int(last_digit) - 1), _MAX_CUT) * HOUR_S
     return length_s if abs(hours * HOUR_S - length_s) <= cut else hours * HOUR_S
