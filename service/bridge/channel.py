@@ -88,10 +88,22 @@ class PartnerChannel:
         """As unary_stream, with what could not be read of each page."""
         return self.pages(self._registry.pages[method], request, tenant_id=tenant_id)
 
+    async def target(self, tenant_id: str, integration_id: str) -> Target:
+        """Where calls through the integration go. Raises what Targets raise."""
+        return await self._targets.target(tenant_id, integration_id)
+
     async def call(
-        self, operation: Operation, request: Message, *, tenant_id: str, timeout_s: float | None = None
+        self,
+        operation: Operation,
+        request: Message,
+        *,
+        tenant_id: str,
+        timeout_s: float | None = None,
+        target: Target | None = None,
     ) -> Decoded:
         """Sends `request` through the integration it names and returns the partner's answer, without its secrets.
+
+        `target` is where that leads, if it was just read.
 
         A request that only reads, or that is idempotent, is tried a second time when the partner could not serve it or
         its answer was lost; any other is sent at most once.
@@ -99,21 +111,28 @@ class PartnerChannel:
         Raises a PartnerError for everything the partner can cause, EgressDenied when its address is not one we call,
         InvalidArgument when the request cannot be written, and what Targets and Gate raise.
         """
-        target, operation = await through(self._targets, operation, request, tenant_id)
+        target, operation = await through(self._targets, operation, request, tenant_id, target)
         return await self._sender.send(operation, target, to_http(operation, request), timeout_s)
 
     async def pages(
-        self, pages: Pages, request: Message, *, tenant_id: str, timeout_s: float | None = None
+        self,
+        pages: Pages,
+        request: Message,
+        *,
+        tenant_id: str,
+        timeout_s: float | None = None,
+        target: Target | None = None,
     ) -> AsyncGenerator[Decoded, None]:
-        """The pages of a list, 1,000 at most. Raises what `call` raises, and EgressDenied for a page elsewhere.
+        """The pages of a list, 1,000 at most; `target` is where the first one comes from, if that was just read.
 
-        Of the next page's URL only the query is taken, and only when it leads to the partner's own origin.
+        Raises what `call` raises, and EgressDenied for a page elsewhere. Of the next page's URL only the query is
+        taken, and only when it leads to the partner's own origin.
         """
         clock = asyncio.get_running_loop().time
         deadline = None if timeout_s is None else clock() + timeout_s
         http_request: HttpRequest | None = None
         for _ in range(_MAX_PAGES):
-            target, operation = await through(self._targets, pages.page, request, tenant_id)
+            target, operation = await through(self._targets, pages.page, request, tenant_id, target)
             http_request = http_request or to_http(operation, request)
             left_s = None if deadline is None else deadline - clock()
             page = await self._sender.send(operation, target, http_request, left_s)
@@ -124,18 +143,21 @@ class PartnerChannel:
             if not link:
                 return
             http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
+            target = None
         raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
 
 
-async def through(targets: Targets, operation: Operation, request: Message, tenant_id: str) -> tuple[Target, Operation]:
-    """Where the integration that the request names leads, and the operation with the path it has there.
+async def through(
+    targets: Targets, operation: Operation, request: Message, tenant_id: str, target: Target | None = None
+) -> tuple[Target, Operation]:
+    """Where the integration that the request names leads, unless that was read, and the operation with its path there.
 
     Raises InvalidArgument without what leads there, EgressDenied for an address elsewhere, and what Targets raise.
     """
     integration_id: str = getattr(request, operation.integration_field)
     if not integration_id:
         raise errors.InvalidArgument.field(operation.integration_field, "is required")
-    target = await targets.target(tenant_id, integration_id)
+    target = target or await targets.target(tenant_id, integration_id)
     if name := operation.address_field:
         if not (url := getattr(request, name)):
             raise errors.InvalidArgument.field(name, "is required")

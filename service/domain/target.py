@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from evbridge.v1.integration_pb2 import Integration
+
 from service.domain.secret import Secret
 
 
@@ -36,6 +38,7 @@ class Target:
     """`base_url` is absolute, without user, query or fragment; the credential travels only to its origin.
 
     `secret` is what is stored: as it is, or in another form, it makes the credential. It is no more shown than that.
+    `integration` is as it was when all this was read.
     `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited. With a
     `grant` the credential is the token it was exchanged for, empty until then.
 
@@ -58,3 +61,4 @@ class Target:
     paths: Mapping[str, str] = field(default_factory=dict)
     grant: Grant | None = None
     secret: Secret = Secret("")
+    integration: Integration = field(default_factory=Integration)

@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
 from service.domain.caller import Caller, call_deadline
-from service.domain.integration import partner_name
+from service.domain.target import Target
 from service.errors import (
     EvbridgeError,
     IntegrationDisabled,
@@ -33,7 +33,6 @@ from service.errors import (
     ResourceNotFound,
 )
 from service.resources.integration import status_found
-from service.storage.integration import integration_get
 from service.storage.pool import Database
 
 _MAX_REJECTED = 20
@@ -62,10 +61,11 @@ class ContractService:
                 setattr(self, method.name, partial(self._call, registry.operations[path]))
 
     async def _call(self, operation: Operation, request: Message, caller: Caller) -> Message:
-        integration = await self._check(operation, request, caller)
-        async with self._found_out(integration, caller):
+        target = await self._target(operation, request, caller)
+        async with self._found_out(target.integration, caller):
+            left_s = call_deadline.get() - time.monotonic()
             answer = await self._channel.call(
-                operation, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
+                operation, request, tenant_id=caller.tenant_id, timeout_s=left_s, target=target
             )
         shown = [f"{each.pointer or '/'} {each.problem}" for each in answer.rejects[:_MAX_REJECTED]]
         _add_rejected(caller, len(answer.rejects), shown)
@@ -73,12 +73,11 @@ class ContractService:
         return message
 
     async def _stream(self, pages: Pages, request: Message, caller: Caller) -> AsyncGenerator[Message, None]:
-        integration = await self._check(pages.page, request, caller)
+        target = await self._target(pages.page, request, caller)
         number, count, rejected = 0, 0, list[str]()
-        answers = self._channel.pages(
-            pages, request, tenant_id=caller.tenant_id, timeout_s=call_deadline.get() - time.monotonic()
-        )
-        async with self._found_out(integration, caller), aclosing(answers):
+        left_s = call_deadline.get() - time.monotonic()
+        answers = self._channel.pages(pages, request, tenant_id=caller.tenant_id, timeout_s=left_s, target=target)
+        async with self._found_out(target.integration, caller), aclosing(answers):
             async for answer in answers:
                 number += 1
                 count += len(answer.rejects)
@@ -110,8 +109,11 @@ class ContractService:
         with suppress(EvbridgeError):
             await status_found(self._database, caller.tenant_id, before, status, description)
 
-    async def _check(self, operation: Operation, request: Message, caller: Caller) -> Integration:
-        """Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled."""
+    async def _target(self, operation: Operation, request: Message, caller: Caller) -> Target:
+        """Where the call goes.
+
+        Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled.
+        """
         id: str = getattr(request, operation.integration_field)
         wrong = InvalidArgument.field(operation.integration_field, f"is no integration with {operation.partner.name}")
         if not id:
@@ -119,14 +121,14 @@ class ContractService:
         if not _INTEGRATION_ID.fullmatch(id):
             raise wrong
         try:
-            integration = Integration.FromString(await integration_get(self._database, caller.tenant_id, id))
+            target = await self._channel.target(caller.tenant_id, id)
         except ResourceNotFound:
             raise wrong from None
-        if partner_name(integration) != operation.partner.name:
+        if target.partner != operation.partner.name:
             raise wrong
-        if not integration.enabled:
+        if not target.integration.enabled:
             raise IntegrationDisabled(f"the integration {id} is disabled", id=id)
-        return integration
+        return target
 
 
 def _add_rejected(caller: Caller, count: int, rejected: Sequence[str]) -> None:

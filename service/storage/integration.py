@@ -214,6 +214,7 @@ class IntegrationTargets:
             paths=paths(connection),
             grant=grant_of(integration, secret),
             secret=secret,
+            integration=integration,
         )
 
 

@@ -37,8 +37,10 @@ from service.rpc.contract import ContractService
 from service.rpc.interceptors import Authenticator, Interceptors
 from service.rpc.server import Server
 from service.simulator.faults import Fault
+from service.storage.connection import Connection
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets
+from service.storage.statements import Statement
 from service.telemetry import JsonFormatter
 from tests.bridge.fake_ports import Partner, a_partner
 from tests.conftest import Tenant
@@ -371,6 +373,24 @@ async def test_a_list_is_streamed_page_by_page(running: Evbridge, tenant: Tenant
         ("evbridge-rejected", "1#/data/1/id is missing"),
         ("evbridge-rejected", "2#/data/2/id must be a string"),
     ]
+
+
+async def test_a_call_reads_its_integration_once(
+    running: Evbridge, tenant: Tenant, partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await integrate(tenant, partner.url)
+    partner.answer = two_pages()
+    read_whole, names = Connection.value, list[str]()
+
+    async def value(self: Connection, statement: Statement, *args: Any) -> Any:
+        if args[:1] == (tenant.name,):
+            names.append(statement.name)
+        return await read_whole(self, statement, *args)
+
+    monkeypatch.setattr(Connection, "value", value)
+    async with serving_things(running) as channel:
+        await read(stream(channel, tenant.keys["reader"]))
+    assert names.count("integration_get") == 2  # of each page
 
 
 async def test_a_stream_is_guarded_like_every_rpc(

@@ -6,9 +6,8 @@ that is narrowed down as far as AMPECO filters.
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-import grpc
 from evbridge.partner.ampeco.v3.charge_point_pb2 import (
     ChargePoint,
     CreateChargePointRequest,
@@ -113,14 +112,13 @@ class Ampeco:
     """What is called at the AMPECO of one delivery."""
 
     def __init__(self, channel: PartnerChannel, claim: Claim) -> None:
-        # Grpc-shaped as far as a stub looks.
-        self._channel = cast(grpc.aio.Channel, channel)
+        self._channel = channel
         self._tenant_id = claim.tenant_id
         self._at = claim.integration_id
 
     def tariffs(self) -> PartCalls[Tariff]:
         """AMPECO filters them by no external id."""
-        at, stub = self._at, TariffServiceStub(self._channel)
+        at, stub = self._at, self._channel.stub(TariffServiceStub)
         return PartCalls(
             OBJECT_KIND_TARIFF,
             Tariff,
@@ -137,7 +135,7 @@ class Ampeco:
 
     def tariff_groups(self) -> PartCalls[TariffGroup]:
         """One has no external id: its name is the tariff's."""
-        at, stub = self._at, TariffGroupServiceStub(self._channel)
+        at, stub = self._at, self._channel.stub(TariffGroupServiceStub)
         return PartCalls(
             OBJECT_KIND_TARIFF,
             TariffGroup,
@@ -154,7 +152,7 @@ class Ampeco:
         )
 
     def locations(self) -> PartCalls[Location]:
-        at, stub = self._at, LocationServiceStub(self._channel)
+        at, stub = self._at, self._channel.stub(LocationServiceStub)
         return PartCalls(
             OBJECT_KIND_LOCATION,
             Location,
@@ -175,7 +173,7 @@ class Ampeco:
         )
 
     def charge_points(self) -> PartCalls[ChargePoint]:
-        at, stub = self._at, ChargePointServiceStub(self._channel)
+        at, stub = self._at, self._channel.stub(ChargePointServiceStub)
         return PartCalls(
             OBJECT_KIND_CHARGER,
             ChargePoint,
@@ -196,7 +194,7 @@ class Ampeco:
         )
 
     def evses(self) -> PartCalls[Evse]:
-        at, stub = self._at, EvseServiceStub(self._channel)
+        at, stub = self._at, self._channel.stub(EvseServiceStub)
         return PartCalls(
             OBJECT_KIND_EVSE,
             Evse,
@@ -218,7 +216,7 @@ class Ampeco:
 
     def connectors(self, charge_point_id: int, evse_id: int, others: Collection[str]) -> PartCalls[Connector]:
         """One has no external id: any of the same type will do, but our `others`, by AMPECO's ids."""
-        at, stub = self._at, EvseServiceStub(self._channel)
+        at, stub = self._at, self._channel.stub(EvseServiceStub)
         place = {"charge_point_id": charge_point_id, "evse_id": evse_id}
         return PartCalls(
             OBJECT_KIND_CONNECTOR,
