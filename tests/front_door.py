@@ -233,6 +233,17 @@ async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> deli
             await asyncio.sleep(0.02)
 
 
+async def at_rest(client: Client, integration_id: str, limit_s: float = 20.0) -> Sequence[delivery_pb2.Delivery]:
+    """The deliveries through an integration, once all came to rest."""
+    request = delivery_pb2.ListDeliveriesRequest(integration_id=integration_id)
+    async with asyncio.timeout(limit_s):
+        while True:
+            page = await client.deliveries.ListDeliveries(request)
+            if all(each.state in AT_REST for each in page.deliveries):
+                return list(page.deliveries)
+            await asyncio.sleep(0.02)
+
+
 def environment(database_url: str, **changes: object) -> dict[str, str]:
     """The variables of a process of evbridge: `settings`, and `changes` under their names without EVBRIDGE_."""
     ours = {

@@ -4,9 +4,16 @@ It imports no proto and nothing of evbridge, so that the bridge and the simulato
 """
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+
+
+def cases(key: str) -> Sequence[Path]:
+    """The files `<partner>/<case>.json` that have it."""
+    return [path for path in sorted(Path(__file__).parent.glob("*/*.json")) if key in json.loads(path.read_text())]
 
 
 class Recorder:

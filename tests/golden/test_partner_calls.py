@@ -13,17 +13,16 @@ import pytest
 from evbridge.v1.error_reason_pb2 import ErrorReason
 from google.protobuf.json_format import MessageToDict, ParseDict
 
+from service.app import PARTNERS
 from service.bridge.channel import TENANT_METADATA, PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry, contract_files
 from service.domain.validation import validate
 from service.errors import PartnerError
-from service.partners import ampeco, emabler
 from tests.bridge.fake_ports import FakePorts
-from tests.golden.recorder import Recorder
+from tests.golden.recorder import Recorder, cases
 
-ROOMS = {each.name: each for each in (ampeco.PARTNER, emabler.PARTNER)}
-CASES = sorted(path for partner in ROOMS for path in Path(__file__).parent.glob(f"{partner}/*.json"))
+ROOMS = {partner.name: partner for partner in PARTNERS if partner.contract}
 KEY = "golden-key"
 
 
@@ -39,7 +38,7 @@ async def egress() -> AsyncIterator[Egress]:
     await opened.aclose()
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", cases("call"), ids=lambda path: f"{path.parent.name}-{path.stem}")
 async def test_the_partner_sees_exactly_this_and_so_does_the_caller(
     path: Path, registry: Registry, egress: Egress
 ) -> None:
