@@ -19,16 +19,13 @@ import grpc
 from aiohttp import web
 from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
-    ampeco_connection_pb2,
     chargeprice_connection_pb2,
     charger_pb2,
     charger_pb2_grpc,
     company_pb2_grpc,
     delivery_pb2,
     delivery_pb2_grpc,
-    emabler_connection_pb2,
     error_reason_pb2,
-    http_connection_pb2,
     integration_pb2,
     integration_pb2_grpc,
     location_pb2,
@@ -41,13 +38,12 @@ from evbridge.v1 import (
     publication_pb2,
     publication_pb2_grpc,
     run_pb2_grpc,
-    salesforce_connection_pb2,
     tariff_pb2,
     tariff_pb2_grpc,
     types_pb2,
-    utility_cloud_connection_pb2,
 )
 from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from google.type.decimal_pb2 import Decimal
 
@@ -192,19 +188,25 @@ def an_integration(base_url: str = "http://127.0.0.1:9", api_key: str = "partner
 
 
 _HERE = "http://127.0.0.1:9"
-CONNECTIONS: dict[str, Any] = {
-    "ocpi": ocpi_connection_pb2.OcpiConnection(
-        endpoint_url=f"{_HERE}/ocpi/versions", initial_role=ocpi_connection_pb2.INTERFACE_ROLE_SENDER
-    ),
-    "utility_cloud": utility_cloud_connection_pb2.UtilityCloudConnection(
-        base_url=_HERE, token_url=f"{_HERE}/token", tenant="acme", client_id="evbridge"
-    ),
-    "salesforce": salesforce_connection_pb2.SalesforceConnection(endpoint_url=_HERE, client_id="evbridge"),
-    "ampeco": ampeco_connection_pb2.AmpecoConnection(base_url=_HERE),
-    "emabler": emabler_connection_pb2.EmablerConnection(base_url=_HERE),
-    "chargeprice": chargeprice_connection_pb2.ChargepriceConnection(base_url=_HERE),
-    "http": http_connection_pb2.HttpConnection(base_url=_HERE, partner="acme"),
+_MORE: dict[str, dict[str, Any]] = {
+    "ocpi": {
+        "endpoint_url": f"{_HERE}/ocpi/versions",
+        "initial_role": ocpi_connection_pb2.INTERFACE_ROLE_SENDER,
+    },
+    "utility_cloud": {"token_url": f"{_HERE}/token", "tenant": "acme", "client_id": "evbridge"},
+    "salesforce": {"client_id": "evbridge"},
+    "http": {"partner": "acme"},
 }
+
+
+def _a_connection(of: Any) -> Any:
+    connection = GetMessageClass(of.message_type)
+    urls = {each.name: _HERE for each in of.message_type.fields if each.GetOptions().Extensions[options_pb2.url]}
+    return connection(**{**urls, **_MORE.get(of.name, {})})
+
+
+_TYPES = integration_pb2.Integration.DESCRIPTOR.oneofs_by_name["connection"].fields
+CONNECTIONS: dict[str, Any] = {each.name: _a_connection(each) for each in _TYPES}
 """A valid connection of every type but for its secrets, by the name of the type in lower case."""
 
 

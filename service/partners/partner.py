@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from evbridge.v1.delivery_pb2 import ObjectKind
@@ -11,6 +12,7 @@ from evbridge.v1.run_pb2 import RunKind
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.ports import Behaviour
+from service.bridge.registry import Registry, contract_files
 from service.delivery.worker import Deliverer
 from service.runs.worker import Executor, Tools
 from service.storage.pool import Database
@@ -36,6 +38,12 @@ class Partner:
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
 
     def simulator(self, *, api_key: str) -> "Front":
-        """Plays it. It is the `Simulator` of the room's simulator.py, which is imported when it is used."""
-        simulator: Front = import_module(f"service.partners.{self.name}.simulator").Simulator(api_key=api_key)
+        """Plays it: the `Simulator` of the room's simulator.py or, without one, what its contract says."""
+        room = f"service.partners.{self.name}"
+        simulator: Front
+        if find_spec(room) and find_spec(f"{room}.simulator"):
+            simulator = import_module(f"{room}.simulator").Simulator(api_key=api_key)
+        else:
+            operations = Registry.of(contract_files(self.contract)).operations.values()
+            simulator = import_module("service.simulator.simulator").Simulator(operations, api_key=api_key)
         return simulator

@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
@@ -72,6 +73,15 @@ async def test_a_partner_is_added_with_one_file(partner_in_one_file: None, datab
             "body": None,
         }
     ]
+    simulator = app.PARTNERS[-1].simulator(api_key="acme-key")
+    await simulator.start()
+    try:
+        async with aiohttp.ClientSession(simulator.url) as http:
+            for key, status in (("acme-key", 404), ("another", 401)):
+                async with http.get("/stations/S", headers={"X-Api-Key": key}) as seen:
+                    assert seen.status == status
+    finally:
+        await simulator.stop()
 
 
 async def test_the_python_client_reads_the_reason(

@@ -367,25 +367,23 @@ BY_TYPE = pytest.mark.parametrize("type", CONNECTIONS)
 DE_ABC, NL_XYZ = PartyKey(country_code="DE", party_id="ABC"), PartyKey(country_code="NL", party_id="XYZ")
 URL = "http://127.0.0.1:9/api"
 VALUES: dict[str, Any] = {
+    **{
+        field.full_name: URL
+        for connection in CONNECTIONS.values()
+        for field in connection.DESCRIPTOR.fields
+        if field.GetOptions().Extensions[options.url]
+    },
     "evbridge.v1.Integration.parties": [DE_ABC, NL_XYZ],
-    "evbridge.v1.OcpiConnection.endpoint_url": URL,
     "evbridge.v1.OcpiConnection.platform_party_id": "abc",
     "evbridge.v1.OcpiConnection.platform_party_country_code": "de",
-    "evbridge.v1.UtilityCloudConnection.base_url": URL,
-    "evbridge.v1.UtilityCloudConnection.token_url": URL,
-    "evbridge.v1.SalesforceConnection.endpoint_url": URL,
     "evbridge.v1.SalesforceConnection.allowed_hosts": "other.example:8443",
-    "evbridge.v1.AmpecoConnection.base_url": URL,
     "evbridge.v1.AmpecoConnection.currency": "EUR",
     "evbridge.v1.AmpecoConnection.time_zone": "Europe/Berlin",
     "evbridge.v1.AmpecoConnection.taxes": [AmpecoTax(vat={"value": vat}, tax_id=1) for vat in ("7", "19")],
-    "evbridge.v1.EmablerConnection.base_url": URL,
     "evbridge.v1.EmablerConnection.api_version": 2,
     "evbridge.v1.EmablerConnection.add_location_path": "/add/{emabler_integration_id}",
     "evbridge.v1.EmablerConnection.update_integration_path": "/{emabler_integration_id}/v1.0/change",
     "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
-    "evbridge.v1.ChargepriceConnection.base_url": URL,
-    "evbridge.v1.HttpConnection.base_url": URL,
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
 NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization"}
