@@ -52,7 +52,7 @@ _WITHOUT_PRICE: Final = frozenset({"tariff_alt_text", "tariff_alt_url", "energy_
 # The items of which say something together: a day without hours is a day that is closed.
 _TOGETHER: Final = frozenset({"regular_hours"})
 # Lists of which each item has an id of its own.
-_IDS: Final = {"evses": "uid", "connectors": "id", "sockets": "id"}
+_IDS: Final = {"evses": "uid", "connectors": "id", "parking_places": "id", "sockets": "id"}
 
 _Path = tuple[tuple[str, int], ...]
 """The fields from the object down, each with a position in its list, or -1 for the field itself."""

@@ -14,6 +14,7 @@ from evbridge.v1.location_pb2 import (
     EVSE_STATUS_CHARGING,
     EVSE_STATUS_OUTOFORDER,
     EVSE_STATUS_REMOVED,
+    VEHICLE_TYPE_VAN,
     AdditionalGeoLocation,
     BatchGetLocationsRequest,
     BatchUpsertLocationsRequest,
@@ -21,6 +22,7 @@ from evbridge.v1.location_pb2 import (
     CreateLocationRequest,
     DeleteLocationRequest,
     Evse,
+    EvseParking,
     EvseStatus,
     EvseStatusReport,
     ExceptionalPeriod,
@@ -31,6 +33,7 @@ from evbridge.v1.location_pb2 import (
     Location,
     LocationKey,
     NearPoint,
+    Parking,
     PublishTokenType,
     RegularHours,
     ReportEvseStatusRequest,
@@ -153,6 +156,7 @@ VALUES = {
     ],
     "evbridge.v1.Evse.floor_level": "-1",
     "evbridge.v1.Evse.physical_reference": "7",
+    "evbridge.v1.Parking.physical_reference": "P7",
     "evbridge.v1.Connector.tariff_ids": ["T1", "t2"],
     "evbridge.v1.Connector.terms_and_conditions": URL,
     "google.protobuf.Timestamp": Timestamp(seconds=1, nanos=5),
@@ -160,6 +164,9 @@ VALUES = {
 }
 VALUES["evbridge.v1.Evse.connectors"] = [
     filled(a_connector().DESCRIPTOR, {**VALUES, "evbridge.v1.Connector.id": id}) for id in ("1", "a")
+]
+VALUES["evbridge.v1.Location.parking_places"] = [
+    filled(Parking.DESCRIPTOR, {**VALUES, "evbridge.v1.Parking.id": id}) for id in ("P1", "p2")
 ]
 VALUES["evbridge.v1.Location.evses"] = [
     filled(Evse.DESCRIPTOR, {**VALUES, "evbridge.v1.Evse.uid": uid}) for uid in ("E1", "e2")
@@ -230,6 +237,11 @@ def evse(**changes: Any) -> dict[str, Any]:
     return {"evses": [an_evse("E0"), an_evse(**{"uid": "E1", **changes})]}
 
 
+def parking(id: str, **changes: Any) -> Parking:
+    whole = {"vehicle_types": [VEHICLE_TYPE_VAN], "restricted_to_type": False, "reservation_required": False}
+    return Parking(id=id, **whole | changes)
+
+
 def connector(**changes: Any) -> dict[str, Any]:
     return evse(connectors=[a_connector(**changes)])
 
@@ -265,6 +277,13 @@ INVALID = [
     ({"time_zone": "../etc/passwd"}, "location.time_zone"),
     ({"time_zone": ""}, "location.time_zone"),
     ({"facilities": [1, 1]}, "location.facilities"),
+    ({"help_phone": "+49 30 1234567890 extension"}, "location.help_phone"),
+    ({"parking_places": [parking("P1"), parking("p1")]}, "location.parking_places"),
+    ({"parking_places": [parking("P1", vehicle_types=[])]}, "location.parking_places[0].vehicle_types"),
+    ({"parking_places": [parking("P1", time_limit=Decimal(value="-1"))]}, "location.parking_places[0].time_limit"),
+    (evse(parking=[EvseParking(evse_position=1)]), f"{E}.parking[0].parking_id"),
+    (evse(accepted_service_providers=[""]), f"{E}.accepted_service_providers[0]"),
+    (connector(capabilities=[9]), f"{C}.capabilities[0]"),
     ({"images": [Image(url=URL, category=1, type="png", width=100000)]}, "location.images[0].width"),
     (hours(), f"{H}.twentyfourseven"),
     (hours(twentyfourseven=False), H),

@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from google.type import decimal_pb2 as _decimal_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -143,6 +144,30 @@ CAPABILITY_UNLOCK_CAPABLE: Capability.ValueType  # 13
 """Can unlock its connectors remotely."""
 Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
+class _ConnectorCapability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConnectorCapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConnectorCapability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONNECTOR_CAPABILITY_UNSPECIFIED: _ConnectorCapability.ValueType  # 0
+    """Not a capability."""
+    CONNECTOR_CAPABILITY_ISO_15118_2_PLUG_AND_CHARGE: _ConnectorCapability.ValueType  # 1
+    """Plug and charge by ISO 15118-2."""
+    CONNECTOR_CAPABILITY_ISO_15118_20_PLUG_AND_CHARGE: _ConnectorCapability.ValueType  # 2
+    """Plug and charge by ISO 15118-20."""
+
+class ConnectorCapability(_ConnectorCapability, metaclass=_ConnectorCapabilityEnumTypeWrapper):
+    """What a connector can do. Source: OCPI 2.3.0, locations, ConnectorCapability."""
+
+CONNECTOR_CAPABILITY_UNSPECIFIED: ConnectorCapability.ValueType  # 0
+"""Not a capability."""
+CONNECTOR_CAPABILITY_ISO_15118_2_PLUG_AND_CHARGE: ConnectorCapability.ValueType  # 1
+"""Plug and charge by ISO 15118-2."""
+CONNECTOR_CAPABILITY_ISO_15118_20_PLUG_AND_CHARGE: ConnectorCapability.ValueType  # 2
+"""Plug and charge by ISO 15118-20."""
+Global___ConnectorCapability: _TypeAlias = ConnectorCapability  # noqa: Y015
+
 class _ConnectorFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -255,6 +280,10 @@ class _ConnectorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Connect
     """Tesla Roadster."""
     CONNECTOR_TYPE_TESLA_S: _ConnectorType.ValueType  # 40
     """Tesla Model S."""
+    CONNECTOR_TYPE_MCS: _ConnectorType.ValueType  # 41
+    """Megawatt Charging System, DC."""
+    CONNECTOR_TYPE_SAE_J3400: _ConnectorType.ValueType  # 42
+    """SAE J3400, the North American Charging Standard."""
 
 class ConnectorType(_ConnectorType, metaclass=_ConnectorTypeEnumTypeWrapper):
     """The standard of a plug. Source: OCPI 2.2.1, locations, ConnectorType."""
@@ -341,6 +370,10 @@ CONNECTOR_TYPE_TESLA_R: ConnectorType.ValueType  # 39
 """Tesla Roadster."""
 CONNECTOR_TYPE_TESLA_S: ConnectorType.ValueType  # 40
 """Tesla Model S."""
+CONNECTOR_TYPE_MCS: ConnectorType.ValueType  # 41
+"""Megawatt Charging System, DC."""
+CONNECTOR_TYPE_SAE_J3400: ConnectorType.ValueType  # 42
+"""SAE J3400, the North American Charging Standard."""
 Global___ConnectorType: _TypeAlias = ConnectorType  # noqa: Y015
 
 class _PowerType:
@@ -445,6 +478,12 @@ class _ParkingRestrictionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pa
     """Customers and guests."""
     PARKING_RESTRICTION_MOTORCYCLES: _ParkingRestriction.ValueType  # 5
     """Motorcycles."""
+    PARKING_RESTRICTION_EMPLOYEES: _ParkingRestriction.ValueType  # 6
+    """Employees of what the location belongs to."""
+    PARKING_RESTRICTION_TAXIS: _ParkingRestriction.ValueType  # 7
+    """Taxis."""
+    PARKING_RESTRICTION_TENANTS: _ParkingRestriction.ValueType  # 8
+    """Tenants of what the location belongs to."""
 
 class ParkingRestriction(_ParkingRestriction, metaclass=_ParkingRestrictionEnumTypeWrapper):
     """Who may park. Source: OCPI 2.2.1, locations, ParkingRestriction."""
@@ -461,7 +500,121 @@ PARKING_RESTRICTION_CUSTOMERS: ParkingRestriction.ValueType  # 4
 """Customers and guests."""
 PARKING_RESTRICTION_MOTORCYCLES: ParkingRestriction.ValueType  # 5
 """Motorcycles."""
+PARKING_RESTRICTION_EMPLOYEES: ParkingRestriction.ValueType  # 6
+"""Employees of what the location belongs to."""
+PARKING_RESTRICTION_TAXIS: ParkingRestriction.ValueType  # 7
+"""Taxis."""
+PARKING_RESTRICTION_TENANTS: ParkingRestriction.ValueType  # 8
+"""Tenants of what the location belongs to."""
 Global___ParkingRestriction: _TypeAlias = ParkingRestriction  # noqa: Y015
+
+class _VehicleType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VehicleTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VehicleType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VEHICLE_TYPE_UNSPECIFIED: _VehicleType.ValueType  # 0
+    """Not a type."""
+    VEHICLE_TYPE_MOTORCYCLE: _VehicleType.ValueType  # 1
+    """A motorcycle."""
+    VEHICLE_TYPE_PERSONAL_VEHICLE: _VehicleType.ValueType  # 2
+    """A car."""
+    VEHICLE_TYPE_PERSONAL_VEHICLE_WITH_TRAILER: _VehicleType.ValueType  # 3
+    """A car with a trailer."""
+    VEHICLE_TYPE_VAN: _VehicleType.ValueType  # 4
+    """A van lower than 275 cm."""
+    VEHICLE_TYPE_SEMI_TRACTOR: _VehicleType.ValueType  # 5
+    """A tractor without its trailer."""
+    VEHICLE_TYPE_RIGID: _VehicleType.ValueType  # 6
+    """A truck in one piece."""
+    VEHICLE_TYPE_TRUCK_WITH_TRAILER: _VehicleType.ValueType  # 7
+    """A truck with a trailer."""
+    VEHICLE_TYPE_BUS: _VehicleType.ValueType  # 8
+    """A bus or a coach."""
+    VEHICLE_TYPE_DISABLED: _VehicleType.ValueType  # 9
+    """A vehicle with a permit for disabled people."""
+
+class VehicleType(_VehicleType, metaclass=_VehicleTypeEnumTypeWrapper):
+    """What vehicles a parking place is made for. Source: OCPI 2.3.0, locations, VehicleType."""
+
+VEHICLE_TYPE_UNSPECIFIED: VehicleType.ValueType  # 0
+"""Not a type."""
+VEHICLE_TYPE_MOTORCYCLE: VehicleType.ValueType  # 1
+"""A motorcycle."""
+VEHICLE_TYPE_PERSONAL_VEHICLE: VehicleType.ValueType  # 2
+"""A car."""
+VEHICLE_TYPE_PERSONAL_VEHICLE_WITH_TRAILER: VehicleType.ValueType  # 3
+"""A car with a trailer."""
+VEHICLE_TYPE_VAN: VehicleType.ValueType  # 4
+"""A van lower than 275 cm."""
+VEHICLE_TYPE_SEMI_TRACTOR: VehicleType.ValueType  # 5
+"""A tractor without its trailer."""
+VEHICLE_TYPE_RIGID: VehicleType.ValueType  # 6
+"""A truck in one piece."""
+VEHICLE_TYPE_TRUCK_WITH_TRAILER: VehicleType.ValueType  # 7
+"""A truck with a trailer."""
+VEHICLE_TYPE_BUS: VehicleType.ValueType  # 8
+"""A bus or a coach."""
+VEHICLE_TYPE_DISABLED: VehicleType.ValueType  # 9
+"""A vehicle with a permit for disabled people."""
+Global___VehicleType: _TypeAlias = VehicleType  # noqa: Y015
+
+class _ParkingDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ParkingDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParkingDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PARKING_DIRECTION_UNSPECIFIED: _ParkingDirection.ValueType  # 0
+    """Not said."""
+    PARKING_DIRECTION_PARALLEL: _ParkingDirection.ValueType  # 1
+    """Along it."""
+    PARKING_DIRECTION_PERPENDICULAR: _ParkingDirection.ValueType  # 2
+    """Across it."""
+    PARKING_DIRECTION_ANGLE: _ParkingDirection.ValueType  # 3
+    """At an angle."""
+
+class ParkingDirection(_ParkingDirection, metaclass=_ParkingDirectionEnumTypeWrapper):
+    """How a vehicle stands to the road that it comes from. Source: OCPI 2.3.0, locations, ParkingDirection."""
+
+PARKING_DIRECTION_UNSPECIFIED: ParkingDirection.ValueType  # 0
+"""Not said."""
+PARKING_DIRECTION_PARALLEL: ParkingDirection.ValueType  # 1
+"""Along it."""
+PARKING_DIRECTION_PERPENDICULAR: ParkingDirection.ValueType  # 2
+"""Across it."""
+PARKING_DIRECTION_ANGLE: ParkingDirection.ValueType  # 3
+"""At an angle."""
+Global___ParkingDirection: _TypeAlias = ParkingDirection  # noqa: Y015
+
+class _EvsePosition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EvsePositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EvsePosition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVSE_POSITION_UNSPECIFIED: _EvsePosition.ValueType  # 0
+    """Not said."""
+    EVSE_POSITION_LEFT: _EvsePosition.ValueType  # 1
+    """On its left."""
+    EVSE_POSITION_RIGHT: _EvsePosition.ValueType  # 2
+    """On its right."""
+    EVSE_POSITION_CENTER: _EvsePosition.ValueType  # 3
+    """At the narrow end of the space."""
+
+class EvsePosition(_EvsePosition, metaclass=_EvsePositionEnumTypeWrapper):
+    """Where an EVSE is, seen from the vehicle. Source: OCPI 2.3.0, locations, EVSEPosition."""
+
+EVSE_POSITION_UNSPECIFIED: EvsePosition.ValueType  # 0
+"""Not said."""
+EVSE_POSITION_LEFT: EvsePosition.ValueType  # 1
+"""On its left."""
+EVSE_POSITION_RIGHT: EvsePosition.ValueType  # 2
+"""On its right."""
+EVSE_POSITION_CENTER: EvsePosition.ValueType  # 3
+"""At the narrow end of the space."""
+Global___EvsePosition: _TypeAlias = EvsePosition  # noqa: Y015
 
 class _Facility:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -593,7 +746,7 @@ Global___TokenType: _TypeAlias = TokenType  # noqa: Y015
 
 @_typing.final
 class Location(_message.Message):
-    """A place with EVSEs. Source: OCPI 2.2.1, locations, Location; eMabler adds the fields from 40 on."""
+    """A place with EVSEs. Source: OCPI 2.2.1, locations, Location; eMabler adds the fields from 40 on. What OCPI 2.3.0 adds says so."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -623,6 +776,8 @@ class Location(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     ENERGY_MIX_FIELD_NUMBER: _builtins.int
     LAST_UPDATED_FIELD_NUMBER: _builtins.int
+    HELP_PHONE_FIELD_NUMBER: _builtins.int
+    PARKING_PLACES_FIELD_NUMBER: _builtins.int
     SITE_ID_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -657,6 +812,8 @@ class Location(_message.Message):
     """Required. The time zone of local times, a name of the IANA database such as "Europe/Oslo". eMabler: `timezone`."""
     charging_when_closed: _builtins.bool
     """Whether charging goes on outside the opening times; true when unset."""
+    help_phone: _builtins.str
+    """The number that drivers call for help, 1 to 25 printable ASCII characters. Source: OCPI 2.3.0, locations, Location."""
     site_id: _builtins.str
     """The site it stands for in the operator's own system, up to 255 characters, none of them a control character. It is
     looked at when the location is created, see CreateLocationRequest.create_empty. eMabler: `siteId`.
@@ -720,6 +877,10 @@ class Location(_message.Message):
         """Output only. When it, or one of its EVSEs or connectors, last changed."""
 
     @_builtins.property
+    def parking_places(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parking]:
+        """Where vehicles park while they charge, up to 1,000. Source: OCPI 2.3.0, locations, Location."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
 
@@ -763,6 +924,8 @@ class Location(_message.Message):
         images: _abc.Iterable[_types_pb2.Image] | None = ...,
         energy_mix: _types_pb2.EnergyMix | None = ...,
         last_updated: _timestamp_pb2.Timestamp | None = ...,
+        help_phone: _builtins.str = ...,
+        parking_places: _abc.Iterable[Global___Parking] | None = ...,
         site_id: _builtins.str = ...,
         external_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -772,7 +935,7 @@ class Location(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "charging_when_closed", b"charging_when_closed", "coordinates", b"coordinates", "create_time", b"create_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "owner", b"owner", "publish", b"publish", "suboperator", b"suboperator"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "address", b"address", "charging_when_closed", b"charging_when_closed", "city", b"city", "coordinates", b"coordinates", "country", b"country", "country_code", b"country_code", "create_time", b"create_time", "directions", b"directions", "energy_mix", b"energy_mix", "etag", b"etag", "evses", b"evses", "external_id", b"external_id", "facilities", b"facilities", "id", b"id", "images", b"images", "last_updated", b"last_updated", "name", b"name", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "overrides", b"overrides", "owner", b"owner", "parking_type", b"parking_type", "party_id", b"party_id", "postal_code", b"postal_code", "publish", b"publish", "publish_allowed_to", b"publish_allowed_to", "related_locations", b"related_locations", "site_id", b"site_id", "state", b"state", "suboperator", b"suboperator", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "address", b"address", "charging_when_closed", b"charging_when_closed", "city", b"city", "coordinates", b"coordinates", "country", b"country", "country_code", b"country_code", "create_time", b"create_time", "directions", b"directions", "energy_mix", b"energy_mix", "etag", b"etag", "evses", b"evses", "external_id", b"external_id", "facilities", b"facilities", "help_phone", b"help_phone", "id", b"id", "images", b"images", "last_updated", b"last_updated", "name", b"name", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "overrides", b"overrides", "owner", b"owner", "parking_places", b"parking_places", "parking_type", b"parking_type", "party_id", b"party_id", "postal_code", b"postal_code", "publish", b"publish", "publish_allowed_to", b"publish_allowed_to", "related_locations", b"related_locations", "site_id", b"site_id", "state", b"state", "suboperator", b"suboperator", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charging_when_closed: _TypeAlias = _typing.Literal["charging_when_closed"]  # noqa: Y015
     _WhichOneofArgType__charging_when_closed: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed"]  # noqa: Y015
@@ -804,6 +967,8 @@ class Evse(_message.Message):
     PARKING_RESTRICTIONS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     LAST_UPDATED_FIELD_NUMBER: _builtins.int
+    PARKING_FIELD_NUMBER: _builtins.int
+    ACCEPTED_SERVICE_PROVIDERS_FIELD_NUMBER: _builtins.int
     CHARGER_ID_FIELD_NUMBER: _builtins.int
     STATUS_TIME_FIELD_NUMBER: _builtins.int
     uid: _builtins.str
@@ -853,6 +1018,16 @@ class Evse(_message.Message):
         """Output only. When it, or one of its connectors, last changed."""
 
     @_builtins.property
+    def parking(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvseParking]:
+        """The parking places whose vehicles it charges, up to 100. Source: OCPI 2.3.0, locations, EVSE."""
+
+    @_builtins.property
+    def accepted_service_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the providers whose contracts it takes, up to 1,000 of up to 50 characters. Source: OCPI 2.3.0, locations,
+        EVSE.
+        """
+
+    @_builtins.property
     def status_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. The time of the newest report of its status."""
 
@@ -872,12 +1047,14 @@ class Evse(_message.Message):
         parking_restrictions: _abc.Iterable[Global___ParkingRestriction.ValueType] | None = ...,
         images: _abc.Iterable[_types_pb2.Image] | None = ...,
         last_updated: _timestamp_pb2.Timestamp | None = ...,
+        parking: _abc.Iterable[Global___EvseParking] | None = ...,
+        accepted_service_providers: _abc.Iterable[_builtins.str] | None = ...,
         charger_id: _builtins.str = ...,
         status_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coordinates", b"coordinates", "last_updated", b"last_updated", "status_time", b"status_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "charger_id", b"charger_id", "connectors", b"connectors", "coordinates", b"coordinates", "directions", b"directions", "evse_id", b"evse_id", "floor_level", b"floor_level", "images", b"images", "last_updated", b"last_updated", "parking_restrictions", b"parking_restrictions", "physical_reference", b"physical_reference", "status", b"status", "status_schedule", b"status_schedule", "status_time", b"status_time", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_service_providers", b"accepted_service_providers", "capabilities", b"capabilities", "charger_id", b"charger_id", "connectors", b"connectors", "coordinates", b"coordinates", "directions", b"directions", "evse_id", b"evse_id", "floor_level", b"floor_level", "images", b"images", "last_updated", b"last_updated", "parking", b"parking", "parking_restrictions", b"parking_restrictions", "physical_reference", b"physical_reference", "status", b"status", "status_schedule", b"status_schedule", "status_time", b"status_time", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -899,6 +1076,7 @@ class Connector(_message.Message):
     TARIFF_IDS_FIELD_NUMBER: _builtins.int
     TERMS_AND_CONDITIONS_FIELD_NUMBER: _builtins.int
     LAST_UPDATED_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required. Unique within the EVSE in any case: 1 to 36 printable ASCII characters."""
     standard: Global___ConnectorType.ValueType
@@ -923,6 +1101,10 @@ class Connector(_message.Message):
     def last_updated(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it last changed."""
 
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___ConnectorCapability.ValueType]:
+        """What it can do. Source: OCPI 2.3.0, locations, Connector."""
+
     def __init__(
         self,
         *,
@@ -936,16 +1118,194 @@ class Connector(_message.Message):
         tariff_ids: _abc.Iterable[_builtins.str] | None = ...,
         terms_and_conditions: _builtins.str = ...,
         last_updated: _timestamp_pb2.Timestamp | None = ...,
+        capabilities: _abc.Iterable[Global___ConnectorCapability.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_electric_power", b"_max_electric_power", "last_updated", b"last_updated", "max_electric_power", b"max_electric_power"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_electric_power", b"_max_electric_power", "format", b"format", "id", b"id", "last_updated", b"last_updated", "max_amperage", b"max_amperage", "max_electric_power", b"max_electric_power", "max_voltage", b"max_voltage", "power_type", b"power_type", "standard", b"standard", "tariff_ids", b"tariff_ids", "terms_and_conditions", b"terms_and_conditions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_electric_power", b"_max_electric_power", "capabilities", b"capabilities", "format", b"format", "id", b"id", "last_updated", b"last_updated", "max_amperage", b"max_amperage", "max_electric_power", b"max_electric_power", "max_voltage", b"max_voltage", "power_type", b"power_type", "standard", b"standard", "tariff_ids", b"tariff_ids", "terms_and_conditions", b"terms_and_conditions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_electric_power: _TypeAlias = _typing.Literal["max_electric_power"]  # noqa: Y015
     _WhichOneofArgType__max_electric_power: _TypeAlias = _typing.Literal["_max_electric_power", b"_max_electric_power"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_electric_power) -> _WhichOneofReturnType__max_electric_power | None: ...
 
 Global___Connector: _TypeAlias = Connector  # noqa: Y015
+
+@_typing.final
+class Parking(_message.Message):
+    """A space where a vehicle parks while it charges, or the limits to parking around an EVSE. Source: OCPI 2.3.0, locations,
+    Parking.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PHYSICAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    VEHICLE_TYPES_FIELD_NUMBER: _builtins.int
+    MAX_VEHICLE_WEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_VEHICLE_HEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_VEHICLE_LENGTH_FIELD_NUMBER: _builtins.int
+    MAX_VEHICLE_WIDTH_FIELD_NUMBER: _builtins.int
+    PARKING_SPACE_LENGTH_FIELD_NUMBER: _builtins.int
+    PARKING_SPACE_WIDTH_FIELD_NUMBER: _builtins.int
+    DANGEROUS_GOODS_ALLOWED_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    DRIVE_THROUGH_FIELD_NUMBER: _builtins.int
+    RESTRICTED_TO_TYPE_FIELD_NUMBER: _builtins.int
+    RESERVATION_REQUIRED_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    ROOFED_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    LIGHTING_FIELD_NUMBER: _builtins.int
+    REFRIGERATION_OUTLET_FIELD_NUMBER: _builtins.int
+    STANDARDS_FIELD_NUMBER: _builtins.int
+    APDS_REFERENCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. Unique within the location in any case: 1 to 36 printable ASCII characters."""
+    physical_reference: _builtins.str
+    """What is painted or printed there, up to 12 characters."""
+    dangerous_goods_allowed: _builtins.bool
+    """Whether vehicles with dangerous goods may park there."""
+    direction: Global___ParkingDirection.ValueType
+    """How the vehicle stands to the road."""
+    drive_through: _builtins.bool
+    """Whether each of `vehicle_types` can drive in and out without reversing."""
+    restricted_to_type: _builtins.bool
+    """Required. Whether other vehicles than `vehicle_types` are forbidden."""
+    reservation_required: _builtins.bool
+    """Required. Whether one parks there by reservation alone."""
+    roofed: _builtins.bool
+    """Whether there is a roof."""
+    lighting: _builtins.bool
+    """Whether there is artificial light."""
+    refrigeration_outlet: _builtins.bool
+    """Whether a truck's refrigeration finds a socket."""
+    apds_reference: _builtins.str
+    """Its element in the data of the Alliance for Parking Data Standards, up to 255 printable ASCII characters."""
+    @_builtins.property
+    def vehicle_types(self) -> _containers.RepeatedScalarFieldContainer[Global___VehicleType.ValueType]:
+        """Required. The vehicles it is made for, each once."""
+
+    @_builtins.property
+    def max_vehicle_weight(self) -> _decimal_pb2.Decimal:
+        """The highest weight of a vehicle, in kg."""
+
+    @_builtins.property
+    def max_vehicle_height(self) -> _decimal_pb2.Decimal:
+        """The greatest height of a vehicle, in cm."""
+
+    @_builtins.property
+    def max_vehicle_length(self) -> _decimal_pb2.Decimal:
+        """The greatest length of a vehicle, in cm."""
+
+    @_builtins.property
+    def max_vehicle_width(self) -> _decimal_pb2.Decimal:
+        """The greatest width of a vehicle, in cm."""
+
+    @_builtins.property
+    def parking_space_length(self) -> _decimal_pb2.Decimal:
+        """The length of the space, in cm."""
+
+    @_builtins.property
+    def parking_space_width(self) -> _decimal_pb2.Decimal:
+        """The width of the space, in cm."""
+
+    @_builtins.property
+    def time_limit(self) -> _decimal_pb2.Decimal:
+        """How long one may park there, in minutes."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]:
+        """Images of the space, up to 100."""
+
+    @_builtins.property
+    def standards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Standards that it keeps, such as "PAS 1899"; up to 50 of up to 36 printable ASCII characters."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        physical_reference: _builtins.str = ...,
+        vehicle_types: _abc.Iterable[Global___VehicleType.ValueType] | None = ...,
+        max_vehicle_weight: _decimal_pb2.Decimal | None = ...,
+        max_vehicle_height: _decimal_pb2.Decimal | None = ...,
+        max_vehicle_length: _decimal_pb2.Decimal | None = ...,
+        max_vehicle_width: _decimal_pb2.Decimal | None = ...,
+        parking_space_length: _decimal_pb2.Decimal | None = ...,
+        parking_space_width: _decimal_pb2.Decimal | None = ...,
+        dangerous_goods_allowed: _builtins.bool | None = ...,
+        direction: Global___ParkingDirection.ValueType = ...,
+        drive_through: _builtins.bool | None = ...,
+        restricted_to_type: _builtins.bool | None = ...,
+        reservation_required: _builtins.bool | None = ...,
+        time_limit: _decimal_pb2.Decimal | None = ...,
+        roofed: _builtins.bool | None = ...,
+        images: _abc.Iterable[_types_pb2.Image] | None = ...,
+        lighting: _builtins.bool | None = ...,
+        refrigeration_outlet: _builtins.bool | None = ...,
+        standards: _abc.Iterable[_builtins.str] | None = ...,
+        apds_reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dangerous_goods_allowed", b"_dangerous_goods_allowed", "_drive_through", b"_drive_through", "_lighting", b"_lighting", "_refrigeration_outlet", b"_refrigeration_outlet", "_reservation_required", b"_reservation_required", "_restricted_to_type", b"_restricted_to_type", "_roofed", b"_roofed", "dangerous_goods_allowed", b"dangerous_goods_allowed", "drive_through", b"drive_through", "lighting", b"lighting", "max_vehicle_height", b"max_vehicle_height", "max_vehicle_length", b"max_vehicle_length", "max_vehicle_weight", b"max_vehicle_weight", "max_vehicle_width", b"max_vehicle_width", "parking_space_length", b"parking_space_length", "parking_space_width", b"parking_space_width", "refrigeration_outlet", b"refrigeration_outlet", "reservation_required", b"reservation_required", "restricted_to_type", b"restricted_to_type", "roofed", b"roofed", "time_limit", b"time_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dangerous_goods_allowed", b"_dangerous_goods_allowed", "_drive_through", b"_drive_through", "_lighting", b"_lighting", "_refrigeration_outlet", b"_refrigeration_outlet", "_reservation_required", b"_reservation_required", "_restricted_to_type", b"_restricted_to_type", "_roofed", b"_roofed", "apds_reference", b"apds_reference", "dangerous_goods_allowed", b"dangerous_goods_allowed", "direction", b"direction", "drive_through", b"drive_through", "id", b"id", "images", b"images", "lighting", b"lighting", "max_vehicle_height", b"max_vehicle_height", "max_vehicle_length", b"max_vehicle_length", "max_vehicle_weight", b"max_vehicle_weight", "max_vehicle_width", b"max_vehicle_width", "parking_space_length", b"parking_space_length", "parking_space_width", b"parking_space_width", "physical_reference", b"physical_reference", "refrigeration_outlet", b"refrigeration_outlet", "reservation_required", b"reservation_required", "restricted_to_type", b"restricted_to_type", "roofed", b"roofed", "standards", b"standards", "time_limit", b"time_limit", "vehicle_types", b"vehicle_types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dangerous_goods_allowed: _TypeAlias = _typing.Literal["dangerous_goods_allowed"]  # noqa: Y015
+    _WhichOneofArgType__dangerous_goods_allowed: _TypeAlias = _typing.Literal["_dangerous_goods_allowed", b"_dangerous_goods_allowed"]  # noqa: Y015
+    _WhichOneofReturnType__drive_through: _TypeAlias = _typing.Literal["drive_through"]  # noqa: Y015
+    _WhichOneofArgType__drive_through: _TypeAlias = _typing.Literal["_drive_through", b"_drive_through"]  # noqa: Y015
+    _WhichOneofReturnType__lighting: _TypeAlias = _typing.Literal["lighting"]  # noqa: Y015
+    _WhichOneofArgType__lighting: _TypeAlias = _typing.Literal["_lighting", b"_lighting"]  # noqa: Y015
+    _WhichOneofReturnType__refrigeration_outlet: _TypeAlias = _typing.Literal["refrigeration_outlet"]  # noqa: Y015
+    _WhichOneofArgType__refrigeration_outlet: _TypeAlias = _typing.Literal["_refrigeration_outlet", b"_refrigeration_outlet"]  # noqa: Y015
+    _WhichOneofReturnType__reservation_required: _TypeAlias = _typing.Literal["reservation_required"]  # noqa: Y015
+    _WhichOneofArgType__reservation_required: _TypeAlias = _typing.Literal["_reservation_required", b"_reservation_required"]  # noqa: Y015
+    _WhichOneofReturnType__restricted_to_type: _TypeAlias = _typing.Literal["restricted_to_type"]  # noqa: Y015
+    _WhichOneofArgType__restricted_to_type: _TypeAlias = _typing.Literal["_restricted_to_type", b"_restricted_to_type"]  # noqa: Y015
+    _WhichOneofReturnType__roofed: _TypeAlias = _typing.Literal["roofed"]  # noqa: Y015
+    _WhichOneofArgType__roofed: _TypeAlias = _typing.Literal["_roofed", b"_roofed"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dangerous_goods_allowed) -> _WhichOneofReturnType__dangerous_goods_allowed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drive_through) -> _WhichOneofReturnType__drive_through | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lighting) -> _WhichOneofReturnType__lighting | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refrigeration_outlet) -> _WhichOneofReturnType__refrigeration_outlet | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reservation_required) -> _WhichOneofReturnType__reservation_required | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restricted_to_type) -> _WhichOneofReturnType__restricted_to_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__roofed) -> _WhichOneofReturnType__roofed | None: ...
+
+Global___Parking: _TypeAlias = Parking  # noqa: Y015
+
+@_typing.final
+class EvseParking(_message.Message):
+    """A parking place whose vehicles an EVSE charges. Source: OCPI 2.3.0, locations, EVSEParking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARKING_ID_FIELD_NUMBER: _builtins.int
+    EVSE_POSITION_FIELD_NUMBER: _builtins.int
+    parking_id: _builtins.str
+    """Required. The id of one of the location's `parking_places`; whether it is there is not checked."""
+    evse_position: Global___EvsePosition.ValueType
+    """On which side of the vehicle the EVSE is."""
+    def __init__(
+        self,
+        *,
+        parking_id: _builtins.str = ...,
+        evse_position: Global___EvsePosition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evse_position", b"evse_position", "parking_id", b"parking_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvseParking: _TypeAlias = EvseParking  # noqa: Y015
 
 @_typing.final
 class GeoLocation(_message.Message):

@@ -68,6 +68,7 @@ class OcpiConnection(_message.Message):
     PLATFORM_PARTY_ID_FIELD_NUMBER: _builtins.int
     PLATFORM_PARTY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     PLAIN_AUTHORIZATION_FIELD_NUMBER: _builtins.int
+    HUB_PARTY_ID_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
     eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
@@ -108,6 +109,10 @@ class OcpiConnection(_message.Message):
     """Output only. Whether the partner takes a token in the Authorization header as it is, as OCPI 2.1.1 has it, and not in
     base64. Found out by trial in the exchange of credentials.
     """
+    hub_party_id: _builtins.str
+    """Output only. The hub among the partner's parties, its country code and party id in one, such as "NLHUB"; empty where
+    there is none or an OCPI before 2.3.0 is spoken. Source: OCPI 2.3.0, credentials, Credentials object.
+    """
     def __init__(
         self,
         *,
@@ -122,10 +127,11 @@ class OcpiConnection(_message.Message):
         platform_party_id: _builtins.str = ...,
         platform_party_country_code: _builtins.str = ...,
         plain_authorization: _builtins.bool = ...,
+        hub_party_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "hub_party_id", b"hub_party_id", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

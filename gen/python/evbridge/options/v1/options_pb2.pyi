@@ -23,6 +23,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OcpiRelease:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OcpiReleaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OcpiRelease.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OCPI_RELEASE_UNSPECIFIED: _OcpiRelease.ValueType  # 0
+    """2.1.1 or one before it."""
+    OCPI_RELEASE_2_2_1: _OcpiRelease.ValueType  # 1
+    """2.2 or 2.2.1."""
+    OCPI_RELEASE_2_3_0: _OcpiRelease.ValueType  # 2
+    """2.3.0."""
+    OCPI_RELEASE_NONE: _OcpiRelease.ValueType  # 3
+    """None so far: it is ours, and does not travel to a party."""
+
+class OcpiRelease(_OcpiRelease, metaclass=_OcpiReleaseEnumTypeWrapper):
+    """The releases of OCPI that are spoken."""
+
+OCPI_RELEASE_UNSPECIFIED: OcpiRelease.ValueType  # 0
+"""2.1.1 or one before it."""
+OCPI_RELEASE_2_2_1: OcpiRelease.ValueType  # 1
+"""2.2 or 2.2.1."""
+OCPI_RELEASE_2_3_0: OcpiRelease.ValueType  # 2
+"""2.3.0."""
+OCPI_RELEASE_NONE: OcpiRelease.ValueType  # 3
+"""None so far: it is ours, and does not travel to a party."""
+Global___OcpiRelease: _TypeAlias = OcpiRelease  # noqa: Y015
+
 class _DecimalSign:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -268,9 +296,11 @@ HOST_FIELD_NUMBER: _builtins.int
 CODE_FIELD_NUMBER: _builtins.int
 DECIMAL_FIELD_NUMBER: _builtins.int
 LOWER_CASE_FIELD_NUMBER: _builtins.int
+OCPI_SINCE_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
+VALUE_OCPI_SINCE_FIELD_NUMBER: _builtins.int
 ORDINALS_FIELD_NUMBER: _builtins.int
 partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Partner]
 """Marks the file's whole package as a partner's HTTP contract: one file of a package says it for all."""
@@ -317,6 +347,8 @@ decimal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions,
 """What number the field (a google.type.Decimal) may hold. Every one that callers set says so."""
 lower_case: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a string) is stored in lower case."""
+ocpi_since: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___OcpiRelease.ValueType]
+"""Since which release the field is one of OCPI's object; since 2.1.1 or before when unset."""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.
@@ -327,5 +359,7 @@ wire_name: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOp
 """
 credential_query: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, _builtins.str]
 """With this value the credential travels as this parameter of the query, in no header."""
+value_ocpi_since: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___OcpiRelease.ValueType]
+"""Since which release the value is one of OCPI's enum; since 2.1.1 or before when unset."""
 ordinals: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumOptions, _builtins.bool]
 """The partner may also send integers: 0 is the first value behind UNSPECIFIED, and so on in the order of the values."""
