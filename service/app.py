@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.partner.ocpi.v2 import credentials_pb2
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
@@ -21,9 +23,12 @@ from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
+from service.ocpi.credentials import Credentials
+from service.ocpi.listener import Endpoint, Listener
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
+from service.resources.registration import Door
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
 from service.rpc.contract import ContractService
@@ -35,6 +40,7 @@ from service.rpc.partner import PartnerService
 from service.rpc.party import PartyService
 from service.rpc.pricing import PricingService
 from service.rpc.publication import PublicationService
+from service.rpc.registration import RegistrationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
 from service.rpc.tariff import TariffService
@@ -59,18 +65,23 @@ PARTNERS: tuple[Partner, ...] = tuple(
     room.PARTNER for room in (ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud)
 )
 FIRST_TENANT = "default"
+CREDENTIALS = credentials_pb2.DESCRIPTOR.services_by_name["CredentialsService"]
 _SWEEP_S = 3600.0
 _RULES_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Evbridge:
-    """A running evbridge. `first_key` is set when the database was empty; it exists nowhere else."""
+    """A running evbridge. `first_key` is set when the database was empty; it exists nowhere else.
+
+    `ocpi_url` is where OCPI parties reach it, "" when it does not listen for them.
+    """
 
     address: str
     database: Database
     keyring: Keyring
     first_key: Secret | None
+    ocpi_url: str = ""
 
 
 @asynccontextmanager
@@ -153,6 +164,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     takes = {partner.type: partner.takes for partner in PARTNERS}
     # Nothing is delivered through these and no run tells how they fare.
     called = {INTEGRATION_TYPE_HTTP, *(partner.type for partner in PARTNERS if not (partner.deliverer or partner.runs))}
+    door = Door(settings.public_url)
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
     async with (
         migrated_url(settings) as url,
@@ -167,7 +179,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
             channel = PartnerChannel(
                 registry, targets, gate, egress, behaviours, recorder, record, authorise=oauth.authorise
             )
-            return Tools(database, targets, oauth, channel, recorder)
+            return Tools(database, targets, oauth, channel, recorder, keys, policy, door)
 
         await integrations_take(store, takes)
         served = tools(store)
@@ -187,18 +199,42 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 PublicationService(store, keys),
                 PartnerService(store, keys, registry, served.targets),
                 RunService(store, keys, supported),
+                RegistrationService(store, keys, door, supported),
             )
-            | {each: ContractService(each, registry, served.channel, store, called) for each in registry.services},
+            | {
+                each: ContractService(each, registry, served.channel, store, called)
+                for each in registry.services
+                if not each.GetOptions().Extensions[options.internal]
+            },
         )
         address = await server.start()
         try:
-            async with _delivering(settings, url, keys, tools, retries):
+            async with _listening(settings, served, registry), _delivering(settings, url, keys, tools, retries):
                 # Last of all: it can be shown only once, so nothing may fail between making and showing it.
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
-                yield Evbridge(address, store, keys, first or None)
+                yield Evbridge(address, store, keys, first or None, door.url)
         finally:
             await server.stop()
             await served.recorder.close(settings.drain_s)
+
+
+@asynccontextmanager
+async def _listening(settings: Settings, served: Tools, registry: Registry) -> AsyncIterator[None]:
+    """Serves OCPI parties while entered."""
+    if not settings.ocpi_listen:
+        yield
+        return
+    endpoints = [Endpoint("credentials", "SENDER", "", CREDENTIALS, Credentials(served))]
+    listener = Listener(served.database, served.keyring, registry, served.door, endpoints)
+    tls = None
+    if settings.tls_cert_file:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    await listener.start(settings.ocpi_listen, settings.public_url, tls)
+    try:
+        yield
+    finally:
+        await listener.stop()
 
 
 @asynccontextmanager

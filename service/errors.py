@@ -26,7 +26,14 @@
     ├── Unsupported                 UNIMPLEMENTED
     ├── TariffNotDelivered          FAILED_PRECONDITION  of a delivery, no call
     ├── DeliveryUnfinished          FAILED_PRECONDITION  of a delivery, no call
-    ├── IntegrationHasNoParty       FAILED_PRECONDITION  of a run, no call
+    ├── IntegrationHasNoParty       FAILED_PRECONDITION
+    ├── OcpiNotServed               FAILED_PRECONDITION
+    ├── TokenRejected               FAILED_PRECONDITION  of a run, no call
+    ├── NoCommonVersion             FAILED_PRECONDITION  of a run, no call
+    ├── CallbackFailed              FAILED_PRECONDITION  of a run, no call
+    ├── EndpointMissing             FAILED_PRECONDITION  of a run, no call
+    ├── AlreadyRegistered           FAILED_PRECONDITION  of a run, no call
+    ├── NotRegistered               FAILED_PRECONDITION  of a run, no call
     ├── MassRemoval                 FAILED_PRECONDITION  of a run, no call
     ├── RunInProgress               ALREADY_EXISTS
     ├── RunEnded                    FAILED_PRECONDITION
@@ -233,6 +240,41 @@ class DeliveryUnfinished(EvbridgeError):
 class IntegrationHasNoParty(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.INTEGRATION_HAS_NO_PARTY
+
+
+class OcpiNotServed(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.OCPI_NOT_SERVED
+
+
+class TokenRejected(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TOKEN_REJECTED
+
+
+class NoCommonVersion(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.NO_COMMON_VERSION
+
+
+class CallbackFailed(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.CALLBACK_FAILED
+
+
+class EndpointMissing(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.ENDPOINT_MISSING
+
+
+class AlreadyRegistered(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.ALREADY_REGISTERED
+
+
+class NotRegistered(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.NOT_REGISTERED
 
 
 class MassRemoval(EvbridgeError):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -38,6 +39,8 @@ class Settings:
     tls_cert_file: str = _setting("TLS_CERT_FILE", "", "PEM certificate chain; with TLS_KEY_FILE turns TLS on")
     tls_key_file: str = _setting("TLS_KEY_FILE", "", "PEM private key")
     allow_plaintext: bool = _setting("ALLOW_PLAINTEXT", False, "listen beyond loopback without TLS (behind a mesh)")
+    ocpi_listen: str = _setting("OCPI_LISTEN", "", "host:port of the OCPI endpoints; empty: none")
+    public_url: str = _setting("PUBLIC_URL", "", "where partners reach OCPI_LISTEN; empty: at its own address")
     reflection: bool = _setting("REFLECTION", True, "serve reflection, to callers with a key")
     first_key: bool = _setting("FIRST_KEY", True, "on an empty database, make an admin key and print it once")
     max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
@@ -80,9 +83,12 @@ class Settings:
         settings = cls(**values)
         if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
             raise SettingError("EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE go together")
-        host, _, port = settings.listen.rpartition(":")
-        if not (host and port.isdecimal() and int(port) < 1 << 16):
-            raise SettingError("EVBRIDGE_LISTEN must be host:port")
+        for name, address in (("LISTEN", settings.listen), ("OCPI_LISTEN", settings.ocpi_listen or settings.listen)):
+            host, _, port = address.rpartition(":")
+            if not (host and port.isdecimal() and int(port) < 1 << 16):
+                raise SettingError(f"EVBRIDGE_{name} must be host:port")
+        if not _PUBLIC_URL.fullmatch(settings.public_url):
+            raise SettingError("EVBRIDGE_PUBLIC_URL must be an http or https URL without a slash at its end")
         if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
         return settings
@@ -90,6 +96,8 @@ class Settings:
 
 # Read elsewhere: by the test suite and by the search for PostgreSQL's binaries.
 _OTHERS = {"EVBRIDGE_TEST_DATABASE_URL", "EVBRIDGE_SOAK", "EVBRIDGE_PG_BIN"}
+
+_PUBLIC_URL = re.compile(r"(https?://[^\s/?#]+(/[^\s/?#]+)*)?")
 
 _BOOLEANS = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}
 

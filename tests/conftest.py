@@ -84,13 +84,25 @@ async def template_database(postgres: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def database_url(postgres: str, template_database: str) -> AsyncIterator[str]:
-    name = f"evbridge_test_{secrets.token_hex(4)}"
-    await _create(postgres, name, template_database)
+async def new_database(postgres: str, template_database: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Makes a database of the test's own and returns its URL."""
+    names: list[str] = []
+
+    async def make() -> str:
+        names.append(f"evbridge_test_{secrets.token_hex(4)}")
+        await _create(postgres, names[-1], template_database)
+        return _named(postgres, names[-1])
+
     try:
-        yield _named(postgres, name)
+        yield make
     finally:
-        await _drop(postgres, name)
+        for name in names:
+            await _drop(postgres, name)
+
+
+@pytest.fixture
+async def database_url(new_database: Callable[[], Awaitable[str]]) -> str:
+    return await new_database()
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from evbridge.v1 import (
     pricing_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
+    registration_pb2_grpc,
     run_pb2_grpc,
     tariff_pb2,
     tariff_pb2_grpc,
@@ -59,6 +60,7 @@ def settings(database_url: str, **changes: Any) -> Settings:
     return Settings(
         **{
             "listen": "127.0.0.1:0",
+            "ocpi_listen": "127.0.0.1:0",
             "database_url": database_url,
             "secrets_keys": KEYS,
             "data_dir": Path("/nonexistent"),
@@ -85,6 +87,7 @@ class Client:
         self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
         self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
+        self.registration = _Stub(registration_pb2_grpc.RegistrationServiceStub(channel), metadata)
         self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
@@ -250,6 +253,7 @@ def environment(database_url: str, **changes: object) -> dict[str, str]:
     """The variables of a process of evbridge: `settings`, and `changes` under their names without EVBRIDGE_."""
     ours = {
         "LISTEN": "127.0.0.1:0",
+        "OCPI_LISTEN": "127.0.0.1:0",
         "DATABASE_URL": database_url,
         "SECRETS_KEYS": KEYS,
         "FIRST_KEY": "false",

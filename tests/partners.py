@@ -77,10 +77,13 @@ class TokenPartner:
 
 @dataclass
 class OcpiPartner:
-    """Speaks the versions it is told to, to who brings `authorization`; `own` may replace an answer by its path."""
+    """Speaks the versions it is told to, to who brings `authorization`; `own` may replace an answer by its path, or by
+    the method and the path. It keeps the `credentials` it is given, gives out "token-c" and calls nobody back.
+    """
 
     url: str = ""
     authorization: str = "Token " + base64.b64encode(b"token-a").decode()
+    credentials: list[Any] = field(default_factory=list)
     versions: tuple[str, ...] = ("2.0", "2.1.1", "2.2.1", "2.3.0")
     role: str | None = "SENDER"
     own: dict[str, Any] = field(default_factory=dict)
@@ -90,10 +93,17 @@ class OcpiPartner:
         self.requests.append((request.path, dict(request.headers)))
         if request.headers.get("Authorization") != self.authorization:
             return web.json_response({"status_code": 2001, "timestamp": "2026-01-01T00:00:00Z"}, status=401)
-        if request.path in self.own:
-            return web.json_response(self.own[request.path])
+        if (own := self.own.get(f"{request.method} {request.path}", self.own.get(request.path))) is not None:
+            return own if isinstance(own, web.Response) else web.json_response(own)
         data: Any = [{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in self.versions]
-        if not request.path.endswith("/versions"):
+        if request.path.endswith("/credentials"):
+            if request.method in ("POST", "PUT"):
+                self.credentials.append(await request.json())
+                plain = self.authorization in ("Token token-a", "Token token-c")
+                self.authorization = "Token " + ("token-c" if plain else base64.b64encode(b"token-c").decode())
+            role = {"role": "EMSP", "country_code": "NL", "party_id": "TNM", "business_details": {"name": "The New"}}
+            data = {"token": "token-c", "url": f"{self.url}/ocpi/versions", "roles": [role]}
+        elif not request.path.endswith("/versions"):
             modules = [
                 {"identifier": module, "role": self.role, "url": f"{self.url}/ocpi/{module}"}
                 for module in ("credentials", "locations", "de-abc-own")
@@ -104,6 +114,6 @@ class OcpiPartner:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["OcpiPartner"]:
         application = web.Application()
-        application.router.add_get("/{path:.*}", self.answer)
+        application.router.add_route("*", "/{path:.*}", self.answer)
         async with _listening(application) as self.url:
             yield self

@@ -50,7 +50,7 @@ class PartnerChannel:
         authorise: Authorise | None = None,
     ) -> None:
         """`authorise` may be None when no target has a grant."""
-        self._registry = registry
+        self.registry = registry
         self._targets = targets
         self._sender = Sender(gate, ObservedEgress(egress, record, listen), behaviours, authorise)
 
@@ -60,7 +60,7 @@ class PartnerChannel:
 
     def unary_unary(self, method: str, *_: object, **__: object) -> Callable[..., Awaitable[Message]]:
         """What a generated stub asks a channel for. Raises KeyError for a method that is in no partner contract."""
-        operation = self._registry.operations[method]
+        operation = self.registry.operations[method]
 
         async def call(
             request: Message, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = (), **_: object
@@ -73,7 +73,7 @@ class PartnerChannel:
 
     def unary_stream(self, method: str, *_: object, **__: object) -> Callable[..., AsyncIterator[Message]]:
         """As unary_unary, for an rpc that streams the pages of a list."""
-        pages = self._registry.pages[method]
+        pages = self.registry.pages[method]
 
         async def call(
             request: Message, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = (), **_: object
@@ -86,7 +86,7 @@ class PartnerChannel:
 
     def stream(self, method: str, request: Message, *, tenant_id: str) -> AsyncGenerator[Decoded, None]:
         """As unary_stream, with what could not be read of each page."""
-        return self.pages(self._registry.pages[method], request, tenant_id=tenant_id)
+        return self.pages(self.registry.pages[method], request, tenant_id=tenant_id)
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
         """Where calls through the integration go. Raises what Targets raise."""
@@ -101,9 +101,9 @@ class PartnerChannel:
         timeout_s: float | None = None,
         target: Target | None = None,
     ) -> Decoded:
-        """Sends `request` through the integration it names and returns the partner's answer, without its secrets.
+        """Sends `request` through the integration it names; returns the partner's answer, with its secrets beside it.
 
-        `target` is where that leads, if it was just read.
+        `target` is where that leads, if it is known already.
 
         A request that only reads, or that is idempotent, is tried a second time when the partner could not serve it or
         its answer was lost; any other is sent at most once.
@@ -161,7 +161,7 @@ async def through(
     if name := operation.address_field:
         if not (url := getattr(request, name)):
             raise errors.InvalidArgument.field(name, "is required")
-        target = replace(target, base_url=check_given(url, target.base_url))
+        target = replace(target, base_url=check_given(url, target.base_url, target.hosts))
     return target, at_path(operation, target.paths.get(operation.name))
 
 

@@ -17,7 +17,7 @@ mapping where partners do:
 - fields that name the integration or an address, and masks, never travel: a masked field that is not set is null.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -29,6 +29,7 @@ from service.bridge.json_text import CodecError, parse_json, parse_tolerantly
 from service.bridge.messages import compile_field, compile_message, fields_to_clear, message_in
 from service.bridge.values import WELL_KNOWN_TYPES, Trail, Unwritable
 from service.bridge.wire import fields_on_the_wire, is_map, travels
+from service.domain.secret import Secret
 from service.errors import InvalidArgument
 
 __all__ = ["Codec", "CodecError", "Decoded", "compile_codec"]
@@ -39,13 +40,14 @@ _MANY = 200
 class Decoded(NamedTuple):
     """A message, why objects of its pages were left out, and how often something else was read than the contract says.
 
-    `repair` is an example of that.
+    `repair` is an example of that. `secrets` were taken out of the message, by their paths.
     """
 
     message: Any
     rejects: tuple[CodecError, ...] = ()
     repairs: int = 0
     repair: CodecError | None = None
+    secrets: Mapping[str, Secret] = {}
 
 
 class Codec:

@@ -82,6 +82,9 @@ Serve = Callable[[Operation, Message, Call], Awaitable[Reply]]
 ErrorBody = Callable[[Refused], bytes]
 """Writes the body of an error."""
 
+Unreadable = Callable[[CodecError], Refused]
+"""What a body is refused with that does not follow the contract."""
+
 Authenticate = Callable[[Call], AbstractAsyncContextManager[Any]]
 """Entered before the request is looked at any further, and left with it; yields the `peer`. Raises Refused."""
 
@@ -119,7 +122,7 @@ class Edge:
     """One listener for operations, each with what serves it. Of two at one path and method the first counts.
 
     `middlewares` are aiohttp's, see every request first and may raise Refused. A body that does not follow the contract
-    is refused with `unreadable_status`. `repeated` headers of a request stand in its answer too. A connection has
+    is refused as `unreadable` says. `repeated` headers of a request stand in its answer too. A connection has
     `header_timeout_s` for each request's headers, from the answer before on; one beyond `max_connections` is closed.
     With `trailing_slash` a path may end with one.
     """
@@ -130,7 +133,7 @@ class Edge:
         *,
         error_body: ErrorBody,
         error_type: str = "application/json",
-        unreadable_status: int = 400,
+        unreadable: Unreadable | None = None,
         authenticate: Authenticate | None = None,
         middlewares: Sequence[Middleware] = (),
         repeated: Sequence[str] = (),
@@ -146,7 +149,7 @@ class Edge:
             self._root.add(operation, serve)
         self._error_body = error_body
         self._error_type = error_type
-        self._unreadable_status = unreadable_status
+        self._unreadable = unreadable or _bad_request
         self._authenticate = authenticate or _anybody
         self._repeated = repeated
         self._trailing_slash = trailing_slash
@@ -220,7 +223,7 @@ class Edge:
             try:
                 message = await asyncio.to_thread(decode) if takes_long(call.body) else decode()
             except CodecError as fault:
-                raise Refused(self._unreadable_status, problems={fault.pointer: fault.problem}) from None
+                raise self._unreadable(fault) from None
             except ValueError:
                 raise Refused(400) from None
             reply = await serve(operation, message, call)
@@ -277,6 +280,10 @@ class _Closed(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def _bad_request(fault: CodecError) -> Refused:
+    return Refused(400, problems={fault.pointer: fault.problem})
 
 
 @asynccontextmanager

@@ -183,6 +183,8 @@ class Egress:
         except UrlRefused as refused:
             raise AddressDenied(f"the base URL {refused}") from None
         url = URL(base_url + path + ("?" + urlencode(query, quote_via=quote) if query else ""), encoded=True)
+        if not path and given.endswith("/"):  # an address that a partner gave out, as it wrote it
+            url = url.with_path(f"{url.raw_path.rstrip('/')}/", encoded=True, keep_query=True)
         if url.origin() != origin:
             raise AddressDenied("the path leads to another host")
         return url

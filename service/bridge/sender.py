@@ -124,5 +124,5 @@ class Sender:
 def _read(operation: Operation, target: Target, body: bytes) -> Decoded:
     """The reply, without secrets of the partner's or ours. Raises CodecError."""
     decoded = reply_from_http(operation, body)
-    take_secrets(decoded.message)
-    return redacted_reply(decoded, target)
+    secrets = take_secrets(decoded.message)
+    return redacted_reply(decoded, target)._replace(secrets=secrets)

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Collection, Iterator
+from urllib.parse import urlsplit
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
@@ -82,9 +83,24 @@ def credential_of(integration: Integration, secret: Secret) -> Secret:
     """What is sent of a connection's secret: nothing of one that is exchanged for tokens, OCPI's in base64."""
     if grant_of(integration, secret):
         return Secret("")
-    if integration.HasField("ocpi") and not integration.ocpi.plain_authorization:
-        return Secret(base64.b64encode(secret.reveal().encode()).decode())
+    if integration.HasField("ocpi"):
+        return credentials_token(secret, plain=integration.ocpi.plain_authorization)
     return secret
+
+
+def credentials_token(token: Secret, *, plain: bool) -> Secret:
+    """An OCPI token as it stands in the Authorization header (2.2.1, transport and format, Authorization header)."""
+    return token if plain else Secret(base64.b64encode(token.reveal().encode()).decode())
+
+
+def base_url(integration: Integration) -> str:
+    """Where requests go."""
+    return integration.ocpi.partner_versions_url or next(iter(addresses(connection_of(integration)).values()))
+
+
+def module_hosts(integration: Integration) -> tuple[str, ...]:
+    """Hosts of the modules of the agreed version, each with its port when that is not the scheme's."""
+    return tuple(dict.fromkeys(urlsplit(each.url).netloc for each in integration.version_details.endpoints))
 
 
 def grant_of(integration: Integration, secret: Secret) -> Grant | None:
@@ -105,9 +121,7 @@ def grant_of(integration: Integration, secret: Secret) -> Grant | None:
 
 
 def mark_secrets(integration: Integration, stored: Collection[str]) -> None:
-    """Sets every `<secret>_set` of its connection by the paths of the secrets that are stored."""
+    """Sets `<secret>_set` for every secret that its connection takes, by the paths of those that are stored."""
     connection = connection_of(integration)
-    for field in connection.DESCRIPTOR.fields:
-        if field.name.endswith("_set"):
-            path = f"{type_name(integration.type)}.{field.name.removesuffix('_set')}"
-            setattr(connection, field.name, path in stored)
+    for path in secret_paths(integration):
+        setattr(connection, f"{path.rpartition('.')[2]}_set", path in stored)

@@ -42,6 +42,8 @@ class Target:
     `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited. With a
     `grant` the credential is the token it was exchanged for, empty until then.
 
+    `hosts` are those besides that of `base_url` that the credential may go to, by the same scheme.
+
     The rest is where an integration departs from its partner's contract: the parameter of the query that carries the
     credential instead of a header; parameters of every request, which are in no log or trace; and templates by the
     names of operations, for paths that are other ones here.
@@ -62,3 +64,4 @@ class Target:
     grant: Grant | None = None
     secret: Secret = Secret("")
     integration: Integration = field(default_factory=Integration)
+    hosts: tuple[str, ...] = ()

@@ -52,6 +52,7 @@ from service.storage.integration import (
     secrets_put,
 )
 from service.storage.keyring import Keyring
+from service.storage.partner_token import tokens_end
 from service.storage.party import parties_hold
 from service.storage.pool import Database
 
@@ -102,6 +103,7 @@ class Integrations(Noun[Integration]):
                 await integration_replace(conn, tenant_id, integration)
             if self._moved:
                 await secrets_forget(conn, tenant_id, integration.id)
+                await tokens_end(conn, tenant_id, integration.id)
             await secrets_put(conn, self._keyring, tenant_id, integration.id, self._sent)
             await access_token_forget(conn, tenant_id, integration.id)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
-from evbridge.v1.run_pb2 import Run, RunKind, SyncOptions
+from evbridge.v1.run_pb2 import CredentialsOptions, Run, RunKind, SyncOptions
 
 from service.domain.caller import Caller
 from service.errors import RunUnsupported
@@ -31,10 +31,11 @@ async def run_begin(
     kind: RunKind.ValueType,
     supported: Supported,
     sync_options: SyncOptions | None = None,
+    credentials_options: CredentialsOptions | None = None,
 ) -> Run:
     """Starts a run of an integration that is locked, and names it there. Raises RunUnsupported, RunInProgress."""
     check_supported(supported, kind, integration.type)
-    run = await run_start(conn, caller, integration.id, kind, sync_options)
+    run = await run_start(conn, caller, integration.id, kind, sync_options, credentials_options)
     integration.latest_run_id = run.id
     await integration_replace(conn, caller.tenant_id, integration)
     return run

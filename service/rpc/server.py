@@ -160,26 +160,30 @@ class Server:
 
 def check_listening(settings: Settings) -> None:
     """Raises OSError for what would keep a server from listening. Asked before anything is made for it."""
-    host, _, port = settings.listen.rpartition(":")
-    host = host.strip("[]")
     if settings.tls_cert_file:
         _check_certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file))
-    elif host not in ("127.0.0.1", "::1", "localhost") and not settings.allow_plaintext:
-        raise OSError(
-            f"{settings.listen} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true"
-        )
+    _check_address(settings, settings.listen, "EVBRIDGE_LISTEN")
+    if settings.ocpi_listen:
+        _check_address(settings, settings.ocpi_listen, "EVBRIDGE_OCPI_LISTEN")
+
+
+def _check_address(settings: Settings, address: str, name: str) -> None:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if host not in ("127.0.0.1", "::1", "localhost") and not (settings.tls_cert_file or settings.allow_plaintext):
+        raise OSError(f"{address} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true")
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except OSError:
-        raise OSError(f"cannot listen on {settings.listen}: this machine does not know {host}") from None
-    problems = [problem for family, _, _, _, address in found if (problem := _problem(family, address))]
+        raise OSError(f"cannot listen on {address}: this machine does not know {host}") from None
+    problems = [problem for family, _, _, _, numeric in found if (problem := _problem(family, numeric))]
     if errno.EADDRINUSE in problems:
         raise OSError(
-            f"cannot listen on {settings.listen}: the port is taken. End what listens there, or set EVBRIDGE_LISTEN to "
-            f"another one, such as {settings.listen.rpartition(':')[0]}:{int(port) % 65535 + 1}"
+            f"cannot listen on {address}: the port is taken. End what listens there, or set {name} to another one, "
+            f"such as {address.rpartition(':')[0]}:{int(port) % 65535 + 1}"
         )
     if len(problems) == len(found):
-        raise OSError(f"cannot listen on {settings.listen}: {os.strerror(problems[0])}")
+        raise OSError(f"cannot listen on {address}: {os.strerror(problems[0])}")
 
 
 def _problem(family: int, address: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -23,11 +24,16 @@ _CHANGED = "the integration was changed during the exchange"
 _CUT_SHORT = "the exchange was cut short"
 _EXCHANGES = frozenset({RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE})
 
-Find = Callable[[Callable[[Integration], None]], Awaitable[None]]
+Change = Callable[[Integration], None]
+Also = Callable[[Connection], Awaitable[None]]
 
 
-async def found(database: Database, run: RunClaim, change: Callable[[Integration], None]) -> None:
-    """Stores what `change` writes into output-only fields of the run's integration.
+class Find(Protocol):
+    async def __call__(self, change: Change, also: Also | None = None) -> None: ...
+
+
+async def found(database: Database, run: RunClaim, change: Change, also: Also | None = None) -> None:
+    """Stores what `change` writes into output-only fields of the run's integration, and does what `also` does with it.
 
     Raises ResourceNotFound, and LeaseLost when the run is somebody else's by now.
     """
@@ -36,6 +42,8 @@ async def found(database: Database, run: RunClaim, change: Callable[[Integration
         await run_hold(conn, run)
         change(integration)
         await integration_replace(conn, run.tenant_id, integration)
+        if also:
+            await also(conn)
 
 
 async def connecting_ended(conn: Connection, run: RunClaim, error: EvbridgeError | None) -> None:
@@ -70,13 +78,13 @@ async def connecting(database: Database, run: RunClaim) -> AsyncIterator[Find]:
 
         await found(database, run, change)
 
-    async def find(change: Callable[[Integration], None]) -> None:
+    async def find(change: Change, also: Also | None = None) -> None:
         def checked(integration: Integration) -> None:
             if integration.etag != begun:
                 raise EtagMismatch(_CHANGED)
             change(integration)
 
-        await found(database, run, checked)
+        await found(database, run, checked, also)
 
     await tell(INTEGRATION_STATUS_CONNECTING)
     status, description = INTEGRATION_STATUS_PENDING, _CUT_SHORT

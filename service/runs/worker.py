@@ -34,13 +34,16 @@ from evbridge.v1.run_pb2 import (
 )
 from opentelemetry import metrics, trace
 
+from service.bridge.addresses import EgressPolicy
 from service.bridge.channel import PartnerChannel
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
 from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
+from service.resources.registration import Door
 from service.runs.connecting import connecting_ended
 from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
+from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
 from service.telemetry import log_fields
@@ -128,6 +131,9 @@ class Tools:
     oauth: OAuth
     channel: PartnerChannel
     recorder: ExchangeRecorder
+    keyring: Keyring
+    policy: EgressPolicy
+    door: Door
 
 
 class Executor(Protocol):

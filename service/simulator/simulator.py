@@ -56,7 +56,7 @@ class Simulator(Front):
             ((each, self._serve) for each in self._operations),
             error_body=self.error_body,
             error_type=self.error_type,
-            unreadable_status=self.invalid_status,
+            unreadable=lambda fault: Refused(self.invalid_status, problems={fault.pointer: fault.problem}),
             authenticate=self._authenticate,
             middlewares=(self.middleware,),
             drain_s=0.5,

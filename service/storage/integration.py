@@ -8,11 +8,12 @@ from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
 
 from service.domain.integration import (
-    addresses,
+    base_url,
     connection_of,
     credential_of,
     credential_query,
     grant_of,
+    module_hosts,
     partner_name,
     paths,
     query,
@@ -31,6 +32,8 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 DEFAULT_CONCURRENCY = 4
+THEIR_TOKEN = "ocpi.their_token"  # noqa: S105
+"""Where the token stands that an OCPI party gave us, once we are registered: before the one to register with."""
 Takes = Mapping[IntegrationType.ValueType, Collection[ObjectKind.ValueType]]
 """Which kinds of objects are delivered through integrations of a type."""
 
@@ -162,9 +165,13 @@ async def secrets_get(conn: Connection, keyring: Keyring, tenant_id: str, integr
     }
 
 
+async def secret_forget(conn: Connection, tenant_id: str, integration_id: str, field: str) -> None:
+    await conn.run(sql.secret_forget, tenant_id, _resource(integration_id), field)
+
+
 async def secrets_forget(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """All of the integration's."""
-    await conn.run(sql.secret_forget, tenant_id, _resource(integration_id))
+    await conn.run(sql.secrets_forget, tenant_id, _resource(integration_id))
 
 
 async def secrets_rewrap(database: Database, keyring: Keyring) -> int:
@@ -197,12 +204,13 @@ class IntegrationTargets:
         name, limits = partner_name(integration), integration.limits
         partner = self._partners.get(name, options.Partner())
         connection = connection_of(integration)
-        secret = next((secrets[path] for path in secret_paths(integration) if path in secrets), Secret(""))
+        held = (THEIR_TOKEN, *secret_paths(integration))
+        secret = next((secrets[path] for path in held if path in secrets), Secret(""))
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
             partner=name,
-            base_url=next(iter(addresses(connection).values())),
+            base_url=base_url(integration),
             credential=credential_of(integration, secret),
             max_concurrent_requests=(
                 limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
@@ -215,6 +223,7 @@ class IntegrationTargets:
             grant=grant_of(integration, secret),
             secret=secret,
             integration=integration,
+            hosts=module_hosts(integration),
         )
 
 

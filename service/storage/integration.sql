@@ -73,4 +73,7 @@ SELECT tenant_id, resource, field, sealed FROM secret
 UPDATE secret SET sealed = $5 WHERE tenant_id = $1 AND resource = $2 AND field = $3 AND sealed = $4
 
 -- name: secret_forget
+DELETE FROM secret WHERE tenant_id = $1 AND resource = $2 AND field = $3
+
+-- name: secrets_forget
 DELETE FROM secret WHERE tenant_id = $1 AND resource = $2

@@ -22,6 +22,13 @@ async def party_get(database: Database, tenant_id: str, key: PartyKey) -> bytes:
     return payload
 
 
+async def parties_get(on: Database | Connection, tenant_id: str, keys: Iterable[PartyKey]) -> list[Party]:
+    """Those of the parties that exist, in the order of the keys."""
+    wanted = list(keys)
+    columns = [key.country_code for key in wanted], [key.party_id for key in wanted]
+    return [Party.FromString(row["payload"]) for row in await on.rows(sql.party_get_many, tenant_id, *columns)]
+
+
 async def party_lock(conn: Connection, tenant_id: str, key: PartyKey) -> Party | None:
     """Kept from other writers until the transaction ends; None when there is none."""
     payload: bytes | None = await conn.value(sql.party_lock, tenant_id, *key)

@@ -1,6 +1,13 @@
 -- name: party_get
 SELECT payload FROM party WHERE tenant_id = $1 AND country_code = $2 AND party_id = $3
 
+-- name: party_get_many
+SELECT p.payload
+FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS wanted (country_code, party_id, position)
+JOIN party AS p ON (p.country_code, p.party_id) = (wanted.country_code, wanted.party_id)
+WHERE p.tenant_id = $1
+ORDER BY wanted.position
+
 -- name: party_lock
 SELECT payload FROM party WHERE tenant_id = $1 AND country_code = $2 AND party_id = $3 FOR UPDATE
 

@@ -15,6 +15,7 @@ from evbridge.v1.run_pb2 import (
     RUN_STATE_CANCELLING,
     RUN_STATE_FAILED,
     RUN_STATE_SUCCEEDED,
+    CredentialsOptions,
     ListRunFindingsRequest,
     ListRunsRequest,
     Run,
@@ -63,6 +64,10 @@ class RunClaim:
         return Run.FromString(self.options).sync_options
 
     @property
+    def credentials_options(self) -> CredentialsOptions:
+        return Run.FromString(self.options).credentials_options
+
+    @property
     def repeated(self) -> bool:
         """Whether an attempt before this one may have done part of the work, or all of it."""
         return self.lease_token > 1
@@ -78,13 +83,14 @@ async def run_start(
     integration_id: str,
     kind: RunKind.ValueType,
     sync_options: SyncOptions | None = None,
+    credentials_options: CredentialsOptions | None = None,
 ) -> Run:
     """Queues a run of a kind that the integration's type knows. Raises RunInProgress.
 
     It begins when the transaction is committed.
     """
     run_id = _new_id(await change_time(conn))
-    options = Run(sync_options=sync_options).SerializeToString()
+    options = Run(sync_options=sync_options, credentials_options=credentials_options).SerializeToString()
     queued: UUID = await conn.value(
         sql.run_start, caller.tenant_id, run_id, integration_id, kind, caller.key_id, options
     )

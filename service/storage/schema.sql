@@ -294,6 +294,26 @@ CREATE VIEW location_whole AS
    FROM location l
   WHERE (delete_time IS NULL);
 
+CREATE TABLE partner_token (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    token_id bigint NOT NULL,
+    initial boolean NOT NULL,
+    confirmed boolean DEFAULT false NOT NULL,
+    digest bytea NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    use_time timestamp with time zone
+);
+
+ALTER TABLE partner_token ALTER COLUMN token_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME partner_token_token_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE party (
     tenant_id text NOT NULL,
     country_code text NOT NULL,
@@ -483,6 +503,9 @@ ALTER TABLE ONLY integration
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
+ALTER TABLE ONLY partner_token
+    ADD CONSTRAINT partner_token_pkey PRIMARY KEY (tenant_id, integration_id, token_id);
+
 ALTER TABLE ONLY party
     ADD CONSTRAINT party_pkey PRIMARY KEY (tenant_id, country_code, party_id);
 
@@ -538,6 +561,8 @@ CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
 CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integration_id, country_code, party_id, key) WHERE (origin_integration_id <> ''::text);
 
 CREATE INDEX location_point ON location USING gist (point(longitude, latitude)) WHERE (delete_time IS NULL);
+
+CREATE UNIQUE INDEX partner_token_digest ON partner_token USING btree (digest);
 
 CREATE INDEX peer_object_parts ON peer_object USING btree (tenant_id, integration_id, split_part(object_id, '	'::text, 1)) WHERE (strpos(object_id, '	'::text) > 0);
 
@@ -617,6 +642,9 @@ ALTER TABLE ONLY integration
 
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY partner_token
+    ADD CONSTRAINT partner_token_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY party
     ADD CONSTRAINT party_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

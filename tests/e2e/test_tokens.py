@@ -18,6 +18,7 @@ from evbridge.v1.integration_pb2 import (
     UpdateIntegrationRequest,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
+from evbridge.v1.party_pb2 import CreatePartyRequest, PartyKey
 from evbridge.v1.run_pb2 import (
     RUN_KIND_CREDENTIALS,
     RUN_KIND_DIAGNOSE,
@@ -41,7 +42,7 @@ from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
 from tests.e2e.test_secrets import Told, bearer, dumped, finds, made_keys
-from tests.front_door import Client, an_integration_of, collecting, environment, serving
+from tests.front_door import Client, a_party, an_integration_of, collecting, environment, serving
 from tests.partners import OcpiPartner, TokenPartner
 
 STAMP = "pl4nta8b3f6027ce1"
@@ -60,7 +61,8 @@ def ocpi(url: str, token: str) -> Integration:
     connection = OcpiConnection(
         endpoint_url=f"{url}/ocpi/versions", initial_role=INTERFACE_ROLE_SENDER, initial_token=token
     )
-    return an_integration_of("ocpi", token, id="roaming", ocpi=connection)
+    parties = [PartyKey(country_code="DE", party_id="ABC")]
+    return an_integration_of("ocpi", token, id="roaming", parties=parties, ocpi=connection)
 
 
 async def tell(told: Told, key: tuple[str, str], crm: TokenPartner, party: OcpiPartner) -> None:
@@ -94,6 +96,7 @@ async def tell(told: Told, key: tuple[str, str], crm: TokenPartner, party: OcpiP
     await told.call(UpdateIntegrationRequest(integration=salesforce(crm.url, crm.secret)), key)
     await run(MARKER, RUN_KIND_TOKEN_EXCHANGE)
 
+    await told.call(CreatePartyRequest(party=a_party()), key)
     await told.call(CreateIntegrationRequest(integration=ocpi(party.url, f"{STAMP}-a")), key)
     said = f"{STAMP}-a"
     for answer in (None, {"status_code": 2001, "status_message": said, said: said}, {"data": said}, [said]):

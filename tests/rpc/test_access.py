@@ -21,6 +21,7 @@ SERVICES = [
     for package in ("evbridge.v1", *(partner.contract for partner in PARTNERS if partner.contract))
     for file in contract_files(package)
     for service in file.services_by_name.values()
+    if not service.GetOptions().Extensions[options.internal]
 ]
 METHODS = [method for service in SERVICES for method in service.methods]
 BY_NAME = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name)

@@ -1,13 +1,11 @@
-"""Runs that exchange something with a partner: access tokens, and as much of OCPI's credentials as there is yet."""
+"""Runs that exchange a credential for an access token."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
-from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -21,15 +19,7 @@ from evbridge.v1.integration_pb2 import (
     Integration,
     UpdateIntegrationRequest,
 )
-from evbridge.v1.ocpi_connection_pb2 import (
-    INTERFACE_ROLE_BOTH,
-    INTERFACE_ROLE_RECEIVER,
-    INTERFACE_ROLE_SENDER,
-    INTERFACE_ROLE_UNSPECIFIED,
-    OcpiConnection,
-)
 from evbridge.v1.run_pb2 import (
-    RUN_KIND_CREDENTIALS,
     RUN_KIND_DIAGNOSE,
     RUN_KIND_TOKEN_EXCHANGE,
     RUN_STATE_CANCELLED,
@@ -50,7 +40,7 @@ from service.app import Evbridge
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import an_integration_of, fails
-from tests.partners import OcpiPartner, TokenPartner
+from tests.partners import TokenPartner
 
 Code = grpc.StatusCode
 SUCCEEDED, FAILED = RUN_STEP_STATE_SUCCEEDED, RUN_STEP_STATE_FAILED
@@ -322,154 +312,3 @@ async def test_a_diagnosis_asks_for_a_token_and_keeps_none(
     partner.secret = "other-key"
     refused = await run(tenant, RUN_KIND_DIAGNOSE)
     assert (outcome(refused), steps(refused)["credential"]) == ("PARTNER_CREDENTIAL_REFUSED", FAILED)
-
-
-@pytest.fixture
-async def party() -> AsyncIterator[OcpiPartner]:
-    async with OcpiPartner().listening() as listening:
-        yield listening
-
-
-def ocpi(party: OcpiPartner, role: Any = INTERFACE_ROLE_SENDER, token: str = "token-a") -> Integration:
-    connection = OcpiConnection(endpoint_url=f"{party.url}/ocpi/versions", initial_role=role, initial_token=token)
-    return an_integration_of("ocpi", token, id="crm", ocpi=connection)
-
-
-async def registered(tenant: Tenant, integration: Integration) -> Run:
-    await create(tenant, integration)
-    request = UpdateIntegrationRequest(integration=Integration(id="crm", display_name="x"))
-    request.retry_credentials_exchange = True
-    updated = await tenant.admin.integrations.UpdateIntegration(request)
-    return await ended(tenant, updated.latest_run_id)
-
-
-async def test_the_exchange_of_credentials_finds_out_the_version_and_ends_where_we_would_be_called(
-    tenant: Tenant, party: OcpiPartner
-) -> None:
-    exchanged = await registered(tenant, ocpi(party))
-    assert (exchanged.kind, outcome(exchanged)) == (RUN_KIND_CREDENTIALS, "RUN_UNSUPPORTED")
-    assert steps(exchanged) == {"versions": SUCCEEDED, "details": SUCCEEDED, "registration": FAILED}
-    assert "no OCPI endpoint" in exchanged.description
-    integration = await get(tenant)
-    assert (integration.status, integration.status_description) == (INTEGRATION_STATUS_FAILED, exchanged.description)
-    details = integration.version_details
-    assert details.version == "2.2.1"
-    assert [(each.identifier, each.role, each.url) for each in details.endpoints] == [
-        (module, INTERFACE_ROLE_SENDER, f"{party.url}/ocpi/{module}")
-        for module in ("credentials", "locations", "de-abc-own")
-    ]
-    assert [path for path, _ in party.requests] == ["/ocpi/versions", "/ocpi/2.2.1"]
-    ids = [headers[name] for _, headers in party.requests for name in ("X-Request-ID", "X-Correlation-ID")]
-    assert len(set(ids)) == 4
-
-
-@dataclass
-class Interrupted(OcpiPartner):
-    """While it answers what its version is, `meanwhile` happens."""
-
-    meanwhile: Callable[[], Awaitable[Any]] = field(kw_only=True)
-
-    async def answer(self, request: web.Request) -> web.Response:
-        if request.path == "/ocpi/2.2.1":
-            await self.meanwhile()
-        return await super().answer(request)
-
-
-async def test_what_a_partner_says_is_forgotten_when_its_integration_leads_elsewhere_meanwhile(tenant: Tenant) -> None:
-    async def change() -> None:
-        elsewhere = OcpiConnection(endpoint_url="http://127.0.0.1:9/ocpi/versions", initial_token="token-b")
-        request = UpdateIntegrationRequest(integration=Integration(id="crm", ocpi=elsewhere))
-        await tenant.admin.integrations.UpdateIntegration(request)
-
-    async with Interrupted(meanwhile=change).listening() as party:
-        assert outcome(await registered(tenant, ocpi(party))) == "ETAG_MISMATCH"
-    integration = await get(tenant)
-    assert not integration.HasField("version_details")
-    assert integration.status == INTEGRATION_STATUS_PENDING
-    assert "changed" in integration.status_description
-
-
-async def test_a_partner_that_wants_its_token_plain_is_found_out_once(tenant: Tenant, party: OcpiPartner) -> None:
-    party.authorization, party.versions, party.role = "Token token-a", ("2.1.1",), None
-    await registered(tenant, ocpi(party))
-    integration = await get(tenant)
-    assert integration.ocpi.plain_authorization
-    assert integration.version_details.version == "2.1.1"
-    assert {each.role for each in integration.version_details.endpoints} == {INTERFACE_ROLE_UNSPECIFIED}
-    assert len(party.requests) == 3
-    await run(tenant, RUN_KIND_CREDENTIALS)
-    assert len(party.requests) == 5
-
-
-async def test_a_token_that_is_refused_in_both_forms_is_refused(tenant: Tenant, party: OcpiPartner) -> None:
-    exchanged = await registered(tenant, ocpi(party, token="token-b"))
-    assert (outcome(exchanged), steps(exchanged)) == ("PARTNER_CREDENTIAL_REFUSED", {"versions": FAILED})
-    assert not (await get(tenant)).ocpi.plain_authorization
-    assert "token-b" not in f"{exchanged}{await get(tenant)}"
-
-
-def said(status_code: int, data: Any = None) -> dict[str, Any]:
-    return {"status_code": status_code, "status_message": "canary-4711"} | ({} if data is None else {"data": data})
-
-
-ELSEWHERE = "http://elsewhere.example/ocpi"
-MODULE = {"identifier": "credentials", "role": "SENDER", "url": ELSEWHERE}
-# Path, the partner's answer there, the step that fails with it, the reason.
-ANSWERS: dict[str, tuple[str, Any, str, str]] = {
-    "bad request": ("versions", said(2001), "versions", "PARTNER_REJECTED"),
-    "server error": ("versions", said(3000), "versions", "PARTNER_FAULT"),
-    "a hub's timeout": ("versions", said(4002), "versions", "PARTNER_UNAVAILABLE"),
-    "no envelope": ("versions", [], "versions", "PARTNER_FAULT"),
-    "no status": ("versions", {"data": []}, "versions", "PARTNER_FAULT"),
-    "no versions": ("versions", said(1000), "versions", "PARTNER_FAULT"),
-    "no common version": ("versions", said(1000, [{"version": "2.0", "url": ELSEWHERE}]), "versions", "PARTNER_FAULT"),
-    "elsewhere": ("versions", said(1000, [{"version": "2.2.1", "url": ELSEWHERE}]), "details", "EGRESS_DENIED"),
-    "unknown": ("2.2.1", said(2003), "details", "PARTNER_NOT_FOUND"),
-    "a code of nobody": ("2.2.1", said(-7), "details", "PARTNER_FAULT"),
-    "modules elsewhere": ("2.2.1", said(1900, {"endpoints": [MODULE]}), "details", "EGRESS_DENIED"),
-    "no modules": ("2.2.1", said(1000, {"endpoints": []}), "details", "PARTNER_FAULT"),
-}
-
-
-@pytest.mark.parametrize(("path", "answer", "step", "reason"), ANSWERS.values(), ids=ANSWERS)
-async def test_what_a_party_answers_instead_becomes_a_typed_error(
-    tenant: Tenant, party: OcpiPartner, path: str, answer: Any, step: str, reason: str
-) -> None:
-    party.own[f"/ocpi/{path}"] = answer
-    exchanged = await registered(tenant, ocpi(party))
-    assert (outcome(exchanged), exchanged.steps[-1].name, exchanged.steps[-1].state) == (reason, step, FAILED)
-    integration = await get(tenant)
-    assert not integration.HasField("version_details")
-    assert integration.status_description == exchanged.description
-    assert "canary" not in f"{exchanged}{integration}"
-    if reason == "EGRESS_DENIED":
-        assert "elsewhere.example" in integration.status_description
-
-
-async def test_where_the_partner_begins_there_is_nothing_to_do_yet(tenant: Tenant, party: OcpiPartner) -> None:
-    exchanged = await registered(tenant, ocpi(party, INTERFACE_ROLE_RECEIVER))
-    assert (outcome(exchanged), party.requests) == ("RUN_UNSUPPORTED", [])
-
-
-@pytest.mark.parametrize("we_begin", [True, False])
-async def test_with_both_roles_we_begin_when_there_is_an_endpoint(
-    tenant: Tenant, party: OcpiPartner, we_begin: bool
-) -> None:
-    integration = ocpi(party, INTERFACE_ROLE_BOTH)
-    integration.charging_period_interval_minutes = 0
-    if not we_begin:
-        integration.ocpi.ClearField("endpoint_url")
-    exchanged = await registered(tenant, integration)
-    assert (outcome(exchanged), bool(party.requests)) == ("RUN_UNSUPPORTED", we_begin)
-    stored = await get(tenant)
-    assert stored.ocpi.initial_role == INTERFACE_ROLE_BOTH
-    assert stored.HasField("charging_period_interval_minutes")
-
-
-async def test_a_diagnosis_of_a_party_reads_its_versions(tenant: Tenant, party: OcpiPartner) -> None:
-    await create(tenant, ocpi(party))
-    assert outcome(await run(tenant, RUN_KIND_DIAGNOSE)) == "OK"
-    assert [path for path, _ in party.requests] == ["/ocpi/versions"]
-    party.own["/ocpi/versions"] = said(3001)
-    failed = await run(tenant, RUN_KIND_DIAGNOSE)
-    assert (outcome(failed), steps(failed)["answer"]) == ("PARTNER_FAULT", FAILED)

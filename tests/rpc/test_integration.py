@@ -386,7 +386,7 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
-NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization"}
+NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization", "ocpi.partner_versions_url"}
 
 
 @pytest.fixture
@@ -560,7 +560,8 @@ async def test_a_model_that_is_false_is_a_change_without_a_mask_too(tenant: Tena
 async def test_what_was_found_out_outlasts_an_update_but_not_a_new_address(tenant: Tenant, running: Evbridge) -> None:
     created = await created_as(tenant, an_integration_of("ocpi", ocpi={**_ocpi(), "platform_integration_id": "hub"}))
     created.version_details.CopyFrom(VersionDetails(version="2.2.1"))
-    tokens = {f"ocpi.{name}_token": Secret(f"{name}-token") for name in ("our", "their")}
+    created.ocpi.our_token_set = created.ocpi.their_token_set = True
+    tokens = {"ocpi.their_token": Secret("their-token")}
     async with running.database.transaction() as conn:
         await integration_replace(conn, tenant.name, created)
         await secrets_put(conn, running.keyring, tenant.name, created.id, tokens)

@@ -16,13 +16,14 @@ from evbridge.v1.integration_pb2 import (
     Integration,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
+from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, WaitRunRequest
 from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
 from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 
 from service.app import PARTNERS
 from tests.conftest import Tenant
-from tests.front_door import an_integration_of, fails
+from tests.front_door import a_party, an_integration_of, fails
 
 KEY = "key-4711"
 
@@ -56,6 +57,9 @@ def utility_cloud(url: str, secret: str) -> Integration:
 
 
 async def exchanged(tenant: Tenant, integration: Integration) -> tuple[Run, Integration]:
+    if integration.HasField("ocpi"):
+        await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+        integration.parties.add(country_code="DE", party_id="ABC")
     request = CreateIntegrationRequest(integration=integration, activate_connection=not integration.HasField("ocpi"))
     run_id = (await tenant.admin.integrations.CreateIntegration(request)).latest_run_id
     if not run_id:
@@ -70,8 +74,9 @@ async def test_an_ocpi_party_shows_its_versions_and_their_modules(
     tenant: Tenant, channel: grpc.aio.Channel, simulated: Any
 ) -> None:
     run, integration = await exchanged(tenant, ocpi(simulated.url, KEY))
-    assert ErrorReason.Name(run.reason) == "RUN_UNSUPPORTED"
+    assert ErrorReason.Name(run.reason) == "ERROR_REASON_UNSPECIFIED", run
     assert integration.version_details.version == "2.2.1"
+    assert [company.party_id for company in integration.partner_company_details] == ["SIM"]
     stub: Any = VersionsServiceStub(channel)
     metadata = (("authorization", f"Bearer {tenant.keys['reader']}"),)
     request = versions.GetVersionDetailsRequest(integration_id="hub", url=f"{simulated.url}/ocpi/2.1.1")
@@ -105,4 +110,4 @@ async def test_a_token_server_gives_out_tokens_to_its_client_alone(tenant: Tenan
 @pytest.mark.parametrize("simulated", ["ocpi"], indirect=True)
 async def test_an_ocpi_party_refuses_another_token(tenant: Tenant, simulated: Any) -> None:
     run, _ = await exchanged(tenant, ocpi(simulated.url, "another"))
-    assert ErrorReason.Name(run.reason) == "PARTNER_CREDENTIAL_REFUSED"
+    assert ErrorReason.Name(run.reason) == "TOKEN_REJECTED"

@@ -1,114 +1,233 @@
-"""OCPI's exchange of credentials, as far as it goes without an endpoint of ours that the partner could call back.
+"""RUN_KIND_CREDENTIALS of OCPI parties: registers, rotates tokens, unregisters. We begin; for the other way round see
+service/ocpi/credentials.py.
 
-Source: OCPI 2.2.1, versions and credentials. The steps: the partner's versions, the details of the highest one that
-both sides speak, the registration.
+Source: OCPI 2.2.1, credentials. What a step found out is stored in one transaction, and no connection is held while the
+partner is asked. Killed between any two, the exchange can be begun again: see service/storage/partner_token.py.
 """
 
-from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi
-from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
-from evbridge.v1.integration_pb2 import Integration, IntegrationType
-from evbridge.v1.ocpi_connection_pb2 import (
-    INTERFACE_ROLE_RECEIVER,
-    INTERFACE_ROLE_UNSPECIFIED,
-    InterfaceRole,
-    VersionDetails,
-)
-from evbridge.v1.run_pb2 import RunKind
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from service.bridge.addresses import check_given
-from service.bridge.channel import TENANT_METADATA
-from service.errors import PartnerCredentialRefused, PartnerFault, RunUnsupported
+from evbridge.partner.ocpi.v2 import credentials_pb2 as ocpi
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.run_pb2 import CREDENTIALS_ACTION_UNREGISTER, RUN_STEP_STATE_SKIPPED
+
+from service.domain.integration import base_url
+from service.domain.secret import Secret
+from service.errors import (
+    AlreadyRegistered,
+    CallbackFailed,
+    EgressDenied,
+    EndpointMissing,
+    EtagMismatch,
+    EvbridgeError,
+    InvalidArgument,
+    NoCommonVersion,
+    NotRegistered,
+    PartnerCredentialRefused,
+    PartnerError,
+    PartnerFault,
+    TokenRejected,
+)
+from service.partners.ocpi.party import (
+    OtherParty,
+    check_pulled,
+    companies_of,
+    credentials_of,
+    credentials_url,
+    highest,
+    hub_in,
+    token_in,
+)
+from service.resources.registration import INITIAL_TOKEN, Registered, own_parties, register, token_give, unregister
 from service.runs.connecting import Find, connecting
 from service.runs.worker import Progress, Tools
-from service.storage.integration import integration_get
-from service.storage.run import RunClaim
+from service.storage.connection import Connection
+from service.storage.integration import THEIR_TOKEN, integration_get, integration_lock, secrets_get
+from service.storage.partner_token import new_token, token_end, tokens_end
+from service.storage.run import RunClaim, run_hold
 
-VERSIONS = ("2.2.1", "2.1.1")
-"""Those that we speak, the highest first."""
-_MAX_ENDPOINTS = 100
-_MAX_CHARACTERS = 255
+_STEPS = 4
+_BY_CODE: dict[str, type[EvbridgeError]] = {"3001": CallbackFailed, "3002": NoCommonVersion, "3003": EndpointMissing}
+_BY_CODE_TEXT = {
+    "3001": "the partner could not call our versions URL",
+    "3002": "the partner does not support the version after all",
+    "3003": "the partner misses modules of ours that it needs",
+}
+_NEXT_ACTIONS = {
+    TokenRejected: "ask the partner for a new first token, set it as ocpi.initial_token, and register again",
+    NoCommonVersion: "ask the partner which versions of OCPI it is going to support",
+    CallbackFailed: "see that EVBRIDGE_PUBLIC_URL is right and can be reached from the partner, then register again",
+    EndpointMissing: "agree with the partner on the modules, then set `models` accordingly or wait for the partner",
+    AlreadyRegistered: "ask the partner to unregister us or for a new first token, then register again",
+    NotRegistered: "set the partner's first token as ocpi.initial_token, or issue one and let the partner begin",
+    EgressDenied: "see that the partner's addresses are public, and https",
+    PartnerError: "look at the partner's address and its state, then start the run again",
+}
 
 
 class Credentials:
-    """Reads what the partner has with the first token (CREDENTIALS_TOKEN_A)."""
+    """Does what the run's `credentials_options` say."""
 
     def __init__(self, tools: Tools) -> None:
+        self._tools = tools
         self._database = tools.database
-        self._stub = tools.channel.stub(VersionsServiceStub)
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
-        """Raises what the channel raises, EgressDenied for a URL elsewhere, RunUnsupported at the latest in the end."""
+        """Raises the reasons of RunStep.reason, and what the channel raises."""
+        if run.credentials_options.action == CREDENTIALS_ACTION_UNREGISTER:
+            await self._unregister(run, progress)
+            return
         async with connecting(self._database, run) as find:
-            progress.count(0, 3, "reads the versions")
-            progress.begin("versions")
-            stored = await integration_get(self._database, run.tenant_id, run.integration_id)
-            connection = Integration.FromString(stored).ocpi
-            if connection.initial_role == INTERFACE_ROLE_RECEIVER or not connection.endpoint_url:
-                raise _unsupported(
-                    run, "the partner begins, and this server has no OCPI endpoint that it could call yet"
-                )
-            version = _highest(await self._versions(run, find, plain_authorization=connection.plain_authorization))
-            progress.count(1, 3, f"reads the details of {version.version}")
-            progress.begin("details", f"version {version.version}")
-            request = ocpi.GetVersionDetailsRequest(integration_id=run.integration_id, url=version.url)
-            reply = await self._stub.GetVersionDetails(request, metadata=_metadata(run))
-            details = _details(version.version, reply.data, connection.endpoint_url)
-            await find(lambda integration: integration.version_details.CopyFrom(details))
-            progress.count(2, 3, "registers")
-            progress.begin("registration")
-            raise _unsupported(run, "this server has no OCPI endpoint that the partner could call back yet")
+            await self._register(run, progress, find)
 
-    async def _versions(self, run: RunClaim, find: Find, *, plain_authorization: bool) -> ocpi.VersionsResponse:
-        """Read with the token in the form that was found out, else in the other one, which is remembered then."""
-        request = ocpi.ListVersionsRequest(integration_id=run.integration_id)
-        try:
-            return await self._stub.ListVersions(request, metadata=_metadata(run))
-        except PartnerCredentialRefused as refusal:
-            await _remember(find, plain_authorization=not plain_authorization)
+    async def _register(self, run: RunClaim, progress: Progress, find: Find) -> None:
+        stored, secrets = await self._stored(run)
+        begins = INITIAL_TOKEN in secrets and bool(base_url(stored))
+        token = secrets.get(INITIAL_TOKEN if begins else THEIR_TOKEN)
+        party = await self._party(run, token or Secret(""), plain=stored.ocpi.plain_authorization)
+        with _step(progress, 0, "versions", party):
+            ours = await own_parties(self._database, run.tenant_id, stored)
+            our_url = self._tools.door.versions_url
+            if token is None:
+                raise NotRegistered("there is no token to call the partner with")
+            spoken = await party.versions(base_url(stored))
+            version = highest(spoken)
+            if party.plain != stored.ocpi.plain_authorization:
+                await find(lambda integration: setattr(integration.ocpi, "plain_authorization", party.plain))
+        with _step(progress, 1, "details", party, f"version {version}"):
+            details = await party.details(version, spoken[version])
+            check_pulled(details, stored.models)
+        with _step(progress, 2, "credentials", party, begins=begins):
+            given = new_token()
+            token_id = await self._give(run, find, given)
+            credentials = credentials_of(ours, given, our_url, version)
             try:
-                return await self._stub.ListVersions(request, metadata=_metadata(run))
-            except PartnerCredentialRefused:
-                await _remember(find, plain_authorization=plain_authorization)
-                raise refusal from None
+                answer = await (party.post if begins else party.put)(credentials_url(details), credentials)
+            except EvbridgeError as error:
+                if _was_refused(error):
+                    async with self._database.transaction() as conn:
+                        await token_end(conn, run.tenant_id, run.integration_id, token_id)
+                raise
+            theirs: ocpi.Credentials = answer.message.data
+            try:
+                got = token_in(theirs, answer.secrets.get("data.token", Secret("")))
+                companies = companies_of(theirs, ours)
+            except InvalidArgument as wrong:
+                raise PartnerFault(f"the partner's credentials are unsound: {wrong.message}", partner="ocpi") from None
+            versions_url = theirs.url or base_url(stored)
+            found = Registered(got, party.plain, versions_url, details, companies, hub_in(theirs))
+            await self._store(run, stored, found)
+        with _step(progress, 3, "confirmation", party):
+            await self._confirm(run, progress, find, found)
+        progress.count(_STEPS, _STEPS)
+
+    async def _confirm(self, run: RunClaim, progress: Progress, find: Find, found: Registered) -> None:
+        """Uses the new token once, so that the partner knows that it arrived, and remembers the form that it takes.
+
+        A partner that does not let its credentials be read is registered with all the same.
+        """
+        party = await self._party(run, found.token, plain=found.plain_authorization)
+        try:
+            await party.get(credentials_url(found.details))
+        except PartnerCredentialRefused:
+            raise
+        except PartnerError as error:
+            progress.report.steps[-1].description = f"the partner is registered, but: {error.message}"
+        if party.plain != found.plain_authorization:
+            await find(lambda integration: setattr(integration.ocpi, "plain_authorization", party.plain))
+
+    async def _unregister(self, run: RunClaim, progress: Progress) -> None:
+        stored, secrets = await self._stored(run)
+        url = credentials_url(stored.version_details)
+        progress.count(0, 2, "tells the partner")
+        if THEIR_TOKEN in secrets and url:
+            progress.begin("credentials")
+            party = await self._party(run, secrets[THEIR_TOKEN], plain=stored.ocpi.plain_authorization)
+            progress.report.steps[-1].url = url
+            try:
+                await party.delete(url)
+            except EvbridgeError as error:
+                progress.close(RUN_STEP_STATE_SKIPPED, f"the partner could not be told: {error.message}")
+        else:
+            progress.skip("credentials", "we are not registered with the partner")
+        progress.count(1, 2, "forgets all tokens")
+        progress.begin("removal")
+        async with self._database.transaction() as conn:
+            integration = await integration_lock(conn, run.tenant_id, run.integration_id)
+            await run_hold(conn, run)
+            await unregister(conn, run.tenant_id, integration)
+        progress.count(2, 2)
+
+    async def _stored(self, run: RunClaim) -> tuple[Integration, dict[str, Secret]]:
+        async with self._database.connection() as conn:
+            payload = await integration_get(conn, run.tenant_id, run.integration_id)
+            secrets = await secrets_get(conn, self._tools.keyring, run.tenant_id, run.integration_id)
+        return Integration.FromString(payload), secrets
+
+    async def _party(self, run: RunClaim, token: Secret, *, plain: bool) -> OtherParty:
+        target = await self._tools.targets.target(run.tenant_id, run.integration_id)
+        return OtherParty(self._tools.channel, target, self._tools.policy, token, plain=plain)
+
+    async def _give(self, run: RunClaim, find: Find, token: Secret) -> int:
+        """Lets our new token open our endpoints, which the partner calls while we register. Returns its id."""
+        token_id = 0
+
+        async def give(conn: Connection) -> None:
+            nonlocal token_id
+            if run.credentials_options.revoke_now:
+                await tokens_end(conn, run.tenant_id, run.integration_id)
+            token_id = await token_give(conn, self._tools.keyring, run.tenant_id, run.integration_id, token)
+
+        await find(lambda _: None, give)
+        return token_id
+
+    async def _store(self, run: RunClaim, stored: Integration, found: Registered) -> None:
+        """Also when the integration was changed meanwhile, since the partner took us; not when it leads elsewhere."""
+        async with self._database.transaction() as conn:
+            integration = await integration_lock(conn, run.tenant_id, run.integration_id)
+            await run_hold(conn, run)
+            if integration.ocpi.endpoint_url != stored.ocpi.endpoint_url:
+                raise EtagMismatch("the address was changed during the exchange")
+            await register(conn, self._tools.keyring, run.tenant_id, integration, found)
 
 
-async def _remember(find: Find, *, plain_authorization: bool) -> None:
-    def change(integration: Integration) -> None:
-        integration.ocpi.plain_authorization = plain_authorization
-
-    await find(change)
+def _was_refused(error: EvbridgeError) -> bool:
+    """Whether the partner has said that it does not take our credentials."""
+    return isinstance(error, PartnerError) and (error.partner_code in _BY_CODE or 400 <= error.http_status < 408)
 
 
-def _metadata(run: RunClaim) -> tuple[tuple[str, str], ...]:
-    return ((TENANT_METADATA, run.tenant_id),)
+@contextmanager
+def _step(
+    progress: Progress, done: int, name: str, party: OtherParty, description: str = "", *, begins: bool = True
+) -> Iterator[None]:
+    """A step that says how it failed, and what to do about it."""
+    progress.count(done, _STEPS, name)
+    progress.begin(name, description)
+    step = progress.report.steps[-1]
+    try:
+        yield
+    except EvbridgeError as error:
+        typed = _typed(error, begins=begins)
+        if isinstance(error, PartnerError):
+            step.http_status = error.http_status
+            step.ocpi_status = int(error.partner_code) if error.partner_code.isdecimal() else 0
+        step.reason = typed.reason
+        step.next_action = next((text for kind, text in _NEXT_ACTIONS.items() if isinstance(typed, kind)), "")
+        raise typed from None
+    finally:
+        step.url = party.url
 
 
-def _highest(reply: ocpi.VersionsResponse) -> ocpi.Version:
-    """Raises PartnerFault when the partner speaks none of ours."""
-    spoken = {version.version: version for version in reply.data}
-    for number in VERSIONS:
-        if number in spoken:
-            return spoken[number]
-    raise PartnerFault(f"the partner speaks none of OCPI {', '.join(VERSIONS)}", partner="ocpi", http_status=200)
-
-
-def _details(version: str, data: ocpi.VersionDetails, endpoint_url: str) -> VersionDetails:
-    """Raises EgressDenied for an endpoint on another origin than the versions', PartnerFault for no sound list."""
-    details = VersionDetails(version=version)
-    for endpoint in data.endpoints:
-        check_given(endpoint.url, endpoint_url)
-        role = f"INTERFACE_ROLE_{endpoint.role}"
-        details.endpoints.add(
-            identifier=endpoint.identifier,
-            role=InterfaceRole.Value(role) if role in InterfaceRole.keys() else INTERFACE_ROLE_UNSPECIFIED,  # noqa: SIM118
-            url=endpoint.url,
-        )
-    texts = [text for endpoint in details.endpoints for text in (endpoint.identifier, endpoint.url)]
-    sound = all(text.isprintable() and 0 < len(text) <= _MAX_CHARACTERS for text in texts)
-    if not texts or len(details.endpoints) > _MAX_ENDPOINTS or not sound:
-        raise PartnerFault("the details of the version hold no sound list of modules", partner="ocpi", http_status=200)
-    return details
-
-
-def _unsupported(run: RunClaim, message: str) -> RunUnsupported:
-    return RunUnsupported(message, kind=RunKind.Name(run.kind), type=IntegrationType.Name(run.type))
+def _typed(error: EvbridgeError, *, begins: bool) -> EvbridgeError:
+    if not isinstance(error, PartnerError):
+        return error
+    if isinstance(error, PartnerCredentialRefused):
+        return TokenRejected("the partner takes our token neither in base64 nor as it is")
+    if error.http_status == 405:
+        if begins:
+            return AlreadyRegistered("the partner still holds us for registered")
+        return NotRegistered("the partner does not hold us for registered")
+    if kind := _BY_CODE.get(error.partner_code):
+        return kind(_BY_CODE_TEXT[error.partner_code])
+    return error

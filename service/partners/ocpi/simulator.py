@@ -1,14 +1,15 @@
-"""An OCPI party with a first token: its versions and their modules. Nobody can register with it."""
+"""An OCPI party with a first token: its versions, their modules, and its credentials. It calls nobody back."""
 
 import base64
 import json
+import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import Message
 
-from service.bridge.edge import Call, Refused
+from service.bridge.edge import Call, Refused, Reply
 from service.bridge.registry import Operation, Parameter, Registry, contract_files
 from service.bridge.values import scalar
 from service.simulator import simulator
@@ -28,7 +29,28 @@ class Simulator(simulator.Simulator):
 
     def __init__(self, *, api_key: str) -> None:
         operations = Registry.of(contract_files("evbridge.partner.ocpi.v2")).operations.values()
-        super().__init__(map(_at_its_path, operations), api_key=base64.b64encode(api_key.encode()).decode())
+        self._first_key = base64.b64encode(api_key.encode()).decode()
+        super().__init__(map(_at_its_path, operations), api_key=self._first_key)
+
+    async def _serve(self, operation: Operation, request: Message, call: Call) -> Reply:
+        if call.path.endswith("/credentials"):
+            return self._credentials(operation, call.headers["Authorization"].removeprefix("Token "))
+        return await super()._serve(operation, request, call)
+
+    def _credentials(self, operation: Operation, key: str) -> Reply:
+        """Each POST and PUT gives out a new token, and DELETE lets the first one register again."""
+        registered = self._api_key != self._first_key
+        if operation.http_method != "GET" and registered == (operation.http_method == "POST"):
+            raise Refused(405)
+        if operation.http_method == "DELETE":
+            self._api_key = self._first_key
+            return _reply(operation, _envelope())
+        token = base64.b64decode(key).decode()
+        if operation.http_method != "GET":
+            token = secrets.token_urlsafe(32)
+            self._api_key = base64.b64encode(token.encode()).decode()
+        role = {"role": "EMSP", "country_code": "DE", "party_id": "SIM", "business_details": {"name": "Simulated"}}
+        return _reply(operation, _envelope(data={"token": token, "url": f"{self.url}{self.path}", "roles": [role]}))
 
     def got(self, operation: Operation, request: Message, call: Call) -> Any:
         if not operation.address_field:
@@ -66,4 +88,9 @@ def _at_its_path(operation: Operation) -> Operation:
     if not operation.address_field:
         return replace(operation, path=("ocpi", "versions"))
     field: Any = operation.request_type.DESCRIPTOR.fields_by_name[operation.address_field]
-    return replace(operation, path=("ocpi", Parameter(field.name, field, scalar(field))))
+    module = ("credentials",) if "CredentialsService" in operation.name else ()
+    return replace(operation, path=("ocpi", Parameter(field.name, field, scalar(field)), *module))
+
+
+def _reply(operation: Operation, body: Object) -> Reply:
+    return Reply(operation.reply.decode(json.dumps(body)).message)

@@ -282,8 +282,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
     """
     INTEGRATION_HAS_NO_PARTY: _ErrorReason.ValueType  # 61
-    """FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
-    and it names none.
+    """FAILED_PRECONDITION. Objects are imported for the integration's first party, and an OCPI party is told who we are by its
+    parties; and it names none.
 
         { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
     """
@@ -297,6 +297,33 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The reason of a FAILED run, no call's. All objects of a kind that were imported before are missing from the partner's
     lists, or more than a fifth of them and more than two: its lists are more likely wrong than right. Nothing was removed.
     Look at the partner, then start the run again, with `sync_options.allow_mass_removal` when they are meant to go.
+    """
+    TOKEN_REJECTED: _ErrorReason.ValueType  # 81
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner takes our token neither in base64 nor as it is.
+    Ask it for a new first token, set `initial_token`, and register again.
+    """
+    NO_COMMON_VERSION: _ErrorReason.ValueType  # 82
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner speaks none of 2.3.0, 2.2.1 and 2.1.1."""
+    CALLBACK_FAILED: _ErrorReason.ValueType  # 83
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner could not call our versions URL (its status
+    code 3001): see that EVBRIDGE_PUBLIC_URL is right and can be reached from there.
+    """
+    ENDPOINT_MISSING: _ErrorReason.ValueType  # 84
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. One side does not offer a module that the other needs: the
+    partner none for credentials or for what `models` pulls, or we none that it needs (its status code 3003).
+    """
+    ALREADY_REGISTERED: _ErrorReason.ValueType  # 85
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner still holds us for registered: it has to
+    unregister us, or give us a new first token.
+    """
+    NOT_REGISTERED: _ErrorReason.ValueType  # 86
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. There is no token to call the partner with, or the partner
+    does not hold us for registered: register first.
+    """
+    OCPI_NOT_SERVED: _ErrorReason.ValueType  # 87
+    """FAILED_PRECONDITION. The server does not listen for OCPI parties: set EVBRIDGE_OCPI_LISTEN and EVBRIDGE_PUBLIC_URL.
+
+        { "reason": "OCPI_NOT_SERVED", "domain": "evbridge", "metadata": {} }
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -570,8 +597,8 @@ UNSUPPORTED: ErrorReason.ValueType  # 60
       "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
 """
 INTEGRATION_HAS_NO_PARTY: ErrorReason.ValueType  # 61
-"""FAILED_PRECONDITION. The reason of a FAILED run, no call's: objects are imported for the integration's first party,
-and it names none.
+"""FAILED_PRECONDITION. Objects are imported for the integration's first party, and an OCPI party is told who we are by its
+parties; and it names none.
 
     { "reason": "INTEGRATION_HAS_NO_PARTY", "domain": "evbridge", "metadata": { "id": "ampeco-1" } }
 """
@@ -585,5 +612,32 @@ MASS_REMOVAL: ErrorReason.ValueType  # 80
 """The reason of a FAILED run, no call's. All objects of a kind that were imported before are missing from the partner's
 lists, or more than a fifth of them and more than two: its lists are more likely wrong than right. Nothing was removed.
 Look at the partner, then start the run again, with `sync_options.allow_mass_removal` when they are meant to go.
+"""
+TOKEN_REJECTED: ErrorReason.ValueType  # 81
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner takes our token neither in base64 nor as it is.
+Ask it for a new first token, set `initial_token`, and register again.
+"""
+NO_COMMON_VERSION: ErrorReason.ValueType  # 82
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner speaks none of 2.3.0, 2.2.1 and 2.1.1."""
+CALLBACK_FAILED: ErrorReason.ValueType  # 83
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner could not call our versions URL (its status
+code 3001): see that EVBRIDGE_PUBLIC_URL is right and can be reached from there.
+"""
+ENDPOINT_MISSING: ErrorReason.ValueType  # 84
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. One side does not offer a module that the other needs: the
+partner none for credentials or for what `models` pulls, or we none that it needs (its status code 3003).
+"""
+ALREADY_REGISTERED: ErrorReason.ValueType  # 85
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner still holds us for registered: it has to
+unregister us, or give us a new first token.
+"""
+NOT_REGISTERED: ErrorReason.ValueType  # 86
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. There is no token to call the partner with, or the partner
+does not hold us for registered: register first.
+"""
+OCPI_NOT_SERVED: ErrorReason.ValueType  # 87
+"""FAILED_PRECONDITION. The server does not listen for OCPI parties: set EVBRIDGE_OCPI_LISTEN and EVBRIDGE_PUBLIC_URL.
+
+    { "reason": "OCPI_NOT_SERVED", "domain": "evbridge", "metadata": {} }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -263,8 +263,8 @@ class Integration(_message.Message):
 
     @_builtins.property
     def partner_company_details(self) -> _containers.RepeatedCompositeFieldContainer[_ocpi_connection_pb2.PartnerCompany]:
-        """Output only. Who the partner is, once for each of its roles; for a platform, the parties behind it too. Always empty
-        so far: the exchange of credentials ends before it is told. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
+        """Output only. Who the partner is, once for each of its roles; for a platform, the parties behind it too. Set by the
+        exchange of credentials. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
         """
 
     def __init__(

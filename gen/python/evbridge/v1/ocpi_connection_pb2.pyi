@@ -51,8 +51,8 @@ Global___InterfaceRole: _TypeAlias = InterfaceRole  # noqa: Y015
 
 @_typing.final
 class OcpiConnection(_message.Message):
-    """The connection to an OCPI party. The tokens that both sides work with come from the exchange of credentials and are
-    never given or taken here; eMabler shows them as `credentialsInfo.ourToken` and `theirToken`.
+    """The connection to an OCPI party. The tokens that both sides work with come from the exchange of credentials
+    (RegistrationService) and are never given or taken here; eMabler shows them as `credentialsInfo.ourToken` and `theirToken`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -69,13 +69,15 @@ class OcpiConnection(_message.Message):
     PLATFORM_PARTY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     PLAIN_AUTHORIZATION_FIELD_NUMBER: _builtins.int
     HUB_PARTY_ID_FIELD_NUMBER: _builtins.int
+    PARTNER_VERSIONS_URL_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
     eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
     """
     initial_token: _builtins.str
     """Input only. The first token (CREDENTIALS_TOKEN_A), which the side that does not begin gave to the other: 1 to 64
-    printable ASCII characters. Left out of an update, the stored one stays.
+    printable ASCII characters. Left out of an update, the stored one stays; it is forgotten once it has served to register.
+    Here is the one that the partner gave us: RegistrationService.IssueInitialToken makes the one that we give.
     eMabler: `ocpiConnection.initialToken`, `credentialsInfo.initialToken`.
     """
     initial_role: Global___InterfaceRole.ValueType
@@ -86,9 +88,9 @@ class OcpiConnection(_message.Message):
     initial_token_set: _builtins.bool
     """Output only. Whether a first token is stored."""
     our_token_set: _builtins.bool
-    """Output only. Whether the partner was given a token to call us with. False so far: see RUN_KIND_CREDENTIALS."""
+    """Output only. Whether the partner was given a token to call us with."""
     their_token_set: _builtins.bool
-    """Output only. Whether the partner gave us a token to call it with. False so far: see RUN_KIND_CREDENTIALS."""
+    """Output only. Whether the partner gave us a token to call it with."""
     platform_integration: _builtins.bool
     """Output only. Whether the partner is reached through a platform, which `platform_integration_id` names.
     eMabler: `platformIntegration`.
@@ -113,6 +115,8 @@ class OcpiConnection(_message.Message):
     """Output only. The hub among the partner's parties, its country code and party id in one, such as "NLHUB"; empty where
     there is none or an OCPI before 2.3.0 is spoken. Source: OCPI 2.3.0, credentials, Credentials object.
     """
+    partner_versions_url: _builtins.str
+    """Output only. Where the partner's versions are, as it said itself when it registered; empty until then."""
     def __init__(
         self,
         *,
@@ -128,10 +132,11 @@ class OcpiConnection(_message.Message):
         platform_party_country_code: _builtins.str = ...,
         plain_authorization: _builtins.bool = ...,
         hub_party_id: _builtins.str = ...,
+        partner_versions_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "hub_party_id", b"hub_party_id", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "hub_party_id", b"hub_party_id", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "partner_versions_url", b"partner_versions_url", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,7 +186,7 @@ class VersionEndpoint(_message.Message):
     role: Global___InterfaceRole.ValueType
     """Output only. The side."""
     url: _builtins.str
-    """Output only. Its URL."""
+    """Output only. Its URL. It may be on another host than the versions; one that the egress guard refuses is left out."""
     def __init__(
         self,
         *,

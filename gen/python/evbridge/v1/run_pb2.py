@@ -31,7 +31,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65vbridge/v1/run.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x04\n\x03Run\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x04\xe2\x41\x01\x03\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.RunProgressB\x04\xe2\x41\x01\x03\x12)\n\x05steps\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.RunStepB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x07 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequested_by\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\x0csync_options\x18\x0e \x01(\x0b\x32\x18.evbridge.v1.SyncOptionsB\x04\xe2\x41\x01\x03\"Q\n\x0bRunProgress\x12\x12\n\x04\x64one\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05total\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\x8d\x02\n\x07RunStep\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.RunStepStateB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rrefused_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0erepaired_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x9f\x01\n\nRunFinding\x12\x12\n\x04step\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x07outcome\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x04\xe2\x41\x01\x03\"\x8b\x01\n\x0bSyncOptions\x12\x17\n\x0finclude_roaming\x18\x01 \x01(\x08\x12\x17\n\x0finclude_private\x18\x02 \x01(\x08\x12\x18\n\x10include_personal\x18\x03 \x01(\x08\x12\x14\n\x0cinclude_demo\x18\x04 \x01(\x08\x12\x1a\n\x12\x61llow_mass_removal\x18\x05 \x01(\x08\"\xc5\x02\n\x0fStartRunRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12.\n\x0csync_options\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.SyncOptions:l\xbaHi\x1ag\n\x16start_run.sync_options\x12\"sync_options are for RUN_KIND_SYNC\x1a)!has(this.sync_options) || this.kind == 3\"+\n\rGetRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xd0\x01\n\x0fListRunsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.evbridge.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x16ListRunFindingsRequest\x12\x1e\n\x06run_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x39\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"]\n\x17ListRunFindingsResponse\x12)\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x17.evbridge.v1.RunFinding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x10\x43\x61ncelRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x99\x01\n\x0eWaitRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x34\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x35\n\x11\x61\x66ter_update_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17RUN_KIND_TOKEN_EXCHANGE\x10\x01\x12\x18\n\x14RUN_KIND_CREDENTIALS\x10\x02\x12\x11\n\rRUN_KIND_SYNC\x10\x03\x12\x15\n\x11RUN_KIND_DIAGNOSE\x10\x04\x12\x14\n\x10RUN_KIND_COMMAND\x10\x05*\xb4\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*{\n\x11RunFindingOutcome\x12#\n\x1fRUN_FINDING_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRUN_FINDING_OUTCOME_REFUSED\x10\x01\x12 \n\x1cRUN_FINDING_OUTCOME_REPAIRED\x10\x02*\x9f\x01\n\x0cRunStepState\x12\x1e\n\x1aRUN_STEP_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RUN_STEP_STATE_RUNNING\x10\x01\x12\x1c\n\x18RUN_STEP_STATE_SUCCEEDED\x10\x02\x12\x19\n\x15RUN_STEP_STATE_FAILED\x10\x03\x12\x1a\n\x16RUN_STEP_STATE_SKIPPED\x10\x04\x32\xcf\x03\n\nRunService\x12@\n\x08StartRun\x12\x1c.evbridge.v1.StartRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12?\n\x06GetRun\x12\x1a.evbridge.v1.GetRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12P\n\x08ListRuns\x12\x1c.evbridge.v1.ListRunsRequest\x1a\x1d.evbridge.v1.ListRunsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x65\n\x0fListRunFindings\x12#.evbridge.v1.ListRunFindingsRequest\x1a$.evbridge.v1.ListRunFindingsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x42\n\tCancelRun\x12\x1d.evbridge.v1.CancelRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12\x41\n\x07WaitRun\x12\x1b.evbridge.v1.WaitRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42\x1d\n\x0f\x63om.evbridge.v1B\x08RunProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x65vbridge/v1/run.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x05\n\x03Run\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x03 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x04\xe2\x41\x01\x03\x12\x30\n\x08progress\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.RunProgressB\x04\xe2\x41\x01\x03\x12)\n\x05steps\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.RunStepB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x07 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequested_by\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\x0csync_options\x18\x0e \x01(\x0b\x32\x18.evbridge.v1.SyncOptionsB\x04\xe2\x41\x01\x03\x12\x42\n\x13\x63redentials_options\x18\x0f \x01(\x0b\x32\x1f.evbridge.v1.CredentialsOptionsB\x04\xe2\x41\x01\x03\"Q\n\x0bRunProgress\x12\x12\n\x04\x64one\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05total\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xa1\x03\n\x07RunStep\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.RunStepStateB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rrefused_count\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0erepaired_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bocpi_status\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x0b \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0bnext_action\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\"\x9f\x01\n\nRunFinding\x12\x12\n\x04step\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x07outcome\x18\x05 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x04\xe2\x41\x01\x03\"\x8b\x01\n\x0bSyncOptions\x12\x17\n\x0finclude_roaming\x18\x01 \x01(\x08\x12\x17\n\x0finclude_private\x18\x02 \x01(\x08\x12\x18\n\x10include_personal\x18\x03 \x01(\x08\x12\x14\n\x0cinclude_demo\x18\x04 \x01(\x08\x12\x1a\n\x12\x61llow_mass_removal\x18\x05 \x01(\x08\"X\n\x12\x43redentialsOptions\x12.\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.evbridge.v1.CredentialsAction\x12\x12\n\nrevoke_now\x18\x02 \x01(\x08\"\xc5\x02\n\x0fStartRunRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12.\n\x0csync_options\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.SyncOptions:l\xbaHi\x1ag\n\x16start_run.sync_options\x12\"sync_options are for RUN_KIND_SYNC\x1a)!has(this.sync_options) || this.kind == 3\"+\n\rGetRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xd0\x01\n\x0fListRunsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12,\n\x04kind\x18\x04 \x01(\x0e\x32\x14.evbridge.v1.RunKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x15.evbridge.v1.RunStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.evbridge.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x16ListRunFindingsRequest\x12\x1e\n\x06run_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x39\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.evbridge.v1.RunFindingOutcomeB\x08\xbaH\x05\x82\x01\x02\x10\x01\"]\n\x17ListRunFindingsResponse\x12)\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x17.evbridge.v1.RunFinding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x10\x43\x61ncelRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x99\x01\n\x0eWaitRunRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x34\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02\x32\x00\x12\x35\n\x11\x61\x66ter_update_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x07RunKind\x12\x18\n\x14RUN_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17RUN_KIND_TOKEN_EXCHANGE\x10\x01\x12\x18\n\x14RUN_KIND_CREDENTIALS\x10\x02\x12\x11\n\rRUN_KIND_SYNC\x10\x03\x12\x15\n\x11RUN_KIND_DIAGNOSE\x10\x04\x12\x14\n\x10RUN_KIND_COMMAND\x10\x05*\x9a\x01\n\x11\x43redentialsAction\x12\"\n\x1e\x43REDENTIALS_ACTION_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43REDENTIALS_ACTION_REGISTER\x10\x01\x12\x1d\n\x19\x43REDENTIALS_ACTION_ROTATE\x10\x02\x12!\n\x1d\x43REDENTIALS_ACTION_UNREGISTER\x10\x03*\xb4\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x18\n\x14RUN_STATE_CANCELLING\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*{\n\x11RunFindingOutcome\x12#\n\x1fRUN_FINDING_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bRUN_FINDING_OUTCOME_REFUSED\x10\x01\x12 \n\x1cRUN_FINDING_OUTCOME_REPAIRED\x10\x02*\x9f\x01\n\x0cRunStepState\x12\x1e\n\x1aRUN_STEP_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RUN_STEP_STATE_RUNNING\x10\x01\x12\x1c\n\x18RUN_STEP_STATE_SUCCEEDED\x10\x02\x12\x19\n\x15RUN_STEP_STATE_FAILED\x10\x03\x12\x1a\n\x16RUN_STEP_STATE_SKIPPED\x10\x04\x32\xcf\x03\n\nRunService\x12@\n\x08StartRun\x12\x1c.evbridge.v1.StartRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12?\n\x06GetRun\x12\x1a.evbridge.v1.GetRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12P\n\x08ListRuns\x12\x1c.evbridge.v1.ListRunsRequest\x1a\x1d.evbridge.v1.ListRunsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x65\n\x0fListRunFindings\x12#.evbridge.v1.ListRunFindingsRequest\x1a$.evbridge.v1.ListRunFindingsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x42\n\tCancelRun\x12\x1d.evbridge.v1.CancelRunRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x02\x12\x41\n\x07WaitRun\x12\x1b.evbridge.v1.WaitRunRequest\x1a\x10.evbridge.v1.Run\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42\x1d\n\x0f\x63om.evbridge.v1B\x08RunProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,6 +67,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUN'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_RUN'].fields_by_name['sync_options']._loaded_options = None
   _globals['_RUN'].fields_by_name['sync_options']._serialized_options = b'\342A\001\003'
+  _globals['_RUN'].fields_by_name['credentials_options']._loaded_options = None
+  _globals['_RUN'].fields_by_name['credentials_options']._serialized_options = b'\342A\001\003'
   _globals['_RUNPROGRESS'].fields_by_name['done']._loaded_options = None
   _globals['_RUNPROGRESS'].fields_by_name['done']._serialized_options = b'\342A\001\003'
   _globals['_RUNPROGRESS'].fields_by_name['total']._loaded_options = None
@@ -87,6 +89,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSTEP'].fields_by_name['refused_count']._serialized_options = b'\342A\001\003'
   _globals['_RUNSTEP'].fields_by_name['repaired_count']._loaded_options = None
   _globals['_RUNSTEP'].fields_by_name['repaired_count']._serialized_options = b'\342A\001\003'
+  _globals['_RUNSTEP'].fields_by_name['url']._loaded_options = None
+  _globals['_RUNSTEP'].fields_by_name['url']._serialized_options = b'\342A\001\003'
+  _globals['_RUNSTEP'].fields_by_name['http_status']._loaded_options = None
+  _globals['_RUNSTEP'].fields_by_name['http_status']._serialized_options = b'\342A\001\003'
+  _globals['_RUNSTEP'].fields_by_name['ocpi_status']._loaded_options = None
+  _globals['_RUNSTEP'].fields_by_name['ocpi_status']._serialized_options = b'\342A\001\003'
+  _globals['_RUNSTEP'].fields_by_name['reason']._loaded_options = None
+  _globals['_RUNSTEP'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_RUNSTEP'].fields_by_name['next_action']._loaded_options = None
+  _globals['_RUNSTEP'].fields_by_name['next_action']._serialized_options = b'\342A\001\003'
   _globals['_RUNFINDING'].fields_by_name['step']._loaded_options = None
   _globals['_RUNFINDING'].fields_by_name['step']._serialized_options = b'\342A\001\003'
   _globals['_RUNFINDING'].fields_by_name['object_id']._loaded_options = None
@@ -145,40 +157,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\220\364\030\002'
   _globals['_RUNSERVICE'].methods_by_name['WaitRun']._loaded_options = None
   _globals['_RUNSERVICE'].methods_by_name['WaitRun']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_RUNKIND']._serialized_start=2727
-  _globals['_RUNKIND']._serialized_end=2881
-  _globals['_RUNSTATE']._serialized_start=2884
-  _globals['_RUNSTATE']._serialized_end=3064
-  _globals['_RUNFINDINGOUTCOME']._serialized_start=3066
-  _globals['_RUNFINDINGOUTCOME']._serialized_end=3189
-  _globals['_RUNSTEPSTATE']._serialized_start=3192
-  _globals['_RUNSTEPSTATE']._serialized_end=3351
+  _globals['_RUNKIND']._serialized_start=3033
+  _globals['_RUNKIND']._serialized_end=3187
+  _globals['_CREDENTIALSACTION']._serialized_start=3190
+  _globals['_CREDENTIALSACTION']._serialized_end=3344
+  _globals['_RUNSTATE']._serialized_start=3347
+  _globals['_RUNSTATE']._serialized_end=3527
+  _globals['_RUNFINDINGOUTCOME']._serialized_start=3529
+  _globals['_RUNFINDINGOUTCOME']._serialized_end=3652
+  _globals['_RUNSTEPSTATE']._serialized_start=3655
+  _globals['_RUNSTEPSTATE']._serialized_end=3814
   _globals['_RUN']._serialized_start=266
-  _globals['_RUN']._serialized_end=871
-  _globals['_RUNPROGRESS']._serialized_start=873
-  _globals['_RUNPROGRESS']._serialized_end=954
-  _globals['_RUNSTEP']._serialized_start=957
-  _globals['_RUNSTEP']._serialized_end=1226
-  _globals['_RUNFINDING']._serialized_start=1229
-  _globals['_RUNFINDING']._serialized_end=1388
-  _globals['_SYNCOPTIONS']._serialized_start=1391
-  _globals['_SYNCOPTIONS']._serialized_end=1530
-  _globals['_STARTRUNREQUEST']._serialized_start=1533
-  _globals['_STARTRUNREQUEST']._serialized_end=1858
-  _globals['_GETRUNREQUEST']._serialized_start=1860
-  _globals['_GETRUNREQUEST']._serialized_end=1903
-  _globals['_LISTRUNSREQUEST']._serialized_start=1906
-  _globals['_LISTRUNSREQUEST']._serialized_end=2114
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2116
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2191
-  _globals['_LISTRUNFINDINGSREQUEST']._serialized_start=2194
-  _globals['_LISTRUNFINDINGSREQUEST']._serialized_end=2367
-  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_start=2369
-  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_end=2462
-  _globals['_CANCELRUNREQUEST']._serialized_start=2464
-  _globals['_CANCELRUNREQUEST']._serialized_end=2568
-  _globals['_WAITRUNREQUEST']._serialized_start=2571
-  _globals['_WAITRUNREQUEST']._serialized_end=2724
-  _globals['_RUNSERVICE']._serialized_start=3354
-  _globals['_RUNSERVICE']._serialized_end=3817
+  _globals['_RUN']._serialized_end=939
+  _globals['_RUNPROGRESS']._serialized_start=941
+  _globals['_RUNPROGRESS']._serialized_end=1022
+  _globals['_RUNSTEP']._serialized_start=1025
+  _globals['_RUNSTEP']._serialized_end=1442
+  _globals['_RUNFINDING']._serialized_start=1445
+  _globals['_RUNFINDING']._serialized_end=1604
+  _globals['_SYNCOPTIONS']._serialized_start=1607
+  _globals['_SYNCOPTIONS']._serialized_end=1746
+  _globals['_CREDENTIALSOPTIONS']._serialized_start=1748
+  _globals['_CREDENTIALSOPTIONS']._serialized_end=1836
+  _globals['_STARTRUNREQUEST']._serialized_start=1839
+  _globals['_STARTRUNREQUEST']._serialized_end=2164
+  _globals['_GETRUNREQUEST']._serialized_start=2166
+  _globals['_GETRUNREQUEST']._serialized_end=2209
+  _globals['_LISTRUNSREQUEST']._serialized_start=2212
+  _globals['_LISTRUNSREQUEST']._serialized_end=2420
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2422
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2497
+  _globals['_LISTRUNFINDINGSREQUEST']._serialized_start=2500
+  _globals['_LISTRUNFINDINGSREQUEST']._serialized_end=2673
+  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_start=2675
+  _globals['_LISTRUNFINDINGSRESPONSE']._serialized_end=2768
+  _globals['_CANCELRUNREQUEST']._serialized_start=2770
+  _globals['_CANCELRUNREQUEST']._serialized_end=2874
+  _globals['_WAITRUNREQUEST']._serialized_start=2877
+  _globals['_WAITRUNREQUEST']._serialized_end=3030
+  _globals['_RUNSERVICE']._serialized_start=3817
+  _globals['_RUNSERVICE']._serialized_end=4280
 # @@protoc_insertion_point(module_scope)

@@ -35,10 +35,8 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE know it.
     """
     RUN_KIND_CREDENTIALS: _RunKind.ValueType  # 2
-    """Registers with a partner, OCPI's credentials exchange. It stores nothing and fails with ETAG_MISMATCH when the
-    integration is changed meanwhile. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
-    highest version that both sides speak, and its modules, are found out; the registration itself is RUN_UNSUPPORTED,
-    because the server has no OCPI endpoint that a partner could call back.
+    """Exchanges credentials with an OCPI party, as RegistrationService says. Started here, it registers. It stores nothing of
+    what it found out and fails with ETAG_MISMATCH when the integration is changed meanwhile. INTEGRATION_TYPE_OCPI knows it.
     """
     RUN_KIND_SYNC: _RunKind.ValueType  # 3
     """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
@@ -72,10 +70,8 @@ RUN_KIND_TOKEN_EXCHANGE: RunKind.ValueType  # 1
 INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE know it.
 """
 RUN_KIND_CREDENTIALS: RunKind.ValueType  # 2
-"""Registers with a partner, OCPI's credentials exchange. It stores nothing and fails with ETAG_MISMATCH when the
-integration is changed meanwhile. INTEGRATION_TYPE_OCPI knows it as far as that goes today: the
-highest version that both sides speak, and its modules, are found out; the registration itself is RUN_UNSUPPORTED,
-because the server has no OCPI endpoint that a partner could call back.
+"""Exchanges credentials with an OCPI party, as RegistrationService says. Started here, it registers. It stores nothing of
+what it found out and fails with ETAG_MISMATCH when the integration is changed meanwhile. INTEGRATION_TYPE_OCPI knows it.
 """
 RUN_KIND_SYNC: RunKind.ValueType  # 3
 """Brings what a partner holds here, as objects of the integration's first party with an `origin`.
@@ -99,6 +95,34 @@ know it; of the last two only a token is asked for, and not kept.
 RUN_KIND_COMMAND: RunKind.ValueType  # 5
 """Waits for the result of a command to a charger. No type of integration knows it yet."""
 Global___RunKind: _TypeAlias = RunKind  # noqa: Y015
+
+class _CredentialsAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CredentialsActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CredentialsAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CREDENTIALS_ACTION_UNSPECIFIED: _CredentialsAction.ValueType  # 0
+    """Same as REGISTER."""
+    CREDENTIALS_ACTION_REGISTER: _CredentialsAction.ValueType  # 1
+    """Registers, or brings a registration up to date."""
+    CREDENTIALS_ACTION_ROTATE: _CredentialsAction.ValueType  # 2
+    """Gives the partner a new token, and gets a new one."""
+    CREDENTIALS_ACTION_UNREGISTER: _CredentialsAction.ValueType  # 3
+    """Ends the registration."""
+
+class CredentialsAction(_CredentialsAction, metaclass=_CredentialsActionEnumTypeWrapper):
+    """What a CREDENTIALS does."""
+
+CREDENTIALS_ACTION_UNSPECIFIED: CredentialsAction.ValueType  # 0
+"""Same as REGISTER."""
+CREDENTIALS_ACTION_REGISTER: CredentialsAction.ValueType  # 1
+"""Registers, or brings a registration up to date."""
+CREDENTIALS_ACTION_ROTATE: CredentialsAction.ValueType  # 2
+"""Gives the partner a new token, and gets a new one."""
+CREDENTIALS_ACTION_UNREGISTER: CredentialsAction.ValueType  # 3
+"""Ends the registration."""
+Global___CredentialsAction: _TypeAlias = CredentialsAction  # noqa: Y015
 
 class _RunState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -218,6 +242,7 @@ class Run(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     SYNC_OPTIONS_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_OPTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The run's id, a UUID of version 7: ids are in the order of their runs' creation."""
     integration_id: _builtins.str
@@ -260,6 +285,10 @@ class Run(_message.Message):
     def sync_options(self) -> Global___SyncOptions:
         """What a SYNC was asked to take along."""
 
+    @_builtins.property
+    def credentials_options(self) -> Global___CredentialsOptions:
+        """What a CREDENTIALS was asked to do."""
+
     def __init__(
         self,
         *,
@@ -277,10 +306,11 @@ class Run(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         sync_options: Global___SyncOptions | None = ...,
+        credentials_options: Global___CredentialsOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "start_time", b"start_time", "sync_options", b"sync_options", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credentials_options", b"credentials_options", "end_time", b"end_time", "progress", b"progress", "start_time", b"start_time", "sync_options", b"sync_options", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "end_time", b"end_time", "id", b"id", "integration_id", b"integration_id", "kind", b"kind", "progress", b"progress", "reason", b"reason", "requested_by", b"requested_by", "start_time", b"start_time", "state", b"state", "steps", b"steps", "sync_options", b"sync_options", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "credentials_options", b"credentials_options", "description", b"description", "end_time", b"end_time", "id", b"id", "integration_id", b"integration_id", "kind", b"kind", "progress", b"progress", "reason", b"reason", "requested_by", b"requested_by", "start_time", b"start_time", "state", b"state", "steps", b"steps", "sync_options", b"sync_options", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,9 +359,14 @@ class RunStep(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     REPAIRED_COUNT_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    OCPI_STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NEXT_ACTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", for TOKEN_EXCHANGE
-    "token", for CREDENTIALS "versions", "details" and "registration".
+    "token", for CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal".
     """
     state: Global___RunStepState.ValueType
     """How it went."""
@@ -341,6 +376,16 @@ class RunStep(_message.Message):
     """How many objects it refused, those that could not be read among them. ListRunFindings says which, and why."""
     repaired_count: _builtins.int
     """How many objects it took after a repair. ListRunFindings says which, and what was repaired."""
+    url: _builtins.str
+    """The URL that the step called last, of a CREDENTIALS."""
+    http_status: _builtins.int
+    """The HTTP status that the step failed with; 0 without an answer."""
+    ocpi_status: _builtins.int
+    """The status code of OCPI's envelope that the step failed with, such as 3001; 0 without one."""
+    reason: _error_reason_pb2.ErrorReason.ValueType
+    """Why the step failed; unspecified otherwise."""
+    next_action: _builtins.str
+    """Says what a person can do about it; empty when the step went well."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -359,10 +404,15 @@ class RunStep(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         refused_count: _builtins.int = ...,
         repaired_count: _builtins.int = ...,
+        url: _builtins.str = ...,
+        http_status: _builtins.int = ...,
+        ocpi_status: _builtins.int = ...,
+        reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+        next_action: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "end_time", b"end_time", "name", b"name", "refused_count", b"refused_count", "repaired_count", b"repaired_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "end_time", b"end_time", "http_status", b"http_status", "name", b"name", "next_action", b"next_action", "ocpi_status", b"ocpi_status", "reason", b"reason", "refused_count", b"refused_count", "repaired_count", b"repaired_count", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,6 +498,32 @@ class SyncOptions(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncOptions: _TypeAlias = SyncOptions  # noqa: Y015
+
+@_typing.final
+class CredentialsOptions(_message.Message):
+    """What a CREDENTIALS is to do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    REVOKE_NOW_FIELD_NUMBER: _builtins.int
+    action: Global___CredentialsAction.ValueType
+    """What it does."""
+    revoke_now: _builtins.bool
+    """Of ROTATE: the token that the partner has for us ends at once, and not with the first use of the new one."""
+    def __init__(
+        self,
+        *,
+        action: Global___CredentialsAction.ValueType = ...,
+        revoke_now: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "revoke_now", b"revoke_now"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CredentialsOptions: _TypeAlias = CredentialsOptions  # noqa: Y015
 
 @_typing.final
 class StartRunRequest(_message.Message):

@@ -280,6 +280,7 @@ class DecimalRule(_message.Message):
 Global___DecimalRule: _TypeAlias = DecimalRule  # noqa: Y015
 
 PARTNER_FIELD_NUMBER: _builtins.int
+INTERNAL_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 PAGES_OF_FIELD_NUMBER: _builtins.int
 INTEGRATION_ID_FIELD_NUMBER: _builtins.int
@@ -304,6 +305,8 @@ VALUE_OCPI_SINCE_FIELD_NUMBER: _builtins.int
 ORDINALS_FIELD_NUMBER: _builtins.int
 partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, Global___Partner]
 """Marks the file's whole package as a partner's HTTP contract: one file of a package says it for all."""
+internal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _builtins.bool]
+"""The service of a partner's contract is not served to our callers: only we call the partner so."""
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The least role a caller needs. Every rpc of ours names one; the server refuses to start otherwise."""
 pages_of: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
@@ -335,7 +338,8 @@ query: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _
 """The field (a string), when set, travels with every request as this parameter of the query."""
 address: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (a string of a request) is the URL that is called in place of the integration's address: one that the
-partner gave out, on the origin of that address. It is not part of the body or the query.
+partner gave out, on the origin of that address or of a module of the agreed version. It is not part of the body or the
+query.
 """
 host: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field (several strings) names hosts that a partner may send us to, each with its port when that is not the

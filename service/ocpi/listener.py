@@ -1,0 +1,259 @@
+"""The door of OCPI parties: an HTTP server in the same process, whose routes are the contract's.
+
+    /ocpi/versions                               the versions that we speak
+    /ocpi/{version}                              the modules of one, as far as they are for the partner
+    /ocpi/{version}/credentials
+    /ocpi/{cpo|emsp}/{version}/{module}/...      one of our two sides of a module
+
+Every answer is OCPI's envelope, an error of HTTP too. A body is read once it is known who calls, within their share.
+"""
+
+import base64
+import binascii
+import json
+import logging
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal
+
+from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, Party
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+
+from service.bridge.codec import CodecError
+from service.bridge.edge import Call, Edge, Refused, Reply
+from service.bridge.registry import Operation, Registry
+from service.domain.secret import Secret
+from service.errors import DatabaseUnavailable, EvbridgeError
+from service.partners.ocpi.party import VERSIONS
+from service.resources.registration import Door, own_parties
+from service.storage.integration import integration_get
+from service.storage.keyring import Keyring
+from service.storage.partner_token import PURPOSE, TokenHolder, looks_like_token, token_holder, token_use
+from service.storage.pool import Database
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+MAX_CONNECTIONS = 1000
+MAX_REQUESTS_PER_PARTNER = 32
+"""Under way at once in one process."""
+HEADER_TIMEOUT_S = 15.0
+BODY_TIMEOUT_S = 15.0
+_REPEATED = ("X-Request-ID", "X-Correlation-ID")
+_CONFIGURATION = ("versions", "details", "credentials")
+"""What a first token opens. Of these, reading versions is part of an exchange that may still fail."""
+
+
+class OcpiRefused(Refused):
+    """Ends a request with a status code of OCPI's in the envelope, by default with HTTP 200."""
+
+    def __init__(
+        self, ocpi_status: int, message: str, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, headers=headers)
+        self.ocpi_status = ocpi_status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request: whose it is, with which token it came, at which version of which of our modules."""
+
+    holder: TokenHolder
+    token: Secret
+    version: str
+    call: Call
+
+    @property
+    def tenant_id(self) -> str:
+        return self.holder.tenant_id
+
+    @property
+    def integration_id(self) -> str:
+        return self.holder.integration_id
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One side of a module. `serves` has a method for each rpc of `service`: request, Visit -> Reply. Raises Refused.
+
+    `ours` says as which of our roles we offer it: "cpo", "emsp" (which stands for all others), or "" for what every
+    partner is offered.
+    """
+
+    identifier: str
+    side: Literal["SENDER", "RECEIVER"]
+    ours: Literal["cpo", "emsp", ""]
+    service: ServiceDescriptor
+    serves: Any
+    versions: Sequence[str] = VERSIONS
+
+    def path(self, version: str) -> tuple[str, ...]:
+        return ("ocpi", *((self.ours,) if self.ours else ()), version, self.identifier)
+
+
+class Listener:
+    """`start` listens and tells the door our address, which is `public_url` when it is given."""
+
+    def __init__(
+        self, database: Database, keyring: Keyring, registry: Registry, door: Door, endpoints: Iterable[Endpoint]
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._door = door
+        self._endpoints = tuple(endpoints)
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        self._edge = Edge(
+            self._routes(registry),
+            error_body=_error_body,
+            unreadable=_unreadable,
+            authenticate=self._authenticate,
+            repeated=_REPEATED,
+            trailing_slash=True,
+            max_body_bytes=MAX_BODY_BYTES,
+            max_connections=MAX_CONNECTIONS,
+            header_timeout_s=HEADER_TIMEOUT_S,
+            body_timeout_s=BODY_TIMEOUT_S,
+        )
+
+    async def start(self, listen: str, public_url: str, tls: ssl.SSLContext | None) -> None:
+        """Raises OSError when it cannot listen."""
+        host, _, port = listen.rpartition(":")
+        actual = await self._edge.start(host.strip("[]"), int(port), tls)
+        self._door.url = public_url or f"{'https' if tls else 'http'}://{host}:{actual}"
+
+    async def stop(self) -> None:
+        await self._edge.stop()
+
+    def _routes(self, registry: Registry) -> Iterable[tuple[Operation, Any]]:
+        listed, details = (
+            registry.operations[f"/{ocpi.DESCRIPTOR.package}.VersionsService/{name}"]
+            for name in ("ListVersions", "GetVersionDetails")
+        )
+        yield replace(listed, path=("ocpi", "versions")), self._serving("versions", "", self._versions)
+        for version in VERSIONS:
+            yield replace(details, path=("ocpi", version)), self._serving("details", version, self._details)
+        for each in self._endpoints:
+            for version in each.versions:
+                for method in each.service.methods:
+                    operation = registry.operations[f"/{each.service.full_name}/{method.name}"]
+                    serve = self._serving(each.identifier, version, getattr(each.serves, method.name))
+                    yield replace(operation, path=(*each.path(version), *operation.path)), serve
+
+    def _serving(self, module: str, version: str, serve: Any) -> Any:
+        return partial(self._serve, module, version, serve)
+
+    async def _serve(self, module: str, version: str, serve: Any, _: Operation, request: Message, call: Call) -> Reply:
+        """One request of a known partner, in its envelope. Raises Refused."""
+        holder, token = call.peer
+        if module not in _CONFIGURATION:
+            if holder.initial:
+                raise OcpiRefused(2000, "this token only opens versions and credentials", status=401)
+            if not holder.enabled:
+                raise OcpiRefused(2000, "the connection is disabled", status=403)
+        confirms = module not in ("versions", "details")
+        try:
+            if holder.unused or (confirms and not holder.confirmed):
+                async with self._database.transaction() as conn:
+                    await token_use(conn, holder, confirms=confirms)
+            reply: Reply = await serve(request, Visit(holder, token, version, call))
+        except DatabaseUnavailable:
+            raise OcpiRefused(3000, "try again later", status=503, headers={"Retry-After": "5"}) from None
+        message: Any = reply.message
+        if message is not None:
+            message.status_code, message.status_message, message.timestamp = 1000, "Success", timestamp()
+        return reply
+
+    @asynccontextmanager
+    async def _authenticate(self, call: Call) -> AsyncIterator[tuple[TokenHolder, Secret]]:
+        token = token_in(call.headers.get("Authorization", ""))
+        try:
+            holder = token and await token_holder(
+                self._database, self._keyring.digests(PURPOSE, token.reveal().encode())
+            )
+        except DatabaseUnavailable:
+            raise OcpiRefused(3000, "try again later", status=503, headers={"Retry-After": "5"}) from None
+        if not (token and holder):
+            raise OcpiRefused(2000, "no known token", status=401, headers={"WWW-Authenticate": "Token"})
+        key = (holder.tenant_id, holder.integration_id)
+        if self._under_way[key] >= MAX_REQUESTS_PER_PARTNER:
+            raise OcpiRefused(2000, "too many requests at once", status=429, headers={"Retry-After": "1"})
+        self._under_way[key] += 1
+        try:
+            yield holder, token
+        finally:
+            self._under_way[key] -= 1
+            if not self._under_way[key]:
+                del self._under_way[key]
+
+    async def _versions(self, request: ocpi.ListVersionsRequest, visit: Visit) -> Reply:
+        urls = {version: f"{self._door.url}/ocpi/{version}" for version in VERSIONS}
+        return Reply(ocpi.VersionsResponse(data=[ocpi.Version(version=each, url=url) for each, url in urls.items()]))
+
+    async def _details(self, request: ocpi.GetVersionDetailsRequest, visit: Visit) -> Reply:
+        stored = Integration.FromString(await integration_get(self._database, visit.tenant_id, visit.integration_id))
+        try:
+            offered = offers(await own_parties(self._database, visit.tenant_id, stored))
+        except EvbridgeError:
+            raise OcpiRefused(3000, "the connection names no party of ours") from None
+        details = ocpi.VersionDetails(version=visit.version)
+        for each in self._endpoints:
+            if each.ours in offered and visit.version in each.versions:
+                endpoint = details.endpoints.add(
+                    identifier=each.identifier, url="/".join((self._door.url, *each.path(visit.version)))
+                )
+                if visit.version > "2.2":
+                    endpoint.role = each.side
+        return Reply(ocpi.VersionDetailsResponse(data=details))
+
+
+def offers(parties: Iterable[Party]) -> set[str]:
+    """Which of our sides a partner meets, by what our parties do."""
+    roles = {role for party in parties for role in party.roles}
+    return {"", *(("cpo",) if PARTY_ROLE_CPO in roles else ()), *(("emsp",) if roles - {PARTY_ROLE_CPO} else ())}
+
+
+def token_in(authorization: str) -> Secret | None:
+    """The token of a header, in base64 or as it is. None for what cannot be one of ours.
+
+    OCPI's own example has a line end in its base64.
+    """
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    if scheme.lower() != "token" or len(text) > 255:
+        return None
+    if looks_like_token(text):
+        return Secret(text)
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode().strip()
+    except (binascii.Error, ValueError):
+        return None
+    return Secret(decoded) if looks_like_token(decoded) else None
+
+
+def timestamp() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _unreadable(fault: CodecError) -> Refused:
+    """JSON of another form than the contract's is OCPI's business, and anything else HTTP's."""
+    if not fault.pointer:
+        return OcpiRefused(2000, f"the body {fault.problem}", status=400)
+    return OcpiRefused(2001, f"{fault.pointer} {fault.problem}")
+
+
+def _error_body(refused: Refused) -> bytes:
+    if isinstance(refused, OcpiRefused):
+        code, message = refused.ocpi_status, refused.message
+    else:
+        code = 3000 if refused.status >= 500 else 2000
+        message = refused.code.replace("_", " ").capitalize()
+    return json.dumps({"status_code": code, "status_message": message[:255], "timestamp": timestamp()}).encode()
