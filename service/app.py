@@ -85,12 +85,12 @@ class Evbridge:
 
 
 @asynccontextmanager
-async def database_url(settings: Settings) -> AsyncIterator[str]:
-    """The named database, or the embedded one for as long as it is entered."""
+async def database_url(settings: Settings, *, brief: bool = False) -> AsyncIterator[str]:
+    """The named database, or the embedded one for as long as it is entered, which is `brief` for a command."""
     if settings.database_url:
         yield settings.database_url
         return
-    embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute())
+    embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute(), brief=brief)
     try:
         yield await embedded.start()
     finally:
@@ -111,12 +111,12 @@ def keyring(settings: Settings) -> Keyring:
 
 
 @asynccontextmanager
-async def migrated_url(settings: Settings) -> AsyncIterator[str]:
+async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncIterator[str]:
     """The database's URL, once its schema is current.
 
     Raises SettingError when it is not and may not be made so, or when the URL is none; DatabaseUnavailable.
     """
-    async with database_url(settings) as url:
+    async with database_url(settings, brief=brief) as url:
         direct = settings.database_direct_url or url
         try:
             names = await (migrate if settings.migrate else pending)(direct)
@@ -132,16 +132,16 @@ async def migrated_url(settings: Settings) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def opened(
-    settings: Settings, url: str, *, name: str = "evbridge", acquire_timeout_s: float = 2.0
-) -> AsyncIterator[Database]:
-    """A pool. Few calls ever wait for its connections (`service.rpc.admission`), so those may wait a while."""
+async def opened(settings: Settings, url: str, *, name: str = "evbridge") -> AsyncIterator[Database]:
+    """A pool. Few calls ever wait for its connections (`service.rpc.admission`): those wait as long as a statement may
+    hold one.
+    """
     database = Database(
         url,
         size=settings.database_pool_size,
         pgbouncer=settings.pgbouncer,
         application_name=name,
-        acquire_timeout_s=acquire_timeout_s,
+        acquire_timeout_s=5.0,
     )
     await database.open()
     try:
@@ -245,7 +245,7 @@ async def _delivering(
     if not settings.delivery:
         yield
         return
-    async with opened(settings, url, name="evbridge-delivery", acquire_timeout_s=5.0) as store:
+    async with opened(settings, url, name="evbridge-delivery") as store:
         used = tools(store)
         deliverers = {each.type: each.deliverer(store, used.channel) for each in PARTNERS if each.deliverer}
         worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s)

@@ -45,17 +45,24 @@ def _slug(text: str) -> str:
 
 async def _create(settings: Settings, arguments: argparse.Namespace) -> None:
     keys = keyring(settings)
-    async with migrated_url(settings) as url, opened(settings, url) as database, database.transaction() as conn:
+    async with (
+        migrated_url(settings, brief=True) as url,
+        opened(settings, url) as database,
+        database.transaction() as conn,
+    ):
         key = await api_key_create(conn, keys, arguments.tenant, arguments.name, ROLES[arguments.role])
     print(key.reveal())
 
 
 async def _list(settings: Settings, arguments: argparse.Namespace) -> None:
-    async with migrated_url(settings) as url, opened(settings, url) as database:
-        for key in await api_key_list(database, arguments.tenant):
+    async with migrated_url(settings, brief=True) as url, opened(settings, url) as database:
+        keys = await api_key_list(database, arguments.tenant)
+        for key in keys:
             state = f"revoked {key.revoke_time:%Y-%m-%d %H:%M}" if key.revoke_time else "in force"
             made = f"{role_name(key.role).lower()}\t{key.create_time:%Y-%m-%d %H:%M}"
             print(f"{key.tenant_id}\t{key.key_id}\t{made}\t{state}\t{_printable(key.name)}")
+    if not keys:
+        print("evbridge: there is no key yet: make one with `evbridge keys create`", file=sys.stderr)
 
 
 def _printable(text: str) -> str:
@@ -64,6 +71,7 @@ def _printable(text: str) -> str:
 
 
 async def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:
-    async with migrated_url(settings) as url, opened(settings, url) as database:
+    async with migrated_url(settings, brief=True) as url, opened(settings, url) as database:
         if not await api_key_revoke(database, arguments.tenant, arguments.key_id):
             sys.exit(f"evbridge: tenant {arguments.tenant} has no key {arguments.key_id} in force")
+    print(f"revoked {arguments.key_id}: it stops working within 5 seconds")

@@ -7,5 +7,5 @@ from service.settings import Settings
 
 
 async def run(settings: Settings, _: argparse.Namespace) -> None:
-    async with migrated_url(settings):
+    async with migrated_url(settings, brief=True):
         print("the schema is current")

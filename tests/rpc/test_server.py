@@ -498,6 +498,9 @@ async def test_traces_go_on_from_the_caller_and_on_to_the_partner(
 
 async def test_keys_are_made_listed_and_revoked_on_the_command_line(database_url: str) -> None:
     environ = environment(database_url)
+    none = await command(environ, "keys", "list")
+    assert (none.code, none.out) == (0, "")
+    assert none.err == "evbridge: there is no key yet: make one with `evbridge keys create`\n"
     made = await command(
         environ, "keys", "create", "--tenant", "acme", "--role", "writer", "--name", "bill\x1b[2J\u202eß\ning"
     )
@@ -515,7 +518,8 @@ async def test_keys_are_made_listed_and_revoked_on_the_command_line(database_url
     assert listed.out.endswith("\tin force\tbill\\x1b[2J\\u202eß\\ning\n")
     assert key not in listed.out
     revoke = ("keys", "revoke", "--tenant", "acme", key_id)
-    assert (await command(environ, *revoke)).code == 0
+    revoked = await command(environ, *revoke)
+    assert (revoked.code, revoked.out) == (0, f"revoked {key_id}: it stops working within 5 seconds\n")
     assert "revoked" in (await command(environ, "keys", "list", "--tenant", "acme")).out
     unnamed = await command(environ, "keys", "create", "--tenant", "Acme & Co", "--role", "writer")
     assert (unnamed.code, "lower-case letters" in unnamed.err) == (2, True)

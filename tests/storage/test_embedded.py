@@ -104,6 +104,24 @@ async def test_a_second_one_attaches_and_its_end_leaves_the_server_running(root:
     await owner.stop()
 
 
+async def test_an_owner_that_stops_soon_is_waited_for(root: Path) -> None:
+    """The control is the test above: to an owner that stays one attaches."""
+    command, server = EmbeddedPostgres(root, brief=True), EmbeddedPostgres(root)
+    await command.start()
+    postmaster = postmaster_of(command)
+    starting = asyncio.create_task(server.start())
+    while not (await query(command, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")) > 1:
+        pass  # until it has found the server of the command
+    assert not starting.done()
+    await command.stop()
+    await starting
+    assert postmaster_of(server) != postmaster
+    await command.start()  # attaches: what the lock says is of its owner
+    await command.stop()
+    assert await query(server, "SELECT id FROM kept") == 1
+    await server.stop()
+
+
 async def test_an_interrupted_first_start_leaves_nothing_half_made(empty: Path) -> None:
     (empty / "data.new").mkdir(parents=True)
     (empty / "data.new" / "PG_VERSION").write_text("18\n")
