@@ -8,7 +8,9 @@ from uuid import UUID
 
 import asyncpg
 from evbridge.v1.delivery_pb2 import (
-    DELIVERY_STATE_PENDING,
+    DELIVERY_STATE_IN_PROGRESS,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
     PEER_OBJECT_STATE_NONE,
     PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
@@ -29,6 +31,8 @@ from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
+
+_OF_PARTIES = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,15 +294,17 @@ def _held(found: object) -> None:
 
 
 def _delivery(row: asyncpg.Record) -> Delivery:
-    delivery = Delivery(
+    return Delivery(
         id=str(row["delivery_id"]),
         integration_id=row["integration_id"],
         object_kind=row["object_kind"],
-        object_id=row["object_id"],
+        object_id=_shown(row["object_kind"], row["object_id"]),
         state=row["state"],
         reason=row["reason"],
         description=row["description"],
-        failed_attempts=row["failed_attempts"],
+        # The one under way is counted already.
+        failed_attempts=row["failed_attempts"] - (row["state"] == DELIVERY_STATE_IN_PROGRESS),
+        next_attempt_time=row["next_attempt_time"],
         create_time=row["create_time"],
         update_time=row["update_time"],
         peer_object=PeerObject(
@@ -308,6 +314,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
             acknowledge_time=row["acknowledge_time"],
         ),
     )
-    if delivery.state == DELIVERY_STATE_PENDING and row["due_time"] is not None:
-        delivery.next_attempt_time.FromDatetime(row["due_time"])
-    return delivery
+
+
+def _shown(kind: ObjectKind.ValueType, object_id: str) -> str:
+    return ObjectKey.parsed(object_id).shown if kind in _OF_PARTIES else object_id

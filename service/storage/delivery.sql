@@ -1,7 +1,13 @@
 -- name: delivery_get
 SELECT
     d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
-    nullif(d.due_time, 'infinity') AS due_time, d.create_time, d.update_time,
+    CASE WHEN d.state = 1 AND d.due_time < 'infinity' THEN (
+        SELECT greatest(d.due_time, max(held.resume_time))
+        FROM integration AS i
+        LEFT JOIN gate_pause AS held USING (tenant_id, integration_id)
+        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled
+        GROUP BY i.integration_id
+    ) END AS next_attempt_time, d.create_time, d.update_time,
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
 FROM delivery AS d
 LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
@@ -10,7 +16,13 @@ WHERE d.tenant_id = $1 AND d.delivery_id = $2
 -- name: delivery_page
 SELECT
     d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
-    nullif(d.due_time, 'infinity') AS due_time, d.create_time, d.update_time,
+    CASE WHEN d.state = 1 AND d.due_time < 'infinity' THEN (
+        SELECT greatest(d.due_time, max(held.resume_time))
+        FROM integration AS i
+        LEFT JOIN gate_pause AS held USING (tenant_id, integration_id)
+        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled
+        GROUP BY i.integration_id
+    ) END AS next_attempt_time, d.create_time, d.update_time,
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
 FROM delivery AS d
 LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)

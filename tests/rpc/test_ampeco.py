@@ -130,7 +130,7 @@ async def show(tenant: Tenant, **changes: Any) -> None:
 
 async def arrived(tenant: Tenant, of: Location | Tariff) -> Delivery:
     """Its delivery, at rest."""
-    return await settled(tenant.reader, f"DEABC{of.id}")
+    return await settled(tenant.reader, f"DE*ABC*{of.id}")
 
 
 def calls(ampeco: Simulator, *methods: str) -> list[str]:
@@ -422,7 +422,7 @@ async def test_an_object_of_ours_under_the_same_id_is_not_overwritten(connected:
     stock(ampeco)
     await create(connected, id="am-1", name="Ours")
     run = await sync(connected)
-    assert "1 refused; 1: location DE*ABC*am-1 exists already" in steps(run)["locations"]
+    assert "1 refused; 1: location DE*ABC*am-1 already exists" in steps(run)["locations"]
     assert [location.name for location in await locations(connected)] == ["Ours"]
 
 
@@ -464,7 +464,7 @@ async def test_what_was_imported_is_not_delivered_back(connected: Tenant, ampeco
     await show(connected, id="again")
     ours = await create(connected)
     assert (await arrived(connected, ours)).state == DELIVERY_STATE_DELIVERED
-    assert [each.object_id for each in await deliveries(connected)] == [f"DEABC{ours.id}"]
+    assert [each.object_id for each in await deliveries(connected)] == [f"DE*ABC*{ours.id}"]
     run = await sync(connected)
     assert "1 left out as ours" in steps(run)["locations"]
     assert len(await locations(connected)) == 2
@@ -734,7 +734,7 @@ async def waits(tenant: Tenant, ampeco: Simulator) -> Location:
     location = await create(tenant, evses=[an_evse("E1", connectors=[a_connector(tariff_ids=[tariff.id])])])
     await show(tenant)
     assert (await arrived(tenant, tariff)).state == DELIVERY_STATE_PARKED
-    request = ListDeliveriesRequest(object_id=f"DEABC{location.id}")
+    request = ListDeliveriesRequest(object_id=f"DE*ABC*{location.id}")
     while True:
         (delivery,) = (await tenant.reader.deliveries.ListDeliveries(request)).deliveries
         if delivery.reason == reasons.TARIFF_NOT_DELIVERED:
@@ -742,6 +742,7 @@ async def waits(tenant: Tenant, ampeco: Simulator) -> Location:
         await asyncio.sleep(0.02)
     assert delivery.state == DELIVERY_STATE_PENDING
     assert not delivery.HasField("next_attempt_time")
+    assert not delivery.failed_attempts
     ampeco.faults.clear()
     await tenant.writer.deliveries.RetryDelivery(RetryDeliveryRequest(id=(await arrived(tenant, tariff)).id))
     return location
@@ -765,7 +766,7 @@ async def test_a_control_that_is_not_resumed_waits_on(
     while not any(id.startswith(GROUPS) for id in ampeco.objects):
         await asyncio.sleep(0.02)
     with pytest.raises(TimeoutError):
-        await settled(connected.reader, f"DEABC{location.id}", limit_s=1)
+        await settled(connected.reader, f"DE*ABC*{location.id}", limit_s=1)
 
 
 @pytest.mark.parametrize("rpc", ["CreateTariff", "CreateTariffGroup"])

@@ -29,7 +29,10 @@ from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
     GetIntegrationRequest,
+    Integration,
+    UpdateIntegrationRequest,
 )
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.app import Evbridge
 from service.delivery import worker
@@ -479,6 +482,28 @@ async def test_lists_filter_and_page(connected: Tenant, simulator: Simulator) ->
         assert len(page.deliveries) == count
         assert bool(page.next_page_token) == (request.page_size == 2)
         assert not any(delivery.attempts for delivery in page.deliveries)
+
+
+async def test_the_next_attempt_is_when_the_integration_goes_on(connected: Tenant, simulator: Simulator) -> None:
+    simulator.inject("1000*PUT=status:503:60")  # Retry-After: a minute
+    company = a_company()
+    await upsert(connected, company)
+    request = ListDeliveriesRequest(object_id=company.id)
+    while True:
+        (delivery,) = (await connected.reader.deliveries.ListDeliveries(request)).deliveries
+        if delivery.reason:
+            break
+        assert delivery.failed_attempts == 0, "the attempt under way has not failed"
+        await asyncio.sleep(0.01)
+    assert delivery.next_attempt_time.seconds - delivery.update_time.seconds in range(58, 62)
+    found = await connected.reader.deliveries.GetDelivery(GetDeliveryRequest(id=delivery.id))
+    assert found.next_attempt_time == delivery.next_attempt_time
+    disabled = Integration(id="cp", enabled=False)
+    patch = UpdateIntegrationRequest(integration=disabled, update_mask=FieldMask(paths=["enabled"]))
+    await connected.admin.integrations.UpdateIntegration(patch)
+    (delivery,) = (await connected.reader.deliveries.ListDeliveries(request)).deliveries
+    assert delivery.state == DELIVERY_STATE_PENDING
+    assert not delivery.HasField("next_attempt_time")
 
 
 @pytest.mark.parametrize("method", ["GetDelivery", "RetryDelivery"])

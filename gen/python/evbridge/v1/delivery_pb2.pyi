@@ -180,7 +180,7 @@ class Delivery(_message.Message):
     object_kind: Global___ObjectKind.ValueType
     """What kind of object it carries."""
     object_id: _builtins.str
-    """The object's id."""
+    """The object's id; of a location or tariff "DE*ABC*l1", its own id in lower case."""
     state: Global___DeliveryState.ValueType
     """How far it came."""
     reason: _error_reason_pb2.ErrorReason.ValueType
@@ -191,12 +191,12 @@ class Delivery(_message.Message):
     """Says the reason in words."""
     failed_attempts: _builtins.int
     """Failed attempts since the last success or retry that count towards parking: not those during an outage, in which the
-    partner takes nothing else either.
+    partner takes nothing else either, nor those that found that another object has to be there first.
     """
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt is due; set while PENDING, unless it waits for another object. Later when the whole integration
-        waits (see its status).
+        """When the next attempt is due, also when the whole integration waits (see its status); set while PENDING, unless it
+        waits for another object or the integration is disabled.
         """
 
     @_builtins.property
@@ -369,9 +369,7 @@ class ListDeliveriesRequest(_message.Message):
     object_kind: Global___ObjectKind.ValueType
     """Only deliveries of this kind of object."""
     object_id: _builtins.str
-    """Only deliveries of the object with this id: as people write it ("DE*ABC*L1", an EVSE "DE*ABC*L1/E1") in any case, or
-    as `Delivery.object_id` has it.
-    """
+    """Only deliveries of the object with this id, in any case: "DE*ABC*L1", an EVSE "DE*ABC*L1/E1"."""
     state: Global___DeliveryState.ValueType
     """Only deliveries in this state."""
     def __init__(

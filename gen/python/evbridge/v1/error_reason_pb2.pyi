@@ -262,7 +262,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the request instead.
 
         { "reason": "TARIFF_REVISION_NOT_KEPT", "domain": "evbridge",
-          "metadata": { "id": "DEABCt1", "kept_since": "2026-01-31T08:00:00Z" } }
+          "metadata": { "id": "DE*ABC*T1", "kept_since": "2026-01-31T08:00:00Z" } }
     """
     TARIFF_NOT_SHOWN: _ErrorReason.ValueType  # 43
     """FAILED_PRECONDITION. The partner sees no tariff of the wanted type on the connector at that time.
@@ -577,7 +577,7 @@ TARIFF_REVISION_NOT_KEPT: ErrorReason.ValueType  # 42
 the request instead.
 
     { "reason": "TARIFF_REVISION_NOT_KEPT", "domain": "evbridge",
-      "metadata": { "id": "DEABCt1", "kept_since": "2026-01-31T08:00:00Z" } }
+      "metadata": { "id": "DE*ABC*T1", "kept_since": "2026-01-31T08:00:00Z" } }
 """
 TARIFF_NOT_SHOWN: ErrorReason.ValueType  # 43
 """FAILED_PRECONDITION. The partner sees no tariff of the wanted type on the connector at that time.
