@@ -36,9 +36,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _content(file: Path, wanted: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        sys.exit(f"evbridge: {file} cannot be read ({error.strerror}): give a file with {wanted}")
+
+
 async def run(_: Settings, arguments: argparse.Namespace) -> None:
-    tariff = arguments.tariff and arguments.tariff.read_bytes()
-    session = arguments.session.read_bytes()
+    tariff = arguments.tariff and _content(arguments.tariff, "an OCPI Tariff object, such as examples/tariff.json")
+    session = _content(arguments.session, "an OCPI CDR or Session object or a plan, such as examples/cdr.json")
     try:
         request, own, notices = pricing_of(
             tariff, session, arguments.time_zone, whole_elements=arguments.whole_elements
@@ -46,9 +53,8 @@ async def run(_: Settings, arguments: argparse.Namespace) -> None:
         if arguments.decimals is not None:
             request.options.rounding.CopyFrom(Rounding(level=ROUNDING_LEVEL_LINE, decimals=arguments.decimals))
         quote = quote_of_tariffs(own or [request.tariff], request, request.options)
-    except CodecError as error:
-        sys.exit(f"evbridge: {error}")
-    except InvalidArgument as error:
-        sys.exit(f"evbridge: {complaint(error)}")
+    except (CodecError, InvalidArgument) as error:
+        session_file = str(arguments.session)
+        sys.exit(f"evbridge: {complaint(error, str(arguments.tariff or session_file), session_file)}")
     quote.notices.extend(notices)
     print(quote_text(quote) if arguments.json else table(quote, request.options.time_zone))

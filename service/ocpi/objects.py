@@ -80,18 +80,17 @@ def pricing_of(tariff: bytes | None, session: bytes, time_zone: str = "", *, who
     notices: list[str] = []
     given = _object(session, notices)
     options = given.setdefault("options", {})
-    if isinstance(options, dict):
-        options |= ({"time_zone": time_zone} if time_zone else {}) | (
-            {"whole_elements": True} if whole_elements else {}
-        )
-        options.setdefault("time_zone", "")  # which is refused in words
-    own = [] if tariff else _own_tariffs(given)
+    if not isinstance(options, dict):
+        raise CodecError("/options", "must be an object")
+    options |= ({"time_zone": time_zone} if time_zone else {}) | ({"whole_elements": True} if whole_elements else {})
+    options.setdefault("time_zone", "")  # which is refused in words
+    own = _own_tariffs(given) if tariff is None else []
     if "charging_periods" in given:
         request = QuotePriceRequest(periods=_periods(given, notices), options=_read(PricingOptions, options))
     else:
         _check_members(QuotePriceRequest.DESCRIPTOR, given)
         request = _read(QuotePriceRequest, given)
-    tariffs = [_tariff(each, notices) for each in ([_object(tariff, notices)] if tariff else own)]
+    tariffs = [_tariff(each, notices) for each in own] if tariff is None else [_tariff_alone(tariff, notices)]
     request.tariff.CopyFrom(tariffs[0])
     validate(request)
     for place in range(1, len(own)):
@@ -99,22 +98,37 @@ def pricing_of(tariff: bytes | None, session: bytes, time_zone: str = "", *, who
     return Pricing(request, tariffs if own else [], notices)
 
 
+class _TariffError(CodecError):
+    """Of the file that holds nothing but a tariff."""
+
+
+def _tariff_alone(text: bytes, notices: list[str]) -> Tariff:
+    try:
+        return _tariff(_object(text, notices), notices)
+    except CodecError as error:
+        raise _TariffError(error.pointer, error.problem) from None
+
+
 def quote_text(quote: Quote) -> str:
     """As JSON."""
     return compile_codec(Quote.DESCRIPTOR, field_names=True).encode(quote)
 
 
-def complaint(error: InvalidArgument) -> str:
-    """What is wrong with the files, at a JSON pointer into the file where a path of ours says it."""
+def complaint(error: CodecError | InvalidArgument, tariff: str, session: str) -> str:
+    """What is wrong: the name of the file that it is about, and a JSON pointer into it where a path of ours says it."""
+    if isinstance(error, CodecError):
+        file = tariff if isinstance(error, _TariffError) else session
+        return f"{file}: {error.pointer or 'the file'} {error.problem}"
     if not error.violations:
         return error.message
     path, description = error.violations[0].path, error.violations[0].description
-    if path.startswith("tariff.not_understood["):
-        return description
     if path == "options.time_zone":
         return f"the location's time zone {description}, for example --time-zone Europe/Berlin"
+    file = tariff if path.startswith("tariff.") else session
+    if path.startswith("tariff.not_understood["):
+        return f"{file}: {description}"
     steps = re.fullmatch(r"(?:tariff|periods)\.(.+)", path)
-    return f"{_pointer(steps[1])} {description}" if steps else error.message
+    return f"{file}: {_pointer(steps[1])} {description}" if steps else f"{file}: {error.message}"
 
 
 def _pointer(path: str) -> str:

@@ -1,6 +1,7 @@
 """OCPI's objects as partners write them: what is read, what is refused, and what is said about it."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -59,7 +60,8 @@ def quote(tariff: Any, session: Any, **options: Any) -> p.Quote:
 def refusal(tariff: Any, session: Any) -> str:
     with pytest.raises((CodecError, InvalidArgument)) as refused:
         quote(tariff, session)
-    return complaint(refused.value) if isinstance(refused.value, InvalidArgument) else str(refused.value)
+    said = complaint(refused.value, "tariff.json", "session.json")
+    return re.sub(r"^(tariff|session)\.json: ", "", said)
 
 
 def excl(found: p.Quote) -> str:
@@ -258,8 +260,8 @@ def test_an_envelope_and_a_list_of_one_are_unwrapped() -> None:
     envelope = {"status_code": 1000, "data": tariff(), "timestamp": "2026-01-15T10:00:00Z"}
     for wrapped in (envelope, [tariff()], {"status_code": 1000, "data": [tariff()]}):
         assert excl(quote(wrapped, {"data": [TWO_KWH]})) == "0.5"
-    assert refusal([tariff(), tariff()], TWO_KWH) == "the body is a list of 2 objects: one is needed"
-    assert refusal({"data": None}, TWO_KWH) == "the body must be an object"
+    assert refusal([tariff(), tariff()], TWO_KWH) == "the file is a list of 2 objects: one is needed"
+    assert refusal({"data": None}, TWO_KWH) == "the file must be an object"
 
 
 def test_without_a_tariff_those_of_the_cdr_count() -> None:

@@ -93,14 +93,20 @@ async def test_a_table_reads_like_an_invoice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tariff", "session", "complaint"),
     [
-        ("{", CDR, "the body is not JSON"),
-        ("[]", CDR, "the body must be an object"),
-        ([TARIFF, TARIFF], CDR, "the body is a list of 2 objects"),
-        ({**TARIFF, "elements": []}, CDR, "elements"),
-        ({**TARIFF, "elements": [{"price_components": [{"type": "SUN"}]}]}, CDR, "/elements/0/price_components/0/type"),
-        (TARIFF, {**CDR, "options": 5}, "must be an object"),
-        (TARIFF, {"options": {"time_zone": "UTC"}}, "session"),
-        (TARIFF, {"plan": {"energi": 5}}, "/plan/energi is not known"),
+        ("{", CDR, "tariff.json: the file is not JSON"),
+        ("", CDR, "tariff.json: the file is empty"),
+        (TARIFF, "{", "session.json: the file is not JSON"),
+        ("[]", CDR, "tariff.json: the file must be an object"),
+        ([TARIFF, TARIFF], CDR, "tariff.json: the file is a list of 2 objects"),
+        ({**TARIFF, "elements": []}, CDR, "tariff.json: /elements"),
+        (
+            {**TARIFF, "elements": [{"price_components": [{"type": "SUN"}]}]},
+            CDR,
+            "tariff.json: /elements/0/price_components/0/type",
+        ),
+        (TARIFF, {**CDR, "options": 5}, "session.json: /options must be an object"),
+        (TARIFF, {"options": {"time_zone": "UTC"}}, "session.json: "),
+        (TARIFF, {"plan": {"energi": 5}}, "session.json: /plan/energi is not known"),
         (TARIFF, {**CDR, "options": {"time_zone": "Nowhere"}}, "the location's time zone"),
         (TARIFF, CDR, "the location's time zone"),
     ],
@@ -110,6 +116,19 @@ async def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path, tariff: Any
     assert ended.code == 1
     assert complaint in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+async def test_a_file_that_is_not_there_is_named_with_what_is_wanted(tmp_path: Path) -> None:
+    session = tmp_path / "session.json"
+    session.write_text(json.dumps(CDR))
+    for files, wanted in [
+        (("none.json", str(session)), "give a file with an OCPI Tariff object, such as examples/tariff.json"),
+        ((str(tmp_path),), "give a file with an OCPI CDR or Session object or a plan, such as examples/cdr.json"),
+    ]:
+        ended = await command(environment(""), "quote", *files)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err.startswith(f"evbridge: {files[0]} cannot be read (")
+        assert ended.err.endswith(f"): {wanted}\n")
 
 
 @pytest.mark.parametrize("session", ["plan.json", "cdr.json"])
