@@ -16,7 +16,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from typing import Any, NoReturn, TypeVar
 
@@ -271,8 +271,7 @@ class Interceptors:
         surroundings = _Surroundings.of(method, request_type)
 
         async def serve(_: Any, context: Any) -> AsyncIterator[Reply]:
-            call = self._begin(surroundings, context)
-            try:
+            async with self._streaming(surroundings, context) as call:
                 request, caller, limited = await self._admit(call, context, surroundings, math.inf)
                 async with aclosing(handler(request, caller)) as replies:
                     while True:
@@ -282,15 +281,6 @@ class Interceptors:
                             break
                         yield reply
                 _set_trailers(context, caller)
-            except GeneratorExit:
-                call.end("CANCELLED")
-                raise
-            except BaseException as error:
-                await self._fail(call, context, error)
-            else:
-                call.end()
-            finally:
-                self._leave(call)
 
         return grpc.stream_stream_rpc_method_handler(serve, response_serializer=serialize)
 
@@ -299,22 +289,28 @@ class Interceptors:
         surroundings = _Surroundings(rpc, role, request_type, logging.DEBUG)
 
         async def serve(_: Any, context: Any) -> AsyncIterator[Message]:
-            call = self._begin(surroundings, context)
-            try:
+            async with self._streaming(surroundings, context) as call:
                 await self._enter(call, role)
                 async for reply in behaviour(self._requests(call, context, surroundings), context):
                     yield reply
-            except GeneratorExit:
-                call.end()
-                raise
-            except BaseException as error:
-                await self._fail(call, context, error)
-            else:
-                call.end()
-            finally:
-                self._leave(call)
 
         return grpc.stream_stream_rpc_method_handler(serve, response_serializer=serialize)
+
+    @asynccontextmanager
+    async def _streaming(self, surroundings: "_Surroundings", context: Any) -> AsyncIterator["_Call"]:
+        """A call that answers with a stream, from its beginning to its end, however it ends."""
+        call = self._begin(surroundings, context)
+        try:
+            yield call
+        except GeneratorExit:
+            call.end("CANCELLED")
+            raise
+        except BaseException as error:
+            await self._fail(call, context, error)
+        else:
+            call.end()
+        finally:
+            self._leave(call)
 
     async def _admit(
         self, call: "_Call", context: Any, surroundings: "_Surroundings", longest_s: float

@@ -46,6 +46,10 @@ _LIMITS = [
     ("grpc.http.overload_protection", 0),
     # Instead, whoever resets streams faster than it answers our pings is no longer read, and in the end hung up on.
     ("grpc.http2.ping_on_rst_stream_percent", 100),
+    # Calls that nobody has looked at yet, which `admission` does not see: this many wait, a further one may be ended as
+    # CANCELLED, which takes none of our time. The burst of one connection finds room.
+    ("grpc.server.max_pending_requests", 128),
+    ("grpc.server.max_pending_requests_hard_limit", 256),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     ("grpc.max_connection_age_ms", 30 * 60_000),
@@ -76,7 +80,8 @@ class Server:
         self._health = health.Health(settings.receive_s)
         self._services = [service.full_name for service in implementations]
         self._probe: asyncio.Task[None] | None = None
-        self._serve(health.NAME, self._health.handlers())
+        # What is registered by its name waits in a line of its own: a probe does not wait for the calls before it.
+        self._server.add_registered_method_handlers(health.NAME, self._health.handlers())
         for service, implementation in implementations.items():
             self._register(service, implementation)
         if settings.reflection:

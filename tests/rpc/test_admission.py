@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -35,6 +37,7 @@ class Held:
     """Answers every rpc with nothing once it is released."""
 
     def __init__(self) -> None:
+        self.address = ""
         self.released = asyncio.Event()
         self.inside = 0
         self.elsewhere = False
@@ -72,7 +75,8 @@ def serve(running: Evbridge) -> Serve:
         }
         started = Server(configured, running.database, surroundings, services)
         options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(await started.start(), options) as channel:
+        held.address = await started.start()
+        async with grpc.aio.insecure_channel(held.address, options) as channel:
             try:
                 yield channel, held
             finally:
@@ -338,6 +342,68 @@ async def test_without_its_option_a_burst_breaks_streams(
             await call(channel, tenant.keys["reader"])
             seen = await outcomes([call(channel, tenant.keys["reader"]) for _ in range(300)])
             lost = Code.UNAVAILABLE in {failure and failure.code for failure in seen}
+
+
+PATIENT = {"max_concurrent_rpcs": 1000, "max_concurrent_rpcs_per_key": 1000, "burst_s": 20.0}
+CHECK = "/grpc.health.v1.Health/Check"
+
+
+async def rush(held: Held, key: str, calls: int) -> Counter[grpc.StatusCode | None]:
+    """How calls ended that arrived while the server's loop stood still, and a health check after them."""
+    with ExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [stack.enter_context(grpc.insecure_channel(held.address, options)) for _ in range(calls // 100 + 1)]
+        for each in channels:
+            await asyncio.to_thread(grpc.channel_ready_future(each).result)
+        sent = [
+            channels[number // 100].unary_unary(LIST).future(b"", metadata=(bearer(key),), timeout=60)
+            for number in range(calls)
+        ]
+        sent.append(channels[-1].unary_unary(CHECK).future(b"", timeout=60))
+        threading.Event().wait(0.3)  # meanwhile grpc's own threads receive them
+        ended = [await asyncio.to_thread(each.exception) for each in sent]
+    return Counter(error and error.code() for error in ended)
+
+
+@pytest.mark.parametrize("own_queue", [True, False], ids=["", "a control without a queue of its own"])
+async def test_a_probe_does_not_wait_for_the_calls_before_it(
+    serve: Serve, tenant: Tenant, counted: dict[str, int], monkeypatch: pytest.MonkeyPatch, own_queue: bool
+) -> None:
+    before: list[int] = []
+
+    def receive(*args: Any) -> Any:
+        before.append(counted["receive"])
+        return interceptors.receive(*args)
+
+    def unregistered(self: Any, service: str, handlers: dict[str, Any]) -> None:
+        self.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+    monkeypatch.setattr(health, "receive", receive)
+    if not own_queue:
+        monkeypatch.setattr(grpc.aio._server.Server, "add_registered_method_handlers", unregistered)
+    async with serve(**PATIENT) as (channel, held):
+        held.released.set()
+        await call(channel, tenant.keys["reader"])
+        while not before or (before[-1] < 20) != own_queue:  # mostly at the first attempt
+            counted["receive"] = 0
+            assert await rush(held, tenant.keys["reader"], 120) == {None: 121}
+
+
+@pytest.mark.parametrize("bounded", [True, False], ids=["", "a control with the bound of grpc"])
+async def test_calls_that_nobody_looked_at_are_bounded(
+    serve: Serve, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, bounded: bool
+) -> None:
+    if not bounded:
+        kept = [option for option in server._LIMITS if not option[0].startswith("grpc.server.max_pending_requests")]
+        monkeypatch.setattr(server, "_LIMITS", kept)
+    async with serve(**PATIENT) as (channel, held):
+        held.released.set()
+        await call(channel, tenant.keys["reader"])
+        while True:  # mostly once
+            seen = await rush(held, tenant.keys["reader"], 700)
+            assert seen.keys() <= {None, Code.CANCELLED}
+            if (Code.CANCELLED in seen) == bounded:
+                break
 
 
 async def test_guessed_keys_leave_the_database_to_the_others(
