@@ -110,7 +110,14 @@ class InvalidArgument(EvbridgeError):
 
     @classmethod
     def field(cls, path: str, description: str) -> Self:
-        return cls(f"{path}: {description}", violations=(FieldViolation(path, description),))
+        return cls.of((FieldViolation(path, description),))
+
+    @classmethod
+    def of(cls, violations: tuple[FieldViolation, ...], whole: str = "request") -> Self:
+        """The message names the first and how many more there are; `whole` is what an empty path means."""
+        first, more = violations[0], len(violations) - 1
+        others = f" (and {more} more)" if more else ""
+        return cls(f"{first.path or whole}: {first.description}{others}", violations=violations)
 
 
 class MalformedRequest(InvalidArgument):

@@ -51,6 +51,9 @@ _BASE_URL = re.compile(
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
 _NOT_IN_A_HOST = re.compile(r"[^a-z0-9.:-]")
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_THIS_MACHINE = (
+    "has a host that is not public; EVBRIDGE_EGRESS_ALLOW_LOOPBACK=true, which is for tests, allows this machine"
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -186,12 +189,12 @@ def _check_host(host: str, port: int, policy: EgressPolicy) -> str:
         if len(host) > 253 or not all(map(_HOST_LABEL.fullmatch, labels)) or not labels[-1][0].isalpha():
             raise UrlRefused("has a host that is neither a plain name nor a canonical IP address") from None
         if labels[-1] == "localhost" and not policy.allow_loopback:
-            raise UrlRefused("has a host that is not public") from None
+            raise UrlRefused(_THIS_MACHINE) from None
         return host
     if (ip.version == 6) != (host != literal):
         raise UrlRefused("has a host that is neither a plain name nor a canonical IP address")
     try:
         policy.check_address(literal, port)
     except AddressDenied:
-        raise UrlRefused("has a host that is not public") from None
+        raise UrlRefused(_THIS_MACHINE if _within(ip, _LOOPBACK) else "has a host that is not public") from None
     return f"[{ip.compressed}]" if ip.version == 6 else literal

@@ -127,7 +127,7 @@ class Parts:
     def delivered(self, description: str = "", remark: str = "") -> Delivered:
         """The attempt's success; without a description it says what was done, and the remark."""
         done = f"stored at the partner by {self._requests} requests{remark}"
-        done = done if self._requests else "the partner holds this state already"
+        done = done if self._requests else "the partner already holds this state"
         return Delivered(self.peer, 0, (description or done)[:500], answered=self._requests > 0)
 
     def _is_certain(self, key: PartKey, peer: Peer) -> bool:

@@ -30,7 +30,7 @@ class Call(NamedTuple):
 
 
 async def fill(channel: grpc.aio.Channel, credential: Credential) -> AsyncIterator[Call]:
-    """Makes the calls, in order. What exists already stays as it is. Raises AioRpcError for any other failure."""
+    """Makes the calls, in order. What already exists stays as it is. Raises AioRpcError for any other failure."""
     for entry in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
         service, name = entry["rpc"].split("/")
         method = Default().FindServiceByName(f"evbridge.v1.{service}").methods_by_name[name]

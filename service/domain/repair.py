@@ -111,8 +111,7 @@ class _Repair:
 
     def refusal(self, failed: Iterable[FieldViolation]) -> InvalidArgument:
         """Names what was left out before too: it may be why something that is required is not there."""
-        all = (*failed, *self.notices)
-        return InvalidArgument(f"{all[0].path or 'object'}: {all[0].description}", violations=all)
+        return InvalidArgument.of((*failed, *self.notices), "object")
 
     def _repair(self, path: _Path, rule: str) -> _Path | None:
         """The path of what was changed; None when that is impossible."""

@@ -101,8 +101,7 @@ def sizes(descriptor: Descriptor) -> Callable[[bytes], None]:
         except IndexError:
             raise MalformedRequest(f"the bytes are not a {descriptor.full_name}") from None
         except _Excess as excess:
-            found = FieldViolation(excess.path, excess.problem)
-            raise InvalidArgument(f"{found.path or 'request'}: {found.description}", violations=(found,)) from None
+            raise InvalidArgument.of((FieldViolation(excess.path, excess.problem),)) from None
 
     return judge
 

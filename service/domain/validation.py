@@ -26,8 +26,7 @@ def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
         # A violation costs ten times as much as a rule that holds, and a list may have several for each of its items.
         found = tuple(dict.fromkeys(found + _and_theirs(ours, _beginning(message), prefix, patch=patch)))
     if found:
-        problem = f"{found[0].path or 'request'}: {found[0].description}"
-        raise InvalidArgument(problem, violations=found[:MAX_VIOLATIONS])
+        raise InvalidArgument.of(found[:MAX_VIOLATIONS])
 
 
 def violations(message: Message, *, prefix: str = "", patch: str = "") -> tuple[FieldViolation, ...]:

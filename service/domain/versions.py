@@ -11,7 +11,7 @@ def check_version(sent: int, current: int) -> None:
     """`current` is 0 when nothing is stored. Raises VersionConflict."""
     if sent != current + 1:
         raise VersionConflict(
-            f"version {sent} does not follow the current version {current}",
+            f"version {sent} does not follow the current version {current}: send version {current + 1}",
             version=str(sent),
             current_version=str(current),
             expected_version=str(current + 1),

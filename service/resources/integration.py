@@ -215,7 +215,7 @@ def _demand(paths: Iterable[str], secrets: Mapping[str, Secret], description: st
     """Raises InvalidArgument for those of the secrets that are missing."""
     missing = tuple(FieldViolation(f"integration.{path}", description) for path in paths if path not in secrets)
     if missing:
-        raise InvalidArgument(f"{missing[0].path}: {description}", violations=missing)
+        raise InvalidArgument.of(missing)
 
 
 def _origins(integration: Integration) -> list[tuple[str, str]]:

@@ -194,7 +194,7 @@ class Upsert(Generic[M]):
             raise self.violation
         taken = self.origin and before and before.origin.integration_id != self.origin.integration_id
         if before and (taken or not self._may_exist):
-            raise ResourceExists(f"{noun.noun} {id} exists already", resource=noun.noun, id=id)
+            raise ResourceExists(f"{noun.noun} {id} already exists", resource=noun.noun, id=id)
         if not before and self._may_exist and not self._may_be_missing:
             raise ResourceNotFound.of(noun.noun, id)
         noun.check_version(sent, before)

@@ -145,7 +145,7 @@ def check_room(integration_id: str, rules: int) -> None:
     """Raises TooManyRules when there is none for another."""
     if rules >= MAX_RULES:
         raise TooManyRules(
-            f"integration {integration_id} has {rules} publication rules already",
+            f"integration {integration_id} already has {rules} publication rules",
             integration_id=integration_id,
             limit=str(MAX_RULES),
         )

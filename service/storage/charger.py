@@ -42,7 +42,7 @@ async def charger_insert(conn: Connection, tenant_id: str, charger: Charger) -> 
     key = charger_key(charger.id)
     row = (key, charger.site_id, charger.etag, charger.SerializeToString())
     if await conn.value(sql.charger_insert, tenant_id, *row) is None:
-        raise ResourceExists(f"charger {key} exists already", resource="charger", id=key)
+        raise ResourceExists(f"charger {key} already exists", resource="charger", id=key)
 
 
 async def charger_replace(conn: Connection, tenant_id: str, chargers: Sequence[Charger]) -> None:

@@ -31,7 +31,6 @@ from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
-
 _OF_PARTIES = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF)
 
 

@@ -83,7 +83,7 @@ async def integration_insert(
         [*takes],
     )
     if inserted is None:
-        raise ResourceExists(f"integration {integration.id} exists already", resource="integration", id=integration.id)
+        raise ResourceExists(f"integration {integration.id} already exists", resource="integration", id=integration.id)
 
 
 async def integration_takes(conn: Connection, tenant_id: str, integration_id: str) -> list[ObjectKind.ValueType]:

@@ -46,7 +46,7 @@ async def party_insert(conn: Connection, tenant_id: str, party: Party) -> None:
     """Raises ResourceExists."""
     key = PartyKey(party.country_code, party.party_id)
     if await conn.value(sql.party_insert, tenant_id, *key, party.etag, party.SerializeToString()) is None:
-        raise ResourceExists(f"party {key} exists already", resource="party", id=str(key))
+        raise ResourceExists(f"party {key} already exists", resource="party", id=str(key))
 
 
 async def party_replace(conn: Connection, tenant_id: str, party: Party) -> None:

@@ -255,7 +255,8 @@ def test_a_base_url_in_a_dubious_spelling_is_refused_when_saved(url: str) -> Non
         check_url(url, STRICT)
     assert re.fullmatch(
         r"[a-z0-9 ,]+(ASCII|IP address|URL with a plain host, without user and backslash"
-        r"|https; EVBRIDGE_EGRESS_ALLOW_HTTP=true, which is for tests, allows http)?[a-z0-9 ,]*",
+        r"|https; EVBRIDGE_EGRESS_ALLOW_HTTP=true, which is for tests, allows http"
+        r"|public; EVBRIDGE_EGRESS_ALLOW_LOOPBACK=true, which is for tests, allows this machine)?[a-z0-9 ,]*",
         str(refused.value),
     ), "the reason is in our words and does not repeat the input"
 
@@ -264,6 +265,15 @@ def test_a_base_url_in_a_dubious_spelling_is_refused_when_saved(url: str) -> Non
 def test_a_good_base_url_is_brought_into_one_form(url: str, normal: str) -> None:
     assert check_url(url, STRICT) == normal
     assert check_url(normal, STRICT) == normal
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9:8443", "[::1]", "localhost", "demo.localhost"])
+def test_the_refusal_of_this_machine_names_the_setting(host: str) -> None:
+    with pytest.raises(UrlRefused, match="EVBRIDGE_EGRESS_ALLOW_LOOPBACK=true"):
+        check_url(f"https://{host}", STRICT)
+    with pytest.raises(UrlRefused) as refused:  # the control: of a private address no setting is named
+        check_url("https://10.0.0.1", STRICT)
+    assert "EVBRIDGE" not in str(refused.value)
 
 
 def test_plain_http_and_loopback_are_there_for_development() -> None:

@@ -54,7 +54,7 @@ class ChargepriceDeliverer:
             return await self._delete(claim, peer)
         certain = trusting and peer.state == PEER_OBJECT_STATE_LINKED
         if certain and _same(peer.sent_document, document(company, 0)):
-            return Delivered(peer, 0, "the partner holds this state already", answered=False)
+            return Delivered(peer, 0, "the partner already holds this state", answered=False)
         return await self._put(claim, company, peer, certain)
 
     async def _put(self, claim: Claim, company: Company, peer: Peer, certain: bool) -> Delivered:
@@ -90,7 +90,7 @@ class ChargepriceDeliverer:
         except PartnerNotFound:
             if await self._read(claim) is not None:  # an outage may answer so, too
                 raise
-            return Delivered(None, 0, "was gone at the partner already")
+            return Delivered(None, 0, "was already gone at the partner")
         return Delivered(None, 0, "deleted at the partner")
 
     async def _read(self, claim: Claim) -> CompanyResource | None:
