@@ -74,7 +74,7 @@ _RULES_S = 1.0
 class Evbridge:
     """A running evbridge. `first_key` is set when the database was empty; it exists nowhere else.
 
-    `ocpi_url` is where OCPI parties reach it, "" when it does not listen for them.
+    `ocpi_url` is where it listens for OCPI parties, "" when it does not.
     """
 
     address: str
@@ -164,7 +164,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
     takes = {partner.type: partner.takes for partner in PARTNERS}
     # Nothing is delivered through these and no run tells how they fare.
     called = {INTEGRATION_TYPE_HTTP, *(partner.type for partner in PARTNERS if not (partner.deliverer or partner.runs))}
-    door = Door(settings.public_url)
+    door = Door(settings.public_url, sorted(settings.ocpi_versions.split(","), reverse=True))
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
     async with (
         migrated_url(settings) as url,
@@ -209,20 +209,23 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
         )
         address = await server.start()
         try:
-            async with _listening(settings, served, registry), _delivering(settings, url, keys, tools, retries):
+            async with (
+                _listening(settings, served, registry) as ocpi_url,
+                _delivering(settings, url, keys, tools, retries),
+            ):
                 # Last of all: it can be shown only once, so nothing may fail between making and showing it.
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
-                yield Evbridge(address, store, keys, first or None, door.url)
+                yield Evbridge(address, store, keys, first or None, ocpi_url)
         finally:
             await server.stop()
             await served.recorder.close(settings.drain_s)
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, served: Tools, registry: Registry) -> AsyncIterator[None]:
-    """Serves OCPI parties while entered."""
+async def _listening(settings: Settings, served: Tools, registry: Registry) -> AsyncIterator[str]:
+    """Serves OCPI parties while entered; yields where."""
     if not settings.ocpi_listen:
-        yield
+        yield ""
         return
     endpoints = [Endpoint("credentials", "SENDER", "", CREDENTIALS, Credentials(served))]
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints)
@@ -230,9 +233,10 @@ async def _listening(settings: Settings, served: Tools, registry: Registry) -> A
     if settings.tls_cert_file:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    await listener.start(settings.ocpi_listen, settings.public_url, tls)
+    url = await listener.start(settings.ocpi_listen, tls)
+    served.door.url = settings.public_url or url
     try:
-        yield
+        yield url
     finally:
         await listener.stop()
 

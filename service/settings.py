@@ -41,6 +41,9 @@ class Settings:
     allow_plaintext: bool = _setting("ALLOW_PLAINTEXT", False, "listen beyond loopback without TLS (behind a mesh)")
     ocpi_listen: str = _setting("OCPI_LISTEN", "", "host:port of the OCPI endpoints; empty: none")
     public_url: str = _setting("PUBLIC_URL", "", "where partners reach OCPI_LISTEN; empty: at its own address")
+    ocpi_versions: str = _setting(
+        "OCPI_VERSIONS", "2.3.0,2.2.1,2.1.1", "the versions of OCPI that partners are offered, the highest first"
+    )
     reflection: bool = _setting("REFLECTION", True, "serve reflection, to callers with a key")
     first_key: bool = _setting("FIRST_KEY", True, "on an empty database, make an admin key and print it once")
     max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
@@ -87,6 +90,8 @@ class Settings:
             host, _, port = address.rpartition(":")
             if not (host and port.isdecimal() and int(port) < 1 << 16):
                 raise SettingError(f"EVBRIDGE_{name} must be host:port")
+        if not set(settings.ocpi_versions.split(",")) <= {"2.3.0", "2.2.1", "2.1.1"}:
+            raise SettingError("EVBRIDGE_OCPI_VERSIONS must be some of 2.3.0,2.2.1,2.1.1")
         if not _PUBLIC_URL.fullmatch(settings.public_url):
             raise SettingError("EVBRIDGE_PUBLIC_URL must be an http or https URL without a slash at its end")
         if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

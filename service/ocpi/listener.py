@@ -101,7 +101,7 @@ class Endpoint:
 
 
 class Listener:
-    """`start` listens and tells the door our address, which is `public_url` when it is given."""
+    """The routes of the endpoints, at the versions that `door` offers."""
 
     def __init__(
         self, database: Database, keyring: Keyring, registry: Registry, door: Door, endpoints: Iterable[Endpoint]
@@ -124,11 +124,11 @@ class Listener:
             body_timeout_s=BODY_TIMEOUT_S,
         )
 
-    async def start(self, listen: str, public_url: str, tls: ssl.SSLContext | None) -> None:
-        """Raises OSError when it cannot listen."""
+    async def start(self, listen: str, tls: ssl.SSLContext | None) -> str:
+        """Listens, and returns the URL. Raises OSError when it cannot."""
         host, _, port = listen.rpartition(":")
         actual = await self._edge.start(host.strip("[]"), int(port), tls)
-        self._door.url = public_url or f"{'https' if tls else 'http'}://{host}:{actual}"
+        return f"{'https' if tls else 'http'}://{host}:{actual}"
 
     async def stop(self) -> None:
         await self._edge.stop()
@@ -139,14 +139,17 @@ class Listener:
             for name in ("ListVersions", "GetVersionDetails")
         )
         yield replace(listed, path=("ocpi", "versions")), self._serving("versions", "", self._versions)
-        for version in VERSIONS:
+        for version in self._door.versions:
             yield replace(details, path=("ocpi", version)), self._serving("details", version, self._details)
         for each in self._endpoints:
-            for version in each.versions:
+            for version in self._offered(each):
                 for method in each.service.methods:
                     operation = registry.operations[f"/{each.service.full_name}/{method.name}"]
                     serve = self._serving(each.identifier, version, getattr(each.serves, method.name))
                     yield replace(operation, path=(*each.path(version), *operation.path)), serve
+
+    def _offered(self, endpoint: Endpoint) -> list[str]:
+        return [version for version in self._door.versions if version in endpoint.versions]
 
     def _serving(self, module: str, version: str, serve: Any) -> Any:
         return partial(self._serve, module, version, serve)
@@ -195,7 +198,7 @@ class Listener:
                 del self._under_way[key]
 
     async def _versions(self, request: ocpi.ListVersionsRequest, visit: Visit) -> Reply:
-        urls = {version: f"{self._door.url}/ocpi/{version}" for version in VERSIONS}
+        urls = {version: f"{self._door.url}/ocpi/{version}" for version in self._door.versions}
         return Reply(ocpi.VersionsResponse(data=[ocpi.Version(version=each, url=url) for each, url in urls.items()]))
 
     async def _details(self, request: ocpi.GetVersionDetailsRequest, visit: Visit) -> Reply:
@@ -206,7 +209,7 @@ class Listener:
             raise OcpiRefused(3000, "the connection names no party of ours") from None
         details = ocpi.VersionDetails(version=visit.version)
         for each in self._endpoints:
-            if each.ours in offered and visit.version in each.versions:
+            if each.ours in offered and visit.version in self._offered(each):
                 endpoint = details.endpoints.add(
                     identifier=each.identifier, url="/".join((self._door.url, *each.path(visit.version)))
                 )

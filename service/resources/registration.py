@@ -3,6 +3,7 @@
 Every function is one step, in the caller's transaction.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evbridge.v1.integration_pb2 import (
@@ -37,9 +38,10 @@ INITIAL_TOKEN = "ocpi.initial_token"  # noqa: S105
 
 @dataclass(slots=True)
 class Door:
-    """Where OCPI parties reach us: `url` is "" while nothing listens for them."""
+    """Where OCPI parties reach us: `url` is "" while nothing listens for them. `versions`: the highest first."""
 
     url: str = ""
+    versions: Sequence[str] = ()
 
     @property
     def versions_url(self) -> str:

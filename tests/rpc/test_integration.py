@@ -386,7 +386,13 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
 }
 NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
-NOT_BY_CREATE |= {"ocpi.our_token_set", "ocpi.their_token_set", "ocpi.plain_authorization", "ocpi.partner_versions_url"}
+NOT_BY_CREATE |= {
+    "ocpi.our_token_set",
+    "ocpi.their_token_set",
+    "ocpi.plain_authorization",
+    "ocpi.partner_versions_url",
+    "ocpi.hub_party_id",
+}
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class Credentials:
             if token is None:
                 raise NotRegistered("there is no token to call the partner with")
             spoken = await party.versions(base_url(stored))
-            version = highest(spoken)
+            version = highest(self._tools.door.versions, spoken)
             if party.plain != stored.ocpi.plain_authorization:
                 await find(lambda integration: setattr(integration.ocpi, "plain_authorization", party.plain))
         with _step(progress, 1, "details", party, f"version {version}"):

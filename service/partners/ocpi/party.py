@@ -4,7 +4,7 @@ Source: OCPI 2.1.1, 2.2.1 and 2.3.0, versions and credentials.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -145,12 +145,12 @@ class OtherParty:
         return endpoint.identifier.isprintable() and 0 < len(endpoint.identifier) <= _MAX_URL
 
 
-def highest(spoken: dict[str, str]) -> str:
-    """The highest version that both sides speak. Raises NoCommonVersion."""
-    for version in VERSIONS:
+def highest(offered: Sequence[str], spoken: Collection[str]) -> str:
+    """The highest of the versions that both sides speak. Raises NoCommonVersion."""
+    for version in offered:
         if version in spoken:
             return version
-    raise NoCommonVersion(f"the partner speaks none of OCPI {', '.join(VERSIONS)}")
+    raise NoCommonVersion(f"the partner speaks none of OCPI {', '.join(offered)}")
 
 
 def credentials_url(details: VersionDetails) -> str:
