@@ -1,9 +1,10 @@
 """Any message of a type, for Hypothesis; and what is set in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import strategies as st
@@ -21,24 +22,44 @@ WELL_KNOWN: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def filled(type: type[Message], special: Mapping[str, st.SearchStrategy[Any]] = {}) -> st.SearchStrategy[Any]:
-    """Messages of the type with any of their fields set; `special` gives the values of fields by name."""
-    return _values(type.DESCRIPTOR, special).map(lambda values: type(**values))
+def filled(
+    type: type[Message], special: Mapping[str, st.SearchStrategy[Any]] = {}, always: Container[str] = ()
+) -> st.SearchStrategy[Any]:
+    """Messages of the type with any of their fields set; `special` gives the values of fields by name.
+
+    With `always`, fields of those names and REQUIRED ones are set.
+    """
+    return _values(type.DESCRIPTOR, special, always).map(lambda values: type(**values))
 
 
-def _values(descriptor: Any, special: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+def _values(
+    descriptor: Any, special: Mapping[str, st.SearchStrategy[Any]], always: Container[str]
+) -> st.SearchStrategy[dict[str, Any]]:
     if descriptor.full_name in WELL_KNOWN:
         return WELL_KNOWN[descriptor.full_name]
-    return st.fixed_dictionaries({}, optional={field.name: _value(field, special) for field in descriptor.fields})
+    values = {field.name: _value(field, special, always) for field in descriptor.fields}
+    there = {field.name for field in descriptor.fields if always and (field.name in always or is_required(field))}
+    return st.fixed_dictionaries(
+        {name: value for name, value in values.items() if name in there},
+        optional={name: value for name, value in values.items() if name not in there},
+    )
 
 
-def _value(field: FieldDescriptor, special: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    if field.name in special:
-        return special[field.name]
+def is_required(field: FieldDescriptor) -> bool:
+    behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviors
+
+
+def _value(
+    field: FieldDescriptor, special: Mapping[str, st.SearchStrategy[Any]], always: Container[str]
+) -> st.SearchStrategy[Any]:
+    for name in (field.full_name, field.name):
+        if name in special:
+            return special[name]
     if field.message_type and field.message_type.GetOptions().map_entry:
         return st.dictionaries(st.sampled_from(["en", "de", "no"]), TEXT, min_size=1)
     if field.message_type:
-        one = _values(field.message_type, special)
+        one = _values(field.message_type, special, always)
     elif field.enum_type:
         one = st.sampled_from([value.number for value in field.enum_type.values if value.number])
     else:

@@ -1,0 +1,177 @@
+"""OCPI: our locations and tariffs as objects of the versions that are spoken, and back. Pure.
+
+What a version has no place for is named. What would change a price, or show what is not to be shown, is refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring_ascii
+from types import ModuleType
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.location_pb2 import Connector, Evse, Location
+from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
+from google.protobuf.message import Message
+
+from service.bridge.codec import compile_codec
+from service.bridge.json_text import CodecError, Number, parse_json, parse_tolerantly
+from service.domain.fields import clear_output_only
+from service.domain.keys import PartyKey
+from service.domain.mapping import Loss, missing
+from service.errors import FieldViolation, InvalidArgument, TariffNotRepresentable
+from service.partners.ocpi.versions import v2_1_1, v2_2_1, v2_3_0
+from service.partners.ocpi.versions.form import Notice, Object, Pruning
+
+__all__ = ["VERSIONS", "CodecError", "Notice", "Read", "Written", "object_from", "object_to", "parsed", "text_of"]
+
+M = TypeVar("M", Location, Evse, Connector, Tariff)
+
+VERSIONS: Final[Mapping[str, ModuleType]] = {"2.1.1": v2_1_1, "2.2.1": v2_2_1, "2.3.0": v2_3_0}
+"""The oldest first."""
+
+_FINER: Final = re.compile(r'(T\d\d:\d\d:\d\d\.\d{3})\d+Z"')
+"""A time of more than milliseconds: OCPI's has 25 characters."""
+_PRICED: Final = re.compile("/(elements|min_price|max_price|tax_included|currency|start_date_time|end_date_time)(/|$)")
+_MAX_NOT_UNDERSTOOD: Final = 100
+_NO_PLACE: Final = "OCPI {} has no place for it"
+
+
+class Written(NamedTuple):
+    """An object of a version, and what of ours is not in it."""
+
+    object: Object
+    losses: tuple[Loss, ...]
+
+
+class Read(NamedTuple, Generic[M]):
+    """An object of ours, and what of the partner's is not in it."""
+
+    message: M
+    notices: tuple[Notice, ...]
+
+
+def object_to(message: M, version: str) -> Written:
+    """One of ours as an object of the version. Fields that are ours alone are no loss.
+
+    Raises TariffNotRepresentable when a price would change, InvalidArgument when a location would be shown to drivers
+    that must not see it or the version has not what is required of it.
+    """
+    if isinstance(message, Tariff):
+        _check_prices(message, version)
+    if version == "2.1.1" and isinstance(message, Location) and not message.publish:
+        raise InvalidArgument.field("publish", "is false, which OCPI 2.1.1 cannot say")
+    name = message.DESCRIPTOR.name
+    text = _FINER.sub(r'\1Z"', compile_codec(message.DESCRIPTOR, field_names=True).encode(message))
+    owner = PartyKey(message.country_code, message.party_id) if isinstance(message, Location | Tariff) else None
+    time_zone = message.time_zone if isinstance(message, Location) else ""
+    try:
+        made: Object = VERSIONS[version].TO[name](parse_json(text))
+        found = object_from(type(message), made, version, owner, time_zone).message
+    except CodecError as error:
+        raise InvalidArgument.field(error.pointer[1:].replace("/", "."), _NO_PLACE.format(version)) from None
+    return Written(made, tuple(Loss(path, _NO_PLACE.format(version)) for path in missing(_shown(message), found)))
+
+
+def object_from(
+    type: type[M], value: Object, version: str, owner: PartyKey | None = None, time_zone: str = ""
+) -> Read[M]:
+    """An object of the version as one of ours, not validated. Objects may have what a later version adds.
+
+    Members and values that nobody knows cost themselves alone; `owner` and `time_zone` hold where the object says none.
+    Raises CodecError where a value is of another type.
+    """
+    country_code, party_id = owner or ("", "")
+    given = {"country_code": country_code, "party_id": party_id, "time_zone": time_zone}
+    ours = {name: text for name, text in given.items() if text and name in type.DESCRIPTOR.fields_by_name}
+    read = VERSIONS[version].FROM[type.DESCRIPTOR.name](value)
+    ours |= {name: item for name, item in read.items() if item is not None}
+    pruning = Pruning(options.OCPI_RELEASE_2_3_0)
+    known = pruning.whole(type.DESCRIPTOR, ours)
+    message: M = compile_codec(type.DESCRIPTOR, field_names=True, lenient=True).decode(text_of(known)).message
+    if isinstance(message, Tariff):
+        pointers = [pointer for pointer, _ in pruning.notices if _PRICED.match(pointer)]
+        message.not_understood.extend(pointers[:_MAX_NOT_UNDERSTOOD])
+    return Read(message, tuple(pruning.notices))
+
+
+def parsed(text: bytes) -> Any:
+    """JSON as a partner wrote it, numbers exact. Raises CodecError."""
+    return parse_tolerantly(text)
+
+
+def text_of(value: Any) -> str:
+    """JSON of what was parsed, numbers with the same digits."""
+    return "".join(_pieces(value))
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        before = "{"
+        for name, item in value.items():
+            yield f"{before}{encode_basestring_ascii(name)}: "
+            yield from _pieces(item)
+            before = ", "
+        yield "}" if value else "{}"
+    elif isinstance(value, list):
+        before = "["
+        for item in value:
+            yield before
+            yield from _pieces(item)
+            before = ", "
+        yield "]" if value else "[]"
+    elif isinstance(value, Number) or type(value) is int:
+        yield str(value)
+    elif isinstance(value, str):
+        yield encode_basestring_ascii(value)
+    else:
+        yield {None: "null", True: "true", False: "false"}[value]
+
+
+def _shown(message: Message) -> Message:
+    """What of it is OCPI's, in some version."""
+    shown = type(message)()
+    shown.CopyFrom(message)
+    clear_output_only(shown)
+    _clear_ours(shown)
+    return shown
+
+
+def _clear_ours(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.GetOptions().Extensions[options.ocpi_since] == options.OCPI_RELEASE_NONE:
+            message.ClearField(field.name)
+        elif field.message_type is not None and field.message_type.full_name.startswith("evbridge."):
+            for inner in value if field.is_repeated else (value,):
+                _clear_ours(inner)
+
+
+def _check_prices(tariff: Tariff, version: str) -> None:
+    """Raises TariffNotRepresentable, with the paths of what a price depends on and the version cannot say."""
+    paths = [*_unspoken(tariff, version)]
+    if paths:
+        raise TariffNotRepresentable(
+            f"the tariff would have other prices in OCPI {version}",
+            violations=tuple(FieldViolation(path, _NO_PLACE.format(version)) for path in paths),
+            partner="ocpi",
+            id=tariff.id,
+        )
+
+
+def _unspoken(tariff: Tariff, version: str) -> Iterator[str]:
+    if tariff.tax_included == TAX_INCLUDED_YES and version != "2.3.0":
+        yield "tax_included"
+    for e, element in enumerate(tariff.elements):
+        for c, component in enumerate(element.price_components):
+            path = f"elements[{e}].price_components[{c}]"
+            if component.type > TariffDimensionType.TARIFF_DIMENSION_TYPE_TIME:
+                yield f"{path}.type"
+            if component.HasField("cost_percentage"):
+                yield f"{path}.cost_percentage"
+        if version == "2.1.1":
+            currents = (name for name in ("min_current", "max_current") if element.restrictions.HasField(name))
+            yield from (f"elements[{e}].restrictions.{name}" for name in currents)
+    if version == "2.1.1":
+        yield from (name for name in ("min_price", "max_price") if tariff.HasField(name))
+        if all(element.restrictions.reservation for element in tariff.elements):
+            yield "elements"

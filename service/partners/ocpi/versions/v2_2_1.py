@@ -1,0 +1,28 @@
+"""OCPI 2.2.1: ours, without what came later."""
+
+from evbridge.options.v1.options_pb2 import OCPI_RELEASE_2_2_1
+from evbridge.v1.location_pb2 import Connector, Evse, Location
+from evbridge.v1.tariff_pb2 import Tariff
+
+from service.partners.ocpi.versions.form import Object, pruned
+from service.partners.ocpi.versions.v2_3_0 import same, without_old_parking
+
+
+def location_to(ours: Object) -> Object:
+    return without_old_parking(pruned(Location.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1))
+
+
+def evse_to(ours: Object) -> Object:
+    return pruned(Evse.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1)
+
+
+def connector_to(ours: Object) -> Object:
+    return pruned(Connector.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1)
+
+
+def tariff_to(ours: Object) -> Object:
+    return pruned(Tariff.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1)
+
+
+TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to}
+FROM = {"Location": same, "Evse": same, "Connector": same, "Tariff": same}
