@@ -23,7 +23,6 @@
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── RunUnsupported              FAILED_PRECONDITION
     ├── TariffNotRepresentable      FAILED_PRECONDITION  with field violations
-    ├── Unsupported                 UNIMPLEMENTED
     ├── TariffNotDelivered          FAILED_PRECONDITION  of a delivery, no call
     ├── DeliveryUnfinished          FAILED_PRECONDITION  of a delivery, no call
     ├── IntegrationHasNoParty       FAILED_PRECONDITION
@@ -64,7 +63,8 @@ Messages are for people and never hold a secret, a driver's or a partner's text.
 LeaseLost stands beside the tree: no caller sees it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from evbridge.v1 import error_reason_pb2 as reasons
@@ -73,10 +73,14 @@ from google.rpc import code_pb2 as codes
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field that breaks a rule. `path` is written as in the request: `company.supported_emp_ids[3]`."""
+    """One field that breaks a rule. `path` is written as in the request: `company.supported_emp_ids[3]`.
+
+    `no_time`: it is a Timestamp that stands for no time, which nothing can be compared with.
+    """
 
     path: str
     description: str
+    no_time: bool = field(default=False, compare=False)
 
 
 class LeaseLost(Exception):
@@ -224,14 +228,11 @@ class TariffNotRepresentable(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_NOT_REPRESENTABLE
 
-
-class Unsupported(EvbridgeError):
-    code = codes.UNIMPLEMENTED
-    reason = reasons.UNSUPPORTED
-
     @classmethod
-    def of(cls, partner: str, operation: str) -> "Unsupported":
-        return cls(f"{partner} documents no way to {operation}", partner=partner, operation=operation)
+    def at(cls, violations: Sequence[FieldViolation], message: str, *, partner: str, id: str) -> Self:
+        """With the fields in the message too, which is what a delivery keeps of it."""
+        paths = ", ".join(each.path for each in violations)
+        return cls(f"{message}: {paths}"[:500], violations=tuple(violations), partner=partner, id=id)
 
 
 class TariffNotDelivered(EvbridgeError):

@@ -148,6 +148,10 @@ def _field_faults(field: FieldDescriptor, field_names: bool) -> Iterator[str]:
         yield "is secret, and a recorded exchange cannot tell that by its wire name"
     if marked(field, options.items) and not (field.is_repeated and field.message_type and not is_map(field)):
         yield "items are repeated messages"
+    known = field.message_type.fields_by_name if field.message_type else ()
+    for name in field.GetOptions().Extensions[options.needs]:
+        if name not in known:
+            yield f"needs {name}, which it does not have"
     if (message := field.message_type) and is_map(field) and not _is_text(message.fields_by_name["key"]):
         yield "a map's keys are strings"
 

@@ -109,8 +109,3 @@ def _same_number(text: str, other: str) -> bool:
         return Decimal(text) == Decimal(other)
     except InvalidOperation:
         return text == other
-
-
-def carries(held: Message, sent: Message) -> bool:
-    """Whether what a partner holds carries all that was sent. What was sent as null is not looked at."""
-    return next(missing(sent, held), None) is None

@@ -1,8 +1,8 @@
 """The rules of the contract that are compiled from its descriptors: codes, decimals, times that are none, control
-characters. The others are protovalidate's."""
+characters, what a body needs. The others are protovalidate's."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -32,11 +32,12 @@ _Problem = Callable[[Any], str]
 
 
 class _Checks(NamedTuple):
-    """What is judged of a field: the value itself, or each item of it; and whether the fields inside are."""
+    """What is judged of a field: the value itself, or each item of it; whether the fields inside are, and are there."""
 
     problem: _Problem | None
     inside: bool
     items: bool
+    needs: Collection[str] = ()
 
 
 def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
@@ -48,9 +49,17 @@ def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
         path = prefix + field.name
         for place, item in _items(value) if found.items else (("", value),):
             if found.problem and (problem := found.problem(item)):
-                yield FieldViolation(path + place, problem)
+                yield FieldViolation(path + place, problem, no_time=found.problem is _time_problem)
+            for name in found.needs:
+                if not _is_set(item, name):
+                    yield FieldViolation(f"{path}{place}.{name}", "is required")
             if found.inside:
                 yield from broken(item, f"{path}{place}.")
+
+
+def _is_set(message: Message, name: str) -> bool:
+    has_presence = message.DESCRIPTOR.fields_by_name[name].has_presence
+    return message.HasField(name) if has_presence else bool(getattr(message, name))
 
 
 def clamp_times(message: Message) -> bool:
@@ -88,7 +97,7 @@ def _items(values: Any) -> Iterator[tuple[str, Any]]:
 @cache
 def _checks(descriptor: Descriptor) -> dict[int, _Checks]:
     checks = ((field.number, _checks_of(field)) for field in descriptor.fields)
-    return {number: found for number, found in checks if found.problem or found.inside}
+    return {number: found for number, found in checks if found.problem or found.inside or found.needs}
 
 
 def _checks_of(field: FieldDescriptor) -> _Checks:
@@ -110,7 +119,7 @@ def _checks_of(field: FieldDescriptor) -> _Checks:
     # Items whose rules are left to the handler are judged one by one there, so that a wrong one does not refuse all.
     left = rules.repeated.items.ignore == validate_pb2.IGNORE_ALWAYS
     inside = type is not None and problem is None and not left and _has_rules(type, frozenset())
-    return _Checks(problem, inside, field.is_repeated)
+    return _Checks(problem, inside, field.is_repeated, field.GetOptions().Extensions[options.needs])
 
 
 def _has_rules(descriptor: Descriptor, around: frozenset[str]) -> bool:

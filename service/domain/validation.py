@@ -6,7 +6,7 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import Message
 
-from service.domain.rules import NO_TIME, broken
+from service.domain.rules import broken
 from service.errors import FieldViolation, InvalidArgument
 
 _validator = protovalidate.Validator()
@@ -38,7 +38,7 @@ def _and_theirs(
     ours: tuple[FieldViolation, ...], message: Message, prefix: str, *, patch: str = "", fail_fast: bool = False
 ) -> tuple[FieldViolation, ...]:
     """Violations of our rules, and those of protovalidate's where ours have nothing to say."""
-    if any(each.description == NO_TIME for each in ours):
+    if any(each.no_time for each in ours):
         return ours  # protovalidate cannot compare such times
     found = [*ours]
     judged = {each.path for each in ours}

@@ -268,16 +268,12 @@ def _problem(operation: Operation, violation: FieldViolation) -> tuple[str, str]
     """Where in the body a rule of the contract is broken (a JSON pointer), and how. None when it is not in the body."""
     if operation.body is None:
         return None
-    names, problem = re.findall(r"[^.\[\]]+", violation.path), violation.description
+    names = re.findall(r"[^.\[\]]+", violation.path)
     if operation.body.member:
         if names[:1] != [operation.body.member.name]:
             return None
         names = names[1:]
     within = operation.body.form
-    # A rule of the whole body says which field it means: "name is required".
-    first, _, rest = problem.partition(" ")
-    if not names and within and first in within.fields_by_name:
-        names, problem = [first], rest
     pointer = ""
     for name in names:
         found = within.fields_by_name.get(name) if within else None
@@ -286,4 +282,4 @@ def _problem(operation: Operation, violation: FieldViolation) -> tuple[str, str]
         elif not inlined(found.containing_oneof):
             pointer += f"/{wire_name(found, operation.partner.field_names)}"
         within = found.message_type if found else within
-    return pointer, problem
+    return pointer, violation.description

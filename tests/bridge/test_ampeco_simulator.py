@@ -124,8 +124,10 @@ async def test_what_breaks_the_contracts_rules_is_refused_field_by_field(channel
         "location.parking_type",
         "location.access_methods[1]",
     }
-    error = await refusal(called_on(channel, "CreateLocationV1", location={}))
-    assert [(each.path, each.description) for each in error.violations] == [("location.city", "is required")]
+    error = await refusal(called_on(channel, "CreateLocationV1", location={"city": "Berlin", "country": "DE"}))
+    assert [(each.path, each.description) for each in error.violations] == [
+        (f"location.{name}", "is required") for name in ("geoposition", "name", "post_code", "region")
+    ]
 
 
 async def test_errors_have_the_words_of_the_api(

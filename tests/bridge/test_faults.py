@@ -38,7 +38,7 @@ from service.errors import (
 )
 from service.partners.ampeco import mapping as ampeco_errors
 from service.partners.ampeco import simulator as ampeco
-from service.partners.emabler import mapping as emabler_errors
+from service.partners.emabler import errors as emabler_errors
 from service.partners.emabler import simulator as emabler
 from service.simulator.simulator import Simulator
 from tests.bridge.fake_ports import KEY, http_date

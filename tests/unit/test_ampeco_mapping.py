@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from service.domain.country import ALPHA_2, ALPHA_3, alpha_3
 from service.domain.fields import clear_output_only
-from service.domain.mapping import carries
 from service.errors import TariffNotRepresentable
 from service.partners.ampeco import mapping as ampeco
 from service.partners.ampeco.mapping_tariff import Billing, tariff_from, tariff_to
@@ -98,7 +97,8 @@ def test_nothing_of_an_evse_of_theirs_is_lost_in_silence(theirs: evse_pb2.Evse) 
 def test_nothing_of_a_connector_is_lost_in_silence(connector: Connector) -> None:
     there = ampeco.connector_to(connector)
     evse = ampeco.evse_to(Evse(connectors=[connector]), 7, 1).message
-    back = ampeco.connector_from(there.message, evse).message
+    evse.connectors.append(there.message)
+    (back,) = ampeco.evse_from(evse).message.connectors
     assert silently_lost(written(connector), back, there.losses) == []
 
 
@@ -178,8 +178,10 @@ def test_a_group_of_tariffs_carries_the_tariffs_of_the_connectors() -> None:
 
 
 def test_a_plug_that_does_not_tell_its_phases_takes_those_of_the_evse() -> None:
-    evse = evse_pb2.Evse(current_type="ac", power_options={"phases": "three_phase"})
-    found = ampeco.connector_from(evse_pb2.Connector(type="cee16"), evse).message
+    evse = evse_pb2.Evse(
+        current_type="ac", power_options={"phases": "three_phase"}, connectors=[evse_pb2.Connector(type="cee16")]
+    )
+    (found,) = ampeco.evse_from(evse).message.connectors
     assert found.standard == ConnectorType.CONNECTOR_TYPE_IEC_60309_2_THREE_16
 
 
@@ -204,27 +206,11 @@ def test_what_is_left_out_of_an_import_can_be_told() -> None:
     assert ampeco.is_demo(charge_point_pb2.ChargePoint(status="demo"))
 
 
-@pytest.mark.parametrize(
-    ("change", "carried"),
-    [
-        ('id: 3 currency: "EUR"', True),
-        ('more { fields { key: "new" value { bool_value: true } } }', True),
-        ('pricing { price_per_kwh { value: "0.51" } }', False),
-        ('description { key: "de" value: "Strom" }', False),
-        ('description { key: "en" value: "Another" }', False),
-    ],
-)
-def test_a_partner_carries_what_was_sent_unless_somebody_changed_it(change: str, carried: bool) -> None:
-    text = 'name: "AC" description { key: "en" value: "Energy" } pricing { price_per_kwh { value: "%s" } }'
-    held = Parse(text % "0.5", tariff_pb2.Tariff())
-    held.MergeFrom(Parse(change, tariff_pb2.Tariff()))
-    assert carries(held, Parse(text % "0.50", tariff_pb2.Tariff())) == carried
-
-
 @pytest.mark.parametrize(("voltage", "ours"), [("220-240", 230), ("400", 400), ("many", 0), ("9" * 40, 0), ("", 0)])
 def test_only_a_voltage_that_is_one_is_taken(voltage: str, ours: int) -> None:
-    evse = evse_pb2.Evse(power_options={"max_voltage": voltage, "max_power": 2**40})
-    connector = ampeco.connector_from(evse_pb2.Connector(), evse).message
+    power = {"max_voltage": voltage, "max_power": 2**40}
+    evse = evse_pb2.Evse(power_options=power, connectors=[evse_pb2.Connector()])
+    (connector,) = ampeco.evse_from(evse).message.connectors
     assert (connector.max_voltage, connector.max_electric_power) == (ours, 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from service.bridge.ports import Refusal
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import reply_from_http, reply_to_http
-from service.partners.emabler import mapping as emabler
+from service.partners.emabler import errors as emabler
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "emabler"
 SERVICE = "/evbridge.partner.emabler.v2.IntegrationService"

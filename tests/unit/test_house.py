@@ -1,5 +1,6 @@
 """The rooms of the house: what is about one partner stands in its folder, and there is one way to write."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -57,3 +58,63 @@ def test_the_side_of_an_object_is_bound_but_where_only_ours_count() -> None:
     """What is delivered, and what a party of ours owns, is ours."""
     ours = ["storage/changes.sql", "storage/party.sql", "storage/retention.sql"]
     assert [path for path in naming(r"integration_id = ''") if not path.startswith("storage/migrations/")] == ours
+
+
+ERRORS = {"error", "failure", "violation", "problem", "refused", "refusal", "exception"}
+READS = {"startswith", "endswith", "find", "index", "count", "split", "partition", "search", "match", "findall"}
+
+
+def reads_of_texts(source: str) -> list[int]:
+    """The lines that look into what an error says: that compare it, search it or cut it."""
+    nodes = [*ast.walk(ast.parse(source))]
+    errors = ERRORS | {node.name for node in nodes if isinstance(node, ast.ExceptHandler)}
+    texts: set[str] = set()
+
+    def is_text(node: ast.AST) -> bool:
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                return attribute == "description" or (attribute in ("message", "args") and name in errors)
+            case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Name(id=name)]):
+                return name in errors
+            case ast.Subscript(value=value) | ast.Call(func=ast.Attribute(value=value, attr="lower" | "strip")):
+                return is_text(value)
+        return isinstance(node, ast.Name) and node.id in texts
+
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[target], value=value):
+                pairs = [(target, value)]
+                if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                    pairs = [*zip(target.elts, value.elts, strict=False)]
+                texts |= {each.id for each, given in pairs if isinstance(each, ast.Name) and is_text(given)}
+    found = []
+    for node in nodes:
+        match node:
+            case ast.Compare(left=left, comparators=others) if any(map(is_text, [left, *others])):
+                found.append(node.lineno)
+            case ast.Call(func=ast.Attribute(value=value, attr=name), args=args) if name in READS:
+                found.extend([node.lineno] if any(map(is_text, [value, *args])) else [])
+    return found
+
+
+def test_no_code_reads_the_text_of_an_error() -> None:
+    files = sorted(SERVICE.rglob("*.py"))
+    assert {
+        path.relative_to(SERVICE).as_posix(): lines for path in files if (lines := reads_of_texts(path.read_text()))
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "if path not in error.message: pass",
+        "gone = 'closed' in str(error)",
+        "path, words = violation.path, violation.description; first, _, rest = words.partition(' ')",
+        "text = str(error).lower(); text == 'x'",
+        "re.search('[0-9]+', failure.args[0])",
+        "try: pass\nexcept OSError as e: again = e.args[0] == 'timed out'",
+        "any(each.description == 'is required' for each in error.violations)",
+    ],
+)
+def test_a_control_reads_the_text_of_an_error(line: str) -> None:
+    assert reads_of_texts(line)

@@ -1,10 +1,10 @@
-"""Whether what a partner holds carries what was sent."""
+"""What an object that was mapped and read back lacks."""
 
 import pytest
 from evbridge.v1.location_pb2 import GeoLocation
 from evbridge.v1.tariff_pb2 import PriceComponent
 
-from service.domain.mapping import carries
+from service.domain.mapping import missing
 
 
 @pytest.mark.parametrize(
@@ -12,5 +12,7 @@ from service.domain.mapping import carries
     [("50.50", "50.5", True), ("50.5", "50.6", False), ("north", "50.5", False), ("", "", True)],
 )
 def test_numbers_are_compared_as_such_and_what_is_none_as_text(held: str, sent: str, same: bool) -> None:
-    assert carries(GeoLocation(latitude=held), GeoLocation(latitude=sent)) is same
-    assert carries(PriceComponent(price={"value": held}), PriceComponent(price={"value": sent})) is same
+    lost = [*missing(GeoLocation(latitude=sent), GeoLocation(latitude=held))]
+    assert lost == ([] if same else ["latitude"])
+    lost = [*missing(PriceComponent(price={"value": sent}), PriceComponent(price={"value": held}))]
+    assert lost == ([] if same else ["price"])

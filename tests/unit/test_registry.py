@@ -178,6 +178,7 @@ MESSAGES = [
     ([field("m", "map:int32:string")], "m: a map's keys are strings"),
     ([field("n", "string", ITEMS)], "n: items are repeated messages"),
     ([field("n", "string", ITEMS, repeated=True)], "n: items are repeated messages"),
+    ([field("n", "string", (options.needs, ["name"]))], "n: needs name, which it does not have"),
     (
         [field("pin", "string", SECRET)],
         "pin: is secret, and a recorded exchange cannot tell that by its wire name",

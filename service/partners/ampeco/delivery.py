@@ -76,10 +76,7 @@ class _Attempt:
         integration = Integration.FromString(
             await integration_get(self._database, claim.tenant_id, claim.integration_id)
         )
-        try:
-            wanted = self._noting(tariff_to(tariff, billing_of(integration)))
-        except TariffNotRepresentable as error:
-            raise _with_paths(error) from None
+        wanted = self._noting(tariff_to(tariff, billing_of(integration)))
         if not wanted.pricing.tax_id:
             wanted.pricing.ClearField("tax_id")
         tariff_id = await self._parts.bring(self._ampeco.tariffs(), wanted)
@@ -128,8 +125,8 @@ class _Attempt:
             for (id,) in ids - {()}:
                 shown[evse.uid] = ObjectKey.of(location.country_code, location.party_id, id)
         if several:
-            error = TariffNotRepresentable("its connectors would have other prices there", violations=tuple(several))
-            raise _with_paths(error)
+            problem = "its connectors would have other prices there"
+            raise TariffNotRepresentable.at(several, problem, partner="ampeco", id=location.id)
         async with self._database.transaction() as conn:
             groups = await peer_part_ids(conn, self._claim, OBJECT_KIND_TARIFF, {*shown.values()}, GROUP)
             missing = sorted({*shown.values()} - groups.keys())
@@ -197,9 +194,3 @@ def _by_charger(location: Location) -> Iterator[list[Evse]]:
 def _charger_id(evse: Evse) -> str:
     """An EVSE that names no charger has one of its own."""
     return evse.charger_id or evse.uid
-
-
-def _with_paths(error: TariffNotRepresentable) -> TariffNotRepresentable:
-    """The error with the fields in its message, which is what a delivery keeps of it."""
-    error.message = f"{error.message}: {', '.join(each.path for each in error.violations)}"[:500]
-    return error

@@ -423,12 +423,6 @@ def connector_to(connector: Connector) -> Mapped[evse_pb2.Connector]:
     return mapped(connector, message, found, _CONNECTOR)
 
 
-def connector_from(connector: evse_pb2.Connector, evse: evse_pb2.Evse) -> Mapped[Connector]:
-    """AMPECO's as one of ours, with the electrical data of its EVSE."""
-    message = _connector_from(connector, evse)
-    return mapped(connector, message, _connector_to(message), {"type": "OCPI has no such plug."})
-
-
 def _evse_to(evse: Evse) -> evse_pb2.Evse:
     sent = evse_pb2.Evse(external_id=evse.uid, status=_STATUS_TO.get(evse.status, "enabled"))
     if evse.physical_reference:

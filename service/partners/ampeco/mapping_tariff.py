@@ -66,9 +66,7 @@ class _Refused(list[FieldViolation]):
 
     def check(self, id: str) -> None:
         if self:
-            raise TariffNotRepresentable(
-                "the tariff would have other prices there", violations=tuple(self), partner="ampeco", id=id
-            )
+            raise TariffNotRepresentable.at(self, "the tariff would have other prices there", partner="ampeco", id=id)
 
 
 def tariff_to(tariff: Tariff, billing: Billing) -> Mapped[tariff_pb2.Tariff]:

@@ -121,8 +121,8 @@ class _Step:
             FieldViolation("", error.message)
         ]
         self.progress.refused(str(id), found)
-        paths = ", ".join(each.path for each in found if each.path)
-        self.refused.append(f"{id}: {error.message}" + (f" ({paths})" if paths and paths not in error.message else ""))
+        wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
+        self.refused.append(f"{id}: {wrong}")
 
     def repair(self, id: object, given: R, *more: FieldViolation) -> R:
         """The object as it can be taken. `more` was repaired before. Raises InvalidArgument."""

@@ -2,12 +2,12 @@
 
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_EMABLER
 
-from service.partners.emabler import mapping
+from service.partners.emabler import errors
 from service.partners.partner import Partner
 
 PARTNER = Partner(
     "emabler",
     INTEGRATION_TYPE_EMABLER,
     contract="evbridge.partner.emabler.v2",
-    behaviour=mapping,
+    behaviour=errors,
 )

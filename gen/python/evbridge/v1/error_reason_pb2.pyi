@@ -275,12 +275,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
     """
-    UNSUPPORTED: _ErrorReason.ValueType  # 60
-    """UNIMPLEMENTED. The partner documents no such operation.
-
-        { "reason": "UNSUPPORTED", "domain": "evbridge",
-          "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
-    """
     INTEGRATION_HAS_NO_PARTY: _ErrorReason.ValueType  # 61
     """FAILED_PRECONDITION. Objects are imported for the integration's first party, and an OCPI party is told who we are by its
     parties; and it names none.
@@ -589,12 +583,6 @@ TARIFF_NOT_REPRESENTABLE: ErrorReason.ValueType  # 59
 refused, never approximated. google.rpc.BadRequest names what would be lost.
 
     { "reason": "TARIFF_NOT_REPRESENTABLE", "domain": "evbridge", "metadata": { "partner": "ampeco", "id": "AC-1" } }
-"""
-UNSUPPORTED: ErrorReason.ValueType  # 60
-"""UNIMPLEMENTED. The partner documents no such operation.
-
-    { "reason": "UNSUPPORTED", "domain": "evbridge",
-      "metadata": { "partner": "emabler", "operation": "deliver a tariff" } }
 """
 INTEGRATION_HAS_NO_PARTY: ErrorReason.ValueType  # 61
 """FAILED_PRECONDITION. Objects are imported for the integration's first party, and an OCPI party is told who we are by its

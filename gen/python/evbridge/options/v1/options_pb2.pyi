@@ -298,6 +298,7 @@ CODE_FIELD_NUMBER: _builtins.int
 DECIMAL_FIELD_NUMBER: _builtins.int
 LOWER_CASE_FIELD_NUMBER: _builtins.int
 OCPI_SINCE_FIELD_NUMBER: _builtins.int
+NEEDS_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
@@ -353,6 +354,8 @@ lower_case: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptio
 """The field (a string) is stored in lower case."""
 ocpi_since: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___OcpiRelease.ValueType]
 """Since which release the field is one of OCPI's object; since 2.1.1 or before when unset."""
+needs: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""What the field (a message), when it is given, must say: fields of it that are optional elsewhere."""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.

@@ -30,7 +30,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4evbridge/partner/ampeco/v3/charge_point_vendor.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf1\x01\n\x1e\x43reateChargePointVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x98\x01\n\x06vendor\x18\x02 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorBY\xbaHV\xba\x01P\n#create_charge_point_vendor.required\x1a)!has(this.name) ? \'name is required\' : \'\'\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xfc\x01\n\x1eUpdateChargePointVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x1e\n\tvendor_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x45\n\x06vendor\x18\x03 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\x0c\n\n_vendor_id\"\xde\x01\n\x15\x43reateCpVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x8e\x01\n\x06vendor\x18\x02 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorBO\xbaHL\xba\x01\x46\n\x19\x63reate_cp_vendor.required\x1a)!has(this.name) ? \'name is required\' : \'\'\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xf3\x01\n\x15UpdateCpVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x1e\n\tvendor_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x45\n\x06vendor\x18\x03 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\x0c\n\n_vendor_id\"z\n\x11\x43hargePointVendor\x12\x15\n\x02id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x11\n\x04name\x18\x02 \x01(\tH\x01\x88\x01\x01\x12+\n\x04more\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\x05\n\x03_idB\x07\n\x05_name\"\x85\x01\n\x19\x43hargePointVendorEnvelope\x12;\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendor\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xd0\x06\n\x18\x43hargePointVendorService\x12\xd1\x01\n\x17\x43reateChargePointVendor\x12:.evbridge.partner.ampeco.v3.CreateChargePointVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"C\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02\x39\"//public-api/resources/charge-point-vendors/v1.0:\x06vendor\x12\xdd\x01\n\x17UpdateChargePointVendor\x12:.evbridge.partner.ampeco.v3.UpdateChargePointVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"O\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02\x45\x32;/public-api/resources/charge-point-vendors/v1.0/{vendor_id}:\x06vendor\x12\xb8\x01\n\x0e\x43reateCpVendor\x12\x31.evbridge.partner.ampeco.v3.CreateCpVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"<\x88\x02\x01\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02/\"%/public-api/resources/cp-vendors/v1.0:\x06vendor\x12\xc4\x01\n\x0eUpdateCpVendor\x12\x31.evbridge.partner.ampeco.v3.UpdateCpVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"H\x88\x02\x01\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02;21/public-api/resources/cp-vendors/v1.0/{vendor_id}:\x06vendorB:\n\x1e\x63om.evbridge.partner.ampeco.v3B\x16\x43hargePointVendorProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4evbridge/partner/ampeco/v3/charge_point_vendor.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa5\x01\n\x1e\x43reateChargePointVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12M\n\x06vendor\x18\x02 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorB\x0e\xbaH\x03\xc8\x01\x01\xe2\xf7\x18\x04nameB\x11\n\x0f_integration_id\"\xfc\x01\n\x1eUpdateChargePointVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x1e\n\tvendor_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x45\n\x06vendor\x18\x03 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\x0c\n\n_vendor_id\"\x9c\x01\n\x15\x43reateCpVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12M\n\x06vendor\x18\x02 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorB\x0e\xbaH\x03\xc8\x01\x01\xe2\xf7\x18\x04nameB\x11\n\x0f_integration_id\"\xf3\x01\n\x15UpdateCpVendorRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x1e\n\tvendor_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x45\n\x06vendor\x18\x03 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendorB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\x0c\n\n_vendor_id\"z\n\x11\x43hargePointVendor\x12\x15\n\x02id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x11\n\x04name\x18\x02 \x01(\tH\x01\x88\x01\x01\x12+\n\x04more\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\x05\n\x03_idB\x07\n\x05_name\"\x85\x01\n\x19\x43hargePointVendorEnvelope\x12;\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32-.evbridge.partner.ampeco.v3.ChargePointVendor\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xd0\x06\n\x18\x43hargePointVendorService\x12\xd1\x01\n\x17\x43reateChargePointVendor\x12:.evbridge.partner.ampeco.v3.CreateChargePointVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"C\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02\x39\"//public-api/resources/charge-point-vendors/v1.0:\x06vendor\x12\xdd\x01\n\x17UpdateChargePointVendor\x12:.evbridge.partner.ampeco.v3.UpdateChargePointVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"O\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02\x45\x32;/public-api/resources/charge-point-vendors/v1.0/{vendor_id}:\x06vendor\x12\xb8\x01\n\x0e\x43reateCpVendor\x12\x31.evbridge.partner.ampeco.v3.CreateCpVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"<\x88\x02\x01\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02/\"%/public-api/resources/cp-vendors/v1.0:\x06vendor\x12\xc4\x01\n\x0eUpdateCpVendor\x12\x31.evbridge.partner.ampeco.v3.UpdateCpVendorRequest\x1a\x35.evbridge.partner.ampeco.v3.ChargePointVendorEnvelope\"H\x88\x02\x01\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02;21/public-api/resources/cp-vendors/v1.0/{vendor_id}:\x06vendorB:\n\x1e\x63om.evbridge.partner.ampeco.v3B\x16\x43hargePointVendorProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATECHARGEPOINTVENDORREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_CREATECHARGEPOINTVENDORREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_CREATECHARGEPOINTVENDORREQUEST'].fields_by_name['vendor']._loaded_options = None
-  _globals['_CREATECHARGEPOINTVENDORREQUEST'].fields_by_name['vendor']._serialized_options = b'\272HV\272\001P\n#create_charge_point_vendor.required\032)!has(this.name) ? \'name is required\' : \'\'\310\001\001'
+  _globals['_CREATECHARGEPOINTVENDORREQUEST'].fields_by_name['vendor']._serialized_options = b'\272H\003\310\001\001\342\367\030\004name'
   _globals['_UPDATECHARGEPOINTVENDORREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_UPDATECHARGEPOINTVENDORREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_UPDATECHARGEPOINTVENDORREQUEST'].fields_by_name['vendor_id']._loaded_options = None
@@ -51,7 +51,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATECPVENDORREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_CREATECPVENDORREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_CREATECPVENDORREQUEST'].fields_by_name['vendor']._loaded_options = None
-  _globals['_CREATECPVENDORREQUEST'].fields_by_name['vendor']._serialized_options = b'\272HL\272\001F\n\031create_cp_vendor.required\032)!has(this.name) ? \'name is required\' : \'\'\310\001\001'
+  _globals['_CREATECPVENDORREQUEST'].fields_by_name['vendor']._serialized_options = b'\272H\003\310\001\001\342\367\030\004name'
   _globals['_UPDATECPVENDORREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_UPDATECPVENDORREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_UPDATECPVENDORREQUEST'].fields_by_name['vendor_id']._loaded_options = None
@@ -73,17 +73,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGEPOINTVENDORSERVICE'].methods_by_name['UpdateCpVendor']._loaded_options = None
   _globals['_CHARGEPOINTVENDORSERVICE'].methods_by_name['UpdateCpVendor']._serialized_options = b'\210\002\001\220\364\030\002\202\323\344\223\002;21/public-api/resources/cp-vendors/v1.0/{vendor_id}:\006vendor'
   _globals['_CREATECHARGEPOINTVENDORREQUEST']._serialized_start=276
-  _globals['_CREATECHARGEPOINTVENDORREQUEST']._serialized_end=517
-  _globals['_UPDATECHARGEPOINTVENDORREQUEST']._serialized_start=520
-  _globals['_UPDATECHARGEPOINTVENDORREQUEST']._serialized_end=772
-  _globals['_CREATECPVENDORREQUEST']._serialized_start=775
-  _globals['_CREATECPVENDORREQUEST']._serialized_end=997
-  _globals['_UPDATECPVENDORREQUEST']._serialized_start=1000
-  _globals['_UPDATECPVENDORREQUEST']._serialized_end=1243
-  _globals['_CHARGEPOINTVENDOR']._serialized_start=1245
-  _globals['_CHARGEPOINTVENDOR']._serialized_end=1367
-  _globals['_CHARGEPOINTVENDORENVELOPE']._serialized_start=1370
-  _globals['_CHARGEPOINTVENDORENVELOPE']._serialized_end=1503
-  _globals['_CHARGEPOINTVENDORSERVICE']._serialized_start=1506
-  _globals['_CHARGEPOINTVENDORSERVICE']._serialized_end=2354
+  _globals['_CREATECHARGEPOINTVENDORREQUEST']._serialized_end=441
+  _globals['_UPDATECHARGEPOINTVENDORREQUEST']._serialized_start=444
+  _globals['_UPDATECHARGEPOINTVENDORREQUEST']._serialized_end=696
+  _globals['_CREATECPVENDORREQUEST']._serialized_start=699
+  _globals['_CREATECPVENDORREQUEST']._serialized_end=855
+  _globals['_UPDATECPVENDORREQUEST']._serialized_start=858
+  _globals['_UPDATECPVENDORREQUEST']._serialized_end=1101
+  _globals['_CHARGEPOINTVENDOR']._serialized_start=1103
+  _globals['_CHARGEPOINTVENDOR']._serialized_end=1225
+  _globals['_CHARGEPOINTVENDORENVELOPE']._serialized_start=1228
+  _globals['_CHARGEPOINTVENDORENVELOPE']._serialized_end=1361
+  _globals['_CHARGEPOINTVENDORSERVICE']._serialized_start=1364
+  _globals['_CHARGEPOINTVENDORSERVICE']._serialized_end=2212
 # @@protoc_insertion_point(module_scope)

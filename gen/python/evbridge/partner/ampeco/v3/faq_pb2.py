@@ -31,7 +31,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$evbridge/partner/ampeco/v3/faq.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x83\x02\n\x10\x43reateFaqRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\xb8\x01\n\x03\x66\x61q\x18\x02 \x01(\x0b\x32\x1f.evbridge.partner.ampeco.v3.FaqB\x89\x01\xbaH\x85\x01\xba\x01\x7f\n\x13\x63reate_faq.required\x1ahthis.question.size() == 0 ? \'question is required\' : this.answer.size() == 0 ? \'answer is required\' : \'\'\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\xd7\x01\n\x10UpdateFaqRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x1b\n\x06\x66\x61q_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x34\n\x03\x66\x61q\x18\x03 \x01(\x0b\x32\x1f.evbridge.partner.ampeco.v3.FaqB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\t\n\x07_faq_id\"\xc4\x01\n\x03\x46\x61q\x12\x39\n\x08question\x18\x01 \x03(\x0b\x32\'.evbridge.partner.ampeco.v3.Translation\x12\x37\n\x06\x61nswer\x18\x02 \x03(\x0b\x32\'.evbridge.partner.ampeco.v3.Translation\x12\x15\n\x02id\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12+\n\x04more\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\x05\n\x03_id\"i\n\x0b\x46\x61qEnvelope\x12-\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1f.evbridge.partner.ampeco.v3.Faq\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xc3\x02\n\nFaqService\x12\x94\x01\n\tCreateFaq\x12,.evbridge.partner.ampeco.v3.CreateFaqRequest\x1a\'.evbridge.partner.ampeco.v3.FaqEnvelope\"0\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02&\"\x1f/public-api/resources/faqs/v2.0:\x03\x66\x61q\x12\x9d\x01\n\tUpdateFaq\x12,.evbridge.partner.ampeco.v3.UpdateFaqRequest\x1a\'.evbridge.partner.ampeco.v3.FaqEnvelope\"9\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02/2(/public-api/resources/faqs/v2.0/{faq_id}:\x03\x66\x61qB,\n\x1e\x63om.evbridge.partner.ampeco.v3B\x08\x46\x61qProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$evbridge/partner/ampeco/v3/faq.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\'evbridge/partner/ampeco/v3/ampeco.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x94\x01\n\x10\x43reateFaqRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12J\n\x03\x66\x61q\x18\x02 \x01(\x0b\x32\x1f.evbridge.partner.ampeco.v3.FaqB\x1c\xbaH\x03\xc8\x01\x01\xe2\xf7\x18\x08question\xe2\xf7\x18\x06\x61nswerB\x11\n\x0f_integration_id\"\xd7\x01\n\x10UpdateFaqRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x1b\n\x06\x66\x61q_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x34\n\x03\x66\x61q\x18\x03 \x01(\x0b\x32\x1f.evbridge.partner.ampeco.v3.FaqB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\t\n\x07_faq_id\"\xc4\x01\n\x03\x46\x61q\x12\x39\n\x08question\x18\x01 \x03(\x0b\x32\'.evbridge.partner.ampeco.v3.Translation\x12\x37\n\x06\x61nswer\x18\x02 \x03(\x0b\x32\'.evbridge.partner.ampeco.v3.Translation\x12\x15\n\x02id\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12+\n\x04more\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\x05\n\x03_id\"i\n\x0b\x46\x61qEnvelope\x12-\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1f.evbridge.partner.ampeco.v3.Faq\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xc3\x02\n\nFaqService\x12\x94\x01\n\tCreateFaq\x12,.evbridge.partner.ampeco.v3.CreateFaqRequest\x1a\'.evbridge.partner.ampeco.v3.FaqEnvelope\"0\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02&\"\x1f/public-api/resources/faqs/v2.0:\x03\x66\x61q\x12\x9d\x01\n\tUpdateFaq\x12,.evbridge.partner.ampeco.v3.UpdateFaqRequest\x1a\'.evbridge.partner.ampeco.v3.FaqEnvelope\"9\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02/2(/public-api/resources/faqs/v2.0/{faq_id}:\x03\x66\x61qB,\n\x1e\x63om.evbridge.partner.ampeco.v3B\x08\x46\x61qProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEFAQREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_CREATEFAQREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_CREATEFAQREQUEST'].fields_by_name['faq']._loaded_options = None
-  _globals['_CREATEFAQREQUEST'].fields_by_name['faq']._serialized_options = b'\272H\205\001\272\001\177\n\023create_faq.required\032hthis.question.size() == 0 ? \'question is required\' : this.answer.size() == 0 ? \'answer is required\' : \'\'\310\001\001'
+  _globals['_CREATEFAQREQUEST'].fields_by_name['faq']._serialized_options = b'\272H\003\310\001\001\342\367\030\010question\342\367\030\006answer'
   _globals['_UPDATEFAQREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_UPDATEFAQREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_UPDATEFAQREQUEST'].fields_by_name['faq_id']._loaded_options = None
@@ -60,13 +60,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAQSERVICE'].methods_by_name['UpdateFaq']._loaded_options = None
   _globals['_FAQSERVICE'].methods_by_name['UpdateFaq']._serialized_options = b'\220\364\030\002\202\323\344\223\002/2(/public-api/resources/faqs/v2.0/{faq_id}:\003faq'
   _globals['_CREATEFAQREQUEST']._serialized_start=301
-  _globals['_CREATEFAQREQUEST']._serialized_end=560
-  _globals['_UPDATEFAQREQUEST']._serialized_start=563
-  _globals['_UPDATEFAQREQUEST']._serialized_end=778
-  _globals['_FAQ']._serialized_start=781
-  _globals['_FAQ']._serialized_end=977
-  _globals['_FAQENVELOPE']._serialized_start=979
-  _globals['_FAQENVELOPE']._serialized_end=1084
-  _globals['_FAQSERVICE']._serialized_start=1087
-  _globals['_FAQSERVICE']._serialized_end=1410
+  _globals['_CREATEFAQREQUEST']._serialized_end=449
+  _globals['_UPDATEFAQREQUEST']._serialized_start=452
+  _globals['_UPDATEFAQREQUEST']._serialized_end=667
+  _globals['_FAQ']._serialized_start=670
+  _globals['_FAQ']._serialized_end=866
+  _globals['_FAQENVELOPE']._serialized_start=868
+  _globals['_FAQENVELOPE']._serialized_end=973
+  _globals['_FAQSERVICE']._serialized_start=976
+  _globals['_FAQSERVICE']._serialized_end=1299
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.type import decimal_pb2 as google_dot_type_dot_decimal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/evbridge/partner/ampeco/v3/top_up_package.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19google/type/decimal.proto\"\x8e\x02\n\x19\x43reateTopUpPackageRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\xba\x01\n\x07package\x18\x02 \x01(\x0b\x32(.evbridge.partner.ampeco.v3.TopUpPackageB\x7f\xbaH|\xba\x01v\n\x1e\x63reate_top_up_package.required\x1aT!has(this.price) ? \'price is required\' : !has(this.bonus) ? \'bonus is required\' : \'\'\xc8\x01\x01\x42\x11\n\x0f_integration_id\"\x83\x02\n\x19UpdateTopUpPackageRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12&\n\x11top_up_package_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x41\n\x07package\x18\x03 \x01(\x0b\x32(.evbridge.partner.ampeco.v3.TopUpPackageB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\x14\n\x12_top_up_package_id\"\xc5\x01\n\x0cTopUpPackage\x12#\n\x05price\x18\x01 \x01(\x0b\x32\x14.google.type.Decimal\x12#\n\x05\x62onus\x18\x02 \x01(\x0b\x32\x14.google.type.Decimal\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x02id\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12+\n\x04more\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\n\n\x08_enabledB\x05\n\x03_id\"{\n\x14TopUpPackageEnvelope\x12\x36\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32(.evbridge.partner.ampeco.v3.TopUpPackage\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xab\x03\n\x13TopUpPackageService\x12\xbe\x01\n\x12\x43reateTopUpPackage\x12\x35.evbridge.partner.ampeco.v3.CreateTopUpPackageRequest\x1a\x30.evbridge.partner.ampeco.v3.TopUpPackageEnvelope\"?\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02\x35\"*/public-api/resources/top-up-packages/v2.0:\x07package\x12\xd2\x01\n\x12UpdateTopUpPackage\x12\x35.evbridge.partner.ampeco.v3.UpdateTopUpPackageRequest\x1a\x30.evbridge.partner.ampeco.v3.TopUpPackageEnvelope\"S\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02I2>/public-api/resources/top-up-packages/v2.0/{top_up_package_id}:\x07packageB5\n\x1e\x63om.evbridge.partner.ampeco.v3B\x11TopUpPackageProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/evbridge/partner/ampeco/v3/top_up_package.proto\x12\x1a\x65vbridge.partner.ampeco.v3\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19google/type/decimal.proto\"\xa6\x01\n\x19\x43reateTopUpPackageRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12S\n\x07package\x18\x02 \x01(\x0b\x32(.evbridge.partner.ampeco.v3.TopUpPackageB\x18\xbaH\x03\xc8\x01\x01\xe2\xf7\x18\x05price\xe2\xf7\x18\x05\x62onusB\x11\n\x0f_integration_id\"\x83\x02\n\x19UpdateTopUpPackageRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12&\n\x11top_up_package_id\x18\x02 \x01(\x03\x42\x06\xbaH\x03\xc8\x01\x01H\x01\x88\x01\x01\x12\x41\n\x07package\x18\x03 \x01(\x0b\x32(.evbridge.partner.ampeco.v3.TopUpPackageB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x11\n\x0f_integration_idB\x14\n\x12_top_up_package_id\"\xc5\x01\n\x0cTopUpPackage\x12#\n\x05price\x18\x01 \x01(\x0b\x32\x14.google.type.Decimal\x12#\n\x05\x62onus\x18\x02 \x01(\x0b\x32\x14.google.type.Decimal\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x02id\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12+\n\x04more\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x42\n\n\x08_enabledB\x05\n\x03_id\"{\n\x14TopUpPackageEnvelope\x12\x36\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32(.evbridge.partner.ampeco.v3.TopUpPackage\x12+\n\x04more\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xf0\xf4\x18\x01\x32\xab\x03\n\x13TopUpPackageService\x12\xbe\x01\n\x12\x43reateTopUpPackage\x12\x35.evbridge.partner.ampeco.v3.CreateTopUpPackageRequest\x1a\x30.evbridge.partner.ampeco.v3.TopUpPackageEnvelope\"?\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02\x35\"*/public-api/resources/top-up-packages/v2.0:\x07package\x12\xd2\x01\n\x12UpdateTopUpPackage\x12\x35.evbridge.partner.ampeco.v3.UpdateTopUpPackageRequest\x1a\x30.evbridge.partner.ampeco.v3.TopUpPackageEnvelope\"S\x90\xf4\x18\x03\x82\xd3\xe4\x93\x02I2>/public-api/resources/top-up-packages/v2.0/{top_up_package_id}:\x07packageB5\n\x1e\x63om.evbridge.partner.ampeco.v3B\x11TopUpPackageProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETOPUPPACKAGEREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_CREATETOPUPPACKAGEREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_CREATETOPUPPACKAGEREQUEST'].fields_by_name['package']._loaded_options = None
-  _globals['_CREATETOPUPPACKAGEREQUEST'].fields_by_name['package']._serialized_options = b'\272H|\272\001v\n\036create_top_up_package.required\032T!has(this.price) ? \'price is required\' : !has(this.bonus) ? \'bonus is required\' : \'\'\310\001\001'
+  _globals['_CREATETOPUPPACKAGEREQUEST'].fields_by_name['package']._serialized_options = b'\272H\003\310\001\001\342\367\030\005price\342\367\030\005bonus'
   _globals['_UPDATETOPUPPACKAGEREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_UPDATETOPUPPACKAGEREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_UPDATETOPUPPACKAGEREQUEST'].fields_by_name['top_up_package_id']._loaded_options = None
@@ -60,13 +60,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOPUPPACKAGESERVICE'].methods_by_name['UpdateTopUpPackage']._loaded_options = None
   _globals['_TOPUPPACKAGESERVICE'].methods_by_name['UpdateTopUpPackage']._serialized_options = b'\220\364\030\003\202\323\344\223\002I2>/public-api/resources/top-up-packages/v2.0/{top_up_package_id}:\007package'
   _globals['_CREATETOPUPPACKAGEREQUEST']._serialized_start=298
-  _globals['_CREATETOPUPPACKAGEREQUEST']._serialized_end=568
-  _globals['_UPDATETOPUPPACKAGEREQUEST']._serialized_start=571
-  _globals['_UPDATETOPUPPACKAGEREQUEST']._serialized_end=830
-  _globals['_TOPUPPACKAGE']._serialized_start=833
-  _globals['_TOPUPPACKAGE']._serialized_end=1030
-  _globals['_TOPUPPACKAGEENVELOPE']._serialized_start=1032
-  _globals['_TOPUPPACKAGEENVELOPE']._serialized_end=1155
-  _globals['_TOPUPPACKAGESERVICE']._serialized_start=1158
-  _globals['_TOPUPPACKAGESERVICE']._serialized_end=1585
+  _globals['_CREATETOPUPPACKAGEREQUEST']._serialized_end=464
+  _globals['_UPDATETOPUPPACKAGEREQUEST']._serialized_start=467
+  _globals['_UPDATETOPUPPACKAGEREQUEST']._serialized_end=726
+  _globals['_TOPUPPACKAGE']._serialized_start=729
+  _globals['_TOPUPPACKAGE']._serialized_end=926
+  _globals['_TOPUPPACKAGEENVELOPE']._serialized_start=928
+  _globals['_TOPUPPACKAGEENVELOPE']._serialized_end=1051
+  _globals['_TOPUPPACKAGESERVICE']._serialized_start=1054
+  _globals['_TOPUPPACKAGESERVICE']._serialized_end=1481
 # @@protoc_insertion_point(module_scope)
