@@ -90,8 +90,8 @@ def reads_of_texts(source: str) -> list[int]:
     found = []
     for node in nodes:
         match node:
-            case ast.Compare(left=left, comparators=others) if any(map(is_text, [left, *others])):
-                found.append(node.lineno)
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() | ast.Eq() | ast.NotEq()], comparators=[right]):
+                found.extend([node.lineno] if is_text(left) or is_text(right) else [])
             case ast.Call(func=ast.Attribute(value=value, attr=name), args=args) if name in READS:
                 found.extend([node.lineno] if any(map(is_text, [value, *args])) else [])
     return found
