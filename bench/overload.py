@@ -5,6 +5,7 @@ calls that follow each other, then a quarter of it is offered: that is the serve
 """
 
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,8 @@ SECONDS = 4.0
 LOADS = (1, 2, 4)
 UNLOADED = 0.25
 STORED = 50
+CALM_S = 2.0
+"""After it the server remembers no overload."""
 
 
 class Method(NamedTuple):
@@ -58,6 +61,7 @@ def _fill(address: str, key: str) -> list[Method]:
 
 
 def _measure(client: Child, call: load.Call) -> None:
+    time.sleep(CALM_S)
     closed: load.Done = client.ask((call._replace(in_flight=1), SECONDS))
     capacity = closed.calls / closed.seconds
     print(f"{call.path.rpartition('/')[2]}: {capacity:.0f} calls/s when {call.connections} follow each other")

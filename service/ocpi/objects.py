@@ -282,7 +282,7 @@ def _periods(session: dict[str, Any], notices: list[str]) -> SessionPeriods:
             ]
     _name_unknown("session", unknown, notices)
     if unpriced:
-        notices.append(f"not priced: {', '.join(unpriced)}, which is no dimension of OCPI")
+        notices.append(f"not priced: {', '.join(unpriced)}, which is not a dimension of OCPI")
     return _read(SessionPeriods, session)
 
 

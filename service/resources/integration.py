@@ -207,7 +207,7 @@ async def _check_parties(conn: Connection, tenant_id: str, integration: Integrat
     held = await parties_hold(conn, tenant_id, named) if named else set()
     if missing := {number: party for number, party in enumerate(named) if party not in held}:
         paths = (f"integration.parties[{number}]" for number in missing)
-        violations = tuple(FieldViolation(path, "is none of the tenant's parties") for path in paths)
+        violations = tuple(FieldViolation(path, "is not one of the tenant's parties") for path in paths)
         raise dangling("party", str(next(iter(missing.values()))), violations)
 
 

@@ -105,7 +105,7 @@ async def evses_of_chargers(conn: Connection, caller: Caller, wanted: Sequence[L
     places = places_of([charger_key(each.charger_id) for each in wanted], "chargers[{}].charger_id")
     chargers = await charger_lock_many(conn, caller.tenant_id, places.keys())
     if missing := [(key, path) for key, path in places.items() if key not in chargers]:
-        violations = tuple(FieldViolation(path, "is no charger of the tenant") for _, path in missing)
+        violations = tuple(FieldViolation(path, "is not a charger of the tenant") for _, path in missing)
         raise dangling("charger", missing[0][0], violations)
     await _name_evses(conn, caller, [*chargers.values()])
     return [
@@ -121,7 +121,7 @@ def _evses_of(charger: Charger, wanted: LocationCharger, path: str) -> list[Evse
         return [*evses.values()]
     places = places_of([each.id.casefold() for each in wanted.connectors], path + ".connectors[{}].id")
     if missing := [(key, place) for key, place in places.items() if key not in evses]:
-        violations = tuple(FieldViolation(place, "is no socket of the charger") for _, place in missing)
+        violations = tuple(FieldViolation(place, "is not a socket of the charger") for _, place in missing)
         raise dangling("socket", missing[0][0], violations)
     for each in wanted.connectors:
         if each.tariff_ids:

@@ -63,9 +63,11 @@ class Owned(Noun[M]):
     ) -> ReferenceNotFound | None:
         if key.party not in parties:
             return dangling(
-                "party", str(key.party), (FieldViolation(f"{path}.party_id", "is none of the tenant's parties"),)
+                "party", str(key.party), (FieldViolation(f"{path}.party_id", "is not one of the tenant's parties"),)
             )
         if missing := [(place, key) for place, key in self.tariffs(wanted) if key not in tariffs]:
-            violations = tuple(FieldViolation(f"{path}.{place}", "is no tariff of the party") for place, _ in missing)
+            violations = tuple(
+                FieldViolation(f"{path}.{place}", "is not a tariff of the party") for place, _ in missing
+            )
             return dangling("tariff", missing[0][1].shown, violations)
         return None

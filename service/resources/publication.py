@@ -137,7 +137,7 @@ async def publish(
 async def hold(conn: Connection, caller: Caller, integration_id: str, path: str) -> None:
     """Keeps other writers from the rules of an integration. Raises ReferenceNotFound."""
     if not await rules_hold(conn, caller.tenant_id, integration_id):
-        violation = FieldViolation(path, "is no integration of the tenant")
+        violation = FieldViolation(path, "is not an integration of the tenant")
         raise dangling("integration", integration_id, (violation,))
 
 

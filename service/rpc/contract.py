@@ -115,7 +115,9 @@ class ContractService:
         Raises InvalidArgument unless the integration is the tenant's and of this partner, IntegrationDisabled.
         """
         id: str = getattr(request, operation.integration_field)
-        wrong = InvalidArgument.field(operation.integration_field, f"is no integration with {operation.partner.name}")
+        wrong = InvalidArgument.field(
+            operation.integration_field, f"is not an integration with {operation.partner.name}"
+        )
         if not id:
             raise InvalidArgument.field(operation.integration_field, "is required")
         if not _INTEGRATION_ID.fullmatch(id):

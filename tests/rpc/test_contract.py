@@ -117,7 +117,7 @@ async def test_the_integration_must_be_the_callers(
     failure = await fails(call(chargeprice.ListCompaniesRequest(integration_id=id)))
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
     control = "must not hold control characters but tab, line feed and carriage return"
-    said = {"": "is required", "cp\0": control}.get(id, "is no integration with chargeprice")
+    said = {"": "is required", "cp\0": control}.get(id, "is not an integration with chargeprice")
     assert failure.violations == {"integration_id": said}
     assert simulator.requests == []
 
@@ -145,7 +145,7 @@ async def test_a_partner_without_a_type_is_the_one_that_its_connection_names(
         await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
     await call(LIST)
     failure = await fails(call(chargeprice.ListCompaniesRequest(integration_id="other")))
-    assert failure.violations == {"integration_id": "is no integration with chargeprice"}
+    assert failure.violations == {"integration_id": "is not an integration with chargeprice"}
     assert len(simulator.requests) == 1
     for id, status in (("cp", INTEGRATION_STATUS_ACTIVE), ("other", INTEGRATION_STATUS_PENDING)):
         stored = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=id))

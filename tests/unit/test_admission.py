@@ -123,6 +123,39 @@ def test_a_burst_waits_and_loses_nobody() -> None:
     assert len(simulated(burst())) == 90
 
 
+@pytest.mark.parametrize(
+    ("callers", "refused"), [(AT_WORK, False), (5 * AT_WORK, True)], ids=["", "a control with more of them"]
+)
+def test_as_many_callers_as_may_work_are_never_refused(callers: int, refused: bool) -> None:
+    """Not even while an overload before them is still remembered."""
+
+    async def refusals() -> int:
+        doors, seen = new(), 0
+
+        async def call() -> None:
+            nonlocal seen
+            entry = doors.enter("key")
+            try:
+                await entry.work()
+                await asyncio.sleep(WORK_S)
+            except ServerBusy:
+                seen += 1
+            finally:
+                entry.leave()
+
+        async def calls() -> None:
+            for _ in range(50):
+                await call()
+
+        await asyncio.gather(*(call() for _ in range(200)))
+        assert seen, "that was an overload"
+        seen = 0
+        await asyncio.gather(*(calls() for _ in range(callers)))
+        return seen
+
+    assert bool(simulated(refusals())) == refused
+
+
 def test_a_key_that_sends_a_lot_waits_for_itself() -> None:
     async def order() -> list[str]:
         doors, begun = new(at_work=1), list[str]()

@@ -15,7 +15,7 @@ _NONE, _SECOND = timedelta(), timedelta(seconds=1)
 def zone_of(name: str, path: str) -> ZoneInfo:
     """Raises InvalidArgument for a name that is not in the IANA database."""
     if name not in time_zones():
-        raise InvalidArgument.field(path, "is no time zone of the IANA database")
+        raise InvalidArgument.field(path, "is not a time zone of the IANA database")
     return time_zone(name)
 
 

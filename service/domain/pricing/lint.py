@@ -79,7 +79,7 @@ def _spend(budget: Budget, count: int, groups: Collection[Sequence[Component]]) 
 def references(owned: bool, locations: int) -> Iterator[p.Finding]:
     """What is said from outside: whether the tenant is the party, and how many locations name the tariff."""
     if not owned:
-        yield finding("party_id", _WARNING, p.FINDING_CODE_DANGLING_ID, "is none of the tenant's parties")
+        yield finding("party_id", _WARNING, p.FINDING_CODE_DANGLING_ID, "is not one of the tenant's parties")
     elif not locations:
         yield finding("id", _INFO, p.FINDING_CODE_UNUSED, "is named by no connector")
 
@@ -122,7 +122,7 @@ def _bounds(tariff: t.Tariff, priced: Sequence[Component]) -> Iterator[p.Finding
 def _component(component: Component) -> Iterator[p.Finding]:
     source, path = component.source, component.path
     if component.type in NOT_IN_SESSION:
-        text = f"{type_name(component.type)} is no part of a session's price unless the request says how many"
+        text = f"{type_name(component.type)} is not part of a session's price unless the request says how many"
         yield finding(path, _INFO, p.FINDING_CODE_NOT_IN_SESSION, text)
     elif component.element.restrictions.reservation and component.type not in _OF_RESERVATION:
         yield finding(path, _ERROR, p.FINDING_CODE_NO_EFFECT, "a reservation has only FLAT and TIME")
@@ -133,7 +133,9 @@ def _component(component: Component) -> Iterator[p.Finding]:
         yield finding(f"{path}.step_size", _WARNING, p.FINDING_CODE_STEP_ZERO, text)
     if component.type in SPOT:
         if component.price:
-            yield finding(f"{path}.price", _WARNING, p.FINDING_CODE_NO_EFFECT, "is no part of a spot price; use margin")
+            yield finding(
+                f"{path}.price", _WARNING, p.FINDING_CODE_NO_EFFECT, "is not part of a spot price; use margin"
+            )
         return
     for name in _OF_SPOT:
         if getattr(source, name) if name == "bidding_zone" else source.HasField(name):  # type: ignore[arg-type]

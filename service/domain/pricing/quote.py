@@ -447,7 +447,7 @@ class _Pricing:
         source, start, periods, notes = self._tariff.source, self._session.start, self._session.periods, list[str]()
         for type in NOT_IN_SESSION:
             if type not in self._counts and any(_price_any(tariff.elements, [type]) for tariff in self._tariffs):
-                notes.append(f"{type_name(type)} is no part of a session's price")
+                notes.append(f"{type_name(type)} is not part of a session's price")
         if source.HasField("last_updated") and start < seconds(source.last_updated):
             notes.append("the tariff is younger than the session")
         if not is_in_force(source, start):

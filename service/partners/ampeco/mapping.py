@@ -146,7 +146,7 @@ _IMAGE_TYPES: Final = {"image/gif": "gif", "image/jpeg": "jpeg", "image/png": "p
 _LOCATION: Final = {
     "publish": "AMPECO's status of a location cannot be written.",
     "publish_allowed_to": "AMPECO shows a location to everybody or nobody.",
-    "country": "It is no country of ISO 3166-1.",
+    "country": "It is not a country of ISO 3166-1.",
     "parking_type": "AMPECO has no such kind.",
     "opening_times.exceptional_openings": "AMPECO knows weekly hours alone.",
     "opening_times.exceptional_closings": "AMPECO knows weekly hours alone.",

@@ -83,7 +83,7 @@ def tariff_to(tariff: Tariff, billing: Billing) -> Mapped[tariff_pb2.Tariff]:
     if tariff.currency != billing.currency:
         refused.add("currency", "AMPECO's operator has another")
     if tariff.use_type not in (TariffUseType.TARIFF_USE_TYPE_UNSPECIFIED, TariffUseType.TARIFF_USE_TYPE_PRICE):
-        refused.add("use_type", "its amounts are no prices")
+        refused.add("use_type", "its amounts are not prices")
     if tariff.HasField("min_price"):
         refused.add_set(tariff.min_price, "min_price.", ("incl_vat",))
         _set_price(pricing, "min_price", Fraction(tariff.min_price.excl_vat.value), "min_price.excl_vat", refused)

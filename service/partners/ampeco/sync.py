@@ -351,7 +351,7 @@ class _Import:
             if location.time_zone:
                 notices = (
                     FieldViolation(
-                        "time_zone", "is no time zone of the IANA database: that of the integration is taken"
+                        "time_zone", "is not a time zone of the IANA database: that of the integration is taken"
                     ),
                 )
             location.time_zone = self._integration.ampeco.time_zone

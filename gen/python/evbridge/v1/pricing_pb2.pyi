@@ -316,7 +316,7 @@ class _FindingCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FindingCo
     FINDING_CODE_NO_EFFECT: _FindingCode.ValueType  # 11
     """A field that has no effect where it stands."""
     FINDING_CODE_NOT_IN_SESSION: _FindingCode.ValueType  # 12
-    """A component that is no part of a session's price."""
+    """A component that is not part of a session's price."""
     FINDING_CODE_DANGLING_ID: _FindingCode.ValueType  # 13
     """A party, or a connector's tariff, that does not exist."""
     FINDING_CODE_NEGATIVE_PRICE: _FindingCode.ValueType  # 14
@@ -354,7 +354,7 @@ FINDING_CODE_EQUAL_TIMES: FindingCode.ValueType  # 10
 FINDING_CODE_NO_EFFECT: FindingCode.ValueType  # 11
 """A field that has no effect where it stands."""
 FINDING_CODE_NOT_IN_SESSION: FindingCode.ValueType  # 12
-"""A component that is no part of a session's price."""
+"""A component that is not part of a session's price."""
 FINDING_CODE_DANGLING_ID: FindingCode.ValueType  # 13
 """A party, or a connector's tariff, that does not exist."""
 FINDING_CODE_NEGATIVE_PRICE: FindingCode.ValueType  # 14
