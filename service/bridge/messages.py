@@ -198,7 +198,7 @@ class _Members:
                 trail.pop()
             elif name in self._required_messages and not trail:
                 raise trail.missing(name)
-        if unknown or len(members) < len(readers):
+        if unknown or (self._required_names and len(members) < len(readers)):
             self._check_names(value.keys(), unknown.keys(), trail)
         if unknown:
             members |= self._read_unknown(unknown, trail)
@@ -280,11 +280,12 @@ def _compile_value(field: FieldDescriptor, field_names: bool) -> JsonType:
 
 def _list_of(type_: JsonType, items: bool) -> JsonType:
     read_item, write_item = type_.read, type_.write
-    all_ready = {type_.ready}
+    all_ready = {type_.ready} if type_.ready else None
 
-    def read(value: Any, trail: Trail) -> list[Any]:
-        values: list[Any] = trail.expect(value, list, "an array")
-        if trail.quick and all_ready.issuperset(map(type, values)):
+    def read(values: Any, trail: Trail) -> list[Any]:
+        if type(values) is not list:
+            raise trail.fault("must be an array")
+        if all_ready and trail.quick and all_ready.issuperset(map(type, values)):
             return values
         trail.append(0)
         if trail.quick:  # whoever is at fault is found by the next reading

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -525,6 +526,19 @@ async def test_keys_are_made_listed_and_revoked_on_the_command_line(database_url
     assert (unnamed.code, "lower-case letters" in unnamed.err) == (2, True)
     again = await command(environ, *revoke)
     assert (again.code, again.err) == (1, f"evbridge: tenant acme has no key {key_id} in force\n")
+
+
+async def test_a_server_that_starts_while_a_command_works_keeps_its_database() -> None:
+    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
+        environ = environment("", DATA_DIR=directory, DELIVERY="false")
+        made = asyncio.create_task(command(environ, "keys", "create", "--tenant", "acme", "--role", "reader"))
+        while not (Path(directory) / "postgres" / "lock").exists():
+            assert not made.done()
+            await asyncio.sleep(0.01)
+        async with serving(environ) as server, grpc.aio.insecure_channel(server.address) as channel:
+            key = (await made).out.strip()
+            await Client(channel, key).companies.ListCompanies(ListCompaniesRequest())
+        assert "PostgreSQL" not in server.log
 
 
 async def test_the_first_start_prints_a_key_that_works_and_the_second_does_not(database_url: str) -> None:
