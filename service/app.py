@@ -44,6 +44,7 @@ from service.rpc.registration import RegistrationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
 from service.rpc.tariff import TariffService
+from service.rpc.watch import WatchService
 from service.runs.worker import RunWorker, Tools
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
@@ -58,6 +59,7 @@ from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
 from service.storage.publication import rules_due
 from service.storage.retention import retention_sweep, tariff_revisions_sweep
+from service.watch.feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ FIRST_TENANT = "default"
 CREDENTIALS = credentials_pb2.DESCRIPTOR.services_by_name["CredentialsService"]
 _SWEEP_S = 3600.0
 _RULES_S = 1.0
+_BOOKMARK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +135,13 @@ async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncItera
 
 
 @asynccontextmanager
-async def opened(settings: Settings, url: str, *, name: str = "evbridge") -> AsyncIterator[Database]:
+async def opened(settings: Settings, url: str, *, name: str = "evbridge", size: int = 0) -> AsyncIterator[Database]:
     """A pool. Few calls ever wait for its connections (`service.rpc.admission`): those wait as long as a statement may
     hold one.
     """
     database = Database(
         url,
-        size=settings.database_pool_size,
+        size=size or settings.database_pool_size,
         pgbouncer=settings.pgbouncer,
         application_name=name,
         acquire_timeout_s=5.0,
@@ -171,6 +174,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
         opened(settings, url) as store,
         aclosing(Egress(policy)) as egress,
         aclosing(Processes(settings.pricing_processes)) as processes,
+        _following(settings, url) as feed,
     ):
 
         def tools(database: Database) -> Tools:
@@ -200,6 +204,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 PartnerService(store, keys, registry, served.targets),
                 RunService(store, keys, supported),
                 RegistrationService(store, keys, door, supported),
+                WatchService(feed),
             )
             | {
                 each: ContractService(each, registry, served.channel, store, called)
@@ -217,6 +222,7 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
                 yield Evbridge(address, store, keys, first or None, ocpi_url)
         finally:
+            feed.stop()
             await server.stop()
             await served.recorder.close(settings.drain_s)
 
@@ -239,6 +245,20 @@ async def _listening(settings: Settings, served: Tools, registry: Registry) -> A
         yield url
     finally:
         await listener.stop()
+
+
+@asynccontextmanager
+async def _following(settings: Settings, url: str) -> AsyncIterator[Feed]:
+    """The change feed, followed while entered over connections of its own: no call waits for a watcher."""
+    bookmark_s = min(_BOOKMARK_S, settings.max_deadline_s / 3)
+    async with opened(settings, url, name="evbridge-watch", size=2) as store:
+        feed = Feed(store, settings.watch_poll_s, bookmark_s)
+        following = asyncio.create_task(feed.run())
+        try:
+            yield feed
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -44,6 +44,9 @@
     ├── TooManyCalls                RESOURCE_EXHAUSTED   with RetryInfo
     ├── RequestTooLarge             RESOURCE_EXHAUSTED
     ├── RequestIncomplete           DEADLINE_EXCEEDED
+    ├── ReaderTooSlow               RESOURCE_EXHAUSTED
+    ├── ResumeTokenTooOld           OUT_OF_RANGE
+    ├── ResumeTokenForeign          OUT_OF_RANGE
     ├── ServerStopping              UNAVAILABLE          with RetryInfo
     ├── DeadlineLimit               DEADLINE_EXCEEDED
     ├── EgressDenied                FAILED_PRECONDITION
@@ -336,6 +339,21 @@ class RequestTooLarge(EvbridgeError):
 class RequestIncomplete(EvbridgeError):
     code = codes.DEADLINE_EXCEEDED
     reason = reasons.REQUEST_INCOMPLETE
+
+
+class ReaderTooSlow(EvbridgeError):
+    code = codes.RESOURCE_EXHAUSTED
+    reason = reasons.READER_TOO_SLOW
+
+
+class ResumeTokenTooOld(EvbridgeError):
+    code = codes.OUT_OF_RANGE
+    reason = reasons.RESUME_TOKEN_TOO_OLD
+
+
+class ResumeTokenForeign(EvbridgeError):
+    code = codes.OUT_OF_RANGE
+    reason = reasons.RESUME_TOKEN_FOREIGN
 
 
 class ServerStopping(EvbridgeError):

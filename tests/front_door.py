@@ -42,6 +42,7 @@ from evbridge.v1 import (
     tariff_pb2,
     tariff_pb2_grpc,
     types_pb2,
+    watch_pb2_grpc,
 )
 from evbridge.v1.company_pb2 import Company, ExternalSourceMapping
 from google.protobuf.message_factory import GetMessageClass
@@ -69,6 +70,7 @@ def settings(database_url: str, **changes: Any) -> Settings:
             "egress_allow_http": True,
             "delivery_poll_s": 0.02,
             "delivery_backoff_s": 0.05,
+            "watch_poll_s": 0.02,
             "drain_s": 5.0,
             "burst_s": 10.0,  # a busy machine is no overload
             **changes,
@@ -92,6 +94,7 @@ class Client:
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
+        self.watch = _Stub(watch_pb2_grpc.WatchServiceStub(channel), metadata)
         self.pricing = _Stub(pricing_pb2_grpc.PricingServiceStub(channel), metadata)
 
 

@@ -114,6 +114,12 @@ class EvseKey(NamedTuple):
     def of(cls, location: ObjectKey, uid: str) -> "EvseKey":
         return cls(location, uid.casefold())
 
+    @classmethod
+    def parsed(cls, text: str) -> "list[EvseKey]":
+        """The keys that `str` may have written so: ids may hold a slash themselves."""
+        cuts = [place for place, letter in enumerate(text) if letter == "/"]
+        return [cls(ObjectKey.parsed(text[:cut]), text[cut + 1 :]) for cut in cuts if cut > 5]
+
     def __str__(self) -> str:
         return f"{self.location}/{self.key}"
 

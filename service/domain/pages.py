@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from uuid import UUID
 
@@ -86,8 +86,7 @@ def page_response(request: Message, payloads: Sequence[bytes], last_key: str) ->
     """The same, of a page that ends with `last_key`; "" when no other follows."""
     response = framed(payloads)
     if last_key:
-        token = token_after(request, last_key).encode()
-        response += b"\x12" + _varint(len(token)) + token
+        response += framed([token_after(request, last_key).encode()], 2)
     return response
 
 
@@ -111,11 +110,12 @@ def search_response(payloads: Sequence[bytes]) -> bytes:
     return framed([payload for payload, size in zip(payloads, before, strict=False) if size < MAX_BYTES])
 
 
-def framed(payloads: Sequence[bytes]) -> bytes:
-    """Stored payloads as the repeated field 1 of a message, unparsed."""
+def framed(payloads: Iterable[bytes], field: int = 1) -> bytes:
+    """Stored payloads as a repeated field of a message, unparsed. `field` is up to 15."""
+    tag = bytes([field << 3 | 2])
     parts: list[bytes] = []
     for payload in payloads:
-        parts += (b"\x0a", _varint(len(payload)), payload)
+        parts += (tag, _varint(len(payload)), payload)
     return b"".join(parts)
 
 

@@ -41,6 +41,7 @@ from service.errors import (
     DeadlineLimit,
     EvbridgeError,
     MalformedRequest,
+    ReaderTooSlow,
     RequestIncomplete,
     RoleRequired,
     ServerBusy,
@@ -224,6 +225,14 @@ class Interceptors:
             at_work=settings.database_pool_size + settings.database_pool_size // 2 + 1,
             burst_s=settings.burst_s,
         )
+        # A watch lasts, so it has no part in what calls share. It works for a moment, and then waits.
+        self._watches = Admission(
+            calls=settings.max_watches,
+            per_key=settings.max_watches_per_key,
+            at_work=settings.database_pool_size,
+            burst_s=settings.burst_s,
+        )
+        self._send_s = settings.send_s
         self._max_deadline_s = settings.max_deadline_s
         self._receive_s = settings.receive_s
         self._tracer = trace.get_tracer("evbridge")
@@ -266,7 +275,8 @@ class Interceptors:
     def unary_stream(self, method: MethodDescriptor, request_type: type[Message], handler: Stream) -> Any:
         """The grpc handler of a server-streaming method; the limit on a call's duration holds for each message.
 
-        Raises ValueError for a method without a role.
+        The caller has to take each in time, and its key has to be good still. Raises ValueError for a method without a
+        role.
         """
         surroundings = _Surroundings.of(method, request_type)
 
@@ -279,7 +289,12 @@ class Interceptors:
                         reply = await (self._within_limit(work) if limited else work)
                         if reply is None:
                             break
-                        yield reply
+                        await self._authenticator.caller(call.metadata, surroundings.role)
+                        timer = self._cut_later(call, context)
+                        try:
+                            yield reply
+                        finally:
+                            timer.cancel()
                 _set_trailers(context, caller)
 
         return grpc.stream_stream_rpc_method_handler(serve, response_serializer=serialize)
@@ -303,7 +318,7 @@ class Interceptors:
         try:
             yield call
         except GeneratorExit:
-            call.end("CANCELLED")
+            call.end("CANCELLED" if call.cut is None else _CODE_NAMES[call.cut.code], call.cut)
             raise
         except BaseException as error:
             await self._fail(call, context, error)
@@ -319,7 +334,7 @@ class Interceptors:
 
         A call ends when its caller says, after `longest_s` at the latest.
         """
-        caller, entry = await self._enter(call, surroundings.role)
+        caller, entry = await self._enter(call, surroundings.role, watches=surroundings.watches)
         data = await receive(context, self._receive_s)
         if len(data) > _COUNTED_BYTES:
             entry.hold(len(data))
@@ -333,19 +348,32 @@ class Interceptors:
         limited = remaining_s is None or remaining_s > self._max_deadline_s
         return request, Caller(caller.tenant_id, caller.key_id, caller.role), limited
 
-    async def _enter(self, call: "_Call", role: int) -> tuple[Caller, Entry]:
+    async def _enter(self, call: "_Call", role: int, *, watches: bool = False) -> tuple[Caller, Entry]:
         if self._stopping:
             raise ServerStopping("the server is stopping", retry_after_s=0.5)
         if call.ambiguous:
             raise CredentialRequired("send one authorization header, not several")
         caller = await self._authenticator.caller(call.metadata, role)
         call.describe(caller)
-        entry = call.entry = self._admission.enter(caller.key_id)
+        admission = self._watches if watches else self._admission
+        entry = call.entry = admission.enter(caller.key_id)
         return caller, entry
 
     async def _requests(self, call: "_Call", context: Any, surroundings: "_Surroundings") -> AsyncIterator[Any]:
         while (data := await context.read()) is not grpc.aio.EOF:
             yield surroundings.parse(await whole(data))
+
+    def _cut_later(self, call: "_Call", context: Any) -> asyncio.TimerHandle:
+        """Ends a stream whose caller takes nothing: it learns why once it reads on, and what the call holds is free."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cut() -> None:
+            seconds = f"{self._send_s:g}"
+            call.cut = ReaderTooSlow(f"a message was not taken within {seconds} s", limit_seconds=seconds)
+            abort_later(context, call.cut)
+            loop.call_soon(task.cancel)  # type: ignore[union-attr]
+
+        return loop.call_later(self._send_s, cut)
 
     async def _within_limit(self, work: Awaitable[T]) -> T:
         """For callers that set no deadline, or one too far. Raises DeadlineLimit."""
@@ -410,6 +438,7 @@ class _Surroundings:
         self.level = level
         self.parse = parser(request_type)
         self.repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
+        self.watches = rpc.startswith(_WATCHES)
         self._judge = sizes(request_type.DESCRIPTOR)  # type: ignore[arg-type]
         self._patch = patch
 
@@ -450,7 +479,7 @@ class _Call:
 
     __slots__ = (
         *("_level", "_rpc", "_span", "_started"),
-        *("ambiguous", "entry", "fields", "metadata"),
+        *("ambiguous", "cut", "entry", "fields", "metadata"),
     )
 
     def __init__(
@@ -467,6 +496,8 @@ class _Call:
         self.metadata = metadata
         self.ambiguous = False
         """Whether there are several credentials."""
+        self.cut: EvbridgeError | None = None
+        """Why we ended it while its caller did not listen."""
         self.entry: Entry | None = None
         # The call has a task, and so a context, of its own: nothing to reset.
         self.fields = {"rpc": rpc}
@@ -498,6 +529,7 @@ class _Call:
 _SERVER_FAULTS = {codes.UNKNOWN, codes.DEADLINE_EXCEEDED, codes.UNIMPLEMENTED, codes.INTERNAL, codes.UNAVAILABLE}
 # How long calls are refused at the least before the port closes: balancers ask for our health every second or so.
 _LAME_DUCK_S = 0.3
+_WATCHES = "evbridge.v1.WatchService/"
 _NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 
 

@@ -22,6 +22,12 @@ async def company_get(database: Database, tenant_id: str, company_id: str) -> by
     return payload
 
 
+async def company_find(database: Database, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
+    """Those of the companies that exist, serialized."""
+    rows = await database.rows(sql.company_find, tenant_id, [*map(UUID, ids)])
+    return {str(row["company_id"]): row["payload"] for row in rows}
+
+
 async def company_lock(conn: Connection, tenant_id: str, ids: Collection[str]) -> dict[str, Company | None]:
     """The companies there are, kept from other writers until the transaction ends; None where a tombstone is."""
     rows = await conn.rows(sql.company_lock, tenant_id, [*map(UUID, ids)])

@@ -1,6 +1,9 @@
 -- name: company_get
 SELECT payload FROM company WHERE tenant_id = $1 AND company_id = $2 AND delete_time IS NULL
 
+-- name: company_find
+SELECT company_id, payload FROM company WHERE tenant_id = $1 AND company_id = ANY($2::uuid[]) AND delete_time IS NULL
+
 -- name: company_lock
 -- In the order of the ids, so that two calls wait for each other and never for themselves.
 SELECT company_id, payload, delete_time FROM company

@@ -93,13 +93,19 @@ class Peer:
 
 async def delivery_get(database: Database | Connection, tenant_id: str, delivery_id: str) -> Delivery:
     """With its newest 20 attempts. Raises ResourceNotFound."""
-    row = await database.row(sql.delivery_get, tenant_id, UUID(delivery_id))
-    if row is None:
+    rows = await database.rows(sql.delivery_find, tenant_id, [UUID(delivery_id)])
+    if not rows:
         raise ResourceNotFound.of("delivery", delivery_id)
-    delivery = _delivery(row)
+    delivery = _delivery(rows[0])
     for attempt in await database.rows(sql.delivery_attempts, tenant_id, UUID(delivery_id)):
         delivery.attempts.append(DeliveryAttempt(**attempt))
     return delivery
+
+
+async def delivery_find(database: Database, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
+    """Those of the deliveries that exist, serialized, without attempts."""
+    rows = await database.rows(sql.delivery_find, tenant_id, [*map(UUID, ids)])
+    return {str(row["delivery_id"]): _delivery(row).SerializeToString() for row in rows}
 
 
 async def delivery_page(

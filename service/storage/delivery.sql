@@ -1,4 +1,4 @@
--- name: delivery_get
+-- name: delivery_find
 SELECT
     d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
     CASE WHEN d.state = 1 AND d.due_time < 'infinity' THEN (
@@ -11,7 +11,7 @@ SELECT
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
 FROM delivery AS d
 LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
-WHERE d.tenant_id = $1 AND d.delivery_id = $2
+WHERE d.tenant_id = $1 AND d.delivery_id = ANY($2::uuid[])
 
 -- name: delivery_page
 SELECT

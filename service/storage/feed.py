@@ -16,6 +16,7 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
+_NOWHERE = (1 << 63) - 1
 _MAX_READ = 5_000
 _MAX_SWEPT = 5_000
 
@@ -46,9 +47,12 @@ class FeedPage:
     database: bytes
 
 
-async def feed_read(database: Database, tenant_ids: Collection[str], place: int) -> FeedPage:
-    """The tenants' changes from `place` on, in whole transactions and order; a part of them when they are many."""
-    rows = await database.rows(sql.feed_read, [*tenant_ids], place, _MAX_READ)
+async def feed_read(database: Database, tenant_ids: Collection[str], place: int | None) -> FeedPage:
+    """The tenants' changes from `place` on, in whole transactions and order; a part of them when they are many.
+
+    None: where the feed is now. Raises DatabaseUnavailable.
+    """
+    rows = await database.rows(sql.feed_read, [*tenant_ids], _NOWHERE if place is None else place, _MAX_READ)
     if not rows or rows[0]["timeline"] is None:
         raise DatabaseUnavailable("the database takes no writes at the moment", retry_after_s=1.0)
     changes: dict[str, list[FeedChange]] = {}
@@ -64,7 +68,7 @@ async def feed_read(database: Database, tenant_ids: Collection[str], place: int)
     return FeedPage(
         changes,
         floors,
-        place=max(place, last + 1, cut or min(open, beat + 1)),
+        place=max(place or 0, last + 1, cut or min(open, beat + 1)),
         complete=cut or open,
         newest=open,
         database=blake2b(identity.encode(), digest_size=8).digest(),

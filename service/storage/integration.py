@@ -60,6 +60,12 @@ async def integration_lock(
     return Integration.FromString(payload)
 
 
+async def integration_find(database: Database, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
+    """Those of the integrations that exist, serialized."""
+    rows = await database.rows(sql.integration_find, tenant_id, [*ids])
+    return {row["integration_id"]: row["payload"] for row in rows}
+
+
 async def integration_hold(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """Kept from being deleted until the transaction ends. Raises ResourceNotFound."""
     if not await conn.value(sql.integration_hold, tenant_id, integration_id):

@@ -1,6 +1,9 @@
 -- name: integration_get
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
+-- name: integration_find
+SELECT integration_id, payload FROM integration WHERE tenant_id = $1 AND integration_id = ANY($2::text[])
+
 -- name: integration_lock
 -- What refers to the integration is not held up.
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE

@@ -36,12 +36,17 @@ async def location_get(database: Database, tenant_id: str, key: ObjectKey) -> by
 
 async def location_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
     """The serialized locations in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    rows = await database.rows(sql.location_get_many, tenant_id, *columns(set(keys)))
-    found = {ObjectKey.in_row(row): row for row in rows}
+    found = await location_find(database, tenant_id, set(keys))
     for key in keys:
         if key not in found:
             raise ResourceNotFound.of("location", key.shown)
-    return [_whole(found[key]) for key in keys]
+    return [found[key] for key in keys]
+
+
+async def location_find(database: Database, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, bytes]:
+    """Those of the locations that exist, serialized."""
+    rows = await database.rows(sql.location_get_many, tenant_id, *columns(keys))
+    return {ObjectKey.in_row(row): _whole(row) for row in rows}
 
 
 async def location_page(
@@ -143,6 +148,18 @@ async def location_put(
 async def location_tombstone(conn: Connection, tenant_id: str, key: ObjectKey) -> None:
     """Leaves a tombstone; the EVSEs stay below it."""
     await conn.run(sql.location_tombstone, tenant_id, *key)
+
+
+async def evse_find(database: Database, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, Evse]:
+    """Those of the EVSEs that exist."""
+    return {
+        EvseKey(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), row["key"]): (
+            Location.FromString(row["payload"]).evses[0]
+        )
+        for row in await database.rows(
+            sql.evse_find, tenant_id, *columns(key.location for key in keys), [key.key for key in keys]
+        )
+    }
 
 
 async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, StoredEvse]:

@@ -236,3 +236,23 @@ CROSS JOIN LATERAL (
         )
     FOR UPDATE OF evse
 ) AS e
+
+-- name: evse_find
+-- Single ones, of locations that live, looked up as `location_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.integration_id, wanted.key, e.payload
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+    AS wanted (country_code, party_id, location_key, integration_id, key)
+CROSS JOIN LATERAL (
+    SELECT evse.payload
+    FROM evse
+    WHERE evse.tenant_id = $1 AND evse.integration_id = wanted.integration_id
+        AND evse.country_code = wanted.country_code AND evse.party_id = wanted.party_id
+        AND evse.location_key = wanted.location_key AND evse.key = wanted.key
+        AND EXISTS (
+            SELECT FROM location AS l
+            WHERE l.tenant_id = $1 AND l.integration_id = wanted.integration_id
+                AND l.country_code = wanted.country_code AND l.party_id = wanted.party_id
+                AND l.key = wanted.location_key AND l.delete_time IS NULL
+        )
+    OFFSET 0
+) AS e

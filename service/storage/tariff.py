@@ -40,12 +40,17 @@ async def tariff_at(database: Database, tenant_id: str, key: ObjectKey, time: da
 
 async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
     """The serialized tariffs in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(set(keys)))
-    found = {ObjectKey.in_row(row): row["payload"] for row in rows}
+    found = await tariff_find(database, tenant_id, set(keys))
     for key in keys:
         if key not in found:
             raise ResourceNotFound.of("tariff", key.shown)
     return [found[key] for key in keys]
+
+
+async def tariff_find(database: Database, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, bytes]:
+    """Those of the tariffs that exist, serialized."""
+    rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(keys))
+    return {ObjectKey.in_row(row): row["payload"] for row in rows}
 
 
 async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Tariff | None]:

@@ -57,10 +57,13 @@ class Caller:
         self.ids: dict[str, str] = {}
 
     async def send(self, method: MethodDescriptor, request: bytes, *more: tuple[str, str | bytes]) -> Failure | None:
-        """None when it was OK."""
-        rpc: Any = self._channel.unary_unary(f"/{method.containing_service.full_name}/{method.name}")
+        """None when it was OK; a stream is, once it has begun."""
+        new = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+        rpc: Any = new(f"/{method.containing_service.full_name}/{method.name}")
+        call = rpc(request, metadata=(("authorization", f"Bearer {self.key}"), *more), timeout=20)
         try:
-            await rpc(request, metadata=(("authorization", f"Bearer {self.key}"), *more), timeout=20)
+            await (call.read() if method.server_streaming else call)
+            call.cancel()
         except grpc.aio.AioRpcError as error:
             return failure_of(error)
         return None

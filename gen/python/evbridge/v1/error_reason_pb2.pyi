@@ -136,6 +136,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "REQUEST_INCOMPLETE", "domain": "evbridge", "metadata": { "limit_seconds": "10" } }
     """
+    READER_TOO_SLOW: _ErrorReason.ValueType  # 75
+    """RESOURCE_EXHAUSTED. The caller of a stream did not take a message for too long. A watch goes on with its last token.
+
+        { "reason": "READER_TOO_SLOW", "domain": "evbridge", "metadata": { "limit_seconds": "10" } }
+    """
     INTERNAL_FAULT: _ErrorReason.ValueType  # 17
     """INTERNAL. A fault of evbridge; the log line with this reference holds the details.
 
@@ -319,6 +324,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "OCPI_NOT_SERVED", "domain": "evbridge", "metadata": {} }
     """
+    RESUME_TOKEN_TOO_OLD: _ErrorReason.ValueType  # 76
+    """OUT_OF_RANGE. Changes after the resume token are no longer kept. Watch again with a snapshot.
+
+        { "reason": "RESUME_TOKEN_TOO_OLD", "domain": "evbridge", "metadata": {} }
+    """
+    RESUME_TOKEN_FOREIGN: _ErrorReason.ValueType  # 77
+    """OUT_OF_RANGE. The resume token was made by another database, or by this one before a failover or a restore took back its
+    newest changes. Watch again with a snapshot.
+
+        { "reason": "RESUME_TOKEN_FOREIGN", "domain": "evbridge", "metadata": {} }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -444,6 +460,11 @@ REQUEST_INCOMPLETE: ErrorReason.ValueType  # 73
 """DEADLINE_EXCEEDED. The request's message did not arrive whole in time after the call began.
 
     { "reason": "REQUEST_INCOMPLETE", "domain": "evbridge", "metadata": { "limit_seconds": "10" } }
+"""
+READER_TOO_SLOW: ErrorReason.ValueType  # 75
+"""RESOURCE_EXHAUSTED. The caller of a stream did not take a message for too long. A watch goes on with its last token.
+
+    { "reason": "READER_TOO_SLOW", "domain": "evbridge", "metadata": { "limit_seconds": "10" } }
 """
 INTERNAL_FAULT: ErrorReason.ValueType  # 17
 """INTERNAL. A fault of evbridge; the log line with this reference holds the details.
@@ -627,5 +648,16 @@ OCPI_NOT_SERVED: ErrorReason.ValueType  # 87
 """FAILED_PRECONDITION. The server does not listen for OCPI parties: set EVBRIDGE_OCPI_LISTEN and EVBRIDGE_PUBLIC_URL.
 
     { "reason": "OCPI_NOT_SERVED", "domain": "evbridge", "metadata": {} }
+"""
+RESUME_TOKEN_TOO_OLD: ErrorReason.ValueType  # 76
+"""OUT_OF_RANGE. Changes after the resume token are no longer kept. Watch again with a snapshot.
+
+    { "reason": "RESUME_TOKEN_TOO_OLD", "domain": "evbridge", "metadata": {} }
+"""
+RESUME_TOKEN_FOREIGN: ErrorReason.ValueType  # 77
+"""OUT_OF_RANGE. The resume token was made by another database, or by this one before a failover or a restore took back its
+newest changes. Watch again with a snapshot.
+
+    { "reason": "RESUME_TOKEN_FOREIGN", "domain": "evbridge", "metadata": {} }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,181 @@
+"""What can be watched: which changes concern a noun, what is sent for them, and all there is of it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from evbridge.v1.company_pb2 import ListCompaniesRequest
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_COMPANY,
+    OBJECT_KIND_DELIVERY,
+    OBJECT_KIND_EVSE,
+    OBJECT_KIND_INTEGRATION,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    ListDeliveriesRequest,
+)
+from evbridge.v1.integration_pb2 import ListIntegrationsRequest
+from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location, LocationKey
+from evbridge.v1.tariff_pb2 import ListTariffsRequest, TariffKey
+from evbridge.v1.watch_pb2 import (
+    CompanyChange,
+    DeliveryChange,
+    EvseStatusChange,
+    IntegrationChange,
+    LocationChange,
+    TariffChange,
+)
+
+from service.domain.keys import EvseKey, ObjectKey
+from service.domain.pages import LOWEST, MAX_SIZE, framed
+from service.storage.company import company_find, company_page
+from service.storage.delivery import delivery_find, delivery_page
+from service.storage.feed import FeedChange
+from service.storage.integration import integration_find, integration_page
+from service.storage.location import evse_find, location_find, location_page
+from service.storage.pool import Database
+from service.storage.tariff import tariff_find, tariff_page
+
+Rows = Awaitable[list[tuple[str, bytes]]]
+
+
+class Noun(Protocol):
+    name: str
+    kinds: Collection[int]
+    """Of the objects whose changes concern it."""
+
+    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
+        """For each change the messages that are sent, serialized: objects as they are now."""
+
+    def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
+        """All there is that the watch request wants, as such messages."""
+
+
+class Whole:
+    """A noun whose change holds all of it: the key in field 1, the object, unparsed, in field 2."""
+
+    def __init__(
+        self,
+        kind: int,
+        change: Callable[..., Any],
+        key: Callable[[str], dict[str, Any]],
+        find: Callable[[Database, str, Collection[str]], Awaitable[Mapping[str, bytes]]],
+        page: Callable[[Database, str, Any, str], Rows],
+    ) -> None:
+        self.name = change.__name__
+        self.kinds: Collection[int] = (kind,)
+        self._change = change
+        self._key = key
+        self._find = find
+        self._page = page
+
+    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
+        found = await self._find(database, tenant_id, {change.object_id for change in changes})
+        return [[self._element(each.object_id, found.get(each.object_id), change_time=each.time)] for each in changes]
+
+    async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
+        last = ""
+        while rows := await self._page(database, tenant_id, request, last):
+            yield [self._element(id, payload) for id, payload in rows]
+            last = rows[-1][0]
+
+    def _element(self, id: str, payload: bytes | None, **others: Any) -> bytes:
+        head: bytes = self._change(**self._key(id), **others).SerializeToString()
+        return head if payload is None else head + framed([payload], 2)
+
+
+class EvseStatuses:
+    """EVSEs, when their status or their location changes."""
+
+    name = EvseStatusChange.__name__
+    kinds: Collection[int] = (OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION)
+
+    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
+        each = [change for change in changes if change.object_kind == OBJECT_KIND_EVSE]
+        keys = {change.object_id: EvseKey.parsed(change.object_id) for change in each}
+        evses = await evse_find(database, tenant_id, {key for may_be in keys.values() for key in may_be})
+        whole = [ObjectKey.parsed(change.object_id) for change in changes if change.object_kind == OBJECT_KIND_LOCATION]
+        locations = await location_find(database, tenant_id, set(whole))
+        elements = []
+        for change in changes:
+            if change.object_kind == OBJECT_KIND_EVSE:
+                found = [(key.location, evses[key]) for key in keys[change.object_id] if key in evses]
+            else:
+                key = ObjectKey.parsed(change.object_id)
+                found = [(key, evse) for evse in _evses(locations[key])] if key in locations else [(key, Evse())]
+            elements.append([_status(key, evse, change_time=change.time) for key, evse in found])
+        return elements
+
+    async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
+        last = ""
+        while rows := await location_page(database, tenant_id, ListLocationsRequest(), last, MAX_SIZE):
+            yield [_status(ObjectKey.parsed(id), evse) for id, payload in rows for evse in _evses(payload)]
+            last = rows[-1][0]
+
+
+def _evses(payload: bytes) -> Sequence[Evse]:
+    return Location.FromString(payload).evses
+
+
+def _status(location: ObjectKey, evse: Evse, **others: Any) -> bytes:
+    change = EvseStatusChange(
+        location_key=LocationKey(**_parts(str(location))),
+        evse_uid=evse.uid,
+        evse_id=evse.evse_id,
+        status=evse.status,
+        status_time=evse.status_time if evse.HasField("status_time") else None,
+        **others,
+    )
+    return change.SerializeToString()
+
+
+def _parts(id: str) -> dict[str, str]:
+    key = ObjectKey.parsed(id)
+    return {"country_code": key.country_code, "party_id": key.party_id, "id": key.key}
+
+
+async def _locations(database: Database, tenant_id: str, ids: Collection[str]) -> Mapping[str, bytes]:
+    found = await location_find(database, tenant_id, [*map(ObjectKey.parsed, ids)])
+    return {str(key): payload for key, payload in found.items()}
+
+
+async def _tariffs(database: Database, tenant_id: str, ids: Collection[str]) -> Mapping[str, bytes]:
+    found = await tariff_find(database, tenant_id, [*map(ObjectKey.parsed, ids)])
+    return {str(key): payload for key, payload in found.items()}
+
+
+def _location_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
+    return location_page(database, tenant_id, ListLocationsRequest(), last, MAX_SIZE)
+
+
+def _tariff_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
+    return tariff_page(database, tenant_id, ListTariffsRequest(), last, MAX_SIZE)
+
+
+async def _integration_page(database: Database, tenant_id: str, request: Any, last: str) -> list[tuple[str, bytes]]:
+    if not request.integration_id:
+        return await integration_page(database, tenant_id, ListIntegrationsRequest(), last, MAX_SIZE)
+    return [] if last else [*(await integration_find(database, tenant_id, [request.integration_id])).items()]
+
+
+def _company_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
+    return company_page(database, tenant_id, ListCompaniesRequest(), UUID(last) if last else LOWEST, MAX_SIZE)
+
+
+def _delivery_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
+    wanted = ListDeliveriesRequest(integration_id=request.integration_id)
+    return delivery_page(database, tenant_id, wanted, UUID(last) if last else LOWEST, MAX_SIZE)
+
+
+def _id(id: str) -> dict[str, Any]:
+    return {"id": id}
+
+
+LOCATIONS = Whole(
+    OBJECT_KIND_LOCATION, LocationChange, lambda id: {"key": LocationKey(**_parts(id))}, _locations, _location_page
+)
+EVSE_STATUS = EvseStatuses()
+TARIFFS = Whole(OBJECT_KIND_TARIFF, TariffChange, lambda id: {"key": TariffKey(**_parts(id))}, _tariffs, _tariff_page)
+INTEGRATIONS = Whole(OBJECT_KIND_INTEGRATION, IntegrationChange, _id, integration_find, _integration_page)
+COMPANIES = Whole(OBJECT_KIND_COMPANY, CompanyChange, _id, company_find, _company_page)
+DELIVERIES = Whole(OBJECT_KIND_DELIVERY, DeliveryChange, _id, delivery_find, _delivery_page)
