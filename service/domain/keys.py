@@ -115,10 +115,10 @@ class EvseKey(NamedTuple):
         return cls(location, uid.casefold())
 
     @classmethod
-    def parsed(cls, text: str) -> "list[EvseKey]":
+    def parsed(cls, text: str, integration_id: str = OURS) -> "list[EvseKey]":
         """The keys that `str` may have written so: ids may hold a slash themselves."""
         cuts = [place for place, letter in enumerate(text) if letter == "/"]
-        return [cls(ObjectKey.parsed(text[:cut]), text[cut + 1 :]) for cut in cuts if cut > 5]
+        return [cls(ObjectKey.parsed(text[:cut], integration_id), text[cut + 1 :]) for cut in cuts if cut > 5]
 
     def __str__(self) -> str:
         return f"{self.location}/{self.key}"

@@ -153,9 +153,7 @@ async def location_tombstone(conn: Connection, tenant_id: str, key: ObjectKey) -
 async def evse_find(database: Database, tenant_id: str, keys: Collection[EvseKey]) -> dict[EvseKey, Evse]:
     """Those of the EVSEs that exist."""
     return {
-        EvseKey(ObjectKey(row["country_code"], row["party_id"], row["location_key"]), row["key"]): (
-            Location.FromString(row["payload"]).evses[0]
-        )
+        EvseKey(_location_key(row), row["key"]): Location.FromString(row["payload"]).evses[0]
         for row in await database.rows(
             sql.evse_find, tenant_id, *columns(key.location for key in keys), [key.key for key in keys]
         )

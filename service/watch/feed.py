@@ -31,9 +31,9 @@ _held = _meter.create_gauge(
 )
 _watchers = _meter.create_up_down_counter("evbridge.watch.watchers", description="Watches under way.")
 
-_MOST_LOGGED = 10_000
+_MAX_LOGGED = 10_000
 """How many changes of a tenant are in memory."""
-_MOST_CACHED = 32 << 20
+_MAX_CACHED = 32 << 20
 _HELD_S = 5.0
 _WARN_S = 60.0
 
@@ -60,8 +60,8 @@ class _Log:
         self.ends = ends
         if changes:
             self.changes += changes
-            if len(self.changes) > _MOST_LOGGED:
-                last = self.changes[-_MOST_LOGGED // 2].transaction_id
+            if len(self.changes) > _MAX_LOGGED:
+                last = self.changes[-_MAX_LOGGED // 2].transaction_id
                 self.changes = self.after(last + 1)
                 self.begins = last + 1
             self.wake()
@@ -177,7 +177,7 @@ class Feed:
                 for change, elements in zip(missing, await load(missing), strict=True):
                     found[change] = self._cached[tenant_id, noun, change] = elements
                     self._cached_bytes += _size(elements)
-                while self._cached_bytes > _MOST_CACHED:
+                while self._cached_bytes > _MAX_CACHED:
                     _, elements = self._cached.popitem(last=False)
                     self._cached_bytes -= _size(elements)
         return [element for change in changes for element in found[change]]

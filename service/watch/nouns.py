@@ -1,6 +1,7 @@
 """What can be watched: which changes concern a noun, what is sent for them, and all there is of it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from evbridge.v1.watch_pb2 import (
     TariffChange,
 )
 
-from service.domain.keys import EvseKey, ObjectKey
+from service.domain.keys import OURS, EvseKey, ObjectKey
 from service.domain.pages import LOWEST, MAX_SIZE, framed
 from service.storage.company import company_find, company_page
 from service.storage.delivery import delivery_find, delivery_page
@@ -52,35 +53,44 @@ class Noun(Protocol):
 
 
 class Whole:
-    """A noun whose change holds all of it: the key in field 1, the object, unparsed, in field 2."""
+    """A noun whose change holds all of it: the key in field 1, the object, unparsed, in field 2.
+
+    `parsed` makes the key of an object's id and side, `named` the change's fields of the key.
+    """
 
     def __init__(
         self,
         kind: int,
         change: Callable[..., Any],
-        key: Callable[[str], dict[str, Any]],
-        find: Callable[[Database, str, Collection[str]], Awaitable[Mapping[str, bytes]]],
+        parsed: Callable[[str, str], Any],
+        named: Callable[[Any], dict[str, Any]],
+        find: Callable[[Database, str, Collection[Any]], Awaitable[Mapping[Any, bytes]]],
         page: Callable[[Database, str, Any, str], Rows],
     ) -> None:
         self.name = change.__name__
         self.kinds: Collection[int] = (kind,)
         self._change = change
-        self._key = key
+        self._parsed = parsed
+        self._named = named
         self._find = find
         self._page = page
 
     async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
-        found = await self._find(database, tenant_id, {change.object_id for change in changes})
-        return [[self._element(each.object_id, found.get(each.object_id), change_time=each.time)] for each in changes]
+        keys = [self._parsed(change.object_id, change.integration_id) for change in changes]
+        found = await self._find(database, tenant_id, set(keys))
+        return [
+            [self._element(key, found.get(key), change_time=change.time)]
+            for key, change in zip(keys, changes, strict=True)
+        ]
 
     async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
         last = ""
         while rows := await self._page(database, tenant_id, request, last):
-            yield [self._element(id, payload) for id, payload in rows]
+            yield [self._element(self._parsed(id, OURS), payload) for id, payload in rows]
             last = rows[-1][0]
 
-    def _element(self, id: str, payload: bytes | None, **others: Any) -> bytes:
-        head: bytes = self._change(**self._key(id), **others).SerializeToString()
+    def _element(self, key: Any, payload: bytes | None, **others: Any) -> bytes:
+        head: bytes = self._change(**self._named(key), **others).SerializeToString()
         return head if payload is None else head + framed([payload], 2)
 
 
@@ -91,17 +101,24 @@ class EvseStatuses:
     kinds: Collection[int] = (OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION)
 
     async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
-        each = [change for change in changes if change.object_kind == OBJECT_KIND_EVSE]
-        keys = {change.object_id: EvseKey.parsed(change.object_id) for change in each}
-        evses = await evse_find(database, tenant_id, {key for may_be in keys.values() for key in may_be})
-        whole = [ObjectKey.parsed(change.object_id) for change in changes if change.object_kind == OBJECT_KIND_LOCATION]
-        locations = await location_find(database, tenant_id, set(whole))
+        keys = {
+            change: EvseKey.parsed(change.object_id, change.integration_id)
+            for change in changes
+            if change.object_kind == OBJECT_KIND_EVSE
+        }
+        whole = {
+            change: ObjectKey.parsed(change.object_id, change.integration_id)
+            for change in changes
+            if change not in keys
+        }
+        evses = await evse_find(database, tenant_id, {*chain.from_iterable(keys.values())})
+        locations = await location_find(database, tenant_id, {*whole.values()})
         elements = []
         for change in changes:
-            if change.object_kind == OBJECT_KIND_EVSE:
-                found = [(key.location, evses[key]) for key in keys[change.object_id] if key in evses]
+            if change in keys:
+                found = [(key.location, evses[key]) for key in keys[change] if key in evses]
             else:
-                key = ObjectKey.parsed(change.object_id)
+                key = whole[change]
                 found = [(key, evse) for evse in _evses(locations[key])] if key in locations else [(key, Evse())]
             elements.append([_status(key, evse, change_time=change.time) for key, evse in found])
         return elements
@@ -119,7 +136,7 @@ def _evses(payload: bytes) -> Sequence[Evse]:
 
 def _status(location: ObjectKey, evse: Evse, **others: Any) -> bytes:
     change = EvseStatusChange(
-        location_key=LocationKey(**_parts(str(location))),
+        location_key=LocationKey(**_parts(location)),
         evse_uid=evse.uid,
         evse_id=evse.evse_id,
         status=evse.status,
@@ -129,19 +146,8 @@ def _status(location: ObjectKey, evse: Evse, **others: Any) -> bytes:
     return change.SerializeToString()
 
 
-def _parts(id: str) -> dict[str, str]:
-    key = ObjectKey.parsed(id)
+def _parts(key: ObjectKey) -> dict[str, str]:
     return {"country_code": key.country_code, "party_id": key.party_id, "id": key.key}
-
-
-async def _locations(database: Database, tenant_id: str, ids: Collection[str]) -> Mapping[str, bytes]:
-    found = await location_find(database, tenant_id, [*map(ObjectKey.parsed, ids)])
-    return {str(key): payload for key, payload in found.items()}
-
-
-async def _tariffs(database: Database, tenant_id: str, ids: Collection[str]) -> Mapping[str, bytes]:
-    found = await tariff_find(database, tenant_id, [*map(ObjectKey.parsed, ids)])
-    return {str(key): payload for key, payload in found.items()}
 
 
 def _location_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
@@ -167,15 +173,31 @@ def _delivery_page(database: Database, tenant_id: str, request: Any, last: str) 
     return delivery_page(database, tenant_id, wanted, UUID(last) if last else LOWEST, MAX_SIZE)
 
 
+def _plain(id: str, integration_id: str) -> str:
+    return id
+
+
 def _id(id: str) -> dict[str, Any]:
     return {"id": id}
 
 
 LOCATIONS = Whole(
-    OBJECT_KIND_LOCATION, LocationChange, lambda id: {"key": LocationKey(**_parts(id))}, _locations, _location_page
+    OBJECT_KIND_LOCATION,
+    LocationChange,
+    ObjectKey.parsed,
+    lambda key: {"key": LocationKey(**_parts(key))},
+    location_find,
+    _location_page,
 )
 EVSE_STATUS = EvseStatuses()
-TARIFFS = Whole(OBJECT_KIND_TARIFF, TariffChange, lambda id: {"key": TariffKey(**_parts(id))}, _tariffs, _tariff_page)
-INTEGRATIONS = Whole(OBJECT_KIND_INTEGRATION, IntegrationChange, _id, integration_find, _integration_page)
-COMPANIES = Whole(OBJECT_KIND_COMPANY, CompanyChange, _id, company_find, _company_page)
-DELIVERIES = Whole(OBJECT_KIND_DELIVERY, DeliveryChange, _id, delivery_find, _delivery_page)
+TARIFFS = Whole(
+    OBJECT_KIND_TARIFF,
+    TariffChange,
+    ObjectKey.parsed,
+    lambda key: {"key": TariffKey(**_parts(key))},
+    tariff_find,
+    _tariff_page,
+)
+INTEGRATIONS = Whole(OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page)
+COMPANIES = Whole(OBJECT_KIND_COMPANY, CompanyChange, _plain, _id, company_find, _company_page)
+DELIVERIES = Whole(OBJECT_KIND_DELIVERY, DeliveryChange, _plain, _id, delivery_find, _delivery_page)

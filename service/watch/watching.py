@@ -10,7 +10,7 @@ from service.storage.feed import FeedChange
 from service.watch.feed import Feed
 from service.watch.nouns import Noun
 
-_MOST_LOADED = 100
+_MAX_LOADED = 100
 _MESSAGE_BYTES = 256 << 10
 
 
@@ -37,9 +37,9 @@ async def watch(
                 snapshot = False
             latest = _latest(changes)
             elements: list[bytes] = []
-            for first in range(0, len(latest), _MOST_LOADED):
+            for first in range(0, len(latest), _MAX_LOADED):
                 load = partial(noun.find, feed.database, tenant_id)
-                elements += await feed.elements(tenant_id, noun.name, latest[first : first + _MOST_LOADED], load)
+                elements += await feed.elements(tenant_id, noun.name, latest[first : first + _MAX_LOADED], load)
                 *full, elements = _parts(elements)
                 for part in full:
                     yield framed(part)

@@ -120,9 +120,6 @@ class LocationChange(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
-    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
-    integration_id: _builtins.str
-    """The integration that it was received through; empty for ours."""
     @_builtins.property
     def key(self) -> _location_pb2.LocationKey:
         """The location's key; its id in lower case, for ids ignore case."""
@@ -141,11 +138,10 @@ class LocationChange(_message.Message):
         key: _location_pb2.LocationKey | None = ...,
         location: _location_pb2.Location | None = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
-        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "integration_id", b"integration_id", "key", b"key", "location", b"location"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "location", b"location"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,15 +221,12 @@ class EvseStatusChange(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     STATUS_TIME_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
-    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     evse_uid: _builtins.str
     """The EVSE's uid; empty when its location was deleted, and all its EVSEs with it."""
     evse_id: _builtins.str
     """The id that drivers see, if it has one."""
     status: _location_pb2.EvseStatus.ValueType
     """What it is doing."""
-    integration_id: _builtins.str
-    """See LocationChange.integration_id."""
     @_builtins.property
     def location_key(self) -> _location_pb2.LocationKey:
         """The location's key; its id in lower case, for ids ignore case."""
@@ -255,11 +248,10 @@ class EvseStatusChange(_message.Message):
         status: _location_pb2.EvseStatus.ValueType = ...,
         status_time: _timestamp_pb2.Timestamp | None = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
-        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "location_key", b"location_key", "status_time", b"status_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "evse_id", b"evse_id", "evse_uid", b"evse_uid", "integration_id", b"integration_id", "location_key", b"location_key", "status", b"status", "status_time", b"status_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "evse_id", b"evse_id", "evse_uid", b"evse_uid", "location_key", b"location_key", "status", b"status", "status_time", b"status_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -336,9 +328,6 @@ class TariffChange(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     TARIFF_FIELD_NUMBER: _builtins.int
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
-    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
-    integration_id: _builtins.str
-    """See LocationChange.integration_id."""
     @_builtins.property
     def key(self) -> _tariff_pb2.TariffKey:
         """The tariff's key; its id in lower case, for ids ignore case."""
@@ -357,11 +346,10 @@ class TariffChange(_message.Message):
         key: _tariff_pb2.TariffKey | None = ...,
         tariff: _tariff_pb2.Tariff | None = ...,
         change_time: _timestamp_pb2.Timestamp | None = ...,
-        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "tariff", b"tariff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "integration_id", b"integration_id", "key", b"key", "tariff", b"tariff"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "tariff", b"tariff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
