@@ -13,6 +13,8 @@ COMMANDS = {
     "migrate": "bring the database's schema up to date",
     "keys": "make, list and revoke API keys",
     "simulate": "simulate a partner on this machine",
+    "import": "read locations and tariffs from files of OCPI objects",
+    "export": "write locations or tariffs as OCPI objects",
     "quote": "say what a session costs under a tariff, and why",
     "health": "exit 0 when the server at EVBRIDGE_LISTEN is serving",
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 import grpc
 
 from service.settings import Settings
+from service.storage.api_key import api_key_list
+from service.storage.pool import Database
 
 
 async def until_stopped() -> None:
@@ -16,6 +18,13 @@ async def until_stopped() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
+
+
+async def known_tenant(database: Database, tenant_id: str) -> None:
+    """Exits when there is no such tenant."""
+    if not await api_key_list(database, tenant_id):
+        made = f"`evbridge keys create --tenant {tenant_id} --role admin` makes it"
+        sys.exit(f"evbridge: there is no tenant {tenant_id}: {made}")
 
 
 def channel_to(settings: Settings, address: str) -> grpc.aio.Channel:
