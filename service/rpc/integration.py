@@ -43,10 +43,9 @@ class IntegrationService:
         self._takes = takes
 
     async def CreateIntegration(self, request: CreateIntegrationRequest, caller: Caller) -> bytes:
-        sent = request.integration
-        sent.id = sent.id or new_integration_id(sent.type)
-
         async def work(conn: Connection, now: datetime) -> Integration:
+            sent = request.integration
+            sent.id = sent.id or new_integration_id(sent.type)
             upsert = Upsert(self._integrations(), sent, "integration", may_exist=False)
             integration = await put_one(conn, caller, now, upsert)
             await self._start(conn, caller, request, integration)

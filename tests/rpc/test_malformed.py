@@ -8,6 +8,7 @@ import random
 import string
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
@@ -279,6 +280,17 @@ async def test_a_malformed_request_has_a_clear_answer(caller: Caller, soak: Call
         seen[judge(request, await caller.send(method, request))] += 1
     # Some bytes are valid by chance, and the wild ones do get past the validation.
     assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED"} <= set(seen)
+
+
+@pytest.mark.parametrize(
+    "method", [method for method in METHODS if "request_id" in method.input_type.fields_by_name], ids=attrgetter("name")
+)
+async def test_the_same_request_id_is_answered_as_before(caller: Caller, method: MethodDescriptor) -> None:
+    """Nothing is added to a request, an id say, before it is compared with the one before."""
+    request: Any = caller.valid(method)
+    request.request_id = str(uuid4())
+    first, again = [await caller.send(method, request.SerializeToString()) for _ in range(2)]
+    assert again == first
 
 
 def undecodable(dice: random.Random, method: MethodDescriptor) -> Iterator[bytes]:
