@@ -16,6 +16,7 @@
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
+    ├── ReceivedIsReadOnly          FAILED_PRECONDITION
     ├── TariffRevisionNotKept       FAILED_PRECONDITION
     ├── TariffNotShown              FAILED_PRECONDITION
     ├── SiteHasNoChargers           FAILED_PRECONDITION
@@ -195,6 +196,11 @@ class PartyInUse(EvbridgeError):
 class TariffInUse(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_IN_USE
+
+
+class ReceivedIsReadOnly(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.RECEIVED_IS_READ_ONLY
 
 
 class TariffRevisionNotKept(EvbridgeError):

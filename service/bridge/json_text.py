@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NoReturn
 
 MAX_VALUES: Final = 250_000
@@ -143,3 +145,31 @@ _by_and_by = json.JSONDecoder(
 _tolerantly = json.JSONDecoder(
     object_hook=_object, parse_int=_integer, parse_float=Number, parse_constant=_constant, strict=False
 ).decode
+
+
+def text_of(value: Any) -> str:
+    """JSON of what was parsed, numbers with the same digits."""
+    return "".join(_pieces(value))
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        before = "{"
+        for name, item in value.items():
+            yield f"{before}{encode_basestring_ascii(name)}: "
+            yield from _pieces(item)
+            before = ", "
+        yield "}" if value else "{}"
+    elif isinstance(value, list):
+        before = "["
+        for item in value:
+            yield before
+            yield from _pieces(item)
+            before = ", "
+        yield "]" if value else "[]"
+    elif isinstance(value, Number) or type(value) is int:
+        yield str(value)
+    elif isinstance(value, str):
+        yield encode_basestring_ascii(value)
+    else:
+        yield {None: "null", True: "true", False: "false"}[value]

@@ -25,6 +25,7 @@ class Named(Protocol):
     country_code: str
     party_id: str
     id: str
+    integration_id: str
 
 
 class _Folded(str):
@@ -95,7 +96,7 @@ def stored_ids(text: str) -> list[str]:
 
 
 def key_of(named: Named) -> ObjectKey:
-    return ObjectKey.of(named.country_code, named.party_id, named.id)
+    return ObjectKey.of(named.country_code, named.party_id, named.id, named.integration_id)
 
 
 def columns(keys: Iterable[ObjectKey]) -> tuple[list[str], ...]:

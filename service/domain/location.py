@@ -7,7 +7,7 @@ from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, EvseS
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.content import etag_of
-from service.domain.keys import ObjectKey
+from service.domain.keys import ObjectKey, key_of
 from service.errors import InvalidArgument
 
 _AHEAD = timedelta(minutes=5)
@@ -60,7 +60,10 @@ def tariffs_named(location: Location) -> Iterator[tuple[str, ObjectKey]]:
             for column, connector in enumerate(evse.connectors):
                 for number, tariff_id in enumerate(connector.tariff_ids):
                     path = f"evses[{row}].connectors[{column}].tariff_ids[{number}]"
-                    yield path, ObjectKey.of(location.country_code, location.party_id, tariff_id)
+                    yield (
+                        path,
+                        ObjectKey.of(*key_of(location).party, id=tariff_id, integration_id=location.integration_id),
+                    )
 
 
 def connector_at(location: Location, evse_uid: str, id: str) -> tuple[int, int] | None:

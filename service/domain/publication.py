@@ -40,7 +40,9 @@ class Publication:
         self._shows_own = any(rule.visible and rule.assigned is None for rule in self._rules)
 
     def connectors(self, location: Location) -> Iterator[VisibleConnector]:
-        """The visible connectors of a location."""
+        """The visible connectors of a location; a received one has none, for only ours are published."""
+        if location.integration_id:
+            return
         key = key_of(location)
         rules = [rule for rule in self._rules if rule.reaches(key, location.country)]
         for row, evse in enumerate(location.evses):

@@ -129,6 +129,9 @@ class Noun(ABC, Generic[M]):
     def check_key(self, sent: M, path: str) -> None:
         """Raises InvalidArgument when nothing can have the key."""
 
+    def check_ours(self, key: Any) -> None:
+        """Raises ReceivedIsReadOnly for a partner's."""
+
     def check_version(self, sent: M, before: M | None) -> None:
         """Raises an error when another object was changed than the caller meant."""
         check_etag(_etag(sent), _etag(before) if before else "", self.noun, self.shown(self.key_of(sent)))
@@ -192,6 +195,7 @@ class Upsert(Generic[M]):
         noun, sent, id = self.noun, self._sent, self.noun.shown(self.key)
         if self.violation:
             raise self.violation
+        noun.check_ours(self.key)
         taken = self.origin and before and before.origin.integration_id != self.origin.integration_id
         if before and (taken or not self._may_exist):
             raise ResourceExists(f"{noun.noun} {id} already exists", resource=noun.noun, id=id)
@@ -278,6 +282,7 @@ async def mutate_delete(
 
 async def delete(conn: Connection, caller: Caller, noun: Noun[M], key: Any, request: Any) -> Empty:
     """Raises ResourceNotFound unless `allow_missing`, EtagMismatch, and what keeps the object from being deleted."""
+    noun.check_ours(key)
     stored = (await noun.lock(conn, caller.tenant_id, [key])).get(key)
     if stored is None:
         if request.allow_missing:

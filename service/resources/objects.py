@@ -8,7 +8,7 @@ from evbridge.v1.tariff_pb2 import Tariff, TariffKey
 
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.validation import validate
-from service.errors import EvbridgeError, FieldViolation, ReferenceNotFound
+from service.errors import EvbridgeError, FieldViolation, ReceivedIsReadOnly, ReferenceNotFound
 from service.resources.mutation import Noun, Pending, dangling
 from service.storage.connection import Connection
 from service.storage.party import parties_hold
@@ -31,6 +31,9 @@ class Owned(Noun[M]):
 
     def check_key(self, sent: M, path: str) -> None:
         validate(self.key(country_code=sent.country_code, party_id=sent.party_id, id=sent.id), prefix=f"{path}.")
+
+    def check_ours(self, key: ObjectKey) -> None:
+        check_ours(self.noun, key)
 
     def keep(self, wanted: M, before: M | None) -> None:
         """The spelling of an id is the first one."""
@@ -71,3 +74,14 @@ class Owned(Noun[M]):
             )
             return dangling("tariff", missing[0][1].shown, violations)
         return None
+
+
+def check_ours(noun: str, key: ObjectKey) -> None:
+    """Raises ReceivedIsReadOnly for a partner's."""
+    if key.integration_id:
+        raise ReceivedIsReadOnly(
+            f"{noun} {key.shown} was received through {key.integration_id}: only the partner changes it",
+            resource=noun,
+            id=key.shown,
+            integration_id=key.integration_id,
+        )

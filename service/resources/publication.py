@@ -76,7 +76,7 @@ class Rules(Noun[PublicationRule]):
                 known = {key for _, key in named(before or PublicationRule())}
                 new = [(place, key) for place, key in named(rule) if key not in known]
                 found = await exist(conn, tenant_id, {key for _, key in new}) if new else set()
-                if missing := [(place, key) for place, key in new if key not in found]:
+                if missing := [(place, key) for place, key in new if key not in found or key.integration_id]:
                     words = f"is no {resource} of the tenant"
                     violations = tuple(FieldViolation(f"{path}.{place}", words) for place, _ in missing)
                     refused.setdefault(name, dangling(resource, missing[0][1].shown, violations))

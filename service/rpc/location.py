@@ -27,9 +27,10 @@ from service.domain.keys import EvseKey, key_of
 from service.domain.location import is_newer, reported_time
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
-from service.errors import InvalidArgument
+from service.errors import InvalidArgument, ReceivedIsReadOnly
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
 from service.resources.mutation import Upsert, add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.objects import check_ours
 from service.resources.publication import publish
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
@@ -82,12 +83,12 @@ class LocationService:
         return list_response(request, rows, size)
 
     async def SearchLocations(self, request: SearchLocationsRequest, caller: Caller) -> bytes:
-        limit = min(page_size(request.limit), _MAX_FOUND)
+        limit, side = min(page_size(request.limit), _MAX_FOUND), (caller.tenant_id, request.integration_id)
         if request.HasField("box"):
-            return search_response(await location_box(self._database, caller.tenant_id, _boxes(request.box), limit))
+            return search_response(await location_box(self._database, *side, _boxes(request.box), limit))
         point, radius_m = _point(request.near.point), request.near.radius_m
         boxes, haversine = boxes_around(point, radius_m), haversine_of(radius_m)
-        return search_response(await location_near(self._database, caller.tenant_id, boxes, point, haversine, limit))
+        return search_response(await location_near(self._database, *side, boxes, point, haversine, limit))
 
     async def UpdateLocation(self, request: UpdateLocationRequest, caller: Caller) -> bytes:
         mask = request.update_mask.paths
@@ -144,10 +145,11 @@ def _reported(
     for number, report in enumerate(request.reports):
         path, key = f"reports[{number}]", EvseKey.of(key_of(report.location), report.evse_uid)
         try:
+            check_ours("location", key.location)
             if key in reported:
                 raise InvalidArgument.field(f"{path}.evse_uid", "is reported on in the request before")
             reported[key] = number, reported_time(report, now, path)
-        except InvalidArgument as error:
+        except (InvalidArgument, ReceivedIsReadOnly) as error:
             answer.refused_reports.add(report=number, error=status_of(error))
     return reported
 

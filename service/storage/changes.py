@@ -49,8 +49,9 @@ async def change_record_many(
         return
     object_ids, *others = zip(*changes, strict=True)
     await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, *others)
-    if kind in _DELIVERED:
-        await conn.run(sql.delivery_mark, caller.tenant_id, kind, object_ids, None)
+    ours = [change.object_id for change in changes if not change.integration_id]
+    if ours and kind in _DELIVERED:
+        await conn.run(sql.delivery_mark, caller.tenant_id, kind, ours, None)
 
 
 async def delivery_mark_all(conn: Connection, tenant_id: str, integration_id: str) -> None:

@@ -27,6 +27,7 @@ from service.errors import ResourceExists, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.pool import Database
+from service.storage.received import received_delete
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
@@ -132,8 +133,9 @@ async def integration_status(
 
 
 async def integration_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
-    """Takes deliveries, peers and slots along; the secrets too."""
+    """Takes along deliveries, peers and slots, the secrets, and what was received."""
     await secrets_forget(conn, tenant_id, integration_id)
+    await received_delete(conn, tenant_id, integration_id)
     await conn.run(sql.integration_delete, tenant_id, integration_id)
 
 

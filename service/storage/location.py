@@ -9,7 +9,7 @@ from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.geography import Box, Point
-from service.domain.keys import OURS, EvseKey, ObjectKey, columns, key_of
+from service.domain.keys import EvseKey, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound
 from service.storage.connection import Connection
@@ -54,7 +54,7 @@ async def location_page(
 ) -> list[tuple[str, bytes]]:
     """(key, serialized location) after the key `after`, in their order, up to `limit` and about 1 MiB."""
     filters = (request.country_code.upper(), request.party_id.upper())
-    key, origin = ObjectKey.parsed(after), request.origin_integration_id
+    key, origin = ObjectKey.parsed(after, request.integration_id), request.origin_integration_id
     rows = await database.rows(sql.location_page, tenant_id, *key, *filters, limit, MAX_BYTES, origin)
     return [(row["object_id"], _whole(row)) for row in rows]
 
@@ -81,16 +81,26 @@ async def location_naming(
 
 
 async def location_near(
-    database: Database, tenant_id: str, boxes: Sequence[Box], point: Point, haversine: float, limit: int
+    database: Database,
+    tenant_id: str,
+    integration_id: str,
+    boxes: Sequence[Box],
+    point: Point,
+    haversine: float,
+    limit: int,
 ) -> list[bytes]:
     """Serialized locations up to that far from the point, nearest first. The boxes hold them all."""
-    rows = await database.rows(sql.location_near, tenant_id, *zip(*boxes, strict=True), *point, haversine, limit, OURS)
+    rows = await database.rows(
+        sql.location_near, tenant_id, *zip(*boxes, strict=True), *point, haversine, limit, integration_id
+    )
     return [_whole(row) for row in rows]
 
 
-async def location_box(database: Database, tenant_id: str, boxes: Sequence[Box], limit: int) -> list[bytes]:
+async def location_box(
+    database: Database, tenant_id: str, integration_id: str, boxes: Sequence[Box], limit: int
+) -> list[bytes]:
     """Serialized locations in the boxes."""
-    rows = await database.rows(sql.location_box, tenant_id, *zip(*boxes, strict=True), limit, OURS)
+    rows = await database.rows(sql.location_box, tenant_id, *zip(*boxes, strict=True), limit, integration_id)
     return [_whole(row) for row in rows]
 
 

@@ -360,6 +360,17 @@ CREATE TABLE publication_rule (
     turn_time timestamp with time zone
 );
 
+CREATE TABLE received_document (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    part text NOT NULL,
+    version text NOT NULL,
+    last_updated timestamp with time zone NOT NULL,
+    document text NOT NULL
+);
+
 CREATE TABLE repaired_answer (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -518,6 +529,9 @@ ALTER TABLE ONLY peer_part
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_pkey PRIMARY KEY (tenant_id, integration_id, rule_id);
 
+ALTER TABLE ONLY received_document
+    ADD CONSTRAINT received_document_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id, part);
+
 ALTER TABLE ONLY repaired_answer
     ADD CONSTRAINT repaired_answer_pkey PRIMARY KEY (tenant_id, integration_id, operation);
 
@@ -657,6 +671,9 @@ ALTER TABLE ONLY peer_part
 
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY received_document
+    ADD CONSTRAINT received_document_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY repaired_answer
     ADD CONSTRAINT repaired_answer_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

@@ -112,7 +112,7 @@ async def tariff_page(
 ) -> list[tuple[str, bytes]]:
     """(key, serialized tariff) after the key `after`, in their order, up to `limit` and about 1 MiB."""
     filters = (request.country_code.upper(), request.party_id.upper(), request.type, request.currency)
-    key, origin = ObjectKey.parsed(after), request.origin_integration_id
+    key, origin = ObjectKey.parsed(after, request.integration_id), request.origin_integration_id
     rows = await database.rows(sql.tariff_page, tenant_id, *key, *filters, limit, MAX_BYTES, origin)
     return [(row["object_id"], row["payload"]) for row in rows]
 

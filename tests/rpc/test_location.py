@@ -135,6 +135,7 @@ def place(latitude: float, longitude: float) -> GeoLocation:
 
 URL = "https://example.com/t"
 VALUES = {
+    "evbridge.v1.Location.integration_id": None,  # ours
     "evbridge.v1.Location.country_code": "DE",
     "evbridge.v1.Location.party_id": "ABC",
     "evbridge.v1.Location.publish": False,
@@ -187,7 +188,7 @@ def stripped(location: Location) -> Location:
 async def test_every_field_is_stored_and_comes_back(party: Tenant) -> None:
     sent = filled(Location.DESCRIPTOR, VALUES)
     stored = await party.writer.locations.CreateLocation(CreateLocationRequest(location=sent))
-    assert list(unset(stored)) == ["origin", "overrides"]
+    assert list(unset(stored)) == ["origin", "overrides", "integration_id"]
     assert await get(party, stored) == stored
     assert stripped(stored) == sent
     found = await party.reader.locations.BatchGetLocations(BatchGetLocationsRequest(keys=[key(stored)]))

@@ -5,7 +5,6 @@ What a version has no place for is named. What would change a price, or show wha
 
 import re
 from collections.abc import Iterator, Mapping
-from json.encoder import encode_basestring_ascii
 from types import ModuleType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -15,7 +14,7 @@ from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
 from google.protobuf.message import Message
 
 from service.bridge.codec import compile_codec
-from service.bridge.json_text import CodecError, Number, parse_json, parse_tolerantly
+from service.bridge.json_text import CodecError, parse_json, parse_tolerantly, text_of
 from service.domain.fields import clear_output_only
 from service.domain.keys import PartyKey
 from service.domain.mapping import Loss, missing
@@ -98,34 +97,6 @@ def object_from(
 def parsed(text: bytes) -> Any:
     """JSON as a partner wrote it, numbers exact. Raises CodecError."""
     return parse_tolerantly(text)
-
-
-def text_of(value: Any) -> str:
-    """JSON of what was parsed, numbers with the same digits."""
-    return "".join(_pieces(value))
-
-
-def _pieces(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        before = "{"
-        for name, item in value.items():
-            yield f"{before}{encode_basestring_ascii(name)}: "
-            yield from _pieces(item)
-            before = ", "
-        yield "}" if value else "{}"
-    elif isinstance(value, list):
-        before = "["
-        for item in value:
-            yield before
-            yield from _pieces(item)
-            before = ", "
-        yield "]" if value else "[]"
-    elif isinstance(value, Number) or type(value) is int:
-        yield str(value)
-    elif isinstance(value, str):
-        yield encode_basestring_ascii(value)
-    else:
-        yield {None: "null", True: "true", False: "false"}[value]
 
 
 def _shown(message: Message) -> Message:

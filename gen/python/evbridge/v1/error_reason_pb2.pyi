@@ -257,6 +257,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
     """
+    RECEIVED_IS_READ_ONLY: _ErrorReason.ValueType  # 64
+    """FAILED_PRECONDITION. The location or tariff was received through an integration: it is the partner's to change.
+
+        { "reason": "RECEIVED_IS_READ_ONLY", "domain": "evbridge",
+          "metadata": { "resource": "location", "id": "DE*ABC*L1", "integration_id": "hub" } }
+    """
     INTEGRATION_DISABLED: _ErrorReason.ValueType  # 47
     """FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.
 
@@ -581,6 +587,12 @@ TOO_MANY_RULES: ErrorReason.ValueType  # 39
 """FAILED_PRECONDITION. The integration has as many publication rules as it can have. Merge some into one.
 
     { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
+"""
+RECEIVED_IS_READ_ONLY: ErrorReason.ValueType  # 64
+"""FAILED_PRECONDITION. The location or tariff was received through an integration: it is the partner's to change.
+
+    { "reason": "RECEIVED_IS_READ_ONLY", "domain": "evbridge",
+      "metadata": { "resource": "location", "id": "DE*ABC*L1", "integration_id": "hub" } }
 """
 INTEGRATION_DISABLED: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION. The integration that a partner call names is not enabled: nothing is sent to that partner.

@@ -784,6 +784,7 @@ class Location(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the party that owns it; stored in upper case."""
     party_id: _builtins.str
@@ -823,6 +824,10 @@ class Location(_message.Message):
     etag: _builtins.str
     """On input, guards an update or a delete: it must be the current one when set. A hash of the content, EVSEs taken
     in but for their status.
+    """
+    integration_id: _builtins.str
+    """The integration that it was received through, and with that a part of its name; empty for a location of ours. What was
+    received is the partner's: it is read, searched like ours, and no call changes it.
     """
     @_builtins.property
     def publish_allowed_to(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishTokenType]:
@@ -932,10 +937,11 @@ class Location(_message.Message):
         etag: _builtins.str = ...,
         origin: _types_pb2.Origin | None = ...,
         overrides: _abc.Iterable[_builtins.str] | None = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "charging_when_closed", b"charging_when_closed", "coordinates", b"coordinates", "create_time", b"create_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "owner", b"owner", "publish", b"publish", "suboperator", b"suboperator"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "address", b"address", "charging_when_closed", b"charging_when_closed", "city", b"city", "coordinates", b"coordinates", "country", b"country", "country_code", b"country_code", "create_time", b"create_time", "directions", b"directions", "energy_mix", b"energy_mix", "etag", b"etag", "evses", b"evses", "external_id", b"external_id", "facilities", b"facilities", "help_phone", b"help_phone", "id", b"id", "images", b"images", "last_updated", b"last_updated", "name", b"name", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "overrides", b"overrides", "owner", b"owner", "parking_places", b"parking_places", "parking_type", b"parking_type", "party_id", b"party_id", "postal_code", b"postal_code", "publish", b"publish", "publish_allowed_to", b"publish_allowed_to", "related_locations", b"related_locations", "site_id", b"site_id", "state", b"state", "suboperator", b"suboperator", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed", "_publish", b"_publish", "address", b"address", "charging_when_closed", b"charging_when_closed", "city", b"city", "coordinates", b"coordinates", "country", b"country", "country_code", b"country_code", "create_time", b"create_time", "directions", b"directions", "energy_mix", b"energy_mix", "etag", b"etag", "evses", b"evses", "external_id", b"external_id", "facilities", b"facilities", "help_phone", b"help_phone", "id", b"id", "images", b"images", "integration_id", b"integration_id", "last_updated", b"last_updated", "name", b"name", "opening_times", b"opening_times", "operator", b"operator", "origin", b"origin", "overrides", b"overrides", "owner", b"owner", "parking_places", b"parking_places", "parking_type", b"parking_type", "party_id", b"party_id", "postal_code", b"postal_code", "publish", b"publish", "publish_allowed_to", b"publish_allowed_to", "related_locations", b"related_locations", "site_id", b"site_id", "state", b"state", "suboperator", b"suboperator", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charging_when_closed: _TypeAlias = _typing.Literal["charging_when_closed"]  # noqa: Y015
     _WhichOneofArgType__charging_when_closed: _TypeAlias = _typing.Literal["_charging_when_closed", b"_charging_when_closed"]  # noqa: Y015
@@ -1550,22 +1556,26 @@ class LocationKey(_message.Message):
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     PARTY_ID_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The party's country code, in any case."""
     party_id: _builtins.str
     """Required. The party's id, in any case."""
     id: _builtins.str
     """Required. The location's id, in any case."""
+    integration_id: _builtins.str
+    """The integration that it was received through; empty for a location of ours."""
     def __init__(
         self,
         *,
         country_code: _builtins.str = ...,
         party_id: _builtins.str = ...,
         id: _builtins.str = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "id", b"id", "party_id", b"party_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "id", b"id", "integration_id", b"integration_id", "party_id", b"party_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1770,6 +1780,7 @@ class ListLocationsRequest(_message.Message):
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     PARTY_ID_FIELD_NUMBER: _builtins.int
     ORIGIN_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many locations a page holds at most: 50 when 0, capped at 1,000. A page also ends at 1 MiB."""
     page_token: _builtins.str
@@ -1780,6 +1791,8 @@ class ListLocationsRequest(_message.Message):
     """Only locations of this party, in any case."""
     origin_integration_id: _builtins.str
     """Only locations that were imported through this integration, which may have been deleted since."""
+    integration_id: _builtins.str
+    """The locations that were received through this integration; those of ours when empty."""
     def __init__(
         self,
         *,
@@ -1788,10 +1801,11 @@ class ListLocationsRequest(_message.Message):
         country_code: _builtins.str = ...,
         party_id: _builtins.str = ...,
         origin_integration_id: _builtins.str = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "origin_integration_id", b"origin_integration_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "integration_id", b"integration_id", "origin_integration_id", b"origin_integration_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1834,8 +1848,11 @@ class SearchLocationsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     NEAR_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """How many locations at most: 50 when 0, capped at 500."""
+    integration_id: _builtins.str
+    """The locations that were received through this integration; those of ours when empty."""
     @_builtins.property
     def near(self) -> Global___NearPoint:
         """Nearest first around a point."""
@@ -1850,10 +1867,11 @@ class SearchLocationsRequest(_message.Message):
         limit: _builtins.int = ...,
         near: Global___NearPoint | None = ...,
         box: Global___BoundingBox | None = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "near", b"near"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "limit", b"limit", "near", b"near"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "integration_id", b"integration_id", "limit", b"limit", "near", b"near"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,6 +30,10 @@ class LocationServiceStub:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
+    Locations that partners sent are kept beside ours, each below the integration that it was received through
+    (`integration_id`); they are for reading: a call that would change one fails with FAILED_PRECONDITION
+    (RECEIVED_IS_READ_ONLY).
+
     An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
     etag.
 
@@ -94,6 +98,10 @@ class LocationServiceStub:
 class LocationServiceServicer:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
+
+    Locations that partners sent are kept beside ours, each below the integration that it was received through
+    (`integration_id`); they are for reading: a call that would change one fails with FAILED_PRECONDITION
+    (RECEIVED_IS_READ_ONLY).
 
     An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
     etag.
@@ -255,6 +263,10 @@ def add_LocationServiceServicer_to_server(servicer, server):
 class LocationService:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
+
+    Locations that partners sent are kept beside ours, each below the integration that it was received through
+    (`integration_id`); they are for reading: a call that would change one fails with FAILED_PRECONDITION
+    (RECEIVED_IS_READ_ONLY).
 
     An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
     etag.

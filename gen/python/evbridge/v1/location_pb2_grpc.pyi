@@ -31,6 +31,10 @@ class LocationServiceStub:
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
+    Locations that partners sent are kept beside ours, each below the integration that it was received through
+    (`integration_id`); they are for reading: a call that would change one fails with FAILED_PRECONDITION
+    (RECEIVED_IS_READ_ONLY).
+
     An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
     etag.
 
@@ -106,6 +110,10 @@ class LocationServiceAsyncStub(LocationServiceStub):
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
 
+    Locations that partners sent are kept beside ours, each below the integration that it was received through
+    (`integration_id`); they are for reading: a call that would change one fails with FAILED_PRECONDITION
+    (RECEIVED_IS_READ_ONLY).
+
     An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
     etag.
 
@@ -176,6 +184,10 @@ class LocationServiceAsyncStub(LocationServiceStub):
 class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the locations: where one can charge, with their EVSEs and connectors. A location belongs to one of the tenant's
     parties and is named by country code, party id and id.
+
+    Locations that partners sent are kept beside ours, each below the integration that it was received through
+    (`integration_id`); they are for reading: a call that would change one fails with FAILED_PRECONDITION
+    (RECEIVED_IS_READ_ONLY).
 
     An EVSE is kept on its own: its status changes many times a day and touches neither the location's content nor its
     etag.

@@ -222,6 +222,7 @@ class Tariff(_message.Message):
     OVERRIDES_FIELD_NUMBER: _builtins.int
     TAX_INCLUDED_FIELD_NUMBER: _builtins.int
     NOT_UNDERSTOOD_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the party that owns it; stored in upper case."""
     party_id: _builtins.str
@@ -246,6 +247,10 @@ class Tariff(_message.Message):
     """On input, guards an update or a delete: it must be the current one when set. A hash of the content."""
     tax_included: Global___TaxIncluded.ValueType
     """Whether its prices hold the taxes; they do not when unspecified. Source: OCPI 2.3.0, tariffs, Tariff."""
+    integration_id: _builtins.str
+    """The integration that it was received through, and with that a part of its name; empty for a tariff of ours. What was
+    received is the partner's: it is read, priced like ours, and no call changes it.
+    """
     @_builtins.property
     def tariff_alt_text(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.DisplayText]:
         """What it says in words, one text per language, up to 50."""
@@ -325,10 +330,11 @@ class Tariff(_message.Message):
         overrides: _abc.Iterable[_builtins.str] | None = ...,
         tax_included: Global___TaxIncluded.ValueType = ...,
         not_understood: _abc.Iterable[_builtins.str] | None = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "create_time", b"create_time", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "origin", b"origin", "start_date_time", b"start_date_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "elements", b"elements", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "etag", b"etag", "external_id", b"external_id", "id", b"id", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "name", b"name", "not_understood", b"not_understood", "origin", b"origin", "overrides", b"overrides", "party_id", b"party_id", "start_date_time", b"start_date_time", "tariff_alt_text", b"tariff_alt_text", "tariff_alt_url", b"tariff_alt_url", "tax_included", b"tax_included", "type", b"type", "use_type", b"use_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_common", b"_common", "common", b"common", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "elements", b"elements", "end_date_time", b"end_date_time", "energy_mix", b"energy_mix", "etag", b"etag", "external_id", b"external_id", "id", b"id", "integration_id", b"integration_id", "last_updated", b"last_updated", "max_price", b"max_price", "min_price", b"min_price", "name", b"name", "not_understood", b"not_understood", "origin", b"origin", "overrides", b"overrides", "party_id", b"party_id", "start_date_time", b"start_date_time", "tariff_alt_text", b"tariff_alt_text", "tariff_alt_url", b"tariff_alt_url", "tax_included", b"tax_included", "type", b"type", "use_type", b"use_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__common: _TypeAlias = _typing.Literal["common"]  # noqa: Y015
     _WhichOneofArgType__common: _TypeAlias = _typing.Literal["_common", b"_common"]  # noqa: Y015
@@ -540,22 +546,26 @@ class TariffKey(_message.Message):
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     PARTY_ID_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The party's country code, in any case."""
     party_id: _builtins.str
     """Required. The party's id, in any case."""
     id: _builtins.str
     """Required. The tariff's id, in any case."""
+    integration_id: _builtins.str
+    """The integration that it was received through; empty for a tariff of ours."""
     def __init__(
         self,
         *,
         country_code: _builtins.str = ...,
         party_id: _builtins.str = ...,
         id: _builtins.str = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "id", b"id", "party_id", b"party_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "id", b"id", "integration_id", b"integration_id", "party_id", b"party_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -686,6 +696,7 @@ class ListTariffsRequest(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     ORIGIN_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many tariffs a page holds at most: 50 when 0, capped at 1,000. A page also ends at 1 MiB."""
     page_token: _builtins.str
@@ -700,6 +711,8 @@ class ListTariffsRequest(_message.Message):
     """Only tariffs in this currency."""
     origin_integration_id: _builtins.str
     """Only tariffs that were imported through this integration, which may have been deleted since."""
+    integration_id: _builtins.str
+    """The tariffs that were received through this integration; those of ours when empty."""
     def __init__(
         self,
         *,
@@ -710,10 +723,11 @@ class ListTariffsRequest(_message.Message):
         type: Global___TariffType.ValueType = ...,
         currency: _builtins.str = ...,
         origin_integration_id: _builtins.str = ...,
+        integration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "currency", b"currency", "origin_integration_id", b"origin_integration_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "currency", b"currency", "integration_id", b"integration_id", "origin_integration_id", b"origin_integration_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,95 @@
+"""Documents that a partner sent: how parts of one are put into what is kept of it, and which of two is newer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from evbridge.v1.location_pb2 import Connector, Evse, Location
+from evbridge.v1.tariff_pb2 import Tariff
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.domain.fields import clear_output_only
+
+Document = dict[str, Any]
+"""A JSON object, with exact numbers."""
+
+_LISTS = {"evses": "uid", "connectors": "id"}
+"""Lists of which each item has an id of its own: what is left out stays."""
+
+
+def merged(kept: Document, patch: Document) -> Document:
+    """What is kept with the members of the patch: objects are merged, null removes a member, lists are replaced.
+
+    EVSEs and connectors are merged by their ids.
+    """
+    result = dict(kept)
+    for name, value in patch.items():
+        before = result.get(name)
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict) and isinstance(before, dict):
+            result[name] = merged(before, value)
+        elif name in _LISTS and isinstance(value, list) and isinstance(before, list):
+            for item in value:
+                before = with_item(before, item, name, patch=True)
+            result[name] = before
+        else:
+            result[name] = value
+    return result
+
+
+def with_item(items: list[Any], item: Any, name: str, *, patch: bool) -> list[Any]:
+    """The items of the list called `name` with one in the place of that of its id, merged with it if it is a patch."""
+    for place, other in enumerate(items):
+        if item_id(other, name) == item_id(item, name):
+            return [*items[:place], merged(other, item) if patch else item, *items[place + 1 :]]
+    return [*items, item]
+
+
+def item(items: Any, name: str, id: str) -> Document | None:
+    """The item of that id, in any case."""
+    found = (each for each in items if item_id(each, name) == id.casefold()) if isinstance(items, list) else ()
+    return next(iter(found), None)
+
+
+def item_id(item: Any, name: str) -> str:
+    """The folded id of an item; "" when it has none."""
+    id = item.get(_LISTS[name]) if isinstance(item, dict) else None
+    return id.casefold() if isinstance(id, str) else ""
+
+
+def cleared(message: Location | Tariff | Evse) -> None:
+    """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood."""
+    times = [(part, part.last_updated) for part in _parts(message) if part.HasField("last_updated")]
+    kept = [(part, Timestamp(seconds=time.seconds, nanos=time.nanos)) for part, time in times]
+    not_understood = [*message.not_understood] if isinstance(message, Tariff) else []
+    message.DiscardUnknownFields()
+    clear_output_only(message)
+    for part, time in kept:
+        part.last_updated.CopyFrom(time)
+    if isinstance(message, Tariff):
+        message.not_understood.extend(not_understood)
+
+
+def settle_times(evse: Evse, otherwise: Timestamp) -> None:
+    """An EVSE is as new as its newest connector; a part without a time is as old as what it stands in."""
+    if not evse.HasField("last_updated"):
+        evse.last_updated.CopyFrom(otherwise)
+    for connector in evse.connectors:
+        if not connector.HasField("last_updated"):
+            connector.last_updated.CopyFrom(evse.last_updated)
+        if is_older(evse.last_updated, connector.last_updated):
+            evse.last_updated.CopyFrom(connector.last_updated)
+
+
+def is_older(time: Timestamp, other: Timestamp) -> bool:
+    return (time.seconds, time.nanos) < (other.seconds, other.nanos)
+
+
+def _parts(message: Location | Tariff | Evse) -> Iterable[Any]:
+    yield message
+    evses: Iterable[Evse] = message.evses if isinstance(message, Location) else ()
+    for evse in [message] if isinstance(message, Evse) else evses:
+        if evse is not message:
+            yield evse
+        connectors: Iterable[Connector] = evse.connectors
+        yield from connectors
