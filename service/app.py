@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from service.ocpi.listener import Endpoint, Listener
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
+from service.processes.serving import ServingProcesses, reserved
 from service.resources.registration import Door
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
@@ -154,9 +155,14 @@ async def opened(settings: Settings, url: str, *, name: str = "evbridge", size: 
 
 
 @asynccontextmanager
-async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncIterator[Evbridge]:
-    """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner."""
-    check_listening(settings)
+async def evbridge(
+    settings: Settings, record: Recorder | None = None, *, shares_ports: bool = False
+) -> AsyncIterator[Evbridge]:
+    """Serves and delivers while entered; leaving drains. `record` is shown every exchange with a partner.
+
+    `shares_ports`: other processes serve on the same, see `evbridge_processes`.
+    """
+    check_listening(settings, shares_port=shares_ports)
     keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
     files = [file for partner in PARTNERS if partner.contract for file in contract_files(partner.contract)]
@@ -211,11 +217,12 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
                 for each in registry.services
                 if not each.GetOptions().Extensions[options.internal]
             },
+            shares_port=shares_ports,
         )
         address = await server.start()
         try:
             async with (
-                _listening(settings, served, registry) as ocpi_url,
+                _listening(settings, served, registry, shares_ports) as ocpi_url,
                 _delivering(settings, url, keys, tools, retries),
             ):
                 # Last of all: it can be shown only once, so nothing may fail between making and showing it.
@@ -228,7 +235,31 @@ async def evbridge(settings: Settings, record: Recorder | None = None) -> AsyncI
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, served: Tools, registry: Registry) -> AsyncIterator[str]:
+async def evbridge_processes(settings: Settings, count: int) -> AsyncIterator[Evbridge]:
+    """The same in `count` processes, which this one starts, starts again when they die, and drains.
+
+    The embedded database and its key file are this process's. Raises what `evbridge` does.
+    """
+    check_listening(settings)
+    keys = keyring(settings)
+    async with migrated_url(settings) as url, opened(settings, url, size=1) as store:
+        with ExitStack() as ports:
+            address = ports.enter_context(reserved(settings.listen))
+            ocpi_listen = settings.ocpi_listen and ports.enter_context(reserved(settings.ocpi_listen))
+            environ = {
+                "EVBRIDGE_LISTEN": address,
+                "EVBRIDGE_OCPI_LISTEN": ocpi_listen,
+                "EVBRIDGE_FIRST_KEY": "false",
+            }
+            processes = ServingProcesses(count, environ, settings.drain_s)
+            async with aclosing(processes):
+                await processes.start()
+                first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
+                yield Evbridge(address, store, keys, first or None)
+
+
+@asynccontextmanager
+async def _listening(settings: Settings, served: Tools, registry: Registry, shares_port: bool) -> AsyncIterator[str]:
     """Serves OCPI parties while entered; yields where."""
     if not settings.ocpi_listen:
         yield ""
@@ -239,7 +270,7 @@ async def _listening(settings: Settings, served: Tools, registry: Registry) -> A
     if settings.tls_cert_file:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    url = await listener.start(settings.ocpi_listen, tls)
+    url = await listener.start(settings.ocpi_listen, tls, shares_port=shares_port)
     served.door.url = settings.public_url or url
     try:
         yield url

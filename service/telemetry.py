@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final
+from uuid import uuid4
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -110,7 +111,8 @@ def configure_telemetry() -> None:
         return
     from opentelemetry.sdk.resources import Resource
 
-    resource = Resource.create({"service.name": "evbridge", "service.version": version("evbridge")})
+    instance = {"service.instance.id": str(uuid4())}  # so that what several processes measure adds up
+    resource = Resource.create({"service.name": "evbridge", "service.version": version("evbridge"), **instance})
     if traces:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider

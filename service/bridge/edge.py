@@ -163,10 +163,15 @@ class Edge:
         application.router.add_route("*", "/{path:.*}", self._answer, expect_handler=_expected)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=drain_s)
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listens and returns the port, which the system chose when `port` is 0. Raises OSError when it is taken."""
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shares_port: bool = False) -> int:
+        """Listens and returns the port, which the system chose when `port` is 0. Raises OSError when it is taken.
+
+        `shares_port`: with other processes of ours.
+        """
         await self._runner.setup()
-        self._listening = await asyncio.get_running_loop().create_server(self._connection, host, port, ssl=tls)
+        self._listening = await asyncio.get_running_loop().create_server(
+            self._connection, host, port, ssl=tls, reuse_port=shares_port or None
+        )
         actual: int = self._listening.sockets[0].getsockname()[1]
         return actual
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import IO
 
 import grpc
 
@@ -12,9 +13,11 @@ from service.storage.api_key import api_key_list
 from service.storage.pool import Database
 
 
-async def until_stopped() -> None:
-    """Waits for SIGTERM or SIGINT."""
+async def until_stopped(parent: IO[str] | None = None) -> None:
+    """Waits for SIGTERM or SIGINT, or for the end of what `parent` writes."""
     stop = asyncio.Event()
+    if parent is not None:
+        asyncio.get_running_loop().add_reader(parent, stop.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 
-from service.app import FIRST_TENANT, Evbridge, evbridge
+from service.app import FIRST_TENANT, Evbridge, evbridge, evbridge_processes
 from service.cli.common import channel_to, until_stopped
 from service.demo.data import fill
+from service.processes.serving import SERVES
 from service.settings import Settings
 from service.storage.api_key import api_key_create, api_key_revoke
 
@@ -19,11 +20,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     lines = [f"  {f.metadata['name']:33}{f.metadata['help']}" for f in dataclasses.fields(Settings)]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(("settings (environment variables):", *lines))
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="serve from N processes on one port")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--demo-data", action="store_true", help="fill the tenant 'default' first, to look around")
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
-    async with evbridge(settings) as running:
+    if arguments.worker:
+        await _work(settings)
+        return
+    several = arguments.workers > 1
+    async with evbridge_processes(settings, arguments.workers) if several else evbridge(settings) as running:
         if running.first_key:
             scheme = "" if settings.tls_cert_file else "-plaintext "
             print(
@@ -36,11 +43,24 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
             print(f"The first key was shown when it was made. Another one: {_another_key()}", file=sys.stderr)
         if arguments.demo_data:
             await _fill(settings, running)
-        # What is here now stays for good: every collection would visit it, and hold up what is served meanwhile.
-        gc.collect()
-        gc.freeze()
+        _settle()
         print(f"evbridge serves on {running.address}", file=sys.stderr)
         await until_stopped()
+
+
+async def _work(settings: Settings) -> None:
+    """One of several processes: tells its parent when it serves, and ends with it."""
+    async with evbridge(settings, shares_ports=True):
+        _settle()
+        sys.stdout.buffer.write(SERVES)
+        sys.stdout.buffer.flush()
+        await until_stopped(sys.stdin)
+
+
+def _settle() -> None:
+    """What is here now stays for good: every collection would visit it, and hold up what is served meanwhile."""
+    gc.collect()
+    gc.freeze()
 
 
 def _another_key() -> str:

@@ -124,10 +124,10 @@ class Listener:
             body_timeout_s=BODY_TIMEOUT_S,
         )
 
-    async def start(self, listen: str, tls: ssl.SSLContext | None) -> str:
+    async def start(self, listen: str, tls: ssl.SSLContext | None, *, shares_port: bool = False) -> str:
         """Listens, and returns the URL. Raises OSError when it cannot."""
         host, _, port = listen.rpartition(":")
-        actual = await self._edge.start(host.strip("[]"), int(port), tls)
+        actual = await self._edge.start(host.strip("[]"), int(port), tls, shares_port=shares_port)
         return f"{'https' if tls else 'http'}://{host}:{actual}"
 
     async def stop(self) -> None:

@@ -32,7 +32,6 @@ _LAST_BYTES_S = 1.0
 
 _IDENTITY_AND_GZIP = 0b101
 _LIMITS = [
-    ("grpc.so_reuseport", 0),  # a port that another program holds is refused, not shared
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_send_message_length", 8 << 20),
     # grpc would inflate a whole gzip before it looks at its length: `interceptors` does it, and knows the end.
@@ -72,11 +71,14 @@ class Server:
         database: Database,
         interceptors: Interceptors,
         implementations: Mapping[ServiceDescriptor, object],
+        *,
+        shares_port: bool = False,
     ) -> None:
         self._settings = settings
         self._database = database
         self._interceptors = interceptors
-        self._server = grpc.aio.server(options=_LIMITS)
+        self._shares_port = shares_port  # if not, a port that another program holds is refused
+        self._server = grpc.aio.server(options=[*_LIMITS, ("grpc.so_reuseport", int(shares_port))])
         self._health = health.Health(settings.receive_s)
         self._services = [service.full_name for service in implementations]
         self._probe: asyncio.Task[None] | None = None
@@ -111,7 +113,7 @@ class Server:
 
     async def start(self) -> str:
         """Listens and returns the address as host:port. Raises OSError when it cannot."""
-        check_listening(self._settings)
+        check_listening(self._settings, shares_port=self._shares_port)
         address = self._settings.listen
         try:
             if self._settings.tls_cert_file:
@@ -163,16 +165,19 @@ class Server:
             await self._health.set(service, writable)
 
 
-def check_listening(settings: Settings) -> None:
-    """Raises OSError for what would keep a server from listening. Asked before anything is made for it."""
+def check_listening(settings: Settings, *, shares_port: bool = False) -> None:
+    """Raises OSError for what would keep a server from listening. Asked before anything is made for it.
+
+    `shares_port`: with other processes of ours.
+    """
     if settings.tls_cert_file:
         _check_certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file))
-    _check_address(settings, settings.listen, "EVBRIDGE_LISTEN")
+    _check_address(settings, settings.listen, "EVBRIDGE_LISTEN", shares_port)
     if settings.ocpi_listen:
-        _check_address(settings, settings.ocpi_listen, "EVBRIDGE_OCPI_LISTEN")
+        _check_address(settings, settings.ocpi_listen, "EVBRIDGE_OCPI_LISTEN", shares_port)
 
 
-def _check_address(settings: Settings, address: str, name: str) -> None:
+def _check_address(settings: Settings, address: str, name: str, shares_port: bool) -> None:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     if host not in ("127.0.0.1", "::1", "localhost") and not (settings.tls_cert_file or settings.allow_plaintext):
@@ -181,7 +186,7 @@ def _check_address(settings: Settings, address: str, name: str) -> None:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except OSError:
         raise OSError(f"cannot listen on {address}: this machine does not know {host}") from None
-    problems = [problem for family, _, _, _, numeric in found if (problem := _problem(family, numeric))]
+    problems = [problem for family, _, _, _, numeric in found if (problem := _problem(family, numeric, shares_port))]
     if errno.EADDRINUSE in problems:
         raise OSError(
             f"cannot listen on {address}: the port is taken. End what listens there, or set {name} to another one, "
@@ -191,10 +196,12 @@ def _check_address(settings: Settings, address: str, name: str) -> None:
         raise OSError(f"cannot listen on {address}: {os.strerror(problems[0])}")
 
 
-def _problem(family: int, address: Any) -> int | None:
+def _problem(family: int, address: Any, shares_port: bool) -> int | None:
     """The number of the error that binding an address ends in."""
     with socket.socket(family, socket.SOCK_STREAM) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares_port:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             tried.bind(address)
         except OSError as error:
