@@ -18,7 +18,7 @@ _restarts = metrics.get_meter(__name__).create_counter(
 )
 
 SERVES = b"serves\n"
-"""What a process writes to its standard output once it serves. It ends when its standard input does, with its parent."""
+"""What a process writes to standard output once it serves. It ends when its standard input does: with its parent."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.2, 30.0, 60.0
 _LAST_S = 10.0  # after the drain
 
