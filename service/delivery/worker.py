@@ -18,6 +18,7 @@ from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_ACTIVE, INTEGRATION_STATUS_FAILED, IntegrationType
 from opentelemetry import metrics, trace
 
+from service.delivery.views import VIEWED, view_refresh
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.errors import EvbridgeError, LeaseLost
 from service.storage.connection import describe
@@ -120,7 +121,7 @@ class DeliveryWorker:
         log_fields.set({"tenant": waiting.tenant_id, "integration": waiting.integration_id})
         try:
             while not self._stopping and (claim := await delivery_claim(self._database, waiting, LEASE_S)):
-                await self._attempt(claim, self._deliverers[waiting.type])
+                await self._attempt(claim, self._deliverers.get(waiting.type))
         except LeaseLost as lost:
             log.warning("an attempt was given up", extra={"problem": str(lost)})
         except Exception as error:
@@ -132,7 +133,14 @@ class DeliveryWorker:
             del self._under_way[waiting.tenant_id, waiting.integration_id]
             self._wake.set()
 
-    async def _attempt(self, claim: Claim, deliverer: Deliverer) -> None:
+    async def _deliver(self, claim: Claim, deliverer: Deliverer | None) -> Delivered:
+        """Without a deliverer the partner asks for its view itself."""
+        description = await view_refresh(self._database, claim) if claim.object_kind in VIEWED else ""
+        if deliverer is None:
+            return Delivered(None, 0, description, answered=False)
+        return await deliverer.deliver(claim)
+
+    async def _attempt(self, claim: Claim, deliverer: Deliverer | None) -> None:
         """Raises LeaseLost."""
         started = time.monotonic()
         failure: EvbridgeError | None = None
@@ -142,7 +150,7 @@ class DeliveryWorker:
                 if claim.failed_attempts > self._policy.max_attempts:
                     raise EvbridgeError("every attempt ended without a result, as if the process had died")
                 renew = partial(delivery_renew, self._database, claim)
-                delivered = await while_leased(deliverer.deliver(claim), renew, claim.lease_s)
+                delivered = await while_leased(self._deliver(claim, deliverer), renew, claim.lease_s)
             except LeaseLost:
                 raise
             except EvbridgeError as error:

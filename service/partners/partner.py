@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Partner:
     """A kind of partner, and the type of the integrations with it.
 
-    `contract` is the package of its API's protos, `behaviour` what they cannot say. `deliverer` brings it the kinds of
-    objects that it `takes`; `runs` makes the executor of each kind of run that it knows.
+    `contract` is the package of its API's protos, `behaviour` what they cannot say. It `takes` objects of these kinds:
+    `deliverer` brings them; without one it is shown them when it asks. `runs` makes the executor of each kind of run
+    that it knows.
     """
 
     name: str

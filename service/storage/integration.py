@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
 from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
 
 from service.domain.integration import (
@@ -24,6 +24,7 @@ from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import ResourceExists, ResourceNotFound
+from service.storage.changes import delivery_mark_at
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.pool import Database
@@ -99,9 +100,12 @@ async def integration_takes(conn: Connection, tenant_id: str, integration_id: st
 
 
 async def integrations_take(database: Database, takes: Takes) -> None:
-    """For integrations that another build stored."""
+    """For integrations that another build stored: what it did not bring them is due."""
     for type, kinds in takes.items():
-        await database.run(sql.integrations_take, type, [*kinds])
+        async with database.transaction() as conn:
+            for row in await conn.rows(sql.integrations_take, type, [*kinds]):
+                for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION} - {*row["took"]}:
+                    await delivery_mark_at(conn, row["tenant_id"], row["integration_id"], kind, None)
 
 
 async def integration_replace(conn: Connection, tenant_id: str, integration: Integration) -> None:

@@ -28,7 +28,17 @@ SELECT takes FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integrations_take
 -- tenant: any, because it is about the partners that this build knows.
-UPDATE integration SET takes = $2 WHERE type = $1 AND takes <> $2
+WITH other AS MATERIALIZED (
+    SELECT tenant_id, integration_id, takes
+    FROM integration
+    WHERE type = $1 AND takes <> $2
+    ORDER BY tenant_id, integration_id
+    FOR NO KEY UPDATE
+)
+UPDATE integration AS i SET takes = $2
+FROM other
+WHERE i.tenant_id = other.tenant_id AND i.integration_id = other.integration_id
+RETURNING i.tenant_id, i.integration_id, other.takes AS took
 
 -- name: integration_lock_all
 -- Nothing that refers to the integration is added any more.

@@ -22,8 +22,10 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_deliveries,
         sql.retention_tariffs,
         sql.retention_locations,
+        sql.retention_views,
     ):
         await database.run(statement, age)
+    await database.run(sql.retention_documents)
 
 
 async def tariff_revisions_sweep(database: Database, days: int) -> None:

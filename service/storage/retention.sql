@@ -68,3 +68,12 @@ ON CONFLICT (one) DO UPDATE SET beat_time = excluded.beat_time, transaction_id =
 -- tenant: any, because it belongs to the database: 256 KiB that are stored as they are, in pages of their own.
 INSERT INTO heartbeat (beat_time, ballast) VALUES (now(), decode(repeat('00', 262144), 'hex'))
 ON CONFLICT (one) DO UPDATE SET beat_time = now(), ballast = excluded.ballast
+
+-- name: retention_views
+-- tenant: any, because age decides. What a partner was not shown any more for so long.
+DELETE FROM partner_object WHERE NOT shown AND last_updated < now() - $1::interval
+
+-- name: retention_documents
+-- tenant: any, because use decides. One that is taken at this moment is kept by its reference, or the taker tries again.
+DELETE FROM partner_document AS d
+WHERE NOT EXISTS (SELECT FROM partner_object AS o WHERE o.tenant_id = d.tenant_id AND o.hash = d.hash)

@@ -294,6 +294,35 @@ CREATE VIEW location_whole AS
    FROM location l
   WHERE (delete_time IS NULL);
 
+CREATE TABLE partner_document (
+    tenant_id text NOT NULL,
+    hash bytea NOT NULL,
+    payload bytea NOT NULL
+);
+
+CREATE TABLE partner_object (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    "position" bigint NOT NULL,
+    shown boolean NOT NULL,
+    hash bytea,
+    tariff_keys text[] NOT NULL,
+    last_updated timestamp with time zone NOT NULL
+);
+
+ALTER TABLE partner_object ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME partner_object_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE partner_token (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -514,6 +543,12 @@ ALTER TABLE ONLY integration
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
+ALTER TABLE ONLY partner_document
+    ADD CONSTRAINT partner_document_pkey PRIMARY KEY (tenant_id, hash);
+
+ALTER TABLE ONLY partner_object
+    ADD CONSTRAINT partner_object_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, country_code, party_id, key);
+
 ALTER TABLE ONLY partner_token
     ADD CONSTRAINT partner_token_pkey PRIMARY KEY (tenant_id, integration_id, token_id);
 
@@ -575,6 +610,14 @@ CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
 CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integration_id, country_code, party_id, key) WHERE (origin_integration_id <> ''::text);
 
 CREATE INDEX location_point ON location USING gist (point(longitude, latitude)) WHERE (delete_time IS NULL);
+
+CREATE INDEX partner_object_age ON partner_object USING btree (last_updated) WHERE (NOT shown);
+
+CREATE INDEX partner_object_document ON partner_object USING btree (tenant_id, hash);
+
+CREATE INDEX partner_object_page ON partner_object USING btree (tenant_id, integration_id, object_kind, "position") WHERE (hash IS NOT NULL);
+
+CREATE INDEX partner_object_updated ON partner_object USING btree (tenant_id, integration_id, object_kind, last_updated) WHERE (hash IS NOT NULL);
 
 CREATE UNIQUE INDEX partner_token_digest ON partner_token USING btree (digest);
 
@@ -656,6 +699,12 @@ ALTER TABLE ONLY integration
 
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY partner_object
+    ADD CONSTRAINT partner_object_tenant_id_hash_fkey FOREIGN KEY (tenant_id, hash) REFERENCES partner_document(tenant_id, hash);
+
+ALTER TABLE ONLY partner_object
+    ADD CONSTRAINT partner_object_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY partner_token
     ADD CONSTRAINT partner_token_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 
 from service.bridge.channel import PartnerChannel
 from service.delivery.parts import Parts
-from service.delivery.views import seen_location, seen_tariff
+from service.delivery.views import view_shown
 from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey, charger_key
 from service.domain.mapping import Mapped
@@ -57,8 +57,8 @@ class AmpecoDeliverer:
         """Raises TariffNotRepresentable, TariffNotDelivered, what Parts raise, and what the channel raises."""
         attempt = _Attempt(self._database, Ampeco(self._channel, claim), claim, await Parts.of(self._database, claim))
         if claim.object_kind == OBJECT_KIND_TARIFF:
-            return await attempt.tariff(await seen_tariff(self._database, claim))
-        return await attempt.location(await seen_location(self._database, claim))
+            return await attempt.tariff(await view_shown(self._database, claim, Tariff))
+        return await attempt.location(await view_shown(self._database, claim, Location))
 
 
 class _Attempt:

@@ -1,0 +1,118 @@
+"""What one partner sees: a row for each object that it was ever shown. Marks that are worked off are the only writer.
+
+The rows are in the order in which the partner was first shown the objects. A document is kept once for all partners
+that see the same.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple, TypeVar
+
+from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.location_pb2 import Location
+from evbridge.v1.tariff_pb2 import Tariff
+
+from service.domain.keys import ObjectKey
+from service.domain.pages import MAX_BYTES
+from service.storage.connection import Connection
+from service.storage.pool import Database
+from service.storage.statements import Statements
+
+sql = Statements.beside(__file__)
+
+M = TypeVar("M", Location, Tariff)
+
+
+class Viewed(NamedTuple):
+    """What a partner sees of an object, since `last_updated`. `position` orders a view and is its pages' cursor.
+
+    Not `shown`: it was withdrawn or deleted, and the document of a location shows its EVSEs as REMOVED.
+    """
+
+    key: ObjectKey
+    position: int
+    last_updated: datetime
+    hash: bytes
+    shown: bool
+    document: bytes
+
+    def parsed(self, form: type[M]) -> M:
+        """The document, updated when the view was."""
+        message = form.FromString(self.document)
+        message.last_updated.FromDatetime(self.last_updated)
+        return message
+
+
+async def view_get(
+    database: Database | Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType, key: ObjectKey
+) -> Viewed | None:
+    """None for an object that the partner was never shown, and for a tariff that it does not see any more."""
+    row = await database.row(sql.view_get, tenant_id, integration_id, kind, *key)
+    return None if row is None else _viewed(row)
+
+
+async def view_page(
+    database: Database,
+    tenant_id: str,
+    integration_id: str,
+    kind: ObjectKind.ValueType,
+    *,
+    limit: int,
+    after: int = 0,
+    offset: int = 0,
+    date_from: datetime | None = None,
+    date_to: datetime | None = None,
+) -> list[Viewed]:
+    """What was updated from `date_from` on and before `date_to`, oldest first, up to `limit` and about 1 MiB.
+
+    It begins behind the position `after`, and leaves out `offset` of what is there.
+    """
+    view = (tenant_id, integration_id, kind)
+    rows = await database.rows(sql.view_page, *view, after, date_from, date_to, offset, limit, MAX_BYTES)
+    return [*map(_viewed, rows)]
+
+
+async def view_count(
+    database: Database,
+    tenant_id: str,
+    integration_id: str,
+    kind: ObjectKind.ValueType,
+    *,
+    date_from: datetime | None = None,
+    date_to: datetime | None = None,
+) -> int:
+    """How many objects all pages hold."""
+    count: int = await database.value(sql.view_count, tenant_id, integration_id, kind, date_from, date_to)
+    return count
+
+
+async def view_names(database: Database, tenant_id: str, integration_id: str, tariff: ObjectKey) -> bool:
+    """Whether a location that the partner is shown names the tariff."""
+    named: bool = await database.value(sql.view_names, tenant_id, integration_id, str(tariff))
+    return named
+
+
+async def view_put(
+    conn: Connection,
+    tenant_id: str,
+    integration_id: str,
+    kind: ObjectKind.ValueType,
+    key: ObjectKey,
+    document: bytes | None,
+    tariffs: Collection[ObjectKey] = (),
+    *,
+    shown: bool,
+) -> None:
+    """Moves `last_updated`, so it is for what changed alone. Without a document the partner sees nothing any more."""
+    hash = None
+    if document is not None:
+        hash = sha256(document).digest()
+        await conn.run(sql.view_document_put, tenant_id, hash, document)
+    await conn.run(sql.view_put, tenant_id, integration_id, kind, *key, shown, hash, sorted(map(str, tariffs)))
+
+
+def _viewed(row: Any) -> Viewed:
+    return Viewed(
+        ObjectKey.in_row(row), row["position"], row["last_updated"], row["hash"], row["shown"], row["document"]
+    )
