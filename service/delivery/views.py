@@ -3,20 +3,18 @@
 Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it.
 """
 
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.tariff_pb2 import Tariff
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
 from service.domain.view import location_shown, tariff_shown
 from service.errors import ResourceNotFound
-from service.resources.publication import publication_at, sees_tariff
-from service.storage.changes import delivery_mark_at
+from service.resources.publication import publication_at, sees_tariff, timestamp_of
+from service.storage.changes import change_time, delivery_mark_at
 from service.storage.delivery import Claim, delivery_hold
 from service.storage.location import location_get
 from service.storage.pool import Database
@@ -31,15 +29,15 @@ VIEWED: frozenset[ObjectKind.ValueType] = frozenset({OBJECT_KIND_LOCATION, OBJEC
 async def view_refresh(database: Database, claim: Claim) -> str:
     """Brings the partner's view of the object to what it is now, and says what became of it. Raises LeaseLost."""
     key = ObjectKey.parsed(claim.object_id)
-    viewed = await view_get(database, claim.tenant_id, claim.integration_id, claim.object_kind, key)
+    async with database.connection() as conn:
+        viewed = await view_get(conn, claim.tenant_id, claim.integration_id, claim.object_kind, key)
+        now = await change_time(conn)
     if claim.object_kind == OBJECT_KIND_TARIFF:
         tariff = await _seen_tariff(database, claim, key)
         return await _store(database, claim, key, viewed, tariff_shown(tariff), set(), set(), shown=tariff is not None)
     location = await _seen_location(database, claim, key)
     before = Location.FromString(viewed.document) if viewed else None
-    now = Timestamp()
-    now.FromDatetime(datetime.now(UTC))
-    shown = location_shown(location, before, now)
+    shown = location_shown(location, before, timestamp_of(now))
     named = _named(shown), _named(before)
     return await _store(database, claim, key, viewed, shown, *named, shown=location is not None)
 

@@ -87,7 +87,7 @@ WITH next AS MATERIALIZED (
             SELECT FROM gate_pause AS held
             WHERE held.tenant_id = $1 AND held.integration_id = $2 AND held.resume_time > now()
         )
-    ORDER BY w.due_time, w.object_kind
+    ORDER BY w.due_time, w.object_kind, w.object_id
     LIMIT 1
     FOR UPDATE OF w SKIP LOCKED
 )

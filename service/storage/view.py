@@ -48,7 +48,7 @@ async def view_get(
     database: Database | Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType, key: ObjectKey
 ) -> Viewed | None:
     """None for an object that the partner was never shown, and for a tariff that it does not see any more."""
-    row = await database.row(sql.view_get, tenant_id, integration_id, kind, *key)
+    row = await database.row(sql.view_get, tenant_id, integration_id, kind, key.country_code, key.party_id, key.key)
     return None if row is None else _viewed(row)
 
 
@@ -109,10 +109,16 @@ async def view_put(
     if document is not None:
         hash = sha256(document).digest()
         await conn.run(sql.view_document_put, tenant_id, hash, document)
-    await conn.run(sql.view_put, tenant_id, integration_id, kind, *key, shown, hash, sorted(map(str, tariffs)))
+    names = (key.country_code, key.party_id, key.key)
+    await conn.run(sql.view_put, tenant_id, integration_id, kind, *names, shown, hash, sorted(map(str, tariffs)))
 
 
 def _viewed(row: Any) -> Viewed:
     return Viewed(
-        ObjectKey.in_row(row), row["position"], row["last_updated"], row["hash"], row["shown"], row["document"]
+        ObjectKey(row["country_code"], row["party_id"], row["key"]),
+        row["position"],
+        row["last_updated"],
+        row["hash"],
+        row["shown"],
+        row["document"],
     )

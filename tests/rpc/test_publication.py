@@ -330,7 +330,7 @@ async def test_rules_are_listed_by_integration_in_the_order_in_which_they_count(
 
 
 async def test_a_rule_says_when_nothing_is_delivered_through_its_integration(market: Tenant) -> None:
-    for type, delivered in (("emabler", False), ("ocpi", False), ("ampeco", True)):
+    for type, delivered in (("emabler", False), ("ocpi", True), ("ampeco", True)):
         integration = CreateIntegrationRequest(integration=an_integration_of(type, id=type.replace("_", "-")))
         await market.admin.integrations.CreateIntegration(integration)
         request = CreatePublicationRuleRequest(rule=a_rule(integration_id=type))
