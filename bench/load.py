@@ -121,7 +121,8 @@ class _Peer(asyncio.Protocol, ABC):
         self._open -= 1
         if reply_bytes not in self._call.reply_bytes:
             if not self.done.done():
-                self.done.set_exception(RuntimeError(f"{self._call.path} was answered with {reply_bytes} bytes"))
+                answer = "refused" if reply_bytes < 0 else f"answered with {reply_bytes} bytes"
+                self.done.set_exception(RuntimeError(f"{self._call.path} was {answer}"))
         elif now < self._until:
             self._next()
         elif not self._open and not self.done.done():

@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, redirect_stderr, suppress
 from multiprocessing.connection import Connection
@@ -93,6 +94,8 @@ async def full(directory: Path) -> AsyncIterator[Running]:
             configure_logging(settings.log_level)
         async with evbridge(settings) as running:
             assert running.first_key is not None
+            gc.collect()
+            gc.freeze()
             yield Running(running.address, running.first_key.reveal(), lambda path: _recorded(reader, path))
 
 
