@@ -1,14 +1,14 @@
 """A channel that speaks HTTP: what is called on it as gRPC goes to the partner as the contract says.
 
-Generated stubs of the partner contracts work on it unchanged: `channel.stub(CompanyServiceStub)`. The tenant travels in
-the call's metadata, the integration in the request.
+Generated stubs of the partner contracts work on it: `channel.stub(CompanyServiceStub, tenant_id)`. The integration is
+named by the request.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import grpc
@@ -24,9 +24,6 @@ from service.bridge.ports import Authorise, Behaviour, Gate, Recorder, Target, T
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.sender import Sender
 from service.bridge.transcode import HttpRequest, to_http
-
-TENANT_METADATA: Final = "evbridge-tenant"
-"""The key of the call metadata that holds the tenant."""
 
 _MAX_PAGES = 1000
 
@@ -54,38 +51,15 @@ class PartnerChannel:
         self._targets = targets
         self._sender = Sender(gate, ObservedEgress(egress, record, listen), behaviours, authorise)
 
-    def stub(self, of: Callable[[grpc.aio.Channel], _Stub]) -> _Stub:
-        """A generated stub on this channel: `channel.stub(CompanyServiceStub)`."""
-        return of(cast(grpc.aio.Channel, self))  # it is one as far as stubs look
+    def stub(self, of: Callable[[grpc.aio.Channel], _Stub], tenant_id: str) -> _Stub:
+        """A generated stub whose calls are the tenant's: `channel.stub(CompanyServiceStub, tenant_id)`.
 
-    def unary_unary(self, method: str, *_: object, **__: object) -> Callable[..., Awaitable[Message]]:
-        """What a generated stub asks a channel for. Raises KeyError for a method that is in no partner contract."""
-        operation = self.registry.operations[method]
-
-        async def call(
-            request: Message, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = (), **_: object
-        ) -> Message:
-            tenant_id = dict(metadata)[TENANT_METADATA]
-            message: Message = (await self.call(operation, request, tenant_id=tenant_id, timeout_s=timeout)).message
-            return message
-
-        return call
-
-    def unary_stream(self, method: str, *_: object, **__: object) -> Callable[..., AsyncIterator[Message]]:
-        """As unary_unary, for an rpc that streams the pages of a list."""
-        pages = self.registry.pages[method]
-
-        async def call(
-            request: Message, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = (), **_: object
-        ) -> AsyncIterator[Message]:
-            tenant_id = dict(metadata)[TENANT_METADATA]
-            async for page in self.pages(pages, request, tenant_id=tenant_id, timeout_s=timeout):
-                yield page.message
-
-        return call
+        Raises KeyError for one of a service that is in no partner contract.
+        """
+        return of(cast(grpc.aio.Channel, _StubChannel(self, tenant_id)))
 
     def stream(self, method: str, request: Message, *, tenant_id: str) -> AsyncGenerator[Decoded, None]:
-        """As unary_stream, with what could not be read of each page."""
+        """The pages of a list by the name of its rpc, with what could not be read of each."""
         return self.pages(self.registry.pages[method], request, tenant_id=tenant_id)
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
@@ -145,6 +119,34 @@ class PartnerChannel:
             http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
             target = None
         raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
+
+
+class _StubChannel:
+    """A grpc.aio.Channel as far as generated stubs look."""
+
+    def __init__(self, channel: PartnerChannel, tenant_id: str) -> None:
+        self._channel = channel
+        self._tenant_id = tenant_id
+
+    def unary_unary(self, method: str, *_: object, **__: object) -> Callable[..., Awaitable[Message]]:
+        operation = self._channel.registry.operations[method]
+
+        async def call(request: Message, *, timeout: float | None = None) -> Message:
+            answer = await self._channel.call(operation, request, tenant_id=self._tenant_id, timeout_s=timeout)
+            message: Message = answer.message
+            return message
+
+        return call
+
+    def unary_stream(self, method: str, *_: object, **__: object) -> Callable[..., AsyncIterator[Message]]:
+        pages = self._channel.registry.pages[method]
+
+        async def call(request: Message, *, timeout: float | None = None) -> AsyncIterator[Message]:
+            answers = self._channel.pages(pages, request, tenant_id=self._tenant_id, timeout_s=timeout)
+            async for page in answers:
+                yield page.message
+
+        return call
 
 
 async def through(

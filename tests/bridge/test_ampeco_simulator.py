@@ -23,7 +23,6 @@ from service.partners.ampeco.simulator import Simulator
 from tests.bridge.fake_ports import KEY, FakePorts
 from tests.bridge.test_ampeco_contract import OPERATIONS, body_of, called, request_with, rpc_of
 
-TENANT = (("evbridge-tenant", "acme"),)
 LOCATIONS = "/public-api/resources/locations/v2.0"
 REGISTRY = Registry.of(contract_files("evbridge.partner.ampeco.v3"))
 
@@ -51,9 +50,9 @@ def channel(reach: Callable[..., PartnerChannel]) -> PartnerChannel:
 
 
 def called_on(channel: PartnerChannel, name: str, **members: Any) -> Any:
-    stub: Any = LocationServiceStub(channel)  # type: ignore[arg-type]
+    stub: Any = channel.stub(LocationServiceStub, "acme")
     request = getattr(location, f"{name.replace('Stream', 'List')}Request")(integration_id="cp", **members)
-    return getattr(stub, name)(request, metadata=TENANT)
+    return getattr(stub, name)(request)
 
 
 async def refusal(awaitable: Any) -> EvbridgeError:
@@ -98,9 +97,9 @@ async def test_evses_are_listed_wherever_they_were_made_and_with_connectors_when
         f"{api}/charge-points/v2.0/1/evses/4": {"id": 4},
     }
     simulated.objects.update(held)
-    stub: Any = EvseServiceStub(channel)  # type: ignore[arg-type]
+    stub: Any = channel.stub(EvseServiceStub, "acme")
     for include, shown in ((["connectors"], {2: [3], 4: []}), ([], {2: [], 4: []})):
-        listed = await stub.ListEvses(ListEvsesRequest(integration_id="cp", include=include), metadata=TENANT)
+        listed = await stub.ListEvses(ListEvsesRequest(integration_id="cp", include=include))
         assert {each.id: [connector.id for connector in each.connectors] for each in listed.data} == shown
 
 

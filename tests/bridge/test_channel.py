@@ -21,6 +21,7 @@ from evbridge.partner.chargeprice.v1.company_pb2 import (
     UpsertCompanyRequest,
 )
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
+from evbridge.v1 import company_pb2_grpc
 from google.protobuf.descriptor_pb2 import MethodOptions
 from opentelemetry import baggage, context
 from opentelemetry.sdk.metrics import MeterProvider
@@ -56,7 +57,6 @@ from service.partners.ampeco import mapping as ampeco
 from tests.bridge.fake_ports import KEY, FakePorts, Partner, a_partner, http_date
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, contract, field, message
 
-TENANT = (("evbridge-tenant", "acme"),)
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 LIST = ListCompaniesRequest(integration_id="cp", filter_id=ID, page_size=1)
 UPSERT = UpsertCompanyRequest(integration_id="cp", company_id=ID, document={"data": {"id": ID, "type": "company"}})
@@ -74,9 +74,9 @@ async def partner() -> AsyncIterator[Partner]:
 
 
 async def call(channel: PartnerChannel, request: Any, **arguments: Any) -> Any:
-    stub: Any = CompanyServiceStub(channel)  # type: ignore[arg-type]
+    stub: Any = channel.stub(CompanyServiceStub, "acme")
     method = {UpsertCompanyRequest: "UpsertCompany", ListCompaniesRequest: "ListCompanies"}[type(request)]
-    return await getattr(stub, method)(request, metadata=TENANT, **arguments)
+    return await getattr(stub, method)(request, **arguments)
 
 
 async def failure(channel: PartnerChannel, request: Any, **arguments: Any) -> EvbridgeError:
@@ -117,8 +117,8 @@ async def test_a_change_carries_its_body_as_json(partner: Partner, connect: Conn
 
 async def test_an_answer_without_a_body_is_an_empty_message(partner: Partner, connect: Connect) -> None:
     partner.answers(204)
-    stub: Any = CompanyServiceStub(connect(FakePorts(partner.url)))  # type: ignore[arg-type]
-    await stub.DeleteCompany(DeleteCompanyRequest(integration_id="cp", company_id=ID), metadata=TENANT)
+    stub: Any = connect(FakePorts(partner.url)).stub(CompanyServiceStub, "acme")
+    await stub.DeleteCompany(DeleteCompanyRequest(integration_id="cp", company_id=ID))
     assert partner.received[0][0].method == "DELETE"
 
 
@@ -517,7 +517,7 @@ async def test_an_id_that_would_change_the_path_is_an_invalid_argument(
 
 async def test_an_rpc_of_no_contract_cannot_be_called(connect: Connect) -> None:
     with pytest.raises(KeyError):
-        connect(FakePorts("http://127.0.0.1")).unary_unary("/evbridge.v1.CompanyService/GetCompany")
+        connect(FakePorts("http://127.0.0.1")).stub(company_pb2_grpc.CompanyServiceStub, "acme")
 
 
 async def test_every_exchange_is_recorded_without_the_credential(partner: Partner, connect: Connect) -> None:
@@ -678,7 +678,7 @@ def other(ports: FakePorts, egress: Egress) -> tuple[PartnerChannel, Callable[..
 
 
 async def pages(channel: PartnerChannel, request: Any, **arguments: Any) -> list[list[str]]:
-    stream = channel.unary_stream("/example.Example/All")(request, metadata=TENANT, **arguments)
+    stream = channel.stub(lambda grpc: grpc.unary_stream("/example.Example/All"), "acme")(request, **arguments)
     return [[thing.id for thing in page.data] async for page in stream]
 
 

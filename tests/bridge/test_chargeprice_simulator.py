@@ -35,7 +35,6 @@ from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import Fault, parse_fault
 from tests.bridge.fake_ports import KEY, FakePorts
 
-TENANT = (("evbridge-tenant", "acme"),)
 ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 EMP = "2e49b853-36fc-47ed-9826-97828b5b2fdd"
 ENBW = Company(
@@ -71,23 +70,21 @@ class Client:
     """The generated stub, with the arguments every call has."""
 
     def __init__(self, channel: PartnerChannel) -> None:
-        self._stub: Any = CompanyServiceStub(channel)  # type: ignore[arg-type]
+        self._stub: Any = channel.stub(CompanyServiceStub, "acme")
 
     async def put(self, company: Company, version: int) -> CompanyDocument:
         document = chargeprice.document(company, version)
         request = UpsertCompanyRequest(integration_id="cp", company_id=company.id, document=document)
-        answer: CompanyDocument = await self._stub.UpsertCompany(request, metadata=TENANT)
+        answer: CompanyDocument = await self._stub.UpsertCompany(request)
         return answer
 
     async def list(self, **filters: Any) -> CompanyListDocument:
         request = ListCompaniesRequest(integration_id="cp", **filters)
-        answer: CompanyListDocument = await self._stub.ListCompanies(request, metadata=TENANT)
+        answer: CompanyListDocument = await self._stub.ListCompanies(request)
         return answer
 
     async def delete(self, company_id: str) -> None:
-        await self._stub.DeleteCompany(
-            DeleteCompanyRequest(integration_id="cp", company_id=company_id), metadata=TENANT
-        )
+        await self._stub.DeleteCompany(DeleteCompanyRequest(integration_id="cp", company_id=company_id))
 
 
 @pytest.fixture

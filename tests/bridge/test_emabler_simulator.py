@@ -15,7 +15,6 @@ from service.partners.emabler import errors as emabler_errors
 from service.partners.emabler.simulator import Simulator
 from tests.bridge.fake_ports import KEY, FakePorts
 
-TENANT = (("evbridge-tenant", "acme"),)
 OCPI = {"endpoint_url": "https://partner.example/ocpi", "initial_token": "canary-token"}
 
 
@@ -36,11 +35,11 @@ class Client:
     def __init__(self, ports: FakePorts, egress: Egress) -> None:
         registry = Registry.of(contract_files("evbridge.partner.emabler.v2"))
         channel = PartnerChannel(registry, ports, ports, egress, {"emabler": emabler_errors}, ports.exchanges.append)
-        self._stub: Any = IntegrationServiceStub(channel)  # type: ignore[arg-type]
+        self._stub: Any = channel.stub(IntegrationServiceStub, "acme")
 
     async def __call__(self, name: str, **members: Any) -> Any:
         request = getattr(emabler, f"{name}Request")(integration_id="cp", emabler_integration_id="int/7", **members)
-        return await getattr(self._stub, name)(request, metadata=TENANT)
+        return await getattr(self._stub, name)(request)
 
     async def refusal(self, name: str, **members: Any) -> PartnerError:
         with pytest.raises(PartnerError) as raised:

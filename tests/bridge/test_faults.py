@@ -43,7 +43,6 @@ from service.partners.emabler import simulator as emabler
 from service.simulator.simulator import Simulator
 from tests.bridge.fake_ports import KEY, http_date
 
-TENANT = (("evbridge-tenant", "acme"),)
 READ = ampeco_location.GetLocationRequest(integration_id="ampeco", location_id=1)
 CREATE = ampeco_location.CreateLocationRequest(integration_id="ampeco", location={"city": "Espoo"})
 SHORT_S = 1.0
@@ -102,9 +101,9 @@ def channel(ports: FakePortsOfTwo, egress: Egress) -> PartnerChannel:
 
 
 def asked(channel: PartnerChannel, request: Any) -> Awaitable[Any]:
-    stub: Any = LocationServiceStub(channel)  # type: ignore[arg-type]
+    stub: Any = channel.stub(LocationServiceStub, "acme")
     name = type(request).__name__.removesuffix("Request")
-    call: Awaitable[Any] = getattr(stub, name)(request, metadata=TENANT)
+    call: Awaitable[Any] = getattr(stub, name)(request)
     return call
 
 
@@ -116,9 +115,9 @@ async def failure(channel: PartnerChannel, request: Any) -> EvbridgeError:
 
 async def neighbours_answers(channel: PartnerChannel, count: int) -> int:
     """How many of as many calls the other partner answered."""
-    stub: Any = IntegrationServiceStub(channel)  # type: ignore[arg-type]
+    stub: Any = channel.stub(IntegrationServiceStub, "acme")
     request = emabler_integration.GetIntegrationRequest(integration_id="emabler", emabler_integration_id="7")
-    answers = [await stub.GetIntegration(request, metadata=TENANT) for _ in range(count)]
+    answers = [await stub.GetIntegration(request) for _ in range(count)]
     return sum(answer.integration_id == "7" for answer in answers)
 
 

@@ -14,7 +14,7 @@ from evbridge.v1.error_reason_pb2 import ErrorReason
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from service.app import PARTNERS
-from service.bridge.channel import TENANT_METADATA, PartnerChannel
+from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry, contract_files
 from service.domain.validation import validate
@@ -53,13 +53,12 @@ async def test_the_partner_sees_exactly_this_and_so_does_the_caller(
     async with Recorder(case["exchanges"]) as recorder:
         ports = FakePorts(recorder.url + base_path, key=KEY, partner=partner, departures=departures)
         channel = PartnerChannel(registry, ports, ports, egress, {partner: ROOMS[partner].behaviour})
-        call = channel.unary_unary(operation.name)
+        call = channel.call(operation, request, tenant_id="acme")
         if "reply" in case:
-            reply = await call(request, metadata=[(TENANT_METADATA, "acme")])
-            assert MessageToDict(reply, preserving_proto_field_name=True) == case["reply"]
+            assert MessageToDict((await call).message, preserving_proto_field_name=True) == case["reply"]
         else:
             with pytest.raises(PartnerError) as raised:
-                await call(request, metadata=[(TENANT_METADATA, "acme")])
+                await call
             assert {
                 "reason": ErrorReason.Name(raised.value.reason),
                 "metadata": raised.value.metadata,

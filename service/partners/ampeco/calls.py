@@ -58,7 +58,7 @@ from evbridge.v1.delivery_pb2 import (
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from service.bridge.channel import TENANT_METADATA, PartnerChannel
+from service.bridge.channel import PartnerChannel
 from service.storage.delivery import Claim
 
 M = TypeVar("M", bound=Message)
@@ -79,7 +79,6 @@ class PartCalls(Generic[M]):
 
     kind: ObjectKind.ValueType
     form: type[M]
-    tenant_id: str
     creating: tuple[Rpc, Callable[[M], Message]]
     updating: tuple[Rpc, Callable[[int, M, FieldMask], Message]]
     listing: tuple[Rpc, Callable[[M], Message]]
@@ -88,24 +87,20 @@ class PartCalls(Generic[M]):
 
     async def create(self, wanted: M) -> str:
         rpc, request = self.creating
-        answer = await rpc(request(wanted), metadata=self._metadata)
+        answer = await rpc(request(wanted))
         return str(answer.data.id or "")
 
     async def update(self, external_id: str, wanted: M, cleared: Sequence[str]) -> None:
         # An EVSE without a tariff group would be free of charge; that is never said by leaving something out.
         mask = FieldMask(paths=[path for path in cleared if path != "tariff_group_id"])
         rpc, request = self.updating
-        await rpc(request(int(external_id), wanted, mask), metadata=self._metadata)
+        await rpc(request(int(external_id), wanted, mask))
 
     async def listed(self, wanted: M) -> AsyncIterator[tuple[str, bool]]:
         rpc, request = self.listing
-        async for page in rpc(request(wanted), metadata=self._metadata):
+        async for page in rpc(request(wanted)):
             for each in page.data:
                 yield str(each.id), self.looks_like(each, wanted)
-
-    @property
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return ((TENANT_METADATA, self.tenant_id),)
 
 
 class Ampeco:
@@ -118,11 +113,10 @@ class Ampeco:
 
     def tariffs(self) -> PartCalls[Tariff]:
         """AMPECO filters them by no external id."""
-        at, stub = self._at, self._channel.stub(TariffServiceStub)
+        at, stub = self._at, self._channel.stub(TariffServiceStub, self._tenant_id)
         return PartCalls(
             OBJECT_KIND_TARIFF,
             Tariff,
-            self._tenant_id,
             (stub.CreateTariff, lambda wanted: CreateTariffRequest(integration_id=at, tariff=wanted)),
             (
                 stub.ReplaceTariff,
@@ -135,11 +129,10 @@ class Ampeco:
 
     def tariff_groups(self) -> PartCalls[TariffGroup]:
         """One has no external id: its name is the tariff's."""
-        at, stub = self._at, self._channel.stub(TariffGroupServiceStub)
+        at, stub = self._at, self._channel.stub(TariffGroupServiceStub, self._tenant_id)
         return PartCalls(
             OBJECT_KIND_TARIFF,
             TariffGroup,
-            self._tenant_id,
             (stub.CreateTariffGroup, lambda wanted: CreateTariffGroupRequest(integration_id=at, group=wanted)),
             (
                 stub.ReplaceTariffGroup,
@@ -152,11 +145,10 @@ class Ampeco:
         )
 
     def locations(self) -> PartCalls[Location]:
-        at, stub = self._at, self._channel.stub(LocationServiceStub)
+        at, stub = self._at, self._channel.stub(LocationServiceStub, self._tenant_id)
         return PartCalls(
             OBJECT_KIND_LOCATION,
             Location,
-            self._tenant_id,
             (stub.CreateLocation, lambda wanted: CreateLocationRequest(integration_id=at, location=wanted)),
             (
                 stub.UpdateLocation,
@@ -173,11 +165,10 @@ class Ampeco:
         )
 
     def charge_points(self) -> PartCalls[ChargePoint]:
-        at, stub = self._at, self._channel.stub(ChargePointServiceStub)
+        at, stub = self._at, self._channel.stub(ChargePointServiceStub, self._tenant_id)
         return PartCalls(
             OBJECT_KIND_CHARGER,
             ChargePoint,
-            self._tenant_id,
             (stub.CreateChargePoint, lambda wanted: CreateChargePointRequest(integration_id=at, charge_point=wanted)),
             (
                 stub.UpdateChargePoint,
@@ -194,11 +185,10 @@ class Ampeco:
         )
 
     def evses(self) -> PartCalls[Evse]:
-        at, stub = self._at, self._channel.stub(EvseServiceStub)
+        at, stub = self._at, self._channel.stub(EvseServiceStub, self._tenant_id)
         return PartCalls(
             OBJECT_KIND_EVSE,
             Evse,
-            self._tenant_id,
             (stub.CreateEvse, lambda wanted: CreateEvseRequest(integration_id=at, evse=wanted)),
             (
                 stub.UpdateEvse,
@@ -216,12 +206,11 @@ class Ampeco:
 
     def connectors(self, charge_point_id: int, evse_id: int, others: Collection[str]) -> PartCalls[Connector]:
         """One has no external id: any of the same type will do, but our `others`, by AMPECO's ids."""
-        at, stub = self._at, self._channel.stub(EvseServiceStub)
+        at, stub = self._at, self._channel.stub(EvseServiceStub, self._tenant_id)
         place = {"charge_point_id": charge_point_id, "evse_id": evse_id}
         return PartCalls(
             OBJECT_KIND_CONNECTOR,
             Connector,
-            self._tenant_id,
             (stub.CreateConnector, lambda wanted: CreateConnectorRequest(integration_id=at, connector=wanted, **place)),
             (
                 stub.UpdateConnector,

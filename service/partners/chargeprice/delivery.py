@@ -17,7 +17,7 @@ from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE
 
-from service.bridge.channel import TENANT_METADATA, PartnerChannel
+from service.bridge.channel import PartnerChannel
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
 from service.domain.content import content_hash
@@ -35,7 +35,7 @@ class ChargepriceDeliverer:
 
     def __init__(self, database: Database, channel: PartnerChannel) -> None:
         self._database = database
-        self._stub = channel.stub(CompanyServiceStub)
+        self._channel = channel
 
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises PartnerChanged for someone else's change at the partner, LeaseLost, and what the channel raises."""
@@ -68,7 +68,8 @@ class ChargepriceDeliverer:
         body = document(company, version)
         await peer_sending(self._database, claim, peer, body.SerializeToString())
         request = UpsertCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id, document=body)
-        answer: CompanyDocument = await self._stub.UpsertCompany(request, metadata=_tenant(claim))
+        stub = self._channel.stub(CompanyServiceStub, claim.tenant_id)
+        answer: CompanyDocument = await stub.UpsertCompany(request)
         if (answer.data.id.lower(), answer.data.attributes.version) != (claim.object_id, version):
             raise PartnerOutcomeUnknown("the answer is about another object or version", partner=PARTNER)
         acknowledged = Peer(
@@ -86,7 +87,7 @@ class ChargepriceDeliverer:
         await peer_sending(self._database, claim, peer, None)
         request = DeleteCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id)
         try:
-            await self._stub.DeleteCompany(request, metadata=_tenant(claim))
+            await self._channel.stub(CompanyServiceStub, claim.tenant_id).DeleteCompany(request)
         except PartnerNotFound:
             if await self._read(claim) is not None:  # an outage may answer so, too
                 raise
@@ -95,12 +96,8 @@ class ChargepriceDeliverer:
 
     async def _read(self, claim: Claim) -> CompanyResource | None:
         request = ListCompaniesRequest(integration_id=claim.integration_id, filter_id=claim.object_id)
-        page = await self._stub.ListCompanies(request, metadata=_tenant(claim))
+        page = await self._channel.stub(CompanyServiceStub, claim.tenant_id).ListCompanies(request)
         return next((company for company in page.data if company.id.lower() == claim.object_id), None)
-
-
-def _tenant(claim: Claim) -> tuple[tuple[str, str], ...]:
-    return ((TENANT_METADATA, claim.tenant_id),)
 
 
 def _same(sent: bytes | None, wanted: CompanyDocument) -> bool:

@@ -3,7 +3,6 @@
 from evbridge.partner.chargeprice.v1.company_pb2 import ListCompaniesRequest
 from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 
-from service.bridge.channel import TENANT_METADATA
 from service.runs.diagnosis import Diagnosis
 from service.storage.run import RunClaim
 
@@ -13,5 +12,5 @@ class ChargepriceDiagnosis(Diagnosis):
 
     async def ask(self, run: RunClaim) -> None:
         request = ListCompaniesRequest(integration_id=run.integration_id, page_size=1)
-        stub = self._tools.channel.stub(CompanyServiceStub)
-        await stub.ListCompanies(request, metadata=((TENANT_METADATA, run.tenant_id),))
+        stub = self._tools.channel.stub(CompanyServiceStub, run.tenant_id)
+        await stub.ListCompanies(request)

@@ -3,7 +3,6 @@
 from evbridge.partner.ocpi.v2.versions_pb2 import ListVersionsRequest
 from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
 
-from service.bridge.channel import TENANT_METADATA
 from service.runs.diagnosis import Diagnosis
 from service.storage.run import RunClaim
 
@@ -13,5 +12,5 @@ class OcpiDiagnosis(Diagnosis):
 
     async def ask(self, run: RunClaim) -> None:
         request = ListVersionsRequest(integration_id=run.integration_id)
-        stub = self._tools.channel.stub(VersionsServiceStub)
-        await stub.ListVersions(request, metadata=((TENANT_METADATA, run.tenant_id),))
+        stub = self._tools.channel.stub(VersionsServiceStub, run.tenant_id)
+        await stub.ListVersions(request)
