@@ -105,6 +105,11 @@ class Codec:
         except (ValueError, TypeError, OverflowError):
             return self._carefully(text, value)
 
+    def decode_value(self, value: Any) -> Decoded:
+        """As decode, of what parse_json returned. Raises CodecError."""
+        trail = Trail(lenient=self._lenient)
+        return self._read(trail.tidied(self._means, value), trail)
+
     def field_path(self, names: Sequence[str]) -> str:
         """Where in our message the value stands that has these names and positions on the wire; "" when nowhere."""
         path = self.member.name if self.member else ""

@@ -7,7 +7,7 @@ like one that the partner has no place for: there is no list of losses to keep.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -79,10 +79,16 @@ def missing(given: Message, found: Message) -> Iterator[str]:
             else:
                 yield from _missing(field, field.name, value, held)
         else:
+            kept = {_content(item) for item in held}
             for number, item in enumerate(value):
-                if item not in held:
+                if _content(item) not in kept:
                     path = f"{field.name}[{number}]"
                     yield from _missing(field, path, item, held[number]) if number < len(held) else (path,)
+
+
+def _content(item: Any) -> Any:
+    """Equal for equal items of a list."""
+    return item.SerializeToString(deterministic=True) if isinstance(item, Message) else item
 
 
 def _missing(field: FieldDescriptor, path: str, value: object, held: object) -> Iterator[str]:

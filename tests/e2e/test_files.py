@@ -1,6 +1,7 @@
 """`evbridge import` and `evbridge export`: OCPI objects in files become ours, and ours become files."""
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.front_door import Ended, command, environment
 from tests.ocpi_schema import complaints
 
 EXAMPLES = Path(__file__).parents[1] / "ocpi" / "examples"
+EXACT: Any = {"parse_float": Decimal}
 Run = Callable[..., Awaitable[Ended]]
 
 
@@ -55,11 +57,11 @@ async def test_a_dump_becomes_ours_and_comes_back_equal(evbridge: Run, tenant: T
     for noun, sent in (("locations", [dump[0], dump[3]]), ("tariffs", tariffs)):
         ended = await evbridge("export", noun)
         assert (ended.code, ended.err) == (0, "")
-        assert without_times(json.loads(ended.out, parse_float=Decimal)) == without_times(exact(sent))
+        assert without_times(json.loads(ended.out, **EXACT)) == without_times(exact(sent))
 
 
 def exact(value: Any) -> Any:
-    return json.loads(json.dumps(value), parse_float=Decimal)
+    return json.loads(json.dumps(value), **EXACT)
 
 
 def without_times(value: Any) -> Any:
@@ -81,6 +83,34 @@ async def test_each_version_is_read_and_written(evbridge: Run, tenant: Tenant, v
         (first, *_) = json.loads(ended.out)
         assert [*complaints(version, kind, first)] == []
         assert without_times(exact(first)) == without_times(exact(example(f"{kind.lower()}_{version}")))
+
+
+async def test_a_folder_of_wire_examples_is_stored_and_comes_back_equal(evbridge: Run, tenant: Tenant) -> None:
+    """EVBRIDGE_OCPI_EXAMPLES names another one than ours, for example the specification's."""
+    folder = Path(os.environ.get("EVBRIDGE_OCPI_EXAMPLES", EXAMPLES))
+    names = ("location_example*.json", "location_2.2.1.json", "tariff*_*.json", "tariff_2.2.1.json")
+    paths = sorted({path for name in names for path in folder.glob(name) if ".1.1" not in path.name})
+    files = {str(path): json.loads(path.read_text(), **EXACT) for path in paths if "2.3.0" not in path.name}
+    named = {
+        (location["country_code"], location["party_id"], id)
+        for location in files.values()
+        for evse in location.get("evses", ())
+        for connector in evse["connectors"]
+        for id in connector.get("tariff_ids", ())
+    }
+    keys = ("country_code", "party_id", "id")
+    named -= {tuple(sent[name] for name in keys) for sent in files.values()}
+    others = [example("tariff_2.2.1", **dict(zip(keys, key, strict=True))) for key in sorted(named)]
+    assert (await evbridge("import", others)).code == 0
+    assert len(files) > 1
+    while files:
+        once = {tuple(sent[name] for name in keys): path for path, sent in files.items()}
+        ended = await evbridge("import", *once.values())
+        assert (ended.code, ended.err) == (0, "")
+        found = [await evbridge("export", noun) for noun in ("locations", "tariffs")]
+        ours = {tuple(each[name] for name in keys): each for text in found for each in json.loads(text.out, **EXACT)}
+        for key, path in once.items():
+            assert without_times(ours[key]) == without_times(files.pop(path)), path
 
 
 async def test_a_bad_object_costs_itself_alone_and_is_named_by_its_pointer(evbridge: Run, tenant: Tenant) -> None:

@@ -25,6 +25,7 @@ from service.domain.keys import PartyKey
 from service.domain.mapping import Loss
 from service.domain.validation import validate
 from service.errors import EvbridgeError, InvalidArgument, TariffNotRepresentable
+from service.partners.ocpi.files import entry_of
 from service.partners.ocpi.mapping import VERSIONS, CodecError, object_from, object_to, parsed, text_of
 from tests.filling import DEGREES, filled, silently_lost
 from tests.ocpi_schema import complaints
@@ -239,6 +240,7 @@ def evse_of(**changes: Any) -> Any:
 
 
 CONNECTORS = received()["evses"][0]["connectors"]
+WIRE = [(path.stem.partition("_")[0], json.loads(path.read_text())) for path in sorted(EXAMPLES.glob("*.json"))]
 UNREAD = [
     (received(colour="blue"), "/colour", lambda it: it.name == "Hafen"),
     (received(facilities=["SAUNA", "WIFI"]), "/facilities/0", lambda it: [*it.facilities] == [20]),
@@ -283,6 +285,41 @@ def test_what_cannot_be_read_is_refused_at_its_place(value: Any, pointer: str) -
     with pytest.raises(CodecError) as refused:
         object_from(Location, parsed(json.dumps(value).encode()), "2.2.1")
     assert refused.value.pointer.startswith(pointer)
+
+
+JUNK = st.one_of(
+    st.sampled_from([None, True, -1, "", "x", [], {}, [[]], [None], {"a": 1}, 10**30, 1.5, float("nan"), "\ud800"]),
+    st.text(max_size=3),
+)
+
+
+def spoiled(value: Any, data: st.DataObject) -> Any:
+    """With junk somewhere: in place of a member or an item, or as a new one."""
+    if not (isinstance(value, dict | list) and value) or data.draw(st.integers(0, 3)) == 0:
+        return data.draw(JUNK)
+    copy: Any = value.copy()
+    if isinstance(copy, dict):
+        name = data.draw(st.sampled_from([*copy, "new"]))
+        copy[name] = spoiled(copy.get(name), data)
+    else:
+        place = data.draw(st.integers(0, len(copy) - 1))
+        copy[place] = spoiled(copy[place], data)
+    return copy
+
+
+@given(data=st.data(), version=VALUES)
+def test_whatever_is_received_is_read_or_refused_at_a_place(data: st.DataObject, version: str) -> None:
+    kind, written = data.draw(st.sampled_from(WIRE))
+    value = spoiled(written, data)
+    entry = entry_of("f#", parsed(json.dumps(value).encode()), version, OWNER, "Europe/Berlin")
+    assert all(pointer.startswith("f#") and problem for pointer, problem in entry.notices)
+    assert entry.message is not None or entry.notices
+    try:
+        message = object_from(TYPES[kind], parsed(json.dumps(value).encode()), version, OWNER).message
+    except CodecError as refused:
+        assert refused.problem
+    else:
+        assert message.IsInitialized()
 
 
 def test_a_price_that_is_not_understood_is_kept_in_mind() -> None:

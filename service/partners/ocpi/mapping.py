@@ -69,17 +69,19 @@ def object_to(message: M, version: str) -> Written:
         found = object_from(type(message), made, version, owner, time_zone).message
     except CodecError as error:
         raise InvalidArgument.field(error.pointer[1:].replace("/", "."), _NO_PLACE.format(version)) from None
-    return Written(made, tuple(Loss(path, _NO_PLACE.format(version)) for path in missing(_shown(message), found)))
+    return Written(
+        made, tuple(Loss(path, _NO_PLACE.format(version)) for path in missing(_shown(message), _shown(found)))
+    )
 
 
-def object_from(
-    type: type[M], value: Object, version: str, owner: PartyKey | None = None, time_zone: str = ""
-) -> Read[M]:
+def object_from(type: type[M], value: Any, version: str, owner: PartyKey | None = None, time_zone: str = "") -> Read[M]:
     """An object of the version as one of ours, not validated. Objects may have what a later version adds.
 
     Members and values that nobody knows cost themselves alone; `owner` and `time_zone` hold where the object says none.
     Raises CodecError where a value is of another type.
     """
+    if not isinstance(value, dict):
+        raise CodecError("", "must be an object")
     country_code, party_id = owner or ("", "")
     given = {"country_code": country_code, "party_id": party_id, "time_zone": time_zone}
     ours = {name: text for name, text in given.items() if text and name in type.DESCRIPTOR.fields_by_name}
@@ -87,7 +89,7 @@ def object_from(
     ours |= {name: item for name, item in read.items() if item is not None}
     pruning = Pruning(options.OCPI_RELEASE_2_3_0)
     known = pruning.whole(type.DESCRIPTOR, ours)
-    message: M = compile_codec(type.DESCRIPTOR, field_names=True, lenient=True).decode(text_of(known)).message
+    message: M = compile_codec(type.DESCRIPTOR, field_names=True, lenient=True).decode_value(known).message
     if isinstance(message, Tariff):
         pointers = [pointer for pointer, _ in pruning.notices if _PRICED.match(pointer)]
         message.not_understood.extend(pointers[:_MAX_NOT_UNDERSTOOD])

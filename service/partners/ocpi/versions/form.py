@@ -10,7 +10,7 @@ from evbridge.options.v1 import options_pb2 as options
 from google.api import field_behavior_pb2 as behavior
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from service.bridge.json_text import CodecError, Number
+from service.bridge.json_text import CodecError, Number, Unreadable
 from service.bridge.values import Trail, enum_names
 
 Object = dict[str, Any]
@@ -18,6 +18,7 @@ Object = dict[str, Any]
 _ELSE: Final = {"EvseStatus": "UNKNOWN"}
 """What the value of an enum is read as that is none of it."""
 _WITHOUT_ZONE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
+_SEVERAL: Final = (dict, list, Unreadable)
 _DECIMALS: Final = 12
 _ROUNDING: Final = Context(prec=100, rounding=ROUND_HALF_EVEN)
 
@@ -48,7 +49,7 @@ class Pruning:
 
     def __init__(self, release: int, instead: Mapping[str, str] | None = None) -> None:
         self.notices: list[Notice] = []
-        self._lack = Notice("", "")
+        self._lacking: list[str] = []
         self._release = release
         self._instead = instead or {}
         self._trail = Trail()
@@ -57,7 +58,8 @@ class Pruning:
         """Raises CodecError when something required is not there, or where no list or no object stands."""
         kept = self._object(descriptor, value)
         if kept is None:
-            raise CodecError(*self._lack)
+            pointer = f"/{self._lacking[0]}"
+            raise CodecError(*next(each for each in self.notices if f"{each.pointer}/".startswith(f"{pointer}/")))
         return kept
 
     def _object(self, descriptor: Descriptor, value: Object) -> Object | None:
@@ -70,15 +72,13 @@ class Pruning:
             elif item is not None and (kept := self._kept(members[name], item)) is not None:
                 found[name] = kept
             self._trail.pop()
-        lacking = [name for name, member in members.items() if member.required and name not in found]
-        for name in lacking:
-            self._trail.append(name)
+        self._lacking = [name for name, member in members.items() if member.required and name not in found]
+        for name in self._lacking:
             if value.get(name) is None:
+                self._trail.append(name)
                 self._note("is missing")
-            pointer = self._trail.fault("").pointer
-            self._lack = next(each for each in self.notices if f"{each.pointer}/".startswith(f"{pointer}/"))
-            self._trail.pop()
-        return None if lacking else found
+                self._trail.pop()
+        return None if self._lacking else found
 
     def _kept(self, member: _Member, value: Any) -> Any:
         if not member.field.is_repeated:
@@ -100,6 +100,8 @@ class Pruning:
             if not isinstance(value, dict):
                 raise self._trail.fault("must be an object")
             return self._object(member.inner, value)
+        if isinstance(value, _SEVERAL):
+            raise self._trail.fault("must be a single value")
         if member.values is not None and isinstance(value, str):
             return self._known(member, self._instead.get(value, value))
         if member.field.message_type is None:
