@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from enum import Enum
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NoReturn
@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 MAX_VALUES: Final = 250_000
 """Values that one text may hold: what reading it costs grows with them, not with its bytes."""
 
+_CONSTANTS: Final = {None: "null", True: "true", False: "false"}
 _MANY = 3000
 """Values that are read in a few milliseconds."""
 _LARGE = 1 << 18
@@ -149,27 +150,29 @@ _tolerantly = json.JSONDecoder(
 
 def text_of(value: Any) -> str:
     """JSON of what was parsed, numbers with the same digits."""
-    return "".join(_pieces(value))
+    pieces: list[str] = []
+    _write(value, pieces.append)
+    return "".join(pieces)
 
 
-def _pieces(value: Any) -> Iterator[str]:
+def _write(value: Any, add: Callable[[str], None]) -> None:
     if isinstance(value, dict):
         before = "{"
         for name, item in value.items():
-            yield f"{before}{encode_basestring_ascii(name)}: "
-            yield from _pieces(item)
+            add(f"{before}{encode_basestring_ascii(name)}: ")
+            _write(item, add)
             before = ", "
-        yield "}" if value else "{}"
+        add("}" if value else "{}")
     elif isinstance(value, list):
         before = "["
         for item in value:
-            yield before
-            yield from _pieces(item)
+            add(before)
+            _write(item, add)
             before = ", "
-        yield "]" if value else "[]"
+        add("]" if value else "[]")
     elif isinstance(value, Number) or type(value) is int:
-        yield str(value)
+        add(str(value))
     elif isinstance(value, str):
-        yield encode_basestring_ascii(value)
+        add(encode_basestring_ascii(value))
     else:
-        yield {None: "null", True: "true", False: "false"}[value]
+        add(_CONSTANTS[value])
