@@ -42,6 +42,7 @@ class ObservedEgress:
         partner, (host, port) = operation.partner, server(target.base_url)
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
         headers = plain_headers(request) | {name: str(uuid4()) for name in partner.unique_id_headers}
+        headers |= target.routing if operation.routed else {}
         attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}
         answer, outcome, started = None, "", time.perf_counter()
         with self._tracer.start_as_current_span(

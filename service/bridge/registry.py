@@ -53,7 +53,7 @@ class Operation:
 
     `path` holds the segments after the first slash, none for "/", which adds nothing to the address; `body` is None
     when a request has none; `address_field` names the field that holds the URL to call, if there is one. An operation
-    that is `safe` only reads.
+    that is `safe` only reads; one that is `routed` says from which party to which it goes.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Operation:
     safe: bool
     idempotent: bool
     address_field: str = ""
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         safe=level == MethodOptions.NO_SIDE_EFFECTS,
         idempotent=level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT),
         address_field=next((field.name for field in request.fields if marked(field, options.address)), ""),
+        routed=method.containing_service.GetOptions().Extensions[options.routed],
     )
 
 

@@ -98,6 +98,21 @@ def base_url(integration: Integration) -> str:
     return integration.ocpi.partner_versions_url or next(iter(addresses(connection_of(integration)).values()))
 
 
+def routing(integration: Integration) -> dict[str, str]:
+    """The headers that say from which party to which (OCPI 2.2.1, transport and format, Message routing headers)."""
+    ocpi, headers = integration.ocpi, {}
+    if integration.parties:
+        ours = integration.parties[0]
+        headers = {"OCPI-from-country-code": ours.country_code, "OCPI-from-party-id": ours.party_id}
+    theirs = {(each.country_code, each.party_id) for each in integration.partner_company_details}
+    if ocpi.platform_party_id:
+        theirs = {(ocpi.platform_party_country_code, ocpi.platform_party_id)}
+    if len(theirs) == 1:
+        country_code, party_id = theirs.pop()
+        headers |= {"OCPI-to-country-code": country_code, "OCPI-to-party-id": party_id}
+    return headers
+
+
 def module_hosts(integration: Integration) -> tuple[str, ...]:
     """Hosts of the modules of the agreed version, each with its port when that is not the scheme's."""
     return tuple(dict.fromkeys(urlsplit(each.url).netloc for each in integration.version_details.endpoints))

@@ -42,7 +42,8 @@ class Target:
     `timeout_s` bounds one request, from connecting to the last byte of the answer. A budget of 0 is unlimited. With a
     `grant` the credential is the token it was exchanged for, empty until then.
 
-    `hosts` are those besides that of `base_url` that the credential may go to, by the same scheme.
+    `hosts` are those besides that of `base_url` that the credential may go to, by the same scheme, and
+    `routing` are the headers of what goes to a party behind it.
 
     The rest is where an integration departs from its partner's contract: the parameter of the query that carries the
     credential instead of a header; parameters of every request, which are in no log or trace; and templates by the
@@ -65,3 +66,4 @@ class Target:
     secret: Secret = Secret("")
     integration: Integration = field(default_factory=Integration)
     hosts: tuple[str, ...] = ()
+    routing: Mapping[str, str] = field(default_factory=dict)

@@ -95,6 +95,8 @@ class Endpoint:
     service: ServiceDescriptor
     serves: Any
     versions: Sequence[str] = VERSIONS
+    raw: bool = False
+    """Bodies are left to `serves`, which reads them from the call."""
 
     def path(self, version: str) -> tuple[str, ...]:
         return ("ocpi", *((self.ours,) if self.ours else ()), version, self.identifier)
@@ -146,7 +148,8 @@ class Listener:
                 for method in each.service.methods:
                     operation = registry.operations[f"/{each.service.full_name}/{method.name}"]
                     serve = self._serving(each.identifier, version, getattr(each.serves, method.name))
-                    yield replace(operation, path=(*each.path(version), *operation.path)), serve
+                    path, body = (*each.path(version), *operation.path), None if each.raw else operation.body
+                    yield replace(operation, path=path, body=body), serve
 
     def _offered(self, endpoint: Endpoint) -> list[str]:
         return [version for version in self._door.versions if version in endpoint.versions]
@@ -170,6 +173,8 @@ class Listener:
             reply: Reply = await serve(request, Visit(holder, token, version, call))
         except DatabaseUnavailable:
             raise OcpiRefused(3000, "try again later", status=503, headers={"Retry-After": "5"}) from None
+        if module not in _CONFIGURATION:
+            reply = replace(reply, headers={**_back(call), **reply.headers})
         message: Any = reply.message
         if message is not None:
             message.status_code, message.status_message, message.timestamp = 1000, "Success", timestamp()
@@ -240,6 +245,18 @@ def token_in(authorization: str) -> Secret | None:
     except (binascii.Error, ValueError):
         return None
     return Secret(decoded) if looks_like_token(decoded) else None
+
+
+def _back(call: Call) -> dict[str, str]:
+    """The routing headers of an answer, from whom the request went to, to whom it came from."""
+    names = [f"OCPI-{{}}-{name}" for name in ("country-code", "party-id")]
+    ways = (("from", "to"), ("to", "from"))
+    return {
+        name.format(way): call.headers[name.format(other)]
+        for way, other in ways
+        for name in names
+        if name.format(other) in call.headers
+    }
 
 
 def timestamp() -> str:

@@ -71,10 +71,11 @@ async def ocpi_lock(conn: Connection, tenant_id: str, integration_id: str) -> In
 
 
 def check_registers(integration: Integration) -> None:
-    """Raises RunUnsupported for an integration of another type than OCPI."""
-    if integration.type != INTEGRATION_TYPE_OCPI:
-        type = IntegrationType.Name(integration.type)
-        raise RunUnsupported(f"an integration of {type} does not register", kind="RUN_KIND_CREDENTIALS", type=type)
+    """Raises RunUnsupported for an integration of another type than OCPI, and for a party behind a platform."""
+    type = IntegrationType.Name(integration.type)
+    if integration.type != INTEGRATION_TYPE_OCPI or integration.ocpi.platform_integration_id:
+        what = f"an integration of {type}" if not integration.HasField("ocpi") else "a party behind a platform"
+        raise RunUnsupported(f"{what} does not register", kind="RUN_KIND_CREDENTIALS", type=type)
 
 
 async def own_parties(on: Connection | Database, tenant_id: str, integration: Integration) -> list[Party]:

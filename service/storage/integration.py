@@ -17,6 +17,7 @@ from service.domain.integration import (
     partner_name,
     paths,
     query,
+    routing,
     secret_paths,
     type_name,
 )
@@ -208,22 +209,23 @@ class IntegrationTargets:
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
         async with self._database.connection() as conn:
-            payload: bytes | None = await conn.value(sql.integration_get, tenant_id, integration_id)
-            if payload is None:
-                raise ResourceNotFound.of("integration", integration_id)
-            secrets = await secrets_get(conn, self._keyring, tenant_id, integration_id)
-        integration = Integration.FromString(payload)
+            integration = Integration.FromString(await integration_get(conn, tenant_id, integration_id))
+            # What a platform lends to the parties behind it.
+            lender = integration
+            if platform_id := integration.ocpi.platform_integration_id:
+                lender = Integration.FromString(await integration_get(conn, tenant_id, platform_id))
+            secrets = await secrets_get(conn, self._keyring, tenant_id, lender.id)
         name, limits = partner_name(integration), integration.limits
         partner = self._partners.get(name, options.Partner())
         connection = connection_of(integration)
-        held = (THEIR_TOKEN, *secret_paths(integration))
+        held = (THEIR_TOKEN, *secret_paths(lender))
         secret = next((secrets[path] for path in held if path in secrets), Secret(""))
         return Target(
             tenant_id=tenant_id,
             integration_id=integration_id,
             partner=name,
-            base_url=base_url(integration),
-            credential=credential_of(integration, secret),
+            base_url=base_url(lender),
+            credential=credential_of(lender, secret),
             max_concurrent_requests=(
                 limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
             ),
@@ -235,7 +237,8 @@ class IntegrationTargets:
             grant=grant_of(integration, secret),
             secret=secret,
             integration=integration,
-            hosts=module_hosts(integration),
+            hosts=module_hosts(lender),
+            routing={} if lender.version_details.version == "2.1.1" else routing(integration),
         )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 import pytest
 from aiohttp import web
+from evbridge.partner.ocpi.v2.locations_pb2 import ListLocationsRequest
+from evbridge.partner.ocpi.v2.locations_pb2_grpc import LocationsSenderServiceStub
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -391,3 +393,36 @@ async def test_a_diagnosis_of_a_party_reads_its_versions(tenant: Tenant, party: 
     party.own["/ocpi/versions"] = said(3001)
     failed = await diagnosed()
     assert (outcome(failed), steps(failed)["answer"]) == ("PARTNER_FAULT", FAILED)
+
+
+async def test_a_platform_lends_its_token_to_the_parties_behind_it(
+    ours: Tenant, party: OcpiPartner, channel: grpc.aio.Channel
+) -> None:
+    await register(ours, ocpi(party))
+    behind = OcpiConnection(
+        initial_role=INTERFACE_ROLE_BOTH,
+        platform_integration_id=ID,
+        platform_party_country_code="FR",
+        platform_party_id="XYZ",
+    )
+    parties = [PartyKey(country_code="DE", party_id="ABC")]
+    await create(ours, an_integration_of("ocpi", "", id="behind", parties=parties, ocpi=behind))
+    assert (await ours.reader.integrations.GetIntegration(GetIntegrationRequest(id="behind"))).ocpi.platform_integration
+    party.own["/ocpi/locations"] = said(1000, [{"id": "L1"}])
+    stub: Any = LocationsSenderServiceStub(channel)
+    metadata = (("authorization", f"Bearer {ours.keys['reader']}"),)
+    url = f"{party.url}/ocpi/locations"
+    answer = await stub.ListLocations(ListLocationsRequest(integration_id="behind", url=url), metadata=metadata)
+    assert [each["id"] for each in answer.data] == ["L1"]
+    path, headers = party.requests[-1]
+    assert (path, headers["Authorization"]) == ("/ocpi/locations", party.authorization)
+    names = ("OCPI-from-country-code", "OCPI-from-party-id", "OCPI-to-country-code", "OCPI-to-party-id")
+    assert [headers[name] for name in names] == ["DE", "ABC", "FR", "XYZ"]
+    # To who is itself the party, the same; to versions and credentials, none.
+    await stub.ListLocations(ListLocationsRequest(integration_id=ID, url=url), metadata=metadata)
+    assert [party.requests[-1][1][name] for name in names] == ["DE", "ABC", "NL", "TNM"]
+    assert not any(name in headers for _, headers in party.requests[:-2] for name in names)
+    failure = await fails(
+        ours.admin.registration.RegisterIntegration(RegisterIntegrationRequest(integration_id="behind"))
+    )
+    assert failure.reason == "RUN_UNSUPPORTED"

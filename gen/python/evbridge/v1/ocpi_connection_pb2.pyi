@@ -96,15 +96,16 @@ class OcpiConnection(_message.Message):
     eMabler: `platformIntegration`.
     """
     platform_integration_id: _builtins.str
-    """The id of the platform's integration, up to 63 characters. Stored only.
+    """The id of the platform's integration, up to 63 characters: its address, its token and its modules are used, with routing
+    headers that name the third party. This integration does not register then.
     eMabler: `platformIntegrationId` in three places.
     """
     platform_party_id: _builtins.str
-    """The party id of the third party behind the platform, three letters or digits. Stored only.
+    """The party id of the third party behind the platform, three letters or digits.
     eMabler: `thirdPartyId`, `partyPlatform.partyId`, `platformPartyId`.
     """
     platform_party_country_code: _builtins.str
-    """The country of the third party, ISO 3166-1 alpha-2. Stored only.
+    """The country of the third party, ISO 3166-1 alpha-2.
     eMabler: `thirdPartyCountryCode`, `partyPlatform.countryCode`, `platformPartyCountryCode`.
     """
     plain_authorization: _builtins.bool

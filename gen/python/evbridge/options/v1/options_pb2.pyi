@@ -281,6 +281,7 @@ Global___DecimalRule: _TypeAlias = DecimalRule  # noqa: Y015
 
 PARTNER_FIELD_NUMBER: _builtins.int
 INTERNAL_FIELD_NUMBER: _builtins.int
+ROUTED_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 PAGES_OF_FIELD_NUMBER: _builtins.int
 INTEGRATION_ID_FIELD_NUMBER: _builtins.int
@@ -308,6 +309,8 @@ partner: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FileOptions, 
 """Marks the file's whole package as a partner's HTTP contract: one file of a package says it for all."""
 internal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _builtins.bool]
 """The service of a partner's contract is not served to our callers: only we call the partner so."""
+routed: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _builtins.bool]
+"""Requests carry the headers that say from which party to which they go, where a party is reached through another one."""
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The least role a caller needs. Every rpc of ours names one; the server refuses to start otherwise."""
 pages_of: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
