@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.partner.ocpi.v2 import credentials_pb2
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
@@ -25,6 +24,8 @@ from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
 from service.ocpi.credentials import Credentials
 from service.ocpi.listener import Endpoint, Listener
+from service.ocpi.locations import LocationsReceiver
+from service.ocpi.tariffs import TariffsReceiver
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
@@ -68,7 +69,6 @@ PARTNERS: tuple[Partner, ...] = tuple(
     room.PARTNER for room in (ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud)
 )
 FIRST_TENANT = "default"
-CREDENTIALS = credentials_pb2.DESCRIPTOR.services_by_name["CredentialsService"]
 _SWEEP_S = 3600.0
 _RULES_S = 1.0
 _BOOKMARK_S = 10.0
@@ -264,7 +264,11 @@ async def _listening(settings: Settings, served: Tools, registry: Registry, shar
     if not settings.ocpi_listen:
         yield ""
         return
-    endpoints = [Endpoint("credentials", "SENDER", "", CREDENTIALS, Credentials(served))]
+    endpoints = [
+        Endpoint("credentials", "SENDER", "", _ocpi("CredentialsService"), Credentials(served)),
+        Endpoint("locations", "RECEIVER", "emsp", _ocpi("LocationsReceiverService"), LocationsReceiver(served)),
+        Endpoint("tariffs", "RECEIVER", "emsp", _ocpi("TariffsReceiverService"), TariffsReceiver(served)),
+    ]
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints)
     tls = None
     if settings.tls_cert_file:
@@ -339,6 +343,10 @@ async def _watch_rules(store: Database) -> None:
         except Exception as error:
             log.warning("looking for rules that turn failed", extra={"problem": describe(error)})
         await asyncio.sleep(_RULES_S)
+
+
+def _ocpi(name: str) -> ServiceDescriptor:
+    return Default().FindServiceByName(f"evbridge.partner.ocpi.v2.{name}")
 
 
 def _by_descriptor(*services: object) -> dict[ServiceDescriptor, object]:

@@ -27,7 +27,7 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, Party
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
-from service.bridge.codec import CodecError
+from service.bridge.codec import Codec, CodecError
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Operation, Registry
 from service.domain.secret import Secret
@@ -95,8 +95,6 @@ class Endpoint:
     service: ServiceDescriptor
     serves: Any
     versions: Sequence[str] = VERSIONS
-    raw: bool = False
-    """Bodies are left to `serves`, which reads them from the call."""
 
     def path(self, version: str) -> tuple[str, ...]:
         return ("ocpi", *((self.ours,) if self.ours else ()), version, self.identifier)
@@ -148,8 +146,8 @@ class Listener:
                 for method in each.service.methods:
                     operation = registry.operations[f"/{each.service.full_name}/{method.name}"]
                     serve = self._serving(each.identifier, version, getattr(each.serves, method.name))
-                    path, body = (*each.path(version), *operation.path), None if each.raw else operation.body
-                    yield replace(operation, path=path, body=body), serve
+                    path = (*each.path(version), *operation.path)
+                    yield replace(operation, path=path, body=_read_here(operation)), serve
 
     def _offered(self, endpoint: Endpoint) -> list[str]:
         return [version for version in self._door.versions if version in endpoint.versions]
@@ -245,6 +243,13 @@ def token_in(authorization: str) -> Secret | None:
     except (binascii.Error, ValueError):
         return None
     return Secret(decoded) if looks_like_token(decoded) else None
+
+
+def _read_here(operation: Operation) -> Codec | None:
+    """What reads the body. A version's own object is left to who serves it, with all its digits."""
+    codec = operation.body
+    type = codec.member.message_type if codec and codec.member else None
+    return None if type and type.full_name == "google.protobuf.Struct" else codec
 
 
 def _back(call: Call) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""What the modules with objects have in common: who sends, what a body holds, and how an answer is written."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from evbridge.options.v1.options_pb2 import ROLE_WRITER
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.party_pb2 import PARTY_ROLE_HUB, PartyRole
+
+from service.bridge.edge import Reply
+from service.bridge.json_text import CodecError, parse_json, takes_long, text_of
+from service.domain.caller import Caller
+from service.domain.keys import ObjectKey, PartyKey
+from service.domain.received import Document
+from service.errors import InvalidArgument, ResourceNotFound
+from service.ocpi.listener import OcpiRefused, Visit, timestamp
+from service.partners.ocpi.mapping import object_from
+from service.resources.documents import Sender
+from service.resources.received import Outcome, Receipt
+from service.runs.worker import Tools
+from service.storage.integration import integration_get
+
+log = logging.getLogger(__name__)
+
+
+def caller_of(visit: Visit) -> Caller:
+    """The partner, as the change feed names it."""
+    return Caller(visit.tenant_id, f"integration/{visit.integration_id}", ROLE_WRITER)
+
+
+def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:
+    """The object of the partner that the request's URL names."""
+    return ObjectKey.of(request.country_code, request.party_id, id, visit.integration_id)
+
+
+async def sender_of(
+    tools: Tools, visit: Visit, key: ObjectKey, role: PartyRole.ValueType, time_zone: str = ""
+) -> Sender:
+    """The partner, as far as it is registered with the role; a hub brings what any party owns."""
+    stored = Integration.FromString(await integration_get(tools.database, visit.tenant_id, visit.integration_id))
+    companies = stored.partner_company_details
+    parties = {PartyKey(each.country_code, each.party_id) for each in companies if each.role == role}
+    if stored.ocpi.hub_party_id or any(each.role == PARTY_ROLE_HUB for each in companies):
+        parties.add(key.party)
+    return Sender(
+        visit.integration_id,
+        frozenset(parties),
+        visit.version,
+        lambda type, document: object_from(type, document, visit.version, key.party),
+    )
+
+
+async def document_in(visit: Visit) -> Document:
+    """The object in the body. Raises OcpiRefused."""
+    body = visit.call.body
+    try:
+        value = await asyncio.to_thread(parse_json, body) if takes_long(body) else parse_json(body)
+    except CodecError as fault:
+        raise OcpiRefused(2000, f"the body {fault.problem}", status=400) from None
+    if not isinstance(value, dict):
+        raise OcpiRefused(2001, "the body must be an object")
+    return value
+
+
+def check_owner(document: Document, key: ObjectKey) -> None:
+    """Raises OcpiRefused when the object says that somebody else owns it."""
+    for name, of_url in (("country_code", key.country_code), ("party_id", key.party_id)):
+        named = document.get(name, of_url)
+        if not (isinstance(named, str) and named.upper() == of_url):
+            raise OcpiRefused(2001, f"{name} is not that of the URL", status=404)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What storing an object raises, as OCPI says it."""
+    try:
+        yield
+    except ResourceNotFound as missing:
+        if missing.metadata.get("resource") == "party":
+            raise OcpiRefused(2001, "the party of the URL is not registered with us", status=404) from None
+        raise OcpiRefused(2003, "unknown here", status=404) from None
+    except InvalidArgument as wrong:
+        raise OcpiRefused(2001, wrong.message) from None
+
+
+def done(receipt: Receipt, key: ObjectKey, visit: Visit) -> Reply:
+    """HTTP 201 for what is new. What was ignored or repaired is said in the log: OCPI has no place for it."""
+    if receipt.outcome is Outcome.OLDER or receipt.notices:
+        log.info(
+            "received",
+            extra={
+                "integration": visit.integration_id,
+                "object": key.shown,
+                "outcome": receipt.outcome.value,
+                "notices": len(receipt.notices),
+            },
+        )
+    return Reply(body=enveloped(), status=201 if receipt.outcome is Outcome.CREATED else 200)
+
+
+def enveloped(data: str = "") -> bytes:
+    """The envelope of success, around JSON text."""
+    member = f'"data":{data},' if data else ""
+    text = f'{{{member}"status_code":1000,"status_message":"Success","timestamp":"{timestamp()}"}}'
+    return text.encode()
+
+
+def shown(document: Document) -> Reply:
+    """An object as its partner wrote it."""
+    return Reply(body=enveloped(text_of(document)))
