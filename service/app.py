@@ -24,8 +24,9 @@ from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
 from service.ocpi.credentials import Credentials
 from service.ocpi.listener import Endpoint, Listener
-from service.ocpi.locations import LocationsReceiver
-from service.ocpi.tariffs import TariffsReceiver
+from service.ocpi.locations import LocationsReceiver, LocationsSender
+from service.ocpi.pages import Documents
+from service.ocpi.tariffs import TariffsReceiver, TariffsSender
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
@@ -264,9 +265,12 @@ async def _listening(settings: Settings, served: Tools, registry: Registry, shar
     if not settings.ocpi_listen:
         yield ""
         return
+    documents = Documents()
     endpoints = [
         Endpoint("credentials", "SENDER", "", _ocpi("CredentialsService"), Credentials(served)),
+        Endpoint("locations", "SENDER", "cpo", _ocpi("LocationsSenderService"), LocationsSender(served, documents)),
         Endpoint("locations", "RECEIVER", "emsp", _ocpi("LocationsReceiverService"), LocationsReceiver(served)),
+        Endpoint("tariffs", "SENDER", "cpo", _ocpi("TariffsSenderService"), TariffsSender(served, documents)),
         Endpoint("tariffs", "RECEIVER", "emsp", _ocpi("TariffsReceiverService"), TariffsReceiver(served)),
     ]
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints)

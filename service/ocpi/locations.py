@@ -1,15 +1,85 @@
-"""OCPI's locations module: what operators push to us, at three levels. Source: OCPI 2.2.1, locations."""
+"""OCPI's locations module, at three levels: what a partner sees of ours, and what operators push to us.
 
-from typing import Any
+Source: OCPI 2.2.1, locations.
+"""
+
+from typing import Any, TypeVar
 
 from evbridge.partner.ocpi.v2 import locations_pb2 as ocpi
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION
+from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 
 from service.bridge.edge import Reply
+from service.domain.keys import ObjectKey
 from service.ocpi.listener import Visit
-from service.ocpi.modules import caller_of, check_owner, document_in, done, key_in, refusing, sender_of, shown
+from service.ocpi.modules import (
+    caller_of,
+    check_owner,
+    document_in,
+    done,
+    enveloped,
+    key_in,
+    refusing,
+    sender_of,
+    shown,
+    stored_of,
+    unknown,
+)
+from service.ocpi.pages import Documents, page
+from service.partners.ocpi.mapping import object_to, text_of
 from service.resources.received import WHOLE, Place, location_received, received_location
 from service.runs.worker import Tools
+from service.storage.view import Viewed, view_get
+
+P = TypeVar("P", Evse, Connector)
+
+
+class LocationsSender:
+    """evbridge.partner.ocpi.v2.LocationsSenderService, served: the partner's view."""
+
+    def __init__(self, tools: Tools, documents: Documents) -> None:
+        self._tools = tools
+        self._documents = documents
+
+    async def ListLocations(self, request: ocpi.ListLocationsRequest, visit: Visit) -> Reply:
+        return await page(self._tools, self._documents, OBJECT_KIND_LOCATION, Location, visit)
+
+    async def GetLocation(self, request: ocpi.GetLocationRequest, visit: Visit) -> Reply:
+        viewed = await self._viewed(request.location_id, visit)
+        (text,) = await self._documents.texts(Location, [viewed], visit.version)
+        if not text:
+            raise unknown()
+        return Reply(body=enveloped(text))
+
+    async def GetEvse(self, request: ocpi.GetEvseRequest, visit: Visit) -> Reply:
+        return _part(await self._evse(request, visit), visit)
+
+    async def GetConnector(self, request: ocpi.GetConnectorRequest, visit: Visit) -> Reply:
+        evse, id = await self._evse(request, visit), request.connector_id.casefold()
+        for connector in evse.connectors:
+            if connector.id.casefold() == id:
+                return _part(connector, visit)
+        raise unknown()
+
+    async def _evse(self, request: Any, visit: Visit) -> Evse:
+        location = (await self._viewed(request.location_id, visit)).parsed(Location)
+        for evse in location.evses:
+            if evse.uid.casefold() == request.evse_uid.casefold():
+                return evse
+        raise unknown()
+
+    async def _viewed(self, id: str, visit: Visit) -> Viewed:
+        """The location of any of our parties: OCPI's URL names none. Raises OcpiRefused."""
+        view = (self._tools.database, visit.tenant_id, visit.integration_id, OBJECT_KIND_LOCATION)
+        for party in (await stored_of(self._tools, visit)).parties:
+            if viewed := await view_get(*view, ObjectKey.of(party.country_code, party.party_id, id)):
+                return viewed
+        raise unknown()
+
+
+def _part(part: P, visit: Visit) -> Reply:
+    return Reply(body=enveloped(text_of(object_to(part, visit.version).object)))
 
 
 class LocationsReceiver:

@@ -31,6 +31,19 @@ def caller_of(visit: Visit) -> Caller:
     return Caller(visit.tenant_id, f"integration/{visit.integration_id}", ROLE_WRITER)
 
 
+def unknown() -> OcpiRefused:
+    return OcpiRefused(2003, "unknown here", status=404)
+
+
+async def stored_of(tools: Tools, visit: Visit) -> Integration:
+    """The integration with the partner. Raises OcpiRefused when it was deleted a moment ago."""
+    try:
+        payload = await integration_get(tools.database, visit.tenant_id, visit.integration_id)
+    except ResourceNotFound:
+        raise OcpiRefused(2000, "no known token", status=401) from None
+    return Integration.FromString(payload)
+
+
 def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:
     """The object of the partner that the request's URL names."""
     return ObjectKey.of(request.country_code, request.party_id, id, visit.integration_id)
@@ -40,7 +53,7 @@ async def sender_of(
     tools: Tools, visit: Visit, key: ObjectKey, role: PartyRole.ValueType, time_zone: str = ""
 ) -> Sender:
     """The partner, as far as it is registered with the role; a hub brings what any party owns."""
-    stored = Integration.FromString(await integration_get(tools.database, visit.tenant_id, visit.integration_id))
+    stored = await stored_of(tools, visit)
     companies = stored.partner_company_details
     parties = {PartyKey(each.country_code, each.party_id) for each in companies if each.role == role}
     if stored.ocpi.hub_party_id or any(each.role == PARTY_ROLE_HUB for each in companies):
@@ -81,7 +94,7 @@ def refusing() -> Iterator[None]:
     except ResourceNotFound as missing:
         if missing.metadata.get("resource") == "party":
             raise OcpiRefused(2001, "the party of the URL is not registered with us", status=404) from None
-        raise OcpiRefused(2003, "unknown here", status=404) from None
+        raise unknown() from None
     except InvalidArgument as wrong:
         raise OcpiRefused(2001, wrong.message) from None
 

@@ -1,9 +1,11 @@
-"""OCPI's tariffs module: what operators push to us. Source: OCPI 2.2.1, tariffs."""
+"""OCPI's tariffs module: what a partner sees of ours, and what operators push to us. Source: OCPI 2.2.1, tariffs."""
 
 from typing import Any
 
 from evbridge.partner.ocpi.v2 import tariffs_pb2 as ocpi
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
+from evbridge.v1.tariff_pb2 import Tariff
 
 from service.bridge.edge import Reply
 from service.ocpi.listener import OcpiRefused, Visit
@@ -18,8 +20,20 @@ from service.ocpi.modules import (
     sender_of,
     shown,
 )
+from service.ocpi.pages import Documents, page
 from service.resources.received import received_tariff, tariff_received, tariff_removed
 from service.runs.worker import Tools
+
+
+class TariffsSender:
+    """evbridge.partner.ocpi.v2.TariffsSenderService, served: the partner's view."""
+
+    def __init__(self, tools: Tools, documents: Documents) -> None:
+        self._tools = tools
+        self._documents = documents
+
+    async def ListTariffs(self, request: ocpi.ListTariffsRequest, visit: Visit) -> Reply:
+        return await page(self._tools, self._documents, OBJECT_KIND_TARIFF, Tariff, visit)
 
 
 class TariffsReceiver:
