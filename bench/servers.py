@@ -84,11 +84,11 @@ async def read(path: str, directory: Path) -> AsyncIterator[Running]:
 
 
 @asynccontextmanager
-async def full(directory: Path) -> AsyncIterator[Running]:
-    """On an embedded PostgreSQL in `directory`, which must be new. Its log goes there too: each write has a line."""
+async def full(directory: Path, **changes: Any) -> AsyncIterator[Running]:
+    """With settings changed. On an embedded PostgreSQL in `directory`, which must be new. Its log goes there too: each write has a line."""
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
-    settings = Settings(listen="127.0.0.1:0", data_dir=directory)
+    settings = Settings(listen="127.0.0.1:0", data_dir=directory, **changes)
     with (directory / "log").open("w") as log:
         with redirect_stderr(log):
             configure_logging(settings.log_level)

@@ -19,12 +19,15 @@ from evbridge.v1.integration_pb2 import ListIntegrationsRequest
 from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location, LocationKey
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, TariffKey
 from evbridge.v1.watch_pb2 import (
+    WATCH_SIDE_ALL,
+    WATCH_SIDE_UNSPECIFIED,
     CompanyChange,
     DeliveryChange,
     EvseStatusChange,
     IntegrationChange,
     LocationChange,
     TariffChange,
+    WatchIntegrationsRequest,
 )
 
 from service.domain.keys import OURS, EvseKey, ObjectKey
@@ -65,7 +68,8 @@ class Whole:
         parsed: Callable[[str, str], Any],
         named: Callable[[Any], dict[str, Any]],
         find: Callable[[Database, str, Collection[Any]], Awaitable[Mapping[Any, bytes]]],
-        page: Callable[[Database, str, Any, str], Rows],
+        page: Callable[[Database, str, Any, str, str], Rows],
+        sides: Callable[[Database, str, Any], Awaitable[list[str]]],
     ) -> None:
         self.name = change.__name__
         self.kinds: Collection[int] = (kind,)
@@ -74,6 +78,7 @@ class Whole:
         self._named = named
         self._find = find
         self._page = page
+        self._sides = sides
 
     async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
         keys = [self._parsed(change.object_id, change.integration_id) for change in changes]
@@ -84,10 +89,11 @@ class Whole:
         ]
 
     async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
-        last = ""
-        while rows := await self._page(database, tenant_id, request, last):
-            yield [self._element(self._parsed(id, OURS), payload) for id, payload in rows]
-            last = rows[-1][0]
+        for side in await self._sides(database, tenant_id, request):
+            last = ""
+            while rows := await self._page(database, tenant_id, request, side, last):
+                yield [self._element(self._parsed(id, side), payload) for id, payload in rows]
+                last = rows[-1][0]
 
     def _element(self, key: Any, payload: bytes | None, **others: Any) -> bytes:
         head: bytes = self._change(**self._named(key), **others).SerializeToString()
@@ -124,10 +130,25 @@ class EvseStatuses:
         return elements
 
     async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
-        last = ""
-        while rows := await location_page(database, tenant_id, ListLocationsRequest(), last, MAX_SIZE):
-            yield [_status(ObjectKey.parsed(id), evse) for id, payload in rows for evse in _evses(payload)]
-            last = rows[-1][0]
+        for side in await _sides(database, tenant_id, request):
+            last = ""
+            while rows := await _location_page(database, tenant_id, request, side, last):
+                yield [_status(ObjectKey.parsed(id, side), evse) for id, payload in rows for evse in _evses(payload)]
+                last = rows[-1][0]
+
+
+async def _sides(database: Database, tenant_id: str, request: Any) -> list[str]:
+    """Whose objects the request wants: OURS, and integrations that some were received through."""
+    if request.integration_id or request.side == WATCH_SIDE_UNSPECIFIED:
+        return [request.integration_id]
+    sides = [OURS] if request.side == WATCH_SIDE_ALL else []
+    async for page in INTEGRATIONS.pages(database, tenant_id, WatchIntegrationsRequest()):
+        sides += [IntegrationChange.FromString(each).id for each in page]
+    return sides
+
+
+async def _ours(database: Database, tenant_id: str, request: Any) -> list[str]:
+    return [OURS]
 
 
 def _evses(payload: bytes) -> Sequence[Evse]:
@@ -147,28 +168,31 @@ def _status(location: ObjectKey, evse: Evse, **others: Any) -> bytes:
 
 
 def _parts(key: ObjectKey) -> dict[str, str]:
-    return {"country_code": key.country_code, "party_id": key.party_id, "id": key.key}
+    names = {"country_code": key.country_code, "party_id": key.party_id, "id": key.key}
+    return {**names, "integration_id": key.integration_id}
 
 
-def _location_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
-    return location_page(database, tenant_id, ListLocationsRequest(), last, MAX_SIZE)
+def _location_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+    return location_page(database, tenant_id, ListLocationsRequest(integration_id=side), last, MAX_SIZE)
 
 
-def _tariff_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
-    return tariff_page(database, tenant_id, ListTariffsRequest(), last, MAX_SIZE)
+def _tariff_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+    return tariff_page(database, tenant_id, ListTariffsRequest(integration_id=side), last, MAX_SIZE)
 
 
-async def _integration_page(database: Database, tenant_id: str, request: Any, last: str) -> list[tuple[str, bytes]]:
+async def _integration_page(
+    database: Database, tenant_id: str, request: Any, side: str, last: str
+) -> list[tuple[str, bytes]]:
     if not request.integration_id:
         return await integration_page(database, tenant_id, ListIntegrationsRequest(), last, MAX_SIZE)
     return [] if last else [*(await integration_find(database, tenant_id, [request.integration_id])).items()]
 
 
-def _company_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
+def _company_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
     return company_page(database, tenant_id, ListCompaniesRequest(), UUID(last) if last else LOWEST, MAX_SIZE)
 
 
-def _delivery_page(database: Database, tenant_id: str, request: Any, last: str) -> Rows:
+def _delivery_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
     wanted = ListDeliveriesRequest(integration_id=request.integration_id)
     return delivery_page(database, tenant_id, wanted, UUID(last) if last else LOWEST, MAX_SIZE)
 
@@ -188,6 +212,7 @@ LOCATIONS = Whole(
     lambda key: {"key": LocationKey(**_parts(key))},
     location_find,
     _location_page,
+    _sides,
 )
 EVSE_STATUS = EvseStatuses()
 TARIFFS = Whole(
@@ -197,7 +222,10 @@ TARIFFS = Whole(
     lambda key: {"key": TariffKey(**_parts(key))},
     tariff_find,
     _tariff_page,
+    _sides,
 )
-INTEGRATIONS = Whole(OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page)
-COMPANIES = Whole(OBJECT_KIND_COMPANY, CompanyChange, _plain, _id, company_find, _company_page)
-DELIVERIES = Whole(OBJECT_KIND_DELIVERY, DeliveryChange, _plain, _id, delivery_find, _delivery_page)
+INTEGRATIONS = Whole(
+    OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page, _ours
+)
+COMPANIES = Whole(OBJECT_KIND_COMPANY, CompanyChange, _plain, _id, company_find, _company_page, _ours)
+DELIVERIES = Whole(OBJECT_KIND_DELIVERY, DeliveryChange, _plain, _id, delivery_find, _delivery_page, _ours)

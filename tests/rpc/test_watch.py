@@ -5,7 +5,7 @@ import base64
 import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -42,6 +42,7 @@ import service.watch.feed
 from service.app import Evbridge, evbridge
 from service.domain.caller import Caller
 from service.partners.chargeprice.simulator import Simulator
+from service.resources.received import location_received
 from service.storage.api_key import api_key_create, api_key_revoke
 from service.storage.changes import CREATE, Change, change_record_many
 from service.storage.company import company_put
@@ -61,9 +62,12 @@ from tests.front_door import (
     a_tariff,
     an_evse,
     an_integration,
+    an_integration_of,
     failure_of,
     settings,
 )
+from tests.rpc.test_received import HUB, SENDER, a_document
+from tests.rpc.test_received import key as received_key
 
 Code = grpc.StatusCode
 WRITERS = 10
@@ -195,6 +199,46 @@ async def test_a_tariff_is_told_and_what_is_received_is_another_side(tenant: Ten
         assert received.changes == []
     wrong = await refused(method, WatchTariffsRequest(side=WATCH_SIDE_ALL, integration_id="cp"))
     assert (wrong.code, wrong.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+async def test_what_was_received_is_told_on_its_side(running: Evbridge, tenant: Tenant) -> None:
+    hub = an_integration_of("ocpi", id=HUB, enabled=False)
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=hub))
+    await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(id="L1")))
+    caller = Caller(tenant.name, "", 2)
+    await location_received(running.database, caller, SENDER, received_key("R1"), a_document("R1"))
+    wanted = {
+        (): {""},
+        (("side", WATCH_SIDE_ALL),): {"", HUB},
+        (("side", WATCH_SIDE_RECEIVED),): {HUB},
+        (("integration_id", HUB),): {HUB},
+        (("integration_id", "other"),): set(),
+    }
+    async with AsyncExitStack() as stack:
+        watches = []
+        for chosen, sides in wanted.items():
+            for method, request in (
+                (tenant.reader.watch.WatchLocations, WatchLocationsRequest),
+                (tenant.reader.watch.WatchEvseStatus, WatchEvseStatusRequest),
+            ):
+                watch = await stack.enter_async_context(watching(method, request(snapshot=True, **dict(chosen))))
+                while not watch.token:
+                    await watch.read()
+                assert sides_of(watch) == sides
+                watch.changes.clear()
+                watches.append((watch, sides))
+        await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(id="L2")))
+        await location_received(running.database, caller, SENDER, received_key("R2"), a_document("R2"))
+        for watch, sides in watches:
+            while sides_of(watch) < sides:
+                await watch.read()
+            assert sides_of(watch) == sides
+
+
+def sides_of(watch: Watch) -> set[str]:
+    keys = [change.key if hasattr(change, "key") else change.location_key for change in watch.changes]
+    return {key.integration_id for key in keys}
 
 
 async def test_a_snapshot_comes_before_the_first_token_and_changes_after_it(tenant: Tenant) -> None:
