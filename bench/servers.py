@@ -85,7 +85,10 @@ async def read(path: str, directory: Path) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def full(directory: Path, **changes: Any) -> AsyncIterator[Running]:
-    """With settings changed. On an embedded PostgreSQL in `directory`, which must be new. Its log goes there too: each write has a line."""
+    """On an embedded PostgreSQL in `directory`, which must be new. Its log goes there too: each write has a line.
+
+    `changes`: settings beside the defaults.
+    """
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
     settings = Settings(listen="127.0.0.1:0", data_dir=directory, **changes)

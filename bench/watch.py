@@ -1,7 +1,7 @@
 """How long after a change is stored those who watch have it, and what that costs the server.
 
-The watchers are grpc.aio clients in this process, which has to receive what it measures: of the lag at a thousand of them
-a good part is its own.
+The watchers are grpc.aio clients in this process, which has to receive what it measures: of the lag at a thousand of
+them a good part is its own.
 """
 
 import asyncio
@@ -69,12 +69,11 @@ async def _measure(server: Child, address: str, credential: Any, watchers: int) 
         companies: Any = CompanyServiceStub(channels[0])
         written = company()
         written.id = f"00000000-0000-0000-0000-{watchers:012}"
-        begun = [asyncio.get_running_loop().create_future() for _ in range(watchers)]
-        watching = [
-            asyncio.create_task(watch(channels[number // ON_A_CONNECTION], each, CHANGES))
-            for number, each in enumerate(begun)
-        ]
-        await asyncio.gather(*begun)
+        watching = []
+        for channel in channels:  # one after the other: a thousand calls at once are too many
+            begun = [asyncio.get_running_loop().create_future() for _ in range(min(watchers, ON_A_CONNECTION))]
+            watching += [asyncio.create_task(watch(channel, each, CHANGES)) for each in begun]
+            await asyncio.gather(*begun)
         before = server.cpu_s()
         for written.version in range(1, CHANGES + 1):
             lags[written.version] = []
