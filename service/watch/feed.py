@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 from opentelemetry import metrics
 
@@ -37,9 +38,20 @@ _MAX_CACHED = 32 << 20
 _HELD_S = 5.0
 _WARN_S = 60.0
 
-Change = Callable[[Sequence[FeedChange]], Awaitable[list[list[bytes]]]]
+Find = Callable[[Sequence[FeedChange]], Awaitable[list[bytes]]]
 Since = tuple[list[FeedChange], str]
 """What changed, in order, and the token behind it."""
+
+
+class Loaded(NamedTuple):
+    """What is sent for some changes. `number`: of two of a tenant, the one with the higher one was loaded later."""
+
+    number: int
+    elements: list[bytes]
+
+    @property
+    def size(self) -> int:
+        return 1000 + sum(map(len, self.elements))
 
 
 class _Log:
@@ -86,7 +98,8 @@ class Feed:
         self._followed = b""
         self._wake = asyncio.Event()
         self._stopped = False
-        self._cached: OrderedDict[tuple[str, str, FeedChange], list[bytes]] = OrderedDict()
+        self.loads = 0
+        self._cached: OrderedDict[tuple[str, str, tuple[FeedChange, ...]], Loaded] = OrderedDict()
         self._cached_bytes = 0
 
     async def run(self) -> None:
@@ -165,22 +178,23 @@ class Feed:
                 except TimeoutError:
                     yield [], max(place, log.ends)
 
-    async def elements(self, tenant_id: str, noun: str, changes: Sequence[FeedChange], load: Change) -> list[bytes]:
-        """What is sent for each of the changes, loaded once for all who watch the tenant."""
-        found: dict[FeedChange, list[bytes]] = {}
-        each = self._logs.get(tenant_id) or _Log()
-        async with each.loading:
-            for change in changes:
-                if (kept := self._cached.get((tenant_id, noun, change))) is not None:
-                    found[change] = kept
-            if missing := [change for change in changes if change not in found]:
-                for change, elements in zip(missing, await load(missing), strict=True):
-                    found[change] = self._cached[tenant_id, noun, change] = elements
-                    self._cached_bytes += _size(elements)
+    async def load(self, tenant_id: str, noun: str, changes: Sequence[FeedChange], find: Find, after: int) -> Loaded:
+        """What is sent for the changes, loaded once for all who are at the same place, but not before `after`.
+
+        So what a watcher is given is never older than what it was given before.
+        """
+        name = (tenant_id, noun, tuple(changes))
+        log = self._logs.get(tenant_id) or _Log()
+        async with log.loading:
+            found = self._cached.get(name)
+            if found is None or found.number < after:
+                self.loads += 1
+                self._cached_bytes -= found.size if found else 0
+                found = self._cached[name] = Loaded(self.loads, await find(changes))
+                self._cached_bytes += found.size
                 while self._cached_bytes > _MAX_CACHED:
-                    _, elements = self._cached.popitem(last=False)
-                    self._cached_bytes -= _size(elements)
-        return [element for change in changes for element in found[change]]
+                    self._cached_bytes -= self._cached.popitem(last=False)[1].size
+        return found
 
     def _join(self, tenant_id: str) -> _Log:
         log = self._logs.setdefault(tenant_id, _Log())
@@ -222,8 +236,3 @@ class Feed:
         _held.set(held_s)
         if held_s > _WARN_S:
             log.warning("a transaction holds the change feed back", extra={"open_for_s": round(held_s)})
-
-
-def _size(elements: Sequence[bytes]) -> int:
-    """What keeping them takes, about."""
-    return 500 + sum(map(len, elements))

@@ -48,8 +48,8 @@ class Noun(Protocol):
     kinds: Collection[int]
     """Of the objects whose changes concern it."""
 
-    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
-        """For each change the messages that are sent, serialized: objects as they are now."""
+    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[bytes]:
+        """The messages that are sent for the changes, serialized: objects as they are now."""
 
     def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
         """All there is that the watch request wants, as such messages."""
@@ -80,11 +80,11 @@ class Whole:
         self._page = page
         self._sides = sides
 
-    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
+    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[bytes]:
         keys = [self._parsed(change.object_id, change.integration_id) for change in changes]
         found = await self._find(database, tenant_id, set(keys))
         return [
-            [self._element(key, found.get(key), change_time=change.time)]
+            self._element(key, found.get(key), change_time=change.time)
             for key, change in zip(keys, changes, strict=True)
         ]
 
@@ -106,7 +106,7 @@ class EvseStatuses:
     name = EvseStatusChange.__name__
     kinds: Collection[int] = (OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION)
 
-    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[list[bytes]]:
+    async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[bytes]:
         keys = {
             change: EvseKey.parsed(change.object_id, change.integration_id)
             for change in changes
@@ -119,14 +119,16 @@ class EvseStatuses:
         }
         evses = await evse_find(database, tenant_id, {*chain.from_iterable(keys.values())})
         locations = await location_find(database, tenant_id, {*whole.values()})
-        elements = []
+        elements: list[bytes] = []
         for change in changes:
-            if change in keys:
-                found = [(key.location, evses[key]) for key in keys[change] if key in evses]
+            if change in keys:  # one whose whole location comes too comes with that
+                may_be = [key for key in keys[change] if key.location not in locations]
+                found = [(key.location, evses[key]) for key in may_be if key in evses]
             else:
-                key = whole[change]
-                found = [(key, evse) for evse in _evses(locations[key])] if key in locations else [(key, Evse())]
-            elements.append([_status(key, evse, change_time=change.time) for key, evse in found])
+                location = whole[change]
+                evses_now = _evses(locations[location]) if location in locations else [Evse()]
+                found = [(location, evse) for evse in evses_now]
+            elements += [_status(location, evse, change_time=change.time) for location, evse in found]
         return elements
 
     async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:

@@ -27,20 +27,21 @@ async def watch(
     def concerns(change: FeedChange) -> bool:
         return change.object_kind in noun.kinds and wanted(change)
 
-    snapshot = request.snapshot
+    find = partial(noun.find, feed.database, tenant_id)
+    snapshot, loaded = request.snapshot, 0
     async with aclosing(feed.since(tenant_id, request.resume_token, concerns)) as since:
         async for changes, token in since:
             if snapshot:
                 async for page in noun.pages(feed.database, tenant_id, request):
                     for part in _parts(page):
                         yield framed(part)
-                snapshot = False
+                snapshot, loaded = False, feed.loads + 1
             latest = _latest(changes)
             elements: list[bytes] = []
             for first in range(0, len(latest), _MAX_LOADED):
-                load = partial(noun.find, feed.database, tenant_id)
-                elements += await feed.elements(tenant_id, noun.name, latest[first : first + _MAX_LOADED], load)
-                *full, elements = _parts(elements)
+                some = latest[first : first + _MAX_LOADED]
+                loaded, more = await feed.load(tenant_id, noun.name, some, find, loaded)
+                *full, elements = _parts(elements + more)
                 for part in full:
                     yield framed(part)
             yield framed(elements) + framed([token.encode()], 2)

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,10 +46,11 @@ from service.resources.received import location_received
 from service.storage.api_key import api_key_create, api_key_revoke
 from service.storage.changes import CREATE, Change, change_record_many
 from service.storage.company import company_put
-from service.storage.feed import FeedPage, feed_sweep
+from service.storage.feed import FeedChange, FeedPage, feed_sweep
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
+from service.watch.feed import Feed, Loaded
 from service.watch.nouns import COMPANIES
 from service.watch.token import token_of
 from tests.conftest import Tenant
@@ -391,7 +392,7 @@ async def test_a_token_older_than_the_kept_history_is_refused(running: Evbridge,
 async def test_what_many_watch_is_loaded_once(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, find = [], COMPANIES.find
 
-    async def counted(database: Database, tenant_id: str, changes: Sequence[Any]) -> list[list[bytes]]:
+    async def counted(database: Database, tenant_id: str, changes: Sequence[Any]) -> list[bytes]:
         loaded.append(changes)
         return await find(database, tenant_id, changes)
 
@@ -404,6 +405,21 @@ async def test_what_many_watch_is_loaded_once(tenant: Tenant, monkeypatch: pytes
         assert (await watch.until(lambda change: True)).company == made
         watch.call.cancel()
     assert len(loaded) == 1
+
+
+async def test_nobody_is_given_what_is_older_than_what_they_were_given(database: Database) -> None:
+    states = iter("abc")
+    feed = Feed(database, 1.0, 1.0)
+    change = FeedChange(1, OBJECT_KIND_COMPANY, "id", "", datetime.now(UTC))
+
+    async def find(changes: Sequence[FeedChange]) -> list[bytes]:
+        return [next(states).encode()]
+
+    async def load(after: int) -> Loaded:
+        return await feed.load("acme", "CompanyChange", [change], find, after)
+
+    assert await load(0) == await load(1) == (1, [b"a"])
+    assert await load(2) == await load(0) == (2, [b"b"])
 
 
 Served = Callable[..., Any]
