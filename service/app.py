@@ -56,7 +56,7 @@ from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets, integrations_take, secrets_rewrap
+from service.storage.integration import IntegrationTargets, integration_takes_refresh, secrets_rewrap
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
@@ -172,7 +172,7 @@ async def evbridge(
     registry = Registry.of(files)
     partners = [file.GetOptions().Extensions[options.partner] for file in files]
     takes = {partner.type: partner.takes for partner in PARTNERS}
-    # Nothing is delivered through these and no run tells how they fare.
+    # Nothing is delivered through these, and no run finds out their status.
     called = {INTEGRATION_TYPE_HTTP, *(partner.type for partner in PARTNERS if not (partner.deliverer or partner.runs))}
     door = Door(settings.public_url, sorted(settings.ocpi_versions.split(","), reverse=True))
     retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
@@ -192,7 +192,7 @@ async def evbridge(
             )
             return Tools(database, targets, oauth, channel, recorder, keys, policy, door)
 
-        await integrations_take(store, takes)
+        await integration_takes_refresh(store, takes)
         served = tools(store)
         server = Server(
             settings,
@@ -345,7 +345,7 @@ async def _watch_rules(store: Database) -> None:
             while await rules_due(store):
                 pass
         except Exception as error:
-            log.warning("looking for rules that turn failed", extra={"problem": describe(error)})
+            log.warning("looking for rules that are due failed", extra={"problem": describe(error)})
         await asyncio.sleep(_RULES_S)
 
 

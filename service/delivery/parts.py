@@ -105,7 +105,7 @@ class Parts:
         """The partner's id of the part once it holds `wanted`; nothing is sent when it does already.
 
         Without ids it is the object itself. "" for one that it does not have and may not be made. Raises
-        DeliveryUnfinished, LeaseLost, PartnerChanged when it was deleted there, unless told to overwrite that, and what
+        DeliveryUnfinished, LeaseLost, PartnerChanged when it was deleted there, unless it may overwrite that, and what
         the calls raise.
         """
         key = PartKey(calls.kind, ids)

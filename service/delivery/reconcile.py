@@ -25,7 +25,7 @@ def reconciled(peer: Peer, held: Held | None, *, overwrite: bool, partner: str) 
     - What we last sent stands there under a newer version: our lost answer was a success.
     - We have never seen it before: it is the same object by its id, so it is adopted as it stands.
     - Its content is what we last saw: only the version moved, nobody's change is lost by going on.
-    - Anything else is someone's change: raises PartnerChanged, unless told to `overwrite` it.
+    - Anything else is someone's change: raises PartnerChanged, unless `overwrite`.
     """
     if held is None:
         if peer.acknowledged_version == 0 or peer.sent_document is None or overwrite:

@@ -40,7 +40,7 @@ _INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class ContractService:
-    """The rpcs of one service, by their names. Calls tell the status of integrations of the types `told_by_calls`."""
+    """The rpcs of one service, by their names. Calls find out the status of integrations of types `status_by_calls`."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class ContractService:
         registry: Registry,
         channel: PartnerChannel,
         database: Database,
-        told_by_calls: Collection[IntegrationType.ValueType],
+        status_by_calls: Collection[IntegrationType.ValueType],
     ) -> None:
-        self._told_by_calls = told_by_calls
+        self._status_by_calls = status_by_calls
         self._channel = channel
         self._database = database
         for method in service.methods:
@@ -62,7 +62,7 @@ class ContractService:
 
     async def _call(self, operation: Operation, request: Message, caller: Caller) -> Message:
         target = await self._target(operation, request, caller)
-        async with self._found_out(target.integration, caller):
+        async with self._watching_status(target.integration, caller):
             left_s = call_deadline.get() - time.monotonic()
             answer = await self._channel.call(
                 operation, request, tenant_id=caller.tenant_id, timeout_s=left_s, target=target
@@ -77,7 +77,7 @@ class ContractService:
         number, count, rejected = 0, 0, list[str]()
         left_s = call_deadline.get() - time.monotonic()
         answers = self._channel.pages(pages, request, tenant_id=caller.tenant_id, timeout_s=left_s, target=target)
-        async with self._found_out(target.integration, caller), aclosing(answers):
+        async with self._watching_status(target.integration, caller), aclosing(answers):
             async for answer in answers:
                 number += 1
                 count += len(answer.rejects)
@@ -87,8 +87,8 @@ class ContractService:
         _add_rejected(caller, count, rejected)
 
     @asynccontextmanager
-    async def _found_out(self, integration: Integration, caller: Caller) -> AsyncIterator[None]:
-        """Tells how the connection fares after a call, where no delivery and no exchange does."""
+    async def _watching_status(self, integration: Integration, caller: Caller) -> AsyncIterator[None]:
+        """Stores the status that a call shows, where no delivery and no exchange does."""
         try:
             yield
         except PartnerCredentialRefused as error:
@@ -104,7 +104,7 @@ class ContractService:
         The call had its effect: that it could not be stored is no failure of it.
         """
         known = (before.status, before.status_description)
-        if before.type not in self._told_by_calls or known == (status, description):
+        if before.type not in self._status_by_calls or known == (status, description):
             return
         with suppress(EvbridgeError):
             await status_found(self._database, caller.tenant_id, before, status, description)

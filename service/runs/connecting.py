@@ -1,4 +1,4 @@
-"""What an exchange with a partner finds out about its integration, and the status that tells how it goes."""
+"""What an exchange with a partner finds out about its integration, and the status while it lasts."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -67,7 +67,7 @@ async def connecting(database: Database, run: RunClaim) -> AsyncIterator[Find]:
     """
     begun = ""
 
-    async def tell(status: IntegrationStatus.ValueType, description: str = "") -> None:
+    async def set_status(status: IntegrationStatus.ValueType, description: str = "") -> None:
         def change(integration: Integration) -> None:
             nonlocal begun
             begun = begun or integration.etag
@@ -86,7 +86,7 @@ async def connecting(database: Database, run: RunClaim) -> AsyncIterator[Find]:
 
         await found(database, run, checked, also)
 
-    await tell(INTEGRATION_STATUS_CONNECTING)
+    await set_status(INTEGRATION_STATUS_CONNECTING)
     status, description = INTEGRATION_STATUS_PENDING, _CUT_SHORT
     try:
         yield find
@@ -95,4 +95,4 @@ async def connecting(database: Database, run: RunClaim) -> AsyncIterator[Find]:
         status, description = INTEGRATION_STATUS_FAILED, error.message
         raise
     finally:
-        await tell(status, description)
+        await set_status(status, description)

@@ -1,4 +1,4 @@
-"""Whether a partner can be reached and understands us: one harmless question, told as steps."""
+"""Whether a partner can be reached and understands us: one harmless question, reported as steps."""
 
 import time
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ class Diagnosis(ABC):
         try:
             await self.ask(run)
         except PartnerError as error:
-            _tell(error, progress)
+            _report(error, progress)
             raise
         progress.begin("credential")
         progress.begin("answer")
@@ -48,7 +48,7 @@ class TokenDiagnosis(Diagnosis):
         await self._tools.oauth.ask(await self._tools.targets.target(run.tenant_id, run.integration_id))
 
 
-def _tell(error: PartnerError, progress: Progress) -> None:
+def _report(error: PartnerError, progress: Progress) -> None:
     """Leaves the step under way that failed with `error`."""
     if not error.http_status:
         return

@@ -1,4 +1,4 @@
-"""Carries out runs: finds them, keeps their lease, tells how far they are, and sees that they end.
+"""Carries out runs: finds them, keeps their lease, stores their progress, and sees that they end.
 
 Any number of processes may run one. A run is claimed with a lease, which is renewed while it is worked on, and a
 fencing token; when its process dies the lease ends, and another worker begins it again.
@@ -64,7 +64,7 @@ _MAX_CHARACTERS = 300
 
 
 class Progress:
-    """What a run tells about itself. It is stored about once a second, and when the run ends."""
+    """What a run reports of itself. It is stored about once a second, and when the run ends."""
 
     def __init__(self) -> None:
         self.report = Run()

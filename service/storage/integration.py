@@ -100,11 +100,11 @@ async def integration_takes(conn: Connection, tenant_id: str, integration_id: st
     return await conn.value(sql.integration_takes, tenant_id, integration_id) or []
 
 
-async def integrations_take(database: Database, takes: Takes) -> None:
+async def integration_takes_refresh(database: Database, takes: Takes) -> None:
     """For integrations that another build stored: what it did not bring them is due."""
     for type, kinds in takes.items():
         async with database.transaction() as conn:
-            for row in await conn.rows(sql.integrations_take, type, [*kinds]):
+            for row in await conn.rows(sql.integration_takes_refresh, type, [*kinds]):
                 for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION} - {*row["took"]}:
                     await delivery_mark_at(conn, row["tenant_id"], row["integration_id"], kind, None)
 

@@ -26,7 +26,7 @@ WHERE tenant_id = $1 AND integration_id = $2
 -- name: integration_takes
 SELECT takes FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
--- name: integrations_take
+-- name: integration_takes_refresh
 -- tenant: any, because it is about the partners that this build knows.
 WITH other AS MATERIALIZED (
     SELECT tenant_id, integration_id, takes

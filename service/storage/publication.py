@@ -75,17 +75,17 @@ async def rule_put(conn: Connection, tenant_id: str, rule: PublicationRule) -> N
 async def rules_due(database: Database) -> bool:
     """Makes due what a rule that came into force, or ended, may concern. False when there is none."""
     async with database.transaction() as conn:
-        turning = await conn.row(sql.publication_turning)
-        if turning is None:
+        due = await conn.row(sql.publication_due)
+        if due is None:
             return False
-        names = (turning["tenant_id"], turning["integration_id"])
+        names = (due["tenant_id"], due["integration_id"])
         await rules_hold(conn, *names)
         rules = await rules_all(conn, *names)
         turned = [rules[row["rule_id"]] for row in await conn.rows(sql.publication_turned, *names)]
         await mark_affected(conn, *names, affected(turned, rules.values()))
         now = await change_time(conn)
         for rule in turned:
-            await conn.run(sql.publication_turn, *names, rule.id, next_due(rule, now))
+            await conn.run(sql.publication_due_set, *names, rule.id, next_due(rule, now))
     return True
 
 

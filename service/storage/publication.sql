@@ -29,7 +29,7 @@ ON CONFLICT (tenant_id, integration_id, rule_id) DO UPDATE
 SET priority = excluded.priority, tariff_keys = excluded.tariff_keys, growing = excluded.growing, etag = excluded.etag,
     payload = excluded.payload, turn_time = excluded.turn_time
 
--- name: publication_turning
+-- name: publication_due
 -- tenant: any, because one process looks for them all.
 SELECT tenant_id, integration_id FROM publication_rule WHERE turn_time <= now() ORDER BY turn_time LIMIT 1
 
@@ -37,7 +37,7 @@ SELECT tenant_id, integration_id FROM publication_rule WHERE turn_time <= now() 
 -- The rules of an integration that is held.
 SELECT rule_id FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2 AND turn_time <= now()
 
--- name: publication_turn
+-- name: publication_due_set
 UPDATE publication_rule SET turn_time = $4 WHERE tenant_id = $1 AND integration_id = $2 AND rule_id = $3
 
 -- name: publication_rule_delete

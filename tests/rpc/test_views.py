@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 
 from service.app import Evbridge
 from service.domain.keys import ObjectKey, key_of
-from service.storage.integration import integrations_take
+from service.storage.integration import integration_takes_refresh
 from service.storage.retention import retention_sweep
 from service.storage.statements import Statement
 from service.storage.view import Viewed, view_count, view_get, view_page
@@ -357,6 +357,8 @@ async def test_integrations_of_a_build_that_took_nothing_are_shown_what_they_mis
     charged = an_evse("E1", connectors=[a_connector(tariff_ids=["T1"])])
     await store(view.tenant, a_location(id="L1", evses=[charged]))
     assert await view.page() == []
-    await integrations_take(running.database, {INTEGRATION_TYPE_OCPI: (OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION)})
+    await integration_takes_refresh(
+        running.database, {INTEGRATION_TYPE_OCPI: (OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION)}
+    )
     assert [each.key.key for each in await view.page()] == ["l1"]
     assert await view.tariffs() == ["t1"]

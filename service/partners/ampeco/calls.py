@@ -91,7 +91,7 @@ class PartCalls(Generic[M]):
         return str(answer.data.id or "")
 
     async def update(self, external_id: str, wanted: M, cleared: Sequence[str]) -> None:
-        # An EVSE without a tariff group would be free of charge; that is never said by leaving something out.
+        # An EVSE without a tariff group would be free of charge; leaving one out never asks for that.
         mask = FieldMask(paths=[path for path in cleared if path != "tariff_group_id"])
         rpc, request = self.updating
         await rpc(request(int(external_id), wanted, mask))

@@ -76,7 +76,7 @@ class _Attempt:
         integration = Integration.FromString(
             await integration_get(self._database, claim.tenant_id, claim.integration_id)
         )
-        wanted = self._noting(tariff_to(tariff, billing_of(integration)))
+        wanted = self._note_losses(tariff_to(tariff, billing_of(integration)))
         if not wanted.pricing.tax_id:
             wanted.pricing.ClearField("tax_id")
         tariff_id = await self._parts.bring(self._ampeco.tariffs(), wanted)
@@ -91,7 +91,7 @@ class _Attempt:
             await self._disable()
             return self._unseen("not shown any more: its charge points are disabled there")
         groups = await self._tariff_groups(location)
-        location_id = await self._parts.bring(self._ampeco.locations(), self._noting(location_to(location)))
+        location_id = await self._parts.bring(self._ampeco.locations(), self._note_losses(location_to(location)))
         for evses in _by_charger(location):
             charge_point_id = await self._charge_point(int(location_id), _charger_id(evses[0]))
             for evse in evses:
@@ -144,7 +144,7 @@ class _Attempt:
         except ResourceNotFound:  # known only by the EVSEs that name it
             charger = Charger(id=charger_id)
         charger.name = charger.name or charger.id
-        wanted = self._noting(charge_point_to(charger, location_id))
+        wanted = self._note_losses(charge_point_to(charger, location_id))
         return int(await self._parts.bring(self._ampeco.charge_points(), wanted, key))
 
     async def _evse(self, charge_point_id: int, evse: Evse, tariff_group_id: int | None) -> None:
@@ -154,7 +154,7 @@ class _Attempt:
             int(sent.network_id) for _, sent in self._parts.all_sent(calls) if sent.charge_point_id == charge_point_id
         )
         network_id = int(self._parts.sent(calls, uid).network_id or 1 + max(taken, default=0))
-        wanted = self._noting(evse_to(evse, charge_point_id, network_id, tariff_group_id=tariff_group_id))
+        wanted = self._note_losses(evse_to(evse, charge_point_id, network_id, tariff_group_id=tariff_group_id))
         evse_id = await self._parts.bring(calls, wanted, uid)
         for connector in evse.connectors:
             others = self._parts.external_ids(OBJECT_KIND_CONNECTOR)
@@ -170,8 +170,8 @@ class _Attempt:
         lost = ", ".join(sorted(self._lost))
         return self._parts.delivered(remark=f"; it has no place for {lost}" if lost else "")
 
-    def _noting(self, mapped: Mapped[M]) -> M:
-        """The message, after noting what it lacks."""
+    def _note_losses(self, mapped: Mapped[M]) -> M:
+        """The message; what it lacks stands in the delivery's description."""
         self._lost.update(loss.path for loss in mapped.losses)
         return mapped.message
 

@@ -45,10 +45,10 @@ def explain(status: int, body: bytes) -> Refusal:
         document = parse_tolerantly(body)
     except CodecError:
         return Refusal()
-    told = document if isinstance(document, dict) else {}
-    complaints = told.get("errors")
+    members = document if isinstance(document, dict) else {}
+    complaints = members.get("errors")
     return Refusal(
-        message=_complaint(told.get("message")),
+        message=_complaint(members.get("message")),
         violations=tuple(
             FieldViolation("/" + str(field).replace("~", "~0").replace("/", "~1").replace(".", "/"), _complaint(texts))
             for field, texts in (complaints.items() if isinstance(complaints, dict) else ())
@@ -86,21 +86,21 @@ def external_id(object: Location | Tariff) -> str:
     return f"{object.country_code}*{object.party_id}*{object.id}" if object.country_code else object.external_id
 
 
-def key_of_ours(theirs: Any) -> dict[str, str] | None:
+def key_of_ours(remote: Any) -> dict[str, str] | None:
     """What the external id says of the key of one of ours, as `external_id` wrote it; None when it is another's."""
-    match theirs.external_id.split("*", 2):
+    match remote.external_id.split("*", 2):
         case [country_code, party_id, id] if len(country_code) == 2 and len(party_id) == 3 and id:
             return {"country_code": country_code, "party_id": party_id, "id": id}
     return None
 
 
-def set_key(object: Any, theirs: Any) -> None:
+def set_key(object: Any, remote: Any) -> None:
     """The key of one of ours; of another the id AMPECO gave it, without a party."""
-    if key := key_of_ours(theirs):
+    if key := key_of_ours(remote):
         object.country_code, object.party_id, object.id = key.values()
     else:
-        object.id = str(theirs.id) if theirs.HasField("id") else ""
-        object.external_id = theirs.external_id
+        object.id = str(remote.id) if remote.HasField("id") else ""
+        object.external_id = remote.external_id
 
 
 def _translate(texts: Any, text: str) -> None:
@@ -201,46 +201,46 @@ def _location_to(location: Location) -> location_pb2.Location:
     return sent
 
 
-def _location_from(theirs: location_pb2.Location) -> Location:
+def _location_from(remote: location_pb2.Location) -> Location:
     location = Location()
-    _copy(theirs, location, ((there, here) for here, there in _SAME))
-    set_key(location, theirs)
-    location.name = _text(theirs.name)
-    location.address = _text(theirs.street_address) or _text(theirs.address)
-    location.state = theirs.state or theirs.region
-    location.country = alpha_3(theirs.country)
-    place = theirs.geoposition
+    _copy(remote, location, ((there, here) for here, there in _SAME))
+    set_key(location, remote)
+    location.name = _text(remote.name)
+    location.address = _text(remote.street_address) or _text(remote.address)
+    location.state = remote.state or remote.region
+    location.country = alpha_3(remote.country)
+    place = remote.geoposition
     # 0, 0 stands for a place that nobody has entered.
     if place.HasField("latitude") and place.HasField("longitude") and (place.latitude or place.longitude):
         location.coordinates.latitude = decimal_degrees(repr(place.latitude))
         location.coordinates.longitude = decimal_degrees(repr(place.longitude))
-    location.facilities.extend(_FACILITIES[name] for name in theirs.facilities if name in _FACILITIES)
-    location.parking_type = _PARKING_TYPES.get(theirs.parking_type, ParkingType.PARKING_TYPE_UNSPECIFIED)
-    _hours_from(theirs.working_hours, location)
+    location.facilities.extend(_FACILITIES[name] for name in remote.facilities if name in _FACILITIES)
+    location.parking_type = _PARKING_TYPES.get(remote.parking_type, ParkingType.PARKING_TYPE_UNSPECIFIED)
+    _hours_from(remote.working_hours, location)
     for role in ("operator", "suboperator", "owner"):
-        if name := getattr(theirs.roaming, role).name:
+        if name := getattr(remote.roaming, role).name:
             getattr(location, role).name = name
-    for image in theirs.images or [theirs.location_image]:
+    for image in remote.images or [remote.location_image]:
         if type := _IMAGE_TYPES.get(image.mime_type):
             location.images.add(
                 url=image.original, thumbnail=image.thumbnail, type=type, category=IMAGE_CATEGORY_LOCATION
             )
-    if theirs.HasField("status"):
-        location.publish = theirs.status == "enabled"
-    if changed := time_of(theirs.last_updated_at):
+    if remote.HasField("status"):
+        location.publish = remote.status == "enabled"
+    if changed := time_of(remote.last_updated_at):
         location.last_updated.CopyFrom(changed)
     return location
 
 
-def _hours_from(theirs: location_pb2.LocationWorkingHours, location: Location) -> None:
-    if theirs.HasField("is_always_open") or theirs.hours.ListFields():
+def _hours_from(remote: location_pb2.LocationWorkingHours, location: Location) -> None:
+    if remote.HasField("is_always_open") or remote.hours.ListFields():
         hours: Hours = location.opening_times
-        hours.twentyfourseven = theirs.is_always_open
+        hours.twentyfourseven = remote.is_always_open
         for weekday, day in enumerate(_DAYS, 1):
-            for interval in getattr(theirs.hours, day):
+            for interval in getattr(remote.hours, day):
                 hours.regular_hours.add(weekday=weekday, period_begin=interval.start, period_end=interval.end)
-    if theirs.HasField("stop_session_outside_working_hours"):
-        location.charging_when_closed = not theirs.stop_session_outside_working_hours
+    if remote.HasField("stop_session_outside_working_hours"):
+        location.charging_when_closed = not remote.stop_session_outside_working_hours
 
 
 # Charge point
@@ -282,18 +282,18 @@ def _charge_point_to(charger: Charger) -> charge_point_pb2.ChargePoint:
     return sent
 
 
-def _charge_point_from(theirs: charge_point_pb2.ChargePoint) -> Charger:
-    charger = Charger(id=_id(theirs), name=theirs.name)
-    if theirs.HasField("location_id"):
-        charger.site_id = str(theirs.location_id)
-    if theirs.HasField("network_status"):
-        charger.active_connection = theirs.network_status == "available"
+def _charge_point_from(remote: charge_point_pb2.ChargePoint) -> Charger:
+    charger = Charger(id=_id(remote), name=remote.name)
+    if remote.HasField("location_id"):
+        charger.site_id = str(remote.location_id)
+    if remote.HasField("network_status"):
+        charger.active_connection = remote.network_status == "available"
     return charger
 
 
-def _id(theirs: charge_point_pb2.ChargePoint | evse_pb2.Evse) -> str:
+def _id(remote: charge_point_pb2.ChargePoint | evse_pb2.Evse) -> str:
     """Ours where we gave it one, else AMPECO's."""
-    return theirs.external_id or (str(theirs.id) if theirs.HasField("id") else "")
+    return remote.external_id or (str(remote.id) if remote.HasField("id") else "")
 
 
 # EVSE and connector
@@ -319,15 +319,15 @@ _STANDARDS: Final = (
     (ConnectorType.CONNECTOR_TYPE_NEMA_6_50, "nema-6-50"),
 )
 _STANDARD_TO: Final = dict(reversed(_STANDARDS))
-_STANDARD_FROM: Final = {theirs: ours for ours, theirs in _STANDARDS}
+_STANDARD_FROM: Final = {remote: ours for ours, remote in _STANDARDS}
 # AMPECO's CEE plugs tell no phases; those stand in the EVSE. Ours, AMPECO's, its phases.
 _CEE: Final = (
     (ConnectorType.CONNECTOR_TYPE_IEC_60309_2_SINGLE_16, "cee16", "single_phase"),
     (ConnectorType.CONNECTOR_TYPE_IEC_60309_2_THREE_16, "cee16", "three_phase"),
     (ConnectorType.CONNECTOR_TYPE_IEC_60309_2_THREE_32, "cee32", "three_phase"),
 )
-_CEE_TO: Final = {ours: theirs for ours, theirs, _ in _CEE}
-_CEE_FROM: Final = {(theirs, phases): ours for ours, theirs, phases in _CEE}
+_CEE_TO: Final = {ours: remote for ours, remote, _ in _CEE}
+_CEE_FROM: Final = {(remote, phases): ours for ours, remote, phases in _CEE}
 _FORMATS: Final = {
     "socket": ConnectorFormat.CONNECTOR_FORMAT_SOCKET,
     "cable": ConnectorFormat.CONNECTOR_FORMAT_CABLE,
@@ -441,19 +441,19 @@ def _evse_to(evse: Evse) -> evse_pb2.Evse:
     return sent
 
 
-def _evse_from(theirs: evse_pb2.Evse, charge_point: charge_point_pb2.ChargePoint | None) -> Evse:
-    evse = Evse(uid=_id(theirs), physical_reference=theirs.physical_reference)
-    hardware = "".join(filter(str.isalpha, theirs.hardware_status.lower()))
-    evse.status = _STATUS_FROM.get(theirs.status) or _HARDWARE_STATUS.get(hardware, EvseStatus.EVSE_STATUS_UNKNOWN)
-    if theirs.allows_reservation:
+def _evse_from(remote: evse_pb2.Evse, charge_point: charge_point_pb2.ChargePoint | None) -> Evse:
+    evse = Evse(uid=_id(remote), physical_reference=remote.physical_reference)
+    hardware = "".join(filter(str.isalpha, remote.hardware_status.lower()))
+    evse.status = _STATUS_FROM.get(remote.status) or _HARDWARE_STATUS.get(hardware, EvseStatus.EVSE_STATUS_UNKNOWN)
+    if remote.allows_reservation:
         evse.capabilities.append(Capability.CAPABILITY_RESERVABLE)
     if charge_point is not None:
         evse.charger_id = _id(charge_point)
         evse.status = _STATUS_FROM.get(charge_point.status, evse.status)
         if "remote_start_stop_capable" in charge_point.capabilities:
             evse.capabilities.append(Capability.CAPABILITY_REMOTE_START_STOP_CAPABLE)
-    evse.connectors.extend(_connector_from(connector, theirs) for connector in theirs.connectors)
-    if changed := time_of(theirs.last_updated_at):
+    evse.connectors.extend(_connector_from(connector, remote) for connector in remote.connectors)
+    if changed := time_of(remote.last_updated_at):
         evse.last_updated.CopyFrom(changed)
     return evse
 
@@ -468,15 +468,15 @@ def _connector_to(connector: Connector) -> evse_pb2.Connector:
     return sent
 
 
-def _connector_from(theirs: evse_pb2.Connector, evse: evse_pb2.Evse) -> Connector:
+def _connector_from(remote: evse_pb2.Connector, evse: evse_pb2.Evse) -> Connector:
     power = evse.power_options
-    connector = Connector(id=str(theirs.id) if theirs.HasField("id") else "")
+    connector = Connector(id=str(remote.id) if remote.HasField("id") else "")
     connector.standard = (
-        _STANDARD_FROM.get(theirs.type)
-        or _CEE_FROM.get((theirs.type, power.phases))
+        _STANDARD_FROM.get(remote.type)
+        or _CEE_FROM.get((remote.type, power.phases))
         or ConnectorType.CONNECTOR_TYPE_UNSPECIFIED
     )
-    connector.format = _FORMATS.get(theirs.format, ConnectorFormat.CONNECTOR_FORMAT_UNSPECIFIED)
+    connector.format = _FORMATS.get(remote.format, ConnectorFormat.CONNECTOR_FORMAT_UNSPECIFIED)
     if evse.current_type == "dc":
         connector.power_type = PowerType.POWER_TYPE_DC
     else:

@@ -119,18 +119,18 @@ def tariff_from(tariff: tariff_pb2.Tariff, billing: Billing) -> Mapped[Tariff]:
 
     Raises TariffNotRepresentable, naming AMPECO's fields, when something that changes a price has no place here.
     """
-    refused, theirs = _Refused(), tariff_pb2.Tariff()
-    theirs.CopyFrom(tariff)
-    _clear_zeros(theirs)
-    ours, pricing = _words_from(theirs), theirs.pricing
-    ours.currency = theirs.currency or billing.currency
-    if theirs.type not in _TYPES:
+    refused, remote = _Refused(), tariff_pb2.Tariff()
+    remote.CopyFrom(tariff)
+    _clear_zeros(remote)
+    ours, pricing = _words_from(remote), remote.pricing
+    ours.currency = remote.currency or billing.currency
+    if remote.type not in _TYPES:
         refused.add("type")
-    refused.add_set(theirs, "", _BINDING_THERE)
-    names = _TYPES.get(theirs.type, ())
+    refused.add_set(remote, "", _BINDING_THERE)
+    names = _TYPES.get(remote.type, ())
     refused.add_set(pricing, "pricing.", (*names, *_BESIDE), others=True)
     vats = {tax_id: vat for vat, tax_id in billing.taxes.items()}
-    if theirs.type != "free" and pricing.tax_id not in vats:
+    if remote.type != "free" and pricing.tax_id not in vats:
         refused.add("pricing.tax_id", "the VAT of this tax is not known")
     if pricing.HasField("min_price"):
         ours.min_price.excl_vat.CopyFrom(pricing.min_price)
@@ -141,14 +141,14 @@ def tariff_from(tariff: tariff_pb2.Tariff, billing: Billing) -> Mapped[Tariff]:
             _price_from(component, pricing, name, refused)
             if (vat := vats.get(pricing.tax_id)) is not None:
                 component.vat.value = f"{vat:f}"
-    if theirs.type == "free":
+    if remote.type == "free":
         components.add(type=_FLAT, step_size=1).price.value = "0"
     elif not components:
         refused.add("pricing", "it has no price")
     refused.check(external_id(ours))
-    theirs.ClearField("type")
-    theirs.ClearField("pricing")
-    return Mapped(ours, mapped(theirs, ours, _words_to(ours), {}).losses)
+    remote.ClearField("type")
+    remote.ClearField("pricing")
+    return Mapped(ours, mapped(remote, ours, _words_to(ours), {}).losses)
 
 
 def _words_to(tariff: Tariff) -> tariff_pb2.Tariff:
@@ -163,12 +163,12 @@ def _words_to(tariff: Tariff) -> tariff_pb2.Tariff:
     return sent
 
 
-def _words_from(theirs: tariff_pb2.Tariff) -> Tariff:
-    tariff = Tariff(name=theirs.name, tariff_alt_url=theirs.learn_more_url.get(LOCALE, ""))
-    set_key(tariff, theirs)
-    for language in sorted(theirs.description):
-        tariff.tariff_alt_text.add(language=language, text=theirs.description[language])
-    if changed := time_of(theirs.last_updated_at):
+def _words_from(remote: tariff_pb2.Tariff) -> Tariff:
+    tariff = Tariff(name=remote.name, tariff_alt_url=remote.learn_more_url.get(LOCALE, ""))
+    set_key(tariff, remote)
+    for language in sorted(remote.description):
+        tariff.tariff_alt_text.add(language=language, text=remote.description[language])
+    if changed := time_of(remote.last_updated_at):
         tariff.last_updated.CopyFrom(changed)
     return tariff
 

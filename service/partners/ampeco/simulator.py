@@ -110,13 +110,13 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
 def _matches(held: Object, query: Mapping[str, str]) -> bool:
     """Whether an object passes filter[member], and filter[xAfter] and filter[xBefore] of its member xAt."""
     for name, wanted in query.items():
-        if (told := _FILTER.fullmatch(name)) is None:
+        if (match := _FILTER.fullmatch(name)) is None:
             continue
-        value = held.get(f"{told[1]}At" if told[2] else told[1])
+        value = held.get(f"{match[1]}At" if match[2] else match[1])
         if value is None:
             return False
         text = value if isinstance(value, str) else json.dumps(value)
-        if text < wanted if told[2] == "After" else text > wanted if told[2] == "Before" else text != wanted:
+        if text < wanted if match[2] == "After" else text > wanted if match[2] == "Before" else text != wanted:
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""Brings what a partner holds here, as objects of ours with an origin. What that means is told at RUN_KIND_SYNC.
+"""Brings what a partner holds here, as objects of ours with an origin. RUN_KIND_SYNC says what that means.
 
 Objects are stored a batch after another, each in a transaction of its own, so that an import that is cut off has done
 what it has done, and its repetition changes nothing of that.
@@ -76,8 +76,8 @@ R = TypeVar("R", bound=Message)
 
 _CONTRACT = "/evbridge.partner.ampeco.v3"
 _PER_PAGE = 100
-_TOLD = 3
-"""How many refused objects a step names."""
+_MAX_NAMED = 3
+"""So many refused objects a step names."""
 
 _Statuses = dict[str, EvseStatus.ValueType]
 """By uid."""
@@ -101,7 +101,7 @@ class AmpecoSync:
 
 @dataclass(slots=True)
 class _Step:
-    """What became of one kind of objects. Single ones are told to `progress`."""
+    """What became of one kind of objects. Single ones are reported to `progress`."""
 
     name: str
     progress: Progress
@@ -143,8 +143,8 @@ class _Step:
         ]
         counts += [(count, f"left out as {why}") for why, count in sorted(self.left_out.items())]
         counts += [(self.repaired, "repaired"), (len(self.refused), "refused")]
-        said = ", ".join(f"{count} {what}" for count, what in counts if count)
-        return "; ".join([said or "nothing", *(text[:150] for text in self.refused[:_TOLD])])
+        summary = ", ".join(f"{count} {what}" for count, what in counts if count)
+        return "; ".join([summary or "nothing", *(text[:150] for text in self.refused[:_MAX_NAMED])])
 
 
 class _Imported(Locations):
@@ -208,10 +208,10 @@ class _Import:
         async for page in self._pages(step, "TariffService/StreamTariffs", ListTariffsRequest()):
             shown.update(map(str, page))
             upserts: dict[int, Upsert[Tariff]] = {}
-            for id, theirs in (await self._not_ours(step, TARIFFS, page, tariffs_hold)).items():
+            for id, remote in (await self._not_ours(step, TARIFFS, page, tariffs_hold)).items():
                 await asyncio.sleep(0)
                 try:
-                    tariff = self._named(tariff_from(theirs, self._billing).message, id)
+                    tariff = self._named(tariff_from(remote, self._billing).message, id)
                     upserts[id] = self._upsert(TARIFFS, step.repair(id, tariff), id)
                 except (TariffNotRepresentable, InvalidArgument) as error:
                     step.refuse(id, error)
@@ -261,28 +261,28 @@ class _Import:
             shown |= page
         for id in sorted(shown):
             await asyncio.sleep(0)
-            theirs = shown.pop(id)
-            charge_point = self._charge_points.get(theirs.charge_point_id)
-            if charge_point is None or (is_roaming(theirs) and not self._run.sync_options.include_roaming):
+            remote = shown.pop(id)
+            charge_point = self._charge_points.get(remote.charge_point_id)
+            if charge_point is None or (is_roaming(remote) and not self._run.sync_options.include_roaming):
                 step.left_out["of a charge point that is left out" if charge_point is None else "roaming"] += 1
             else:
-                self._take_evse(step, theirs, charge_point)
+                self._take_evse(step, remote, charge_point)
         self._end(step)
         self._complete = self._complete and not step.unreadable
 
-    def _take_evse(self, step: _Step, theirs: AmpecoEvse, charge_point: ChargePoint) -> None:
+    def _take_evse(self, step: _Step, remote: AmpecoEvse, charge_point: ChargePoint) -> None:
         """As one of ours, under the id AMPECO gave it. Of one that cannot be taken the status is."""
-        evse = evse_from(theirs, charge_point).message
-        evse.uid = str(theirs.id)
+        evse = evse_from(remote, charge_point).message
+        evse.uid = str(remote.id)
         evse.charger_id = imported_id(self._integration.id, str(charge_point.id))
-        if tariff_id := self._groups.get(theirs.tariff_group_id):
+        if tariff_id := self._groups.get(remote.tariff_group_id):
             for connector in evse.connectors:
                 connector.tariff_ids.append(tariff_id)
         self._statuses.setdefault(charge_point.location_id, {})[evse.uid] = evse.status
         try:
-            evse = step.repair(theirs.id, evse)
+            evse = step.repair(remote.id, evse)
         except InvalidArgument as error:
-            step.refuse(theirs.id, error)
+            step.refuse(remote.id, error)
         else:
             self._evses.setdefault(charge_point.location_id, {}).setdefault(charge_point.id, []).append(evse)
 
@@ -340,9 +340,9 @@ class _Import:
                 step.gone, step.changed = step.gone + step.changed - before, before
         self._end(step)
 
-    def _location(self, step: _Step, id: int, theirs: AmpecoLocation) -> Location:
+    def _location(self, step: _Step, id: int, remote: AmpecoLocation) -> Location:
         """As one of ours, with its EVSEs. Raises InvalidArgument."""
-        location = self._named(location_from(theirs).message, id)
+        location = self._named(location_from(remote).message, id)
         location.site_id = imported_id(self._integration.id, str(id))
         if not location.HasField("publish"):
             location.publish = True
@@ -419,10 +419,10 @@ class _Import:
             for _, payload in rows:
                 yield Location.FromString(payload)
 
-    def _why_not(self, theirs: AmpecoLocation) -> str:
-        if is_roaming(theirs) and not self._run.sync_options.include_roaming:
+    def _why_not(self, remote: AmpecoLocation) -> str:
+        if is_roaming(remote) and not self._run.sync_options.include_roaming:
             return "roaming"
-        return self._left_out.get(theirs.id, "")
+        return self._left_out.get(remote.id, "")
 
     async def _not_ours(
         self, step: _Step, owned: Owned[Any], shown: Mapping[int, T], known: Callable[..., Awaitable[set[ObjectKey]]]
@@ -431,7 +431,7 @@ class _Import:
 
         Their external id is the key of an object that exists here, or that was delivered there and deleted since.
         """
-        named = {id: owned.key(**key) for id, theirs in shown.items() if (key := key_of_ours(theirs))}
+        named = {id: owned.key(**key) for id, remote in shown.items() if (key := key_of_ours(remote))}
         keys = {id: key_of(each) for id, each in named.items() if not violations(each)}
         ours: set[ObjectKey] = set()
         if keys:
@@ -440,7 +440,7 @@ class _Import:
                 ours = await known(conn, self._run.tenant_id, keys.values()) | await peers_known(
                     conn, *at, keys.values()
                 )
-        others = {id: theirs for id, theirs in shown.items() if keys.get(id) not in ours}
+        others = {id: remote for id, remote in shown.items() if keys.get(id) not in ours}
         step.left_out["ours"] += len(shown) - len(others)
         return others
 
@@ -459,7 +459,7 @@ class _Import:
         return Origin(integration_id=self._integration.id, external_id=external_id)
 
     async def _store(self, step: _Step, upserts: Mapping[K, Upsert[Any]]) -> set[K]:
-        """Stores objects by AMPECO's ids, and tells the ids of those that were refused."""
+        """Stores objects by AMPECO's ids, and returns the ids of those that were refused."""
         if not upserts:
             return set()
         async with self._writing() as conn:
