@@ -1,8 +1,12 @@
 """Keeps what a partner sees of an object that is due there: the only place that writes it.
 
-Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it.
+Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it. A tariff is
+shown before a location that names it, and stays for as long as one does.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TypeVar
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
@@ -11,10 +15,12 @@ from evbridge.v1.tariff_pb2 import Tariff
 
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
+from service.domain.publication import Publication
 from service.domain.view import location_shown, tariff_shown
 from service.errors import ResourceNotFound
 from service.resources.publication import publication_at, sees_tariff, timestamp_of
 from service.storage.changes import change_time, delivery_mark_at
+from service.storage.connection import Connection
 from service.storage.delivery import Claim, delivery_hold
 from service.storage.location import location_get
 from service.storage.pool import Database
@@ -28,18 +34,8 @@ VIEWED: frozenset[ObjectKind.ValueType] = frozenset({OBJECT_KIND_LOCATION, OBJEC
 
 async def view_refresh(database: Database, claim: Claim) -> str:
     """Brings the partner's view of the object to what it is now, and says what became of it. Raises LeaseLost."""
-    key = ObjectKey.parsed(claim.object_id)
-    async with database.connection() as conn:
-        viewed = await view_get(conn, claim.tenant_id, claim.integration_id, claim.object_kind, key)
-        now = await change_time(conn)
-    if claim.object_kind == OBJECT_KIND_TARIFF:
-        tariff = await _seen_tariff(database, claim, key)
-        return await _store(database, claim, key, viewed, tariff_shown(tariff), set(), set(), shown=tariff is not None)
-    location = await _seen_location(database, claim, key)
-    before = Location.FromString(viewed.document) if viewed else None
-    shown = location_shown(location, before, timestamp_of(now))
-    named = _named(shown), _named(before)
-    return await _store(database, claim, key, viewed, shown, *named, shown=location is not None)
+    view = _View(database, claim)
+    return await (view.tariff() if claim.object_kind == OBJECT_KIND_TARIFF else view.location())
 
 
 async def view_shown(database: Database, claim: Claim, form: type[M]) -> M | None:
@@ -49,52 +45,98 @@ async def view_shown(database: Database, claim: Claim, form: type[M]) -> M | Non
     return viewed.parsed(form) if viewed and viewed.shown else None
 
 
-async def _seen_location(database: Database, claim: Claim, key: ObjectKey) -> Location | None:
-    """None too for one that was imported from there."""
-    try:
-        location = Location.FromString(await location_get(database, claim.tenant_id, key))
-    except ResourceNotFound:
-        return None
-    if location.origin.integration_id == claim.integration_id:
-        return None
-    return (await publication_at(database, claim.tenant_id, claim.integration_id)).location(location)
+class _View:
+    """What one partner sees of one object. Nobody sees what was imported from him."""
+
+    def __init__(self, database: Database, claim: Claim) -> None:
+        self._database = database
+        self._claim = claim
+        self._at = (claim.tenant_id, claim.integration_id)
+        self._key = ObjectKey.parsed(claim.object_id)
+
+    async def location(self) -> str:
+        """Tariffs that the partner sees by it, or not any more, are due there."""
+        viewed, now = await self._viewed()
+        before = viewed.parsed(Location) if viewed else None
+        seen = await self._seen_location()
+        shown = location_shown(seen, before, timestamp_of(now))
+        if _is_same(viewed, shown, seen):
+            return _outcome(seen, changed=False)
+        named, named_before = _named(shown), _named(before)
+        tariffs = {key: await self._ours(key) for key in sorted(named - named_before)}
+        async with self._writing() as conn:
+            for key, tariff in tariffs.items():
+                if document := _document(tariff_shown(tariff)):
+                    await view_put(conn, *self._at, OBJECT_KIND_TARIFF, key, document, shown=True, replace=False)
+            document = _document(shown)
+            await view_put(conn, *self._at, OBJECT_KIND_LOCATION, self._key, document, named, shown=seen is not None)
+            await delivery_mark_at(conn, *self._at, OBJECT_KIND_TARIFF, named ^ named_before)
+        return _outcome(seen, changed=True)
+
+    async def tariff(self) -> str:
+        """One that a shown location names is due again when it does not any more."""
+        viewed, _ = await self._viewed()
+        seen = await self._seen_tariff()
+        shown = tariff_shown(seen)
+        if _is_same(viewed, shown, seen):
+            return _outcome(seen, changed=False)
+        async with self._writing() as conn:
+            await view_put(conn, *self._at, OBJECT_KIND_TARIFF, self._key, _document(shown), shown=seen is not None)
+        return _outcome(seen, changed=True)
+
+    async def _viewed(self) -> tuple[Viewed | None, datetime]:
+        """The row as it is, and the database's time."""
+        async with self._database.connection() as conn:
+            viewed = await view_get(conn, *self._at, self._claim.object_kind, self._key)
+            return viewed, await change_time(conn)
+
+    async def _seen_location(self) -> Location | None:
+        try:
+            location = Location.FromString(await location_get(self._database, self._claim.tenant_id, self._key))
+        except ResourceNotFound:
+            return None
+        if location.origin.integration_id == self._claim.integration_id:
+            return None
+        return (await self._publication()).location(location)
+
+    async def _seen_tariff(self) -> Tariff | None:
+        if (tariff := await self._ours(self._key)) is None:
+            return None
+        sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(), self._key)
+        return tariff if sees or await view_names(self._database, *self._at, self._key) else None
+
+    async def _ours(self, key: ObjectKey) -> Tariff | None:
+        try:
+            tariff = Tariff.FromString(await tariff_get(self._database, self._claim.tenant_id, key))
+        except ResourceNotFound:
+            return None
+        return None if tariff.origin.integration_id == self._claim.integration_id else tariff
+
+    async def _publication(self) -> Publication:
+        return await publication_at(self._database, *self._at)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Connection]:
+        """A transaction. Raises LeaseLost."""
+        async with self._database.transaction() as conn:
+            await delivery_hold(conn, self._claim)
+            yield conn
 
 
-async def _seen_tariff(database: Database, claim: Claim, key: ObjectKey) -> Tariff | None:
-    """One that a location still names in the partner's view stays until that does not: it is due again then."""
-    try:
-        tariff = Tariff.FromString(await tariff_get(database, claim.tenant_id, key))
-    except ResourceNotFound:
-        return None
-    if tariff.origin.integration_id == claim.integration_id:
-        return None
-    publication = await publication_at(database, claim.tenant_id, claim.integration_id)
-    sees, _ = await sees_tariff(database, claim.tenant_id, publication, key)
-    return tariff if sees or await view_names(database, claim.tenant_id, claim.integration_id, key) else None
+def _is_same(viewed: Viewed | None, shown: Location | Tariff | None, seen: Location | Tariff | None) -> bool:
+    if viewed is None:
+        return shown is None
+    return viewed.shown == (seen is not None) and viewed.document == _document(shown)
 
 
-async def _store(
-    database: Database,
-    claim: Claim,
-    key: ObjectKey,
-    before: Viewed | None,
-    shown_as: Location | Tariff | None,
-    named: set[ObjectKey],
-    named_before: set[ObjectKey],
-    *,
-    shown: bool,
-) -> str:
-    """Stores a view that changed. Tariffs that the partner sees by it, or not any more, are due there."""
-    document = shown_as.SerializeToString(deterministic=True) if shown_as else None
-    if document == (before.document if before else None) and shown == bool(before and before.shown):
-        return "the partner sees this state already" if shown else "the partner does not see it"
-    async with database.transaction() as conn:
-        await delivery_hold(conn, claim)
-        at = (claim.tenant_id, claim.integration_id)
-        await view_put(conn, *at, claim.object_kind, key, document, named, shown=shown)
-        if changed := named ^ named_before:
-            await delivery_mark_at(conn, *at, OBJECT_KIND_TARIFF, changed)
-    return "the partner sees its new state" if shown else "the partner does not see it any more"
+def _outcome(seen: Location | Tariff | None, *, changed: bool) -> str:
+    if seen is None:
+        return "the partner does not see it any more" if changed else "the partner does not see it"
+    return "the partner sees its new state" if changed else "the partner sees this state already"
+
+
+def _document(shown: Location | Tariff | None) -> bytes | None:
+    return shown.SerializeToString(deterministic=True) if shown else None
 
 
 def _named(location: Location | None) -> set[ObjectKey]:

@@ -103,14 +103,20 @@ async def view_put(
     tariffs: Collection[ObjectKey] = (),
     *,
     shown: bool,
+    replace: bool = True,
 ) -> None:
-    """Moves `last_updated`, so it is for what changed alone. Without a document the partner sees nothing any more."""
+    """Moves `last_updated`, so it is for what changed alone. Without a document the partner sees nothing any more.
+
+    Without `replace` an object that the partner is shown stays as it is.
+    """
     hash = None
     if document is not None:
         hash = sha256(document).digest()
         await conn.run(sql.view_document_put, tenant_id, hash, document)
     names = (key.country_code, key.party_id, key.key)
-    await conn.run(sql.view_put, tenant_id, integration_id, kind, *names, shown, hash, sorted(map(str, tariffs)))
+    await conn.run(
+        sql.view_put, tenant_id, integration_id, kind, *names, shown, hash, sorted(map(str, tariffs)), replace
+    )
 
 
 def _viewed(row: Any) -> Viewed:

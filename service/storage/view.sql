@@ -43,10 +43,11 @@ INSERT INTO partner_document (tenant_id, hash, payload) VALUES ($1, $2, $3) ON C
 
 -- name: view_put
 -- The time is that of the row, not of its transaction, so that who asks for changes since then misses as little as can be;
--- a later one is later.
+-- a later one is later. Without $10 one that is shown stays as it is.
 INSERT INTO partner_object AS o
     (tenant_id, integration_id, object_kind, country_code, party_id, key, shown, hash, tariff_keys, last_updated)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, date_trunc('milliseconds', clock_timestamp()))
 ON CONFLICT (tenant_id, integration_id, object_kind, country_code, party_id, key) DO UPDATE
 SET shown = EXCLUDED.shown, hash = EXCLUDED.hash, tariff_keys = EXCLUDED.tariff_keys,
     last_updated = greatest(EXCLUDED.last_updated, o.last_updated + interval '1 ms')
+WHERE $10 OR NOT o.shown

@@ -279,6 +279,8 @@ async def test_a_tariff_is_seen_while_a_location_names_it(view: View) -> None:
     key = LocationKey(country_code="DE", party_id="ABC", id="L1")
     await show(view.tenant, connectors={"locations": [key]}, assigned_tariffs=[tariff("T1")], id="priced")
     assert sorted(await view.tariffs()) == ["t1", "t3"]
+    named, _ = await view.location("L1")
+    assert min(await view.page(OBJECT_KIND_TARIFF)).last_updated <= named.last_updated
     request = UpdateTariffRequest(
         tariff=Tariff(country_code="DE", party_id="ABC", id="T1", tariff_alt_url="https://a.example")
     )
