@@ -52,6 +52,7 @@ from google.type.decimal_pb2 import Decimal
 from service.settings import Settings
 from service.storage.pool import Database
 from service.storage.statements import Statement
+from tests.partners import listening
 
 KEYS = f"test:{base64.b64encode(bytes(range(32))).decode()}"
 
@@ -355,13 +356,8 @@ async def collecting() -> AsyncIterator[tuple[str, list[bytes]]]:
 
     application = web.Application(client_max_size=1 << 26)
     application.router.add_post("/v1/{signal}", collect)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", bodies
-    finally:
-        await runner.cleanup()
+    async with listening(application) as url:
+        yield url, bodies
 
 
 def a_party(**changes: Any) -> party_pb2.Party:

@@ -11,8 +11,9 @@ from aiohttp import web
 
 
 @asynccontextmanager
-async def _listening(application: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(application, access_log=None)
+async def listening(application: web.Application) -> AsyncIterator[str]:
+    """Its URL, on a free port; who is still being answered at the end is cut off."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -70,7 +71,7 @@ class TokenPartner:
         for path in ("/token", "/services/oauth2/token"):
             application.router.add_post(path, self.token)
         application.router.add_get("/things/{id}", self.things)
-        async with _listening(application) as self.url:
+        async with listening(application) as self.url:
             yield self
             self.thinking.set()
 
@@ -115,5 +116,5 @@ class OcpiPartner:
     async def listening(self) -> AsyncIterator["OcpiPartner"]:
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self.answer)
-        async with _listening(application) as self.url:
+        async with listening(application) as self.url:
             yield self

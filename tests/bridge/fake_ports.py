@@ -13,6 +13,7 @@ from service.bridge.ports import Exchange, Permit
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import PartnerRateLimited, ResourceNotFound
+from tests.partners import listening
 
 KEY = "key-4711-canary"
 
@@ -83,11 +84,5 @@ async def a_partner() -> AsyncIterator[Partner]:
     made = Partner()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with listening(application) as made.url:
         yield made
-    finally:
-        await runner.cleanup()

@@ -52,6 +52,7 @@ from tests.front_door import (
     environment,
     serving,
 )
+from tests.partners import listening
 from tests.rpc.test_access import METHODS
 
 
@@ -149,13 +150,8 @@ async def partner() -> AsyncIterator[str]:
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with listening(application) as url:
+        yield url
 
 
 class Told:

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.partners import listening
+
 
 def cases(key: str) -> Sequence[Path]:
     """The files `<partner>/<case>.json` that have it."""
@@ -27,15 +29,12 @@ class Recorder:
     async def __aenter__(self) -> "Recorder":
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = "http://{}:{}".format(*self._runner.addresses[0])
+        self._listening = listening(app)
+        self.url = await self._listening.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+    async def __aexit__(self, *ended: Any) -> None:
+        await self._listening.__aexit__(*ended)
 
     async def _answer(self, request: web.Request) -> web.Response:
         number = len(self.received)
