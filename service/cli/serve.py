@@ -20,9 +20,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     lines = [f"  {f.metadata['name']:33}{f.metadata['help']}" for f in dataclasses.fields(Settings)]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(("settings (environment variables):", *lines))
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="serve from N processes on one port")
+    parser.add_argument("--workers", type=_count, default=1, metavar="N", help="serve from N processes on one port")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--demo-data", action="store_true", help="fill the tenant 'default' first, to look around")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError("must be a whole number above 0, such as 2")
+    return int(text)
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:

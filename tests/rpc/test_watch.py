@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -73,6 +74,11 @@ from tests.rpc.test_received import key as received_key
 Code = grpc.StatusCode
 WRITERS = 10
 HOLD = Statement("hold", "SELECT pg_current_xact_id()")
+CUT = Statement(
+    "cut",
+    """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE application_name = 'evbridge-watch' AND datname = current_database()""",
+)
 AGE = Statement("age", "UPDATE change SET create_time = now() - interval '40 days' WHERE tenant_id = $1")
 VERSION = Statement("version", "SELECT version FROM company WHERE tenant_id = $1 AND company_id = $2 FOR UPDATE")
 PLAIN = Statement("plain", "SELECT change_id, object_id FROM change WHERE change_id > $1 ORDER BY change_id")
@@ -524,6 +530,18 @@ async def test_a_server_that_stops_ends_its_watches_and_another_goes_on(served: 
         known = {change.id for change in watch.changes}
         assert [change.id for change in again.changes if change.id not in known][-1] == made.id
         assert missed.id in known | {change.id for change in again.changes}
+
+
+def is_of(company: Company, change: Any) -> bool:
+    return bool(change.id == company.id)
+
+
+async def test_a_watch_outlives_the_feeds_connections(served: Served, database: Database) -> None:
+    async with served() as (client, _), watching(client.watch.WatchCompanies, WatchCompaniesRequest()) as watch:
+        for _ in range(3):
+            made = await upsert(client)
+            assert await watch.until(partial(is_of, made))
+            assert await database.value(CUT) > 0
 
 
 async def test_a_revoked_key_watches_no_more(served: Served, database: Database) -> None:
