@@ -5,7 +5,6 @@ tariffs stay.
 """
 
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import TypeVar
 
 from evbridge.partner.ampeco.v3.charge_point_pb2 import ChargePoint
@@ -32,7 +31,7 @@ from service.domain.mapping import Mapped
 from service.errors import FieldViolation, ResourceNotFound, TariffNotDelivered, TariffNotRepresentable
 from service.partners.ampeco.calls import Ampeco, PartCalls
 from service.partners.ampeco.mapping import charge_point_to, connector_to, evse_to, location_to
-from service.partners.ampeco.mapping_tariff import Billing, tariff_to
+from service.partners.ampeco.mapping_tariff import billing_of, tariff_to
 from service.storage.changes import delivery_mark_at
 from service.storage.charger import charger_get
 from service.storage.delivery import Claim, PartKey, delivery_resume, peer_part_ids
@@ -174,12 +173,6 @@ class _Attempt:
         """The message; what it lacks stands in the delivery's description."""
         self._lost.update(loss.path for loss in mapped.losses)
         return mapped.message
-
-
-def billing_of(integration: Integration) -> Billing:
-    connection = integration.ampeco
-    taxes = {Decimal(tax.vat.value) if tax.HasField("vat") else None: tax.tax_id for tax in connection.taxes}
-    return Billing(connection.currency, taxes)
 
 
 def _by_charger(location: Location) -> Iterator[list[Evse]]:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from evbridge.partner.ampeco.v3 import tariff_pb2
+from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.tariff_pb2 import PriceComponent, Tariff, TariffDimensionType, TariffUseType
 from google.protobuf.message import Message
 
@@ -50,6 +51,12 @@ class Billing:
 
     currency: str
     taxes: Mapping[Decimal | None, int] = field(default_factory=dict)
+
+
+def billing_of(integration: Integration) -> Billing:
+    connection = integration.ampeco
+    taxes = {Decimal(tax.vat.value) if tax.HasField("vat") else None: tax.tax_id for tax in connection.taxes}
+    return Billing(connection.currency, taxes)
 
 
 class _Refused(list[FieldViolation]):

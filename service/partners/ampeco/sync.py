@@ -5,10 +5,8 @@ what it has done, and its repetition changes nothing of that.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
@@ -31,7 +29,6 @@ from service.domain.caller import Caller
 from service.domain.charger import sockets_of
 from service.domain.keys import ObjectKey, key_of
 from service.domain.origin import imported_evses, imported_id, is_mass_removal
-from service.domain.repair import repaired
 from service.domain.time_zones import time_zones
 from service.domain.validation import violations
 from service.errors import (
@@ -42,7 +39,6 @@ from service.errors import (
     MassRemoval,
     TariffNotRepresentable,
 )
-from service.partners.ampeco.delivery import billing_of
 from service.partners.ampeco.mapping import (
     charge_point_from,
     evse_from,
@@ -53,12 +49,13 @@ from service.partners.ampeco.mapping import (
     key_of_ours,
     location_from,
 )
-from service.partners.ampeco.mapping_tariff import tariff_from
+from service.partners.ampeco.mapping_tariff import billing_of, tariff_from
 from service.resources.charger import charger_import
 from service.resources.location import LOCATIONS, Locations, statuses_import
 from service.resources.mutation import Upsert, put
 from service.resources.objects import Owned
 from service.resources.tariff import TARIFFS
+from service.runs.importing import ImportStep
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection
@@ -76,9 +73,6 @@ R = TypeVar("R", bound=Message)
 
 _CONTRACT = "/evbridge.partner.ampeco.v3"
 _PER_PAGE = 100
-_MAX_NAMED = 3
-"""So many refused objects a step names."""
-
 _Statuses = dict[str, EvseStatus.ValueType]
 """By uid."""
 
@@ -97,54 +91,6 @@ class AmpecoSync:
         if not integration.parties:
             raise IntegrationHasNoParty("the integration speaks for no party", id=integration.id)
         await _Import(self._database, self._channel, run, progress, integration).all()
-
-
-@dataclass(slots=True)
-class _Step:
-    """What became of one kind of objects. Single ones are reported to `progress`."""
-
-    name: str
-    progress: Progress
-    read: int = 0
-    again: int = 0
-    changed: int = 0
-    gone: int = 0
-    statuses: int = 0
-    unreadable: int = 0
-    repaired: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    refused: list[str] = field(default_factory=list)
-
-    def refuse(self, id: object, error: EvbridgeError, noun: str = "") -> None:
-        """The object of that id cannot be taken. `noun` is what the error's paths begin with."""
-        found = [FieldViolation(each.path.removeprefix(f"{noun}."), each.description) for each in error.violations] or [
-            FieldViolation("", error.message)
-        ]
-        self.progress.refused(str(id), found)
-        wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
-        self.refused.append(f"{id}: {wrong}")
-
-    def repair(self, id: object, given: R, *more: FieldViolation) -> R:
-        """The object as it can be taken. `more` was repaired before. Raises InvalidArgument."""
-        made, notices = repaired(given)
-        if notices := (*more, *notices):
-            self.repaired += 1
-            self.progress.repaired(str(id), notices)
-        return made
-
-    def __str__(self) -> str:
-        counts = [
-            (self.read, "read"),
-            (self.again, "shown again"),
-            (self.changed, "changed"),
-            (self.statuses, "statuses set alone"),
-            (self.gone, "gone"),
-            (self.unreadable, "unreadable"),
-        ]
-        counts += [(count, f"left out as {why}") for why, count in sorted(self.left_out.items())]
-        counts += [(self.repaired, "repaired"), (len(self.refused), "refused")]
-        summary = ", ".join(f"{count} {what}" for count, what in counts if count)
-        return "; ".join([summary or "nothing", *(text[:150] for text in self.refused[:_MAX_NAMED])])
 
 
 class _Imported(Locations):
@@ -270,7 +216,7 @@ class _Import:
         self._end(step)
         self._complete = self._complete and not step.unreadable
 
-    def _take_evse(self, step: _Step, remote: AmpecoEvse, charge_point: ChargePoint) -> None:
+    def _take_evse(self, step: ImportStep, remote: AmpecoEvse, charge_point: ChargePoint) -> None:
         """As one of ours, under the id AMPECO gave it. Of one that cannot be taken the status is."""
         evse = evse_from(remote, charge_point).message
         evse.uid = str(remote.id)
@@ -340,7 +286,7 @@ class _Import:
                 step.gone, step.changed = step.gone + step.changed - before, before
         self._end(step)
 
-    def _location(self, step: _Step, id: int, remote: AmpecoLocation) -> Location:
+    def _location(self, step: ImportStep, id: int, remote: AmpecoLocation) -> Location:
         """As one of ours, with its EVSEs. Raises InvalidArgument."""
         location = self._named(location_from(remote).message, id)
         location.site_id = imported_id(self._integration.id, str(id))
@@ -360,7 +306,7 @@ class _Import:
             location.evses.extend(evses)
         return location
 
-    async def _check_removals(self, step: _Step, shown: Mapping[int, AmpecoLocation]) -> None:
+    async def _check_removals(self, step: ImportStep, shown: Mapping[int, AmpecoLocation]) -> None:
         """Raises MassRemoval, with the statuses of EVSEs stored, unless what is gone may go."""
         there = {str(id): id for id in shown}
         gone = held = 0
@@ -389,7 +335,7 @@ class _Import:
             await run_hold(conn, self._run)
             yield conn
 
-    async def _set_statuses(self, step: _Step, ids: Iterable[int]) -> None:
+    async def _set_statuses(self, step: ImportStep, ids: Iterable[int]) -> None:
         """Sets those of the EVSEs of locations that are not stored as they are shown, by AMPECO's ids."""
         for batch in _batches(sorted(ids)):
             statuses = {self._key(id): self._statuses[id] for id in batch if id in self._statuses}
@@ -425,7 +371,11 @@ class _Import:
         return self._left_out.get(remote.id, "")
 
     async def _not_ours(
-        self, step: _Step, owned: Owned[Any], shown: Mapping[int, T], known: Callable[..., Awaitable[set[ObjectKey]]]
+        self,
+        step: ImportStep,
+        owned: Owned[Any],
+        shown: Mapping[int, T],
+        known: Callable[..., Awaitable[set[ObjectKey]]],
     ) -> dict[int, T]:
         """Without those that are there because we delivered them.
 
@@ -458,7 +408,7 @@ class _Import:
     def _origin(self, external_id: str) -> Origin:
         return Origin(integration_id=self._integration.id, external_id=external_id)
 
-    async def _store(self, step: _Step, upserts: Mapping[K, Upsert[Any]]) -> set[K]:
+    async def _store(self, step: ImportStep, upserts: Mapping[K, Upsert[Any]]) -> set[K]:
         """Stores objects by AMPECO's ids, and returns the ids of those that were refused."""
         if not upserts:
             return set()
@@ -474,7 +424,7 @@ class _Import:
                 step.changed += result.last_updated.ToDatetime(now.tzinfo) >= now
         return refused
 
-    async def _pages(self, step: _Step | None, method: str, request: Any) -> AsyncIterator[dict[int, Any]]:
+    async def _pages(self, step: ImportStep | None, method: str, request: Any) -> AsyncIterator[dict[int, Any]]:
         """Pages of objects by AMPECO's ids. One that is shown twice counts as it is shown last."""
         request.integration_id, request.cursor, request.per_page = self._integration.id, "", _PER_PAGE
         seen: set[int] = set()
@@ -490,11 +440,11 @@ class _Import:
             seen.update(objects)
             yield objects
 
-    def _begin(self, name: str) -> _Step:
+    def _begin(self, name: str) -> ImportStep:
         self._progress.begin(name)
-        return _Step(name, self._progress)
+        return ImportStep(name, self._progress)
 
-    def _end(self, step: _Step) -> None:
+    def _end(self, step: ImportStep) -> None:
         self._done += step.read
         step.left_out = +step.left_out
         self._progress.close(RUN_STEP_STATE_SUCCEEDED, str(step))

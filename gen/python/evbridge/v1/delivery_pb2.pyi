@@ -37,16 +37,13 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     OBJECT_KIND_PARTY: _ObjectKind.ValueType  # 3
     """A Party; it is recorded in changes and never delivered."""
     OBJECT_KIND_TARIFF: _ObjectKind.ValueType  # 4
-    """A Tariff; AMPECO takes those that its rules show."""
+    """A Tariff that the rules show: AMPECO is sent it, an OCPI party is shown it when it asks."""
     OBJECT_KIND_LOCATION: _ObjectKind.ValueType  # 5
-    """A Location; AMPECO takes those that its rules show, with their EVSEs, as several objects of its own. An EVSE without a
-    tariff is sent without one, and keeps the one it has there. Changes of objects and rules send it, not the time at
-    which a rule comes into force or ends.
+    """A Location that the rules show, with its EVSEs: AMPECO is sent it, as several objects of its own; an OCPI party is
+    shown it when it asks. At AMPECO an EVSE without a tariff is sent without one, and keeps the one it has there.
     """
     OBJECT_KIND_EVSE: _ObjectKind.ValueType  # 6
-    """The status of an Evse; it is recorded in changes and not delivered. AMPECO takes with the location what is out of
-    order.
-    """
+    """The status of an Evse; it is recorded in changes, and delivered with its location."""
     OBJECT_KIND_CHARGER: _ObjectKind.ValueType  # 7
     """A Charger; it is recorded in changes and never delivered."""
     OBJECT_KIND_PUBLICATION_RULE: _ObjectKind.ValueType  # 8
@@ -68,16 +65,13 @@ OBJECT_KIND_INTEGRATION: ObjectKind.ValueType  # 2
 OBJECT_KIND_PARTY: ObjectKind.ValueType  # 3
 """A Party; it is recorded in changes and never delivered."""
 OBJECT_KIND_TARIFF: ObjectKind.ValueType  # 4
-"""A Tariff; AMPECO takes those that its rules show."""
+"""A Tariff that the rules show: AMPECO is sent it, an OCPI party is shown it when it asks."""
 OBJECT_KIND_LOCATION: ObjectKind.ValueType  # 5
-"""A Location; AMPECO takes those that its rules show, with their EVSEs, as several objects of its own. An EVSE without a
-tariff is sent without one, and keeps the one it has there. Changes of objects and rules send it, not the time at
-which a rule comes into force or ends.
+"""A Location that the rules show, with its EVSEs: AMPECO is sent it, as several objects of its own; an OCPI party is
+shown it when it asks. At AMPECO an EVSE without a tariff is sent without one, and keeps the one it has there.
 """
 OBJECT_KIND_EVSE: ObjectKind.ValueType  # 6
-"""The status of an Evse; it is recorded in changes and not delivered. AMPECO takes with the location what is out of
-order.
-"""
+"""The status of an Evse; it is recorded in changes, and delivered with its location."""
 OBJECT_KIND_CHARGER: ObjectKind.ValueType  # 7
 """A Charger; it is recorded in changes and never delivered."""
 OBJECT_KIND_PUBLICATION_RULE: ObjectKind.ValueType  # 8

@@ -1,0 +1,64 @@
+"""What an import counts and reports while it reads what a partner holds."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from service.domain.repair import repaired
+from service.errors import EvbridgeError, FieldViolation
+from service.runs.worker import Progress
+
+R = TypeVar("R", bound=Message)
+
+MAX_NAMED = 3
+"""So many refused objects a step names."""
+
+
+@dataclass(slots=True)
+class ImportStep:
+    """What became of one kind of objects; as text, for people. Single ones are reported to `progress`."""
+
+    name: str
+    progress: Progress
+    read: int = 0
+    again: int = 0
+    changed: int = 0
+    gone: int = 0
+    statuses: int = 0
+    unreadable: int = 0
+    repaired: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+
+    def refuse(self, id: object, error: EvbridgeError, noun: str = "") -> None:
+        """The object of that id cannot be taken. `noun` is what the error's paths begin with."""
+        found = [FieldViolation(each.path.removeprefix(f"{noun}."), each.description) for each in error.violations] or [
+            FieldViolation("", error.message)
+        ]
+        self.progress.refused(str(id), found)
+        wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
+        self.refused.append(f"{id}: {wrong}")
+
+    def repair(self, id: object, given: R, *more: FieldViolation) -> R:
+        """The object as it can be taken. `more` was repaired before. Raises InvalidArgument."""
+        made, notices = repaired(given)
+        if notices := (*more, *notices):
+            self.repaired += 1
+            self.progress.repaired(str(id), notices)
+        return made
+
+    def __str__(self) -> str:
+        counts = [
+            (self.read, "read"),
+            (self.again, "shown again"),
+            (self.changed, "changed"),
+            (self.statuses, "statuses set alone"),
+            (self.gone, "gone"),
+            (self.unreadable, "unreadable"),
+        ]
+        counts += [(count, f"left out as {why}") for why, count in sorted(self.left_out.items())]
+        counts += [(self.repaired, "repaired"), (len(self.refused), "refused")]
+        summary = ", ".join(f"{count} {what}" for count, what in counts if count)
+        return "; ".join([summary or "nothing", *(text[:150] for text in self.refused[:MAX_NAMED])])
