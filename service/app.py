@@ -6,11 +6,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pool import Default
 
 from service.bridge.channel import PartnerChannel
@@ -166,16 +167,18 @@ async def evbridge(
     check_listening(settings, shares_port=shares_ports)
     keys = keyring(settings)
     policy = EgressPolicy(settings.egress_allow_loopback, settings.egress_allow_http)
-    files = [file for partner in PARTNERS if partner.contract for file in contract_files(partner.contract)]
     behaviours = {partner.name: partner.behaviour for partner in PARTNERS if partner.behaviour}
     supported = {(kind, partner.type) for partner in PARTNERS for kind in partner.runs}
-    registry = Registry.of(files)
-    partners = [file.GetOptions().Extensions[options.partner] for file in files]
+    registry = Registry.of(_contracts())
     takes = {partner.type: partner.takes for partner in PARTNERS}
     # Nothing is delivered through these, and no run finds out their status.
     called = {INTEGRATION_TYPE_HTTP, *(partner.type for partner in PARTNERS if not (partner.deliverer or partner.runs))}
     door = Door(settings.public_url, sorted(settings.ocpi_versions.split(","), reverse=True))
-    retries = RetryPolicy(base_s=settings.delivery_backoff_s, max_attempts=settings.delivery_max_attempts)
+    retries = RetryPolicy(
+        base_s=settings.delivery_backoff_s,
+        max_attempts=settings.delivery_max_attempts,
+        suspend_after=timedelta(days=settings.delivery_suspend_days),
+    )
     async with (
         migrated_url(settings) as url,
         opened(settings, url) as store,
@@ -185,7 +188,7 @@ async def evbridge(
     ):
 
         def tools(database: Database) -> Tools:
-            targets, oauth = IntegrationTargets(database, keys, partners), OAuth(AccessTokens(database, keys), egress)
+            targets, oauth = targets_of(database, keys), OAuth(AccessTokens(database, keys), egress)
             gate, recorder = PartnerGate(database, retries), ExchangeRecorder(database)
             channel = PartnerChannel(
                 registry, targets, gate, egress, behaviours, recorder, record, authorise=oauth.authorise
@@ -257,6 +260,16 @@ async def evbridge_processes(settings: Settings, count: int) -> AsyncIterator[Ev
                 await processes.start()
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
                 yield Evbridge(address, store, keys, first or None)
+
+
+def targets_of(database: Database, keys: Keyring) -> IntegrationTargets:
+    """Where integrations of every type lead."""
+    partners = [file.GetOptions().Extensions[options.partner] for file in _contracts()]
+    return IntegrationTargets(database, keys, partners)
+
+
+def _contracts() -> list[FileDescriptor]:
+    return [file for partner in PARTNERS if partner.contract for file in contract_files(partner.contract)]
 
 
 @asynccontextmanager

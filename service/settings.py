@@ -65,6 +65,9 @@ class Settings:
     delivery_max_attempts: int = _setting(
         "DELIVERY_MAX_ATTEMPTS", 10, "failures after which an object is parked, if the partner takes others meanwhile"
     )
+    delivery_suspend_days: int = _setting(
+        "DELIVERY_SUSPEND_DAYS", 5, "days in which a partner takes nothing, after which its integration is paused"
+    )
     retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, runs, changes and tombstones are kept")
     tariff_revision_days: int = _setting(
         "TARIFF_REVISION_DAYS", 400, "how long earlier versions of tariffs are kept, to price sessions of that time"

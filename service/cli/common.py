@@ -37,6 +37,11 @@ def channel_to(settings: Settings, address: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(Path(settings.tls_cert_file).read_bytes()))
 
 
+def printable(text: str) -> str:
+    """Text that somebody else wrote, without what a terminal would act on."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def loop_factory() -> asyncio.AbstractEventLoop:
     """uvloop where it exists: about a tenth more calls a second."""
     if sys.platform == "win32":

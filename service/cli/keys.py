@@ -7,6 +7,7 @@ import sys
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
 
 from service.app import keyring, migrated_url, opened
+from service.cli.common import printable
 from service.domain.caller import role_name
 from service.settings import Settings
 from service.storage.api_key import api_key_create, api_key_list, api_key_revoke
@@ -60,14 +61,9 @@ async def _list(settings: Settings, arguments: argparse.Namespace) -> None:
         for key in keys:
             state = f"revoked {key.revoke_time:%Y-%m-%d %H:%M}" if key.revoke_time else "in force"
             made = f"{role_name(key.role).lower()}\t{key.create_time:%Y-%m-%d %H:%M}"
-            print(f"{key.tenant_id}\t{key.key_id}\t{made}\t{state}\t{_printable(key.name)}")
+            print(f"{key.tenant_id}\t{key.key_id}\t{made}\t{state}\t{printable(key.name)}")
     if not keys:
         print("evbridge: there is no key yet: make one with `evbridge keys create`", file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    """Text that somebody else wrote, without what a terminal would act on."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 async def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:

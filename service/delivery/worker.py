@@ -21,6 +21,7 @@ from opentelemetry import metrics, trace
 from service.delivery.views import VIEWED, view_refresh
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.errors import EvbridgeError, LeaseLost
+from service.storage.changes import change_time
 from service.storage.connection import describe
 from service.storage.delivery import (
     Claim,
@@ -38,7 +39,7 @@ from service.storage.delivery import (
     peer_gone,
 )
 from service.storage.gate import gate_failed, gate_hold, gate_succeeded
-from service.storage.integration import integration_lock, integration_status
+from service.storage.integration import integration_lock, integration_pause, integration_status
 from service.storage.pool import Database
 from service.telemetry import log_fields
 from service.workers import finish, while_leased, work_or_poll
@@ -172,7 +173,7 @@ class DeliveryWorker:
         key = (claim.tenant_id, claim.integration_id)
         if recovered := delivered.answered and not claim.healthy:
             # Now that the partner works: what was parked while it took nothing is tried once more.
-            await delivery_unpark(self._database, claim, None)
+            await delivery_unpark(self._database, *key, None)
         async with self._database.transaction() as conn:
             if recovered:
                 await integration_status(conn, *key, INTEGRATION_STATUS_ACTIVE, "")
@@ -194,6 +195,9 @@ class DeliveryWorker:
                 streak = await delivery_streak(conn, claim, error, *await gate_failed(conn, *key))
             judged = verdict(error, claim.failed_attempts, streak, self._policy)
             delay_s = self._delay_s(error, max(streak.failures, claim.failed_attempts))
+            if judged.next is Next.SUSPEND:
+                reason = f"nothing arrived for {streak.lasts.days} days: {error.message}; ResumeIntegration goes on"
+                await integration_pause(conn, *key, reason, await change_time(conn))
             if pauses := judged.next is Next.PAUSE:
                 await integration_status(conn, *key, INTEGRATION_STATUS_FAILED, error.message)
                 await gate_hold(conn, *key, delay_s)
@@ -203,7 +207,7 @@ class DeliveryWorker:
             "attempt failed", extra={"reason": reasons.ErrorReason.Name(error.reason), "next": judged.next.name.lower()}
         )
         if pauses:
-            await delivery_unpark(self._database, claim, error.reason)
+            await delivery_unpark(self._database, *key, error.reason)
 
     def _delay_s(self, error: EvbridgeError, failures: int) -> float:
         if error.retry_after_s is not None:

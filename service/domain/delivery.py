@@ -1,6 +1,7 @@
 """What a failed attempt means for a delivery and its integration, and when to try again."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum, auto
 
 from service.errors import (
@@ -32,6 +33,7 @@ class RetryPolicy:
     base_s: float = 1.0
     cap_s: float = 300.0
     max_attempts: int = 10
+    suspend_after: timedelta = timedelta(days=5)
 
     def backoff_s(self, failures: int, jitter: float) -> float:
         """`failures` counts from 1; `jitter` is random in [0, 1)."""
@@ -46,6 +48,8 @@ class Next(Enum):
     """It is tried again after a delay of its own."""
     PAUSE = auto()
     """The failure concerns the partner as a whole: nothing is delivered there for a while, then it is tried again."""
+    SUSPEND = auto()
+    """It has lasted too long: nothing is delivered there until someone resumes the integration."""
     WAIT = auto()
     """It is tried again once another object has arrived."""
     PARK = auto()
@@ -65,12 +69,13 @@ class Streak:
     """Attempts at one partner that failed, this one included, since it last took an object.
 
     `alike`: the objects among them that failed for the reason of this attempt. `proven`: the partner took another
-    object since this one last failed, so it works.
+    object since this one last failed, so it works. `lasts`: since the first of them.
     """
 
     failures: int = 1
     alike: int = 1
     proven: bool = False
+    lasts: timedelta = timedelta()
 
 
 # The partner as a whole is away or refuses us.
@@ -94,8 +99,9 @@ def verdict(error: EvbridgeError, failed_attempts: int, streak: Streak, policy: 
     An object is parked for what the partner answers only if the partner works: an outage parks nothing, whatever it
     answers meanwhile.
     """
+    outage = Verdict(Next.SUSPEND if streak.lasts >= policy.suspend_after else Next.PAUSE)
     if isinstance(error, _OF_THE_PARTNER):
-        return Verdict(Next.PAUSE)
+        return outage
     if isinstance(error, DatabaseUnavailable | DeliveryUnfinished):
         return Verdict(Next.RETRY)
     if isinstance(error, TariffNotDelivered):
@@ -106,7 +112,7 @@ def verdict(error: EvbridgeError, failed_attempts: int, streak: Streak, policy: 
     if not isinstance(error, PartnerError):
         return Verdict(Next.PARK if worn_out else Next.RETRY, counts=True)
     if streak.alike >= OUTAGE_OBJECTS and not streak.proven:
-        return Verdict(Next.PAUSE)
+        return outage
     if not isinstance(error, _MAY_PASS) or error.http_status in _FINAL_STATUSES:
         return Verdict(Next.PARK, counts=True)
     return Verdict(Next.PARK if worn_out and streak.proven else Next.RETRY, counts=streak.proven)

@@ -26,6 +26,7 @@ from service.domain.integration import (
     type_name,
 )
 from service.domain.keys import PartyKey
+from service.domain.masks import copy_field
 from service.domain.secret import Secret
 from service.errors import (
     EvbridgeError,
@@ -157,7 +158,8 @@ class Integrations(Noun[Integration]):
     def stamp(self, wanted: Integration, before: Integration | None, now: datetime) -> None:
         """A status that we found out stays, until the partner may be another one."""
         if before and self._moved:
-            wanted.latest_run_id = before.latest_run_id
+            for field in ("latest_run_id", "pause_time", "pause_reason"):
+                copy_field(wanted, before, wanted.DESCRIPTOR.fields_by_name[field])
         elif before:
             keep_output_only(wanted, before)
             if wanted.enabled != before.enabled:

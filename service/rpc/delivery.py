@@ -2,13 +2,31 @@
 
 from datetime import datetime
 
-from evbridge.v1.delivery_pb2 import Delivery, GetDeliveryRequest, ListDeliveriesRequest, RetryDeliveryRequest
+from evbridge.v1.delivery_pb2 import (
+    Delivery,
+    DiscardDeliveryRequest,
+    GetDeliveryRequest,
+    ListDeliveriesRequest,
+    RedeliverAllRequest,
+    RedeliverAllResponse,
+    RetryDeliveryRequest,
+    RetryParkedDeliveriesRequest,
+    RetryParkedDeliveriesResponse,
+)
 
 from service.domain.caller import Caller
 from service.domain.pages import list_response, page_size, uuid_before
 from service.resources.mutation import mutate
 from service.storage.connection import Connection
-from service.storage.delivery import delivery_get, delivery_integration, delivery_page, delivery_retry
+from service.storage.delivery import (
+    delivery_discard,
+    delivery_get,
+    delivery_integration,
+    delivery_page,
+    delivery_redeliver,
+    delivery_retry,
+    delivery_retry_parked,
+)
 from service.storage.gate import gate_resume
 from service.storage.integration import integration_hold
 from service.storage.keyring import Keyring
@@ -35,5 +53,33 @@ class DeliveryService:
             await gate_resume(conn, *key)
             await delivery_retry(conn, caller.tenant_id, request.id, request.overwrite_partner_change)
             return await delivery_get(conn, caller.tenant_id, request.id)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def RetryParkedDeliveries(self, request: RetryParkedDeliveriesRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> RetryParkedDeliveriesResponse:
+            key = (caller.tenant_id, request.integration_id)
+            await integration_hold(conn, *key)
+            await gate_resume(conn, *key)
+            count = await delivery_retry_parked(conn, *key, request.object_kind)
+            return RetryParkedDeliveriesResponse(delivery_count=count)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def DiscardDelivery(self, request: DiscardDeliveryRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Delivery:
+            key = (caller.tenant_id, await delivery_integration(conn, caller.tenant_id, request.id))
+            await integration_hold(conn, *key)
+            await delivery_discard(conn, caller.tenant_id, request.id)
+            return await delivery_get(conn, caller.tenant_id, request.id)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def RedeliverAll(self, request: RedeliverAllRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> RedeliverAllResponse:
+            key = (caller.tenant_id, request.integration_id)
+            await integration_hold(conn, *key)
+            await gate_resume(conn, *key)
+            return RedeliverAllResponse(delivery_count=await delivery_redeliver(conn, *key, request.object_kind))
 
         return await mutate(self._database, self._keyring, request, caller, work)

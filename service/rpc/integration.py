@@ -2,12 +2,15 @@
 
 from datetime import datetime
 
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
 from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
     GetIntegrationRequest,
     Integration,
     ListIntegrationsRequest,
+    PauseIntegrationRequest,
+    ResumeIntegrationRequest,
     UpdateIntegrationRequest,
 )
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE
@@ -17,12 +20,20 @@ from service.domain.caller import Caller
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument
 from service.resources.integration import Integrations
-from service.resources.mutation import Upsert, mutate, mutate_delete, put_one
+from service.resources.mutation import Upsert, mutate, mutate_delete, put_one, record
 from service.resources.run import Supported, run_begin
-from service.storage.changes import delivery_mark_all
+from service.storage.changes import UPDATE, Change, delivery_mark_all
 from service.storage.connection import Connection
-from service.storage.gate import gate_resume
-from service.storage.integration import Takes, integration_get, integration_page, new_integration_id
+from service.storage.delivery import delivery_unpark
+from service.storage.gate import gate_resume, gate_succeeded
+from service.storage.integration import (
+    Takes,
+    integration_get,
+    integration_page,
+    integration_pause,
+    integration_resume,
+    new_integration_id,
+)
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
@@ -76,6 +87,26 @@ class IntegrationService:
     async def DeleteIntegration(self, request: DeleteIntegrationRequest, caller: Caller) -> bytes:
         noun = self._integrations(to_delete=True, force=request.force)
         return await mutate_delete(self._database, self._keyring, request, caller, noun, request.id)
+
+    async def PauseIntegration(self, request: PauseIntegrationRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Integration:
+            integration = await integration_pause(conn, caller.tenant_id, request.id, request.reason, now)
+            await record(conn, caller, OBJECT_KIND_INTEGRATION, [Change(request.id, UPDATE, integration.etag)])
+            return integration
+
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def ResumeIntegration(self, request: ResumeIntegrationRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Integration:
+            key = (caller.tenant_id, request.id)
+            integration = await integration_resume(conn, *key)
+            await gate_resume(conn, *key)
+            await delivery_unpark(conn, *key, None)
+            await gate_succeeded(conn, *key)  # what failed until now counts no more towards the next suspension
+            await record(conn, caller, OBJECT_KIND_INTEGRATION, [Change(request.id, UPDATE, integration.etag)])
+            return integration
+
+        return await mutate(self._database, self._keyring, request, caller, work)
 
     def _integrations(self, *, to_delete: bool = False, force: bool = False) -> Integrations:
         return Integrations(self._keyring, self._egress, self._takes, to_delete=to_delete, force=force)

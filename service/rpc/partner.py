@@ -32,9 +32,9 @@ from service.domain.fields import hide_secrets
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument, InvalidPageToken, ResourceNotFound
 from service.resources.mutation import mutate
+from service.resources.partner import partner_status
 from service.storage.connection import Connection
-from service.storage.exchange import exchange_page, exchange_record_until, exchange_recorded_until
-from service.storage.gate import gate_status
+from service.storage.exchange import exchange_page, exchange_record_until
 from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
@@ -89,11 +89,7 @@ class PartnerService:
 
     async def GetPartnerStatus(self, request: GetPartnerStatusRequest, caller: Caller) -> PartnerStatus:
         target = await self._targets.target(caller.tenant_id, request.integration_id)
-        status = await gate_status(self._database, target)
-        end = await exchange_recorded_until(self._database, caller.tenant_id, request.integration_id)
-        if end is not None:
-            status.recording_end_time.FromDatetime(end)
-        return status
+        return await partner_status(self._database, target)
 
     async def SetExchangeRecording(self, request: SetExchangeRecordingRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> ExchangeRecording:

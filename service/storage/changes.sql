@@ -47,6 +47,7 @@ SET generation = delivery.generation + 1,
     state = CASE WHEN delivery.state = 2 THEN 2 ELSE 1 END,
     due_time = now(),
     failed_attempts = CASE WHEN delivery.state = 2 THEN delivery.failed_attempts ELSE 0 END,
+    pending_time = CASE WHEN delivery.state IN (3, 5) THEN now() ELSE delivery.pending_time END,
     update_time = now()
 
 -- name: delivery_mark_all_companies

@@ -15,6 +15,7 @@ from evbridge.v1.delivery_pb2 import (
     PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
     DeliveryAttempt,
+    DeliverySummary,
     ListDeliveriesRequest,
     ObjectKind,
     PeerObject,
@@ -139,6 +140,35 @@ async def delivery_retry(conn: Connection, tenant_id: str, delivery_id: str, ove
         raise DeliveryInProgress("an attempt is under way; try again when it has ended")
 
 
+async def delivery_discard(conn: Connection, tenant_id: str, delivery_id: str) -> None:
+    """Gives one that exists up, unless it is delivered. Raises DeliveryInProgress."""
+    if await conn.value(sql.delivery_discard, tenant_id, UUID(delivery_id)) is None:
+        raise DeliveryInProgress("an attempt is under way; try again when it has ended")
+
+
+async def delivery_retry_parked(
+    conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType
+) -> int:
+    """Makes those parked due now, of one kind or (0) of all; returns how many."""
+    count: int = await conn.value(sql.delivery_retry_parked, tenant_id, integration_id, kind)
+    return count
+
+
+async def delivery_redeliver(conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType) -> int:
+    """Makes all due now, of one kind or (0) of all, whatever the partner is known to hold; returns how many."""
+    count: int = await conn.value(sql.delivery_redeliver, tenant_id, integration_id, kind)
+    await conn.run(sql.peer_parts_doubt, tenant_id, integration_id, kind)
+    return count
+
+
+async def delivery_summary(database: Database, tenant_id: str, integration_id: str) -> DeliverySummary:
+    async with database.connection() as conn:
+        states = await conn.row(sql.delivery_summary, tenant_id, integration_id)
+        attempts = await conn.row(sql.delivery_recent_attempts, tenant_id, integration_id)
+    assert states is not None and attempts is not None  # noqa: S101
+    return DeliverySummary(**dict(states), **dict(attempts))
+
+
 async def delivery_waiting(database: Database) -> list[Waiting]:
     """Integrations, of all tenants, that may be sent something now."""
     return [Waiting(**dict(row)) for row in await database.rows(sql.delivery_waiting)]
@@ -184,12 +214,14 @@ async def delivery_streak(
     key = (claim.tenant_id, claim.integration_id, claim.delivery_id)
     row = await conn.row(sql.delivery_streak, *key, begin_time, error.reason, OUTAGE_OBJECTS)
     assert row is not None  # noqa: S101
-    return Streak(failures, 1 + row["others"], row["proven"])
+    return Streak(failures, 1 + row["others"], row["proven"], row["lasts"])
 
 
-async def delivery_unpark(database: Database, claim: Claim, reason: ErrorReason.ValueType | None) -> None:
-    """Makes those of its integration due that were parked, for the reason or for any, since it last took an object."""
-    await database.run(sql.delivery_unpark, claim.tenant_id, claim.integration_id, reason)
+async def delivery_unpark(
+    database: Database | Connection, tenant_id: str, integration_id: str, reason: ErrorReason.ValueType | None
+) -> None:
+    """Makes those of an integration due that were parked, for the reason or for any, since it last took an object."""
+    await database.run(sql.delivery_unpark, tenant_id, integration_id, reason)
 
 
 async def delivery_resume(

@@ -5,7 +5,7 @@ SELECT
         SELECT greatest(d.due_time, max(held.resume_time))
         FROM integration AS i
         LEFT JOIN gate_pause AS held USING (tenant_id, integration_id)
-        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled
+        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled AND i.pause_time IS NULL
         GROUP BY i.integration_id
     ) END AS next_attempt_time, d.create_time, d.update_time,
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
@@ -20,7 +20,7 @@ SELECT
         SELECT greatest(d.due_time, max(held.resume_time))
         FROM integration AS i
         LEFT JOIN gate_pause AS held USING (tenant_id, integration_id)
-        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled
+        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled AND i.pause_time IS NULL
         GROUP BY i.integration_id
     ) END AS next_attempt_time, d.create_time, d.update_time,
     p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
@@ -48,15 +48,82 @@ SELECT integration_id FROM delivery WHERE tenant_id = $1 AND delivery_id = $2
 -- Nothing is returned for a delivery under way whose worker is alive.
 UPDATE delivery
 SET state = 1, generation = generation + 1, verify = true, overwrite = $3, due_time = now(), failed_attempts = 0,
+    fail_time = NULL, pending_time = CASE WHEN state IN (3, 5) THEN now() ELSE pending_time END, update_time = now()
+WHERE tenant_id = $1 AND delivery_id = $2 AND (state <> 2 OR lease_until <= now())
+RETURNING delivery_id
+
+-- name: delivery_discard
+-- Nothing is returned for a delivery under way whose worker is alive.
+UPDATE delivery
+SET state = CASE WHEN state = 3 THEN 3 ELSE 5 END, verify = false, overwrite = false, lease_until = '-infinity',
     fail_time = NULL, update_time = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND (state <> 2 OR lease_until <= now())
 RETURNING delivery_id
+
+-- name: delivery_retry_parked
+-- In the order in which changes mark them.
+WITH retried AS (
+    UPDATE delivery AS d
+    SET state = 1, generation = d.generation + 1, verify = true, due_time = now(), failed_attempts = 0, fail_time = NULL,
+        update_time = now()
+    FROM (
+        SELECT delivery_id
+        FROM delivery
+        WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3) AND state = 4
+        ORDER BY object_kind, object_id
+        FOR UPDATE
+    ) AS parked
+    WHERE d.tenant_id = $1 AND d.delivery_id = parked.delivery_id
+    RETURNING true
+)
+SELECT count(*) FROM retried
+
+-- name: delivery_redeliver
+-- One under way (2) is done again afterwards. In the order in which changes mark them.
+WITH redelivered AS (
+    UPDATE delivery AS d
+    SET state = CASE WHEN d.state = 2 THEN 2 ELSE 1 END, generation = d.generation + 1, verify = true, overwrite = true,
+        due_time = now(), failed_attempts = CASE WHEN d.state = 2 THEN d.failed_attempts ELSE 0 END, fail_time = NULL,
+        pending_time = CASE WHEN d.state IN (3, 5) THEN now() ELSE d.pending_time END, update_time = now()
+    FROM (
+        SELECT delivery_id
+        FROM delivery
+        WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3)
+        ORDER BY object_kind, object_id
+        FOR UPDATE
+    ) AS due
+    WHERE d.tenant_id = $1 AND d.delivery_id = due.delivery_id
+    RETURNING true
+)
+SELECT count(*) FROM redelivered
+
+-- name: peer_parts_doubt
+-- Whether the partner holds the parts (3) is not certain any more (2), so each is sent again once.
+UPDATE peer_part SET state = 2
+WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3) AND state = 3
+
+-- name: delivery_summary
+SELECT
+    count(*) FILTER (WHERE state = 1) AS pending_count,
+    count(*) FILTER (WHERE state = 2) AS in_progress_count,
+    count(*) FILTER (WHERE state = 3) AS delivered_count,
+    count(*) FILTER (WHERE state = 4) AS parked_count,
+    count(*) FILTER (WHERE state = 5) AS discarded_count,
+    min(pending_time) FILTER (WHERE state IN (1, 2)) AS oldest_pending_time
+FROM delivery
+WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: delivery_recent_attempts
+SELECT count(*) AS recent_attempt_count, count(*) FILTER (WHERE a.reason = 0) AS recent_success_count
+FROM delivery_attempt AS a
+JOIN delivery AS d USING (tenant_id, delivery_id)
+WHERE d.tenant_id = $1 AND d.integration_id = $2 AND a.start_time > now() - interval '1 hour'
 
 -- name: delivery_waiting
 -- tenant: any, because one worker serves them all.
 SELECT i.tenant_id, i.integration_id, i.type
 FROM integration AS i
-WHERE i.enabled
+WHERE i.enabled AND i.pause_time IS NULL
     AND NOT EXISTS (
         SELECT FROM gate_pause AS held
         WHERE held.tenant_id = i.tenant_id AND held.integration_id = i.integration_id AND held.resume_time > now()
@@ -82,7 +149,7 @@ WITH next AS MATERIALIZED (
     JOIN integration AS i USING (tenant_id, integration_id)
     WHERE w.tenant_id = $1 AND w.integration_id = $2 AND w.state IN (1, 2)
         AND w.due_time <= now() AND w.lease_until <= now()
-        AND i.enabled
+        AND i.enabled AND i.pause_time IS NULL
         AND NOT EXISTS (
             SELECT FROM gate_pause AS held
             WHERE held.tenant_id = $1 AND held.integration_id = $2 AND held.resume_time > now()
@@ -122,7 +189,7 @@ UPDATE delivery
 SET state = CASE WHEN generation = $4 THEN 3 ELSE 1 END,
     verify = verify AND generation <> $4, overwrite = overwrite AND generation <> $4,
     lease_until = '-infinity', due_time = now(), failed_attempts = 0, fail_time = NULL, reason = 0, description = '',
-    update_time = now()
+    pending_time = now(), update_time = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
@@ -141,9 +208,10 @@ WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
 -- name: delivery_streak
--- Of the failures in a row that began at $4: how many objects beside this one failed for the reason $5, up to $6, and
--- whether this one had failed before they began.
+-- Of the failures in a row that began at $4: how long they last, how many objects beside this one failed for the reason $5,
+-- up to $6, and whether this one had failed before they began.
 SELECT
+    now() - $4 AS lasts,
     coalesce((SELECT fail_time < $4 FROM delivery WHERE tenant_id = $1 AND delivery_id = $3), false) AS proven,
     (
         SELECT count(*)

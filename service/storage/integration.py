@@ -1,11 +1,19 @@
 """Integrations as rows, their sealed secrets, and the target that the bridge needs of them."""
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
-from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, IntegrationType, ListIntegrationsRequest
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_PENDING,
+    INTEGRATION_STATUS_SUSPENDED,
+    Integration,
+    IntegrationStatus,
+    IntegrationType,
+    ListIntegrationsRequest,
+)
 
 from service.domain.integration import (
     base_url,
@@ -95,7 +103,9 @@ async def integration_insert(
         raise ResourceExists(f"integration {integration.id} already exists", resource="integration", id=integration.id)
 
 
-async def integration_takes(conn: Connection, tenant_id: str, integration_id: str) -> list[ObjectKind.ValueType]:
+async def integration_takes(
+    conn: Database | Connection, tenant_id: str, integration_id: str
+) -> list[ObjectKind.ValueType]:
     """The kinds of objects that are delivered through it; none when there is no such integration."""
     return await conn.value(sql.integration_takes, tenant_id, integration_id) or []
 
@@ -110,6 +120,11 @@ async def integration_takes_refresh(database: Database, takes: Takes) -> None:
 
 
 async def integration_replace(conn: Connection, tenant_id: str, integration: Integration) -> None:
+    """Whatever was found out meanwhile, one that is paused stays SUSPENDED."""
+    pause_time = None
+    if integration.HasField("pause_time"):
+        pause_time = integration.pause_time.ToDatetime(UTC)
+        integration.status, integration.status_description = INTEGRATION_STATUS_SUSPENDED, integration.pause_reason
     await conn.run(
         sql.integration_replace,
         tenant_id,
@@ -119,7 +134,34 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
         _parties(integration),
         integration.etag,
         integration.SerializeToString(),
+        pause_time,
     )
+
+
+async def integration_pause(
+    conn: Connection, tenant_id: str, integration_id: str, reason: str, now: datetime
+) -> Integration:
+    """Nothing is delivered through it until it is resumed; paused once more, it is for another reason.
+
+    Raises ResourceNotFound.
+    """
+    integration = await integration_lock(conn, tenant_id, integration_id)
+    integration.pause_reason = reason
+    if not integration.HasField("pause_time"):
+        integration.pause_time.FromDatetime(now)
+    await integration_replace(conn, tenant_id, integration)
+    return integration
+
+
+async def integration_resume(conn: Connection, tenant_id: str, integration_id: str) -> Integration:
+    """Raises ResourceNotFound."""
+    integration = await integration_lock(conn, tenant_id, integration_id)
+    if integration.HasField("pause_time"):
+        for field in ("pause_time", "pause_reason", "status_description"):
+            integration.ClearField(field)
+        integration.status = INTEGRATION_STATUS_PENDING if integration.enabled else INTEGRATION_STATUS_SUSPENDED
+        await integration_replace(conn, tenant_id, integration)
+    return integration
 
 
 async def integration_status(

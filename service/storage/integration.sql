@@ -20,7 +20,7 @@ ON CONFLICT DO NOTHING
 RETURNING integration_id
 
 -- name: integration_replace
-UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7
+UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7, pause_time = $8
 WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_takes

@@ -24,13 +24,14 @@ WHERE c.delete_time < now() - $1::interval
     )
     AND NOT EXISTS (
         SELECT FROM delivery AS d
-        WHERE d.tenant_id = c.tenant_id AND d.object_kind = 1 AND d.object_id = c.company_id::text AND d.state <> 3
+        WHERE d.tenant_id = c.tenant_id AND d.object_kind = 1 AND d.object_id = c.company_id::text
+            AND d.state NOT IN (3, 5)
     )
 
 -- name: retention_deliveries
--- tenant: any, because age decides. The way of an object that is gone, at partners that were told.
+-- tenant: any, because age decides. The way of an object that is gone, at partners that were told, or will not be (5).
 DELETE FROM delivery AS d
-WHERE d.state = 3 AND d.update_time < now() - $1::interval
+WHERE d.state IN (3, 5) AND d.update_time < now() - $1::interval
     AND CASE d.object_kind
         WHEN 1 THEN NOT EXISTS (
             SELECT FROM company AS c WHERE c.tenant_id = d.tenant_id AND c.company_id::text = d.object_id

@@ -34,7 +34,7 @@ RETURNING run_id
 
 -- name: run_claim
 -- tenant: any, because one worker serves them all. The attempt is counted before it is made, so that one that kills its
--- process is counted too.
+-- process is counted too. Imports (3) that have not begun wait for the end of a pause.
 -- Materialized: a subquery may be asked again for each row of a nested loop, and would lock, and lose, one more each time.
 WITH next AS MATERIALIZED (
     SELECT w.tenant_id, w.run_id, i.type
@@ -42,6 +42,7 @@ WITH next AS MATERIALIZED (
     JOIN integration AS i USING (tenant_id, integration_id)
     JOIN unnest($1::smallint[], $2::smallint[]) AS executor (kind, type) ON (w.kind, i.type) = (executor.kind, executor.type)
     WHERE w.state IN (1, 2, 3) AND w.lease_until <= now()
+        AND (i.pause_time IS NULL OR w.kind <> 3 OR w.state <> 1)
     ORDER BY w.run_id
     LIMIT 1
     FOR UPDATE OF w SKIP LOCKED

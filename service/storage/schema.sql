@@ -140,7 +140,8 @@ CREATE TABLE delivery (
     description text DEFAULT ''::text NOT NULL,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
     update_time timestamp with time zone DEFAULT now() NOT NULL,
-    fail_time timestamp with time zone
+    fail_time timestamp with time zone,
+    pending_time timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE delivery_attempt (
@@ -256,7 +257,8 @@ CREATE TABLE integration (
     etag text NOT NULL,
     payload bytea NOT NULL,
     parties text[] DEFAULT '{}'::text[] NOT NULL,
-    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL
+    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
+    pause_time timestamp with time zone
 );
 
 CREATE TABLE location (

@@ -101,6 +101,8 @@ class _DeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliver
     the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one. What was parked
     while the partner took nothing is tried once more when it takes an object again.
     """
+    DELIVERY_STATE_DISCARDED: _DeliveryState.ValueType  # 5
+    """Someone gave it up. No attempt is made until the object changes or someone retries it."""
 
 class DeliveryState(_DeliveryState, metaclass=_DeliveryStateEnumTypeWrapper):
     """How far a delivery came."""
@@ -118,6 +120,8 @@ DELIVERY_STATE_PARKED: DeliveryState.ValueType  # 4
 the partner answers meanwhile: three objects that fail alike, and none that it takes between, are one. What was parked
 while the partner took nothing is tried once more when it takes an object again.
 """
+DELIVERY_STATE_DISCARDED: DeliveryState.ValueType  # 5
+"""Someone gave it up. No attempt is made until the object changes or someone retries it."""
 Global___DeliveryState: _TypeAlias = DeliveryState  # noqa: Y015
 
 class _PeerObjectState:
@@ -190,7 +194,7 @@ class Delivery(_message.Message):
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When the next attempt is due, also when the whole integration waits (see its status); set while PENDING, unless it
-        waits for another object or the integration is disabled.
+        waits for another object or the integration is disabled or paused.
         """
 
     @_builtins.property
@@ -439,3 +443,183 @@ class RetryDeliveryRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryDeliveryRequest: _TypeAlias = RetryDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class RetryParkedDeliveriesRequest(_message.Message):
+    """The request of RetryParkedDeliveries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    OBJECT_KIND_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """Required. The integration's id."""
+    object_kind: Global___ObjectKind.ValueType
+    """Only deliveries of this kind of object."""
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+        object_kind: Global___ObjectKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "object_kind", b"object_kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryParkedDeliveriesRequest: _TypeAlias = RetryParkedDeliveriesRequest  # noqa: Y015
+
+@_typing.final
+class RetryParkedDeliveriesResponse(_message.Message):
+    """The response of RetryParkedDeliveries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_COUNT_FIELD_NUMBER: _builtins.int
+    delivery_count: _builtins.int
+    """How many deliveries were parked and are due now."""
+    def __init__(
+        self,
+        *,
+        delivery_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_count", b"delivery_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryParkedDeliveriesResponse: _TypeAlias = RetryParkedDeliveriesResponse  # noqa: Y015
+
+@_typing.final
+class DiscardDeliveryRequest(_message.Message):
+    """The request of DiscardDelivery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The delivery's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardDeliveryRequest: _TypeAlias = DiscardDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class RedeliverAllRequest(_message.Message):
+    """The request of RedeliverAll."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    OBJECT_KIND_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """Required. The integration's id."""
+    object_kind: Global___ObjectKind.ValueType
+    """Only objects of this kind."""
+    request_id: _builtins.str
+    """A UUID that makes the call safe to repeat for 24 hours: the same id and content give the same answer (AIP-155)."""
+    validate_only: _builtins.bool
+    """Counts the deliveries and sends nothing (AIP-163)."""
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+        object_kind: Global___ObjectKind.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "object_kind", b"object_kind", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedeliverAllRequest: _TypeAlias = RedeliverAllRequest  # noqa: Y015
+
+@_typing.final
+class RedeliverAllResponse(_message.Message):
+    """The response of RedeliverAll."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_COUNT_FIELD_NUMBER: _builtins.int
+    delivery_count: _builtins.int
+    """How many deliveries are due now."""
+    def __init__(
+        self,
+        *,
+        delivery_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_count", b"delivery_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedeliverAllResponse: _TypeAlias = RedeliverAllResponse  # noqa: Y015
+
+@_typing.final
+class DeliverySummary(_message.Message):
+    """Says how the deliveries of an integration fare. All fields are output only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PENDING_COUNT_FIELD_NUMBER: _builtins.int
+    IN_PROGRESS_COUNT_FIELD_NUMBER: _builtins.int
+    DELIVERED_COUNT_FIELD_NUMBER: _builtins.int
+    PARKED_COUNT_FIELD_NUMBER: _builtins.int
+    DISCARDED_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_PENDING_TIME_FIELD_NUMBER: _builtins.int
+    RECENT_ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    RECENT_SUCCESS_COUNT_FIELD_NUMBER: _builtins.int
+    pending_count: _builtins.int
+    """How many are PENDING."""
+    in_progress_count: _builtins.int
+    """How many are IN_PROGRESS."""
+    delivered_count: _builtins.int
+    """How many are DELIVERED."""
+    parked_count: _builtins.int
+    """How many are PARKED."""
+    discarded_count: _builtins.int
+    """How many are DISCARDED."""
+    recent_attempt_count: _builtins.int
+    """Attempts of the last hour."""
+    recent_success_count: _builtins.int
+    """Those of them that succeeded."""
+    @_builtins.property
+    def oldest_pending_time(self) -> _timestamp_pb2.Timestamp:
+        """Of those that are PENDING or IN_PROGRESS: since when the partner has been lacking the state of the one that it lacks
+        the longest; unset when there are none.
+        """
+
+    def __init__(
+        self,
+        *,
+        pending_count: _builtins.int = ...,
+        in_progress_count: _builtins.int = ...,
+        delivered_count: _builtins.int = ...,
+        parked_count: _builtins.int = ...,
+        discarded_count: _builtins.int = ...,
+        oldest_pending_time: _timestamp_pb2.Timestamp | None = ...,
+        recent_attempt_count: _builtins.int = ...,
+        recent_success_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_pending_time", b"oldest_pending_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_count", b"delivered_count", "discarded_count", b"discarded_count", "in_progress_count", b"in_progress_count", "oldest_pending_time", b"oldest_pending_time", "parked_count", b"parked_count", "pending_count", b"pending_count", "recent_attempt_count", b"recent_attempt_count", "recent_success_count", b"recent_success_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverySummary: _TypeAlias = DeliverySummary  # noqa: Y015

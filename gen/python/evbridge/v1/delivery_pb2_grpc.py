@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DeliveryServiceStub:
-    """Tells how far the tenant's objects came on their way to the partners.
+    """Tells how far the tenant's objects came on their way to the partners. PartnerService.GetPartnerStatus sums it up.
 
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
@@ -57,10 +57,25 @@ class DeliveryServiceStub:
                 request_serializer=evbridge_dot_v1_dot_delivery__pb2.RetryDeliveryRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_delivery__pb2.Delivery.FromString,
                 _registered_method=True)
+        self.RetryParkedDeliveries = channel.unary_unary(
+                '/evbridge.v1.DeliveryService/RetryParkedDeliveries',
+                request_serializer=evbridge_dot_v1_dot_delivery__pb2.RetryParkedDeliveriesRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_delivery__pb2.RetryParkedDeliveriesResponse.FromString,
+                _registered_method=True)
+        self.DiscardDelivery = channel.unary_unary(
+                '/evbridge.v1.DeliveryService/DiscardDelivery',
+                request_serializer=evbridge_dot_v1_dot_delivery__pb2.DiscardDeliveryRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_delivery__pb2.Delivery.FromString,
+                _registered_method=True)
+        self.RedeliverAll = channel.unary_unary(
+                '/evbridge.v1.DeliveryService/RedeliverAll',
+                request_serializer=evbridge_dot_v1_dot_delivery__pb2.RedeliverAllRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_delivery__pb2.RedeliverAllResponse.FromString,
+                _registered_method=True)
 
 
 class DeliveryServiceServicer:
-    """Tells how far the tenant's objects came on their way to the partners.
+    """Tells how far the tenant's objects came on their way to the partners. PartnerService.GetPartnerStatus sums it up.
 
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
@@ -98,6 +113,36 @@ class DeliveryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryParkedDeliveries(self, request, context):
+        """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardDelivery(self, request, context):
+        """Gives a delivery up: it is DISCARDED until its object changes or someone retries it. What the partner holds stays
+        there. One that is DELIVERED stays so.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedeliverAll(self, request, context):
+        """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
+        is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
+        enabled sends it when it goes on.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeliveryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -116,6 +161,21 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     request_deserializer=evbridge_dot_v1_dot_delivery__pb2.RetryDeliveryRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_delivery__pb2.Delivery.SerializeToString,
             ),
+            'RetryParkedDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryParkedDeliveries,
+                    request_deserializer=evbridge_dot_v1_dot_delivery__pb2.RetryParkedDeliveriesRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_delivery__pb2.RetryParkedDeliveriesResponse.SerializeToString,
+            ),
+            'DiscardDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDelivery,
+                    request_deserializer=evbridge_dot_v1_dot_delivery__pb2.DiscardDeliveryRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_delivery__pb2.Delivery.SerializeToString,
+            ),
+            'RedeliverAll': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedeliverAll,
+                    request_deserializer=evbridge_dot_v1_dot_delivery__pb2.RedeliverAllRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_delivery__pb2.RedeliverAllResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'evbridge.v1.DeliveryService', rpc_method_handlers)
@@ -125,7 +185,7 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeliveryService:
-    """Tells how far the tenant's objects came on their way to the partners.
+    """Tells how far the tenant's objects came on their way to the partners. PartnerService.GetPartnerStatus sums it up.
 
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
@@ -206,6 +266,87 @@ class DeliveryService:
             '/evbridge.v1.DeliveryService/RetryDelivery',
             evbridge_dot_v1_dot_delivery__pb2.RetryDeliveryRequest.SerializeToString,
             evbridge_dot_v1_dot_delivery__pb2.Delivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryParkedDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.DeliveryService/RetryParkedDeliveries',
+            evbridge_dot_v1_dot_delivery__pb2.RetryParkedDeliveriesRequest.SerializeToString,
+            evbridge_dot_v1_dot_delivery__pb2.RetryParkedDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.DeliveryService/DiscardDelivery',
+            evbridge_dot_v1_dot_delivery__pb2.DiscardDeliveryRequest.SerializeToString,
+            evbridge_dot_v1_dot_delivery__pb2.Delivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedeliverAll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.DeliveryService/RedeliverAll',
+            evbridge_dot_v1_dot_delivery__pb2.RedeliverAllRequest.SerializeToString,
+            evbridge_dot_v1_dot_delivery__pb2.RedeliverAllResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DeliveryServiceStub:
-    """Tells how far the tenant's objects came on their way to the partners.
+    """Tells how far the tenant's objects came on their way to the partners. PartnerService.GetPartnerStatus sums it up.
 
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
@@ -57,10 +57,28 @@ class DeliveryServiceStub:
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
     """
+    RetryParkedDeliveries: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RetryParkedDeliveriesRequest, _delivery_pb2.RetryParkedDeliveriesResponse]
+    """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+    """
+    DiscardDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.DiscardDeliveryRequest, _delivery_pb2.Delivery]
+    """Gives a delivery up: it is DISCARDED until its object changes or someone retries it. What the partner holds stays
+    there. One that is DELIVERED stays so.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+    """
+    RedeliverAll: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RedeliverAllRequest, _delivery_pb2.RedeliverAllResponse]
+    """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
+    is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
+    enabled sends it when it goes on.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
 
 @_typing.type_check_only
 class DeliveryServiceAsyncStub(DeliveryServiceStub):
-    """Tells how far the tenant's objects came on their way to the partners.
+    """Tells how far the tenant's objects came on their way to the partners. PartnerService.GetPartnerStatus sums it up.
 
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
@@ -87,9 +105,27 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
     """
+    RetryParkedDeliveries: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RetryParkedDeliveriesRequest, _delivery_pb2.RetryParkedDeliveriesResponse]  # type: ignore[assignment]
+    """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+    """
+    DiscardDelivery: _aio.UnaryUnaryMultiCallable[_delivery_pb2.DiscardDeliveryRequest, _delivery_pb2.Delivery]  # type: ignore[assignment]
+    """Gives a delivery up: it is DISCARDED until its object changes or someone retries it. What the partner holds stays
+    there. One that is DELIVERED stays so.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+    """
+    RedeliverAll: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RedeliverAllRequest, _delivery_pb2.RedeliverAllResponse]  # type: ignore[assignment]
+    """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
+    is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
+    enabled sends it when it goes on.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells how far the tenant's objects came on their way to the partners.
+    """Tells how far the tenant's objects came on their way to the partners. PartnerService.GetPartnerStatus sums it up.
 
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
@@ -131,6 +167,42 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         limit that still holds. Answers before the attempt is made.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+        """
+
+    @_abc_1.abstractmethod
+    def RetryParkedDeliveries(
+        self,
+        request: _delivery_pb2.RetryParkedDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.RetryParkedDeliveriesResponse, _abc.Awaitable[_delivery_pb2.RetryParkedDeliveriesResponse]]:
+        """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardDelivery(
+        self,
+        request: _delivery_pb2.DiscardDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.Delivery, _abc.Awaitable[_delivery_pb2.Delivery]]:
+        """Gives a delivery up: it is DISCARDED until its object changes or someone retries it. What the partner holds stays
+        there. One that is DELIVERED stays so.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+        """
+
+    @_abc_1.abstractmethod
+    def RedeliverAll(
+        self,
+        request: _delivery_pb2.RedeliverAllRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.RedeliverAllResponse, _abc.Awaitable[_delivery_pb2.RedeliverAllResponse]]:
+        """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
+        is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
+        enabled sends it when it goes on.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -92,7 +92,7 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     Or the last exchange of a token or of credentials failed. EMABLER and HTTP: the last call's credential was refused.
     """
     INTEGRATION_STATUS_SUSPENDED: _IntegrationStatus.ValueType  # 4
-    """`enabled` is false."""
+    """`enabled` is false, or it is paused (`pause_time`)."""
     INTEGRATION_STATUS_CONNECTING: _IntegrationStatus.ValueType  # 5
     """A token or credentials are being exchanged with the partner."""
     INTEGRATION_STATUS_UNREGISTERED: _IntegrationStatus.ValueType  # 6
@@ -114,7 +114,7 @@ INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
 Or the last exchange of a token or of credentials failed. EMABLER and HTTP: the last call's credential was refused.
 """
 INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
-"""`enabled` is false."""
+"""`enabled` is false, or it is paused (`pause_time`)."""
 INTEGRATION_STATUS_CONNECTING: IntegrationStatus.ValueType  # 5
 """A token or credentials are being exchanged with the partner."""
 INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
@@ -161,6 +161,8 @@ class Integration(_message.Message):
     VERSION_DETAILS_FIELD_NUMBER: _builtins.int
     PARTNER_COMPANY_DETAILS_FIELD_NUMBER: _builtins.int
     LATEST_RUN_ID_FIELD_NUMBER: _builtins.int
+    PAUSE_TIME_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The integration's id: lower-case letters, digits and "-", 1 to 63 characters, a letter first. Made by the server
     when empty on create. eMabler: `id`, `integrationId`.
@@ -199,6 +201,8 @@ class Integration(_message.Message):
     """Output only. The id of the run that was started last for the integration, by whichever method; empty when none was.
     The run itself goes 30 days after its end by default.
     """
+    pause_reason: _builtins.str
+    """Output only. Why it is paused, as the one who paused it said; it is the status description meanwhile."""
     @_builtins.property
     def chargeprice(self) -> _chargeprice_connection_pb2.ChargepriceConnection:
         """For INTEGRATION_TYPE_CHARGEPRICE."""
@@ -267,6 +271,12 @@ class Integration(_message.Message):
         exchange of credentials. eMabler: `partnersCompanyDetail`, `credentialsInfo.credentialsRoles`.
         """
 
+    @_builtins.property
+    def pause_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Since when it is paused; unset when it is not. PauseIntegration sets it, or the server when the partner has
+        taken nothing for 5 days (a setting); ResumeIntegration clears it, and nothing else does.
+        """
+
     def __init__(
         self,
         *,
@@ -297,10 +307,12 @@ class Integration(_message.Message):
         version_details: _ocpi_connection_pb2.VersionDetails | None = ...,
         partner_company_details: _abc.Iterable[_ocpi_connection_pb2.PartnerCompany] | None = ...,
         latest_run_id: _builtins.str = ...,
+        pause_time: _timestamp_pb2.Timestamp | None = ...,
+        pause_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "emabler", b"emabler", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "pause_time", b"pause_time", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes", "_free_vending_with_idtag_allowed", b"_free_vending_with_idtag_allowed", "_state_of_charge_sent", b"_state_of_charge_sent", "ampeco", b"ampeco", "approved_party_id", b"approved_party_id", "chargeprice", b"chargeprice", "charging_period_interval_minutes", b"charging_period_interval_minutes", "connection", b"connection", "create_time", b"create_time", "customer_roles", b"customer_roles", "display_name", b"display_name", "emabler", b"emabler", "enabled", b"enabled", "etag", b"etag", "free_vending_with_idtag_allowed", b"free_vending_with_idtag_allowed", "http", b"http", "id", b"id", "latest_run_id", b"latest_run_id", "limits", b"limits", "models", b"models", "ocpi", b"ocpi", "parties", b"parties", "partner_company_details", b"partner_company_details", "pause_reason", b"pause_reason", "pause_time", b"pause_time", "salesforce", b"salesforce", "state_of_charge_sent", b"state_of_charge_sent", "status", b"status", "status_description", b"status_description", "type", b"type", "update_time", b"update_time", "utility_cloud", b"utility_cloud", "version_details", b"version_details"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["charging_period_interval_minutes"]  # noqa: Y015
     _WhichOneofArgType__charging_period_interval_minutes: _TypeAlias = _typing.Literal["_charging_period_interval_minutes", b"_charging_period_interval_minutes"]  # noqa: Y015
@@ -509,6 +521,54 @@ class GetIntegrationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetIntegrationRequest: _TypeAlias = GetIntegrationRequest  # noqa: Y015
+
+@_typing.final
+class PauseIntegrationRequest(_message.Message):
+    """The request of PauseIntegration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The integration's id."""
+    reason: _builtins.str
+    """Why, for people: it becomes the status description. Up to 255 characters."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseIntegrationRequest: _TypeAlias = PauseIntegrationRequest  # noqa: Y015
+
+@_typing.final
+class ResumeIntegrationRequest(_message.Message):
+    """The request of ResumeIntegration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The integration's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeIntegrationRequest: _TypeAlias = ResumeIntegrationRequest  # noqa: Y015
 
 @_typing.final
 class ListIntegrationsRequest(_message.Message):

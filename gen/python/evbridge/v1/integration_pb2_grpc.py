@@ -65,6 +65,16 @@ class IntegrationServiceStub:
                 request_serializer=evbridge_dot_v1_dot_integration__pb2.DeleteIntegrationRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.PauseIntegration = channel.unary_unary(
+                '/evbridge.v1.IntegrationService/PauseIntegration',
+                request_serializer=evbridge_dot_v1_dot_integration__pb2.PauseIntegrationRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_integration__pb2.Integration.FromString,
+                _registered_method=True)
+        self.ResumeIntegration = channel.unary_unary(
+                '/evbridge.v1.IntegrationService/ResumeIntegration',
+                request_serializer=evbridge_dot_v1_dot_integration__pb2.ResumeIntegrationRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_integration__pb2.Integration.FromString,
+                _registered_method=True)
 
 
 class IntegrationServiceServicer:
@@ -130,6 +140,27 @@ class IntegrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseIntegration(self, request, context):
+        """Pauses an integration: deliveries wait, and runs of RUN_KIND_SYNC that have not begun. What people ask for passes: the
+        partner's rpcs, and the other runs, which find out whether it may go on. What is under way ends. Changes are remembered
+        and sent later. The status is SUSPENDED, and says why.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeIntegration(self, request, context):
+        """Lets an integration go on that was paused, by a call or because nothing arrived for days. What was parked while the
+        partner took nothing is tried once more.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntegrationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -157,6 +188,16 @@ def add_IntegrationServiceServicer_to_server(servicer, server):
                     servicer.DeleteIntegration,
                     request_deserializer=evbridge_dot_v1_dot_integration__pb2.DeleteIntegrationRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'PauseIntegration': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseIntegration,
+                    request_deserializer=evbridge_dot_v1_dot_integration__pb2.PauseIntegrationRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_integration__pb2.Integration.SerializeToString,
+            ),
+            'ResumeIntegration': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeIntegration,
+                    request_deserializer=evbridge_dot_v1_dot_integration__pb2.ResumeIntegrationRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_integration__pb2.Integration.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -299,6 +340,60 @@ class IntegrationService:
             '/evbridge.v1.IntegrationService/DeleteIntegration',
             evbridge_dot_v1_dot_integration__pb2.DeleteIntegrationRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseIntegration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.IntegrationService/PauseIntegration',
+            evbridge_dot_v1_dot_integration__pb2.PauseIntegrationRequest.SerializeToString,
+            evbridge_dot_v1_dot_integration__pb2.Integration.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeIntegration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.IntegrationService/ResumeIntegration',
+            evbridge_dot_v1_dot_integration__pb2.ResumeIntegrationRequest.SerializeToString,
+            evbridge_dot_v1_dot_integration__pb2.Integration.FromString,
             options,
             channel_credentials,
             insecure,

@@ -74,6 +74,19 @@ class IntegrationServiceStub:
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
+    PauseIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.PauseIntegrationRequest, _integration_pb2.Integration]
+    """Pauses an integration: deliveries wait, and runs of RUN_KIND_SYNC that have not begun. What people ask for passes: the
+    partner's rpcs, and the other runs, which find out whether it may go on. What is under way ends. Changes are remembered
+    and sent later. The status is SUSPENDED, and says why.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+    """
+    ResumeIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.ResumeIntegrationRequest, _integration_pb2.Integration]
+    """Lets an integration go on that was paused, by a call or because nothing arrived for days. What was parked while the
+    partner took nothing is tried once more.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class IntegrationServiceAsyncStub(IntegrationServiceStub):
@@ -119,6 +132,19 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    """
+    PauseIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.PauseIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
+    """Pauses an integration: deliveries wait, and runs of RUN_KIND_SYNC that have not begun. What people ask for passes: the
+    partner's rpcs, and the other runs, which find out whether it may go on. What is under way ends. Changes are remembered
+    and sent later. The status is SUSPENDED, and says why.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+    """
+    ResumeIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.ResumeIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
+    """Lets an integration go on that was paused, by a call or because nothing arrived for days. What was parked while the
+    partner took nothing is tried once more.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
     """
 
 class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -192,6 +218,31 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
         `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        """
+
+    @_abc_1.abstractmethod
+    def PauseIntegration(
+        self,
+        request: _integration_pb2.PauseIntegrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
+        """Pauses an integration: deliveries wait, and runs of RUN_KIND_SYNC that have not begun. What people ask for passes: the
+        partner's rpcs, and the other runs, which find out whether it may go on. What is under way ends. Changes are remembered
+        and sent later. The status is SUSPENDED, and says why.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeIntegration(
+        self,
+        request: _integration_pb2.ResumeIntegrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
+        """Lets an integration go on that was paused, by a call or because nothing arrived for days. What was parked while the
+        partner took nothing is tried once more.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
         """
 
 def add_IntegrationServiceServicer_to_server(servicer: IntegrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
 from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
+from evbridge.v1 import delivery_pb2 as evbridge_dot_v1_dot_delivery__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/partner.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\tOperation\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x04role\x18\x05 \x01(\x0e\x32\x19.evbridge.options.v1.RoleB\x04\xe2\x41\x01\x03\x12\x33\n\x0bidempotency\x18\x06 \x01(\x0e\x32\x18.evbridge.v1.IdempotencyB\x04\xe2\x41\x01\x03\x12\x18\n\ndeprecated\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_type\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_type\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"\xe0\x03\n\rPartnerStatus\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x07\x62udgets\x18\x03 \x03(\x0b\x32\x13.evbridge.v1.BudgetB\x04\xe2\x41\x01\x03\x12%\n\x17max_concurrent_requests\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12!\n\x13\x63oncurrent_requests\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12,\n\x08\x62reakers\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.BreakerB\x04\xe2\x41\x01\x03\x12:\n\x10limit_reset_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12>\n\x14\x64\x65livery_resume_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12<\n\x12recording_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12<\n\x10repaired_answers\x18\n \x03(\x0b\x32\x1c.evbridge.v1.RepairedAnswersB\x04\xe2\x41\x01\x03\"\xc7\x01\n\x0fRepairedAnswers\x12\x17\n\toperation\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61nswer_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bvalue_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0blatest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x98\x01\n\x06\x42udget\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x13\n\x05limit\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04used\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xc4\x01\n\x07\x42reaker\x12:\n\x0foperation_class\x18\x01 \x01(\x0e\x32\x1b.evbridge.v1.OperationClassB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.BreakerStateB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x66\x61ilures\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bresume_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"e\n\x11\x45xchangeRecording\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x93\x04\n\x08\x45xchange\x12\x17\n\toperation\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12H\n\x0frequest_headers\x18\x04 \x03(\x0b\x32).evbridge.v1.Exchange.RequestHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_body\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12J\n\x10response_headers\x18\x07 \x03(\x0b\x32*.evbridge.v1.Exchange.ResponseHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_body\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x15ListOperationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x07partner\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"]\n\x16ListOperationsResponse\x12*\n\noperations\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x0ePreviewRequest\x12!\n\toperation\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x34\n\x07request\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xad\x01\n\x0fPreviewResponse\x12\x13\n\x0bhttp_method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12:\n\x07headers\x18\x03 \x03(\x0b\x32).evbridge.v1.PreviewResponse.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x17GetPartnerStatusRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"~\n\x1bSetExchangeRecordingRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x37\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\xbaH\t\xb2\x01\x06J\x04\x08\x80\xa3\x05\"x\n\x14ListExchangesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"Z\n\x15ListExchangesResponse\x12(\n\texchanges\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Exchange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*g\n\x0bIdempotency\x12\x1b\n\x17IDEMPOTENCY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIDEMPOTENCY_NO_SIDE_EFFECTS\x10\x01\x12\x1a\n\x16IDEMPOTENCY_IDEMPOTENT\x10\x02*f\n\x0eOperationClass\x12\x1f\n\x1bOPERATION_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14OPERATION_CLASS_READ\x10\x01\x12\x19\n\x15OPERATION_CLASS_WRITE\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xee\x03\n\x0ePartnerService\x12\x62\n\x0eListOperations\x12\".evbridge.v1.ListOperationsRequest\x1a#.evbridge.v1.ListOperationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12M\n\x07Preview\x12\x1b.evbridge.v1.PreviewRequest\x1a\x1c.evbridge.v1.PreviewResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12]\n\x10GetPartnerStatus\x12$.evbridge.v1.GetPartnerStatusRequest\x1a\x1a.evbridge.v1.PartnerStatus\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12i\n\x14SetExchangeRecording\x12(.evbridge.v1.SetExchangeRecordingRequest\x1a\x1e.evbridge.v1.ExchangeRecording\"\x07\x90\x02\x02\x90\xf4\x18\x03\x12_\n\rListExchanges\x12!.evbridge.v1.ListExchangesRequest\x1a\".evbridge.v1.ListExchangesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x03\x42!\n\x0f\x63om.evbridge.v1B\x0cPartnerProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/partner.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\tOperation\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x04role\x18\x05 \x01(\x0e\x32\x19.evbridge.options.v1.RoleB\x04\xe2\x41\x01\x03\x12\x33\n\x0bidempotency\x18\x06 \x01(\x0e\x32\x18.evbridge.v1.IdempotencyB\x04\xe2\x41\x01\x03\x12\x18\n\ndeprecated\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_type\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_type\x18\t \x01(\tB\x04\xe2\x41\x01\x03\"\xcd\x04\n\rPartnerStatus\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07partner\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x07\x62udgets\x18\x03 \x03(\x0b\x32\x13.evbridge.v1.BudgetB\x04\xe2\x41\x01\x03\x12%\n\x17max_concurrent_requests\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12!\n\x13\x63oncurrent_requests\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12,\n\x08\x62reakers\x18\x06 \x03(\x0b\x32\x14.evbridge.v1.BreakerB\x04\xe2\x41\x01\x03\x12:\n\x10limit_reset_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12>\n\x14\x64\x65livery_resume_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12<\n\x12recording_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12<\n\x10repaired_answers\x18\n \x03(\x0b\x32\x1c.evbridge.v1.RepairedAnswersB\x04\xe2\x41\x01\x03\x12\x33\n\x0cobject_kinds\x18\x0b \x03(\x0e\x32\x17.evbridge.v1.ObjectKindB\x04\xe2\x41\x01\x03\x12\x36\n\ndeliveries\x18\x0c \x01(\x0b\x32\x1c.evbridge.v1.DeliverySummaryB\x04\xe2\x41\x01\x03\"\xc7\x01\n\x0fRepairedAnswers\x12\x17\n\toperation\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x61nswer_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bvalue_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04path\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0blatest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x98\x01\n\x06\x42udget\x12/\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x13\n\x05limit\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04used\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x34\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xc4\x01\n\x07\x42reaker\x12:\n\x0foperation_class\x18\x01 \x01(\x0e\x32\x1b.evbridge.v1.OperationClassB\x04\xe2\x41\x01\x03\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x19.evbridge.v1.BreakerStateB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x66\x61ilures\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bresume_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"e\n\x11\x45xchangeRecording\x12\x1c\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x93\x04\n\x08\x45xchange\x12\x17\n\toperation\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12H\n\x0frequest_headers\x18\x04 \x03(\x0b\x32).evbridge.v1.Exchange.RequestHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1a\n\x0crequest_body\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12J\n\x10response_headers\x18\x07 \x03(\x0b\x32*.evbridge.v1.Exchange.ResponseHeadersEntryB\x04\xe2\x41\x01\x03\x12\x1b\n\rresponse_body\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\x15ListOperationsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x07partner\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"]\n\x16ListOperationsResponse\x12*\n\noperations\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x0ePreviewRequest\x12!\n\toperation\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x34\n\x07request\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xad\x01\n\x0fPreviewResponse\x12\x13\n\x0bhttp_method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12:\n\x07headers\x18\x03 \x03(\x0b\x32).evbridge.v1.PreviewResponse.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"A\n\x17GetPartnerStatusRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"~\n\x1bSetExchangeRecordingRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x37\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\xbaH\t\xb2\x01\x06J\x04\x08\x80\xa3\x05\"x\n\x14ListExchangesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"Z\n\x15ListExchangesResponse\x12(\n\texchanges\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Exchange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*g\n\x0bIdempotency\x12\x1b\n\x17IDEMPOTENCY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIDEMPOTENCY_NO_SIDE_EFFECTS\x10\x01\x12\x1a\n\x16IDEMPOTENCY_IDEMPOTENT\x10\x02*f\n\x0eOperationClass\x12\x1f\n\x1bOPERATION_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14OPERATION_CLASS_READ\x10\x01\x12\x19\n\x15OPERATION_CLASS_WRITE\x10\x02*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03\x32\xee\x03\n\x0ePartnerService\x12\x62\n\x0eListOperations\x12\".evbridge.v1.ListOperationsRequest\x1a#.evbridge.v1.ListOperationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12M\n\x07Preview\x12\x1b.evbridge.v1.PreviewRequest\x1a\x1c.evbridge.v1.PreviewResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12]\n\x10GetPartnerStatus\x12$.evbridge.v1.GetPartnerStatusRequest\x1a\x1a.evbridge.v1.PartnerStatus\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12i\n\x14SetExchangeRecording\x12(.evbridge.v1.SetExchangeRecordingRequest\x1a\x1e.evbridge.v1.ExchangeRecording\"\x07\x90\x02\x02\x90\xf4\x18\x03\x12_\n\rListExchanges\x12!.evbridge.v1.ListExchangesRequest\x1a\".evbridge.v1.ListExchangesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x03\x42!\n\x0f\x63om.evbridge.v1B\x0cPartnerProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -77,6 +78,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTNERSTATUS'].fields_by_name['recording_end_time']._serialized_options = b'\342A\001\003'
   _globals['_PARTNERSTATUS'].fields_by_name['repaired_answers']._loaded_options = None
   _globals['_PARTNERSTATUS'].fields_by_name['repaired_answers']._serialized_options = b'\342A\001\003'
+  _globals['_PARTNERSTATUS'].fields_by_name['object_kinds']._loaded_options = None
+  _globals['_PARTNERSTATUS'].fields_by_name['object_kinds']._serialized_options = b'\342A\001\003'
+  _globals['_PARTNERSTATUS'].fields_by_name['deliveries']._loaded_options = None
+  _globals['_PARTNERSTATUS'].fields_by_name['deliveries']._serialized_options = b'\342A\001\003'
   _globals['_REPAIREDANSWERS'].fields_by_name['operation']._loaded_options = None
   _globals['_REPAIREDANSWERS'].fields_by_name['operation']._serialized_options = b'\342A\001\003'
   _globals['_REPAIREDANSWERS'].fields_by_name['answer_count']._loaded_options = None
@@ -167,48 +172,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTNERSERVICE'].methods_by_name['SetExchangeRecording']._serialized_options = b'\220\002\002\220\364\030\003'
   _globals['_PARTNERSERVICE'].methods_by_name['ListExchanges']._loaded_options = None
   _globals['_PARTNERSERVICE'].methods_by_name['ListExchanges']._serialized_options = b'\220\002\001\220\364\030\003'
-  _globals['_IDEMPOTENCY']._serialized_start=3126
-  _globals['_IDEMPOTENCY']._serialized_end=3229
-  _globals['_OPERATIONCLASS']._serialized_start=3231
-  _globals['_OPERATIONCLASS']._serialized_end=3333
-  _globals['_BREAKERSTATE']._serialized_start=3335
-  _globals['_BREAKERSTATE']._serialized_end=3459
-  _globals['_OPERATION']._serialized_start=268
-  _globals['_OPERATION']._serialized_end=552
-  _globals['_PARTNERSTATUS']._serialized_start=555
-  _globals['_PARTNERSTATUS']._serialized_end=1035
-  _globals['_REPAIREDANSWERS']._serialized_start=1038
-  _globals['_REPAIREDANSWERS']._serialized_end=1237
-  _globals['_BUDGET']._serialized_start=1240
-  _globals['_BUDGET']._serialized_end=1392
-  _globals['_BREAKER']._serialized_start=1395
-  _globals['_BREAKER']._serialized_end=1591
-  _globals['_EXCHANGERECORDING']._serialized_start=1593
-  _globals['_EXCHANGERECORDING']._serialized_end=1694
-  _globals['_EXCHANGE']._serialized_start=1697
-  _globals['_EXCHANGE']._serialized_end=2228
-  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_start=2119
-  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_end=2172
-  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_start=2174
-  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_end=2228
-  _globals['_LISTOPERATIONSREQUEST']._serialized_start=2230
-  _globals['_LISTOPERATIONSREQUEST']._serialized_end=2337
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=2339
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=2432
-  _globals['_PREVIEWREQUEST']._serialized_start=2434
-  _globals['_PREVIEWREQUEST']._serialized_end=2539
-  _globals['_PREVIEWRESPONSE']._serialized_start=2542
-  _globals['_PREVIEWRESPONSE']._serialized_end=2715
-  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_start=2669
-  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_end=2715
-  _globals['_GETPARTNERSTATUSREQUEST']._serialized_start=2717
-  _globals['_GETPARTNERSTATUSREQUEST']._serialized_end=2782
-  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_start=2784
-  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_end=2910
-  _globals['_LISTEXCHANGESREQUEST']._serialized_start=2912
-  _globals['_LISTEXCHANGESREQUEST']._serialized_end=3032
-  _globals['_LISTEXCHANGESRESPONSE']._serialized_start=3034
-  _globals['_LISTEXCHANGESRESPONSE']._serialized_end=3124
-  _globals['_PARTNERSERVICE']._serialized_start=3462
-  _globals['_PARTNERSERVICE']._serialized_end=3956
+  _globals['_IDEMPOTENCY']._serialized_start=3263
+  _globals['_IDEMPOTENCY']._serialized_end=3366
+  _globals['_OPERATIONCLASS']._serialized_start=3368
+  _globals['_OPERATIONCLASS']._serialized_end=3470
+  _globals['_BREAKERSTATE']._serialized_start=3472
+  _globals['_BREAKERSTATE']._serialized_end=3596
+  _globals['_OPERATION']._serialized_start=296
+  _globals['_OPERATION']._serialized_end=580
+  _globals['_PARTNERSTATUS']._serialized_start=583
+  _globals['_PARTNERSTATUS']._serialized_end=1172
+  _globals['_REPAIREDANSWERS']._serialized_start=1175
+  _globals['_REPAIREDANSWERS']._serialized_end=1374
+  _globals['_BUDGET']._serialized_start=1377
+  _globals['_BUDGET']._serialized_end=1529
+  _globals['_BREAKER']._serialized_start=1532
+  _globals['_BREAKER']._serialized_end=1728
+  _globals['_EXCHANGERECORDING']._serialized_start=1730
+  _globals['_EXCHANGERECORDING']._serialized_end=1831
+  _globals['_EXCHANGE']._serialized_start=1834
+  _globals['_EXCHANGE']._serialized_end=2365
+  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_start=2256
+  _globals['_EXCHANGE_REQUESTHEADERSENTRY']._serialized_end=2309
+  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_start=2311
+  _globals['_EXCHANGE_RESPONSEHEADERSENTRY']._serialized_end=2365
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=2367
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=2474
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=2476
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=2569
+  _globals['_PREVIEWREQUEST']._serialized_start=2571
+  _globals['_PREVIEWREQUEST']._serialized_end=2676
+  _globals['_PREVIEWRESPONSE']._serialized_start=2679
+  _globals['_PREVIEWRESPONSE']._serialized_end=2852
+  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_start=2806
+  _globals['_PREVIEWRESPONSE_HEADERSENTRY']._serialized_end=2852
+  _globals['_GETPARTNERSTATUSREQUEST']._serialized_start=2854
+  _globals['_GETPARTNERSTATUSREQUEST']._serialized_end=2919
+  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_start=2921
+  _globals['_SETEXCHANGERECORDINGREQUEST']._serialized_end=3047
+  _globals['_LISTEXCHANGESREQUEST']._serialized_start=3049
+  _globals['_LISTEXCHANGESREQUEST']._serialized_end=3169
+  _globals['_LISTEXCHANGESRESPONSE']._serialized_start=3171
+  _globals['_LISTEXCHANGESRESPONSE']._serialized_end=3261
+  _globals['_PARTNERSERVICE']._serialized_start=3599
+  _globals['_PARTNERSERVICE']._serialized_end=4093
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from evbridge.options.v1 import options_pb2 as _options_pb2
+from evbridge.v1 import delivery_pb2 as _delivery_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -171,6 +172,8 @@ class PartnerStatus(_message.Message):
     DELIVERY_RESUME_TIME_FIELD_NUMBER: _builtins.int
     RECORDING_END_TIME_FIELD_NUMBER: _builtins.int
     REPAIRED_ANSWERS_FIELD_NUMBER: _builtins.int
+    OBJECT_KINDS_FIELD_NUMBER: _builtins.int
+    DELIVERIES_FIELD_NUMBER: _builtins.int
     integration_id: _builtins.str
     """The integration's id."""
     partner: _builtins.str
@@ -205,6 +208,16 @@ class PartnerStatus(_message.Message):
         that leave no doubt of what is meant. Counted since the integration exists.
         """
 
+    @_builtins.property
+    def object_kinds(self) -> _containers.RepeatedScalarFieldContainer[_delivery_pb2.ObjectKind.ValueType]:
+        """The kinds of objects that the partner takes: they are brought to it, or shown when it asks. Where EVSE is not among them,
+        the status of an EVSE goes with its location, as far as the partner has a place for it.
+        """
+
+    @_builtins.property
+    def deliveries(self) -> _delivery_pb2.DeliverySummary:
+        """How they fare."""
+
     def __init__(
         self,
         *,
@@ -218,10 +231,12 @@ class PartnerStatus(_message.Message):
         delivery_resume_time: _timestamp_pb2.Timestamp | None = ...,
         recording_end_time: _timestamp_pb2.Timestamp | None = ...,
         repaired_answers: _abc.Iterable[Global___RepairedAnswers] | None = ...,
+        object_kinds: _abc.Iterable[_delivery_pb2.ObjectKind.ValueType] | None = ...,
+        deliveries: _delivery_pb2.DeliverySummary | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery_resume_time", b"delivery_resume_time", "limit_reset_time", b"limit_reset_time", "recording_end_time", b"recording_end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "delivery_resume_time", b"delivery_resume_time", "limit_reset_time", b"limit_reset_time", "recording_end_time", b"recording_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakers", b"breakers", "budgets", b"budgets", "concurrent_requests", b"concurrent_requests", "delivery_resume_time", b"delivery_resume_time", "integration_id", b"integration_id", "limit_reset_time", b"limit_reset_time", "max_concurrent_requests", b"max_concurrent_requests", "partner", b"partner", "recording_end_time", b"recording_end_time", "repaired_answers", b"repaired_answers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breakers", b"breakers", "budgets", b"budgets", "concurrent_requests", b"concurrent_requests", "deliveries", b"deliveries", "delivery_resume_time", b"delivery_resume_time", "integration_id", b"integration_id", "limit_reset_time", b"limit_reset_time", "max_concurrent_requests", b"max_concurrent_requests", "object_kinds", b"object_kinds", "partner", b"partner", "recording_end_time", b"recording_end_time", "repaired_answers", b"repaired_answers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,7 +94,8 @@ class PartnerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPartnerStatus(self, request, context):
-        """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes.
+        """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes. And which
+        objects it takes, and how their deliveries fare.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
         """

@@ -50,7 +50,8 @@ class PartnerServiceStub:
     (INVALID_FIELD) for a request that is not one of the operation, and for an integration with another partner.
     """
     GetPartnerStatus: _grpc.UnaryUnaryMultiCallable[_partner_pb2.GetPartnerStatusRequest, _partner_pb2.PartnerStatus]
-    """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes.
+    """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes. And which
+    objects it takes, and how their deliveries fare.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
     """
@@ -88,7 +89,8 @@ class PartnerServiceAsyncStub(PartnerServiceStub):
     (INVALID_FIELD) for a request that is not one of the operation, and for an integration with another partner.
     """
     GetPartnerStatus: _aio.UnaryUnaryMultiCallable[_partner_pb2.GetPartnerStatusRequest, _partner_pb2.PartnerStatus]  # type: ignore[assignment]
-    """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes.
+    """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes. And which
+    objects it takes, and how their deliveries fare.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
     """
@@ -141,7 +143,8 @@ class PartnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _partner_pb2.GetPartnerStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_partner_pb2.PartnerStatus, _abc.Awaitable[_partner_pb2.PartnerStatus]]:
-        """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes.
+        """Returns what may be sent through an integration now: budgets, slots, breakers and pauses, over all processes. And which
+        objects it takes, and how their deliveries fare.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
         """

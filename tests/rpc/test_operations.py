@@ -1,0 +1,319 @@
+"""What operators do with deliveries: give them up, try or send them again, pause and resume; and what they see."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from evbridge.v1.company_pb2 import Company, UpsertCompanyRequest
+from evbridge.v1.delivery_pb2 import (
+    DELIVERY_STATE_DELIVERED,
+    DELIVERY_STATE_DISCARDED,
+    DELIVERY_STATE_PARKED,
+    DELIVERY_STATE_PENDING,
+    OBJECT_KIND_COMPANY,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    Delivery,
+    DiscardDeliveryRequest,
+    ListDeliveriesRequest,
+    RedeliverAllRequest,
+    RetryDeliveryRequest,
+    RetryParkedDeliveriesRequest,
+)
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
+    INTEGRATION_STATUS_FAILED,
+    INTEGRATION_STATUS_PENDING,
+    INTEGRATION_STATUS_SUSPENDED,
+    CreateIntegrationRequest,
+    GetIntegrationRequest,
+    Integration,
+    PauseIntegrationRequest,
+    ResumeIntegrationRequest,
+    UpdateIntegrationRequest,
+)
+from evbridge.v1.location_pb2 import CreateLocationRequest
+from evbridge.v1.partner_pb2 import GetPartnerStatusRequest, PartnerStatus
+from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
+from evbridge.v1.run_pb2 import (
+    RUN_KIND_DIAGNOSE,
+    RUN_KIND_SYNC,
+    RUN_STATE_QUEUED,
+    RUN_STATE_SUCCEEDED,
+    GetRunRequest,
+    StartRunRequest,
+    WaitRunRequest,
+)
+from evbridge.v1.tariff_pb2 import CreateTariffRequest
+
+from service.app import Evbridge
+from service.partners.ampeco.simulator import Simulator as Ampeco
+from service.partners.chargeprice.simulator import Simulator
+from service.storage.statements import Statement
+from tests.ampeco import connect
+from tests.conftest import Tenant
+from tests.front_door import (
+    a_company,
+    a_connector,
+    a_location,
+    a_rule,
+    a_tariff,
+    an_evse,
+    an_integration,
+    at_rest,
+    command,
+    environment,
+    fails,
+    settled,
+)
+
+SHIFT = "UPDATE gate_pause SET begin_time = begin_time - $2::interval WHERE tenant_id = $1 AND scope = 0"
+AWAY = "1000*status:503"
+
+
+@pytest.fixture
+async def connected(tenant: Tenant, simulator: Simulator) -> Tenant:
+    """A tenant with a Chargeprice integration."""
+    request = CreateIntegrationRequest(integration=an_integration(simulator.url, id="cp"))
+    await tenant.admin.integrations.CreateIntegration(request)
+    return tenant
+
+
+@pytest.fixture
+async def ampeco() -> AsyncIterator[Ampeco]:
+    made = Ampeco(api_key="partner-key")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def upserted(tenant: Tenant, **changes: Any) -> Company:
+    company = a_company(**changes)
+    await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    return company
+
+
+async def pause(tenant: Tenant, reason: str = "they move house", id: str = "cp") -> Integration:
+    return await tenant.admin.integrations.PauseIntegration(PauseIntegrationRequest(id=id, reason=reason))
+
+
+async def resume(tenant: Tenant, id: str = "cp") -> Integration:
+    return await tenant.admin.integrations.ResumeIntegration(ResumeIntegrationRequest(id=id))
+
+
+async def integration(tenant: Tenant, id: str = "cp") -> Integration:
+    return await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=id))
+
+
+async def partner(tenant: Tenant, id: str = "cp") -> PartnerStatus:
+    return await tenant.reader.partners.GetPartnerStatus(GetPartnerStatusRequest(integration_id=id))
+
+
+async def parked(tenant: Tenant, simulator: Simulator) -> Delivery:
+    """One that someone else's change parked."""
+    company = await upserted(tenant)
+    await settled(tenant.reader, company.id)
+    simulator.edit(company.id, name="Theirs")
+    company.version, company.name = 2, "Ours"
+    await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    delivery = await settled(tenant.reader, company.id)
+    assert delivery.state == DELIVERY_STATE_PARKED
+    return delivery
+
+
+async def test_all_that_is_parked_is_tried_again(connected: Tenant, simulator: Simulator) -> None:
+    found = [await parked(connected, simulator) for _ in range(3)]
+    simulator.edit(found[0].object_id, name="Ours")
+    request = RetryParkedDeliveriesRequest(integration_id="cp", object_kind=OBJECT_KIND_TARIFF)
+    assert (await connected.writer.deliveries.RetryParkedDeliveries(request)).delivery_count == 0
+    request.object_kind = OBJECT_KIND_COMPANY
+    assert (await connected.writer.deliveries.RetryParkedDeliveries(request)).delivery_count == 3
+    states = [(await settled(connected.reader, each.object_id)).state for each in found]
+    assert states == [DELIVERY_STATE_DELIVERED, DELIVERY_STATE_PARKED, DELIVERY_STATE_PARKED]
+
+
+async def test_what_is_given_up_stays_so_until_it_changes_or_is_retried(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    delivery = await parked(connected, simulator)
+    discarded = await connected.writer.deliveries.DiscardDelivery(DiscardDeliveryRequest(id=delivery.id))
+    assert (discarded.state, discarded.reason) == (DELIVERY_STATE_DISCARDED, delivery.reason)
+    retry = RetryParkedDeliveriesRequest(integration_id="cp")
+    assert (await connected.writer.deliveries.RetryParkedDeliveries(retry)).delivery_count == 0
+    request = ListDeliveriesRequest(state=DELIVERY_STATE_DISCARDED)
+    assert [each.id for each in (await connected.reader.deliveries.ListDeliveries(request)).deliveries] == [delivery.id]
+    simulator.edit(delivery.object_id, name="Ours")
+    company = a_company(id=delivery.object_id, version=3, name="Ours")
+    await connected.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+    discarded = await connected.writer.deliveries.DiscardDelivery(DiscardDeliveryRequest(id=delivery.id))
+    assert discarded.state == DELIVERY_STATE_DELIVERED
+
+
+async def test_a_delivery_under_way_is_not_given_up(connected: Tenant, simulator: Simulator) -> None:
+    simulator.inject("PUT=delay:3")
+    company = await upserted(connected)
+    request = ListDeliveriesRequest(object_id=company.id)
+    while not simulator.requests:
+        await asyncio.sleep(0.01)
+    (delivery,) = (await connected.reader.deliveries.ListDeliveries(request)).deliveries
+    failure = await fails(connected.writer.deliveries.DiscardDelivery(DiscardDeliveryRequest(id=delivery.id)))
+    assert failure.reason == "DELIVERY_IN_PROGRESS"
+
+
+async def test_a_partner_that_lost_its_companies_is_given_them_again(connected: Tenant, simulator: Simulator) -> None:
+    ids = [(await upserted(connected)).id for _ in range(3)]
+    await at_rest(connected.reader, "cp")
+    simulator.companies.clear()
+    request = RedeliverAllRequest(integration_id="cp", validate_only=True)
+    assert (await connected.admin.deliveries.RedeliverAll(request)).delivery_count == 3
+    assert {each.state for each in await at_rest(connected.reader, "cp")} == {DELIVERY_STATE_DELIVERED}
+    assert not simulator.companies
+    retried = RetryDeliveryRequest(id=(await at_rest(connected.reader, "cp"))[0].id)
+    await connected.writer.deliveries.RetryDelivery(retried)  # the control: it is taken for removed there
+    assert DELIVERY_STATE_PARKED in {each.state for each in await at_rest(connected.reader, "cp")}
+    request = RedeliverAllRequest(integration_id="cp", request_id=str(uuid4()))
+    answers = [await connected.admin.deliveries.RedeliverAll(request) for _ in range(2)]
+    assert [answer.delivery_count for answer in answers] == [3, 3]
+    assert {each.state for each in await at_rest(connected.reader, "cp")} == {DELIVERY_STATE_DELIVERED}
+    assert sorted(simulator.companies) == sorted(ids)
+
+
+async def test_a_partner_that_lost_its_locations_is_given_them_with_all_their_parts(
+    tenant: Tenant, ampeco: Ampeco
+) -> None:
+    await connect(tenant, ampeco)
+    await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff()))
+    location = a_location(evses=[an_evse(connectors=[a_connector(tariff_ids=["T1"])])])
+    await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=location))
+    rule = a_rule(integration_id="am")
+    await tenant.admin.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
+    await at_rest(tenant.reader, "am")
+    there = sorted(path.rpartition("/")[0] for path in ampeco.objects)
+    ampeco.objects.clear()
+    await tenant.admin.deliveries.RedeliverAll(RedeliverAllRequest(integration_id="am"))
+    assert {each.state for each in await at_rest(tenant.reader, "am")} == {DELIVERY_STATE_DELIVERED}
+    assert sorted(path.rpartition("/")[0] for path in ampeco.objects) == there
+    assert [*(await partner(tenant, "am")).object_kinds] == [OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION]
+
+
+async def test_a_paused_integration_delivers_what_changed_once_it_goes_on(
+    connected: Tenant, simulator: Simulator
+) -> None:
+    await upserted(connected)
+    await at_rest(connected.reader, "cp")
+    paused = await pause(connected)
+    assert (paused.status, paused.status_description) == (INTEGRATION_STATUS_SUSPENDED, "they move house")
+    company = await upserted(connected)
+    other = CreateIntegrationRequest(integration=an_integration(simulator.url, id="other"))
+    await connected.admin.integrations.CreateIntegration(other)
+    assert {each.state for each in await at_rest(connected.reader, "other")} == {DELIVERY_STATE_DELIVERED}
+    request = ListDeliveriesRequest(integration_id="cp", object_id=company.id)
+    (delivery,) = (await connected.reader.deliveries.ListDeliveries(request)).deliveries
+    assert (delivery.state, delivery.HasField("next_attempt_time")) == (DELIVERY_STATE_PENDING, False)
+    # What someone asks for passes, and changes nothing.
+    diagnosis = StartRunRequest(integration_id="cp", kind=RUN_KIND_DIAGNOSE)
+    run = await connected.writer.runs.StartRun(diagnosis)
+    run = await connected.reader.runs.WaitRun(WaitRunRequest(id=run.id), timeout=30.0)
+    assert run.state == RUN_STATE_SUCCEEDED
+    changed = Integration(id="cp", display_name="Moving")
+    await connected.admin.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=changed))
+    again = await pause(connected, "still")
+    assert (again.pause_time, again.status_description) == (paused.pause_time, "still")
+    assert (await integration(connected)).status == INTEGRATION_STATUS_SUSPENDED
+    resumed = await resume(connected)
+    assert (resumed.status, resumed.HasField("pause_time")) == (INTEGRATION_STATUS_PENDING, False)
+    assert {each.state for each in await at_rest(connected.reader, "cp")} == {DELIVERY_STATE_DELIVERED}
+    while (await integration(connected)).status != INTEGRATION_STATUS_ACTIVE:
+        await asyncio.sleep(0.01)
+
+
+async def test_an_import_waits_for_the_end_of_a_pause(tenant: Tenant, ampeco: Ampeco) -> None:
+    await connect(tenant, ampeco)
+    await pause(tenant, id="am")
+    waiting = await tenant.writer.runs.StartRun(StartRunRequest(integration_id="am", kind=RUN_KIND_SYNC))
+    other = an_integration(ampeco.url, id="cp")
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=other))
+    run = await tenant.writer.runs.StartRun(StartRunRequest(integration_id="cp", kind=RUN_KIND_DIAGNOSE))
+    await tenant.reader.runs.WaitRun(WaitRunRequest(id=run.id), timeout=30.0)  # it began later
+    assert (await tenant.reader.runs.GetRun(GetRunRequest(id=waiting.id))).state == RUN_STATE_QUEUED
+    await resume(tenant, "am")
+    run = await tenant.reader.runs.WaitRun(WaitRunRequest(id=waiting.id), timeout=30.0)
+    assert run.state == RUN_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("shift", "status"),
+    [
+        (timedelta(days=5), INTEGRATION_STATUS_SUSPENDED),
+        (timedelta(days=4, hours=23), INTEGRATION_STATUS_FAILED),
+    ],
+    ids=["five days", "less"],
+)
+async def test_what_takes_nothing_for_five_days_is_suspended_until_someone_resumes_it(
+    connected: Tenant, simulator: Simulator, running: Evbridge, shift: timedelta, status: int
+) -> None:
+    simulator.inject(AWAY)
+    company = await upserted(connected)
+    while (await integration(connected)).status != INTEGRATION_STATUS_FAILED:
+        await asyncio.sleep(0.01)
+    await running.database.run(Statement("shift", SHIFT), connected.name, shift)
+    before = len(simulator.requests)
+    while (await integration(connected)).status != status or len(simulator.requests) < before + 3:
+        if (await integration(connected)).HasField("pause_time"):
+            break
+        await asyncio.sleep(0.01)
+    found = await integration(connected)
+    assert found.status == status
+    if status == INTEGRATION_STATUS_FAILED:
+        return
+    assert found.status_description.startswith("nothing arrived for 5 days: ")
+    # It is tried again for five days, not once.
+    await resume(connected)
+    while (await integration(connected)).status != INTEGRATION_STATUS_FAILED:
+        await asyncio.sleep(0.01)
+    simulator.faults.clear()
+    assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+
+
+async def test_the_status_sums_deliveries_up(
+    connected: Tenant, simulator: Simulator, new_tenant: Callable[[], Any]
+) -> None:
+    await parked(connected, simulator)
+    await upserted(connected)
+    await at_rest(connected.reader, "cp")
+    status = await partner(connected)
+    told = status.deliveries
+    assert [*status.object_kinds] == [OBJECT_KIND_COMPANY]
+    assert (told.delivered_count, told.parked_count, told.pending_count) == (1, 1, 0)
+    assert (told.recent_attempt_count, told.recent_success_count) == (3, 2)
+    assert not told.HasField("oldest_pending_time")
+    await pause(connected)
+    company = await upserted(connected)
+    oldest = (await partner(connected)).deliveries.oldest_pending_time
+    company.version, company.name = 2, "Changed"
+    await connected.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    told = (await partner(connected)).deliveries
+    assert (told.pending_count, told.oldest_pending_time) == (1, oldest)
+    request = CreateIntegrationRequest(integration=an_integration(simulator.url, id="cp"))
+    other = await new_tenant()
+    await other.admin.integrations.CreateIntegration(request)
+    assert (await partner(other)).deliveries.delivered_count == 0
+
+
+async def test_the_command_line_says_how_it_stands(
+    connected: Tenant, simulator: Simulator, shared_database_url: str
+) -> None:
+    await parked(connected, simulator)
+    await pause(connected, "moving\x1b[2J")
+    await upserted(connected)
+    told = await command(environment(shared_database_url), "status", "--tenant", connected.name)
+    assert (told.code, told.err) == (0, "")
+    title, takes, counts, *_ = told.out.splitlines()
+    assert title == f"{connected.name} cp (chargeprice) suspended: moving\\x1b[2J"
+    assert takes == "  takes company"
+    assert counts.startswith("  1 pending, 1 parked; the oldest for ")
+    assert counts.endswith("; 1 of 2 attempts of the last hour succeeded")
