@@ -385,8 +385,9 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.EmablerConnection.update_integration_path": "/{emabler_integration_id}/v1.0/change",
     "evbridge.v1.EmablerConnection.get_integration_path": "/{emabler_integration_id}",
 }
-NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id"}
+NOT_BY_CREATE = {"status_description", "version_details", "partner_company_details", "latest_run_id", "pause_time"}
 NOT_BY_CREATE |= {
+    "pause_reason",
     "ocpi.our_token_set",
     "ocpi.their_token_set",
     "ocpi.plain_authorization",
