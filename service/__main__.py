@@ -15,6 +15,7 @@ COMMANDS = {
     "simulate": "simulate a partner on this machine",
     "import": "read locations and tariffs from files of OCPI objects",
     "export": "write locations or tariffs as OCPI objects",
+    "ocpi": "check what an OCPI party does",
     "quote": "say what a session costs under a tariff, and why",
     "status": "say how each integration and its deliveries fare",
     "health": "exit 0 when the server at EVBRIDGE_LISTEN is serving",

@@ -106,8 +106,8 @@ class Settings:
         return settings
 
 
-# Read elsewhere: by the test suite and by the search for PostgreSQL's binaries.
-_OTHERS = {"EVBRIDGE_TEST_DATABASE_URL", "EVBRIDGE_SOAK", "EVBRIDGE_PG_BIN"}
+# Read elsewhere: by the test suite, by the search for PostgreSQL's binaries and by `evbridge ocpi check`.
+_OTHERS = {"EVBRIDGE_TEST_DATABASE_URL", "EVBRIDGE_SOAK", "EVBRIDGE_PG_BIN", "EVBRIDGE_OCPI_TOKEN"}
 
 _PUBLIC_URL = re.compile(r"(https?://[^\s/?#]+(/[^\s/?#]+)*)?")
 

@@ -18,7 +18,7 @@ from service import errors
 from service.bridge.addresses import check_given, leads_away, origin
 from service.bridge.codec import Decoded
 from service.bridge.display import credential_query
-from service.bridge.egress import Egress
+from service.bridge.egress import Answer, Egress
 from service.bridge.observed import ObservedEgress
 from service.bridge.ports import Authorise, Behaviour, Gate, Recorder, Target, Targets
 from service.bridge.registry import Operation, Pages, Registry, at_path
@@ -87,6 +87,13 @@ class PartnerChannel:
         """
         target, operation = await through(self._targets, operation, request, tenant_id, target)
         return await self._sender.send(operation, target, to_http(operation, request), timeout_s)
+
+    async def answer(self, operation: Operation, target: Target, request: HttpRequest) -> Answer:
+        """Sends `request` to `target` once, and returns what came back, whatever it is.
+
+        Raises a PartnerError without an answer, EgressDenied when the address is not one we call, and what Gate raises.
+        """
+        return await self._sender.answer(operation, target, request)
 
     async def pages(
         self,

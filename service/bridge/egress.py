@@ -142,7 +142,7 @@ class Egress:
         timeout_s: float,
     ) -> Answer:
         """Sends one request, once, and returns its answer. With `credential_query` the credential is in that parameter.
-        The target's own parameters are added to the query.
+        The target's own parameters are added to the query. Without credential and prefix no header is sent.
 
         Raises AddressDenied or ConnectFailed when the partner cannot have seen it; AnswerTimeout or AnswerLost when it
         may have taken effect there.
@@ -155,7 +155,7 @@ class Egress:
         query = request.query
         if credential_query:
             query = (*query, (credential_query, credential))
-        else:
+        elif credential:
             headers = {**headers, credential_header: credential}
         url = self._url(target.base_url, request.path, (*query, *target.query))
         session = self._kept_alive if request.method == "GET" else self._fresh

@@ -43,6 +43,7 @@ class ObservedEgress:
         template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
         headers = plain_headers(request) | {name: str(uuid4()) for name in partner.unique_id_headers}
         headers |= target.routing if operation.routed else {}
+        headers |= request.headers
         attributes: _Attributes = {"http.request.method": request.method, "server.address": host, "server.port": port}
         answer, outcome, started = None, "", time.perf_counter()
         with self._tracer.start_as_current_span(

@@ -16,7 +16,7 @@ from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import Answer, EgressError
 from service.bridge.json_text import takes_long
 from service.bridge.observed import ObservedEgress
-from service.bridge.ports import Authorise, Behaviour, Enveloped, Gate, Target
+from service.bridge.ports import Authorise, Behaviour, Enveloped, Gate, Permit, Target
 from service.bridge.redaction import redacted_reply
 from service.bridge.registry import Operation
 from service.bridge.statuses import caller_was_short, limit_reached_s, refused, unanswered
@@ -72,15 +72,9 @@ class Sender:
             for second in (False, True):
                 if target.grant and self._authorise:
                     target = await self._authorise(target, refused=second, timeout_s=(deadline - clock()) / 2)
-                timeout_s = deadline - clock()
-                try:
-                    answer = await self._egress.request(operation, target, request, timeout_s, permit.recorded)
-                except EgressError as error:
-                    permit.caller_was_short = caller_was_short(error, target, timeout_s)
-                    raise unanswered(operation, target, error) from None
+                answer = await self._answered(operation, target, request, deadline - clock(), permit)
                 if target.grant is None or answer.status != 401:
                     break
-            permit.limit_reached_s = limit_reached_s(answer, datetime.now(UTC))
             decoded = await self._judged(operation, target, answer)
             if decoded.repair:
                 permit.repaired = RepairedAnswers(
@@ -90,6 +84,23 @@ class Sender:
                     description=decoded.repair.problem,
                 )
             return decoded
+
+    async def answer(self, operation: Operation, target: Target, request: HttpRequest) -> Answer:
+        """See PartnerChannel.answer."""
+        waits_elsewhere()
+        async with self._gate.permit(target, safe=operation.safe, timeout_s=target.timeout_s / 2) as permit:
+            return await self._answered(operation, target, request, target.timeout_s, permit)
+
+    async def _answered(
+        self, operation: Operation, target: Target, request: HttpRequest, timeout_s: float, permit: Permit
+    ) -> Answer:
+        try:
+            answer = await self._egress.request(operation, target, request, timeout_s, permit.recorded)
+        except EgressError as error:
+            permit.caller_was_short = caller_was_short(error, target, timeout_s)
+            raise unanswered(operation, target, error) from None
+        permit.limit_reached_s = limit_reached_s(answer, datetime.now(UTC))
+        return answer
 
     async def _judged(self, operation: Operation, target: Target, answer: Answer) -> Decoded:
         if not 200 <= answer.status < 300:

@@ -5,7 +5,7 @@ that came over HTTP CodecError.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -20,12 +20,16 @@ from service.errors import InvalidArgument
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """`path` is percent-encoded, empty or starts with a slash; `query` is not encoded yet; `body` may be None."""
+    """`path` is percent-encoded, empty or starts with a slash; `query` is not encoded yet; `body` may be None.
+
+    `headers` are sent in place of those that the bridge would send under these names.
+    """
 
     method: str
     path: str
     query: tuple[tuple[str, str], ...]
     body: bytes | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def to_http(operation: Operation, request: Message) -> HttpRequest:

@@ -56,7 +56,7 @@ LEASE_S = 30.0
 LIMIT_S = 900.0
 MAX_ATTEMPTS = 3
 MAX_CONCURRENT = 16
-MAX_STEPS = 50
+MAX_STEPS = 100
 MAX_FINDINGS = 1000
 """What is listed of one outcome in one step."""
 _MAX_FINDINGS_OF_AN_OBJECT = 20

@@ -59,6 +59,7 @@ class Simulator(Front):
             unreadable=lambda fault: Refused(self.invalid_status, problems={fault.pointer: fault.problem}),
             authenticate=self._authenticate,
             middlewares=(self.middleware,),
+            repeated=self._partner.unique_id_headers,
             drain_s=0.5,
         )
 

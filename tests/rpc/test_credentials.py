@@ -47,6 +47,7 @@ from evbridge.v1.run_pb2 import (
     WaitRunRequest,
 )
 
+from service.partners.ocpi.checks import CHECKS
 from tests.conftest import Tenant
 from tests.front_door import a_party, an_integration_of, fails
 from tests.partners import OcpiPartner
@@ -381,15 +382,24 @@ async def test_unregistering_tells_the_party_and_forgets_it_in_any_case(ours: Te
     assert (outcome(run), steps(run)) == ("OK", {"credentials": SKIPPED, "removal": SUCCEEDED})
 
 
-async def test_a_diagnosis_of_a_party_reads_its_versions(tenant: Tenant, party: OcpiPartner) -> None:
+async def test_a_diagnosis_tells_what_a_party_does_before_it_is_registered(tenant: Tenant, party: OcpiPartner) -> None:
     await create(tenant, ocpi(party, parties=[]))
 
     async def diagnosed() -> Run:
         request = StartRunRequest(integration_id=ID, kind=RUN_KIND_DIAGNOSE)
         return await ended(tenant, await tenant.writer.runs.StartRun(request))
 
-    assert outcome(await diagnosed()) == "OK"
-    assert [path for path, _ in party.requests] == ["/ocpi/versions"]
+    run = await diagnosed()
+    assert outcome(run) == "OK"
+    found = steps(run)
+    assert [*found][:4] == ["address", "credential", "answer", "duration"]
+    assert [*found][4:] == [check.id for check in CHECKS]
+    assert (found["token.wrong"], found["details.roles"], found["answers.request-id"]) == (SUCCEEDED, SUCCEEDED, FAILED)
+    (refused,) = (step for step in run.steps if step.name == "details.answer")
+    assert refused.state == SUCCEEDED, refused
+    (unrepeated,) = (step for step in run.steps if step.name == "answers.request-id")
+    assert unrepeated.description.startswith("FAIL: versions: none")
+    assert unrepeated.next_action == "Repeat the header of the request in the answer."
     party.own["/ocpi/versions"] = said(3001)
     failed = await diagnosed()
     assert (outcome(failed), steps(failed)["answer"]) == ("PARTNER_FAULT", FAILED)

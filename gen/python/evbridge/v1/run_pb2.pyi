@@ -55,7 +55,8 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
     """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
     INTEGRATION_TYPE_CHARGEPRICE, INTEGRATION_TYPE_OCPI, INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE
-    know it; of the last two only a token is asked for, and not kept.
+    know it; of the last two only a token is asked for, and not kept. Of an OCPI party it succeeds when the versions can
+    be read: its steps say what else the party does, and one that FAILED does not fail the run.
     """
     RUN_KIND_COMMAND: _RunKind.ValueType  # 5
     """Waits for the result of a command to a charger. No type of integration knows it yet."""
@@ -90,7 +91,8 @@ likely wrong than right: then nothing is removed, and of the locations only stat
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
 """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
 INTEGRATION_TYPE_CHARGEPRICE, INTEGRATION_TYPE_OCPI, INTEGRATION_TYPE_UTILITY_CLOUD and INTEGRATION_TYPE_SALESFORCE
-know it; of the last two only a token is asked for, and not kept.
+know it; of the last two only a token is asked for, and not kept. Of an OCPI party it succeeds when the versions can
+be read: its steps say what else the party does, and one that FAILED does not fail the run.
 """
 RUN_KIND_COMMAND: RunKind.ValueType  # 5
 """Waits for the result of a command to a charger. No type of integration knows it yet."""
@@ -263,7 +265,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunStep]:
-        """Its steps in their order, the newest 50; not from ListRuns. A run that began again shows those of its last attempt."""
+        """Its steps in their order, the newest 100; not from ListRuns. A run that began again shows those of its last attempt."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -365,8 +367,9 @@ class RunStep(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     NEXT_ACTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", for TOKEN_EXCHANGE
-    "token", for CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal".
+    """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", and of an
+    OCPI party one for each check of `evbridge ocpi check`, such as "locations.link"; for TOKEN_EXCHANGE "token"; for
+    CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal".
     """
     state: Global___RunStepState.ValueType
     """How it went."""
@@ -385,7 +388,7 @@ class RunStep(_message.Message):
     reason: _error_reason_pb2.ErrorReason.ValueType
     """Why the step failed; unspecified otherwise."""
     next_action: _builtins.str
-    """Says what a person can do about it; empty when the step went well."""
+    """Says what a person can do about it, or of a check what the partner should do; empty when the step went well."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""

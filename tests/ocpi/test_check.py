@@ -1,0 +1,312 @@
+"""`evbridge ocpi check`: a party that keeps the rules passes, and each fault turns exactly its checks."""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from service.cli import ocpi as command
+from service.partners.ocpi.checks import CHECKS, UNKNOWN
+from service.settings import Settings
+from tests.ocpi.party import TOKEN, Party, Said, in_days
+
+SETTINGS = Settings(egress_allow_loopback=True, egress_allow_http=True)
+HTTP = "versions.https"
+"""Is skipped on this machine."""
+
+
+@dataclass
+class Report:
+    status: int
+    findings: list[dict[str, str]]
+
+    def of(self, *outcomes: str) -> set[str]:
+        return {each["check"] for each in self.findings if each["outcome"] in outcomes}
+
+
+Check = Callable[..., Any]
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Check:
+    """What the command reports of a party."""
+
+    async def checked(url: str, token: str = TOKEN, *more: str) -> Report:
+        parser = argparse.ArgumentParser()
+        command.arguments(parser)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            await command.run(SETTINGS, parser.parse_args(["check", url, "--token", token, "--json", *more]))
+        said = capsys.readouterr().out
+        assert token not in said
+        return Report(int(ended.value.code or 0), json.loads(said) if said else [])
+
+    return checked
+
+
+@pytest.mark.parametrize("versions", [("2.1.1",), ("2.2.1",), ("2.3.0",), ("2.1.1", "2.2.1", "2.3.0")], ids="/".join)
+async def test_a_sound_party_passes(check: Check, versions: tuple[str, ...]) -> None:
+    async with Party(versions).listening() as party:
+        report = await check(f"{party.url}/ocpi/versions")
+    assert [each for each in report.findings if each["outcome"] in ("WARN", "FAIL")] == []
+    assert (report.status, report.of("SKIPPED")) == (0, {HTTP})
+    assert [each["check"] for each in report.findings] == [each.id for each in CHECKS]
+    assert all(request.startswith("GET ") for request in party.requests)
+
+
+Change = Callable[[Said], None]
+
+
+def on(path: str, **body: Any) -> Change:
+    """Changes members of the envelope of answers whose path ends so."""
+
+    def change(said: Said) -> None:
+        if said.path.rstrip("/").endswith(path) and said.status == 200:
+            said.body |= body
+
+    return change
+
+
+def every(**body: Any) -> Change:
+    return lambda said: said.body.update(body)
+
+
+def without(member: str) -> Change:
+    return lambda said: said.body.pop(member, None)
+
+
+def header(name: str, value: str | None, *, page: bool = False, first: bool = False) -> Change:
+    """Sets or leaves out a header, of pages alone."""
+
+    def change(said: Said) -> None:
+        if (page and not said.page) or (first and said.query.get("limit") != "20"):
+            return
+        said.headers.pop(name, None)
+        if value is not None:
+            said.headers[name] = value
+
+    return change
+
+
+def versions(change: Callable[[list[dict[str, Any]]], Any]) -> Change:
+    """Changes the list of versions."""
+
+    def changed(said: Said) -> None:
+        if said.path.rstrip("/").endswith("/versions") and said.status == 200:
+            change(said.body["data"])
+
+    return changed
+
+
+def endpoints(change: Callable[[list[dict[str, Any]]], Any]) -> Change:
+    """Changes the endpoints of every version."""
+
+    def changed(said: Said) -> None:
+        data = said.body.get("data")
+        if isinstance(data, dict) and "endpoints" in data:
+            change(data["endpoints"])
+
+    return changed
+
+
+def details(**members: Any) -> Change:
+    """Changes members of the details of every version."""
+
+    def changed(said: Said) -> None:
+        data = said.body.get("data")
+        if isinstance(data, dict) and "endpoints" in data:
+            data.update(members)
+
+    return changed
+
+
+def items(module: str, change: Callable[[list[dict[str, Any]]], Any]) -> Change:
+    """Changes the objects of every page of a module."""
+
+    def changed(said: Said) -> None:
+        if said.page == module:
+            change(said.body["data"])
+
+    return changed
+
+
+def item(module: str, **members: Any) -> Change:
+    """Changes members of the first object of every page that has it."""
+    return items(module, lambda page: [each.update(members) for each in page if each["id"].endswith("-0")])
+
+
+def http(status: int, path: str = "", *, to: int | None = None) -> Change:
+    """Answers of an HTTP status, or at a path, get another one, and no envelope of success."""
+
+    def change(said: Said) -> None:
+        if (path and said.path.endswith(path)) or (not path and said.status == status):
+            said.status = to or status
+            said.body |= {"status_code": 2000 if said.status >= 300 else 1000}
+
+    return change
+
+
+def bare(said: Said) -> None:
+    if said.status >= 400:
+        said.body = b"<html>404</html>"
+
+
+def empty_link(said: Said) -> None:
+    if said.page and "Link" not in said.headers:
+        said.headers["Link"] = f'<http://127.0.0.1{said.path}>; rel="next"'
+
+
+def link(change: Callable[[str], str]) -> Change:
+    def changed(said: Said) -> None:
+        if "Link" in said.headers:
+            said.headers["Link"] = change(said.headers["Link"])
+
+    return changed
+
+
+def lost_filters(said: Said) -> None:
+    if "Link" in said.headers:
+        kept = [each for each in said.headers["Link"].split("&") if "date_from" not in each]
+        said.headers["Link"] = said.headers["Link"].partition("?")[0] + "?" + "&".join(["a=b", *kept[1:]])
+
+
+def beyond_is_404(said: Said) -> None:
+    if said.page and int(said.query.get("offset", "0")) > 1000:
+        said.status, said.body["status_code"] = 404, 2000
+
+
+def second_page_again(said: Said) -> None:
+    if said.query.get("offset") == "2":
+        said.body["data"] = [*said.body["data"][:1], said.body["data"][0] | {"id": "location-0"}]
+
+
+def newest_first(said: Said) -> None:
+    if said.page and said.query.get("limit") == "2" and "offset" not in said.query:
+        said.body["data"].reverse()
+
+
+def total_of_the_page(said: Said) -> None:
+    if said.page:
+        said.headers["X-Total-Count"] = str(len(said.body["data"]))
+
+
+def new_plugs(page: list[dict[str, Any]]) -> None:
+    for each in page:
+        each["evses"][0]["connectors"][0]["standard"] = "NEMA_99"
+
+
+def offset_times(said: Said) -> None:
+    if said.page and said.body["data"]:
+        said.body["data"][0]["last_updated"] = "2026-03-01T08:00:00+01:00"
+
+
+def another_location(said: Said) -> None:
+    if said.path.endswith("location-0"):
+        said.body["data"]["id"] = "x"
+
+
+def ids_in_two_cases(party: Party) -> None:
+    for held in party.objects.values():
+        held[1]["id"] = held[0]["id"].upper()
+
+
+def future_objects(party: Party) -> None:
+    for held in party.objects.values():
+        held[-1]["last_updated"] = in_days(2)
+
+
+@dataclass
+class Fault:
+    """`checks` are those that do not pass any more; a module's are named once for both: "*.link"."""
+
+    checks: str
+    change: Change = lambda said: None
+    party: Mapping[str, Any] = field(default_factory=dict)
+    held: Callable[[Party], Any] = lambda party: None
+
+    @property
+    def names(self) -> set[str]:
+        modules = ("locations", "tariffs")
+        checks = self.checks.split()
+        return {check.replace("*", module) for check in checks for module in (modules if "*" in check else ("",))}
+
+
+FAULTS = {
+    "status code of failure": Fault("versions.answer", on("/versions", status_code=3000)),
+    "HTTP 500": Fault("versions.answer", http(500, "/versions", to=500)),
+    "a status code that is a text": Fault("versions.answer", on("/versions", status_code="1000")),
+    "no timestamp": Fault("answers.envelope errors.envelope", without("timestamp")),
+    "a time with an offset": Fault("answers.timestamp", every(timestamp="2026-01-01T00:00:00+00:00")),
+    "a clock that is wrong": Fault("answers.clock", every(timestamp="2026-01-01T00:00:00")),
+    "a version twice": Fault("versions.list", versions(lambda all: all.append(all[0]))),
+    "only an old version": Fault("versions.common", versions(lambda all: all[0].update(version="2.0"))),
+    "text, not JSON": Fault("answers.content-type", header("Content-Type", "text/plain")),
+    "no request id": Fault("answers.request-id", header("X-Request-ID", None)),
+    "no correlation id": Fault("answers.correlation-id", header("X-Correlation-ID", None)),
+    "bare errors": Fault("errors.envelope", bare),
+    "errors with success inside": Fault("errors.envelope", lambda said: said.body.update(status_code=1000)),
+    "unknown paths are forbidden": Fault("errors.not-found locations.no-object", http(404, to=403)),
+    "a stranger is forbidden": Fault("token.missing token.wrong *.token", http(401, to=403)),
+    "anybody reads versions": Fault("token.missing token.wrong", party={"open": ("versions",)}),
+    "anybody reads locations": Fault("locations.token", party={"open": ("locations",)}),
+    "plain tokens only": Fault("token.form", party={"encoded": False}),
+    "one case of the scheme": Fault("token.scheme", party={"scheme": ("Token",)}),
+    "one form of a URL": Fault("versions.slash *.slash", party={"strict_slash": True}),
+    "no roles": Fault("details.roles", endpoints(lambda all: [each.pop("role", None) for each in all])),
+    "a module twice": Fault("details.duplicates", endpoints(lambda all: all.append(all[3]))),
+    "no credentials": Fault("details.credentials", endpoints(lambda all: all.pop(0))),
+    "a relative URL": Fault("details.endpoints", endpoints(lambda all: all[3].update(url="/ocpi/2.2.1/tokens"))),
+    "another host": Fault(
+        "details.hosts versions.https", endpoints(lambda all: all[3].update(url="http://elsewhere.example.com/tokens"))
+    ),
+    "details of another version": Fault("details.answer", details(version="2.2")),
+    "no details": Fault("details.answer", details(endpoints=None)),
+    "no total": Fault("*.total", header("X-Total-Count", None, page=True)),
+    "the total is that of the page": Fault("*.total *.link", total_of_the_page),
+    "no limit of the server": Fault("*.x-limit", header("X-Limit", None, page=True)),
+    "a limit that pages exceed": Fault("*.x-limit", header("X-Limit", "1", page=True)),
+    "limit is ignored": Fault("*.limit", party={"ignored": ("limit",)}),
+    "offset is ignored": Fault("*.beyond *.link *.next-page", party={"ignored": ("offset",)}),
+    "date_from is ignored": Fault("*.date-from", party={"ignored": ("date_from",)}),
+    "date_to is ignored": Fault("*.date-to", party={"ignored": ("date_to",)}),
+    "no link": Fault("*.link", header("Link", None)),
+    "a link behind the last page": Fault("*.link", empty_link),
+    "a relative link": Fault("*.link", link(lambda text: "<" + text.partition("127.0.0.1")[2].partition("/")[2])),
+    "a link to elsewhere": Fault("*.link", link(lambda text: text.replace("127.0.0.1", "localhost"))),
+    "a link without its filters": Fault("*.link-filters", lost_filters),
+    "a page repeats": Fault("locations.next-page", second_page_again),
+    "no stable order": Fault("*.stable", newest_first),
+    "404 for no more objects": Fault("*.beyond", beyond_is_404),
+    "a location without an address": Fault("locations.objects", item("locations", address=None)),
+    "an unknown connector": Fault("locations.objects", items("locations", new_plugs)),
+    "a tariff without a currency": Fault("tariffs.objects", item("tariffs", currency=None)),
+    "an id in two cases": Fault("*.ids", held=ids_in_two_cases),
+    "last_updated with an offset": Fault("*.last-updated", offset_times),
+    "last_updated in the future": Fault("*.last-updated", held=future_objects),
+    "no single location": Fault("locations.object", http(404, "location-0", to=404)),
+    "another location": Fault("locations.object", another_location),
+    "an unknown id is a success": Fault("locations.no-object", http(404, f"locations/{UNKNOWN}", to=200)),
+    "compressed as nobody asked": Fault("versions.answer", header("Content-Encoding", "br")),
+    "no page": Fault("locations.page", http(200, "/locations", to=500)),
+    "a page that is no list": Fault("tariffs.page", on("/tariffs", data={})),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_fault_turns_its_checks_and_no_other(check: Check, name: str) -> None:
+    fault = FAULTS[name]
+    sound = Party(("2.2.1",), change=fault.change, **fault.party)
+    fault.held(sound)
+    async with sound.listening() as party:
+        report = await check(f"{party.url}/ocpi/versions")
+    found = {each["check"]: (each["outcome"], each["seen"]) for each in report.findings if each["advice"]}
+    assert found.keys() == fault.names, found
+    assert report.status == (2 if "versions.answer" in found else int(bool(report.of("FAIL"))))
+
+
+def test_every_check_has_a_fault() -> None:
+    tested = {name for fault in FAULTS.values() for name in fault.names}
+    assert {check.id for check in CHECKS} - tested == set()
