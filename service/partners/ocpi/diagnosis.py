@@ -167,11 +167,12 @@ class _Asking:
         token = self._target.secret if token is None else token
         credential = credentials_token(token, plain=self._plain or plain)
         partner = replace(self._operation.partner, credential_prefix=prefix if token else "")
+        routed = name.startswith(MODULES)
         sent = {each: str(uuid4()) for each in partner.unique_id_headers}
         pairs = (*query_of(url), *((each, str(value)) for each, value in query.items()))
         try:
             answer = await self._channel.answer(
-                replace(self._operation, partner=partner),
+                replace(self._operation, partner=partner, routed=routed),
                 replace(self._target, base_url=url.partition("?")[0], credential=credential),
                 HttpRequest("GET", "", pairs, None, sent),
             )
