@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from opentelemetry import metrics
 
+from service.workers import work_or_poll
+
 log = logging.getLogger(__name__)
 _restarts = metrics.get_meter(__name__).create_counter(
     "evbridge.process.restarts", description="Serving processes that died and were started again."
@@ -49,7 +51,7 @@ class ServingProcesses:
         self._drain_s = drain_s
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Returns when all serve. Raises OSError when one ends instead; what it had to say stands in the log."""
@@ -60,7 +62,7 @@ class ServingProcesses:
 
     async def aclose(self) -> None:
         """Lets each end what it is at; kills what takes longer than that may."""
-        self._stopping = True
+        self._stopping.set()
         for process in self._processes:
             process.terminate()
         _, late = await asyncio.wait(self._keepers, timeout=self._drain_s + _LAST_S)
@@ -73,18 +75,19 @@ class ServingProcesses:
     async def _keep(self, serving: "asyncio.Future[None]") -> None:
         """Keeps one process running."""
         pause_s = _FIRST_PAUSE_S
-        while not self._stopping:
+        while True:
             begun = time.monotonic()
             code = await self._run(serving)
             if not serving.done():
                 serving.set_exception(OSError(f"a serving process ended at its start, with {code}"))
                 return
-            if self._stopping:
+            if not self._stopping.is_set():
+                log.error("a serving process ended and is started again", extra={"exit_code": code})
+                pause_s = _FIRST_PAUSE_S if time.monotonic() - begun > _STEADY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
+                await work_or_poll(self._stopping, pause_s)
+            if self._stopping.is_set():
                 return
-            log.error("a serving process ended and is started again", extra={"exit_code": code})
             _restarts.add(1)
-            pause_s = _FIRST_PAUSE_S if time.monotonic() - begun > _STEADY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s)
 
     async def _run(self, serving: "asyncio.Future[None]") -> int:
         """A process from its start to its end; its exit code."""
