@@ -105,7 +105,7 @@ async def view_put(
     shown: bool,
     replace: bool = True,
 ) -> None:
-    """Moves `last_updated`, so it is for what changed alone. Without a document the partner sees nothing any more.
+    """Moves `last_updated` with the document. Without one the partner sees nothing any more.
 
     Without `replace` an object that the partner is shown stays as it is.
     """

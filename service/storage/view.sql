@@ -49,5 +49,8 @@ INSERT INTO partner_object AS o
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, date_trunc('milliseconds', clock_timestamp()))
 ON CONFLICT (tenant_id, integration_id, object_kind, country_code, party_id, key) DO UPDATE
 SET shown = EXCLUDED.shown, hash = EXCLUDED.hash, tariff_keys = EXCLUDED.tariff_keys,
-    last_updated = greatest(EXCLUDED.last_updated, o.last_updated + interval '1 ms')
+    last_updated = CASE
+        WHEN EXCLUDED.hash IS NOT DISTINCT FROM o.hash THEN o.last_updated
+        ELSE greatest(EXCLUDED.last_updated, o.last_updated + interval '1 ms')
+    END
 WHERE $10 OR NOT o.shown
