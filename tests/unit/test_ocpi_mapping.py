@@ -182,6 +182,15 @@ def test_what_drivers_must_not_see_is_not_told_where_that_cannot_be_said() -> No
     assert object_to(location, "2.2.1").object["publish"] is False
 
 
+def test_the_end_of_a_day_is_written_as_ocpi_does() -> None:
+    location = Parse(WHOLE, Location())
+    location.opening_times.twentyfourseven = False
+    location.opening_times.regular_hours.add(weekday=1, period_begin="08:00", period_end="24:00")
+    made, losses = object_to(location, "2.3.0")
+    assert made["opening_times"]["regular_hours"] == [{"weekday": 1, "period_begin": "08:00", "period_end": "00:00"}]
+    assert [loss.path for loss in losses] == ["opening_times.regular_hours[0].period_end"]
+
+
 def test_a_connector_that_a_version_cannot_name_is_refused() -> None:
     connector = Parse(WHOLE, Location()).evses[1].connectors[0]
     with pytest.raises(InvalidArgument) as refused:

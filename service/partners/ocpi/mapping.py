@@ -31,6 +31,8 @@ VERSIONS: Final[Mapping[str, ModuleType]] = {"2.1.1": v2_1_1, "2.2.1": v2_2_1, "
 
 _FINER: Final = re.compile(r'(T\d\d:\d\d:\d\d\.\d{3})\d+Z"')
 """A time of more than milliseconds: OCPI's has 25 characters."""
+_MIDNIGHT: Final = re.compile(r'("period_end": ?)"24:00"')
+"""The end of a day, which OCPI writes as 00:00."""
 _PRICED: Final = re.compile("/(elements|min_price|max_price|tax_included|currency|start_date_time|end_date_time)(/|$)")
 _MAX_NOT_UNDERSTOOD: Final = 100
 _NO_PLACE: Final = "OCPI {} has no place for it"
@@ -61,17 +63,18 @@ def object_to(message: M, version: str) -> Written:
     if version == "2.1.1" and isinstance(message, Location) and not message.publish:
         raise InvalidArgument.field("publish", "is false, which OCPI 2.1.1 cannot say")
     name = message.DESCRIPTOR.name
-    text = _FINER.sub(r'\1Z"', compile_codec(message.DESCRIPTOR, field_names=True).encode(message))
+    text = compile_codec(message.DESCRIPTOR, field_names=True).encode(message)
+    ours = parse_json(_MIDNIGHT.sub(r'\1"00:00"', _FINER.sub(r'\1Z"', text)))
     owner = PartyKey(message.country_code, message.party_id) if isinstance(message, Location | Tariff) else None
     time_zone = message.time_zone if isinstance(message, Location) else ""
     try:
-        made: Object = VERSIONS[version].TO[name](parse_json(text))
+        made: Object = VERSIONS[version].TO[name](ours)
         found = object_from(type(message), made, version, owner, time_zone).message
     except CodecError as error:
-        raise InvalidArgument.field(error.pointer[1:].replace("/", "."), _NO_PLACE.format(version)) from None
-    return Written(
-        made, tuple(Loss(path, _NO_PLACE.format(version)) for path in missing(_shown(message), _shown(found)))
-    )
+        path = re.sub(r"/(\d+)", r"[\1]", error.pointer[1:]).replace("/", ".")
+        raise InvalidArgument.field(path, _NO_PLACE.format(version)) from None
+    lost = missing(_shown(message), _shown(found))
+    return Written(made, tuple(Loss(path, _NO_PLACE.format(version)) for path in lost))
 
 
 def object_from(type: type[M], value: Any, version: str, owner: PartyKey | None = None, time_zone: str = "") -> Read[M]:

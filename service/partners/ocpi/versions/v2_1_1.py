@@ -13,7 +13,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 from service.partners.ocpi.versions.form import Object, pruned, renamed, replaced
 
 _LOCATION = {"parking_type": "type"}
-_LOCATION_BACK = {"type": "parking_type"}
+_LOCATION_BACK = {new: old for old, new in _LOCATION.items()}
 _CONNECTOR = {"max_voltage": "voltage", "max_amperage": "amperage"}
 _CONNECTOR_BACK = {new: old for old, new in _CONNECTOR.items()}
 _INSTEAD = {
