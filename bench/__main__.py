@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import bridge, codec, locations, overload, pricing, rpc, watch, workers
+from bench import bridge, codec, locations, ocpi, overload, pricing, rpc, watch, workers
 
 if __name__ == "__main__":
     rpc.report()
@@ -10,6 +10,7 @@ if __name__ == "__main__":
     bridge.report()
     pricing.report()
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)
+    ocpi.report()
     watch.report()
     workers.report()
     overload.report()

@@ -208,6 +208,8 @@ class Listener:
         stored = Integration.FromString(await integration_get(self._database, visit.tenant_id, visit.integration_id))
         try:
             offered = offers(await own_parties(self._database, visit.tenant_id, stored))
+            if visit.version < "2.2" and {"cpo", "emsp"} <= offered:
+                offered.remove(_aside(stored))
         except EvbridgeError:
             raise OcpiRefused(3000, "the connection names no party of ours") from None
         details = ocpi.VersionDetails(version=visit.version)
@@ -219,6 +221,12 @@ class Listener:
                 if visit.version > "2.2":
                     endpoint.role = each.side
         return Reply(ocpi.VersionDetailsResponse(data=details))
+
+
+def _aside(stored: Integration) -> str:
+    """Which of our two sides is not shown, where modules have no roles: a partner meets the one that it is not."""
+    operates = any(each.role == PARTY_ROLE_CPO for each in stored.partner_company_details)
+    return "cpo" if operates else "emsp"
 
 
 def offers(parties: Iterable[Party]) -> set[str]:
