@@ -259,7 +259,8 @@ async def evbridge_processes(settings: Settings, count: int) -> AsyncIterator[Ev
             async with aclosing(processes):
                 await processes.start()
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
-                yield Evbridge(address, store, keys, first or None)
+                scheme = "https" if settings.tls_cert_file else "http"
+                yield Evbridge(address, store, keys, first or None, ocpi_listen and f"{scheme}://{ocpi_listen}")
 
 
 def targets_of(database: Database, keys: Keyring) -> IntegrationTargets:

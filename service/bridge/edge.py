@@ -7,6 +7,7 @@ hands a message to the function beside it and writes its reply. It runs the part
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _NAMES = {status.value: status.name for status in HTTPStatus}
 _MAX_REPEATED = 255
 _CONTINUED = web.RequestKey("continued", bool)
+_ROUTE = web.RequestKey("route", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,10 @@ Authenticate = Callable[[Call], AbstractAsyncContextManager[Any]]
 """Entered before the request is looked at any further, and left with it; yields the `peer`. Raises Refused."""
 
 
+Observe = Callable[[str, str, int, float], None]
+"""Is told of every answer: method, the route's template ("" for none), status, seconds."""
+
+
 @dataclass(slots=True)
 class _Node:
     """The paths that begin alike: what their next segment may be, and what ends here, by its HTTP method."""
@@ -137,6 +143,7 @@ class Edge:
         authenticate: Authenticate | None = None,
         middlewares: Sequence[Middleware] = (),
         repeated: Sequence[str] = (),
+        observe: Observe | None = None,
         trailing_slash: bool = False,
         max_body_bytes: int = 1024 * 1024,
         max_connections: int = 1000,
@@ -152,6 +159,7 @@ class Edge:
         self._unreadable = unreadable or _bad_request
         self._authenticate = authenticate or _anybody
         self._repeated = repeated
+        self._observe = observe
         self._trailing_slash = trailing_slash
         self._max_connections = max_connections
         self._header_timeout_s = header_timeout_s
@@ -203,6 +211,7 @@ class Edge:
         return _Connection(self, server, self._header_timeout_s)
 
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        begun = time.perf_counter()
         try:
             response = await handler(request)
         except Refused as refused:
@@ -213,6 +222,8 @@ class Edge:
         for name in self._repeated:
             if (value := request.headers.get(name)) and len(value) <= _MAX_REPEATED:
                 response.headers[name] = value
+        if self._observe:
+            self._observe(request.method, request.get(_ROUTE, ""), response.status, time.perf_counter() - begun)
         return response
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -223,6 +234,7 @@ class Edge:
             raise Refused(400) from None
         async with self._authenticate(call) as peer:
             operation, serve, variables = self.route(request.method, path)
+            request[_ROUTE] = operation.template
             call = replace(call, body=await read(request, self._body_timeout_s), peer=peer)
             decode = partial(from_http, operation, variables, call.query, call.body)
             try:

@@ -40,7 +40,7 @@ class ObservedEgress:
     ) -> Answer:
         """Raises EgressError."""
         partner, (host, port) = operation.partner, server(target.base_url)
-        template = "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in operation.path)
+        template = operation.template
         headers = plain_headers(request) | {name: str(uuid4()) for name in partner.unique_id_headers}
         headers |= target.routing if operation.routed else {}
         headers |= request.headers

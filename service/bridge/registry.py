@@ -72,6 +72,11 @@ class Operation:
     address_field: str = ""
     routed: bool = False
 
+    @property
+    def template(self) -> str:
+        """The path for people and for metrics, with the names of its variables."""
+        return "".join(f"/{part}" if isinstance(part, str) else f"/{{{part.name}}}" for part in self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Pages:

@@ -50,6 +50,9 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
         if arguments.demo_data:
             await _fill(settings, running)
         _settle()
+        if settings.ocpi_listen:
+            url = settings.public_url or running.ocpi_url
+            print(f"OCPI parties find their versions at {url}/ocpi/versions", file=sys.stderr)
         print(f"evbridge serves on {running.address}", file=sys.stderr)
         await until_stopped()
 

@@ -63,7 +63,7 @@ class Credentials:
         async with self._database.transaction() as conn:
             integration = await integration_lock(conn, visit.tenant_id, visit.integration_id)
             await unregister(conn, visit.tenant_id, integration)
-        log.info("a partner unregistered", extra={"integration": visit.integration_id})
+        log.info("a partner unregistered")
         return Reply(ocpi.DeleteCredentialsResponse())
 
     async def _register(self, theirs: ocpi.Credentials, visit: Visit) -> Reply:
@@ -84,7 +84,7 @@ class Credentials:
                 raise OcpiRefused(2000, "the token has ended meanwhile", status=401)
             await register(conn, self._tools.keyring, visit.tenant_id, integration, found)
             await token_give(conn, self._tools.keyring, visit.tenant_id, visit.integration_id, given)
-        log.info("a partner registered", extra={"integration": visit.integration_id, "version": visit.version})
+        log.info("a partner registered", extra={"version": visit.version})
         return self._reply(ours, given, visit)
 
     async def _call_back(
@@ -110,7 +110,7 @@ class Credentials:
 
     async def _failed(self, visit: Visit, ocpi_status: int, problem: str) -> OcpiRefused:
         """Tells the partner, and the one who looks at the integration, unless an earlier registration holds."""
-        log.warning("a partner could not register", extra={"integration": visit.integration_id, "problem": problem})
+        log.warning("a partner could not register", extra={"problem": problem})
         if visit.holder.initial:
             async with self._database.transaction() as conn:
                 description = f"the partner tried to register: {problem}"

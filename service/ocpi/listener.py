@@ -38,6 +38,7 @@ from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
 from service.storage.partner_token import PURPOSE, TokenHolder, looks_like_token, token_holder, token_use
 from service.storage.pool import Database
+from service.telemetry import Durations, log_fields
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,12 @@ MAX_REQUESTS_PER_PARTNER = 32
 HEADER_TIMEOUT_S = 15.0
 BODY_TIMEOUT_S = 15.0
 _REPEATED = ("X-Request-ID", "X-Correlation-ID")
+_duration = Durations(
+    "evbridge.ocpi",
+    "http.server.request.duration",
+    "Duration of HTTP server requests.",
+    (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+)
 _CONFIGURATION = ("versions", "details", "credentials")
 """What a first token opens. Of these, reading versions is part of an exchange that may still fail."""
 
@@ -117,6 +124,7 @@ class Listener:
             unreadable=_unreadable,
             authenticate=self._authenticate,
             repeated=_REPEATED,
+            observe=_observe,
             trailing_slash=True,
             max_body_bytes=MAX_BODY_BYTES,
             max_connections=MAX_CONNECTIONS,
@@ -158,6 +166,10 @@ class Listener:
     async def _serve(self, module: str, version: str, serve: Any, _: Operation, request: Message, call: Call) -> Reply:
         """One request of a known partner, in its envelope. Raises Refused."""
         holder, token = call.peer
+        request_id = call.headers.get("X-Request-ID", "")[:100]
+        log_fields.set(
+            {"tenant": holder.tenant_id, "integration": holder.integration_id, "partner_request_id": request_id}
+        )
         if module not in _CONFIGURATION:
             if holder.initial:
                 raise OcpiRefused(2000, "this token only opens versions and credentials", status=401)
@@ -270,6 +282,12 @@ def _back(call: Call) -> dict[str, str]:
         for name in names
         if name.format(other) in call.headers
     }
+
+
+def _observe(method: str, route: str, status: int, seconds: float) -> None:
+    known = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE") else "_OTHER"
+    attributes = {"http.request.method": known, "http.response.status_code": str(status)}
+    _duration.record(seconds, attributes | ({"http.route": route} if route else {}))
 
 
 def timestamp() -> str:

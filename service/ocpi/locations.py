@@ -129,4 +129,4 @@ class LocationsReceiver:
             receipt = await location_received(
                 self._tools.database, caller_of(visit), sender, key, document, place, patch=patch
             )
-        return done(receipt, key, visit)
+        return done(receipt, key)

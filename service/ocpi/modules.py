@@ -99,17 +99,12 @@ def refusing() -> Iterator[None]:
         raise OcpiRefused(2001, wrong.message) from None
 
 
-def done(receipt: Receipt, key: ObjectKey, visit: Visit) -> Reply:
+def done(receipt: Receipt, key: ObjectKey) -> Reply:
     """HTTP 201 for what is new. What was ignored or repaired is said in the log: OCPI has no place for it."""
     if receipt.outcome is Outcome.OLDER or receipt.notices:
         log.info(
             "received",
-            extra={
-                "integration": visit.integration_id,
-                "object": key.shown,
-                "outcome": receipt.outcome.value,
-                "notices": len(receipt.notices),
-            },
+            extra={"object": key.shown, "outcome": receipt.outcome.value, "notices": len(receipt.notices)},
         )
     return Reply(body=enveloped(), status=201 if receipt.outcome is Outcome.CREATED else 200)
 

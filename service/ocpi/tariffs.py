@@ -68,4 +68,4 @@ class TariffsReceiver:
         sender = await sender_of(self._tools, visit, key, PARTY_ROLE_CPO)
         with refusing():
             receipt = await tariff_received(self._tools.database, caller_of(visit), sender, key, document, patch=patch)
-        return done(receipt, key, visit)
+        return done(receipt, key)

@@ -178,6 +178,15 @@ async def test_headers_are_repeated_in_every_answer() -> None:
         assert b"\r\nX-Request-ID: r1\r\n" in answer and b"X-Correlation-ID" not in answer
 
 
+async def test_every_answer_is_observed_by_the_template_of_its_route() -> None:
+    seen: list[tuple[object, ...]] = []
+    path = "/public-api/resources/tariffs/v1.0"
+    async with listening(observe=lambda *each: seen.append(each[:3])) as port:
+        for target in (f"{path}/7", "/nothing"):
+            await sent(port, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert seen == [("GET", f"{path}/{{tariff_id}}", 200), ("GET", "", 404)]
+
+
 async def test_a_body_is_asked_for_only_when_it_is_read() -> None:
     path = next(each for each in OPERATIONS if each.http_method == "POST" and all(map(_literal, each.path)))
     line = b"POST /%b HTTP/1.1\r\n" % "/".join(map(str, path.path)).encode()

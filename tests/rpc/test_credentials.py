@@ -242,7 +242,8 @@ def module(url: str) -> dict[str, str]:
     return {"identifier": "credentials", "role": "SENDER", "url": url}
 
 
-REGISTERED = {"token": "token-c", "url": ELSEWHERE, "roles": [{"role": "CPO", "country_code": "NL", "party_id": "TNM"}]}
+ROLE = {"role": "CPO", "country_code": "NL", "party_id": "TNM"}
+REGISTERED = {"token": "token-c", "url": ELSEWHERE, "roles": [ROLE]}
 # What the partner answers, and to what; the step that fails with it; the reason.
 ANSWERS: dict[str, tuple[str, Any, str, str]] = {
     "bad request": ("/ocpi/versions", said(2001), "versions", "PARTNER_REJECTED"),
@@ -305,6 +306,24 @@ async def test_a_party_that_holds_us_for_registered_says_so_with_405(ours: Tenan
     assert outcome(await register(ours)) == "OK"
     party.own["PUT /ocpi/credentials"] = web.json_response(said(2000), status=405)
     assert outcome(await rotate(ours)) == "NOT_REGISTERED"
+
+
+async def test_a_new_address_with_a_first_token_counts_before_what_the_partner_said(
+    ours: Tenant, party: OcpiPartner
+) -> None:
+    await register(ours, ocpi(party))
+    party.authorization = OcpiPartner.authorization
+    moved = OcpiConnection(endpoint_url=f"{party.url}/new/versions", initial_token="token-a")
+    patch = Integration(id=ID, ocpi=moved)
+    await ours.admin.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=patch))
+    party.own["POST /ocpi/credentials"] = said(
+        1000, {"token": "token-c", "url": INSIDE, "roles": [ROLE | {"business_details": {"name": "The New"}}]}
+    )
+    party.requests.clear()
+    await register(ours)
+    assert party.requests[0][0] == "/new/versions"
+    # What the partner says of itself is not called when it leads inside.
+    assert (await get(ours)).ocpi.partner_versions_url == f"{party.url}/new/versions"
 
 
 async def test_what_we_are_to_pull_has_to_be_offered(ours: Tenant, party: OcpiPartner) -> None:

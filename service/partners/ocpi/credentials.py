@@ -84,6 +84,8 @@ class Credentials:
     async def _register(self, run: RunClaim, progress: Progress, find: Find) -> None:
         stored, secrets = await self._stored(run)
         begins = INITIAL_TOKEN in secrets and bool(base_url(stored))
+        # A first token came with the address that the operator set; else the partner has said itself where it is.
+        url = (stored.ocpi.endpoint_url if begins else "") or base_url(stored)
         token = secrets.get(INITIAL_TOKEN if begins else THEIR_TOKEN)
         party = await self._party(run, token or Secret(""), plain=stored.ocpi.plain_authorization)
         with _step(progress, 0, "versions", party):
@@ -91,7 +93,7 @@ class Credentials:
             our_url = self._tools.door.versions_url
             if token is None:
                 raise NotRegistered("there is no token to call the partner with")
-            spoken = await party.versions(base_url(stored))
+            spoken = await party.versions(url)
             version = highest(self._tools.door.versions, spoken)
             if party.plain != stored.ocpi.plain_authorization:
                 await find(lambda integration: setattr(integration.ocpi, "plain_authorization", party.plain))
@@ -115,7 +117,7 @@ class Credentials:
                 companies = companies_of(theirs, ours)
             except InvalidArgument as wrong:
                 raise PartnerFault(f"the partner's credentials are unsound: {wrong.message}", partner="ocpi") from None
-            versions_url = theirs.url or base_url(stored)
+            versions_url = theirs.url if party.calls(theirs.url) else url
             found = Registered(got, party.plain, versions_url, details, companies, hub_in(theirs))
             await self._store(run, stored, found)
         with _step(progress, 3, "confirmation", party):
@@ -199,9 +201,9 @@ def _was_refused(error: EvbridgeError) -> bool:
 
 @contextmanager
 def _step(
-    progress: Progress, done: int, name: str, party: OtherParty, description: str = "", *, begins: bool = True
+    progress: Progress, done: int, name: str, party: OtherParty, description: str = "", *, begins: bool | None = None
 ) -> Iterator[None]:
-    """A step that says how it failed, and what to do about it."""
+    """A step that says how it failed, and what to do about it. `begins`: it registers, or renews that."""
     progress.count(done, _STEPS, name)
     progress.begin(name, description)
     step = progress.report.steps[-1]
@@ -219,12 +221,12 @@ def _step(
         step.url = party.url
 
 
-def _typed(error: EvbridgeError, *, begins: bool) -> EvbridgeError:
+def _typed(error: EvbridgeError, *, begins: bool | None) -> EvbridgeError:
     if not isinstance(error, PartnerError):
         return error
     if isinstance(error, PartnerCredentialRefused):
         return TokenRejected("the partner takes our token neither in base64 nor as it is")
-    if error.http_status == 405:
+    if error.http_status == 405 and begins is not None:
         if begins:
             return AlreadyRegistered("the partner still holds us for registered")
         return NotRegistered("the partner does not hold us for registered")

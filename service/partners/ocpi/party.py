@@ -43,7 +43,7 @@ VERSIONS = ("2.3.0", "2.2.1", "2.1.1")
 """Those that we speak, the highest first."""
 _SERVICES = "/evbridge.partner.ocpi.v2"
 _MAX_TOKEN = 64
-_MAX_URL = 255
+_MAX_NAME = 255
 _MAX_ENDPOINTS = 100
 _MAX_ROLES = 1000
 _SIDES = {"SENDER": INTERFACE_ROLE_SENDER, "RECEIVER": INTERFACE_ROLE_RECEIVER}
@@ -136,13 +136,18 @@ class OtherParty:
         assert refusal is not None  # noqa: S101
         raise refusal
 
-    def _is_called(self, endpoint: Endpoint) -> bool:
-        """Whether it is sound, and its URL one that the egress guard lets us call."""
+    def calls(self, url: str) -> bool:
+        """Whether the egress guard lets us call it."""
         try:
-            check_url(endpoint.url, self._policy)
+            check_url(url, self._policy)
         except UrlRefused:
             return False
-        return endpoint.identifier.isprintable() and 0 < len(endpoint.identifier) <= _MAX_URL
+        return True
+
+    def _is_called(self, endpoint: Endpoint) -> bool:
+        """Whether it is sound, and its URL one that we call."""
+        name = endpoint.identifier
+        return name.isprintable() and 0 < len(name) <= _MAX_NAME and self.calls(endpoint.url)
 
 
 def highest(offered: Sequence[str], spoken: Collection[str]) -> str:
