@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from evbridge.partner.ocpi.v2 import credentials_pb2, versions_pb2
 from google.protobuf.message import Message
 
 from service.bridge.edge import Call, Refused, Reply
-from service.bridge.registry import Operation, Parameter, Registry, contract_files
+from service.bridge.registry import Operation, Parameter, Registry
 from service.bridge.values import scalar
 from service.simulator import simulator
 from service.simulator.objects import Object
@@ -28,7 +29,8 @@ class Simulator(simulator.Simulator):
     path = "/ocpi/versions"
 
     def __init__(self, *, api_key: str) -> None:
-        operations = Registry.of(contract_files("evbridge.partner.ocpi.v2")).operations.values()
+        contract = (versions_pb2.DESCRIPTOR, credentials_pb2.DESCRIPTOR)
+        operations = Registry.of(contract).operations.values()
         self._first_key = base64.b64encode(api_key.encode()).decode()
         super().__init__(map(_at_its_path, operations), api_key=self._first_key)
 
