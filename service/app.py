@@ -37,6 +37,7 @@ from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
 from service.rpc.contract import ContractService
 from service.rpc.delivery import DeliveryService
+from service.rpc.disclosure import DisclosureService
 from service.rpc.integration import IntegrationService
 from service.rpc.interceptors import Authenticator, Interceptors
 from service.rpc.location import LocationService
@@ -54,6 +55,7 @@ from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
 from service.storage.connection import describe
+from service.storage.disclosure import disclosure_sweep
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
@@ -205,6 +207,7 @@ async def evbridge(
                 CompanyService(store, keys),
                 IntegrationService(store, keys, policy, supported, takes),
                 DeliveryService(store, keys),
+                DisclosureService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),
                 TariffService(store, keys),
@@ -343,6 +346,7 @@ async def _delivering(
 async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
     while True:
         try:
+            await disclosure_sweep(store, settings.disclosure_days)
             await retention_sweep(store, settings.retention_days)
             await tariff_revisions_sweep(store, settings.tariff_revision_days)
             if rewrapped := await secrets_rewrap(store, keys):

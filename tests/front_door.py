@@ -25,6 +25,7 @@ from evbridge.v1 import (
     company_pb2_grpc,
     delivery_pb2,
     delivery_pb2_grpc,
+    disclosure_pb2_grpc,
     error_reason_pb2,
     integration_pb2,
     integration_pb2_grpc,
@@ -87,6 +88,7 @@ class Client:
         self.companies = _Stub(company_pb2_grpc.CompanyServiceStub(channel), metadata)
         self.integrations = _Stub(integration_pb2_grpc.IntegrationServiceStub(channel), metadata)
         self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)
+        self.disclosures = _Stub(disclosure_pb2_grpc.DisclosureServiceStub(channel), metadata)
         self.parties = _Stub(party_pb2_grpc.PartyServiceStub(channel), metadata)
         self.locations = _Stub(location_pb2_grpc.LocationServiceStub(channel), metadata)
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE, ObjectKind
 from google.protobuf.message import Message
 
+from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
 from service.errors import DeliveryUnfinished, PartnerChanged, PartnerNotFound, PartnerOutcomeUnknown
 from service.storage.delivery import (
@@ -140,7 +141,8 @@ class Parts:
         cleared = await self._sending(calls, key, peer, wanted)
         if peer.external_id:
             try:
-                await calls.update(peer.external_id, wanted, cleared)
+                async with disclosed(self._database, self._claim, wanted, key):
+                    await calls.update(peer.external_id, wanted, cleared)
                 return peer.external_id
             except PartnerNotFound:
                 # An outage may answer so, too: it is gone when the list does not have it either.
@@ -149,8 +151,9 @@ class Parts:
                 if not self._claim.overwrite:
                     raise PartnerChanged("the object was removed at the partner", partner=calls.partner) from None
                 await self._sending(calls, key, Peer(), wanted)
-        if not (created := await calls.create(wanted)):
-            raise PartnerOutcomeUnknown("the answer names no id", partner=calls.partner)
+        async with disclosed(self._database, self._claim, wanted, key):
+            if not (created := await calls.create(wanted)):
+                raise PartnerOutcomeUnknown("the answer names no id", partner=calls.partner)
         return created
 
     async def _found(self, calls: Calls[M], wanted: M) -> str:

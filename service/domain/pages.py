@@ -71,6 +71,14 @@ def number_before(request: Message) -> int:
     return int(key)
 
 
+def position_before(request: Message) -> int:
+    """`key_before` for a list in the reverse order of 64-bit numbers. Raises InvalidPageToken."""
+    key = key_before(request) or str((1 << 63) - 1)
+    if not (key.isascii() and key.isdigit()) or int(key) >= 1 << 63:
+        raise InvalidPageToken("the page token is damaged")
+    return int(key)
+
+
 def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int) -> bytes:
     """A serialized list response (field 1: the resources, field 2: the next token) from stored payloads, unparsed.
 

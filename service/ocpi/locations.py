@@ -26,7 +26,7 @@ from service.ocpi.modules import (
     stored_of,
     unknown,
 )
-from service.ocpi.pages import Documents, page
+from service.ocpi.pages import Documents, disclose, page
 from service.partners.ocpi.mapping import object_to, text_of
 from service.resources.received import WHOLE, Place, location_received, received_location
 from service.runs.worker import Tools
@@ -50,6 +50,7 @@ class LocationsSender:
         (text,) = await self._documents.texts(Location, [viewed], visit.version)
         if not text:
             raise unknown()
+        await disclose(self._tools, OBJECT_KIND_LOCATION, Location, [viewed], visit)
         return Reply(body=enveloped(text))
 
     async def GetEvse(self, request: ocpi.GetEvseRequest, visit: Visit) -> Reply:

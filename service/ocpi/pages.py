@@ -24,6 +24,7 @@ from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import enveloped
 from service.partners.ocpi.mapping import object_to, text_of
 from service.runs.worker import Tools
+from service.storage.disclosure import disclosures_shown
 from service.storage.view import Viewed, view_count, view_page
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,18 @@ async def page(
     if more:
         headers["Link"] = f'<{_next_url(tools, visit, asked, shown)}>; rel="next"'
     texts = await documents.texts(form, shown, visit.version)
+    await disclose(tools, kind, form, [each for each, text in zip(shown, texts, strict=True) if text], visit)
     return Reply(body=enveloped(f"[{','.join(filter(None, texts))}]"), headers=headers)
+
+
+async def disclose(
+    tools: Tools, kind: ObjectKind.ValueType, form: type[Location | Tariff], shown: Sequence[Viewed], visit: Visit
+) -> None:
+    """Keeps that the partner is shown these, before it is."""
+    named = (visit.call.headers.get(name, "") for name in ("X-Request-ID", "X-Correlation-ID"))
+    request_id, correlation_id = (text[:255] if text.isascii() and text.isprintable() else "" for text in named)
+    at = (tools.database, visit.tenant_id, visit.integration_id)
+    await disclosures_shown(*at, kind, form, shown, request_id=request_id, correlation_id=correlation_id)
 
 
 def asked_for(query: Mapping[str, str]) -> Asked:

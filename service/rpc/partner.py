@@ -29,8 +29,8 @@ from service.bridge.ports import Targets
 from service.bridge.transcode import to_http
 from service.domain.caller import Caller
 from service.domain.fields import hide_secrets
-from service.domain.pages import key_before, list_response, page_size
-from service.errors import InvalidArgument, InvalidPageToken, ResourceNotFound
+from service.domain.pages import key_before, list_response, page_size, position_before
+from service.errors import InvalidArgument, ResourceNotFound
 from service.resources.mutation import mutate
 from service.resources.partner import partner_status
 from service.storage.connection import Connection
@@ -38,8 +38,6 @@ from service.storage.exchange import exchange_page, exchange_record_until
 from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-
-_NEWEST = (1 << 63) - 1
 
 
 class PartnerService:
@@ -102,11 +100,8 @@ class PartnerService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def ListExchanges(self, request: ListExchangesRequest, caller: Caller) -> bytes:
-        key, size = key_before(request), page_size(request.page_size)
-        if key and not (key.isdecimal() and len(key) < 19):
-            raise InvalidPageToken("the page token is damaged")
+        before, size = position_before(request), page_size(request.page_size)
         await integration_get(self._database, caller.tenant_id, request.integration_id)
-        before = int(key or _NEWEST)
         rows = await exchange_page(self._database, caller.tenant_id, request.integration_id, before, size + 1)
         return list_response(request, rows, size)
 

@@ -78,3 +78,4 @@ DELETE FROM partner_object WHERE NOT shown AND last_updated < now() - $1::interv
 -- tenant: any, because use decides. One that is taken at this moment is kept by its reference, or the taker tries again.
 DELETE FROM partner_document AS d
 WHERE NOT EXISTS (SELECT FROM partner_object AS o WHERE o.tenant_id = d.tenant_id AND o.hash = d.hash)
+    AND NOT EXISTS (SELECT FROM disclosure AS s WHERE s.tenant_id = d.tenant_id AND s.hash = d.hash)

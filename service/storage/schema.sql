@@ -166,6 +166,34 @@ ALTER TABLE delivery_attempt ALTER COLUMN attempt_id ADD GENERATED ALWAYS AS IDE
     CACHE 1
 );
 
+CREATE TABLE disclosure (
+    tenant_id text NOT NULL,
+    disclosure_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    "position" bigint NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    method smallint NOT NULL,
+    document_type text NOT NULL,
+    hash bytea,
+    first_time timestamp with time zone DEFAULT now() NOT NULL,
+    latest_time timestamp with time zone DEFAULT now() NOT NULL,
+    count integer DEFAULT 1 NOT NULL,
+    reason smallint DEFAULT 0 NOT NULL,
+    http_status smallint DEFAULT 0 NOT NULL,
+    request_id text DEFAULT ''::text NOT NULL,
+    correlation_id text DEFAULT ''::text NOT NULL
+);
+
+ALTER TABLE disclosure ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME disclosure_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE evse (
     tenant_id text NOT NULL,
     integration_id text DEFAULT ''::text NOT NULL,
@@ -515,6 +543,9 @@ ALTER TABLE ONLY delivery
 ALTER TABLE ONLY delivery
     ADD CONSTRAINT delivery_tenant_id_integration_id_object_kind_object_id_key UNIQUE (tenant_id, integration_id, object_kind, object_id);
 
+ALTER TABLE ONLY disclosure
+    ADD CONSTRAINT disclosure_pkey PRIMARY KEY (tenant_id, disclosure_id);
+
 ALTER TABLE ONLY evse
     ADD CONSTRAINT evse_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, location_key, key);
 
@@ -603,6 +634,14 @@ CREATE INDEX delivery_due ON delivery USING btree (tenant_id, integration_id, du
 
 CREATE INDEX delivery_failing ON delivery USING btree (tenant_id, integration_id, fail_time) WHERE (fail_time IS NOT NULL);
 
+CREATE INDEX disclosure_age ON disclosure USING btree (latest_time);
+
+CREATE INDEX disclosure_document ON disclosure USING btree (tenant_id, hash);
+
+CREATE INDEX disclosure_object ON disclosure USING btree (tenant_id, integration_id, object_id, "position");
+
+CREATE INDEX disclosure_page ON disclosure USING btree (tenant_id, integration_id, "position");
+
 CREATE INDEX evse_tariffs ON evse USING gin (tariff_keys);
 
 CREATE INDEX exchange_age ON exchange USING btree (create_time);
@@ -671,6 +710,12 @@ ALTER TABLE ONLY delivery_attempt
 
 ALTER TABLE ONLY delivery
     ADD CONSTRAINT delivery_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY disclosure
+    ADD CONSTRAINT disclosure_tenant_id_hash_fkey FOREIGN KEY (tenant_id, hash) REFERENCES partner_document(tenant_id, hash);
+
+ALTER TABLE ONLY disclosure
+    ADD CONSTRAINT disclosure_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY evse
     ADD CONSTRAINT evse_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

@@ -34,6 +34,7 @@ from google.protobuf.struct_pb2 import Struct
 from service.app import evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
+from service.storage.statements import Statement
 from tests.front_door import Client, Failure, a_charger, a_company, a_rule, an_integration, failure_of, settings
 from tests.rpc.test_access import METHODS as EVERY_METHOD
 
@@ -104,6 +105,12 @@ class Caller:
         return request
 
 
+SENT = """
+INSERT INTO disclosure (tenant_id, integration_id, object_kind, object_id, method, document_type)
+VALUES ($1, $2, 1, $3, 1, '') RETURNING disclosure_id
+"""
+
+
 @pytest.fixture
 async def caller(database_url: str) -> AsyncIterator[Caller]:
     """On a server that delivers nothing: wild integrations may name any address."""
@@ -126,6 +133,8 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         company = await client.companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
         page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest())
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}
+        sent = Statement("sent", SENT)
+        made.ids["Disclosure"] = str(await running.database.value(sent, "wild", made.ids["Integration"], company.id))
         yield made
 
 

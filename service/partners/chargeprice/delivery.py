@@ -18,6 +18,7 @@ from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE
 
 from service.bridge.channel import PartnerChannel
+from service.delivery.disclosures import disclosed
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
 from service.domain.content import content_hash
@@ -69,9 +70,10 @@ class ChargepriceDeliverer:
         await peer_sending(self._database, claim, peer, body.SerializeToString())
         request = UpsertCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id, document=body)
         stub = self._channel.stub(CompanyServiceStub, claim.tenant_id)
-        answer: CompanyDocument = await stub.UpsertCompany(request)
-        if (answer.data.id.lower(), answer.data.attributes.version) != (claim.object_id, version):
-            raise PartnerOutcomeUnknown("the answer is about another object or version", partner=PARTNER)
+        async with disclosed(self._database, claim, body):
+            answer: CompanyDocument = await stub.UpsertCompany(request)
+            if (answer.data.id.lower(), answer.data.attributes.version) != (claim.object_id, version):
+                raise PartnerOutcomeUnknown("the answer is about another object or version", partner=PARTNER)
         acknowledged = Peer(
             state=PEER_OBJECT_STATE_LINKED,
             external_id=answer.data.id,
@@ -87,7 +89,8 @@ class ChargepriceDeliverer:
         await peer_sending(self._database, claim, peer, None)
         request = DeleteCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id)
         try:
-            await self._channel.stub(CompanyServiceStub, claim.tenant_id).DeleteCompany(request)
+            async with disclosed(self._database, claim, None):
+                await self._channel.stub(CompanyServiceStub, claim.tenant_id).DeleteCompany(request)
         except PartnerNotFound:
             if await self._read(claim) is not None:  # an outage may answer so, too
                 raise
