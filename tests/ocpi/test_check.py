@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from service.app import Evbridge
 from service.cli import ocpi as command
 from service.partners.ocpi.checks import CHECKS, UNKNOWN
 from service.settings import Settings
+from tests.ocpi.door import VERSIONS, Partner, ask, partner, text
 from tests.ocpi.party import TOKEN, Party, Said, in_days
+from tests.rpc.test_ocpi_shown import shown
+
+__all__ = ["ask", "partner", "shown"]
 
 SETTINGS = Settings(egress_allow_loopback=True, egress_allow_http=True)
 HTTP = "versions.https"
@@ -55,6 +60,25 @@ async def test_a_sound_party_passes(check: Check, versions: tuple[str, ...]) -> 
     assert (report.status, report.of("SKIPPED")) == (0, {HTTP})
     assert [each["check"] for each in report.findings] == [each.id for each in CHECKS]
     assert all(request.startswith("GET ") for request in party.requests)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_our_own_door_passes(
+    check: Check, shown: Partner, running: Evbridge, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("service.partners.ocpi.diagnosis.VERSIONS", (version,))
+    monkeypatch.setattr("service.partners.ocpi.checks.VERSIONS", (version,))
+    report = await check(f"{running.ocpi_url}/ocpi/versions", text(shown.registered))
+    assert [each for each in report.findings if each["outcome"] in ("WARN", "FAIL")] == []
+    # One tariff has no second page.
+    assert (report.status, report.of("SKIPPED")) == (0, {HTTP, "tariffs.link-filters", "tariffs.next-page"})
+
+
+async def test_a_first_token_opens_no_lists(check: Check, shown: Partner, running: Evbridge) -> None:
+    report = await check(f"{running.ocpi_url}/ocpi/versions", text(shown.initial))
+    lists = {each.id for each in CHECKS if each.id.startswith(("locations.", "tariffs."))}
+    assert (report.status, report.of("WARN", "FAIL")) == (0, set())
+    assert report.of("SKIPPED") == {HTTP, *lists}
 
 
 Change = Callable[[Said], None]
