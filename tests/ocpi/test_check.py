@@ -217,6 +217,11 @@ def total_of_the_page(said: Said) -> None:
         said.headers["X-Total-Count"] = str(len(said.body["data"]))
 
 
+def limit_of_the_request(said: Said) -> None:
+    if said.page and "limit" in said.query:
+        said.headers["X-Limit"] = said.query["limit"]
+
+
 def new_plugs(page: list[dict[str, Any]]) -> None:
     for each in page:
         each["evses"][0]["connectors"][0]["standard"] = "NEMA_99"
@@ -292,6 +297,7 @@ FAULTS = {
     "the total is that of the page": Fault("*.total *.link", total_of_the_page),
     "no limit of the server": Fault("*.x-limit", header("X-Limit", None, page=True)),
     "a limit that pages exceed": Fault("*.x-limit", header("X-Limit", "1", page=True)),
+    "a limit that is that of the request": Fault("*.x-limit", limit_of_the_request),
     "limit is ignored": Fault("*.limit", party={"ignored": ("limit",)}),
     "offset is ignored": Fault("*.beyond *.link *.next-page", party={"ignored": ("offset",)}),
     "date_from is ignored": Fault("*.date-from", party={"ignored": ("date_from",)}),

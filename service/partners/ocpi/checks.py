@@ -480,6 +480,9 @@ def _x_limit(m: str, e: Evidence, page: list[dict[str, Any]]) -> Verdict:
     limit = e.seen(f"{m} first").count("X-Limit")
     if limit is None:
         return _failed("none that is a whole number")
+    small = e.seen(f"{m} limit").count("X-Limit")
+    if limit >= len(page) and small not in (limit, None):
+        return _warned(f"{limit}, and {small} with a smaller limit")
     return (_failed if limit < len(page) else _passed)(f"{limit}, with {len(page)} objects")
 
 
