@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
+from service.partners.ocpi.checks import CHECKS
 from service.settings import Settings
 from tools.third_party import ROOT
 
@@ -43,7 +44,14 @@ def _reasons() -> Iterator[str]:
         yield f"| `{name}` | {code} | {means} |"
 
 
-_TABLES = {"settings": _settings, "reasons": _reasons}
+def _checks() -> Iterator[str]:
+    yield from ("| check | wanted | what to do otherwise |", "|---|---|---|")
+    for check in CHECKS:
+        if not check.id.startswith("tariffs."):
+            yield f"| `{check.id}` | {check.wanted} | {check.advice} |"
+
+
+_TABLES = {"settings": _settings, "reasons": _reasons, "checks": _checks}
 
 
 def main() -> int:

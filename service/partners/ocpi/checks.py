@@ -648,7 +648,7 @@ def _check(m: str, id: str, wanted: str, advice: str, judge: Callable[[str, Evid
 def _list_checks(m: str) -> Iterator[Check]:
     check = partial(_check, m)
     yield check("page", "HTTP 200 with a list", f"Serve GET of {m} as a list in an envelope.", _page)
-    yield check("token", "HTTP 401 without a token", f"Ask for the token before {m} are shown.", _stranger)
+    yield check("token", "HTTP 401 without a token", f"Refuse GET of {m} without a token with HTTP 401.", _stranger)
     yield check(
         "total",
         "X-Total-Count: how many objects there are, whatever the limit",
