@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
@@ -33,6 +34,7 @@ from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
 from service.resources.registration import Door
+from service.resources.run import syncs_due
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
 from service.rpc.contract import ContractService
@@ -74,7 +76,7 @@ PARTNERS: tuple[Partner, ...] = tuple(
 )
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
-_RULES_S = 1.0
+_DUE_S = 1.0
 _BOOKMARK_S = 10.0
 
 
@@ -331,7 +333,13 @@ async def _delivering(
         worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s)
         executors = {(kind, each.type): make(used) for each in PARTNERS for kind, make in each.runs.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
-        work = (worker.run(), runs.run(), _sweep(store, keys, settings), _watch_rules(store))
+        work = (
+            worker.run(),
+            runs.run(),
+            _sweep(store, keys, settings),
+            _watch(partial(rules_due, store), "rules that come into force or end"),
+            _watch(partial(syncs_due, store, executors), "lists that are pulled"),
+        )
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -356,15 +364,15 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
         await asyncio.sleep(_SWEEP_S)
 
 
-async def _watch_rules(store: Database) -> None:
-    """Tells partners of rules that come into force or end."""
+async def _watch(due: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Does what is due, one after another, and looks again."""
     while True:
         try:
-            while await rules_due(store):
+            while await due():
                 pass
         except Exception as error:
-            log.warning("looking for rules that are due failed", extra={"problem": describe(error)})
-        await asyncio.sleep(_RULES_S)
+            log.warning("looking for what is due failed", extra={"what": what, "problem": describe(error)})
+        await asyncio.sleep(_DUE_S)
 
 
 def _ocpi(name: str) -> ServiceDescriptor:

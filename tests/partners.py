@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -80,6 +81,9 @@ class TokenPartner:
 class OcpiPartner:
     """Speaks the versions it is told to, to who brings `authorization`; `own` may replace an answer by its path, or by
     the method and the path. It keeps the `credentials` it is given, gives out "token-c" and calls nobody back.
+
+    `lists` are its objects by module, up to `per_page` at a time; `asked` are the queries for them. What stands under
+    a module and a number answers the next request for the page that begins there.
     """
 
     url: str = ""
@@ -87,6 +91,12 @@ class OcpiPartner:
     credentials: list[Any] = field(default_factory=list)
     versions: tuple[str, ...] = ("2.0", "2.1.1", "2.2.1", "2.3.0")
     role: str | None = "SENDER"
+    party_role: str = "EMSP"
+    modules: tuple[str, ...] = ("credentials", "locations", "de-abc-own")
+    lists: dict[str, list[Any]] = field(default_factory=dict)
+    per_page: int = 2
+    asked: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    instead: dict[tuple[str, int], Callable[[], Awaitable[web.Response]]] = field(default_factory=dict)
     own: dict[str, Any] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
@@ -94,6 +104,8 @@ class OcpiPartner:
         self.requests.append((request.path, dict(request.headers)))
         if request.headers.get("Authorization") != self.authorization:
             return web.json_response({"status_code": 2001, "timestamp": "2026-01-01T00:00:00Z"}, status=401)
+        if (module := request.path.rpartition("/")[2]) in self.lists:
+            return await self.page(request, module)
         if (own := self.own.get(f"{request.method} {request.path}", self.own.get(request.path))) is not None:
             return own if isinstance(own, web.Response) else web.json_response(own)
         data: Any = [{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in self.versions]
@@ -102,15 +114,34 @@ class OcpiPartner:
                 self.credentials.append(await request.json())
                 plain = self.authorization in ("Token token-a", "Token token-c")
                 self.authorization = "Token " + ("token-c" if plain else base64.b64encode(b"token-c").decode())
-            role = {"role": "EMSP", "country_code": "NL", "party_id": "TNM", "business_details": {"name": "The New"}}
+            role = {
+                "role": self.party_role,
+                "country_code": "NL",
+                "party_id": "TNM",
+                "business_details": {"name": "The New"},
+            }
             data = {"token": "token-c", "url": f"{self.url}/ocpi/versions", "roles": [role]}
         elif not request.path.endswith("/versions"):
             modules = [
-                {"identifier": module, "role": self.role, "url": f"{self.url}/ocpi/{module}"}
-                for module in ("credentials", "locations", "de-abc-own")
+                {"identifier": module, "role": self.role, "url": f"{self.url}/ocpi/{module}"} for module in self.modules
             ]
             data = {"version": request.path.rpartition("/")[2], "endpoints": modules}
         return web.json_response({"data": data, "status_code": 1000, "timestamp": "2026-01-01T00:00:00Z"})
+
+    async def page(self, request: web.Request, module: str) -> web.Response:
+        query = dict(request.query)
+        self.asked.setdefault(module, []).append(query)
+        offset, date_from = int(query.get("offset", 0)), query.get("date_from", "")
+        if instead := self.instead.pop((module, offset), None):
+            return await instead()
+        found = [each for each in self.lists[module] if not date_from or each["last_updated"] >= date_from]
+        end = offset + min(self.per_page, int(query.get("limit", self.per_page)))
+        headers = {"X-Total-Count": str(len(found)), "X-Limit": str(self.per_page)}
+        if end < len(found):
+            following = urlencode(query | {"offset": str(end)})
+            headers["Link"] = f'<{self.url}/elsewhere?{following}>; rel="next"'
+        answer = {"data": found[offset:end], "status_code": 1000, "timestamp": "2026-01-01T00:00:00Z"}
+        return web.json_response(answer, headers=headers)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["OcpiPartner"]:

@@ -6,6 +6,7 @@ named by the request.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar, cast
@@ -26,6 +27,8 @@ from service.bridge.sender import Sender
 from service.bridge.transcode import HttpRequest, to_http
 
 _MAX_PAGES = 1000
+_NEXT = re.compile(r'<([^<>]*)>[^,<]*;\s*rel\s*=\s*"?next"?(?![^\s;,])', re.IGNORECASE)
+"""A link of relation next. Source: RFC 8288, 3."""
 
 _Stub = TypeVar("_Stub")
 _log = logging.getLogger(__name__)
@@ -103,27 +106,30 @@ class PartnerChannel:
         tenant_id: str,
         timeout_s: float | None = None,
         target: Target | None = None,
+        start: str = "",
     ) -> AsyncGenerator[Decoded, None]:
         """The pages of a list, 1,000 at most; `target` is where the first one comes from, if that was just read.
 
-        Raises what `call` raises, and EgressDenied for a page elsewhere. Of the next page's URL only the query is
-        taken, and only when it leads to the partner's own origin.
+        `start` is the `next_link` of a page that was read before. Raises what `call` raises, and EgressDenied for a
+        page elsewhere. Of the next page's URL only the query is taken, and only when it leads to the partner's own
+        origin.
         """
         clock = asyncio.get_running_loop().time
         deadline = None if timeout_s is None else clock() + timeout_s
         http_request: HttpRequest | None = None
         for _ in range(_MAX_PAGES):
             target, operation = await through(self._targets, pages.page, request, tenant_id, target)
-            http_request = http_request or to_http(operation, request)
+            if http_request is None:
+                http_request = to_http(operation, request)
+                link = start
+            if link:
+                http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
             left_s = None if deadline is None else deadline - clock()
             page = await self._sender.send(operation, target, http_request, left_s)
-            yield page
-            link = page.message
-            for name in pages.next_link:
-                link = getattr(link, name)
+            link = _next_link(pages, page)
+            yield page._replace(next_link=link)
             if not link:
                 return
-            http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
             target = None
         raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
 
@@ -172,6 +178,17 @@ async def through(
             raise errors.InvalidArgument.field(name, "is required")
         target = replace(target, base_url=check_given(url, target.base_url, target.hosts))
     return target, at_path(operation, target.paths.get(operation.name))
+
+
+def _next_link(pages: Pages, page: Decoded) -> str:
+    """The URL of the next page; "" when this is the last one."""
+    if header := pages.page.partner.next_link_header:
+        found = _NEXT.search(page.headers.get(header, ""))
+        return found[1] if found else ""
+    link = page.message
+    for name in pages.next_link:
+        link = getattr(link, name)
+    return str(link)
 
 
 def _query_of(link: str, operation: Operation, target: Target, request: HttpRequest) -> tuple[tuple[str, str], ...]:

@@ -40,7 +40,8 @@ _MANY = 200
 class Decoded(NamedTuple):
     """A message, why objects of its pages were left out, and how often something else was read than the contract says.
 
-    `repair` is an example of that. `secrets` were taken out of the message, by their paths.
+    `repair` is an example of that. `secrets` were taken out of the message, by their paths. `headers` are those of the
+    answer, `next_link` leads from a page to the next one. `value` is what was parsed, of an operation that is raw.
     """
 
     message: Any
@@ -48,6 +49,9 @@ class Decoded(NamedTuple):
     repairs: int = 0
     repair: CodecError | None = None
     secrets: Mapping[str, Secret] = {}
+    headers: Mapping[str, str] = {}
+    next_link: str = ""
+    value: Any = None
 
 
 class Codec:

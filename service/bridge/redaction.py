@@ -25,10 +25,13 @@ def redacted_text(text: str, target: Target) -> str:
     return text
 
 
-def redacted_body(body: bytes, target: Target) -> bytes:
-    if not any(_searched_for(secret) in body for secret in _secrets(target)):
-        return body
-    return redacted_text(body.decode("utf-8", "surrogateescape"), target).encode("utf-8", "surrogateescape")
+def redacted_body(body: bytes, target: Target, shortest: int = 0) -> bytes:
+    """The body without credentials of that many characters or more."""
+    for secret in _secrets(target):
+        if len(secret) >= shortest and _searched_for(secret) in body:
+            text = body.decode("utf-8", "surrogateescape")
+            body = _hidden(text, secret).encode("utf-8", "surrogateescape")
+    return body
 
 
 def redacted_reply(reply: Decoded, target: Target) -> Decoded:

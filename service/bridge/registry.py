@@ -34,6 +34,7 @@ class Partner:
     credential_prefix: str = ""
     credential_query: str = ""
     next_link: tuple[str, ...] = ("links", "next")
+    next_link_header: str = ""
     unique_id_headers: tuple[str, ...] = ()
     strict_answers: bool = False
 
@@ -53,7 +54,8 @@ class Operation:
 
     `path` holds the segments after the first slash, none for "/", which adds nothing to the address; `body` is None
     when a request has none; `address_field` names the field that holds the URL to call, if there is one. An operation
-    that is `safe` only reads; one that is `routed` says from which party to which it goes.
+    that is `safe` only reads; one that is `routed` says from which party to which it goes. The answer of a `raw` one is
+    handed on as it was parsed, beside the message.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Operation:
     idempotent: bool
     address_field: str = ""
     routed: bool = False
+    raw: bool = False
 
     @property
     def template(self) -> str:
@@ -80,7 +83,10 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """An rpc that streams the pages of a list: the one that reads a page, and the fields that lead to the next URL."""
+    """An rpc that streams the pages of a list: the one that reads a page, and the fields that lead to the next URL.
+
+    There are none when a header does.
+    """
 
     name: str
     page: Operation
@@ -156,6 +162,7 @@ def _partner(option: options.Partner) -> Partner:
         credential_prefix=option.credential_header.prefix,
         credential_query=option.credential_query,
         next_link=tuple((option.next_link or "links.next").split(".")),
+        next_link_header=option.next_link_header,
         unique_id_headers=tuple(option.unique_id_headers),
         strict_answers=option.strict_answers,
     )
@@ -174,7 +181,7 @@ def _pages(method: MethodDescriptor, partner: Partner, operations: Mapping[str, 
         faults.append(f"{option} is no rpc of its service that only reads, with GET")
     elif (method.input_type, method.output_type) != (page.request_type.DESCRIPTOR, page.response_type.DESCRIPTOR):
         faults.append(f"its messages are not those of {option}")
-    elif not (next_link := _next_link(method.output_type, partner)):
+    elif not partner.next_link_header and not (next_link := _next_link(method.output_type, partner)):
         faults.append(f"{method.output_type.name} has no string {'.'.join(partner.next_link)}")
     if page is None or faults:
         raise ContractError("\n".join(f"{method.full_name}: {problem}" for problem in faults))

@@ -14,10 +14,10 @@ from evbridge.v1.partner_pb2 import RepairedAnswers
 from service import errors
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import Answer, EgressError
-from service.bridge.json_text import takes_long
+from service.bridge.json_text import parse_tolerantly, takes_long
 from service.bridge.observed import ObservedEgress
 from service.bridge.ports import Authorise, Behaviour, Enveloped, Gate, Permit, Target
-from service.bridge.redaction import redacted_reply
+from service.bridge.redaction import SHORTEST, redacted_body, redacted_reply
 from service.bridge.registry import Operation
 from service.bridge.statuses import caller_was_short, limit_reached_s, refused, unanswered
 from service.bridge.transcode import HttpRequest, reply_from_http
@@ -75,7 +75,7 @@ class Sender:
                 answer = await self._answered(operation, target, request, deadline - clock(), permit)
                 if target.grant is None or answer.status != 401:
                     break
-            decoded = await self._judged(operation, target, answer)
+            decoded = (await self._judged(operation, target, answer))._replace(headers=answer.headers)
             if decoded.repair:
                 permit.repaired = RepairedAnswers(
                     operation=operation.name.removeprefix("/"),
@@ -134,6 +134,9 @@ class Sender:
 
 def _read(operation: Operation, target: Target, body: bytes) -> Decoded:
     """The reply, without secrets of the partner's or ours. Raises CodecError."""
+    if operation.raw:
+        value = parse_tolerantly(redacted_body(body, target, SHORTEST))
+        return operation.reply.decode_value(value)._replace(value=value)
     decoded = reply_from_http(operation, body)
     secrets = take_secrets(decoded.message)
     return redacted_reply(decoded, target)._replace(secrets=secrets)

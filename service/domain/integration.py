@@ -5,12 +5,20 @@ from collections.abc import Collection, Iterator
 from urllib.parse import urlsplit
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1.integration_pb2 import Integration, IntegrationType
+from evbridge.v1.integration_pb2 import Integration, IntegrationModels, IntegrationType
 from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 from google.protobuf.message import Message
 
 from service.domain.secret import Secret
 from service.domain.target import Grant
+
+_PULL_MINUTES = 240
+
+
+def pull_minutes(models: IntegrationModels) -> int:
+    """Every how many minutes lists are pulled; 0 when none is."""
+    pulls = models.pull_location or models.pull_tariff
+    return (models.pull_interval_minutes or _PULL_MINUTES) if pulls else 0
 
 
 def type_name(type: IntegrationType.ValueType) -> str:

@@ -152,6 +152,8 @@ class Listener:
         for each in self._endpoints:
             for version in self._offered(each):
                 for method in each.service.methods:
+                    if method.server_streaming:  # the pages of a list, which HTTP asks for one by one
+                        continue
                     operation = registry.operations[f"/{each.service.full_name}/{method.name}"]
                     serve = self._serving(each.identifier, version, getattr(each.serves, method.name))
                     path = (*each.path(version), *operation.path)

@@ -8,16 +8,16 @@ from typing import Any
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.party_pb2 import PARTY_ROLE_HUB, PartyRole
+from evbridge.v1.party_pb2 import PartyRole
 
 from service.bridge.edge import Reply
 from service.bridge.json_text import CodecError, parse_json, takes_long, text_of
 from service.domain.caller import Caller
-from service.domain.keys import ObjectKey, PartyKey
+from service.domain.keys import ObjectKey
 from service.domain.received import Document
 from service.errors import InvalidArgument, ResourceNotFound
 from service.ocpi.listener import OcpiRefused, Visit, timestamp
-from service.partners.ocpi.mapping import object_from
+from service.partners.ocpi import received
 from service.resources.documents import Sender
 from service.resources.received import Outcome, Receipt
 from service.runs.worker import Tools
@@ -49,21 +49,9 @@ def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:
     return ObjectKey.of(request.country_code, request.party_id, id, visit.integration_id)
 
 
-async def sender_of(
-    tools: Tools, visit: Visit, key: ObjectKey, role: PartyRole.ValueType, time_zone: str = ""
-) -> Sender:
-    """The partner, as far as it is registered with the role; a hub brings what any party owns."""
-    stored = await stored_of(tools, visit)
-    companies = stored.partner_company_details
-    parties = {PartyKey(each.country_code, each.party_id) for each in companies if each.role == role}
-    if stored.ocpi.hub_party_id or any(each.role == PARTY_ROLE_HUB for each in companies):
-        parties.add(key.party)
-    return Sender(
-        visit.integration_id,
-        frozenset(parties),
-        visit.version,
-        lambda type, document: object_from(type, document, visit.version, key.party),
-    )
+async def sender_of(tools: Tools, visit: Visit, key: ObjectKey, role: PartyRole.ValueType) -> Sender:
+    """The partner, as far as it may send the object. Raises OcpiRefused."""
+    return received.sender_of(await stored_of(tools, visit), visit.version, role, [key.party], key.party)
 
 
 async def document_in(visit: Visit) -> Document:

@@ -191,6 +191,44 @@ async def location_removed(database: Database, caller: Caller, sender: Sender, k
     await _transact(database, work)
 
 
+async def locations_gone(database: Database, caller: Caller, keys: Sequence[ObjectKey]) -> int:
+    """Marks every EVSE of locations that the partner shows no more REMOVED; tells how many locations had another.
+
+    The partner's times stay, so what it shows again is taken again.
+    """
+
+    async def work(conn: Connection, now: datetime) -> int:
+        locked = await location_lock(conn, caller.tenant_id, keys)
+        integration_id = keys[0].integration_id
+        kept = await documents_get(conn, caller.tenant_id, integration_id, OBJECT_KIND_LOCATION, [*map(str, keys)])
+        changed: dict[ObjectKey, Location] = {}
+        gone: dict[str, Change] = {}
+        for key, before in locked.items():
+            living = (
+                [uid for uid, evse in _evses(before).items() if evse.status != EVSE_STATUS_REMOVED] if before else []
+            )
+            if not (before and living):
+                continue
+            wanted = changed[key] = Location()
+            wanted.CopyFrom(before)
+            for evse in wanted.evses:
+                if evse.uid.casefold() in living:
+                    evse.status = EVSE_STATUS_REMOVED
+                    evse.status_time.FromDatetime(now)
+            gone |= {f"{key}/{uid}": Change(f"{key}/{uid}", UPDATE, "", integration_id) for uid in living}
+        await location_put(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
+        removed = [
+            each._replace(document=text_of(parse_json(each.document) | {"status": "REMOVED"}))
+            for each in kept
+            if f"{each.object_id}/{each.part}" in gone
+        ]
+        await documents_put(conn, caller.tenant_id, integration_id, OBJECT_KIND_LOCATION, removed)
+        await record(conn, caller, OBJECT_KIND_EVSE, [*gone.values()])
+        return len(changed)
+
+    return await _transact(database, work)
+
+
 async def tariff_removed(database: Database, caller: Caller, sender: Sender, key: ObjectKey) -> None:
     """Raises ResourceNotFound."""
 
@@ -515,6 +553,7 @@ async def _store_tariffs(
     documents: list[Stored] = []
     for key, document in sent:
         before = locked.get(key)
+        await asyncio.sleep(0)
         try:
             _check_party(sender, key)
             tariff, notices = tariff_of(sender, key, document)

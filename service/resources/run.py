@@ -1,14 +1,18 @@
 """Runs: which kinds an integration knows, and how one begins."""
 
 from collections.abc import Collection
+from contextlib import suppress
 
+from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
-from evbridge.v1.run_pb2 import CredentialsOptions, Run, RunKind, SyncOptions
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, CredentialsOptions, Run, RunKind, SyncOptions
 
 from service.domain.caller import Caller
-from service.errors import RunUnsupported
+from service.errors import RunInProgress, RunUnsupported
 from service.storage.connection import Connection
-from service.storage.integration import integration_replace
+from service.storage.integration import integration_lock, integration_replace
+from service.storage.pool import Database
+from service.storage.pull import pull_due
 from service.storage.run import run_start
 
 Supported = Collection[tuple[RunKind.ValueType, IntegrationType.ValueType]]
@@ -22,6 +26,24 @@ def check_supported(supported: Supported, kind: RunKind.ValueType, type: Integra
             kind=RunKind.Name(kind),
             type=IntegrationType.Name(type),
         )
+
+
+SCHEDULE = "schedule"
+"""In the place of the id of the key that asked for a run."""
+
+
+async def syncs_due(database: Database, supported: Supported) -> bool:
+    """Starts a run for one integration whose lists are due. False when there is none."""
+    types = [type for kind, type in supported if kind == RUN_KIND_SYNC]
+    async with database.transaction() as conn:
+        due = await pull_due(conn, types)
+        if due is None:
+            return False
+        tenant_id, integration_id = due
+        integration = await integration_lock(conn, tenant_id, integration_id)
+        with suppress(RunInProgress):
+            await run_begin(conn, Caller(tenant_id, SCHEDULE, ROLE_WRITER), integration, RUN_KIND_SYNC, supported)
+    return True
 
 
 async def run_begin(

@@ -24,6 +24,7 @@ from service.domain.integration import (
     module_hosts,
     partner_name,
     paths,
+    pull_minutes,
     query,
     routing,
     secret_paths,
@@ -97,6 +98,7 @@ async def integration_insert(
         _parties(integration),
         integration.etag,
         integration.SerializeToString(),
+        pull_minutes(integration.models),
         [*takes],
     )
     if inserted is None:
@@ -135,6 +137,7 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
         integration.etag,
         integration.SerializeToString(),
         pause_time,
+        pull_minutes(integration.models),
     )
 
 

@@ -286,7 +286,9 @@ CREATE TABLE integration (
     payload bytea NOT NULL,
     parties text[] DEFAULT '{}'::text[] NOT NULL,
     takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
-    pause_time timestamp with time zone
+    pause_time timestamp with time zone,
+    pull_minutes integer DEFAULT 0 NOT NULL,
+    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 CREATE TABLE location (
@@ -417,6 +419,30 @@ CREATE TABLE publication_rule (
     etag text NOT NULL,
     payload bytea NOT NULL,
     turn_time timestamp with time zone
+);
+
+CREATE TABLE pull (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    watermark timestamp with time zone,
+    whole_time timestamp with time zone,
+    run_id uuid NOT NULL,
+    begin_time timestamp with time zone NOT NULL,
+    whole boolean NOT NULL,
+    next_link text DEFAULT ''::text,
+    highest timestamp with time zone,
+    complete boolean DEFAULT true NOT NULL,
+    total bigint DEFAULT 0 NOT NULL,
+    held bigint DEFAULT 0 NOT NULL,
+    counts bigint[] DEFAULT '{}'::bigint[] NOT NULL
+);
+
+CREATE TABLE pull_unseen (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL
 );
 
 CREATE TABLE received_document (
@@ -597,6 +623,12 @@ ALTER TABLE ONLY peer_part
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_pkey PRIMARY KEY (tenant_id, integration_id, rule_id);
 
+ALTER TABLE ONLY pull
+    ADD CONSTRAINT pull_pkey PRIMARY KEY (tenant_id, integration_id, object_kind);
+
+ALTER TABLE ONLY pull_unseen
+    ADD CONSTRAINT pull_unseen_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id);
+
 ALTER TABLE ONLY received_document
     ADD CONSTRAINT received_document_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id, part);
 
@@ -647,6 +679,8 @@ CREATE INDEX evse_tariffs ON evse USING gin (tariff_keys);
 CREATE INDEX exchange_age ON exchange USING btree (create_time);
 
 CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
+
+CREATE INDEX integration_pulled ON integration USING btree (pull_time) WHERE (pull_minutes > 0);
 
 CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integration_id, country_code, party_id, key) WHERE (origin_integration_id <> ''::text);
 
@@ -767,6 +801,12 @@ ALTER TABLE ONLY peer_part
 
 ALTER TABLE ONLY publication_rule
     ADD CONSTRAINT publication_rule_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY pull
+    ADD CONSTRAINT pull_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY pull_unseen
+    ADD CONSTRAINT pull_unseen_tenant_id_integration_id_object_kind_fkey FOREIGN KEY (tenant_id, integration_id, object_kind) REFERENCES pull(tenant_id, integration_id, object_kind) ON DELETE CASCADE;
 
 ALTER TABLE ONLY received_document
     ADD CONSTRAINT received_document_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

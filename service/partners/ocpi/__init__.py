@@ -2,11 +2,12 @@
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI
-from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE
+from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIND_SYNC
 
 from service.partners.ocpi import errors
 from service.partners.ocpi.credentials import Credentials
 from service.partners.ocpi.diagnosis import OcpiDiagnosis
+from service.partners.ocpi.sync import OcpiSync
 from service.partners.partner import Partner
 
 PARTNER = Partner(
@@ -15,5 +16,5 @@ PARTNER = Partner(
     contract="evbridge.partner.ocpi.v2",
     behaviour=errors,
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION),
-    runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials},
+    runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},
 )

@@ -299,7 +299,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     DELIVERY_UNFINISHED: _ErrorReason.ValueType  # 63
     """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
     MASS_REMOVAL: _ErrorReason.ValueType  # 80
-    """The reason of a FAILED run, no call's. All objects of a kind that were imported before are missing from the partner's
+    """The reason of a FAILED run, no call's. All objects of a kind that the partner had before are missing from the partner's
     lists, or more than a fifth of them and more than two: its lists are more likely wrong than right. Nothing was removed.
     Look at the partner, then start the run again, with `sync_options.allow_mass_removal` when they are meant to go.
     """
@@ -630,7 +630,7 @@ yet. The location goes as soon as the tariff did; look at the delivery of that o
 DELIVERY_UNFINISHED: ErrorReason.ValueType  # 63
 """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
 MASS_REMOVAL: ErrorReason.ValueType  # 80
-"""The reason of a FAILED run, no call's. All objects of a kind that were imported before are missing from the partner's
+"""The reason of a FAILED run, no call's. All objects of a kind that the partner had before are missing from the partner's
 lists, or more than a fifth of them and more than two: its lists are more likely wrong than right. Nothing was removed.
 Look at the partner, then start the run again, with `sync_options.allow_mass_removal` when they are meant to go.
 """

@@ -336,7 +336,7 @@ Global___Integration: _TypeAlias = Integration  # noqa: Y015
 @_typing.final
 class IntegrationModels(_message.Message):
     """Which kinds of objects travel to the partner (push) and from it (pull). Unset says nothing, and is treated as false; a false
-    that is set is a change in an update without a mask. Stored only.
+    that is set is a change in an update without a mask. What is not told of otherwise is stored only.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -351,6 +351,7 @@ class IntegrationModels(_message.Message):
     PULL_SESSION_FIELD_NUMBER: _builtins.int
     PULL_CDR_FIELD_NUMBER: _builtins.int
     PULL_VERSION_DETAILS_FIELD_NUMBER: _builtins.int
+    PULL_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
     push_cdr: _builtins.bool
     """We send CDRs. eMabler: `pushCdr`."""
     push_session: _builtins.bool
@@ -362,15 +363,17 @@ class IntegrationModels(_message.Message):
     pull_tokens_all: _builtins.bool
     """We fetch all tokens. eMabler: `pullTokensAll`."""
     pull_tariff: _builtins.bool
-    """We fetch tariffs. eMabler: `pullTariff`."""
+    """We fetch tariffs: runs of RUN_KIND_SYNC do, of the types that know it. eMabler: `pullTariff`."""
     pull_location: _builtins.bool
-    """We fetch locations. eMabler: `pullLocation`."""
+    """We fetch locations, in the same way. eMabler: `pullLocation`."""
     pull_session: _builtins.bool
     """We fetch sessions. eMabler: `pullSession`."""
     pull_cdr: _builtins.bool
     """We fetch CDRs. eMabler: `pullCdr`."""
     pull_version_details: _builtins.bool
     """We fetch the details of the partner's version again. eMabler: `pullVersionDetails`."""
+    pull_interval_minutes: _builtins.int
+    """Every how many minutes an ACTIVE integration fetches what it is to fetch, a tenth more or less, up to 10,080: 240 when 0."""
     def __init__(
         self,
         *,
@@ -384,10 +387,11 @@ class IntegrationModels(_message.Message):
         pull_session: _builtins.bool | None = ...,
         pull_cdr: _builtins.bool | None = ...,
         pull_version_details: _builtins.bool | None = ...,
+        pull_interval_minutes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_interval_minutes", b"pull_interval_minutes", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pull_cdr: _TypeAlias = _typing.Literal["pull_cdr"]  # noqa: Y015
     _WhichOneofArgType__pull_cdr: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr"]  # noqa: Y015

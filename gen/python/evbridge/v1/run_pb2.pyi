@@ -51,6 +51,13 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
 
     Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
     likely wrong than right: then nothing is removed, and of the locations only statuses are taken.
+
+    INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` asks for become received objects of the
+    integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
+    gone from that is removed: of a location the EVSEs are REMOVED, a tariff is deleted. What is wrong with an object costs
+    that object alone; nothing counts as gone while something has no id, or the list shrank as it was read. It begins by
+    itself at intervals (IntegrationModels), and goes on at the page it was on when its process dies. Fails with
+    NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
     """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
     """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
@@ -87,6 +94,13 @@ ListRunFindings lists both. An object that the partner shows twice counts as it 
 
 Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
 likely wrong than right: then nothing is removed, and of the locations only statuses are taken.
+
+INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` asks for become received objects of the
+integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
+gone from that is removed: of a location the EVSEs are REMOVED, a tariff is deleted. What is wrong with an object costs
+that object alone; nothing counts as gone while something has no id, or the list shrank as it was read. It begins by
+itself at intervals (IntegrationModels), and goes on at the page it was on when its process dies. Fails with
+NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
 """
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
 """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
@@ -258,7 +272,7 @@ class Run(_message.Message):
     description: _builtins.str
     """Says the reason in words. Never a partner's own text."""
     requested_by: _builtins.str
-    """The id of the API key that asked for it."""
+    """The id of the API key that asked for it; "schedule" for one that began by itself."""
     @_builtins.property
     def progress(self) -> Global___RunProgress:
         """How much of it is done."""
@@ -366,10 +380,17 @@ class RunStep(_message.Message):
     OCPI_STATUS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     NEXT_ACTION_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    READ_COUNT_FIELD_NUMBER: _builtins.int
+    CREATED_COUNT_FIELD_NUMBER: _builtins.int
+    UPDATED_COUNT_FIELD_NUMBER: _builtins.int
+    UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", and of an
     OCPI party one for each check of `evbridge ocpi check`, such as "locations.link"; for TOKEN_EXCHANGE "token"; for
-    CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal".
+    CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal"; for SYNC of an OCPI
+    party "tariffs" and "locations".
     """
     state: Global___RunStepState.ValueType
     """How it went."""
@@ -389,6 +410,18 @@ class RunStep(_message.Message):
     """Why the step failed; unspecified otherwise."""
     next_action: _builtins.str
     """Says what a person can do about it, or of a check what the partner should do; empty when the step went well."""
+    page_count: _builtins.int
+    """How many pages of a list it read, of a SYNC of an OCPI party. So are the counts below; they go on when a run begins again."""
+    read_count: _builtins.int
+    """How many objects it read."""
+    created_count: _builtins.int
+    """How many of them are new here."""
+    updated_count: _builtins.int
+    """How many changed here."""
+    unchanged_count: _builtins.int
+    """How many were held already as they are, or newer."""
+    removed_count: _builtins.int
+    """How many objects that were held are in the partner's list no more, and were removed."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -412,10 +445,16 @@ class RunStep(_message.Message):
         ocpi_status: _builtins.int = ...,
         reason: _error_reason_pb2.ErrorReason.ValueType = ...,
         next_action: _builtins.str = ...,
+        page_count: _builtins.int = ...,
+        read_count: _builtins.int = ...,
+        created_count: _builtins.int = ...,
+        updated_count: _builtins.int = ...,
+        unchanged_count: _builtins.int = ...,
+        removed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "end_time", b"end_time", "http_status", b"http_status", "name", b"name", "next_action", b"next_action", "ocpi_status", b"ocpi_status", "reason", b"reason", "refused_count", b"refused_count", "repaired_count", b"repaired_count", "start_time", b"start_time", "state", b"state", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "description", b"description", "end_time", b"end_time", "http_status", b"http_status", "name", b"name", "next_action", b"next_action", "ocpi_status", b"ocpi_status", "page_count", b"page_count", "read_count", b"read_count", "reason", b"reason", "refused_count", b"refused_count", "removed_count", b"removed_count", "repaired_count", b"repaired_count", "start_time", b"start_time", "state", b"state", "unchanged_count", b"unchanged_count", "updated_count", b"updated_count", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,6 +512,7 @@ class SyncOptions(_message.Message):
     INCLUDE_PERSONAL_FIELD_NUMBER: _builtins.int
     INCLUDE_DEMO_FIELD_NUMBER: _builtins.int
     ALLOW_MASS_REMOVAL_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     include_roaming: _builtins.bool
     """What the partner only shows for a roaming operator."""
     include_private: _builtins.bool
@@ -483,8 +523,10 @@ class SyncOptions(_message.Message):
     """Charge points that are simulated."""
     allow_mass_removal: _builtins.bool
     """Confirms a run that failed with MASS_REMOVAL: what the partner does not show any more is removed here, however much it
-    is.
+    is. From an OCPI party it reads the whole list.
     """
+    whole: _builtins.bool
+    """Of an OCPI party: reads the whole list, not only what changed since the last time."""
     def __init__(
         self,
         *,
@@ -493,10 +535,11 @@ class SyncOptions(_message.Message):
         include_personal: _builtins.bool = ...,
         include_demo: _builtins.bool = ...,
         allow_mass_removal: _builtins.bool = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,6 +166,7 @@ class Partner(_message.Message):
     CREDENTIAL_HEADER_FIELD_NUMBER: _builtins.int
     CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
     NEXT_LINK_FIELD_NUMBER: _builtins.int
+    NEXT_LINK_HEADER_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_DAY_FIELD_NUMBER: _builtins.int
@@ -179,6 +180,8 @@ class Partner(_message.Message):
     """The query parameter that carries the credential instead of a header, for example "code"."""
     next_link: _builtins.str
     """Where the answer of a list holds the URL of the next page: wire names, separated by dots. Empty means "links.next"."""
+    next_link_header: _builtins.str
+    """The header of a list's answer that links to the next page instead, as RFC 8288 has it, for example "Link"."""
     max_concurrent_requests: _builtins.int
     """How many requests may be under way at once for one integration, over all processes: up to 64. 0 means 4."""
     requests_per_minute: _builtins.int
@@ -209,6 +212,7 @@ class Partner(_message.Message):
         credential_header: Global___CredentialHeader | None = ...,
         credential_query: _builtins.str = ...,
         next_link: _builtins.str = ...,
+        next_link_header: _builtins.str = ...,
         max_concurrent_requests: _builtins.int = ...,
         requests_per_minute: _builtins.int = ...,
         requests_per_day: _builtins.int = ...,
@@ -217,7 +221,7 @@ class Partner(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "strict_answers", b"strict_answers", "unique_id_headers", b"unique_id_headers", "wire_names", b"wire_names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credential_header", b"credential_header", "credential_query", b"credential_query", "max_concurrent_requests", b"max_concurrent_requests", "name", b"name", "next_link", b"next_link", "next_link_header", b"next_link_header", "requests_per_day", b"requests_per_day", "requests_per_minute", b"requests_per_minute", "strict_answers", b"strict_answers", "unique_id_headers", b"unique_id_headers", "wire_names", b"wire_names"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

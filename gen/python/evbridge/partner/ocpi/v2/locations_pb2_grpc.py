@@ -41,6 +41,11 @@ class LocationsSenderServiceStub:
                 request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ListLocationsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.LocationsResponse.FromString,
                 _registered_method=True)
+        self.StreamLocations = channel.unary_stream(
+                '/evbridge.partner.ocpi.v2.LocationsSenderService/StreamLocations',
+                request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ListLocationsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.LocationsResponse.FromString,
+                _registered_method=True)
         self.GetLocation = channel.unary_unary(
                 '/evbridge.partner.ocpi.v2.LocationsSenderService/GetLocation',
                 request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.GetLocationRequest.SerializeToString,
@@ -65,6 +70,13 @@ class LocationsSenderServiceServicer:
 
     def ListLocations(self, request, context):
         """Lists locations, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamLocations(self, request, context):
+        """Streams the pages of ListLocations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +108,11 @@ def add_LocationsSenderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'ListLocations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLocations,
+                    request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ListLocationsRequest.FromString,
+                    response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.LocationsResponse.SerializeToString,
+            ),
+            'StreamLocations': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamLocations,
                     request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ListLocationsRequest.FromString,
                     response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.LocationsResponse.SerializeToString,
             ),
@@ -142,6 +159,33 @@ class LocationsSenderService:
             request,
             target,
             '/evbridge.partner.ocpi.v2.LocationsSenderService/ListLocations',
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ListLocationsRequest.SerializeToString,
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.LocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamLocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.partner.ocpi.v2.LocationsSenderService/StreamLocations',
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ListLocationsRequest.SerializeToString,
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.LocationsResponse.FromString,
             options,

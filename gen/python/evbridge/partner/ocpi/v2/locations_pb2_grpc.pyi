@@ -37,6 +37,8 @@ class LocationsSenderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LocationsSenderServiceAsyncStub: ...
     ListLocations: _grpc.UnaryUnaryMultiCallable[_locations_pb2.ListLocationsRequest, _locations_pb2.LocationsResponse]
     """Lists locations, the oldest first."""
+    StreamLocations: _grpc.UnaryStreamMultiCallable[_locations_pb2.ListLocationsRequest, _locations_pb2.LocationsResponse]
+    """Streams the pages of ListLocations."""
     GetLocation: _grpc.UnaryUnaryMultiCallable[_locations_pb2.GetLocationRequest, _locations_pb2.ObjectResponse]
     """Returns one location."""
     GetEvse: _grpc.UnaryUnaryMultiCallable[_locations_pb2.GetEvseRequest, _locations_pb2.ObjectResponse]
@@ -53,6 +55,8 @@ class LocationsSenderServiceAsyncStub(LocationsSenderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListLocations: _aio.UnaryUnaryMultiCallable[_locations_pb2.ListLocationsRequest, _locations_pb2.LocationsResponse]  # type: ignore[assignment]
     """Lists locations, the oldest first."""
+    StreamLocations: _aio.UnaryStreamMultiCallable[_locations_pb2.ListLocationsRequest, _locations_pb2.LocationsResponse]  # type: ignore[assignment]
+    """Streams the pages of ListLocations."""
     GetLocation: _aio.UnaryUnaryMultiCallable[_locations_pb2.GetLocationRequest, _locations_pb2.ObjectResponse]  # type: ignore[assignment]
     """Returns one location."""
     GetEvse: _aio.UnaryUnaryMultiCallable[_locations_pb2.GetEvseRequest, _locations_pb2.ObjectResponse]  # type: ignore[assignment]
@@ -72,6 +76,14 @@ class LocationsSenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_locations_pb2.LocationsResponse, _abc.Awaitable[_locations_pb2.LocationsResponse]]:
         """Lists locations, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def StreamLocations(
+        self,
+        request: _locations_pb2.ListLocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_locations_pb2.LocationsResponse], _abc.AsyncIterator[_locations_pb2.LocationsResponse]]:
+        """Streams the pages of ListLocations."""
 
     @_abc_1.abstractmethod
     def GetLocation(

@@ -42,6 +42,11 @@ class TariffsSenderServiceStub:
                 request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.ListTariffsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.TariffsResponse.FromString,
                 _registered_method=True)
+        self.StreamTariffs = channel.unary_stream(
+                '/evbridge.partner.ocpi.v2.TariffsSenderService/StreamTariffs',
+                request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.ListTariffsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.TariffsResponse.FromString,
+                _registered_method=True)
 
 
 class TariffsSenderServiceServicer:
@@ -56,11 +61,23 @@ class TariffsSenderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamTariffs(self, request, context):
+        """Streams the pages of ListTariffs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TariffsSenderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'ListTariffs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTariffs,
+                    request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.ListTariffsRequest.FromString,
+                    response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.TariffsResponse.SerializeToString,
+            ),
+            'StreamTariffs': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTariffs,
                     request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.ListTariffsRequest.FromString,
                     response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.TariffsResponse.SerializeToString,
             ),
@@ -92,6 +109,33 @@ class TariffsSenderService:
             request,
             target,
             '/evbridge.partner.ocpi.v2.TariffsSenderService/ListTariffs',
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.ListTariffsRequest.SerializeToString,
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.TariffsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTariffs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.partner.ocpi.v2.TariffsSenderService/StreamTariffs',
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.ListTariffsRequest.SerializeToString,
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_tariffs__pb2.TariffsResponse.FromString,
             options,

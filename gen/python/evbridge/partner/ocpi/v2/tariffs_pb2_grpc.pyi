@@ -38,6 +38,8 @@ class TariffsSenderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TariffsSenderServiceAsyncStub: ...
     ListTariffs: _grpc.UnaryUnaryMultiCallable[_tariffs_pb2.ListTariffsRequest, _tariffs_pb2.TariffsResponse]
     """Lists tariffs, the oldest first."""
+    StreamTariffs: _grpc.UnaryStreamMultiCallable[_tariffs_pb2.ListTariffsRequest, _tariffs_pb2.TariffsResponse]
+    """Streams the pages of ListTariffs."""
 
 @_typing.type_check_only
 class TariffsSenderServiceAsyncStub(TariffsSenderServiceStub):
@@ -48,6 +50,8 @@ class TariffsSenderServiceAsyncStub(TariffsSenderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTariffs: _aio.UnaryUnaryMultiCallable[_tariffs_pb2.ListTariffsRequest, _tariffs_pb2.TariffsResponse]  # type: ignore[assignment]
     """Lists tariffs, the oldest first."""
+    StreamTariffs: _aio.UnaryStreamMultiCallable[_tariffs_pb2.ListTariffsRequest, _tariffs_pb2.TariffsResponse]  # type: ignore[assignment]
+    """Streams the pages of ListTariffs."""
 
 class TariffsSenderServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tariffs of an operator, read from it. Source: OCPI 2.2.1, tariffs, Sender interface. The objects are as the party's
@@ -61,6 +65,14 @@ class TariffsSenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tariffs_pb2.TariffsResponse, _abc.Awaitable[_tariffs_pb2.TariffsResponse]]:
         """Lists tariffs, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def StreamTariffs(
+        self,
+        request: _tariffs_pb2.ListTariffsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tariffs_pb2.TariffsResponse], _abc.AsyncIterator[_tariffs_pb2.TariffsResponse]]:
+        """Streams the pages of ListTariffs."""
 
 def add_TariffsSenderServiceServicer_to_server(servicer: TariffsSenderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

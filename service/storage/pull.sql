@@ -1,0 +1,70 @@
+-- name: pull_get
+SELECT run_id, whole, next_link, watermark, whole_time, begin_time, highest, complete, total, held, counts
+FROM pull
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+
+-- name: pull_begin
+INSERT INTO pull (tenant_id, integration_id, object_kind, run_id, whole, begin_time) VALUES ($1, $2, $3, $4, $5, now())
+ON CONFLICT (tenant_id, integration_id, object_kind) DO UPDATE
+SET run_id = excluded.run_id, whole = excluded.whole, begin_time = excluded.begin_time, next_link = '', highest = NULL,
+    complete = true, total = 0, held = 0, counts = '{}'
+
+-- name: pull_unseen_locations
+-- Those that have an EVSE which is not REMOVED.
+INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
+SELECT l.tenant_id, l.integration_id, $3, l.country_code || l.party_id || l.key
+FROM location AS l
+WHERE l.tenant_id = $1 AND l.integration_id = $2 AND l.integration_id <> '' AND l.delete_time IS NULL AND EXISTS (
+    SELECT FROM evse AS e
+    WHERE e.tenant_id = $1 AND e.integration_id = $2 AND e.country_code = l.country_code AND e.party_id = l.party_id
+        AND e.location_key = l.key AND e.status <> 7
+)
+
+-- name: pull_unseen_tariffs
+INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
+SELECT tenant_id, integration_id, $3, country_code || party_id || key
+FROM tariff
+WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' AND delete_time IS NULL
+
+-- name: pull_held
+UPDATE pull
+SET held = (SELECT count(*) FROM pull_unseen WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3)
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+
+-- name: pull_forget
+DELETE FROM pull_unseen WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+
+-- name: pull_read
+UPDATE pull SET next_link = $4, highest = $5, complete = $6, total = $7, counts = $8
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+
+-- name: pull_seen
+DELETE FROM pull_unseen
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY ($4::text[])
+
+-- name: pull_unseen
+SELECT object_id FROM pull_unseen
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+ORDER BY object_id
+
+-- name: pull_end
+UPDATE pull
+SET next_link = NULL, counts = $4, watermark = greatest(watermark, CASE WHEN highest < begin_time THEN highest WHEN highest IS NOT NULL THEN begin_time END),
+    whole_time = CASE WHEN whole THEN begin_time ELSE whole_time END
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+
+-- name: pull_due
+-- tenant: any, because one worker serves them all. A tenth more or less keeps those apart that began together.
+WITH next AS MATERIALIZED (
+    SELECT tenant_id, integration_id
+    FROM integration
+    WHERE pull_minutes > 0 AND pull_time <= now() AND enabled AND pause_time IS NULL AND status = 2
+        AND type = ANY ($1::smallint[])
+    ORDER BY pull_time
+    LIMIT 1
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE integration AS i SET pull_time = now() + i.pull_minutes * (0.9 + 0.2 * random()) * interval '1 minute'
+FROM next
+WHERE i.tenant_id = next.tenant_id AND i.integration_id = next.integration_id
+RETURNING i.tenant_id, i.integration_id
