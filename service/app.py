@@ -201,6 +201,7 @@ async def evbridge(
 
         await integration_takes_refresh(store, takes)
         served = tools(store)
+        comparers = {each.type: each.comparer(store, served.channel) for each in PARTNERS if each.comparer}
         server = Server(
             settings,
             store,
@@ -208,7 +209,7 @@ async def evbridge(
             _by_descriptor(
                 CompanyService(store, keys),
                 IntegrationService(store, keys, policy, supported, takes),
-                DeliveryService(store, keys),
+                DeliveryService(store, keys, comparers),
                 DisclosureService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),

@@ -75,7 +75,7 @@ class Parts:
     async def of(cls, database: Database, claim: Claim) -> "Parts":
         async with database.connection() as conn:
             held = await peer_parts(conn, claim)
-            held[PartKey(claim.object_kind)] = await peer_get(conn, claim)
+            held[PartKey(claim.object_kind)] = await peer_get(conn, claim.peer_key)
         return cls(database, claim, held)
 
     @property

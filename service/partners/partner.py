@@ -13,6 +13,7 @@ from evbridge.v1.run_pb2 import RunKind
 from service.bridge.channel import PartnerChannel
 from service.bridge.ports import Behaviour
 from service.bridge.registry import Registry, contract_files
+from service.delivery.comparison import Comparer
 from service.delivery.worker import Deliverer
 from service.runs.worker import Executor, Tools
 from service.storage.pool import Database
@@ -26,8 +27,8 @@ class Partner:
     """A kind of partner, and the type of the integrations with it.
 
     `contract` is the package of its API's protos, `behaviour` what they cannot say. It `takes` objects of these kinds:
-    `deliverer` brings them; without one it is shown them when it asks. `runs` makes the executor of each kind of run
-    that it knows.
+    `deliverer` brings them; without one it is shown them when it asks. `comparer` reads what it
+    holds of them. `runs` makes the executor of each kind of run that it knows.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Partner:
     behaviour: Behaviour | None = None
     takes: Collection[ObjectKind.ValueType] = ()
     deliverer: Callable[[Database, PartnerChannel], Deliverer] | None = None
+    comparer: Callable[[Database, PartnerChannel], Comparer] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
 
     def simulator(self, *, api_key: str) -> "Front":

@@ -1,8 +1,11 @@
 """evbridge.v1.DeliveryService."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from evbridge.v1.delivery_pb2 import (
+    CompareWithPartnerRequest,
+    CompareWithPartnerResponse,
     Delivery,
     DiscardDeliveryRequest,
     GetDeliveryRequest,
@@ -13,30 +16,39 @@ from evbridge.v1.delivery_pb2 import (
     RetryParkedDeliveriesRequest,
     RetryParkedDeliveriesResponse,
 )
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
+from service.delivery.comparison import Comparer, differences
 from service.domain.caller import Caller
 from service.domain.pages import list_response, page_size, uuid_before
+from service.errors import IntegrationDisabled, InvalidArgument
 from service.resources.mutation import mutate
 from service.storage.connection import Connection
 from service.storage.delivery import (
     delivery_discard,
     delivery_get,
     delivery_integration,
+    delivery_key,
     delivery_page,
     delivery_redeliver,
     delivery_retry,
     delivery_retry_parked,
 )
 from service.storage.gate import gate_resume
-from service.storage.integration import integration_hold
+from service.storage.integration import integration_get, integration_hold
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
 
 class DeliveryService:
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    """`comparers`: by the type of the integration."""
+
+    def __init__(
+        self, database: Database, keyring: Keyring, comparers: Mapping[IntegrationType.ValueType, Comparer]
+    ) -> None:
         self._database = database
         self._keyring = keyring
+        self._comparers = comparers
 
     async def GetDelivery(self, request: GetDeliveryRequest, caller: Caller) -> Delivery:
         return await delivery_get(self._database, caller.tenant_id, request.id)
@@ -55,6 +67,24 @@ class DeliveryService:
             return await delivery_get(conn, caller.tenant_id, request.id)
 
         return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def CompareWithPartner(
+        self, request: CompareWithPartnerRequest, caller: Caller
+    ) -> CompareWithPartnerResponse:
+        key = await delivery_key(self._database, caller.tenant_id, request.delivery_id)
+        payload = await integration_get(self._database, caller.tenant_id, key.integration_id)
+        integration = Integration.FromString(payload)
+        if not integration.enabled:
+            raise IntegrationDisabled(f"the integration {integration.id} is disabled", id=integration.id)
+        comparer = self._comparers.get(integration.type)
+        if comparer is None:
+            raise InvalidArgument.field("delivery_id", "its partner cannot be compared with yet")
+        compared = await comparer.compare(key)
+        response = CompareWithPartnerResponse(differences=differences(compared))
+        for name in ("ours", "sent", "remote"):
+            if (message := getattr(compared, name)) is not None:
+                getattr(response, name).Pack(message)
+        return response
 
     async def RetryParkedDeliveries(self, request: RetryParkedDeliveriesRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> RetryParkedDeliveriesResponse:

@@ -44,6 +44,15 @@ class Waiting:
     type: IntegrationType.ValueType
 
 
+class PeerKey(NamedTuple):
+    """An object on its way to a partner, as it is stored."""
+
+    tenant_id: str
+    integration_id: str
+    object_kind: ObjectKind.ValueType
+    object_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A delivery that is ours until its lease ends. `lease_token` fences out whoever held it before.
@@ -66,8 +75,8 @@ class Claim:
     lease_s: float
 
     @property
-    def peer_key(self) -> tuple[str, str, int, str]:
-        return self.tenant_id, self.integration_id, self.object_kind, self.object_id
+    def peer_key(self) -> PeerKey:
+        return PeerKey(self.tenant_id, self.integration_id, self.object_kind, self.object_id)
 
     @property
     def fence(self) -> tuple[str, UUID, int]:
@@ -124,6 +133,14 @@ async def delivery_page(
         limit,
     )
     return [(str(row["delivery_id"]), _delivery(row).SerializeToString()) for row in rows]
+
+
+async def delivery_key(database: Database, tenant_id: str, delivery_id: str) -> PeerKey:
+    """Raises ResourceNotFound."""
+    row = await database.row(sql.delivery_key, tenant_id, UUID(delivery_id))
+    if row is None:
+        raise ResourceNotFound.of("delivery", delivery_id)
+    return PeerKey(**dict(row))
 
 
 async def delivery_integration(conn: Connection, tenant_id: str, delivery_id: str) -> str:
@@ -248,8 +265,8 @@ async def attempt_record(
     )
 
 
-async def peer_get(conn: Connection, claim: Claim) -> Peer:
-    row = await conn.row(sql.peer_get, *claim.peer_key)
+async def peer_get(conn: Connection, key: PeerKey) -> Peer:
+    row = await conn.row(sql.peer_get, *key)
     return Peer() if row is None else Peer(**dict(row))
 
 

@@ -41,6 +41,9 @@ WHERE tenant_id = $1 AND delivery_id = $2
 ORDER BY attempt_id DESC
 LIMIT 20
 
+-- name: delivery_key
+SELECT tenant_id, integration_id, object_kind, object_id FROM delivery WHERE tenant_id = $1 AND delivery_id = $2
+
 -- name: delivery_integration
 SELECT integration_id FROM delivery WHERE tenant_id = $1 AND delivery_id = $2
 

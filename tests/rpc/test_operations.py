@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from evbridge.partner.chargeprice.v1.company_pb2 import CompanyResource
 from evbridge.v1.company_pb2 import Company, UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_DELIVERED,
@@ -18,6 +19,8 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_TARIFF,
+    CompareWithPartnerRequest,
+    CompareWithPartnerResponse,
     Delivery,
     DiscardDeliveryRequest,
     ListDeliveriesRequest,
@@ -50,6 +53,7 @@ from evbridge.v1.run_pb2 import (
     WaitRunRequest,
 )
 from evbridge.v1.tariff_pb2 import CreateTariffRequest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.app import Evbridge
 from service.partners.ampeco.simulator import Simulator as Ampeco
@@ -169,6 +173,54 @@ async def test_a_delivery_under_way_is_not_given_up(connected: Tenant, simulator
     (delivery,) = (await connected.reader.deliveries.ListDeliveries(request)).deliveries
     failure = await fails(connected.writer.deliveries.DiscardDelivery(DiscardDeliveryRequest(id=delivery.id)))
     assert failure.reason == "DELIVERY_IN_PROGRESS"
+
+
+async def compare(tenant: Tenant, delivery: Delivery) -> CompareWithPartnerResponse:
+    return await tenant.reader.deliveries.CompareWithPartner(CompareWithPartnerRequest(delivery_id=delivery.id))
+
+
+async def test_a_comparison_names_the_fields_that_differ(connected: Tenant, simulator: Simulator) -> None:
+    company = await upserted(connected, name="Ours")
+    delivery = await settled(connected.reader, company.id)
+    same = await compare(connected, delivery)
+    assert (same.ours, same.sent, same.differences) == (same.remote, same.remote, [])
+    simulator.edit(company.id, name="Theirs")
+    await pause(connected)
+    company.version, company.name = 2, "Newer"
+    await connected.writer.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+    (found,) = (await compare(connected, delivery)).differences
+    told = (found.path, found.ours, found.sent, found.remote)
+    assert told == ("attributes.name", '"Newer"', '"Ours"', '"Theirs"')
+    simulator.companies.clear()
+    gone = await compare(connected, delivery)
+    assert (gone.HasField("ours"), gone.HasField("remote")) == (True, False)
+    assert {each.remote for each in gone.differences} == {""}
+    held = CompanyResource()
+    assert gone.sent.Unpack(held) and held.attributes.name == "Ours"
+
+
+async def test_what_cannot_be_compared_is_refused(
+    connected: Tenant, simulator: Simulator, ampeco: Ampeco, new_tenant: Callable[[], Any]
+) -> None:
+    await connect(connected, ampeco)
+    await connected.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T1")))
+    rule = a_rule(integration_id="am")
+    await connected.admin.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
+    (delivery,) = await at_rest(connected.reader, "am")
+    request = CompareWithPartnerRequest(delivery_id=delivery.id)
+    failure = await fails(connected.reader.deliveries.CompareWithPartner(request))
+    assert set(failure.violations) == {"delivery_id"}
+    delivery = await settled(connected.reader, (await upserted(connected)).id)
+    request.delivery_id = delivery.id
+    other = await new_tenant()
+    assert (await fails(other.reader.deliveries.CompareWithPartner(request))).reason == "RESOURCE_NOT_FOUND"
+    simulator.inject("GET=status:503")
+    assert (await fails(connected.reader.deliveries.CompareWithPartner(request))).reason == "PARTNER_UNAVAILABLE"
+    disabled = UpdateIntegrationRequest(
+        integration=Integration(id="cp", enabled=False), update_mask=FieldMask(paths=["enabled"])
+    )
+    await connected.admin.integrations.UpdateIntegration(disabled)
+    assert (await fails(connected.reader.deliveries.CompareWithPartner(request))).reason == "INTEGRATION_DISABLED"
 
 
 async def test_a_partner_that_lost_its_companies_is_given_them_again(connected: Tenant, simulator: Simulator) -> None:

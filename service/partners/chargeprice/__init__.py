@@ -16,5 +16,6 @@ PARTNER = Partner(
     behaviour=mapping,
     takes=(OBJECT_KIND_COMPANY,),
     deliverer=ChargepriceDeliverer,
+    comparer=ChargepriceDeliverer,
     runs={RUN_KIND_DIAGNOSE: ChargepriceDiagnosis},
 )

@@ -18,6 +18,7 @@ from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE
 
 from service.bridge.channel import PartnerChannel
+from service.delivery.comparison import Compared
 from service.delivery.disclosures import disclosed
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
@@ -25,14 +26,14 @@ from service.domain.content import content_hash
 from service.errors import PartnerNotFound, PartnerOutcomeUnknown, PartnerVersionConflict
 from service.partners.chargeprice.mapping import carries, comparable, document
 from service.storage.company import company_current
-from service.storage.delivery import Claim, Peer, peer_get, peer_sending
+from service.storage.delivery import Claim, Peer, PeerKey, peer_get, peer_sending
 from service.storage.pool import Database
 
 PARTNER = "chargeprice"
 
 
 class ChargepriceDeliverer:
-    """Brings the current state of one company to one Chargeprice integration."""
+    """Brings the current state of one company to one Chargeprice integration, and compares."""
 
     def __init__(self, database: Database, channel: PartnerChannel) -> None:
         self._database = database
@@ -50,7 +51,7 @@ class ChargepriceDeliverer:
         """`trusting`: the partner holds what it is known to hold, if that was acknowledged."""
         async with self._database.connection() as conn:
             company = await company_current(conn, claim.tenant_id, claim.object_id)
-            peer = await peer_get(conn, claim)
+            peer = await peer_get(conn, claim.peer_key)
         if company is None:
             return await self._delete(claim, peer)
         certain = trusting and peer.state == PEER_OBJECT_STATE_LINKED
@@ -60,7 +61,7 @@ class ChargepriceDeliverer:
 
     async def _put(self, claim: Claim, company: Company, peer: Peer, certain: bool) -> Delivered:
         if not certain:
-            held = await self._read(claim)
+            held = await self._read(claim.peer_key)
             peer = reconciled(peer, _held(held, peer), overwrite=claim.overwrite, partner=PARTNER)
             if held is not None and carries(held, document(company, 0)):
                 sent = document(company, held.attributes.version).SerializeToString()
@@ -92,15 +93,26 @@ class ChargepriceDeliverer:
             async with disclosed(self._database, claim, None):
                 await self._channel.stub(CompanyServiceStub, claim.tenant_id).DeleteCompany(request)
         except PartnerNotFound:
-            if await self._read(claim) is not None:  # an outage may answer so, too
+            if await self._read(claim.peer_key) is not None:  # an outage may answer so, too
                 raise
             return Delivered(None, 0, "was already gone at the partner")
         return Delivered(None, 0, "deleted at the partner")
 
-    async def _read(self, claim: Claim) -> CompanyResource | None:
-        request = ListCompaniesRequest(integration_id=claim.integration_id, filter_id=claim.object_id)
-        page = await self._channel.stub(CompanyServiceStub, claim.tenant_id).ListCompanies(request)
-        return next((company for company in page.data if company.id.lower() == claim.object_id), None)
+    async def compare(self, key: PeerKey) -> Compared:
+        async with self._database.connection() as conn:
+            company = await company_current(conn, key.tenant_id, key.object_id)
+            peer = await peer_get(conn, key)
+        held = await self._read(key)
+        return Compared(
+            comparable(document(company, 0)) if company else None,
+            comparable(CompanyDocument.FromString(peer.sent_document)) if peer.sent_document else None,
+            comparable(held) if held else None,
+        )
+
+    async def _read(self, key: PeerKey) -> CompanyResource | None:
+        request = ListCompaniesRequest(integration_id=key.integration_id, filter_id=key.object_id)
+        page = await self._channel.stub(CompanyServiceStub, key.tenant_id).ListCompanies(request)
+        return next((company for company in page.data if company.id.lower() == key.object_id), None)
 
 
 def _same(sent: bytes | None, wanted: CompanyDocument) -> bool:

@@ -27,11 +27,12 @@ from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_o
 from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
 from evbridge.v1 import error_reason_pb2 as evbridge_dot_v1_dot_error__reason__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65vbridge/v1/delivery.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x04\n\x08\x44\x65livery\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x0bobject_kind\x18\x03 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\x05state\x18\x05 \x01(\x0e\x32\x1a.evbridge.v1.DeliveryStateB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x06 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x66\x61iled_attempts\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12;\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x0bpeer_object\x18\n \x01(\x0b\x32\x17.evbridge.v1.PeerObjectB\x04\xe2\x41\x01\x03\x12\x34\n\x08\x61ttempts\x18\x0b \x03(\x0b\x32\x1c.evbridge.v1.DeliveryAttemptB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xba\x01\n\nPeerObject\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\x1c.evbridge.v1.PeerObjectStateB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x61\x63knowledged_version\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12:\n\x10\x61\x63knowledge_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x98\x02\n\x0f\x44\x65liveryAttempt\x12\x34\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x03 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cpartner_code\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0csent_version\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\"0\n\x12GetDeliveryRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\x86\x02\n\x15ListDeliveriesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12\x36\n\x0bobject_kind\x18\x04 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\tobject_id\x18\x05 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12\x33\n\x05state\x18\x06 \x01(\x0e\x32\x1a.evbridge.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\\\n\x16ListDeliveriesResponse\x12)\n\ndeliveries\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x14RetryDeliveryRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12 \n\x18overwrite_partner_change\x18\x02 \x01(\x08\"~\n\x1cRetryParkedDeliveriesRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x36\n\x0bobject_kind\x18\x02 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\"7\n\x1dRetryParkedDeliveriesResponse\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x03\"4\n\x16\x44iscardDeliveryRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xaf\x01\n\x13RedeliverAllRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x36\n\x0bobject_kind\x18\x02 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\".\n\x14RedeliverAllResponse\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x03\"\xb0\x02\n\x0f\x44\x65liverySummary\x12\x1b\n\rpending_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11in_progress_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x65livered_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cparked_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64iscarded_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12=\n\x13oldest_pending_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\"\n\x14recent_attempt_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14recent_success_count\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03*\xae\x02\n\nObjectKind\x12\x1b\n\x17OBJECT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13OBJECT_KIND_COMPANY\x10\x01\x12\x1b\n\x17OBJECT_KIND_INTEGRATION\x10\x02\x12\x15\n\x11OBJECT_KIND_PARTY\x10\x03\x12\x16\n\x12OBJECT_KIND_TARIFF\x10\x04\x12\x18\n\x14OBJECT_KIND_LOCATION\x10\x05\x12\x14\n\x10OBJECT_KIND_EVSE\x10\x06\x12\x17\n\x13OBJECT_KIND_CHARGER\x10\x07\x12 \n\x1cOBJECT_KIND_PUBLICATION_RULE\x10\x08\x12\x19\n\x15OBJECT_KIND_CONNECTOR\x10\t\x12\x18\n\x14OBJECT_KIND_DELIVERY\x10\n*\xc2\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x44\x45LIVERY_STATE_IN_PROGRESS\x10\x02\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x03\x12\x19\n\x15\x44\x45LIVERY_STATE_PARKED\x10\x04\x12\x1c\n\x18\x44\x45LIVERY_STATE_DISCARDED\x10\x05*\x8d\x01\n\x0fPeerObjectState\x12!\n\x1dPEER_OBJECT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PEER_OBJECT_STATE_NONE\x10\x01\x12\x1d\n\x19PEER_OBJECT_STATE_UNKNOWN\x10\x02\x12\x1c\n\x18PEER_OBJECT_STATE_LINKED\x10\x03\x32\xc5\x04\n\x0f\x44\x65liveryService\x12N\n\x0bGetDelivery\x12\x1f.evbridge.v1.GetDeliveryRequest\x1a\x15.evbridge.v1.Delivery\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x62\n\x0eListDeliveries\x12\".evbridge.v1.ListDeliveriesRequest\x1a#.evbridge.v1.ListDeliveriesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12R\n\rRetryDelivery\x12!.evbridge.v1.RetryDeliveryRequest\x1a\x15.evbridge.v1.Delivery\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12w\n\x15RetryParkedDeliveries\x12).evbridge.v1.RetryParkedDeliveriesRequest\x1a*.evbridge.v1.RetryParkedDeliveriesResponse\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12V\n\x0f\x44iscardDelivery\x12#.evbridge.v1.DiscardDeliveryRequest\x1a\x15.evbridge.v1.Delivery\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12Y\n\x0cRedeliverAll\x12 .evbridge.v1.RedeliverAllRequest\x1a!.evbridge.v1.RedeliverAllResponse\"\x04\x90\xf4\x18\x03\x42\"\n\x0f\x63om.evbridge.v1B\rDeliveryProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65vbridge/v1/delivery.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x04\n\x08\x44\x65livery\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x0bobject_kind\x18\x03 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\x05state\x18\x05 \x01(\x0e\x32\x1a.evbridge.v1.DeliveryStateB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x06 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x66\x61iled_attempts\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12;\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x0bpeer_object\x18\n \x01(\x0b\x32\x17.evbridge.v1.PeerObjectB\x04\xe2\x41\x01\x03\x12\x34\n\x08\x61ttempts\x18\x0b \x03(\x0b\x32\x1c.evbridge.v1.DeliveryAttemptB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xba\x01\n\nPeerObject\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\x1c.evbridge.v1.PeerObjectStateB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14\x61\x63knowledged_version\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12:\n\x10\x61\x63knowledge_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x98\x02\n\x0f\x44\x65liveryAttempt\x12\x34\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\x03 \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cpartner_code\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0csent_version\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\"0\n\x12GetDeliveryRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\x86\x02\n\x15ListDeliveriesRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12\x36\n\x0bobject_kind\x18\x04 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\tobject_id\x18\x05 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\x12\x33\n\x05state\x18\x06 \x01(\x0e\x32\x1a.evbridge.v1.DeliveryStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\\\n\x16ListDeliveriesResponse\x12)\n\ndeliveries\x18\x01 \x03(\x0b\x32\x15.evbridge.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x14RetryDeliveryRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12 \n\x18overwrite_partner_change\x18\x02 \x01(\x08\"@\n\x19\x43ompareWithPartnerRequest\x12#\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xbd\x01\n\x1a\x43ompareWithPartnerResponse\x12\"\n\x04ours\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12\"\n\x04sent\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12$\n\x06remote\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x31\n\x0b\x64ifferences\x18\x04 \x03(\x0b\x32\x1c.evbridge.v1.FieldDifference\"K\n\x0f\x46ieldDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04ours\x18\x02 \x01(\t\x12\x0c\n\x04sent\x18\x03 \x01(\t\x12\x0e\n\x06remote\x18\x04 \x01(\t\"~\n\x1cRetryParkedDeliveriesRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x36\n\x0bobject_kind\x18\x02 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\"7\n\x1dRetryParkedDeliveriesResponse\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x03\"4\n\x16\x44iscardDeliveryRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xaf\x01\n\x13RedeliverAllRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x36\n\x0bobject_kind\x18\x02 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\".\n\x14RedeliverAllResponse\x12\x16\n\x0e\x64\x65livery_count\x18\x01 \x01(\x03\"\xb0\x02\n\x0f\x44\x65liverySummary\x12\x1b\n\rpending_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11in_progress_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x65livered_count\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cparked_count\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64iscarded_count\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12=\n\x13oldest_pending_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\"\n\x14recent_attempt_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\"\n\x14recent_success_count\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03*\xae\x02\n\nObjectKind\x12\x1b\n\x17OBJECT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13OBJECT_KIND_COMPANY\x10\x01\x12\x1b\n\x17OBJECT_KIND_INTEGRATION\x10\x02\x12\x15\n\x11OBJECT_KIND_PARTY\x10\x03\x12\x16\n\x12OBJECT_KIND_TARIFF\x10\x04\x12\x18\n\x14OBJECT_KIND_LOCATION\x10\x05\x12\x14\n\x10OBJECT_KIND_EVSE\x10\x06\x12\x17\n\x13OBJECT_KIND_CHARGER\x10\x07\x12 \n\x1cOBJECT_KIND_PUBLICATION_RULE\x10\x08\x12\x19\n\x15OBJECT_KIND_CONNECTOR\x10\t\x12\x18\n\x14OBJECT_KIND_DELIVERY\x10\n*\xc2\x01\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x44\x45LIVERY_STATE_IN_PROGRESS\x10\x02\x12\x1c\n\x18\x44\x45LIVERY_STATE_DELIVERED\x10\x03\x12\x19\n\x15\x44\x45LIVERY_STATE_PARKED\x10\x04\x12\x1c\n\x18\x44\x45LIVERY_STATE_DISCARDED\x10\x05*\x8d\x01\n\x0fPeerObjectState\x12!\n\x1dPEER_OBJECT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PEER_OBJECT_STATE_NONE\x10\x01\x12\x1d\n\x19PEER_OBJECT_STATE_UNKNOWN\x10\x02\x12\x1c\n\x18PEER_OBJECT_STATE_LINKED\x10\x03\x32\xb5\x05\n\x0f\x44\x65liveryService\x12N\n\x0bGetDelivery\x12\x1f.evbridge.v1.GetDeliveryRequest\x1a\x15.evbridge.v1.Delivery\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x62\n\x0eListDeliveries\x12\".evbridge.v1.ListDeliveriesRequest\x1a#.evbridge.v1.ListDeliveriesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12R\n\rRetryDelivery\x12!.evbridge.v1.RetryDeliveryRequest\x1a\x15.evbridge.v1.Delivery\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12n\n\x12\x43ompareWithPartner\x12&.evbridge.v1.CompareWithPartnerRequest\x1a\'.evbridge.v1.CompareWithPartnerResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12w\n\x15RetryParkedDeliveries\x12).evbridge.v1.RetryParkedDeliveriesRequest\x1a*.evbridge.v1.RetryParkedDeliveriesResponse\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12V\n\x0f\x44iscardDelivery\x12#.evbridge.v1.DiscardDeliveryRequest\x1a\x15.evbridge.v1.Delivery\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12Y\n\x0cRedeliverAll\x12 .evbridge.v1.RedeliverAllRequest\x1a!.evbridge.v1.RedeliverAllResponse\"\x04\x90\xf4\x18\x03\x42\"\n\x0f\x63om.evbridge.v1B\rDeliveryProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -103,6 +104,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDELIVERIESREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_RETRYDELIVERYREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_RETRYDELIVERYREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
+  _globals['_COMPAREWITHPARTNERREQUEST'].fields_by_name['delivery_id']._loaded_options = None
+  _globals['_COMPAREWITHPARTNERREQUEST'].fields_by_name['delivery_id']._serialized_options = b'\342A\001\002\272H\007r\005\250\203\371\001\001'
   _globals['_RETRYPARKEDDELIVERIESREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_RETRYPARKEDDELIVERIESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
   _globals['_RETRYPARKEDDELIVERIESREQUEST'].fields_by_name['object_kind']._loaded_options = None
@@ -137,44 +140,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELIVERYSERVICE'].methods_by_name['ListDeliveries']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_DELIVERYSERVICE'].methods_by_name['RetryDelivery']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['RetryDelivery']._serialized_options = b'\220\002\002\220\364\030\002'
+  _globals['_DELIVERYSERVICE'].methods_by_name['CompareWithPartner']._loaded_options = None
+  _globals['_DELIVERYSERVICE'].methods_by_name['CompareWithPartner']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_DELIVERYSERVICE'].methods_by_name['RetryParkedDeliveries']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['RetryParkedDeliveries']._serialized_options = b'\220\002\002\220\364\030\002'
   _globals['_DELIVERYSERVICE'].methods_by_name['DiscardDelivery']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['DiscardDelivery']._serialized_options = b'\220\002\002\220\364\030\002'
   _globals['_DELIVERYSERVICE'].methods_by_name['RedeliverAll']._loaded_options = None
   _globals['_DELIVERYSERVICE'].methods_by_name['RedeliverAll']._serialized_options = b'\220\364\030\003'
-  _globals['_OBJECTKIND']._serialized_start=2580
-  _globals['_OBJECTKIND']._serialized_end=2882
-  _globals['_DELIVERYSTATE']._serialized_start=2885
-  _globals['_DELIVERYSTATE']._serialized_end=3079
-  _globals['_PEEROBJECTSTATE']._serialized_start=3082
-  _globals['_PEEROBJECTSTATE']._serialized_end=3223
-  _globals['_DELIVERY']._serialized_start=271
-  _globals['_DELIVERY']._serialized_end=838
-  _globals['_PEEROBJECT']._serialized_start=841
-  _globals['_PEEROBJECT']._serialized_end=1027
-  _globals['_DELIVERYATTEMPT']._serialized_start=1030
-  _globals['_DELIVERYATTEMPT']._serialized_end=1310
-  _globals['_GETDELIVERYREQUEST']._serialized_start=1312
-  _globals['_GETDELIVERYREQUEST']._serialized_end=1360
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=1363
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1625
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1627
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1719
-  _globals['_RETRYDELIVERYREQUEST']._serialized_start=1721
-  _globals['_RETRYDELIVERYREQUEST']._serialized_end=1805
-  _globals['_RETRYPARKEDDELIVERIESREQUEST']._serialized_start=1807
-  _globals['_RETRYPARKEDDELIVERIESREQUEST']._serialized_end=1933
-  _globals['_RETRYPARKEDDELIVERIESRESPONSE']._serialized_start=1935
-  _globals['_RETRYPARKEDDELIVERIESRESPONSE']._serialized_end=1990
-  _globals['_DISCARDDELIVERYREQUEST']._serialized_start=1992
-  _globals['_DISCARDDELIVERYREQUEST']._serialized_end=2044
-  _globals['_REDELIVERALLREQUEST']._serialized_start=2047
-  _globals['_REDELIVERALLREQUEST']._serialized_end=2222
-  _globals['_REDELIVERALLRESPONSE']._serialized_start=2224
-  _globals['_REDELIVERALLRESPONSE']._serialized_end=2270
-  _globals['_DELIVERYSUMMARY']._serialized_start=2273
-  _globals['_DELIVERYSUMMARY']._serialized_end=2577
-  _globals['_DELIVERYSERVICE']._serialized_start=3226
-  _globals['_DELIVERYSERVICE']._serialized_end=3807
+  _globals['_OBJECTKIND']._serialized_start=2942
+  _globals['_OBJECTKIND']._serialized_end=3244
+  _globals['_DELIVERYSTATE']._serialized_start=3247
+  _globals['_DELIVERYSTATE']._serialized_end=3441
+  _globals['_PEEROBJECTSTATE']._serialized_start=3444
+  _globals['_PEEROBJECTSTATE']._serialized_end=3585
+  _globals['_DELIVERY']._serialized_start=298
+  _globals['_DELIVERY']._serialized_end=865
+  _globals['_PEEROBJECT']._serialized_start=868
+  _globals['_PEEROBJECT']._serialized_end=1054
+  _globals['_DELIVERYATTEMPT']._serialized_start=1057
+  _globals['_DELIVERYATTEMPT']._serialized_end=1337
+  _globals['_GETDELIVERYREQUEST']._serialized_start=1339
+  _globals['_GETDELIVERYREQUEST']._serialized_end=1387
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=1390
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1652
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1654
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1746
+  _globals['_RETRYDELIVERYREQUEST']._serialized_start=1748
+  _globals['_RETRYDELIVERYREQUEST']._serialized_end=1832
+  _globals['_COMPAREWITHPARTNERREQUEST']._serialized_start=1834
+  _globals['_COMPAREWITHPARTNERREQUEST']._serialized_end=1898
+  _globals['_COMPAREWITHPARTNERRESPONSE']._serialized_start=1901
+  _globals['_COMPAREWITHPARTNERRESPONSE']._serialized_end=2090
+  _globals['_FIELDDIFFERENCE']._serialized_start=2092
+  _globals['_FIELDDIFFERENCE']._serialized_end=2167
+  _globals['_RETRYPARKEDDELIVERIESREQUEST']._serialized_start=2169
+  _globals['_RETRYPARKEDDELIVERIESREQUEST']._serialized_end=2295
+  _globals['_RETRYPARKEDDELIVERIESRESPONSE']._serialized_start=2297
+  _globals['_RETRYPARKEDDELIVERIESRESPONSE']._serialized_end=2352
+  _globals['_DISCARDDELIVERYREQUEST']._serialized_start=2354
+  _globals['_DISCARDDELIVERYREQUEST']._serialized_end=2406
+  _globals['_REDELIVERALLREQUEST']._serialized_start=2409
+  _globals['_REDELIVERALLREQUEST']._serialized_end=2584
+  _globals['_REDELIVERALLRESPONSE']._serialized_start=2586
+  _globals['_REDELIVERALLRESPONSE']._serialized_end=2632
+  _globals['_DELIVERYSUMMARY']._serialized_start=2635
+  _globals['_DELIVERYSUMMARY']._serialized_end=2939
+  _globals['_DELIVERYSERVICE']._serialized_start=3588
+  _globals['_DELIVERYSERVICE']._serialized_end=4281
 # @@protoc_insertion_point(module_scope)

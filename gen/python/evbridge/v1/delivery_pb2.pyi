@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from evbridge.v1 import error_reason_pb2 as _error_reason_pb2
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -443,6 +444,104 @@ class RetryDeliveryRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryDeliveryRequest: _TypeAlias = RetryDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class CompareWithPartnerRequest(_message.Message):
+    """The request of CompareWithPartner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    delivery_id: _builtins.str
+    """Required. The delivery's id."""
+    def __init__(
+        self,
+        *,
+        delivery_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareWithPartnerRequest: _TypeAlias = CompareWithPartnerRequest  # noqa: Y015
+
+@_typing.final
+class CompareWithPartnerResponse(_message.Message):
+    """The response of CompareWithPartner. All three are messages of the partner's contract, without what only the partner sets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OURS_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    REMOTE_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ours(self) -> _any_pb2.Any:
+        """What would be sent now; unset when the partner is not to have the object."""
+
+    @_builtins.property
+    def sent(self) -> _any_pb2.Any:
+        """What was sent last; unset when nothing was, or a delete."""
+
+    @_builtins.property
+    def remote(self) -> _any_pb2.Any:
+        """What the partner holds; unset when it has nothing."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldDifference]:
+        """The fields in which they are not all the same, in the order of their paths; empty when they are."""
+
+    def __init__(
+        self,
+        *,
+        ours: _any_pb2.Any | None = ...,
+        sent: _any_pb2.Any | None = ...,
+        remote: _any_pb2.Any | None = ...,
+        differences: _abc.Iterable[Global___FieldDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ours", b"ours", "remote", b"remote", "sent", b"sent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "ours", b"ours", "remote", b"remote", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareWithPartnerResponse: _TypeAlias = CompareWithPartnerResponse  # noqa: Y015
+
+@_typing.final
+class FieldDifference(_message.Message):
+    """A field in which what we have, sent and read is not all the same. Values are JSON; empty where the field is not set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    OURS_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    REMOTE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its path in the messages: "attributes.name"."""
+    ours: _builtins.str
+    """What would be sent now."""
+    sent: _builtins.str
+    """What was sent last."""
+    remote: _builtins.str
+    """What the partner holds."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        ours: _builtins.str = ...,
+        sent: _builtins.str = ...,
+        remote: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ours", b"ours", "path", b"path", "remote", b"remote", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldDifference: _TypeAlias = FieldDifference  # noqa: Y015
 
 @_typing.final
 class RetryParkedDeliveriesRequest(_message.Message):

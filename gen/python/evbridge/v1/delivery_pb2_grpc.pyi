@@ -57,6 +57,13 @@ class DeliveryServiceStub:
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
     """
+    CompareWithPartner: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.CompareWithPartnerRequest, _delivery_pb2.CompareWithPartnerResponse]
+    """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
+    last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
+    FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
+    """
     RetryParkedDeliveries: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RetryParkedDeliveriesRequest, _delivery_pb2.RetryParkedDeliveriesResponse]
     """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
 
@@ -104,6 +111,13 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     limit that still holds. Answers before the attempt is made.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+    """
+    CompareWithPartner: _aio.UnaryUnaryMultiCallable[_delivery_pb2.CompareWithPartnerRequest, _delivery_pb2.CompareWithPartnerResponse]  # type: ignore[assignment]
+    """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
+    last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
+    FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
     """
     RetryParkedDeliveries: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RetryParkedDeliveriesRequest, _delivery_pb2.RetryParkedDeliveriesResponse]  # type: ignore[assignment]
     """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
@@ -167,6 +181,19 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         limit that still holds. Answers before the attempt is made.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); FAILED_PRECONDITION (DELIVERY_IN_PROGRESS).
+        """
+
+    @_abc_1.abstractmethod
+    def CompareWithPartner(
+        self,
+        request: _delivery_pb2.CompareWithPartnerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_delivery_pb2.CompareWithPartnerResponse, _abc.Awaitable[_delivery_pb2.CompareWithPartnerResponse]]:
+        """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
+        last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
+        FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
         """
 
     @_abc_1.abstractmethod
