@@ -214,7 +214,7 @@ async def test_what_cannot_be_compared_is_refused(
     request.delivery_id = delivery.id
     other = await new_tenant()
     assert (await fails(other.reader.deliveries.CompareWithPartner(request))).reason == "RESOURCE_NOT_FOUND"
-    simulator.inject("GET=status:503")
+    simulator.inject("1000*GET=status:503")
     assert (await fails(connected.reader.deliveries.CompareWithPartner(request))).reason == "PARTNER_UNAVAILABLE"
     disabled = UpdateIntegrationRequest(
         integration=Integration(id="cp", enabled=False), update_mask=FieldMask(paths=["enabled"])
