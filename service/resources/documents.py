@@ -1,17 +1,23 @@
-"""Documents of partners as messages of ours: what breaks the contract is repaired or left out, and said."""
+"""Documents of partners as messages of ours: what breaks the contract is repaired or left out, and said.
 
-from collections.abc import Callable, Sequence
+A document may be a whole location, an EVSE or a connector of one, or a patch of these.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from datetime import UTC
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
 
-from service.bridge.json_text import CodecError
+from service.bridge.json_text import CodecError, parse_json, text_of
 from service.domain.keys import ObjectKey, PartyKey
-from service.domain.received import Document, cleared
+from service.domain.received import Document, cleared, is_older, item, item_id, merged, with_item
 from service.domain.repair import repaired
-from service.errors import FieldViolation, InvalidArgument
+from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
+from service.storage.received import Stored
 
 M = TypeVar("M", Location, Evse, Tariff)
 
@@ -53,10 +59,156 @@ class Sender:
     read: Callable[[type[Any], Document], Read]
 
 
+class Place(NamedTuple):
+    """Where in a location a document belongs: the location itself, an EVSE, or a connector of it."""
+
+    evse_uid: str = ""
+    connector_id: str = ""
+
+    def shown(self, key: ObjectKey) -> str:
+        return "/".join(filter(None, (key.shown, *self)))
+
+
+WHOLE = Place()
+
+
+class Held(NamedTuple):
+    """A location as it is stored, and the documents of its parts: "" is its own, the others are its EVSEs'."""
+
+    location: Location | None
+    documents: Mapping[str, Stored]
+
+    def evses(self) -> dict[str, Evse]:
+        """By folded uid."""
+        return {evse.uid.casefold(): evse for evse in self.location.evses} if self.location else {}
+
+    def document(self, sender: Sender, part: str, noun: str, id: str) -> Document:
+        """What a patch is merged into. Raises ResourceNotFound, also for a document of another version of OCPI."""
+        stored = self.documents.get(part)
+        if stored is None or stored.version != sender.version:
+            raise ResourceNotFound.of(noun, id)
+        document: Document = parse_json(stored.document)
+        return document
+
+    def equals(self, sender: Sender, parts: Mapping[str, Document]) -> bool:
+        """Whether these are the very documents."""
+        return parts.keys() == self.documents.keys() and all(
+            (stored.version, stored.document) == (sender.version, text_of(parts[part]))
+            for part, stored in self.documents.items()
+        )
+
+
+class Sent(NamedTuple):
+    """A location as it was read: each part with its document. `named`: its EVSEs, when the document lists them all."""
+
+    key: ObjectKey
+    own: tuple[Document, Location] | None
+    evses: Mapping[str, tuple[Document, Evse]]
+    named: Sequence[str] | None
+    notices: Notices
+
+
+class Older(Exception):
+    """What was sent is older than what is held."""
+
+
+def parts_of(document: Document) -> dict[str, Document]:
+    """A location's documents: its own, with the order of its EVSEs in their place, and those of the EVSEs."""
+    listed = document.get("evses")
+    if not isinstance(listed, list):
+        return {"": document}
+    evses = {item_id(each, "evses"): each for each in listed}
+    return {"": document | {"evses": [*evses]}} | {uid: each for uid, each in evses.items() if uid}
+
+
+def whole_of(parts: Mapping[str, Document]) -> Document:
+    """The document that `parts_of` took apart, with the EVSEs that came since after the others."""
+    own = parts[""]
+    order = {uid: number for number, uid in enumerate(own.get("evses", ()))}
+    evses = sorted((uid for uid in parts if uid), key=lambda uid: (order.get(uid, len(order)), uid))
+    return own | {"evses": [parts[uid] for uid in evses]} if evses or "evses" in own else own
+
+
+async def whole_sent(sender: Sender, key: ObjectKey, document: Document) -> Sent:
+    """A location that was sent whole. An EVSE that cannot be repaired is left out, which does not remove it."""
+    own = parts_of(document)[""]
+    message, notices = location_of(sender, key, own)
+    listed = document.get("evses")
+    evses: dict[str, tuple[Document, Evse]] = {}
+    for number, each in enumerate(listed if isinstance(listed, list) else ()):
+        await asyncio.sleep(0)
+        try:
+            evse, found = evse_of(sender, each)
+            evses[evse.uid.casefold()] = each, evse
+        except InvalidArgument as error:
+            left_out = "the EVSE is left out"
+            found = tuple(FieldViolation(why.path, f"{why.description}: {left_out}") for why in error.violations)
+        notices += tuple(FieldViolation(f"evses[{number}].{why.path}", why.description) for why in found)
+    return Sent(key, (own, message), evses, own["evses"] if isinstance(listed, list) else None, notices)
+
+
+def part_sent(sender: Sender, key: ObjectKey, held: Held, document: Document, place: Place, *, patch: bool) -> Sent:
+    """What a patch, an EVSE or a connector makes of the location that is held.
+
+    Raises ResourceNotFound for what is not held, InvalidArgument, and Older.
+    """
+    if held.location is None:
+        raise ResourceNotFound.of("location", key.shown)
+    if place.evse_uid:
+        name, id = ("id", place.connector_id) if place.connector_id else ("uid", place.evse_uid)
+        document = {name: id} | document
+        if not isinstance(document[name], str) or document[name].casefold() != id.casefold():
+            raise InvalidArgument.field(name, f"is not {id}, to which it was sent")
+        read = _connector_sent if place.connector_id else _evse_sent
+        return read(sender, key, held, document, place, patch)
+    own = merged(held.document(sender, "", "location", key.shown), _without_evses(document))
+    message, notices = location_of(sender, key, own)
+    evses: dict[str, tuple[Document, Evse]] = {}
+    for uid, each in parts_of(document).items():
+        if uid:
+            known = held.document(sender, uid, "evse", f"{key.shown}/{uid}") if uid in held.documents else {}
+            whole = merged(known, each)
+            evse, more = evse_of(sender, whole)
+            evses[uid], notices = (whole, evse), notices + more
+    return Sent(key, (own, message), evses, None, notices)
+
+
+def _evse_sent(sender: Sender, key: ObjectKey, held: Held, document: Document, place: Place, patch: bool) -> Sent:
+    uid, whole = place.evse_uid.casefold(), document
+    if patch:
+        whole = merged(held.document(sender, uid, "evse", place.shown(key)), document)
+    evse, notices = evse_of(sender, whole)
+    if patch and evse.last_updated.ToDatetime(tzinfo=UTC) < held.documents[uid].last_updated:
+        raise Older
+    return Sent(key, None, {uid: (whole, evse)}, None, notices)
+
+
+def _connector_sent(sender: Sender, key: ObjectKey, held: Held, document: Document, place: Place, patch: bool) -> Sent:
+    uid, id = place.evse_uid.casefold(), place.connector_id.casefold()
+    kept = held.document(sender, uid, "evse", Place(place.evse_uid).shown(key))
+    connectors = kept.get("connectors")
+    connectors = connectors if isinstance(connectors, list) else []
+    if patch and item(connectors, "connectors", id) is None:
+        raise ResourceNotFound.of("connector", place.shown(key))
+    whole = kept | {"connectors": with_item(connectors, document, "connectors", patch=patch)}
+    evse, notices = evse_of(sender, whole)
+    times = {each.id.casefold(): each.last_updated for each in evse.connectors if each.HasField("last_updated")}
+    stored = {each.id.casefold(): each.last_updated for each in held.evses().get(uid, Evse()).connectors}
+    if id in times:
+        if id in stored and is_older(times[id], stored[id]):
+            raise Older
+        if is_older(evse.last_updated, times[id]):
+            whole["last_updated"] = document["last_updated"]
+    return Sent(key, None, {uid: (whole, evse)}, None, notices)
+
+
+def _without_evses(document: Document) -> Document:
+    return {name: value for name, value in document.items() if name != "evses"}
+
+
 def location_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Location, Notices]:
     """A location without its EVSEs. Raises InvalidArgument when it cannot be repaired."""
-    own = {name: value for name, value in document.items() if name != "evses"}
-    location, unread = _read(sender, Location, own)
+    location, unread = _read(sender, Location, _without_evses(document))
     location.ClearField("etag")
     fit, repairs = repaired(_named(sender, key, location))
     return fit, unread + repairs

@@ -6,12 +6,12 @@ repaired where it breaks the contract (see service.domain.repair). Nothing here 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,9 +21,22 @@ from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.keys import EvseKey, ObjectKey
 from service.domain.location import location_etag
-from service.domain.received import Document, is_older, item, item_id, merged, settle_times, with_item
+from service.domain.received import Document, is_older, item, merged, settle_times
 from service.errors import EtagMismatch, EvbridgeError, FieldViolation, InvalidArgument, ResourceNotFound
-from service.resources.documents import Sender, evse_of, location_of, tariff_of
+from service.resources.documents import (
+    WHOLE,
+    Held,
+    Older,
+    Place,
+    Sender,
+    Sent,
+    evse_of,
+    part_sent,
+    parts_of,
+    tariff_of,
+    whole_of,
+    whole_sent,
+)
 from service.resources.mutation import record
 from service.storage.changes import CREATE, DELETE, UPDATE, Change, change_time
 from service.storage.connection import Connection
@@ -32,22 +45,28 @@ from service.storage.pool import Database
 from service.storage.received import Stored, document_get, documents_delete, documents_get, documents_put
 from service.storage.tariff import tariff_lock, tariff_put, tariff_tombstone
 
+__all__ = [
+    "WHOLE",
+    "Outcome",
+    "Place",
+    "Receipt",
+    "location_received",
+    "location_removed",
+    "locations_gone",
+    "locations_received",
+    "received_location",
+    "received_tariff",
+    "tariff_received",
+    "tariff_removed",
+    "tariffs_received",
+]
+
 T = TypeVar("T")
 
 MAX_DOCUMENT = 1 << 20
 """Characters of one document as it is kept, without the EVSEs of a location."""
 _AHEAD = timedelta(days=1)
-_MAX_EVSES = 1000
-
-
-class Place(NamedTuple):
-    """Where in a location a document belongs: the location itself, an EVSE, or a connector of it."""
-
-    evse_uid: str = ""
-    connector_id: str = ""
-
-
-WHOLE = Place()
+MAX_EVSES = 1000
 
 
 class Outcome(Enum):
@@ -64,20 +83,6 @@ class Receipt(NamedTuple):
 
     outcome: Outcome
     notices: tuple[FieldViolation, ...] = ()
-
-
-class _Sent(NamedTuple):
-    """A location as it was read: each part with its document. `named`: its EVSEs, when the document lists them all."""
-
-    key: ObjectKey
-    own: tuple[Document, Location] | None
-    evses: Mapping[str, tuple[Document, Evse]]
-    named: tuple[str, ...] | None
-    notices: tuple[FieldViolation, ...]
-
-
-class _Older(Exception):
-    """What was sent is older than what is held."""
 
 
 async def location_received(
@@ -98,44 +103,46 @@ async def location_received(
     a time more than a day ahead.
     """
     _check_party(sender, key)
-    if patch and not document.get("last_updated"):
-        raise InvalidArgument.field("last_updated", "is required, for example 2030-06-03T19:30:00Z")
-    whole = None if patch or place.evse_uid else await _whole(sender, key, document)
+    _check_patch(document, patch=patch)
+    whole = None if patch or place.evse_uid else await whole_sent(sender, key, document)
 
-    async def work(conn: Connection, now: datetime) -> Receipt:
+    async def work(conn: Connection, now: datetime) -> Receipt | EvbridgeError:
         if patch and place.evse_uid and not place.connector_id and document.keys() <= {"status", "last_updated"}:
-            return await _status_received(conn, caller, now, sender, key, place.evse_uid, document)
-        locked = await location_lock(conn, caller.tenant_id, [key])
-        kept = await _kept(conn, caller, sender, [key])
+            return await _status_received(conn, caller, now, sender, key, place, document)
+        locked, held = await _locked(conn, caller, sender, [key])
         try:
-            sent = whole or _part(sender, key, locked.get(key), kept.get(str(key), {}), document, place, patch)
-        except _Older:
+            sent = whole or part_sent(sender, key, held[key], document, place, patch=patch)
+        except Older:
             return Receipt(Outcome.OLDER)
-        (receipt,) = await _store_locations(conn, caller, now, sender, [sent], locked, kept)
-        if isinstance(receipt, EvbridgeError):
-            raise receipt
+        (receipt,) = await _store_locations(conn, caller, now, sender, [sent], locked, held)
         return receipt
 
-    return await _transact(database, work)
+    return _raised(await _transact(database, work))
 
 
 async def locations_received(
     database: Database, caller: Caller, sender: Sender, documents: Sequence[tuple[ObjectKey, Document]]
 ) -> list[Receipt | EvbridgeError]:
-    """Stores a page of whole locations; what is wrong with one costs no other. Of two with a key the last counts."""
+    """Stores a page of whole locations; what is wrong with one costs no other. Of two with a key the last counts.
+
+    What is held just so is not even read.
+    """
     results: dict[ObjectKey, Receipt | EvbridgeError] = {}
-    sent: dict[ObjectKey, _Sent] = {}
+    sent: dict[ObjectKey, Sent] = {}
+    kept = await _kept(database, caller, sender, [key for key, _ in documents], OBJECT_KIND_LOCATION)
     for key, document in dict(documents).items():
         try:
             _check_party(sender, key)
-            sent[key] = await _whole(sender, key, document)
+            if Held(None, kept[key]).equals(sender, parts_of(document)):
+                results[key] = Receipt(Outcome.UNCHANGED)
+            else:
+                sent[key] = await whole_sent(sender, key, document)
         except EvbridgeError as error:
             results[key] = error
 
     async def work(conn: Connection, now: datetime) -> list[Receipt | EvbridgeError]:
-        locked = await location_lock(conn, caller.tenant_id, sent.keys())
-        kept = await _kept(conn, caller, sender, sent.keys())
-        return await _store_locations(conn, caller, now, sender, [*sent.values()], locked, kept)
+        locked, held = await _locked(conn, caller, sender, sent.keys())
+        return await _store_locations(conn, caller, now, sender, [*sent.values()], locked, held)
 
     results |= zip(sent, await _transact(database, work) if sent else (), strict=True)
     return [results[key] for key, _ in documents]
@@ -149,7 +156,7 @@ async def tariffs_received(
 
     async def work(conn: Connection, now: datetime) -> list[Receipt | EvbridgeError]:
         locked = await tariff_lock(conn, caller.tenant_id, sent.keys())
-        kept = await _kept(conn, caller, sender, sent.keys(), tariffs=True)
+        kept = await _kept(conn, caller, sender, sent.keys(), OBJECT_KIND_TARIFF)
         return await _store_tariffs(conn, caller, now, sender, [*sent.items()], locked, kept)
 
     results = dict(zip(sent, await _transact(database, work), strict=True))
@@ -160,19 +167,18 @@ async def tariff_received(
     database: Database, caller: Caller, sender: Sender, key: ObjectKey, document: Document, *, patch: bool = False
 ) -> Receipt:
     """Stores a tariff; a patch is merged into the one that is held. Raises what `location_received` does."""
-    if patch and not document.get("last_updated"):
-        raise InvalidArgument.field("last_updated", "is required, for example 2030-06-03T19:30:00Z")
+    _check_patch(document, patch=patch)
 
-    async def work(conn: Connection, now: datetime) -> Receipt:
+    async def work(conn: Connection, now: datetime) -> Receipt | EvbridgeError:
         locked = await tariff_lock(conn, caller.tenant_id, [key])
-        kept = await _kept(conn, caller, sender, [key], tariffs=True)
-        sent = merged(_held(sender, kept.get(str(key), {}), "", "tariff", key.shown), document) if patch else document
+        kept = await _kept(conn, caller, sender, [key], OBJECT_KIND_TARIFF)
+        sent = document
+        if patch:
+            sent = merged(Held(None, kept[key]).document(sender, "", "tariff", key.shown), document)
         (receipt,) = await _store_tariffs(conn, caller, now, sender, [(key, sent)], locked, kept)
-        if isinstance(receipt, EvbridgeError):
-            raise receipt
         return receipt
 
-    return await _transact(database, work)
+    return _raised(await _transact(database, work))
 
 
 async def location_removed(database: Database, caller: Caller, sender: Sender, key: ObjectKey) -> None:
@@ -204,9 +210,8 @@ async def locations_gone(database: Database, caller: Caller, keys: Sequence[Obje
         changed: dict[ObjectKey, Location] = {}
         gone: dict[str, Change] = {}
         for key, before in locked.items():
-            living = (
-                [uid for uid, evse in _evses(before).items() if evse.status != EVSE_STATUS_REMOVED] if before else []
-            )
+            evses = Held(before, {}).evses()
+            living = [uid for uid, evse in evses.items() if evse.status != EVSE_STATUS_REMOVED]
             if not (before and living):
                 continue
             wanted = changed[key] = Location()
@@ -251,19 +256,16 @@ async def received_location(database: Database, tenant_id: str, key: ObjectKey, 
     parts: dict[str, Document] = {row.part: parse_json(row.document) for row in rows}
     if "" not in parts:
         raise ResourceNotFound.of("location", key.shown)
-    own = parts.pop("")
     if not place.evse_uid:
-        order = {uid: number for number, uid in enumerate(own.get("evses", ()))}
-        evses = [parts[uid] for uid in sorted(parts, key=lambda uid: (order.get(uid, len(order)), uid))]
-        return own | {"evses": evses} if evses or "evses" in own else own
+        return whole_of(parts)
     evse = parts.get(place.evse_uid.casefold())
     if evse is None:
-        raise ResourceNotFound.of("evse", f"{key.shown}/{place.evse_uid}")
+        raise ResourceNotFound.of("evse", Place(place.evse_uid).shown(key))
     if not place.connector_id:
         return evse
     connector = item(evse.get("connectors"), "connectors", place.connector_id)
     if connector is None:
-        raise ResourceNotFound.of("connector", f"{key.shown}/{place.evse_uid}/{place.connector_id}")
+        raise ResourceNotFound.of("connector", place.shown(key))
     return connector
 
 
@@ -288,6 +290,12 @@ async def _transact(database: Database, work: Callable[[Connection, datetime], A
     raise AssertionError
 
 
+def _raised(result: Receipt | EvbridgeError) -> Receipt:
+    if isinstance(result, EvbridgeError):
+        raise result
+    return result
+
+
 def _check_party(sender: Sender, key: ObjectKey) -> None:
     if key.integration_id != sender.integration_id:
         raise ValueError("the key is on another side")
@@ -295,107 +303,32 @@ def _check_party(sender: Sender, key: ObjectKey) -> None:
         raise ResourceNotFound.of("party", str(key.party))
 
 
+def _check_patch(document: Document, *, patch: bool) -> None:
+    if patch and not document.get("last_updated"):
+        raise InvalidArgument.field("last_updated", "is required, for example 2030-06-03T19:30:00Z")
+
+
 async def _kept(
-    conn: Connection, caller: Caller, sender: Sender, keys: Iterable[ObjectKey], *, tariffs: bool = False
-) -> dict[str, dict[str, Stored]]:
-    """The documents of objects that are locked, by the objects' ids and the parts."""
-    kind = OBJECT_KIND_TARIFF if tariffs else OBJECT_KIND_LOCATION
-    kept: dict[str, dict[str, Stored]] = {}
-    for row in await documents_get(conn, caller.tenant_id, sender.integration_id, kind, [*map(str, keys)]):
-        kept.setdefault(row.object_id, {})[row.part] = row
+    database: Database | Connection,
+    caller: Caller,
+    sender: Sender,
+    keys: Collection[ObjectKey],
+    kind: ObjectKind.ValueType,
+) -> dict[ObjectKey, dict[str, Stored]]:
+    """The documents of each object, by their parts."""
+    kept: dict[ObjectKey, dict[str, Stored]] = {key: {} for key in keys}
+    for row in await documents_get(database, caller.tenant_id, sender.integration_id, kind, [*map(str, kept)]):
+        kept[ObjectKey.parsed(row.object_id, sender.integration_id)][row.part] = row
     return kept
 
 
-def _held(sender: Sender, kept: Mapping[str, Stored], part: str, noun: str, id: str) -> Document:
-    """The document that a patch is merged into. Raises ResourceNotFound, also for one of another version of OCPI."""
-    stored = kept.get(part)
-    if stored is None or stored.version != sender.version:
-        raise ResourceNotFound.of(noun, id)
-    document: Document = parse_json(stored.document)
-    return document
-
-
-async def _whole(sender: Sender, key: ObjectKey, document: Document) -> _Sent:
-    """A location that was sent whole. An EVSE that cannot be repaired is left out, which does not remove it."""
-    listed = document.get("evses")
-    items = listed if isinstance(listed, list) else []
-    named = tuple(item_id(each, "evses") for each in items)
-    message, notices = location_of(sender, key, document)
-    own = document | {"evses": [*named]} if isinstance(listed, list) else document  # their order
-    evses: dict[str, tuple[Document, Evse]] = {}
-    for number, each in enumerate(items):
-        await asyncio.sleep(0)
-        try:
-            evse, more = evse_of(sender, each)
-            evses[evse.uid.casefold()] = each, evse
-        except InvalidArgument as error:
-            left_out = "the EVSE is left out"
-            more = tuple(FieldViolation(path, f"{why}: {left_out}") for path, why in map(_words, error.violations))
-        notices += tuple(FieldViolation(f"evses[{number}].{path}", why) for path, why in map(_words, more))
-    return _Sent(key, (own, message), evses, named if isinstance(listed, list) else None, notices)
-
-
-def _part(
-    sender: Sender,
-    key: ObjectKey,
-    before: Location | None,
-    kept: Mapping[str, Stored],
-    document: Document,
-    place: Place,
-    patch: bool,
-) -> _Sent:
-    """What a patch, an EVSE or a connector makes of the location that is held. Raises ResourceNotFound, _Older."""
-    if before is None:
-        raise ResourceNotFound.of("location", key.shown)
-    if place.evse_uid:
-        evse, notices = _evse_part(sender, key, before, kept, document, place, patch)
-        return _Sent(key, None, {evse[1].uid.casefold(): evse}, None, notices)
-    held = _held(sender, kept, "", "location", key.shown)
-    own = merged(held, {name: value for name, value in document.items() if name != "evses"})
-    message, notices = location_of(sender, key, own)
-    evses: dict[str, tuple[Document, Evse]] = {}
-    for each in document.get("evses") or ():
-        uid = item_id(each, "evses")
-        whole = merged(_held(sender, kept, uid, "evse", f"{key.shown}/{uid}"), each) if uid in kept else each
-        found, more = evse_of(sender, whole)
-        evses[uid], notices = (whole, found), notices + more
-    return _Sent(key, (own, message), evses, None, notices)
-
-
-def _evse_part(
-    sender: Sender,
-    key: ObjectKey,
-    before: Location,
-    kept: Mapping[str, Stored],
-    document: Document,
-    place: Place,
-    patch: bool,
-) -> tuple[tuple[Document, Evse], tuple[FieldViolation, ...]]:
-    uid, id = place.evse_uid.casefold(), place.connector_id.casefold()
-    name, sent_to = ("id", place.connector_id) if id else ("uid", place.evse_uid)
-    whole = document = {name: sent_to} | document
-    if not isinstance(document[name], str) or document[name].casefold() != (id or uid):
-        raise InvalidArgument.field(name, f"is not {sent_to}, to which it was sent")
-    if patch or id:
-        held = _held(sender, kept, uid, "evse", f"{key.shown}/{place.evse_uid}")
-        whole = merged(held, document)
-    if id:
-        connectors = held.get("connectors")
-        connectors = connectors if isinstance(connectors, list) else []
-        if patch and item(connectors, "connectors", id) is None:
-            raise ResourceNotFound.of("connector", f"{key.shown}/{place.evse_uid}/{place.connector_id}")
-        whole = held | {"connectors": with_item(connectors, document, "connectors", patch=patch)}
-    evse, notices = evse_of(sender, whole)
-    if patch and not id and uid in kept and _time(evse.last_updated) < kept[uid].last_updated:
-        raise _Older
-    connector = next((each for each in evse.connectors if each.id.casefold() == id), None)
-    if connector is not None and connector.HasField("last_updated"):
-        stored = _evses(before)[uid].connectors if uid in _evses(before) else ()
-        if any(each.id.casefold() == id and is_older(connector.last_updated, each.last_updated) for each in stored):
-            raise _Older
-        if is_older(evse.last_updated, connector.last_updated):
-            whole["last_updated"] = document["last_updated"]
-    return (whole, evse), notices
+async def _locked(
+    conn: Connection, caller: Caller, sender: Sender, keys: Collection[ObjectKey]
+) -> tuple[Mapping[ObjectKey, Location | None], dict[ObjectKey, Held]]:
+    """What `location_lock` finds, and that with the documents."""
+    locked = await location_lock(conn, caller.tenant_id, keys)
+    kept = await _kept(conn, caller, sender, keys, OBJECT_KIND_LOCATION)
+    return locked, {key: Held(locked.get(key), kept[key]) for key in keys}
 
 
 async def _status_received(
@@ -404,17 +337,16 @@ async def _status_received(
     now: datetime,
     sender: Sender,
     key: ObjectKey,
-    uid: str,
+    place: Place,
     document: Document,
 ) -> Receipt:
     """The patch that comes most often, of a status alone: the location is not read for it."""
-    name = EvseKey.of(key, uid)
+    name, side = EvseKey.of(key, place.evse_uid), (caller.tenant_id, sender.integration_id, OBJECT_KIND_LOCATION)
     stored = (await evse_lock(conn, caller.tenant_id, [name])).get(name)
-    kind = OBJECT_KIND_LOCATION
-    kept = await document_get(conn, caller.tenant_id, sender.integration_id, kind, str(key), name.key)
+    kept = await document_get(conn, *side, str(key), name.key)
     if stored is None or kept is None:
-        raise ResourceNotFound.of("evse", f"{key.shown}/{uid}")
-    whole = merged(_held(sender, {name.key: kept}, name.key, "evse", f"{key.shown}/{uid}"), document)
+        raise ResourceNotFound.of("evse", place.shown(key))
+    whole = merged(Held(None, {name.key: kept}).document(sender, name.key, "evse", place.shown(key)), document)
     sent, notices = evse_of(sender, whole)
     _check_time(sent.last_updated, now)
     if _time(sent.last_updated) < kept.last_updated:
@@ -426,9 +358,17 @@ async def _status_received(
         stored.evse.last_updated.CopyFrom(sent.last_updated)
         await evse_put(conn, caller.tenant_id, {name: StoredEvse(stored.position, stored.evse)})
         await record(conn, caller, OBJECT_KIND_EVSE, [Change(str(name), UPDATE, "", sender.integration_id)])
-    documents = [_document(sender, key, name.key, _time(sent.last_updated), whole)]
-    await documents_put(conn, caller.tenant_id, sender.integration_id, kind, documents)
+    await documents_put(conn, *side, [_document(sender, key, name.key, _time(sent.last_updated), whole)])
     return Receipt(Outcome.UPDATED if changed else Outcome.UNCHANGED, notices)
+
+
+class _Combined(NamedTuple):
+    """A location with what is newer of what was sent, the documents to keep, the folded uids with another status."""
+
+    location: Location
+    documents: list[Stored]
+    statuses: list[str]
+    outcome: Outcome
 
 
 async def _store_locations(
@@ -436,107 +376,97 @@ async def _store_locations(
     caller: Caller,
     now: datetime,
     sender: Sender,
-    sent: Sequence[_Sent],
+    sent: Sequence[Sent],
     locked: Mapping[ObjectKey, Location | None],
-    kept: Mapping[str, Mapping[str, Stored]],
+    held: Mapping[ObjectKey, Held],
 ) -> list[Receipt | EvbridgeError]:
     receipts: list[Receipt | EvbridgeError] = []
-    changed: dict[ObjectKey, Location] = {}
-    documents: list[Stored] = []
-    statuses: list[Change] = []
+    combined: dict[ObjectKey, _Combined] = {}
     for each in sent:
-        before = locked.get(each.key)
         await asyncio.sleep(0)
         try:
-            wanted, parts, created = _combined(sender, each, before, kept.get(str(each.key), {}), now)
-        except _Older:
+            new = combined[each.key] = _combined(sender, each, held[each.key], now)
+            receipts.append(Receipt(new.outcome, each.notices))
+        except Older:
             receipts.append(Receipt(Outcome.OLDER, each.notices))
-            continue
         except EvbridgeError as error:
             receipts.append(error)
-            continue
-        documents += parts
-        outcome = Outcome.CREATED if created else Outcome.UNCHANGED
-        stored = _evses(before) if before else {}
-        for uid, evse in _evses(wanted).items():
-            if before and (uid not in stored or stored[uid].status != evse.status):
-                statuses.append(Change(f"{each.key}/{uid}", UPDATE, "", sender.integration_id))
-                outcome = Outcome.CREATED if created else Outcome.UPDATED
-        if before is None or before.etag != wanted.etag:
-            outcome = Outcome.CREATED if created else Outcome.UPDATED
-        if outcome != Outcome.UNCHANGED:
-            changed[each.key] = wanted
-        receipts.append(Receipt(outcome, each.notices))
-    await location_put(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
-    kind = OBJECT_KIND_LOCATION
-    await documents_put(conn, caller.tenant_id, sender.integration_id, kind, documents)
+    changed = {key: new for key, new in sorted(combined.items()) if new.outcome != Outcome.UNCHANGED}
+    await location_put(conn, caller.tenant_id, [new.location for new in changed.values()], locked)
+    side = (caller.tenant_id, sender.integration_id, OBJECT_KIND_LOCATION)
+    await documents_put(conn, *side, [document for new in combined.values() for document in new.documents])
     changes = [
-        _change(key, UPDATE if before else CREATE, wanted.etag)
-        for key, wanted in changed.items()
-        if (before := locked.get(key)) is None or before.etag != wanted.etag
+        _change(key, UPDATE if before else CREATE, new.location.etag)
+        for key, new in changed.items()
+        if (before := held[key].location) is None or before.etag != new.location.etag
     ]
-    await record(conn, caller, kind, changes)
-    await record(conn, caller, OBJECT_KIND_EVSE, statuses)
+    await record(conn, caller, OBJECT_KIND_LOCATION, changes)
+    statuses = [f"{key}/{uid}" for key, new in changed.items() for uid in new.statuses]
+    await record(conn, caller, OBJECT_KIND_EVSE, [Change(id, UPDATE, "", sender.integration_id) for id in statuses])
     return receipts
 
 
-def _combined(
-    sender: Sender, sent: _Sent, before: Location | None, kept: Mapping[str, Stored], now: datetime
-) -> tuple[Location, list[Stored], bool]:
-    """The location with what is newer of what was sent, the documents to keep, and whether it, or its EVSE, is new.
-
-    Raises _Older when all that was sent is older.
-    """
-    wanted, documents = Location(), list[Stored]()
+def _combined(sender: Sender, sent: Sent, held: Held, now: datetime) -> _Combined:
+    """Raises Older when all that was sent is older, InvalidArgument."""
+    before, wanted, documents = held.location, Location(), list[Stored]()
     wanted.CopyFrom(sent.own[1] if sent.own else before or Location())
+    otherwise = Timestamp()
+    otherwise.FromDatetime(now)
     if sent.own:
         if not wanted.HasField("last_updated"):
-            wanted.last_updated.FromDatetime(now)
-        _check_time(wanted.last_updated, now)
-        if "" in kept and _time(wanted.last_updated) < kept[""].last_updated:
-            raise _Older
+            wanted.last_updated.CopyFrom(otherwise)
+        otherwise.CopyFrom(wanted.last_updated)
+        if _is_older(wanted.last_updated, held, "", now):
+            raise Older
         documents.append(_document(sender, sent.key, "", _time(wanted.last_updated), sent.own[0]))
-    otherwise = Timestamp()
-    otherwise.CopyFrom(wanted.last_updated)
-    if not sent.own:
-        otherwise.FromDatetime(now)
-    evses = _evses(before) if before else {}
-    created = before is None or (sent.own is None and not sent.evses.keys() <= evses.keys())
+    evses = held.evses()
+    is_new = before is None or (sent.own is None and not sent.evses.keys() <= evses.keys())
     for uid, (document, evse) in sent.evses.items():
         settle_times(evse, otherwise)
-        _check_time(evse.last_updated, now)
-        if uid in kept and _time(evse.last_updated) < kept[uid].last_updated:
-            continue
-        stored = evses.get(uid)
-        same = stored is not None and stored.status == evse.status
-        evse.status_time.CopyFrom(stored.status_time if stored and same else evse.last_updated)
-        evse.uid = stored.uid if stored else evse.uid
-        evses[uid] = evse
-        documents.append(_document(sender, sent.key, uid, _time(evse.last_updated), document))
-    if not documents:
-        raise _Older
-    for uid in evses.keys() - {*sent.named, *sent.evses} if sent.named is not None else ():
-        if evses[uid].status != EVSE_STATUS_REMOVED and not is_older(wanted.last_updated, evses[uid].last_updated):
-            evse = Evse()
-            evse.CopyFrom(evses[uid])
-            evse.status = EVSE_STATUS_REMOVED
-            evse.status_time.CopyFrom(wanted.last_updated)
-            evse.last_updated.CopyFrom(wanted.last_updated)
+        if not _is_older(evse.last_updated, held, uid, now):
+            stored = evses.get(uid)
+            has_same_status = stored is not None and stored.status == evse.status
+            evse.status_time.CopyFrom(stored.status_time if stored and has_same_status else evse.last_updated)
+            evse.uid = stored.uid if stored else evse.uid
             evses[uid] = evse
-            if uid in kept:
-                gone = parse_json(kept[uid].document) | {"status": "REMOVED"}
-                documents.append(_document(sender, sent.key, uid, _time(evse.last_updated), gone))
-    if len(evses) > _MAX_EVSES:
-        raise InvalidArgument.field("evses", f"are more than {_MAX_EVSES}, those that are REMOVED counted")
+            documents.append(_document(sender, sent.key, uid, _time(evse.last_updated), document))
+    if not documents:
+        raise Older
+    for uid in evses.keys() - {*sent.named, *sent.evses} if sent.named is not None else ():
+        if evses[uid].status != EVSE_STATUS_REMOVED and not is_older(otherwise, evses[uid].last_updated):
+            evses[uid] = _removed(evses[uid], otherwise)
+            if uid in held.documents:
+                gone = parse_json(held.documents[uid].document) | {"status": "REMOVED"}
+                documents.append(_document(sender, sent.key, uid, _time(otherwise), gone))
+    if len(evses) > MAX_EVSES:
+        raise InvalidArgument.field("evses", f"are more than {MAX_EVSES}, those that are REMOVED counted")
     del wanted.evses[:]
     wanted.evses.extend(evses.values())
-    wanted.create_time.CopyFrom(before.create_time if before else wanted.create_time)
+    wanted.etag = location_etag(wanted)
+    wanted.create_time.FromDatetime(now)
     if before:
         wanted.id = before.id
-    else:
-        wanted.create_time.FromDatetime(now)
-    wanted.etag = location_etag(wanted)
-    return wanted, documents, created
+        wanted.create_time.CopyFrom(before.create_time)
+    known = held.evses()
+    statuses = [uid for uid, evse in evses.items() if before and (uid not in known or known[uid].status != evse.status)]
+    is_changed = statuses or before is None or before.etag != wanted.etag
+    outcome = Outcome.CREATED if is_new else Outcome.UPDATED if is_changed else Outcome.UNCHANGED
+    return _Combined(wanted, documents, statuses, outcome)
+
+
+def _removed(evse: Evse, time: Timestamp) -> Evse:
+    removed = Evse()
+    removed.CopyFrom(evse)
+    removed.status = EVSE_STATUS_REMOVED
+    removed.status_time.CopyFrom(time)
+    removed.last_updated.CopyFrom(time)
+    return removed
+
+
+def _is_older(time: Timestamp, held: Held, part: str, now: datetime) -> bool:
+    """Whether the document that is held is newer. Raises InvalidArgument for a time that is far ahead."""
+    _check_time(time, now)
+    return part in held.documents and _time(time) < held.documents[part].last_updated
 
 
 async def _store_tariffs(
@@ -546,53 +476,41 @@ async def _store_tariffs(
     sender: Sender,
     sent: Sequence[tuple[ObjectKey, Document]],
     locked: Mapping[ObjectKey, Tariff | None],
-    kept: Mapping[str, Mapping[str, Stored]],
+    kept: Mapping[ObjectKey, Mapping[str, Stored]],
 ) -> list[Receipt | EvbridgeError]:
     receipts: list[Receipt | EvbridgeError] = []
     changed: dict[ObjectKey, Tariff] = {}
     documents: list[Stored] = []
     for key, document in sent:
-        before = locked.get(key)
         await asyncio.sleep(0)
         try:
             _check_party(sender, key)
             tariff, notices = tariff_of(sender, key, document)
             if not tariff.HasField("last_updated"):
                 tariff.last_updated.FromDatetime(now)
-            _check_time(tariff.last_updated, now)
-            text = _document(sender, key, "", _time(tariff.last_updated), document)
+            if _is_older(tariff.last_updated, Held(None, kept[key]), "", now):
+                receipts.append(Receipt(Outcome.OLDER, notices))
+                continue
+            documents.append(_document(sender, key, "", _time(tariff.last_updated), document))
         except EvbridgeError as error:
             receipts.append(error)
             continue
-        held = kept.get(str(key), {}).get("")
-        if held and text.last_updated < held.last_updated:
-            receipts.append(Receipt(Outcome.OLDER, notices))
-            continue
-        documents.append(text)
         tariff.etag = etag_of(tariff)
+        tariff.create_time.FromDatetime(now)
+        before = locked.get(key)
+        if before:
+            tariff.id = before.id
+            tariff.create_time.CopyFrom(before.create_time)
         if before and before.etag == tariff.etag:
             receipts.append(Receipt(Outcome.UNCHANGED, notices))
-            continue
-        tariff.id = before.id if before else tariff.id
-        tariff.create_time.FromDatetime(now)
-        if before:
-            tariff.create_time.CopyFrom(before.create_time)
-        changed[key] = tariff
-        receipts.append(Receipt(Outcome.UPDATED if before else Outcome.CREATED, notices))
+        else:
+            changed[key] = tariff
+            receipts.append(Receipt(Outcome.UPDATED if before else Outcome.CREATED, notices))
     await tariff_put(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
-    kind = OBJECT_KIND_TARIFF
-    await documents_put(conn, caller.tenant_id, sender.integration_id, kind, documents)
+    await documents_put(conn, caller.tenant_id, sender.integration_id, OBJECT_KIND_TARIFF, documents)
     changes = [_change(key, UPDATE if locked.get(key) else CREATE, each.etag) for key, each in changed.items()]
-    await record(conn, caller, kind, changes)
+    await record(conn, caller, OBJECT_KIND_TARIFF, changes)
     return receipts
-
-
-def _words(violation: FieldViolation) -> tuple[str, str]:
-    return violation.path, violation.description
-
-
-def _evses(location: Location) -> dict[str, Evse]:
-    return {evse.uid.casefold(): evse for evse in location.evses}
 
 
 def _check_time(time: Timestamp, now: datetime) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -42,12 +44,10 @@ from service.bridge.json_text import parse_json, text_of
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
-from service.partners.ocpi.mapping import object_from
-from service.resources.documents import Sender
+from service.partners.ocpi.mapping import object_from, parsed
+from service.resources.documents import WHOLE, Place, Sender
 from service.resources.received import (
-    WHOLE,
     Outcome,
-    Place,
     Receipt,
     location_received,
     location_removed,
@@ -61,6 +61,7 @@ from service.resources.received import (
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_location, a_party, a_tariff, an_integration, fails
+from tests.unit.test_ocpi_mapping import examples
 
 Code = grpc.StatusCode
 HUB = "hub"
@@ -72,6 +73,15 @@ def read(type: Any, document: dict[str, Any]) -> Any:
     return object_from(type, document, "2.2.1")
 
 
+def read_as(version: str, owner: PartyKey, type: Any, document: dict[str, Any]) -> Any:
+    return object_from(type, document, version, owner)
+
+
+CREATED = Receipt(Outcome.CREATED)
+RECEIVING: dict[Any, Any] = {
+    Location: (location_received, received_location),
+    Tariff: (tariff_received, received_tariff),
+}
 SENDER = Sender(HUB, frozenset({PartyKey("NL", "TNM")}), "2.2.1", read)
 
 
@@ -300,6 +310,20 @@ async def test_members_that_are_not_known_and_exact_numbers_come_back(partner: P
     assert (await partner.get()).name == "Dam"
     await partner.patch({"name": None, "last_updated": at(2)})
     assert ("name" in await partner.document(), (await partner.get()).name) == (False, "")
+
+
+async def test_every_example_is_stored_read_and_comes_back_equal(partner: Partner) -> None:
+    for path, version, type in examples():
+        if type not in (Location, Tariff):
+            continue
+        document = parsed(Path(path).read_bytes()) | {"id": Path(path).stem[:36]}
+        owner = PartyKey.of(document.get("country_code", "NL"), document.get("party_id", "TNM"))
+        sender = Sender(HUB, frozenset({owner}), version, partial(read_as, version, owner))
+        name = ObjectKey.of(*owner, document["id"], HUB)
+        receive, kept = RECEIVING[type]
+        assert await receive(partner.database, partner.caller, sender, name, document) == CREATED, path
+        assert text_of(await kept(partner.database, partner.tenant.name, name)) == text_of(document), path
+        assert await receive(partner.database, partner.caller, sender, name, document) == Receipt(Outcome.UNCHANGED)
 
 
 async def test_what_breaks_the_contract_is_repaired_and_each_repair_is_said(partner: Partner) -> None:
