@@ -60,7 +60,7 @@ from service.resources.received import (
 )
 from service.storage.statements import Statement
 from tests.conftest import Tenant
-from tests.front_door import a_location, a_party, a_tariff, an_integration, fails
+from tests.front_door import a_location, a_party, a_tariff, an_integration_of, fails
 from tests.unit.test_ocpi_mapping import examples
 
 Code = grpc.StatusCode
@@ -132,7 +132,10 @@ def a_price(id: str = "T1", minute: int = 0, price: str = "0.250", **changes: An
 
 
 class Partner:
-    """A tenant with an integration through which a partner sends, by the functions that the doors call."""
+    """A tenant with an integration through which a partner sends, by the functions that the doors call.
+
+    It is of a type that ours are delivered to.
+    """
 
     def __init__(self, running: Evbridge, tenant: Tenant) -> None:
         self.database = running.database
@@ -177,7 +180,7 @@ DELIVERIES = Statement("test_deliveries", "SELECT count(*) FROM delivery WHERE t
 
 @pytest.fixture
 async def partner(running: Evbridge, tenant: Tenant) -> Partner:
-    integration = an_integration("http://127.0.0.1:9", id=HUB)
+    integration = an_integration_of("ampeco", id=HUB)
     await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
     return Partner(running, tenant)
 
@@ -506,6 +509,6 @@ async def test_what_was_received_goes_with_its_integration(partner: Partner) -> 
     await partner.tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
     await partner.tenant.admin.integrations.DeleteIntegration(DeleteIntegrationRequest(id=HUB))
     assert (await fails(partner.get())).code == (await fails(partner.get_tariff())).code == Code.NOT_FOUND
-    integration = an_integration("http://127.0.0.1:9", id=HUB)
+    integration = an_integration_of("ampeco", id=HUB)
     await partner.tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
     assert (await partner.put(a_document())).outcome == Outcome.CREATED
