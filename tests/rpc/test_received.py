@@ -15,6 +15,7 @@ from evbridge.v1.location_pb2 import (
     EVSE_STATUS_REMOVED,
     EVSE_STATUS_UNKNOWN,
     BatchGetLocationsRequest,
+    CreateLocationRequest,
     DeleteLocationRequest,
     EvseStatusReport,
     GeoLocation,
@@ -32,6 +33,7 @@ from evbridge.v1.pricing_pb2 import QuotePriceRequest
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest, GetPartnerViewRequest
 from evbridge.v1.tariff_pb2 import (
     BatchUpsertTariffsRequest,
+    CreateTariffRequest,
     GetTariffRequest,
     ListTariffsRequest,
     Tariff,
@@ -205,6 +207,12 @@ async def test_a_location_is_read_below_its_integration_and_beside_ours(partner:
     assert found.locations == [location]
     assert await partner.changes() == [(5, "NLTNMl1", "create", HUB)]
     assert await partner.database.value(DELIVERIES, partner.tenant.name) == 0
+    # The control: one of ours is.
+    await partner.tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    for id in ("T1", "T2"):
+        await partner.tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=id)))
+    await partner.tenant.writer.locations.CreateLocation(CreateLocationRequest(location=a_location()))
+    assert await partner.database.value(DELIVERIES, partner.tenant.name) == 3
 
 
 OLDER = [
