@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
 from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
     Integration,
@@ -169,7 +170,8 @@ class Integrations(Noun[Integration]):
         if wanted.HasField("ocpi"):
             wanted.ocpi.platform_integration = bool(wanted.ocpi.platform_integration_id)
         if not wanted.status:
-            wanted.status = INTEGRATION_STATUS_PENDING if wanted.enabled else INTEGRATION_STATUS_SUSPENDED
+            connected = INTEGRATION_STATUS_ACTIVE if wanted.ocpi.their_token_set else INTEGRATION_STATUS_PENDING
+            wanted.status = connected if wanted.enabled else INTEGRATION_STATUS_SUSPENDED
 
     def etag(self, wanted: Integration) -> str:
         secrets = self._kept | self._sent

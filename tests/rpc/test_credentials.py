@@ -14,6 +14,7 @@ from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
     INTEGRATION_STATUS_PENDING,
+    INTEGRATION_STATUS_SUSPENDED,
     INTEGRATION_STATUS_UNREGISTERED,
     CreateIntegrationRequest,
     GetIntegrationRequest,
@@ -180,6 +181,14 @@ async def test_a_registration_outlasts_an_update_and_is_brought_up_to_date_by_pu
     assert outcome(await register(ours)) == "OK"
     assert (await get(ours)).version_details.version == "2.3.0"
     assert len({each["token"] for each in party.credentials}) == 2
+
+
+async def test_a_registration_outlasts_a_pause(ours: Tenant, party: OcpiPartner) -> None:
+    await register(ours, ocpi(party))
+    for enabled, status in ((False, INTEGRATION_STATUS_SUSPENDED), (True, INTEGRATION_STATUS_ACTIVE)):
+        request = UpdateIntegrationRequest(integration=Integration(id=ID, enabled=enabled))
+        request.update_mask.paths.append("enabled")
+        assert (await ours.admin.integrations.UpdateIntegration(request)).status == status
 
 
 @dataclass
