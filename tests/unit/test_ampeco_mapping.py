@@ -333,7 +333,13 @@ def test_a_tariff_comes_back_with_its_prices_or_is_refused(given: Tariff, elemen
     assert silently_lost(written(given, "etag", "elements", "min_price"), back, there.losses) == []
 
 
-@given(filled(tariff_pb2.Tariff, THEIRS | {"type": st.sampled_from(["free", "flat rate", "standard", "standard_tod"])}))
+THEIR_TARIFFS = {
+    "type": st.sampled_from(["free", "flat rate", "standard", "standard_tod"]),
+    "time_limit_minutes": st.floats(1, 80),  # 0 is no limit
+}
+
+
+@given(filled(tariff_pb2.Tariff, THEIRS | THEIR_TARIFFS))
 def test_a_tariff_of_theirs_comes_back_or_is_refused(theirs: tariff_pb2.Tariff) -> None:
     try:
         here = tariff_from(theirs, BILLING)
