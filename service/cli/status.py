@@ -9,7 +9,7 @@ from evbridge.v1.partner_pb2 import BreakerState, OperationClass, PartnerStatus
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.app import keyring, migrated_url, opened, targets_of
-from service.cli.common import printable
+from service.cli.common import known_tenant, printable
 from service.domain.integration import type_name
 from service.resources.partner import partner_status
 from service.settings import Settings
@@ -26,6 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
     keys = keyring(settings)
     async with migrated_url(settings, brief=True) as url, opened(settings, url) as database:
+        if arguments.tenant:
+            await known_tenant(database, arguments.tenant)
         targets = targets_of(database, keys)
         for tenant in sorted({key.tenant_id for key in await api_key_list(database, arguments.tenant)}):
             after = ""

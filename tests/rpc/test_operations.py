@@ -376,3 +376,6 @@ async def test_the_command_line_says_how_it_stands(
     assert takes == "  takes company"
     assert counts.startswith("  1 pending, 1 parked; the oldest for ")
     assert counts.endswith("; 1 of 2 attempts of the last hour succeeded")
+    unknown = await command(environment(shared_database_url), "status", "--tenant", "nobody")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.err.startswith("evbridge: there is no tenant nobody: ")

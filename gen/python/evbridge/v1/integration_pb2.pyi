@@ -82,7 +82,9 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_UNSPECIFIED: _IntegrationStatus.ValueType  # 0
     """Not a status."""
     INTEGRATION_STATUS_PENDING: _IntegrationStatus.ValueType  # 1
-    """Nothing was sent to the partner yet, or since it was enabled or resumed; or an exchange with it was cut short, or the integration was changed during one."""
+    """Nothing was sent to the partner yet, or since the integration was enabled or resumed; or an exchange with it was cut
+    short, or the integration was changed during one.
+    """
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
     """The last delivery arrived, or the last exchange of a token succeeded. Where there is neither (EMABLER and HTTP): the last
     call of the partner's rpcs succeeded.
@@ -104,7 +106,9 @@ class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumType
 INTEGRATION_STATUS_UNSPECIFIED: IntegrationStatus.ValueType  # 0
 """Not a status."""
 INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
-"""Nothing was sent to the partner yet, or since it was enabled or resumed; or an exchange with it was cut short, or the integration was changed during one."""
+"""Nothing was sent to the partner yet, or since the integration was enabled or resumed; or an exchange with it was cut
+short, or the integration was changed during one.
+"""
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
 """The last delivery arrived, or the last exchange of a token succeeded. Where there is neither (EMABLER and HTTP): the last
 call of the partner's rpcs succeeded.
