@@ -1,15 +1,21 @@
 """`evbridge ocpi check`: a party that keeps the rules passes, and each fault turns exactly its checks."""
 
 import argparse
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from service.app import Evbridge
 from service.cli import ocpi as command
+from service.partners.ocpi import diagnosis
 from service.partners.ocpi.checks import CHECKS, UNKNOWN
 from service.settings import Settings
 from tests.ocpi.door import VERSIONS, Partner, ask, partner, text
@@ -79,6 +85,60 @@ async def test_a_first_token_opens_no_lists(check: Check, shown: Partner, runnin
     lists = {each.id for each in CHECKS if each.id.startswith(("locations.", "tariffs."))}
     assert (report.status, report.of("WARN", "FAIL")) == (0, set())
     assert report.of("SKIPPED") == {HTTP, *lists}
+
+
+async def test_what_was_not_asked_is_no_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Party().listening() as party:
+        monkeypatch.setattr(diagnosis, "MAX_REQUESTS", 14)
+        report = await check(f"{party.url}/ocpi/versions")
+        assert (len(party.requests), report.status, report.of("WARN", "FAIL")) == (14, 0, set())
+        assert report.of("SKIPPED") > {"locations.beyond", *(each.id for each in CHECKS if each.id[:7] == "tariffs")}
+        party.change = lambda said: setattr(said, "status", 429) if said.page else None
+        party.requests.clear()
+        report = await check(f"{party.url}/ocpi/versions")
+        assert (len(party.requests), report.status, report.of("WARN", "FAIL")) == (11, 0, set())
+
+
+async def test_nothing_listens_and_a_wrong_address_cannot_be_checked(check: Check) -> None:
+    report = await check("http://127.0.0.1:1/ocpi/versions")
+    assert (report.status, report.of("FAIL")) == (2, {"versions.answer"})
+    for url in ("http://10.0.0.1/ocpi/versions", "ftp://example.com", "https://u:p@example.com"):
+        assert (await check(url)).status == 2
+
+
+async def test_whatever_a_party_answers_is_judged(check: Check, soak: Callable[[int], int]) -> None:
+    async with Party(("2.2.1",)).listening() as party:
+
+        @hypothesis_settings(
+            max_examples=soak(300), suppress_health_check=list(HealthCheck), derandomize=True, deadline=None
+        )
+        @given(st.data())
+        def judged(data: st.DataObject) -> None:
+            drawn = data.draw(st.randoms(use_true_random=False))
+
+            def change(said: Said) -> None:
+                if drawn.random() < 0.3:
+                    said.body = broken(said.body, drawn)
+
+            party.change = change
+            future = asyncio.run_coroutine_threadsafe(check(f"{party.url}/ocpi/versions"), loop)
+            assert future.result(60).status in (0, 1, 2)
+
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(judged)
+
+
+def broken(body: Any, random: Random) -> Any:
+    """A body in which one place holds something else."""
+    body = json.loads(json.dumps(body))
+    place = body
+    while True:
+        key = random.choice(sorted(place) if isinstance(place, dict) else range(len(place)))
+        if not isinstance(place[key], dict | list) or not place[key] or random.random() < 0.3:
+            break
+        place = place[key]
+    place[key] = random.choice([None, 7, -1.5, "", "\ud800", "x" * 300, [], {}, [[]], [None], {"a": 1}, True])
+    return body
 
 
 Change = Callable[[Said], None]

@@ -32,6 +32,8 @@ _MAX_TIME = 25
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _MAX_SHOWN = 60
 _MAX_VERSIONS = 100
+_MAX_ENDPOINTS = 100
+_MAX_OBJECTS = 1000
 _MAX_NAMED = 3
 
 
@@ -106,9 +108,16 @@ class Seen:
         return int(text) if re.fullmatch("[0-9]{1,9}", text, re.ASCII) else None
 
 
+class NotAsked(Exception):
+    """There is no such answer, and why."""
+
+
 @dataclass(slots=True)
 class Evidence:
-    """All that was asked, by name: "versions", "details 2.2.1", "locations limit". `now` is when."""
+    """All that was asked, by name: "versions", "details 2.2.1", "locations limit". `now` is when.
+
+    `ended` says why no more was asked, when that came before the end.
+    """
 
     versions_url: str
     policy: EgressPolicy
@@ -117,26 +126,36 @@ class Evidence:
     version: str = ""
     """The one that is looked at closely: the highest that both speak."""
 
+    ended: str = ""
+
     def seen(self, name: str) -> Seen:
-        return self.answers.get(name) or Seen("", problem="was not asked")
+        """Raises NotAsked."""
+        if name not in self.answers:
+            raise NotAsked(self.ended or "was not asked")
+        return self.answers[name]
+
+    def is_ok(self, name: str) -> bool:
+        return name in self.answers and self.answers[name].ok
 
     @property
     def versions(self) -> Seen:
         """The answer to the form of the token that is taken."""
-        encoded, plain = self.seen("versions"), self.seen("plain token")
-        return plain if plain.ok and not encoded.ok else encoded
+        plain = self.is_ok("plain token") and not self.is_ok("versions")
+        return self.seen("plain token" if plain else "versions")
 
     @property
     def spoken(self) -> dict[str, str]:
         """Version -> the URL of its details."""
-        return {text_in(each, "version"): text_in(each, "url") for each in objects(self.versions)}
+        listed = objects(self.versions)[:_MAX_VERSIONS]
+        return {text_in(each, "version"): text_in(each, "url") for each in listed}
 
     @property
     def details(self) -> dict[str, list[dict[str, Any]]]:
         """Version -> its endpoints, of those whose details could be read."""
-        found = {version: self.seen(f"details {version}").envelope.get("data") for version in VERSIONS}
+        asked = {version: self.answers.get(f"details {version}") for version in VERSIONS}
+        found = {version: seen.envelope.get("data") for version, seen in asked.items() if seen}
         return {
-            version: [each for each in data["endpoints"] if isinstance(each, dict)]
+            version: [each for each in data["endpoints"][:_MAX_ENDPOINTS] if isinstance(each, dict)]
             for version, data in found.items()
             if isinstance(data, dict) and isinstance(data.get("endpoints"), list)
         }
@@ -150,8 +169,9 @@ class Evidence:
 
     def listed(self, module: str, page: str = "first") -> list[dict[str, Any]] | None:
         """The objects of a page; None when there is no such page."""
-        seen = self.seen(f"{module} {page}")
-        return objects(seen) if seen.ok and isinstance(seen.envelope.get("data"), list) else None
+        name = f"{module} {page}"
+        listed = self.is_ok(name) and isinstance(self.seen(name).envelope.get("data"), list)
+        return objects(self.seen(name)) if listed else None
 
 
 def text_in(value: Any, name: str) -> str:
@@ -161,9 +181,9 @@ def text_in(value: Any, name: str) -> str:
 
 
 def objects(seen: Seen) -> list[dict[str, Any]]:
-    """Those in the list of an answer."""
+    """The first ones in the list of an answer."""
     data = seen.envelope.get("data")
-    return [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+    return [each for each in data[:_MAX_OBJECTS] if isinstance(each, dict)] if isinstance(data, list) else []
 
 
 def query_of(url: str) -> tuple[tuple[str, str], ...]:
@@ -202,6 +222,11 @@ def shown(text: str) -> str:
     """A partner's text in a message of ours."""
     cut = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     return repr(cut) if cut.isascii() else ascii(cut)
+
+
+def _word(text: str) -> str:
+    """As `shown`, without quotation marks where they say nothing."""
+    return text if re.fullmatch("[A-Za-z0-9._-]{1,60}", text, re.ASCII) else shown(text)
 
 
 def _named(items: Iterable[str]) -> str:
@@ -306,7 +331,7 @@ def _version_list(e: Evidence) -> Verdict:
         for name, url in e.spoken.items()
         if not is_callable(url, e.policy)
     ]
-    return _fails_with(wrong, _named(names))
+    return _fails_with(wrong, _named(map(_word, names)))
 
 
 def _common(e: Evidence) -> Verdict:
@@ -336,7 +361,7 @@ def _of_details(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Ve
 def _endpoints(e: Evidence) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each with its version and identifier in words."""
     for version, each in ((version, each) for version, endpoints in e.details.items() for each in endpoints):
-        yield f"{version} {text_in(each, 'identifier') or 'without identifier'}", each
+        yield f"{version} {_word(text_in(each, 'identifier') or 'without identifier')}", each
 
 
 @_of_details
@@ -389,7 +414,7 @@ def _origins(e: Evidence) -> Verdict:
 
 def _token_form(e: Evidence) -> Verdict:
     names = {"base64": "versions", "plain": "plain token"}
-    taken = [form for form, name in names.items() if e.seen(name).ok]
+    taken = [form for form, name in names.items() if e.is_ok(name)]
     old = e.spoken and all(version < "2.2" for version in e.spoken)
     said = f"{' and '.join(taken)}{' are' if taken[1:] else ' is'} taken"
     return (_passed if "base64" in taken or old else _failed)(said)
@@ -782,11 +807,15 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 def findings(evidence: Evidence) -> list[Finding]:
     """What every check finds. Without an answer that lists versions, only the first one is made."""
-    first = True
-    found = []
+    found: list[Finding] = []
     for check in CHECKS:
-        outcome, seen = check.judge(evidence) if first else _skipped("the versions could not be read")
-        first = first and (check is not CHECKS[0] or outcome is Outcome.PASS)
+        if found and found[0].outcome is not Outcome.PASS:
+            outcome, seen = _skipped("the versions could not be read")
+        else:
+            try:
+                outcome, seen = check.judge(evidence)
+            except NotAsked as why:
+                outcome, seen = _skipped(str(why))
         advice = check.advice if outcome in (Outcome.WARN, Outcome.FAIL) else ""
         found.append(Finding(check.id, outcome, check.wanted, seen, advice))
     return found

@@ -13,12 +13,12 @@ from evbridge.v1.run_pb2 import RUN_STEP_STATE_FAILED, RUN_STEP_STATE_SKIPPED, R
 
 from service.bridge.addresses import EgressPolicy, origin
 from service.bridge.channel import PartnerChannel
-from service.bridge.redaction import redacted_text
+from service.bridge.redaction import SHORTEST, redacted_body, redacted_text
 from service.bridge.transcode import HttpRequest
 from service.domain.integration import credentials_token
 from service.domain.secret import Secret
 from service.domain.target import Target
-from service.errors import EvbridgeError
+from service.errors import EvbridgeError, PartnerRateLimited
 from service.partners.ocpi.checks import (
     LIMIT,
     MODULES,
@@ -98,6 +98,7 @@ class _Asking:
         self._target = target
         self._operation = channel.registry.operations[_OPERATION]
         self._plain = False
+        self._hidden = replace(target, credential=credentials_token(target.secret, plain=False))
         self._evidence = Evidence(target.base_url, policy, datetime.now(UTC))
 
     async def evidence(self) -> Evidence:
@@ -105,16 +106,16 @@ class _Asking:
             async with asyncio.timeout(LIMIT_S):
                 await self._ask_all()
         except TimeoutError:
-            pass
+            self._evidence.ended = f"the answers before took {LIMIT_S:g} s"
         return self._evidence
 
     async def _ask_all(self) -> None:
         e, url = self._evidence, self._target.base_url
         await self._ask("versions", url)
         await self._ask("plain token", url, plain=True)
-        if not e.versions.ok:
+        if not (e.is_ok("versions") or e.is_ok("plain token")):
             return
-        self._plain, old_is_plain = not e.seen("versions").ok, False
+        self._plain, old_is_plain = not e.is_ok("versions"), False
         await self._ask("no token", url, token=_NONE)
         await self._ask("wrong token", url, token=_WRONG)
         await self._ask("token in lower case", url, prefix="token ")
@@ -122,10 +123,10 @@ class _Asking:
         await self._ask("unknown path", f"{url.rstrip('/')}/{UNKNOWN}")
         for version in (version for version in VERSIONS if version in e.spoken):
             await self._ask(f"details {version}", e.spoken[version])
-            if not self._plain and version == "2.1.1" and e.seen(f"details {version}").status == 401:
+            if version == "2.1.1" and not (self._plain or e.is_ok(f"details {version}")):
                 # Whose tokens are plain; some who decode them elsewhere do not do it there.
                 await self._ask(f"details {version}", e.spoken[version], plain=True)
-                old_is_plain = e.seen(f"details {version}").ok
+                old_is_plain = e.is_ok(f"details {version}")
         e.version = next((version for version in VERSIONS if version in e.details), "")
         self._plain |= old_is_plain and e.version == "2.1.1"
         for module in MODULES:
@@ -142,9 +143,9 @@ class _Asking:
         await self._ask(f"{module} limit", url, limit=LIMIT)
         await self._ask(f"{module} filtered", url, limit=1, date_from=_LONG_AGO)
         await self._ask(f"{module} slash", _other_slash(url), limit=LIMIT)
-        total = e.seen(f"{module} first").count("X-Total-Count") or len(page)
+        total = e.answers[f"{module} first"].count("X-Total-Count") or len(page)
         await self._ask(f"{module} beyond", url, limit=LIMIT, offset=total + 1000)
-        link = e.seen(f"{module} limit").next_link
+        link = e.answers[f"{module} limit"].next_link if f"{module} limit" in e.answers else ""
         if link and is_callable(link.partition("?")[0], e.policy) and origin(link) == origin(url):
             await self._ask(f"{module} next", link)
         if time := newest(page):
@@ -168,6 +169,8 @@ class _Asking:
         """With its own token unless another one is given."""
         answers = self._evidence.answers
         if len(answers) >= MAX_REQUESTS:
+            self._evidence.ended = f"{MAX_REQUESTS} requests were made before"
+        if self._evidence.ended:
             return
         token = self._target.secret if token is None else token
         credential = credentials_token(token, plain=self._plain or plain)
@@ -181,11 +184,17 @@ class _Asking:
                 replace(self._target, base_url=url.partition("?")[0], credential=credential),
                 HttpRequest("GET", "", pairs, None, sent),
             )
+        except PartnerRateLimited as limited:
+            self._evidence.ended = limited.message
+            return
         except EvbridgeError as error:
             answers[name] = Seen(url, problem=error.message)
             return
-        body, problem = await asyncio.to_thread(_read, answer.body)
-        headers = {each.lower(): value for each, value in answer.headers.items()}
+        if answer.status == 429:
+            self._evidence.ended = "the party wants fewer requests: HTTP 429"
+            return
+        body, problem = await asyncio.to_thread(_read, answer.body, self._hidden)
+        headers = {each.lower(): redacted_text(value, self._hidden) for each, value in answer.headers.items()}
         repeated = {each.lower(): value for each, value in sent.items()}
         answers[name] = Seen(url, answer.status, repeated, headers, body, problem)
 
@@ -194,11 +203,11 @@ def _other_slash(url: str) -> str:
     return url.rstrip("/") if url.endswith("/") else f"{url}/"
 
 
-def _read(body: bytes | None) -> tuple[object, str]:
-    """The JSON, or why there is none."""
+def _read(body: bytes | None, hidden: Target) -> tuple[object, str]:
+    """The JSON without the token, which a party may say back, or why there is none."""
     if body is None or len(body) > MAX_ANSWER_BYTES:
         return None, f"the body is larger than {MAX_ANSWER_BYTES >> 20} MiB, or compressed in a way not asked for"
     try:
-        return parsed(body), ""
+        return parsed(redacted_body(body, hidden) if len(hidden.secret.reveal()) >= SHORTEST else body), ""
     except CodecError as error:
         return None, f"the body {error.problem}"
