@@ -142,7 +142,7 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
                 async with database.transaction() as conn:
                     await write(database, conn, claim)
         async with database.transaction() as conn:
-            assert await peer_get(conn, second) == (Peer() if claim is first else held)
+            assert await peer_get(conn, second.peer_key) == (Peer() if claim is first else held)
             if claim is first:
                 await peer_acknowledged(conn, second, held)
                 await delivery_done(conn, second)
@@ -231,7 +231,7 @@ async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
         await attempt_record(conn, claim, 0.1, "sent", 1, None)
         await delivery_done(conn, claim)
         await company_tombstone(conn, "acme", COMPANY_ID)
-        assert await peer_get(conn, claim) == held
+        assert await peer_get(conn, claim.peer_key) == held
     await age(database)
     await retention_sweep(database, days=30)
     assert await counts(database) == {"company": 1, "delivery": 1, "delivery_attempt": 0, "change": 0, "idempotency": 0}
