@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION, OBJECT_KIND_UNSPECIFIED
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_PENDING,
@@ -41,6 +41,7 @@ from service.errors import (
 from service.resources.mutation import Noun, Pending, dangling
 from service.storage.access_token import access_token_forget
 from service.storage.connection import Connection
+from service.storage.delivery import delivery_redeliver
 from service.storage.integration import (
     Takes,
     integration_delete,
@@ -103,6 +104,8 @@ class Integrations(Noun[Integration]):
                 await integration_insert(conn, tenant_id, integration, self._takes.get(integration.type, ()))
             else:
                 await integration_replace(conn, tenant_id, integration)
+                if _pushed(integration) != _pushed(locked[integration.id]):
+                    await delivery_redeliver(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
             if self._moved:
                 await secrets_forget(conn, tenant_id, integration.id)
                 await tokens_end(conn, tenant_id, integration.id)
@@ -192,6 +195,13 @@ class Integrations(Noun[Integration]):
         except UrlRefused as refused:
             path = f"integration.{type_name(integration.type)}.{field}"
             raise InvalidArgument.field(path, str(refused)) from None
+
+
+def _pushed(integration: Integration | None) -> tuple[bool, bool] | None:
+    """Which objects an OCPI party is sent."""
+    if integration is None or not integration.HasField("ocpi"):
+        return None
+    return integration.models.push_location, integration.models.push_tariff
 
 
 async def status_found(

@@ -6,6 +6,7 @@ Every function is one step, in the caller's transaction.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_UNSPECIFIED
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_UNREGISTERED,
@@ -20,6 +21,7 @@ from service.domain.keys import PartyKey
 from service.domain.secret import Secret
 from service.errors import IntegrationHasNoParty, OcpiNotServed, RunUnsupported
 from service.storage.connection import Connection
+from service.storage.delivery import delivery_redeliver
 from service.storage.integration import (
     THEIR_TOKEN,
     integration_lock,
@@ -106,6 +108,9 @@ async def register(
     ocpi.initial_token_set, ocpi.our_token_set, ocpi.their_token_set = False, True, True
     ocpi.plain_authorization, ocpi.partner_versions_url = found.plain_authorization, found.versions_url
     ocpi.hub_party_id = found.hub_party_id
+    if integration.version_details != found.details:
+        # A partner that begins anew may have lost what it had; another version writes it in another way.
+        await delivery_redeliver(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
     integration.version_details.CopyFrom(found.details)
     del integration.partner_company_details[:]
     integration.partner_company_details.extend(found.companies)

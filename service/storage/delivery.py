@@ -283,6 +283,19 @@ async def peers_known(
     return {ids[row["object_id"]] for row in rows}
 
 
+async def peers_linked(
+    conn: Connection,
+    tenant_id: str,
+    integration_id: str,
+    object_kind: ObjectKind.ValueType,
+    keys: Collection[ObjectKey],
+) -> set[ObjectKey]:
+    """Those of the objects that the partner holds for certain."""
+    ids = {str(key): key for key in keys}
+    rows = await conn.rows(sql.peers_linked, tenant_id, integration_id, object_kind, [*ids])
+    return {ids[row["object_id"]] for row in rows}
+
+
 async def peer_sending(database: Database, claim: Claim, peer: Peer, document: bytes | None) -> None:
     """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner.
 

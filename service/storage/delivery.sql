@@ -279,6 +279,11 @@ SELECT object_id
 FROM peer_object
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[])
 
+-- name: peers_linked
+SELECT object_id
+FROM peer_object
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[]) AND state = 3
+
 -- name: peer_parts
 SELECT part_kind, part_id, state, external_id, sent_document
 FROM peer_part

@@ -94,14 +94,17 @@ def outcome(run: Run) -> str:
 class Wire:
     """What lies between a side and who calls it: it cuts requests, or loses their answers.
 
-    `faults` are (method, end of the path, kind) of what fails next, twice: a read is repeated.
+    `faults` are (method, end of the path, kind) of what fails next, twice: a read is repeated. `carried` are the
+    method and the path of all requests.
     """
 
     url: str = ""
     to: str = ""
     faults: list[tuple[str, str, FaultKind]] = field(default_factory=list)
+    carried: list[tuple[str, str]] = field(default_factory=list)
 
     async def carry(self, request: web.Request) -> web.StreamResponse:
+        self.carried.append((request.method, request.path))
         for fault in self.faults:
             if request.method == fault[0] and request.path.endswith(fault[1]):
                 if request.method != "GET" or self.faults.count(fault) == 1:

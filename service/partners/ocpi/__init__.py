@@ -6,6 +6,7 @@ from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIN
 
 from service.partners.ocpi import errors
 from service.partners.ocpi.credentials import Credentials
+from service.partners.ocpi.delivery import OcpiDeliverer
 from service.partners.ocpi.diagnosis import OcpiDiagnosis
 from service.partners.ocpi.sync import OcpiSync
 from service.partners.partner import Partner
@@ -16,5 +17,6 @@ PARTNER = Partner(
     contract="evbridge.partner.ocpi.v2",
     behaviour=errors,
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION),
+    deliverer=OcpiDeliverer,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},
 )

@@ -361,9 +361,13 @@ class IntegrationModels(_message.Message):
     push_session: _builtins.bool
     """We send sessions. eMabler: `pushSession`."""
     push_tariff: _builtins.bool
-    """We send tariffs. eMabler: `pushTariff`."""
+    """OCPI: we send tariffs, each before a location that names it; to a partner that has no receiver of them nothing is sent; it
+    asks for them. eMabler: `pushTariff`.
+    """
     push_location: _builtins.bool
-    """We send locations. eMabler: `pushLocation`."""
+    """We send locations: each as a whole first, and then the status of an EVSE alone where nothing else changed. OCPI: as
+    `push_tariff`. eMabler: `pushLocation`.
+    """
     pull_tokens_all: _builtins.bool
     """We fetch all tokens. eMabler: `pullTokensAll`."""
     pull_tariff: _builtins.bool

@@ -1,0 +1,271 @@
+"""Pushes tariffs and locations to OCPI parties, as far as `models` say so and the party has a receiver.
+
+Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations and tariffs, Receiver interface. Nothing that failed is sent again as it
+was: the next attempt sends what the partner sees by then.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from evbridge.partner.ocpi.v2.locations_pb2 import PatchEvseRequest, PutLocationRequest
+from evbridge.partner.ocpi.v2.locations_pb2_grpc import LocationsReceiverServiceStub
+from evbridge.partner.ocpi.v2.tariffs_pb2 import DeleteTariffRequest, PutTariffRequest
+from evbridge.partner.ocpi.v2.tariffs_pb2_grpc import TariffsReceiverServiceStub
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_EVSE,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    PEER_OBJECT_STATE_LINKED,
+    PEER_OBJECT_STATE_NONE,
+    ObjectKind,
+)
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.location_pb2 import Evse, Location
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
+from evbridge.v1.tariff_pb2 import Tariff
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.values import Trail, read_raw
+from service.delivery.disclosures import disclosed
+from service.delivery.worker import Delivered
+from service.domain.keys import ObjectKey
+from service.domain.location import tariffs_named
+from service.errors import PartnerNotFound, TariffNotDelivered
+from service.partners.ocpi.mapping import object_to
+from service.storage.changes import delivery_mark_at
+from service.storage.delivery import (
+    Claim,
+    PartKey,
+    Peer,
+    delivery_resume,
+    peer_acknowledged,
+    peer_get,
+    peer_sending,
+    peers_linked,
+)
+from service.storage.integration import integration_get
+from service.storage.pool import Database
+from service.storage.view import Viewed, view_get
+
+M = TypeVar("M", Location, Tariff)
+
+MAX_PATCHES: Final = 20
+"""Where the statuses of more EVSEs have changed, the location is sent whole."""
+
+_MODULES = {OBJECT_KIND_LOCATION: "locations", OBJECT_KIND_TARIFF: "tariffs"}
+_KEPT = "the partner already holds this state"
+_UNSEEN = "the partner does not see it"
+
+
+class OcpiDeliverer:
+    """Brings what one OCPI party sees of one tariff or location to its receiver."""
+
+    def __init__(self, database: Database, channel: PartnerChannel) -> None:
+        self._database = database
+        self._channel = channel
+
+    async def deliver(self, claim: Claim) -> Delivered:
+        """Raises TariffNotRepresentable, TariffNotDelivered, LeaseLost, and what the channel raises."""
+        key = ObjectKey.parsed(claim.object_id)
+        at = (claim.tenant_id, claim.integration_id)
+        async with self._database.connection() as conn:
+            pushes = _Pushes(Integration.FromString(await integration_get(conn, *at)))
+            if platform_id := pushes.integration.ocpi.platform_integration_id:
+                lender = Integration.FromString(await integration_get(conn, claim.tenant_id, platform_id))
+                pushes = _Pushes(pushes.integration, lender)
+            peer = await peer_get(conn, claim)
+            viewed = await view_get(conn, *at, claim.object_kind, key)
+        if not pushes.url(claim.object_kind):
+            # What it was sent before is sent again once it is pushed again.
+            return Delivered(None, 0, pushes.reason(claim.object_kind), answered=False)
+        attempt = _Attempt(self._database, self._channel, claim, pushes, peer)
+        if claim.object_kind == OBJECT_KIND_LOCATION:
+            return await attempt.location(viewed)
+        return await attempt.tariff(key, viewed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pushes:
+    """What is pushed through an integration, and where; `lender` is the platform that the party is behind."""
+
+    integration: Integration
+    lender: Integration | None = None
+
+    @property
+    def version(self) -> str:
+        return (self.lender or self.integration).version_details.version
+
+    def url(self, kind: ObjectKind.ValueType) -> str:
+        """Where objects of the kind go; "" for one that is not pushed."""
+        return self._receiver(_MODULES[kind]) if self._wanted(kind) else ""
+
+    def reason(self, kind: ObjectKind.ValueType) -> str:
+        """Why objects of the kind are not pushed."""
+        if not self._wanted(kind):
+            return f"not pushed: `models` asks for no push of {_MODULES[kind]}"
+        if not self.version:
+            return "not pushed: the partner is not registered"
+        return f"SERVED_BY_PULL: the partner has no receiver of {_MODULES[kind]} and asks for them"
+
+    def _wanted(self, kind: ObjectKind.ValueType) -> bool:
+        models = self.integration.models
+        return models.push_location if kind == OBJECT_KIND_LOCATION else models.push_tariff
+
+    def _receiver(self, module: str) -> str:
+        """In 2.1.1 modules have no side: a party that only operates has no receivers there."""
+        stored = self.lender or self.integration
+        roles = {each.role for each in stored.partner_company_details}
+        sides = {INTERFACE_ROLE_RECEIVER} | ({INTERFACE_ROLE_UNSPECIFIED} if roles != {PARTY_ROLE_CPO} else set())
+        endpoints = stored.version_details.endpoints
+        return next((each.url for each in endpoints if each.identifier == module and each.role in sides), "")
+
+
+class _Attempt:
+    def __init__(self, database: Database, channel: PartnerChannel, claim: Claim, pushes: _Pushes, peer: Peer) -> None:
+        self._database = database
+        self._claim = claim
+        self._pushes = pushes
+        self._peer = peer
+        self._url = pushes.url(claim.object_kind)
+        self._locations = channel.stub(LocationsReceiverServiceStub, claim.tenant_id)
+        self._tariffs = channel.stub(TariffsReceiverServiceStub, claim.tenant_id)
+
+    async def location(self, viewed: Viewed | None) -> Delivered:
+        """Of one that is known to be there only statuses are sent when nothing else has changed."""
+        if viewed is None or not (viewed.shown or self._is_known):
+            return Delivered(None, 0, _UNSEEN, answered=False)
+        wanted = viewed.parsed(Location)
+        sent = self._sent(Location)
+        statuses = _statuses(sent, wanted) if sent else None
+        if statuses == []:
+            return Delivered(self._peer, 0, _KEPT, answered=False)
+        await self._check_tariffs(wanted)
+        if statuses and len(statuses) <= MAX_PATCHES:
+            try:
+                for evse in statuses:
+                    await self._patch(wanted, evse)
+                return Delivered(_holding(wanted), 0, f"{len(statuses)} EVSEs have their new status at the partner")
+            except PartnerNotFound:
+                pass  # It lost the location, or the EVSE.
+        request = PutLocationRequest(country_code=wanted.country_code, party_id=wanted.party_id, location_id=wanted.id)
+        return await self._put(self._locations.PutLocation, request, wanted)
+
+    async def tariff(self, key: ObjectKey, viewed: Viewed | None) -> Delivered:
+        if viewed is None:
+            return await self._delete(key)
+        wanted = viewed.parsed(Tariff)
+        if self._sent(Tariff) == wanted:
+            delivered = Delivered(self._peer, 0, _KEPT, answered=False)
+        else:
+            request = PutTariffRequest(country_code=wanted.country_code, party_id=wanted.party_id, tariff_id=wanted.id)
+            delivered = await self._put(self._tariffs.PutTariff, request, wanted)
+            assert delivered.peer is not None  # noqa: S101
+            async with self._database.transaction() as conn:
+                await peer_acknowledged(conn, self._claim, delivered.peer)
+        # Each time: whoever brought it the last time may have died before this.
+        await delivery_resume(self._database, self._claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
+        return delivered
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the partner may have it."""
+        return self._peer.state != PEER_OBJECT_STATE_NONE
+
+    def _sent(self, form: Any) -> Any:
+        """What the partner has for certain, or None."""
+        if self._claim.verify or self._peer.state != PEER_OBJECT_STATE_LINKED or not self._peer.sent_document:
+            return None
+        return form.FromString(self._peer.sent_document)
+
+    async def _check_tariffs(self, location: Location) -> None:
+        """Raises TariffNotDelivered when the partner does not have one that the location names; it is due then."""
+        if not self._pushes.url(OBJECT_KIND_TARIFF):
+            return
+        at = (self._claim.tenant_id, self._claim.integration_id, OBJECT_KIND_TARIFF)
+        named = {key for _, key in tariffs_named(location)}
+        async with self._database.transaction() as conn:
+            shown = {key for key in named if await view_get(conn, *at, key)}
+            missing = sorted(shown - await peers_linked(conn, *at, shown))
+            if missing:
+                await delivery_mark_at(conn, *at, missing)
+        if missing:
+            raise TariffNotDelivered("waits for its tariffs to be at the partner", id=str(missing[0]))
+
+    async def _patch(self, location: Location, evse: Evse) -> None:
+        bare = Evse(uid=evse.uid, status=evse.status, last_updated=evse.last_updated)
+        written = object_to(bare, self._pushes.version).object
+        request = PatchEvseRequest(
+            integration_id=self._claim.integration_id,
+            url=self._url,
+            country_code=location.country_code,
+            party_id=location.party_id,
+            location_id=location.id,
+            evse_uid=evse.uid,
+        )
+        request.object.update({name: written[name] for name in ("status", "last_updated")})
+        await self._sending(location.SerializeToString())
+        async with disclosed(self._database, self._claim, evse, PartKey(OBJECT_KIND_EVSE, (evse.uid.casefold(),))):
+            await self._locations.PatchEvse(request)
+
+    async def _put(self, call: Any, request: Any, wanted: M) -> Delivered:
+        object, lost = await asyncio.to_thread(_written, wanted, self._pushes.version)
+        request.integration_id, request.url = self._claim.integration_id, self._url
+        request.object.update(object)
+        await self._sending(wanted.SerializeToString())
+        async with disclosed(self._database, self._claim, wanted):
+            await call(request)
+        remark = f"; OCPI {self._pushes.version} has no place for {', '.join(lost)}" if lost else ""
+        return Delivered(_holding(wanted), 0, f"stored at the partner{remark}"[:500])
+
+    async def _delete(self, key: ObjectKey) -> Delivered:
+        if not self._is_known:
+            return Delivered(None, 0, _UNSEEN, answered=False)
+        request = DeleteTariffRequest(
+            integration_id=self._claim.integration_id,
+            url=self._url,
+            country_code=key.country_code,
+            party_id=key.party_id,
+            tariff_id=Tariff.FromString(self._peer.sent_document or b"").id or key.key,
+        )
+        await self._sending(self._peer.sent_document)
+        try:
+            async with disclosed(self._database, self._claim, None):
+                await self._tariffs.DeleteTariff(request)
+        except PartnerNotFound as error:
+            if not error.partner_code.startswith("2"):  # An outage may answer 404, too.
+                raise
+            return Delivered(None, 0, "was already gone at the partner")
+        return Delivered(None, 0, "deleted at the partner")
+
+    async def _sending(self, document: bytes | None) -> None:
+        await peer_sending(self._database, self._claim, self._peer, document)
+
+
+def _holding(wanted: Location | Tariff) -> Peer:
+    return Peer(PEER_OBJECT_STATE_LINKED, wanted.id, sent_document=wanted.SerializeToString())
+
+
+def _written(wanted: M, version: str) -> tuple[dict[str, Any], list[str]]:
+    """The object, and the paths of what is not in it."""
+    written = object_to(wanted, version)
+    return read_raw(written.object, Trail()), [loss.path for loss in written.losses]
+
+
+def _statuses(sent: Location, wanted: Location) -> list[Evse] | None:
+    """The EVSEs whose status is another one; None when something else is, too."""
+    if _without_statuses(sent) != _without_statuses(wanted):
+        return None
+    pairs = zip(sent.evses, wanted.evses, strict=True)
+    return [evse for before, evse in pairs if before.status != evse.status]
+
+
+def _without_statuses(location: Location) -> Location:
+    plain = Location()
+    plain.CopyFrom(location)
+    plain.ClearField("last_updated")
+    for evse in plain.evses:
+        for name in ("status", "status_time", "last_updated"):
+            evse.ClearField(name)
+    return plain
