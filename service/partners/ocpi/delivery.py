@@ -75,7 +75,7 @@ class OcpiDeliverer:
             if platform_id := pushes.integration.ocpi.platform_integration_id:
                 lender = Integration.FromString(await integration_get(conn, claim.tenant_id, platform_id))
                 pushes = _Pushes(pushes.integration, lender)
-            peer = await peer_get(conn, claim)
+            peer = await peer_get(conn, claim.peer_key)
             viewed = await view_get(conn, *at, claim.object_kind, key)
         if not pushes.url(claim.object_kind):
             # What it was sent before is sent again once it is pushed again.
