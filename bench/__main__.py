@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import bridge, codec, locations, ocpi, overload, pricing, rpc, watch, workers
+from bench import bridge, codec, locations, ocpi, overload, pricing, pull, rpc, watch, workers
 
 if __name__ == "__main__":
     rpc.report()
@@ -11,6 +11,7 @@ if __name__ == "__main__":
     pricing.report()
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)
     ocpi.report()
+    pull.report(pull.FULL_COUNT if "--full" in sys.argv[1:] else pull.COUNT)
     watch.report()
     workers.report()
     overload.report()
