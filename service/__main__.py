@@ -14,10 +14,10 @@ COMMANDS = {
     "keys": "make, list and revoke API keys",
     "simulate": "simulate a partner on this machine",
     "import": "read locations and tariffs from files of OCPI objects",
-    "export": "write locations or tariffs as OCPI objects",
+    "export": "print locations or tariffs as OCPI objects",
     "ocpi": "check what an OCPI party does",
     "quote": "say what a session costs under a tariff, and why",
-    "status": "say how each integration and its deliveries fare",
+    "status": "show the state of each integration and of its deliveries",
     "health": "exit 0 when the server at EVBRIDGE_LISTEN is serving",
 }
 

@@ -27,7 +27,7 @@ _KINDS: dict[str, tuple[Any, Any, Any]] = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("objects", choices=_KINDS)
-    parser.add_argument("--tenant", default="default", help="whose (default: %(default)s)")
+    parser.add_argument("--tenant", default="default", help="whose objects (default: %(default)s)")
     parser.add_argument("--version", choices=VERSIONS, default="2.2.1", help="of OCPI (default: %(default)s)")
 
 

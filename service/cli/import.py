@@ -42,11 +42,11 @@ class _Rehearsed(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, nargs="+", help="JSON: one Location or Tariff of OCPI, or a list of them")
-    parser.add_argument("--tenant", default="default", help="whose they become (default: %(default)s)")
-    parser.add_argument("--party", type=_party, metavar="DE*ABC", help="whose objects are that do not say it (2.1.1)")
-    parser.add_argument("--time-zone", default="", help="of locations that do not say it, for example Europe/Oslo")
-    parser.add_argument("--version", choices=VERSIONS, default="", help="of OCPI, when its form does not tell")
+    parser.add_argument("file", type=Path, nargs="+", help="JSON: an OCPI Location or Tariff, or a list of them")
+    parser.add_argument("--tenant", default="default", help="who gets them (default: %(default)s)")
+    parser.add_argument("--party", type=_party, metavar="DE*ABC", help="the owner of objects that name none (2.1.1)")
+    parser.add_argument("--time-zone", default="", help="for locations that name none, such as Europe/Oslo")
+    parser.add_argument("--version", choices=VERSIONS, default="", help="of OCPI, when the file does not tell")
     parser.add_argument("--dry-run", action="store_true", help="say what would happen, and store nothing")
 
 
@@ -134,7 +134,7 @@ class Import:
             details = BusinessDetails(name=name or str(owner))
             party = Party(**owner._asdict(), roles=[PARTY_ROLE_CPO], business_details=details)
             await put_one(conn, self._caller, now, Upsert(PARTIES, party, "party"))
-            print(f"the party {owner} is made, as a CPO")
+            print(f"new party: {owner}, as a CPO")
 
     async def _leave_out_unknown_tariffs(self, conn: Connection, locations: Sequence[tuple[str, Location]]) -> None:
         """A connector may name a tariff that nobody has: it stays without."""

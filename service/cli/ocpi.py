@@ -26,10 +26,10 @@ _TOKEN = "EVBRIDGE_OCPI_TOKEN"  # noqa: S105
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True)
-    help = "say what an OCPI party really does: any party, it is only read from"
+    help = "say what an OCPI party really does; only reads from it"
     check = commands.add_parser("check", help=help, description=help)
-    check.add_argument("url", help="of its versions, for example https://ocpi.example.com/versions")
-    check.add_argument("--token", help=f"that the party gave you; {_TOKEN} keeps it out of the list of processes")
+    check.add_argument("url", help="its versions URL, for example https://ocpi.example.com/versions")
+    check.add_argument("--token", help=f"one that the party gave you; {_TOKEN} keeps it out of the list of processes")
     check.add_argument("--json", action="store_true", help="for machines")
     check.epilog = (
         "Exit status: 0 when no check FAILs, 1 when one does, 2 when the party could not be checked. Set "

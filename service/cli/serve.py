@@ -17,7 +17,7 @@ from service.storage.api_key import api_key_create, api_key_revoke
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    lines = [f"  {f.metadata['name']:33}{f.metadata['help']}" for f in dataclasses.fields(Settings)]
+    lines = [f"  {f.metadata['name']:38}{f.metadata['help']}" for f in dataclasses.fields(Settings)]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(("settings (environment variables):", *lines))
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="serve from N processes on one port")

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.app import keyring, migrated_url, opened, targets_of
 from service.cli.common import known_tenant, printable
 from service.domain.integration import type_name
+from service.errors import ResourceNotFound
 from service.resources.partner import partner_status
 from service.settings import Settings
 from service.storage.api_key import api_key_list
@@ -20,7 +21,7 @@ _PAGE = 100
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tenant", default="", help="only this one")
+    parser.add_argument("--tenant", default="", help="only this one (default: all)")
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -33,14 +34,23 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
             after = ""
             while rows := await integration_page(database, tenant, ListIntegrationsRequest(), after, _PAGE):
                 for after, payload in rows:
-                    status = await partner_status(database, await targets.target(tenant, after))
-                    print("\n".join(_lines(tenant, Integration.FromString(payload), status)))
+                    integration = Integration.FromString(payload)
+                    try:
+                        status = await partner_status(database, await targets.target(tenant, after))
+                    except ResourceNotFound as missing:  # its platform, for one
+                        print(f"{_title(tenant, integration)}\n  cannot be called: {missing.message}")
+                        continue
+                    print("\n".join(_lines(tenant, integration, status)))
+
+
+def _title(tenant: str, integration: Integration) -> str:
+    state = _word(IntegrationStatus.Name(integration.status), "INTEGRATION_STATUS_")
+    why = f": {printable(integration.status_description)}" if integration.status_description else ""
+    return f"{tenant} {integration.id} ({type_name(integration.type)}) {state}{why}"
 
 
 def _lines(tenant: str, integration: Integration, status: PartnerStatus) -> list[str]:
-    state = _word(IntegrationStatus.Name(integration.status), "INTEGRATION_STATUS_")
-    why = f": {printable(integration.status_description)}" if integration.status_description else ""
-    lines = [f"{tenant} {integration.id} ({type_name(integration.type)}) {state}{why}"]
+    lines = [_title(tenant, integration)]
     if status.object_kinds:
         kinds = ", ".join(_word(ObjectKind.Name(kind), "OBJECT_KIND_") for kind in status.object_kinds)
         lines += [f"  takes {kinds}", f"  {_counts(status.deliveries)}"]

@@ -50,7 +50,7 @@ async def test_a_dump_becomes_ours_and_comes_back_equal(evbridge: Run, tenant: T
     dump = [example("location_2.2.1"), *tariffs, example("location_2.2.1", id="quay")]
     ended = await evbridge("import", dump)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "the party DE*ABC is made, as a CPO\nstored: 4 of 4 objects\n"
+    assert ended.out == "new party: DE*ABC, as a CPO\nstored: 4 of 4 objects\n"
     assert [location.id for location in await locations(tenant)] == ["harbour", "quay"]
     party = await tenant.reader.parties.GetParty(GetPartyRequest(country_code="DE", party_id="ABC"))
     assert party.business_details.name

@@ -69,6 +69,7 @@ from tests.front_door import (
     a_tariff,
     an_evse,
     an_integration,
+    an_integration_of,
     at_rest,
     command,
     environment,
@@ -379,3 +380,16 @@ async def test_the_command_line_says_how_it_stands(
     unknown = await command(environment(shared_database_url), "status", "--tenant", "nobody")
     assert (unknown.code, unknown.out) == (1, "")
     assert unknown.err.startswith("evbridge: there is no tenant nobody: ")
+
+
+async def test_an_integration_without_its_platform_hides_no_other(tenant: Tenant, shared_database_url: str) -> None:
+    platform = {"initial_role": "INTERFACE_ROLE_BOTH", "platform_integration_id": "nobody"}
+    behind = an_integration_of("ocpi", id="behind", ocpi=platform)
+    for integration in (behind, an_integration("https://partner.example", id="cp")):
+        await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    told = await command(environment(shared_database_url), "status", "--tenant", tenant.name)
+    assert (told.code, told.err) == (0, "")
+    title, why, other, *_ = told.out.splitlines()
+    assert title.startswith(f"{tenant.name} behind (ocpi) ")
+    assert why == "  cannot be called: integration nobody does not exist"
+    assert other.startswith(f"{tenant.name} cp (chargeprice) ")
