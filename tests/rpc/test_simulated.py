@@ -14,16 +14,36 @@ from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
     GetIntegrationRequest,
     Integration,
+    IntegrationModels,
+)
+from evbridge.v1.location_pb2 import (
+    EVSE_STATUS_CHARGING,
+    CreateLocationRequest,
+    EvseStatusReport,
+    LocationKey,
+    ReportEvseStatusRequest,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
 from evbridge.v1.party_pb2 import CreatePartyRequest
+from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest, DeletePublicationRuleRequest
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, WaitRunRequest
 from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
+from evbridge.v1.tariff_pb2 import CreateTariffRequest
 from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 
 from service.app import PARTNERS
 from tests.conftest import Tenant
-from tests.front_door import a_party, an_integration_of, fails
+from tests.front_door import (
+    a_connector,
+    a_location,
+    a_party,
+    a_rule,
+    a_tariff,
+    an_evse,
+    an_integration_of,
+    at_rest,
+    fails,
+)
 
 KEY = "key-4711"
 
@@ -89,6 +109,31 @@ async def test_an_ocpi_party_shows_its_versions_and_their_modules(
     simulated.inject("9*ListVersions=status:503")
     busy = await fails(stub.ListVersions(versions.ListVersionsRequest(integration_id="hub"), metadata=metadata))
     assert busy.reason == "PARTNER_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("simulated", ["ocpi"], indirect=True)
+async def test_an_ocpi_party_keeps_what_it_is_pushed(tenant: Tenant, simulated: Any) -> None:
+    integration = ocpi(simulated.url, KEY)
+    integration.models.MergeFrom(IntegrationModels(push_location=True, push_tariff=True))
+    await exchanged(tenant, integration)
+    await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T1")))
+    place = a_location(id="L1", evses=[an_evse(connectors=[a_connector(tariff_ids=["T1"])])])
+    await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=place))
+    shown = CreatePublicationRuleRequest(rule=a_rule(integration_id="hub", id="all"))
+    await tenant.writer.publication.CreatePublicationRule(shown)
+    await at_rest(tenant.reader, "hub")
+    location, tariff = (f"/ocpi/2.2.1/{place}" for place in ("locations/DE/ABC/L1", "tariffs/DE/ABC/T1"))
+    assert simulated.objects[tariff]["currency"] == "EUR"
+    key = LocationKey(country_code="DE", party_id="ABC", id="L1")
+    reports = [EvseStatusReport(location=key, evse_uid="E1", status=EVSE_STATUS_CHARGING)]
+    await tenant.writer.locations.ReportEvseStatus(ReportEvseStatusRequest(reports=reports))
+    await at_rest(tenant.reader, "hub")
+    assert [evse["status"] for evse in simulated.objects[location]["evses"]] == ["CHARGING"]
+    hidden = DeletePublicationRuleRequest(integration_id="hub", id="all")
+    await tenant.writer.publication.DeletePublicationRule(hidden)
+    await at_rest(tenant.reader, "hub")
+    assert [evse["status"] for evse in simulated.objects[location]["evses"]] == ["REMOVED"]
+    assert tariff not in simulated.objects
 
 
 CONNECTIONS = {"salesforce": salesforce, "utility_cloud": utility_cloud}
