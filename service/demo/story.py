@@ -5,6 +5,7 @@ Every step is a real rpc over a real channel, and every HTTP exchange is one tha
 
 import asyncio
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,10 +24,17 @@ from evbridge.v1 import (
     delivery_pb2_grpc,
     integration_pb2,
     location_pb2,
+    location_pb2_grpc,
+    ocpi_connection_pb2,
+    party_pb2,
     pricing_pb2,
     pricing_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
+    registration_pb2,
+    registration_pb2_grpc,
+    run_pb2,
+    run_pb2_grpc,
     tariff_pb2,
 )
 from evbridge.v1 import integration_pb2_grpc as integration_grpc
@@ -44,6 +52,7 @@ from service.domain.fields import take_secrets
 from service.domain.pricing.table import table
 from service.partners.ampeco import simulator as ampeco
 from service.partners.chargeprice.simulator import Simulator
+from service.partners.ocpi import simulator as ocpi
 from service.settings import Settings
 from service.simulator.faults import parse_fault
 
@@ -52,6 +61,7 @@ COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 PROVIDER_ID = "2e49b853-36fc-47ed-9826-97828b5b2fdd"
 PARTNERS = ("hub", "fleet")
 M = TypeVar("M", bound=Message)
+_OF_COMPANY = delivery_pb2.ListDeliveriesRequest(object_id=COMPANY_ID)
 _DONE = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
 
 
@@ -59,6 +69,7 @@ async def demo() -> None:
     with tempfile.TemporaryDirectory(prefix="evb-") as directory:
         settings = Settings(
             listen="127.0.0.1:0",
+            ocpi_listen="127.0.0.1:0",
             data_dir=Path(directory),
             egress_allow_loopback=True,
             egress_allow_http=True,
@@ -67,10 +78,13 @@ async def demo() -> None:
         )
         say("evbridge starts on an embedded PostgreSQL; simulators stand in for the partners")
         simulator, ampeco_simulator = Simulator(api_key=API_KEY), ampeco.Simulator(api_key=API_KEY)
+        ocpi_simulator = ocpi.Simulator(api_key=API_KEY)
         partner_url, ampeco_url = await simulator.start(), await ampeco_simulator.start()
+        ocpi_url = await ocpi_simulator.start()
         try:
             async with evbridge(settings, record=show_exchange) as running:
-                print(f"  gRPC on {running.address}, Chargeprice on {partner_url}, AMPECO on {ampeco_url}")
+                print(f"  gRPC on {running.address}, Chargeprice on {partner_url}, AMPECO on {ampeco_url},")
+                print(f"  an OCPI party on {ocpi_url}, and our door for such parties on {running.ocpi_url}")
                 if running.first_key is None:
                     raise RuntimeError("a new database has no key yet")
                 print("  tenant 'default' and its first API key are made")
@@ -78,9 +92,14 @@ async def demo() -> None:
                 async with grpc.aio.insecure_channel(running.address) as channel:
                     story = Story(channel, credential, simulator)
                     await story.tell(partner_url, ampeco_url)
+                    await story.roam(ocpi_url)
+                    held = ocpi_simulator.objects["/ocpi/2.2.1/locations/BE/BEC/LOC1"]
+                    if held["evses"][0]["status"] != "CHARGING":
+                        sys.exit("the status did not arrive")
         finally:
             await simulator.stop()
             await ampeco_simulator.stop()
+            await ocpi_simulator.stop()
         say("The end. `make serve` gives you the same server to talk to.")
 
 
@@ -95,6 +114,9 @@ class Story:
         self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
         self._charge_points = charge_point_pb2_grpc.ChargePointServiceStub(channel)
         self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
+        self._registration = registration_pb2_grpc.RegistrationServiceStub(channel)
+        self._runs = run_pb2_grpc.RunServiceStub(channel)
+        self._locations = location_pb2_grpc.LocationServiceStub(channel)
         self._credential = credential
         self._simulator = simulator
 
@@ -195,6 +217,53 @@ class Story:
         for _ in range(2):
             await self._call(self._charge_points.CreateChargePoint, charge_point)
 
+    async def roam(self, ocpi_url: str) -> None:
+        say(
+            "11. An OCPI party gave us its first token: the handshake, in which both sides exchange tokens of their own"
+        )
+        integration = integration_pb2.Integration(
+            id="ocpi-demo",
+            type=integration_pb2.INTEGRATION_TYPE_OCPI,
+            enabled=True,
+            parties=[party_pb2.PartyKey(country_code="BE", party_id="BEC")],
+            models=integration_pb2.IntegrationModels(push_location=True, push_tariff=True),
+            ocpi=ocpi_connection_pb2.OcpiConnection(
+                endpoint_url=f"{ocpi_url}/ocpi/versions",
+                initial_token=API_KEY,
+                initial_role=ocpi_connection_pb2.INTERFACE_ROLE_SENDER,
+            ),
+        )
+        await self._call(
+            self._integrations.CreateIntegration, integration_pb2.CreateIntegrationRequest(integration=integration)
+        )
+        start = registration_pb2.RegisterIntegrationRequest(integration_id="ocpi-demo")
+        run = await self._registration.RegisterIntegration(start, metadata=self._credential, timeout=30)
+        run = await self._runs.WaitRun(run_pb2.WaitRunRequest(id=run.id), metadata=self._credential, timeout=60)
+        print(
+            f"  run {run_pb2.RunState.Name(run.state).removeprefix('RUN_STATE_')}: {[each.name for each in run.steps]}"
+        )
+
+        say("12. A rule shows it the location: its tariff is pushed first, and a status then travels alone, as a PATCH")
+        key = location_pb2.LocationKey(country_code="BE", party_id="BEC", id="LOC1")
+        rule = publication_pb2.PublicationRule(
+            integration_id="ocpi-demo",
+            id="ghent",
+            connectors=publication_pb2.ConnectorSelection(locations=[key]),
+            effect=publication_pb2.PUBLICATION_EFFECT_VISIBLE,
+        )
+        await self._call(
+            self._publication.CreatePublicationRule, publication_pb2.CreatePublicationRuleRequest(rule=rule)
+        )
+        pushed = delivery_pb2.ListDeliveriesRequest(integration_id="ocpi-demo")
+        await self._delivered(pushed)
+        status = location_pb2.EvseStatusReport(
+            location=key,
+            evse_uid="3256",
+            status=location_pb2.EVSE_STATUS_CHARGING,
+        )
+        await self._call(self._locations.ReportEvseStatus, location_pb2.ReportEvseStatusRequest(reports=[status]))
+        await self._delivered(pushed)
+
     async def _price(
         self, partner: str, location: location_pb2.LocationKey, type: tariff_pb2.TariffType.ValueType
     ) -> str:
@@ -241,25 +310,29 @@ class Story:
             for field, problem in violations(error):
                 print(f"       {field}: {problem}")
 
-    async def _delivered(self) -> delivery_pb2.Delivery:
-        """Waits for the delivery to come to rest and shows it."""
-        request = delivery_pb2.ListDeliveriesRequest(object_id=COMPANY_ID)
+    async def _delivered(self, request: Any = _OF_COMPANY) -> delivery_pb2.Delivery:
+        """Waits for deliveries to come to rest and shows the first one."""
         async with asyncio.timeout(60):
             while True:
                 page = await self._deliveries.ListDeliveries(request, metadata=self._credential, timeout=30)
-                if page.deliveries and page.deliveries[0].state in _DONE:
+                if page.deliveries and all(each.state in _DONE for each in page.deliveries):
                     break
                 await asyncio.sleep(0.05)
         delivery: delivery_pb2.Delivery = page.deliveries[0]
         state = delivery_pb2.DeliveryState.Name(delivery.state).removeprefix("DELIVERY_STATE_")
-        known = f"the partner's acknowledged version is {delivery.peer_object.acknowledged_version}"
+        version = delivery.peer_object.acknowledged_version
+        known = f"the partner's acknowledged version is {version}" if version else "the partner has what it is to see"
         print(f"  delivery {state}; {delivery.description or known}")
         return delivery
 
 
 def show_exchange(exchange: Exchange) -> None:
-    print(f"  HTTP {exchange.method} {exchange.url} {exchange.request_body.decode()}")
-    body = exchange.response_body.decode(errors="replace")
+    """Without the tokens that OCPI's credentials carry."""
+    sent, body = (
+        re.sub('("token":")[^"]+', r"\1***", each.decode(errors="replace"))
+        for each in (exchange.request_body, exchange.response_body)
+    )
+    print(f"  HTTP {exchange.method} {exchange.url} {sent}")
     print(f"       {exchange.status} {body}" if exchange.status else "       no answer: the connection was cut")
 
 
