@@ -6,6 +6,7 @@ hands a message to the function beside it and writes its reply. It runs the part
 
 import asyncio
 import logging
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from service.bridge.transcode import from_http, match, reply_to_http
 _log = logging.getLogger(__name__)
 _NAMES = {status.value: status.name for status in HTTPStatus}
 _MAX_REPEATED = 255
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+"""What no id holds, and NUL no column of text."""
 _CONTINUED = web.RequestKey("continued", bool)
 _ROUTE = web.RequestKey("route", str)
 
@@ -168,7 +171,7 @@ class Edge:
         # aiohttp marks a middleware with an attribute, which a method cannot have.
         outermost = web.middleware(partial(self._guard))
         application = web.Application(middlewares=(outermost, *middlewares), client_max_size=max_body_bytes)
-        application.router.add_route("*", "/{path:.*}", self._answer, expect_handler=_expected)
+        application.router.add_route("*", r"/{path:[\s\S]*}", self._answer, expect_handler=_expected)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=drain_s)
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shares_port: bool = False) -> int:
@@ -193,6 +196,8 @@ class Edge:
         """The operation, what serves it and the values of its path's variables. Raises Refused with 404 or 405."""
         if self._trailing_slash and len(path) > 1:
             path = path.removesuffix("/")
+        if _CONTROL.search(unquote(path)):
+            raise Refused(404)
         allowed = set()
         for node in self._root.found(path.split("/")[1:] if path != "/" else ()):
             for each, (operation, serve) in node.routes.items():

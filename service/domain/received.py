@@ -58,9 +58,12 @@ def item_id(item: Any, name: str) -> str:
 
 
 def cleared(message: Location | Tariff | Evse) -> None:
-    """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood."""
+    """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood.
+
+    A time before 1970, such as .NET's 0001-01-01, is taken for 1970: asyncpg makes that one -infinity.
+    """
     times = [(part, part.last_updated) for part in _parts(message) if part.HasField("last_updated")]
-    kept = [(part, Timestamp(seconds=time.seconds, nanos=time.nanos)) for part, time in times]
+    kept = [(part, Timestamp(seconds=max(time.seconds, 0), nanos=time.nanos)) for part, time in times]
     not_understood = [*message.not_understood] if isinstance(message, Tariff) else []
     message.DiscardUnknownFields()
     clear_output_only(message)

@@ -7,7 +7,7 @@ in; at last that is the whole object, and it is refused. So is a tariff that wou
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -67,16 +67,31 @@ def repaired(given: M) -> tuple[M, tuple[FieldViolation, ...]]:
     """
     if isinstance(given, Location) and not given.id:  # one of ours would be given an id
         raise InvalidArgument.field("id", "is required")
-    found = violations(given)
+    found = _found(given)
     if not found:
         return given, ()
     repair = _Repair(given)
     for _ in range(_MAX_ROUNDS):
         repair.once(found)
-        found = violations(repair.object)
+        found = _found(repair.object)
         if not found:
             return repair.object, tuple(repair.notices)
     raise repair.refusal(found)
+
+
+def _found(message: Message) -> Sequence[FieldViolation]:
+    """Lists that are too long come first and alone: what it costs to judge the rest grows with them."""
+    return [*_too_long(message)] or violations(message)
+
+
+def _too_long(message: Message, above: str = "") -> Iterator[FieldViolation]:
+    for field, value in message.ListFields():
+        path = above + field.name
+        if field.is_repeated and len(value) > (most := _rules(field).repeated.max_items or len(value)):
+            yield FieldViolation(path, f"must contain no more than {most} items")
+        elif field.message_type is not None:
+            for at, each in enumerate(value) if field.is_repeated else ((None, value),):
+                yield from _too_long(each, f"{path}." if at is None else f"{path}[{at}].")
 
 
 class _Repair:
@@ -154,19 +169,25 @@ class _Repair:
         rules = _rules(_field(inside[-2], path)).repeated
         kept = [*range(len(items))]
         if rules.unique:
-            kept = [at for at, item in enumerate(items) if item not in items[:at]]
+            first: dict[Any, int] = {}
+            for at, item in enumerate(items):
+                first.setdefault(item, at)
+            kept = [*first.values()]
         elif name in _IDS:
             kept = _last_of_each(name, items)
         if rules.HasField("max_items") and len(kept) > rules.max_items:
             if self._sets_a_price(path):
                 return False
             del kept[rules.max_items :]
-        left_out = _others(items, kept)
-        if left_out:
-            self._notice(path, rule, f"{len(left_out)} items are left out")
-        for position in left_out:
-            self._remove(inside[-2], (*path[:-1], (name, position)))
-        return bool(left_out)
+        if len(kept) == len(items):
+            return False
+        self._notice(path, rule, f"{len(items) - len(kept)} items are left out")
+        left = self._left_of(path, len(items))
+        left[:] = [left[at] for at in kept]
+        stay = [items[at] for at in kept]
+        del items[:]
+        items.extend(stay)
+        return True
 
     def _left_out(self, path: _Path, rule: str, inside: list[Any]) -> _Path | None:
         """Leaves the value out, or what it is required in. The path of that; None when it is the object itself."""
@@ -191,8 +212,14 @@ class _Repair:
             inside.ClearField(name)
             return
         items = getattr(inside, name)
-        left = self._left.setdefault((self._received(path[:-1]), name), [*range(len(items))])
-        del left[position], items[position]
+        del self._left_of(path, len(items))[position], items[position]
+
+    def _left_of(self, path: _Path, length: int) -> list[int]:
+        """Which items are left of the list at the path, or of the list that the path leads into."""
+        of = (self._received(path[:-1]), path[-1][0])
+        if of not in self._left:
+            self._left[of] = [*range(length)]
+        return self._left[of]
 
     def _notice(self, path: _Path, rule: str, done: str) -> None:
         self.notices.append(FieldViolation(self._shown(path), f"{rule}: {done}"))

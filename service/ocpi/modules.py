@@ -85,6 +85,8 @@ def refusing() -> Iterator[None]:
         raise unknown() from None
     except InvalidArgument as wrong:
         raise OcpiRefused(2001, wrong.message) from None
+    except RecursionError:  # a thread, which parsed it, has more room
+        raise OcpiRefused(2000, "the body is nested too deeply", status=400) from None
 
 
 def done(receipt: Receipt, key: ObjectKey) -> Reply:

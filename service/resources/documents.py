@@ -124,7 +124,8 @@ def parts_of(document: Document) -> dict[str, Document]:
 def whole_of(parts: Mapping[str, Document]) -> Document:
     """The document that `parts_of` took apart, with the EVSEs that came since after the others."""
     own = parts[""]
-    order = {uid: number for number, uid in enumerate(own.get("evses", ()))}
+    listed = own.get("evses")
+    order = {uid: number for number, uid in enumerate(listed if isinstance(listed, list) else ())}
     evses = sorted((uid for uid in parts if uid), key=lambda uid: (order.get(uid, len(order)), uid))
     return own | {"evses": [parts[uid] for uid in evses]} if evses or "evses" in own else own
 
@@ -194,7 +195,7 @@ def _connector_sent(sender: Sender, key: ObjectKey, held: Held, document: Docume
     evse, notices = evse_of(sender, whole)
     times = {each.id.casefold(): each.last_updated for each in evse.connectors if each.HasField("last_updated")}
     stored = {each.id.casefold(): each.last_updated for each in held.evses().get(uid, Evse()).connectors}
-    if id in times:
+    if id in times and document.get("last_updated"):
         if id in stored and is_older(times[id], stored[id]):
             raise Older
         if is_older(evse.last_updated, times[id]):

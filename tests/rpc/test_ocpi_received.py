@@ -205,3 +205,47 @@ async def test_whatever_is_pushed_there_is_an_envelope_and_no_fault(
         answer = await ask(method, f"{BASE}/{version}/{path}", operator.registered, data=body)
         assert answer.status in (200, 201, 400, 404, 405), (path, body, answer)
         assert answer.code // 1000 in (1, 2), (path, body, answer)
+
+
+EVSE = VALID["evses"][0] | {"uid": "E1"}
+CONNECTOR = EVSE["connectors"][0] | {"id": "1"}
+# What is put first, then what is asked; the HTTP status of that.
+UNTIDY: dict[str, tuple[dict[str, Any], str, str, Any, int]] = {
+    "evses are null": ({"evses": None}, "GET", "", None, 200),
+    "evses are a number": ({"evses": 5}, "GET", "", None, 200),
+    "the first moment of .NET": ({"last_updated": "0001-01-01T00:00:00Z"}, "PATCH", "", PATCH | {"name": "x"}, 200),
+    "two connectors of one id, one without a time": (
+        {
+            "evses": [
+                EVSE
+                | {
+                    "last_updated": "2020-01-01T00:00:00Z",
+                    "connectors": [CONNECTOR, CONNECTOR | {"last_updated": "2021-01-01T00:00:00Z"}],
+                }
+            ]
+        },
+        "PUT",
+        "/E1/1",
+        {name: value for name, value in CONNECTOR.items() if name != "last_updated"},
+        200,
+    ),
+    "NUL in an id": ({}, "GET", "%00", None, 404),
+    "a line end in an id": ({}, "PUT", "%0A", EVSE, 404),
+    "nested as deep as a thread can read": (
+        {},
+        "PUT",
+        "",
+        json.dumps(VALID | {"text": "x" * 300_000}).encode()[:-1] + b',"x":' + b"[" * 960 + b"]" * 960 + b"}",
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "method", "path", "body", "status"), UNTIDY.values(), ids=UNTIDY)
+async def test_what_partners_leave_untidy_is_no_fault(
+    ask: Ask, operator: Partner, first: dict[str, Any], method: str, path: str, body: Any, status: int
+) -> None:
+    assert (await ask("PUT", f"{LOCATION}/NL/TNM/L1", operator.registered, json=VALID | first)).status == 201
+    content = {"data": body} if isinstance(body, bytes) else {"json": body}
+    answer = await ask(method, f"{LOCATION}/NL/TNM/L1{path}", operator.registered, **content)
+    assert answer.status == status, answer.body

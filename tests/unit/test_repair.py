@@ -4,16 +4,17 @@ from typing import Any
 
 import pytest
 from evbridge.v1.charger_pb2 import Charger
-from evbridge.v1.location_pb2 import Evse, Location
+from evbridge.v1.location_pb2 import AdditionalGeoLocation, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.message import Message
 from google.protobuf.text_format import Parse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain import repair
 from service.domain.geography import decimal_degrees
 from service.domain.repair import repaired
-from service.domain.validation import validate
+from service.domain.validation import validate, violations
 from service.errors import InvalidArgument
 
 LOCATION = """
@@ -307,6 +308,23 @@ def test_more_items_than_a_list_can_hold_are_left_out_but_for_prices() -> None:
         priced.elements[0].price_components.add().CopyFrom(priced.elements[0].price_components[0])
     with pytest.raises(InvalidArgument):
         repaired(priced)
+
+
+def test_a_list_is_cut_before_its_items_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+
+    def counted(message: Message) -> Any:
+        judged.append(len(message.SerializeToString()))
+        return violations(message)
+
+    monkeypatch.setattr(repair, "violations", counted)
+    given = location()
+    given.evses[0].capabilities.extend([given.evses[0].capabilities[0]] * 50_000)
+    given.related_locations.extend([AdditionalGeoLocation(latitude="x")] * 20_000)
+    made, notices = repaired(given)
+    assert (len(made.evses[0].capabilities), len(made.related_locations)) == (1, 2)
+    assert [each.path for each in notices][:2] == ["related_locations", "evses[0].capabilities"]
+    assert max(judged) < 10_000 < len(given.SerializeToString())
 
 
 @given(st.decimals(-180, 180, allow_nan=False), st.sampled_from(["", " "]))
