@@ -122,3 +122,14 @@ async def test_first_all_of_it_then_a_status_then_it_is_withdrawn(sides: Sides, 
         assert sorted(await pushed(cpo, emsp)) == [("DELETE", "tariffs/DE/CPO/T1"), ("PUT", at)]
         assert {evse.status for evse in (await received(emsp)).evses} == {EVSE_STATUS_REMOVED}
         assert (await fails(received_tariff(emsp))).reason == "RESOURCE_NOT_FOUND"
+
+
+async def test_in_2_1_1_drivers_see_no_location_that_is_not_published(sides: Sides) -> None:
+    async with registered(sides, "2.1.1") as (cpo, emsp):
+        await store(cpo, a_place(publish=False))
+        assert ("PUT", "locations/DE/CPO/L1") not in await pushed(cpo, emsp)
+        await store(cpo, a_place(publish=True))
+        assert await pushed(cpo, emsp) == [("PUT", "locations/DE/CPO/L1")]
+        await store(cpo, a_place(publish=False))
+        assert await pushed(cpo, emsp) == [("PATCH", f"locations/DE/CPO/L1/{uid}") for uid in ("E0", "E1")]
+        assert {evse.status for evse in (await received(emsp)).evses} == {EVSE_STATUS_REMOVED}

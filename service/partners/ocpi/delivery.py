@@ -21,7 +21,7 @@ from evbridge.v1.delivery_pb2 import (
     ObjectKind,
 )
 from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.location_pb2 import Evse, Location
+from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 from evbridge.v1.tariff_pb2 import Tariff
@@ -137,6 +137,10 @@ class _Attempt:
         if viewed is None or not (viewed.shown or self._is_known):
             return Delivered(None, 0, _UNSEEN, answered=False)
         wanted = viewed.parsed(Location)
+        if self._pushes.version == "2.1.1" and not wanted.publish:
+            if not self._is_known:
+                return Delivered(None, 0, "not sent: OCPI 2.1.1 cannot say that it is not published", answered=False)
+            _withdraw(wanted)
         sent = self._sent(Location)
         statuses = _statuses(sent, wanted) if sent else None
         if statuses == []:
@@ -241,6 +245,12 @@ class _Attempt:
 
     async def _sending(self, document: bytes | None) -> None:
         await peer_sending(self._database, self._claim, self._peer, document)
+
+
+def _withdraw(location: Location) -> None:
+    location.publish = True
+    for evse in location.evses:
+        evse.status = EVSE_STATUS_REMOVED
 
 
 def _holding(wanted: Location | Tariff) -> Peer:
