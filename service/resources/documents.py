@@ -21,6 +21,11 @@ from service.storage.received import Stored
 
 M = TypeVar("M", Location, Evse, Tariff)
 
+R = TypeVar("R")
+
+_MANY = 1000
+"""Values that are read in a few milliseconds."""
+
 Notices = tuple[FieldViolation, ...]
 """What was repaired or left out: paths of ours, or of the document."""
 
@@ -112,6 +117,23 @@ class Older(Exception):
     """What was sent is older than what is held."""
 
 
+async def read_by_size(work: Callable[..., R], sender: Sender, *args: Any, document: Any) -> R:
+    """What `work` makes of a document: in a thread when that holds so much that reading it takes long."""
+    if _is_large(document):
+        return await asyncio.to_thread(work, sender, *args, document)
+    return work(sender, *args, document)
+
+
+def _is_large(document: Any) -> bool:
+    values, waiting = 0, [document]
+    while waiting and values < _MANY:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            values += len(value)
+            waiting += value.values() if isinstance(value, dict) else value
+    return values >= _MANY
+
+
 def parts_of(document: Document) -> dict[str, Document]:
     """A location's documents: its own, with the order of its EVSEs in their place, and those of the EVSEs."""
     listed = document.get("evses")
@@ -133,13 +155,13 @@ def whole_of(parts: Mapping[str, Document]) -> Document:
 async def whole_sent(sender: Sender, key: ObjectKey, document: Document) -> Sent:
     """A location that was sent whole. An EVSE that cannot be repaired is left out, which does not remove it."""
     own = parts_of(document)[""]
-    message, notices = location_of(sender, key, own)
+    message, notices = await read_by_size(location_of, sender, key, document=_without_evses(own))
     listed = document.get("evses")
     evses: dict[str, tuple[Document, Evse]] = {}
     for number, each in enumerate(listed if isinstance(listed, list) else ()):
         await asyncio.sleep(0)
         try:
-            evse, found = evse_of(sender, each)
+            evse, found = await read_by_size(evse_of, sender, document=each)
             evses[evse.uid.casefold()] = each, evse
         except InvalidArgument as error:
             left_out = "the EVSE is left out"

@@ -33,6 +33,7 @@ from service.resources.documents import (
     evse_of,
     part_sent,
     parts_of,
+    read_by_size,
     tariff_of,
     whole_of,
     whole_sent,
@@ -485,7 +486,7 @@ async def _store_tariffs(
         await asyncio.sleep(0)
         try:
             _check_party(sender, key)
-            tariff, notices = tariff_of(sender, key, document)
+            tariff, notices = await read_by_size(tariff_of, sender, key, document=document)
             if not tariff.HasField("last_updated"):
                 tariff.last_updated.FromDatetime(now)
             if _is_older(tariff.last_updated, Held(None, kept[key]), "", now):

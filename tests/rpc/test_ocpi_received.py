@@ -1,6 +1,7 @@
 """What operators push to our OCPI endpoints, in every version, and what our callers read of it."""
 
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from service.app import Evbridge
+from service.resources.documents import Sender, read_by_size
 from service.storage.integration import integration_lock, integration_replace
 from tests.conftest import Tenant
 from tests.front_door import a_party, fails
@@ -249,3 +251,13 @@ async def test_what_partners_leave_untidy_is_no_fault(
     content = {"data": body} if isinstance(body, bytes) else {"json": body}
     answer = await ask(method, f"{LOCATION}/NL/TNM/L1{path}", operator.registered, **content)
     assert answer.status == status, answer.body
+
+
+@pytest.mark.parametrize(("values", "aside"), [(10, False), (5000, True)])
+async def test_the_loop_goes_on_while_a_large_document_is_read(values: int, aside: bool) -> None:
+    def read(_: Sender, document: Any) -> threading.Thread:
+        return threading.current_thread()
+
+    nobody = Sender(ID, frozenset(), "2.2.1", lambda type, document: document)
+    thread = await read_by_size(read, nobody, document={"evses": [{"x": [0] * values}]})
+    assert (thread is not threading.current_thread()) == aside
