@@ -238,9 +238,11 @@ async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> deli
     async with asyncio.timeout(limit_s):
         while True:
             page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest(object_id=object_id))
-            if page.deliveries and page.deliveries[0].state in AT_REST:
+            if page.deliveries:
                 assert len(page.deliveries) == 1
-                return await client.deliveries.GetDelivery(delivery_pb2.GetDeliveryRequest(id=page.deliveries[0].id))
+                request = delivery_pb2.GetDeliveryRequest(id=page.deliveries[0].id)
+                if (delivery := await client.deliveries.GetDelivery(request)).state in AT_REST:
+                    return delivery
             await asyncio.sleep(0.02)
 
 
