@@ -41,7 +41,7 @@ from service.resources.documents import (
 from service.resources.mutation import record
 from service.storage.changes import CREATE, DELETE, UPDATE, Change, change_time
 from service.storage.connection import Connection
-from service.storage.location import StoredEvse, evse_lock, evse_put, location_lock, location_put, location_tombstone
+from service.storage.location import StoredEvse, evse_lock, evse_put, location_lock, location_put
 from service.storage.pool import Database
 from service.storage.received import Stored, document_get, documents_delete, documents_get, documents_put
 from service.storage.tariff import tariff_lock, tariff_put, tariff_tombstone
@@ -52,7 +52,6 @@ __all__ = [
     "Place",
     "Receipt",
     "location_received",
-    "location_removed",
     "locations_gone",
     "locations_received",
     "received_location",
@@ -180,22 +179,6 @@ async def tariff_received(
         return receipt
 
     return _raised(await _transact(database, work))
-
-
-async def location_removed(database: Database, caller: Caller, sender: Sender, key: ObjectKey) -> None:
-    """Takes a location away that the partner has no more. Raises ResourceNotFound."""
-
-    _check_party(sender, key)
-
-    async def work(conn: Connection, now: datetime) -> None:
-        stored = (await location_lock(conn, caller.tenant_id, [key])).get(key)
-        if stored is None:
-            raise ResourceNotFound.of("location", key.shown)
-        await location_tombstone(conn, caller.tenant_id, key)
-        await documents_delete(conn, caller.tenant_id, sender.integration_id, OBJECT_KIND_LOCATION, str(key))
-        await record(conn, caller, OBJECT_KIND_LOCATION, [_change(key, DELETE, stored.etag)])
-
-    await _transact(database, work)
 
 
 async def locations_gone(database: Database, caller: Caller, keys: Sequence[ObjectKey]) -> int:

@@ -52,7 +52,6 @@ from service.resources.received import (
     Outcome,
     Receipt,
     location_received,
-    location_removed,
     locations_received,
     received_location,
     received_tariff,
@@ -450,9 +449,8 @@ async def test_a_tariff_is_read_priced_kept_and_deleted(partner: Partner) -> Non
     assert kept == a_price(minute=2, price="0.30", currency="SEK")
     await tariff_removed(partner.database, partner.caller, SENDER, key("T1"))
     assert (await fails(partner.get_tariff())).code == Code.NOT_FOUND
-    for gone in (tariff_removed, location_removed):
-        with pytest.raises(ResourceNotFound):
-            await gone(partner.database, partner.caller, SENDER, key("T1"))
+    with pytest.raises(ResourceNotFound):
+        await tariff_removed(partner.database, partner.caller, SENDER, key("T1"))
     assert [change[2] for change in await partner.changes()] == ["create", "update", "update", "delete"]
     assert await partner.tariff(a_price()) == Receipt(Outcome.CREATED)
 
