@@ -21,6 +21,7 @@ SINK: Option = (options.sink, True)
 ALSO_NAMED = options.also_named
 ITEMS: Option = (options.items, True)
 SECRET: Option = (options.secret, True)
+PERSONAL: Option = (options.personal_data, True)
 INTEGRATION_ID: Option = (options.integration_id, True)
 ADDRESS: Option = (options.address, True)
 PARTNER = options.Partner(name="example", wire_names=options.WIRE_NAMES_FIELD)

@@ -15,7 +15,7 @@ def shown_url(target: Target, request: HttpRequest, *, with_values: bool = True)
     pairs = [f"{quote(name, '')}={quote(value, '') if with_values else 'REDACTED'}" for name, value in request.query]
     names = (target.credential_query, *(name for name, _ in target.query))
     pairs += [f"{quote(name, '')}=***" for name in names if name]
-    return f"{target.base_url}{request.path}" + ("?" + "&".join(pairs) if pairs else "")
+    return f"{target.base_url}{request.shown_path or request.path}" + ("?" + "&".join(pairs) if pairs else "")
 
 
 def shown_headers(operation: Operation, target: Target, request: HttpRequest) -> dict[str, str]:

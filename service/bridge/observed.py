@@ -108,4 +108,5 @@ def _exchange(
         response_headers={name: redacted_text(value, target) for name, value in answer.headers.items()},
         response_body=redacted_body(answer.body or b"", target),
         duration_s=duration_s,
+        personal=operation.personal,
     )

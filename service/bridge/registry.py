@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.bridge.checks import ContractError, path_segments, query_fields, rpc_faults
 from service.bridge.codec import Codec, compile_codec
 from service.bridge.values import JsonType, scalar
-from service.bridge.wire import fields_on_the_wire, is_mask, marked, wire_name
+from service.bridge.wire import fields_on_the_wire, is_mask, marked, personal_names, wire_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Parameter:
     field: FieldDescriptor
     type: JsonType
 
+    @property
+    def is_personal(self) -> bool:
+        return marked(self.field, options.personal_data)
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -55,7 +59,7 @@ class Operation:
     `path` holds the segments after the first slash, none for "/", which adds nothing to the address; `body` is None
     when a request has none; `address_field` names the field that holds the URL to call, if there is one. An operation
     that is `safe` only reads; one that is `routed` says from which party to which it goes. The answer of a `raw` one is
-    handed on as it was parsed, beside the message.
+    handed on as it was parsed, beside the message. What stands under a name of `personal` says who somebody is.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Operation:
     address_field: str = ""
     routed: bool = False
     raw: bool = False
+    personal: frozenset[str] = frozenset()
 
     @property
     def template(self) -> str:
@@ -240,7 +245,14 @@ def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
         idempotent=level in (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT),
         address_field=next((field.name for field in request.fields if marked(field, options.address)), ""),
         routed=method.containing_service.GetOptions().Extensions[options.routed],
+        personal=_personal(method, partner),
     )
+
+
+def _personal(method: MethodDescriptor, partner: Partner) -> frozenset[str]:
+    members = method.containing_service.GetOptions().Extensions[options.personal_members]
+    messages = (method.input_type, method.output_type)
+    return frozenset(members).union(*(personal_names(message, partner.field_names) for message in messages))
 
 
 def _path(request: Any, template: str) -> tuple[str | Parameter, ...]:

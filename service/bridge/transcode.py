@@ -22,7 +22,8 @@ from service.errors import InvalidArgument
 class HttpRequest:
     """`path` is percent-encoded, empty or starts with a slash; `query` is not encoded yet; `body` may be None.
 
-    `headers` are sent in place of those that the bridge would send under these names.
+    `headers` are sent in place of those that the bridge would send under these names. `shown_path` is what people see
+    of a path that holds personal data.
     """
 
     method: str
@@ -30,6 +31,7 @@ class HttpRequest:
     query: tuple[tuple[str, str], ...]
     body: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
+    shown_path: str = ""
 
 
 def to_http(operation: Operation, request: Message) -> HttpRequest:
@@ -39,15 +41,21 @@ def to_http(operation: Operation, request: Message) -> HttpRequest:
     Raises InvalidArgument for a path of the mask that is no field, and for a value no URL or JSON can carry.
     """
     clear = frozenset(getattr(request, operation.mask_field).paths) if operation.mask_field else frozenset()
-    segments = (
+    segments = [
         segment if isinstance(segment, str) else quote(_segment(request, segment), safe="")
         for segment in operation.path
-    )
+    ]
+    personal = [isinstance(segment, Parameter) and segment.is_personal for segment in operation.path]
     return HttpRequest(
         operation.http_method,
         "".join(f"/{segment}" for segment in segments),
         tuple((each.name, text) for each in operation.query for text in _texts(request, each)),
         operation.body.encode(request, clear).encode() if operation.body else None,
+        shown_path="".join(
+            "/***" if is_hidden else f"/{segment}" for segment, is_hidden in zip(segments, personal, strict=True)
+        )
+        if any(personal)
+        else "",
     )
 
 

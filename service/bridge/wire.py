@@ -44,6 +44,20 @@ def travels(field: FieldDescriptor, without: Container[str] = ()) -> bool:
     return not (apart or is_mask(field) or field.name in without)
 
 
+def personal_names(descriptor: Descriptor, field_names: bool) -> frozenset[str]:
+    """What personal data is called on the wire, in the message and in messages of ours below it."""
+    names, seen, waiting = set(), {descriptor.full_name}, [descriptor]
+    while waiting:
+        for field in waiting.pop().fields:
+            if marked(field, options.personal_data):
+                names |= {wire_name(field, field_names), *also_named(field)}
+            below = field.message_type
+            if below and not below.full_name.startswith("google.") and below.full_name not in seen:
+                seen.add(below.full_name)
+                waiting.append(below)
+    return frozenset(names)
+
+
 def fields_on_the_wire(descriptor: Descriptor, field_names: bool) -> Iterator[tuple[str, tuple[FieldDescriptor, ...]]]:
     """(wire name, the way to the field): one step, or two through a member of an inlined oneof."""
     for field in descriptor.fields:

@@ -35,6 +35,7 @@ _PERSONAL = (
     "licenseplate",
     "idtag",
     "contractid",
+    "authid",
     "visualnumber",
 )
 _NEVER_SHOWN = re.compile("|".join((*_SECRET, *_PERSONAL)))
@@ -43,7 +44,10 @@ _NOT_IN_A_NAME = re.compile("[^a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer."""
+    """One HTTP request to a partner and its answer, with the credential redacted. `status` is 0 without an answer.
+
+    What stands under a name of `personal` is personal data, by the contract.
+    """
 
     tenant_id: str
     integration_id: str
@@ -56,6 +60,7 @@ class Exchange:
     response_headers: dict[str, str]
     response_body: bytes
     duration_s: float
+    personal: frozenset[str] = frozenset()
 
 
 def kept(exchange: Exchange, now: datetime) -> partner_pb2.Exchange:
@@ -63,12 +68,12 @@ def kept(exchange: Exchange, now: datetime) -> partner_pb2.Exchange:
     shown = partner_pb2.Exchange(
         operation=exchange.operation.removeprefix("/"),
         http_method=exchange.method,
-        url=_url(exchange.url),
+        url=_url(exchange.url, exchange.personal),
         request_headers=_headers(exchange.request_headers),
-        request_body=_text(exchange.request_body),
+        request_body=_text(exchange.request_body, exchange.personal),
         http_status=exchange.status,
         response_headers=_headers(exchange.response_headers),
-        response_body=_text(exchange.response_body),
+        response_body=_text(exchange.response_body, exchange.personal),
     )
     duration = timedelta(seconds=exchange.duration_s)
     shown.start_time.FromDatetime(now - duration)
@@ -81,10 +86,11 @@ def is_hidden(name: str) -> bool:
     return _NEVER_SHOWN.search(_NOT_IN_A_NAME.sub("", name.lower())) is not None
 
 
-def _url(url: str) -> str:
+def _url(url: str, personal: frozenset[str]) -> str:
     parts = urlsplit(url)
     query = [
-        (name, _HIDDEN if is_hidden(name) else value) for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        (name, _HIDDEN if name in personal or is_hidden(name) else value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return parts._replace(query=urlencode(query, quote_via=quote, safe="*")).geturl()
 
@@ -98,18 +104,22 @@ def _readable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes, personal: frozenset[str]) -> str:
     """The body without what must not be seen; only what is JSON has names to know that by."""
     if len(body) > _MAX_PARSED:
         return f"({len(body)} bytes)"
     try:
-        shown = json.dumps(_shown(json.loads(body)), ensure_ascii=False, separators=(",", ":")) if body else ""
+        value = _shown(json.loads(body), personal) if body else None
+        shown = json.dumps(value, ensure_ascii=False, separators=(",", ":")) if body else ""
     except (ValueError, RecursionError):
         return f"({len(body)} bytes that are not JSON)"
     return shown.encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any, personal: frozenset[str]) -> Any:
     if isinstance(value, dict):
-        return {name: _HIDDEN if is_hidden(name) and item else _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
+        return {
+            name: _HIDDEN if item and (name in personal or is_hidden(name)) else _shown(item, personal)
+            for name, item in value.items()
+        }
+    return [_shown(item, personal) for item in value] if isinstance(value, list) else value

@@ -50,6 +50,14 @@ def test_a_secret_and_a_persons_data_are_hidden_at_any_depth(name: str) -> None:
         assert json.loads(text) == {"data": [{**SEEN, name: "***"}]}
 
 
+def test_what_the_contract_calls_personal_is_hidden_under_its_name_alone() -> None:
+    body = b'{"uid":"0425","valid":true,"tokens":[{"uid":"0426","evse_uid":"E1"}]}'
+    shown = kept(replace(EXCHANGE, request_body=body, personal=frozenset({"uid"})), NOW).request_body
+    assert shown == '{"uid":"***","valid":true,"tokens":"***"}'
+    other = kept(replace(EXCHANGE, request_body=b'{"evses":[{"uid":"E1"}]}'), NOW).request_body
+    assert other == '{"evses":[{"uid":"E1"}]}'
+
+
 def test_headers_and_queries_are_hidden_by_name_too() -> None:
     exchange = replace(
         EXCHANGE,

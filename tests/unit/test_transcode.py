@@ -12,7 +12,7 @@ from service.bridge.codec import CodecError, Decoded
 from service.bridge.registry import Operation, Registry
 from service.bridge.transcode import HttpRequest, from_http, match, reply_from_http, reply_to_http, to_http
 from service.errors import InvalidArgument
-from tests.contracts import ADDRESS, INTEGRATION_ID, ITEMS, MASK, contract, field, message
+from tests.contracts import ADDRESS, INTEGRATION_ID, ITEMS, MASK, PERSONAL, contract, field, message
 
 ID = field("integration_id", "string", INTEGRATION_ID)
 FILE = contract(
@@ -46,6 +46,7 @@ FILE = contract(
     message("Change", ID, field("id", "string"), field("thing", "Thing"), field("update_mask", MASK)),
     message("Edit", ID, field("id", "string"), field("note", "string"), field("update_mask", MASK)),
     message("Batch", ID, field("data", "Thing", ITEMS, repeated=True)),
+    message("Who", ID, field("country", "string"), field("uid", "string", PERSONAL)),
     message("Here", ID, field("url", "string", ADDRESS), field("text", "string")),
     rpcs=[
         {"name": "Find", "request": "Search", "response": "Things", "http": {"get": "/sites/{site_id}/no/{number}"}},
@@ -60,6 +61,7 @@ FILE = contract(
         {"name": "Change", "request": "Change", "response": "Thing", "http": {"patch": "/t/{id}", "body": "thing"}},
         {"name": "Edit", "request": "Edit", "response": "Thing", "http": {"patch": "/t/{id}", "body": "*"}},
         {"name": "Batch", "request": "Batch", "response": "Things", "http": {"post": "/v1/things", "body": "data"}},
+        {"name": "Who", "request": "Who", "response": "Thing", "http": {"get": "/who/{country}/{uid}"}},
         {"name": "Here", "request": "Here", "response": "Thing", "http": {"get": "/"}},
     ],
 )
@@ -164,6 +166,12 @@ def test_a_request_that_cannot_be_written_is_our_callers_fault(name: str, text: 
     with pytest.raises(InvalidArgument) as caught:
         to_http(OPERATIONS[name], request(OPERATIONS[name], text))
     assert [violation.path for violation in caught.value.violations] == [path]
+
+
+def test_personal_data_in_a_path_is_sent_and_not_shown() -> None:
+    who = OPERATIONS["Who"]
+    http = to_http(who, request(who, 'country: "DE" uid: "0425"'))
+    assert (http.path, http.shown_path, who.personal) == ("/who/DE/0425", "/who/DE/***", {"uid"})
 
 
 def test_an_address_takes_the_place_of_the_integrations_and_does_not_travel() -> None:

@@ -286,6 +286,7 @@ Global___DecimalRule: _TypeAlias = DecimalRule  # noqa: Y015
 PARTNER_FIELD_NUMBER: _builtins.int
 INTERNAL_FIELD_NUMBER: _builtins.int
 ROUTED_FIELD_NUMBER: _builtins.int
+PERSONAL_MEMBERS_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 PAGES_OF_FIELD_NUMBER: _builtins.int
 INTEGRATION_ID_FIELD_NUMBER: _builtins.int
@@ -304,6 +305,7 @@ DECIMAL_FIELD_NUMBER: _builtins.int
 LOWER_CASE_FIELD_NUMBER: _builtins.int
 OCPI_SINCE_FIELD_NUMBER: _builtins.int
 NEEDS_FIELD_NUMBER: _builtins.int
+PERSONAL_DATA_FIELD_NUMBER: _builtins.int
 INLINED_FIELD_NUMBER: _builtins.int
 WIRE_NAME_FIELD_NUMBER: _builtins.int
 CREDENTIAL_QUERY_FIELD_NUMBER: _builtins.int
@@ -315,6 +317,10 @@ internal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptio
 """The service of a partner's contract is not served to our callers: only we call the partner so."""
 routed: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _builtins.bool]
 """Requests carry the headers that say from which party to which they go, where a party is reached through another one."""
+personal_members: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""Wire names that are personal data wherever they stand in what the service exchanges: of members of its
+google.protobuf.Structs, of which no field can say it.
+"""
 role: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Role.ValueType]
 """The least role a caller needs. Every rpc of ours names one; the server refuses to start otherwise."""
 pages_of: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
@@ -363,6 +369,10 @@ ocpi_since: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptio
 """Since which release the field is one of OCPI's object; since 2.1.1 or before when unset."""
 needs: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
 """What the field (a message), when it is given, must say: fields of it that are optional elsewhere."""
+personal_data: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""The field says who somebody is, or leads to them: the uid of a token, the id of a contract. It is stored and returned,
+and hidden in logs, traces and recorded exchanges.
+"""
 inlined: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, _builtins.bool]
 """The members of the oneof are messages whose fields stand in the object around them. On reading, the member is the one
 whose REQUIRED fields are all there and that knows most of the object's names.
