@@ -143,8 +143,8 @@ class EmbeddedPostgres:
             maintenance = await asyncpg.connect(self.dsn("postgres"), timeout=5)
             await maintenance.execute("CREATE DATABASE evbridge")
             await maintenance.close()
-        except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
-            return False
+        except (OSError, asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError):
+            return False  # it starts, or stops
         # Asked last: by the time its server answers, an owner has said it.
         return self._lock is not None or not self._owner_is_brief()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import stat
@@ -118,6 +119,32 @@ async def test_an_owner_that_stops_soon_is_waited_for(root: Path) -> None:
     assert postmaster_of(server) != postmaster
     await command.start()  # attaches: what the lock says is of its owner
     await command.stop()
+    assert await query(server, "SELECT id FROM kept") == 1
+    await server.stop()
+
+
+async def test_what_a_server_that_starts_or_stops_says_to_one_that_attaches_means_not_yet(root: Path) -> None:
+    """The control is the first refusal, which no wait will change."""
+    refusals = ["28000", "57P01", "57P02", "57P03", "08006", ""]
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+        if code := refusals.pop(0):
+            fields = b"".join(f"{name}{text}\0".encode() for name, text in (("S", "FATAL"), ("C", code), ("M", "no")))
+            writer.write(b"E" + (len(fields) + 5).to_bytes(4) + fields + b"\0")
+        writer.close()
+        if not refusals:
+            owner.close()
+
+    server = EmbeddedPostgres(root)
+    with (root / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        owner = await asyncio.start_unix_server(refuse, server.socket / ".s.PGSQL.5432")
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await server.start()
+        starting = asyncio.create_task(server.start())
+        await owner.wait_closed()
+    await starting
     assert await query(server, "SELECT id FROM kept") == 1
     await server.stop()
 

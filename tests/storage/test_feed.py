@@ -28,6 +28,7 @@ EXECUTE = {
     "changed": "UPDATE integration SET payload = 'changed', etag = 'another'",
     "gone": "DELETE FROM integration",
 }
+ENDED = Statement("ended", "SELECT pg_snapshot_xmax(pg_current_snapshot())")
 INTEGRATION = Statement(
     "integration",
     """INSERT INTO integration (tenant_id, integration_id, type, enabled, status, etag, payload)
@@ -44,6 +45,15 @@ async def feeding(database: Database, keyring: Keyring) -> Database:
     return database
 
 
+async def read(feeding: Database, place: int, *tenant_ids: str) -> FeedPage:
+    """What has ended by now, whoever else works on the server: a read may find a stranger's transaction open."""
+    async with feeding.connection() as conn:
+        ended = await conn.value(ENDED)
+    while (page := await feed_read(feeding, tenant_ids or ["acme"], place)).newest < ended:
+        pass
+    return page
+
+
 async def write(conn: Connection, *ids: str) -> None:
     await change_record_many(conn, CALLER, OBJECT_KIND_INTEGRATION, [Change(id, CREATE, "") for id in ids])
 
@@ -53,7 +63,7 @@ def ids(page: FeedPage) -> list[str]:
 
 
 async def test_a_transaction_that_ends_late_is_not_overtaken(feeding: Database) -> None:
-    start = (await feed_read(feeding, ["acme"], 0)).place
+    start = (await read(feeding, 0)).place
     async with feeding.transaction() as early:
         await write(early, "early")
         async with feeding.transaction() as late:
@@ -61,21 +71,21 @@ async def test_a_transaction_that_ends_late_is_not_overtaken(feeding: Database) 
         before = await feed_read(feeding, ["acme"], start)
         assert ids(before) == []
         assert await feed_held_s(feeding) > 0
-    after = await feed_read(feeding, ["acme"], before.place)
+    after = await read(feeding, before.place)
     assert ids(after) == ["early", "late"]
-    assert ids(await feed_read(feeding, ["acme"], after.place)) == []
+    assert ids(await read(feeding, after.place)) == []
 
 
 async def test_many_changes_are_read_in_parts_of_whole_transactions(
     feeding: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, parts = (await feed_read(feeding, ["acme"], 0)).place, []
+    place, parts = (await read(feeding, 0)).place, []
     for group in (["a"], ["b", "c", "d", "e"], ["f"], ["g"]):
         async with feeding.transaction() as conn:
             await write(conn, *group)
     monkeypatch.setattr(feed, "_MAX_READ", 2)
     while len(parts) < 3:
-        page = await feed_read(feeding, ["acme"], place)
+        page = await read(feeding, place)
         assert page.place > place
         parts.append(ids(page))
         place = page.place
@@ -89,31 +99,31 @@ async def test_what_is_swept_leaves_a_floor_for_its_tenant_alone(feeding: Databa
     async with feeding.transaction() as conn:
         await write(conn, "new")
     await feeding.run(AGE, ["old"])
-    gone = (await feed_read(feeding, ["acme"], 0)).changes["acme"][0].transaction_id
+    gone = (await read(feeding, 0)).changes["acme"][0].transaction_id
     await feed_sweep(feeding, timedelta(days=30))
-    page = await feed_read(feeding, ["acme", "other"], 0)
+    page = await read(feeding, 0, "acme", "other")
     assert (ids(page), page.floors) == (["new"], {"acme": gone, "other": 0})
 
 
 async def test_a_place_is_behind_something_that_no_crash_takes_back(feeding: Database) -> None:
-    beaten = await feed_read(feeding, ["acme"], 0)
+    beaten = await read(feeding, 0)
     with pytest.raises(RuntimeError):
         async with feeding.transaction() as conn:
             await write(conn, "lost")
             raise RuntimeError
-    idle = await feed_read(feeding, ["acme"], beaten.place)
-    assert (idle.place, idle.complete) == (beaten.place, beaten.complete + 1)
+    idle = await read(feeding, beaten.place)
+    assert idle.place == beaten.place <= beaten.complete < idle.complete
     await heartbeat(feeding)
-    assert (await feed_read(feeding, ["acme"], idle.place)).place == idle.complete + 1
+    assert (await read(feeding, idle.place)).place > idle.complete
 
 
 async def test_deliveries_and_what_is_found_out_about_integrations_are_on_the_feed(feeding: Database) -> None:
     await feeding.run(INTEGRATION)
     seen: dict[str, list[tuple[int, str]]] = {}
-    place = (await feed_read(feeding, ["acme"], 0)).place
+    place = (await read(feeding, 0)).place
     for name, text in EXECUTE.items():
         await feeding.run(Statement(name, text))
-        page = await feed_read(feeding, ["acme"], place)
+        page = await read(feeding, place)
         place = page.place
         seen[name] = [(change.object_kind, change.integration_id) for change in page.changes.get("acme", ())]
     delivery, integration = (OBJECT_KIND_DELIVERY, "cp"), (OBJECT_KIND_INTEGRATION, "")
