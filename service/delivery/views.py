@@ -95,14 +95,12 @@ class _View:
             location = Location.FromString(await location_get(self._database, self._claim.tenant_id, self._key))
         except ResourceNotFound:
             return None
-        if location.origin.integration_id == self._claim.integration_id:
-            return None
         return (await self._publication()).location(location)
 
     async def _seen_tariff(self) -> Tariff | None:
         if (tariff := await self._ours(self._key)) is None:
             return None
-        sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(), self._key)
+        sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(), tariff)
         return tariff if sees or await view_names(self._database, *self._at, self._key) else None
 
     async def _ours(self, key: ObjectKey) -> Tariff | None:

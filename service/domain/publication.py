@@ -6,11 +6,17 @@ from typing import NamedTuple
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
 from evbridge.v1.publication_pb2 import (
+    HIDDEN_REASON_IMPORTED,
+    HIDDEN_REASON_OTHER_PARTY,
+    HIDDEN_REASON_RECEIVED,
+    HIDDEN_REASON_UNSPECIFIED,
     PUBLICATION_EFFECT_HIDDEN,
     PUBLICATION_EFFECT_VISIBLE,
+    HiddenReason,
     PublicationImpact,
     PublicationRule,
 )
+from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.keys import ObjectKey, PartyKey, key_of
@@ -27,10 +33,32 @@ class VisibleConnector(NamedTuple):
     tariff_ids: list[str]
 
 
+class Viewer(NamedTuple):
+    """Whose view it is: the partner of an integration that speaks for these parties, or for all when there are none."""
+
+    integration_id: str = ""
+    parties: frozenset[PartyKey] = frozenset()
+
+    def meets(self, party: PartyKey) -> bool:
+        return not self.parties or party in self.parties
+
+    def barred(self, object: Location | Tariff) -> HiddenReason.ValueType:
+        """Why it does not see the object, whatever the rules say; unspecified when they decide."""
+        if object.integration_id:
+            return HIDDEN_REASON_RECEIVED
+        if self.integration_id and object.origin.integration_id == self.integration_id:
+            return HIDDEN_REASON_IMPORTED
+        return HIDDEN_REASON_UNSPECIFIED if self.meets(key_of(object).party) else HIDDEN_REASON_OTHER_PARTY
+
+
+EVERYONE = Viewer()
+
+
 class Publication:
     """What the rules of one integration let its partner see at one instant. Without a rule that is nothing."""
 
-    def __init__(self, rules: Iterable[PublicationRule], at: Timestamp) -> None:
+    def __init__(self, rules: Iterable[PublicationRule], at: Timestamp, viewer: Viewer = EVERYONE) -> None:
+        self.viewer = viewer
         in_force = sorted((rule for rule in rules if _in_force(rule, at)), key=lambda rule: (rule.priority, rule.id))
         self._rules = [_ConnectorRule(rule) for rule in in_force if rule.HasField("connectors")]
         self._named: dict[ObjectKey, bool] = {}
@@ -40,9 +68,11 @@ class Publication:
         self._shows_own = any(rule.visible and rule.assigned is None for rule in self._rules)
 
     def connectors(self, location: Location) -> Iterator[VisibleConnector]:
-        """The visible connectors of a location; a received one has none, for only ours are published."""
-        if location.integration_id:
-            return
+        """The visible connectors of a location."""
+        return iter(()) if self.viewer.barred(location) else self.selected(location)
+
+    def selected(self, location: Location) -> Iterator[VisibleConnector]:
+        """Those that the rules make visible, whoever may see the location."""
         key = key_of(location)
         rules = [rule for rule in self._rules if rule.reaches(key, location.country)]
         for row, evse in enumerate(location.evses):
@@ -74,6 +104,8 @@ class Publication:
 
     def tariff(self, key: ObjectKey) -> bool | None:
         """Whether the partner sees the tariff; None when that is for the locations that name it to say."""
+        if not self.viewer.meets(key.party):
+            return False
         named = self._named.get(key)
         return False if named is None and not self._shows_own else named
 
@@ -83,7 +115,7 @@ class Publication:
 
     def tariffs(self) -> Iterator[ObjectKey]:
         """The tariffs that the partner sees because a rule names them."""
-        return (key for key, visible in self._named.items() if visible)
+        return (key for key, visible in self._named.items() if visible and self.viewer.meets(key.party))
 
     def _tariff_ids(self, rule: "_ConnectorRule", party: PartyKey, evse: Evse, connector: Connector) -> list[str]:
         if evse.status == EVSE_STATUS_REMOVED:
@@ -109,6 +141,8 @@ class ImpactCount:
         impact = self._impact
         impact.shown_locations += bool(after) and not before
         impact.withdrawn_locations += bool(before) and not after
+        barred = self._after.viewer.barred(location) == HIDDEN_REASON_OTHER_PARTY
+        impact.other_party_locations += barred and any(True for _ in self._after.selected(location))
         impact.shown_connectors += len(places_after - places_before)
         impact.withdrawn_connectors += len(places_before - places_after)
         impact.connectors_without_tariff += sum(
@@ -126,6 +160,9 @@ class Affected(NamedTuple):
 
     locations: set[ObjectKey] | None
     tariffs: set[ObjectKey] | None
+
+
+EVERYTHING = Affected(None, None)
 
 
 def affected(changed: Collection[PublicationRule], others: Iterable[PublicationRule]) -> Affected:

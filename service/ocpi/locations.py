@@ -11,7 +11,6 @@ from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 
 from service.bridge.edge import Reply
-from service.domain.keys import ObjectKey
 from service.ocpi.listener import Visit
 from service.ocpi.modules import (
     caller_of,
@@ -23,14 +22,13 @@ from service.ocpi.modules import (
     refusing,
     sender_of,
     shown,
-    stored_of,
     unknown,
 )
 from service.ocpi.pages import Documents, disclose, page
 from service.partners.ocpi.mapping import object_to, text_of
 from service.resources.received import WHOLE, Place, location_received, received_location
 from service.runs.worker import Tools
-from service.storage.view import Viewed, view_get
+from service.storage.view import Viewed, view_by_id
 
 P = TypeVar("P", Evse, Connector)
 
@@ -73,9 +71,8 @@ class LocationsSender:
     async def _viewed(self, id: str, visit: Visit) -> Viewed:
         """The location of any of our parties: OCPI's URL names none. Raises OcpiRefused."""
         view = (self._tools.database, visit.tenant_id, visit.integration_id, OBJECT_KIND_LOCATION)
-        for party in (await stored_of(self._tools, visit)).parties:
-            if viewed := await view_get(*view, ObjectKey.of(party.country_code, party.party_id, id)):
-                return viewed
+        if viewed := await view_by_id(*view, id):
+            return viewed
         raise unknown()
 
 

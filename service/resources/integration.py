@@ -28,6 +28,7 @@ from service.domain.integration import (
 )
 from service.domain.keys import PartyKey
 from service.domain.masks import copy_field
+from service.domain.publication import EVERYTHING
 from service.domain.secret import Secret
 from service.errors import (
     EvbridgeError,
@@ -58,6 +59,7 @@ from service.storage.keyring import Keyring
 from service.storage.partner_token import tokens_end
 from service.storage.party import parties_hold
 from service.storage.pool import Database
+from service.storage.publication import mark_affected
 
 
 class Integrations(Noun[Integration]):
@@ -104,8 +106,11 @@ class Integrations(Noun[Integration]):
                 await integration_insert(conn, tenant_id, integration, self._takes.get(integration.type, ()))
             else:
                 await integration_replace(conn, tenant_id, integration)
-                if _pushed(integration) != _pushed(locked[integration.id]):
+                before = locked[integration.id] or Integration()
+                if _pushed(integration) != _pushed(before):
                     await delivery_redeliver(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
+                if {*_parties(integration)} != {*_parties(before)}:
+                    await mark_affected(conn, tenant_id, integration.id, EVERYTHING)
             if self._moved:
                 await secrets_forget(conn, tenant_id, integration.id)
                 await tokens_end(conn, tenant_id, integration.id)
@@ -148,7 +153,8 @@ class Integrations(Noun[Integration]):
             try:
                 if before is None:
                     _demand(secret_paths(wanted, required=True), self._sent, "is required")
-                await _check_parties(conn, tenant_id, wanted)
+                registered = before is not None and before.ocpi.our_token_set
+                await _check_parties(conn, tenant_id, wanted, registered=registered)
                 self._kept = await secrets_get(conn, self._keyring, tenant_id, id) if before else {}
                 self._moved = before is not None and _origins(wanted) != _origins(before)
                 if self._moved:  # Perhaps somebody else: no secret is for them.
@@ -215,14 +221,23 @@ async def status_found(
             await integration_status(conn, tenant_id, before.id, status, description)
 
 
-async def _check_parties(conn: Connection, tenant_id: str, integration: Integration) -> None:
-    """Raises ReferenceNotFound unless each is there, and keeps them so until the transaction ends."""
-    named = [PartyKey(party.country_code, party.party_id) for party in integration.parties]
+async def _check_parties(conn: Connection, tenant_id: str, integration: Integration, *, registered: bool) -> None:
+    """Raises ReferenceNotFound unless each is there, and keeps them so until the transaction ends.
+
+    Raises InvalidArgument for none while a partner is registered, which knows us as them and would be shown all.
+    """
+    named = _parties(integration)
+    if registered and not named:
+        raise InvalidArgument.field("integration.parties", "is required while the partner is registered")
     held = await parties_hold(conn, tenant_id, named) if named else set()
     if missing := {number: party for number, party in enumerate(named) if party not in held}:
         paths = (f"integration.parties[{number}]" for number in missing)
         violations = tuple(FieldViolation(path, "is not one of the tenant's parties") for path in paths)
         raise dangling("party", str(next(iter(missing.values()))), violations)
+
+
+def _parties(integration: Integration) -> list[PartyKey]:
+    return [PartyKey(party.country_code, party.party_id) for party in integration.parties]
 
 
 def _demand(paths: Iterable[str], secrets: Mapping[str, Secret], description: str) -> None:

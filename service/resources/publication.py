@@ -11,7 +11,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.domain.keys import ObjectKey
+from service.domain.keys import key_of
 from service.domain.publication import MAX_RULES, Publication, locations_named, tariffs_named
 from service.errors import EvbridgeError, FieldViolation, TooManyRules
 from service.resources.mutation import Noun, Pending, dangling, store
@@ -87,22 +87,23 @@ async def publication_at(
     database: Database, tenant_id: str, integration_id: str, at: Timestamp | None = None
 ) -> Publication:
     """What the partner sees at that instant, or now. Raises ResourceNotFound for no integration."""
-    rules, now = await rules_now(database, tenant_id, integration_id)
-    return Publication(rules, at or timestamp_of(now))
+    rules, viewer, now = await rules_now(database, tenant_id, integration_id)
+    return Publication(rules, at or timestamp_of(now), viewer)
 
 
-async def sees_tariff(
-    database: Database, tenant_id: str, publication: Publication, tariff: ObjectKey
-) -> tuple[bool, int]:
+async def sees_tariff(database: Database, tenant_id: str, publication: Publication, tariff: Tariff) -> tuple[bool, int]:
     """Whether the partner sees the tariff, and how many locations were looked at to know."""
-    named = publication.tariff(tariff)
+    key = key_of(tariff)
+    if publication.viewer.barred(tariff):
+        return False, 0
+    named = publication.tariff(key)
     if named is not None:
         return named, 0
     after, looked = "", 0
-    while rows := await location_naming(database, tenant_id, tariff, after, BATCH):
+    while rows := await location_naming(database, tenant_id, key, after, BATCH):
         for _, payload in rows:
             looked += 1
-            if publication.shows(Location.FromString(payload), tariff):
+            if publication.shows(Location.FromString(payload), key):
                 return True, looked
         after = rows[-1][0]
     return False, looked

@@ -9,6 +9,7 @@ from uuid import uuid4
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.publication_pb2 import (
+    HIDDEN_REASON_RULES,
     CreatePublicationRuleRequest,
     DeletePublicationRuleRequest,
     GetPartnerViewRequest,
@@ -26,13 +27,17 @@ from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.domain.keys import ObjectKey, key_of
+from service.domain.keys import key_of
 from service.domain.pages import MAX_BYTES, key_before, list_response, page_response, page_size
 from service.domain.publication import (
+    EVERYONE,
     ImpactCount,
     Publication,
+    Viewer,
     affected,
     later,
+    locations_named,
+    tariffs_named,
 )
 from service.errors import InvalidPageToken
 from service.resources.mutation import Upsert, delete, mutate, put_one
@@ -48,6 +53,7 @@ from service.storage.publication import (
     rule_page,
     rules_all,
     rules_hold,
+    rules_viewer,
 )
 from service.storage.tariff import tariff_get, tariff_page
 
@@ -62,6 +68,7 @@ class _Change(NamedTuple):
     after: dict[str, PublicationRule]
     rule: PublicationRule | None
     at: Timestamp
+    viewer: Viewer
 
 
 class _Judged(NamedTuple):
@@ -129,11 +136,12 @@ class PublicationService:
         publication = await self._publication(request, caller)
         if request.HasField("location"):
             payload = await location_get(self._database, caller.tenant_id, key_of(request.location))
-            return PartnerView(location=publication.location(Location.FromString(payload)))
-        key = key_of(request.tariff)
-        payload = await tariff_get(self._database, caller.tenant_id, key)
-        sees, _ = await sees_tariff(self._database, caller.tenant_id, publication, key)
-        return PartnerView(tariff=Tariff.FromString(payload) if sees else None)
+            location = Location.FromString(payload)
+            seen = publication.location(location)
+            return PartnerView(location=seen) if seen else _hidden(publication, location)
+        tariff = Tariff.FromString(await tariff_get(self._database, caller.tenant_id, key_of(request.tariff)))
+        sees, _ = await sees_tariff(self._database, caller.tenant_id, publication, tariff)
+        return PartnerView(tariff=tariff) if sees else _hidden(publication, tariff)
 
     async def ListPartnerLocations(self, request: ListPartnerLocationsRequest, caller: Caller) -> bytes:
         publication = await self._publication(request, caller)
@@ -152,9 +160,8 @@ class PublicationService:
             after = key_before(request)
             while rows := await tariff_page(self._database, caller.tenant_id, ListTariffsRequest(), after, BATCH):
                 for after, payload in rows:
-                    sees, looked = await sees_tariff(
-                        self._database, caller.tenant_id, publication, ObjectKey.parsed(after)
-                    )
+                    tariff = Tariff.FromString(payload)
+                    sees, looked = await sees_tariff(self._database, caller.tenant_id, publication, tariff)
                     yield _Judged(after, payload if sees else b"", 1 + looked)
 
         return await _page(request, judged())
@@ -183,7 +190,7 @@ class PublicationService:
 
         async def change(conn: Connection, now: datetime) -> PublicationRuleChange:
             made.append(await work(conn, now))
-            return PublicationRuleChange(rule=made[0].rule, notices=await _notices(conn, caller, made[0].rule))
+            return PublicationRuleChange(rule=made[0].rule, notices=await _notices(conn, caller, made[0]))
 
         answer = await mutate(self._database, self._keyring, request, caller, change)
         if request.validate_only:
@@ -192,24 +199,38 @@ class PublicationService:
         return answer
 
     async def _impact(self, caller: Caller, change: _Change) -> PublicationImpact:
-        before, after = Publication(change.before.values(), change.at), Publication(change.after.values(), change.at)
+        before, after = (
+            Publication(rules.values(), change.at, change.viewer) for rules in (change.before, change.after)
+        )
         count = ImpactCount(before, after)
         async for _, location in self._locations(caller):
             count.add(location)
         return count.impact()
 
 
-async def _notices(conn: Connection, caller: Caller, rule: PublicationRule | None) -> list[str]:
+def _hidden(publication: Publication, object: Location | Tariff) -> PartnerView:
+    return PartnerView(hidden_reason=publication.viewer.barred(object) or HIDDEN_REASON_RULES)
+
+
+async def _notices(conn: Connection, caller: Caller, change: _Change) -> list[str]:
     """What a person should know who made the rule."""
+    rule, notices = change.rule, []
     if rule is None:
         return []
     takes = await integration_takes(conn, caller.tenant_id, rule.integration_id)
-    if {OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF}.intersection(takes):
-        return []
-    return [
-        "neither locations nor tariffs are delivered through this integration: the rule counts for what "
-        "GetPartnerView, ListPartnerLocations and ListPartnerTariffs show"
-    ]
+    if not {OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF}.intersection(takes):
+        notices.append(
+            "neither locations nor tariffs are delivered through this integration: the rule counts for what "
+            "GetPartnerView, ListPartnerLocations and ListPartnerTariffs show"
+        )
+    named = {key.party for _, key in (*locations_named(rule), *tariffs_named(rule))}
+    if others := sorted(party for party in named if not change.viewer.meets(party)):
+        more = f" and {len(others) - 10} others" if len(others) > 10 else ""
+        notices.append(
+            f"the rule names objects of {', '.join(map(str, others[:10]))}{more}, which the partner does not see: the "
+            "integration does not speak for their parties (see its `parties`)"
+        )
+    return notices
 
 
 async def _changed(
@@ -226,7 +247,10 @@ async def _changed(
     if before != after:
         integration_id = versions[0].integration_id
         await mark_affected(conn, caller.tenant_id, integration_id, affected(versions, after.values()))
-    return _Change(before, after, after.get(id), at)
+    viewer = EVERYONE
+    if versions:
+        viewer = await rules_viewer(conn, caller.tenant_id, versions[0].integration_id)
+    return _Change(before, after, after.get(id), at, viewer)
 
 
 async def _page(request: _ListRequest, judged: AsyncIterator[_Judged]) -> bytes:

@@ -5,8 +5,9 @@ from datetime import datetime
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
 from evbridge.v1.publication_pb2 import PublicationRule
 
+from service.domain.keys import PartyKey
 from service.domain.pages import MAX_BYTES
-from service.domain.publication import MAX_NAMED, Affected, affected, next_due, tariffs_named
+from service.domain.publication import MAX_NAMED, Affected, Viewer, affected, next_due, tariffs_named
 from service.errors import ResourceNotFound
 from service.storage.changes import change_time, delivery_mark_at
 from service.storage.connection import Connection
@@ -24,17 +25,28 @@ async def rule_get(database: Database, tenant_id: str, integration_id: str, id: 
     return payload
 
 
-async def rules_now(database: Database, tenant_id: str, integration_id: str) -> tuple[list[PublicationRule], datetime]:
-    """The rules of an integration, in no order, and the database's time. Raises ResourceNotFound for no integration."""
+async def rules_now(
+    database: Database, tenant_id: str, integration_id: str
+) -> tuple[list[PublicationRule], Viewer, datetime]:
+    """The rules of an integration, in no order, who sees by them, and the database's time.
+
+    Raises ResourceNotFound for no integration.
+    """
     rows = await database.rows(sql.publication_rules_now, tenant_id, integration_id)
     if not rows:
         raise ResourceNotFound.of("integration", integration_id)
-    return [PublicationRule.FromString(row["payload"]) for row in rows if row["payload"]], rows[0]["now"]
+    rules = [PublicationRule.FromString(row["payload"]) for row in rows if row["payload"]]
+    return rules, _viewer(integration_id, rows[0]["parties"]), rows[0]["now"]
 
 
 async def rules_hold(conn: Connection, tenant_id: str, integration_id: str) -> bool:
     """Keeps the rules of an integration from other writers until the transaction ends. False when there is none."""
     return await conn.value(sql.publication_hold, tenant_id, integration_id) is not None
+
+
+async def rules_viewer(conn: Connection, tenant_id: str, integration_id: str) -> Viewer:
+    """Who sees by the rules of an integration."""
+    return _viewer(integration_id, await conn.value(sql.publication_parties, tenant_id, integration_id) or [])
 
 
 async def rules_all(conn: Connection, tenant_id: str, integration_id: str) -> dict[str, PublicationRule]:
@@ -105,6 +117,10 @@ async def rule_page(
     """(place, serialized rule) after the place (integration, priority, id), up to `limit` and about 1 MiB."""
     rows = await database.rows(sql.publication_rule_page, tenant_id, *after, integration_id, limit, MAX_BYTES)
     return [((row["integration_id"], row["priority"], row["rule_id"]), row["payload"]) for row in rows]
+
+
+def _viewer(integration_id: str, parties: list[str]) -> Viewer:
+    return Viewer(integration_id, frozenset(PartyKey(party[:2], party[2:]) for party in parties))
 
 
 def _growing(rule: PublicationRule) -> int:

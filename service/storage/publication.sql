@@ -6,7 +6,7 @@ SELECT rule_id, payload FROM publication_rule WHERE tenant_id = $1 AND integrati
 
 -- name: publication_rules_now
 -- No row when there is no such integration, one without a payload when it has no rule.
-SELECT r.payload, now() AS now
+SELECT r.payload, i.parties, now() AS now
 FROM integration AS i
 LEFT JOIN publication_rule AS r ON r.tenant_id = i.tenant_id AND r.integration_id = i.integration_id
 WHERE i.tenant_id = $1 AND i.integration_id = $2
@@ -14,6 +14,9 @@ WHERE i.tenant_id = $1 AND i.integration_id = $2
 -- name: publication_hold
 -- Keeps the rules of an integration from other writers until the transaction ends; deliveries to it are not in the way.
 SELECT integration_id FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE
+
+-- name: publication_parties
+SELECT parties FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: publication_rule_growing
 SELECT payload FROM publication_rule

@@ -52,6 +52,14 @@ async def view_get(
     return None if row is None else _viewed(row)
 
 
+async def view_by_id(
+    database: Database, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType, id: str
+) -> Viewed | None:
+    """The object of whichever party of ours that has this id."""
+    row = await database.row(sql.view_by_id, tenant_id, integration_id, kind, id.casefold())
+    return None if row is None else _viewed(row)
+
+
 async def view_page(
     database: Database,
     tenant_id: str,

@@ -5,6 +5,16 @@ JOIN partner_document AS d USING (tenant_id, hash)
 WHERE o.tenant_id = $1 AND o.integration_id = $2 AND o.object_kind = $3
     AND o.country_code = $4 AND o.party_id = $5 AND o.key = $6
 
+-- name: view_by_id
+-- OCPI's URL names no party. What is shown goes before what is not any more, the oldest first.
+SELECT o.country_code, o.party_id, o.key, o.position, o.last_updated, o.hash, o.shown, d.payload AS document
+FROM party AS p
+JOIN partner_object AS o USING (tenant_id, country_code, party_id)
+JOIN partner_document AS d USING (tenant_id, hash)
+WHERE p.tenant_id = $1 AND o.integration_id = $2 AND o.object_kind = $3 AND o.key = $4
+ORDER BY NOT o.shown, o.position
+LIMIT 1
+
 -- name: view_page
 SELECT country_code, party_id, key, position, last_updated, hash, shown, document
 FROM (

@@ -473,6 +473,10 @@ async def test_what_was_imported_is_not_delivered_back(connected: Tenant, ampeco
 async def test_what_another_party_of_ours_delivered_is_not_imported(connected: Tenant, ampeco: Simulator) -> None:
     party = a_party(country_code="NL", party_id="XYZ")
     await connected.admin.parties.CreateParty(CreatePartyRequest(party=party))
+    parties = [{"country_code": each.country_code, "party_id": each.party_id} for each in (a_party(), party)]
+    await connected.admin.integrations.UpdateIntegration(
+        UpdateIntegrationRequest(integration={"id": "am", "parties": parties})
+    )
     await show(connected)
     location = await create(connected, country_code="NL", party_id="XYZ")
     await settled(connected.reader, f"NLXYZ{location.id}")

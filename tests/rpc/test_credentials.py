@@ -47,6 +47,7 @@ from evbridge.v1.run_pb2 import (
     StartRunRequest,
     WaitRunRequest,
 )
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.partners.ocpi.checks import CHECKS
 from tests.conftest import Tenant
@@ -341,6 +342,15 @@ async def test_what_we_are_to_pull_has_to_be_offered(ours: Tenant, party: OcpiPa
     assert (outcome(run), steps(run)) == ("ENDPOINT_MISSING", {"versions": SUCCEEDED, "details": FAILED})
     assert "no tariffs" in run.description and "locations" not in run.description
     assert not party.credentials
+
+
+async def test_a_party_stays_while_the_partner_is_registered(ours: Tenant, party: OcpiPartner) -> None:
+    await register(ours, ocpi(party))
+    nobody = UpdateIntegrationRequest(integration=Integration(id=ID), update_mask=FieldMask(paths=["parties"]))
+    failure = await fails(ours.admin.integrations.UpdateIntegration(nobody))
+    assert (failure.reason, [*failure.violations]) == ("INVALID_FIELD", ["integration.parties"])
+    await unregister(ours)
+    assert not (await ours.admin.integrations.UpdateIntegration(nobody)).parties
 
 
 async def test_modules_on_other_hosts_are_called_and_shown(ours: Tenant, party: OcpiPartner) -> None:

@@ -564,8 +564,11 @@ async def test_a_model_that_is_false_is_a_change_without_a_mask_too(tenant: Tena
     assert not changed.models.HasField("push_cdr")
 
 
-async def test_what_was_found_out_outlasts_an_update_but_not_a_new_address(tenant: Tenant, running: Evbridge) -> None:
-    created = await created_as(tenant, an_integration_of("ocpi", ocpi={**_ocpi(), "platform_integration_id": "hub"}))
+async def test_what_was_found_out_outlasts_an_update_but_not_a_new_address(party: Tenant, running: Evbridge) -> None:
+    tenant = party
+    await created_as(tenant, an_integration_of("ocpi", id="hub"))
+    behind = {**_ocpi(), "platform_integration_id": "hub"}
+    created = await created_as(tenant, an_integration_of("ocpi", parties=[DE_ABC], ocpi=behind))
     created.version_details.CopyFrom(VersionDetails(version="2.2.1"))
     created.ocpi.our_token_set = created.ocpi.their_token_set = True
     tokens = {"ocpi.their_token": Secret("their-token")}

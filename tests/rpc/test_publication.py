@@ -11,6 +11,8 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
+    Integration,
+    UpdateIntegrationRequest,
 )
 from evbridge.v1.location_pb2 import (
     POWER_TYPE_DC,
@@ -20,8 +22,10 @@ from evbridge.v1.location_pb2 import (
     Location,
     LocationKey,
 )
-from evbridge.v1.party_pb2 import CreatePartyRequest
+from evbridge.v1.party_pb2 import CreatePartyRequest, PartyKey
 from evbridge.v1.publication_pb2 import (
+    HIDDEN_REASON_OTHER_PARTY,
+    HIDDEN_REASON_RULES,
     PUBLICATION_EFFECT_HIDDEN,
     PUBLICATION_EFFECT_VISIBLE,
     ConnectorSelection,
@@ -342,6 +346,26 @@ async def test_a_rule_says_when_nothing_is_delivered_through_its_integration(mar
         assert [each.partition(":")[0] for each in made.notices] == said
         assert changed.notices == made.notices
         assert not removed.notices
+
+
+async def test_a_rule_says_what_stays_hidden_for_its_party(market: Tenant) -> None:
+    """Of two integrations, one speaks for DE*XYZ alone."""
+    await market.admin.parties.CreateParty(CreatePartyRequest(party=a_party(party_id="XYZ")))
+    patch = Integration(id="other", parties=[PartyKey(country_code="DE", party_id="XYZ")])
+    await market.admin.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=patch))
+    for id, hidden in (("cp", 0), ("other", 2)):
+        rule = a_rule(integration_id=id, assigned_tariffs=[tariff_key("T1")])
+        request = CreatePublicationRuleRequest(rule=rule, validate_only=True)
+        made = await market.writer.publication.CreatePublicationRule(request)
+        assert (made.impact.shown_locations, made.impact.other_party_locations) == (2 - hidden, hidden)
+        assert any("DE*ABC" in notice for notice in made.notices) == bool(hidden)
+    await create(market, a_rule(integration_id="other"))
+    for id, reason in (("cp", HIDDEN_REASON_RULES), ("other", HIDDEN_REASON_OTHER_PARTY)):
+        for key in ({"location": location_key("L1")}, {"tariff": tariff_key("T1")}):
+            seen = await market.reader.publication.GetPartnerView(
+                GetPartnerViewRequest(**{"integration_id": id, **key})
+            )
+            assert (seen.WhichOneof("object"), seen.hidden_reason) == (None, reason)
 
 
 async def test_rehearsals_and_repeated_calls(market: Tenant) -> None:

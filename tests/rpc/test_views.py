@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
-from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI, CreateIntegrationRequest
+from evbridge.v1.integration_pb2 import (
+    INTEGRATION_TYPE_OCPI,
+    CreateIntegrationRequest,
+    Integration,
+    UpdateIntegrationRequest,
+)
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_CHARGING,
     EVSE_STATUS_REMOVED,
@@ -17,8 +22,9 @@ from evbridge.v1.location_pb2 import (
     LocationKey,
     ReportEvseStatusRequest,
 )
-from evbridge.v1.party_pb2 import CreatePartyRequest
+from evbridge.v1.party_pb2 import CreatePartyRequest, PartyKey
 from evbridge.v1.publication_pb2 import (
+    HIDDEN_REASON_OTHER_PARTY,
     CreatePublicationRuleRequest,
     DeletePublicationRuleRequest,
     GetPartnerViewRequest,
@@ -79,7 +85,8 @@ class View:
 @pytest.fixture
 async def view(running: Evbridge, tenant: Tenant) -> View:
     """Of an OCPI party. There are the tariffs T1 to T3."""
-    await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    for party in (a_party(), a_party(party_id="XYZ")):
+        await tenant.admin.parties.CreateParty(CreatePartyRequest(party=party))
     for id in TARIFFS:
         await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=id)))
     await integrate(tenant, ID)
@@ -107,6 +114,13 @@ async def show(tenant: Tenant, rule: PublicationRule | None = None, **changes: A
 async def hide(tenant: Tenant, id: str = "all") -> None:
     request = DeletePublicationRuleRequest(integration_id=ID, id=id)
     await tenant.writer.publication.DeletePublicationRule(request)
+
+
+async def speak_for(tenant: Tenant, *party_ids: str) -> None:
+    parties = [PartyKey(country_code="DE", party_id=id) for id in party_ids]
+    request = UpdateIntegrationRequest(integration=Integration(id=ID, parties=parties))
+    request.update_mask.paths.append("parties")
+    await tenant.admin.integrations.UpdateIntegration(request)
 
 
 async def delete(tenant: Tenant, id: str) -> None:
@@ -165,19 +179,20 @@ async def check(view: View, before: dict[ObjectKey, Viewed]) -> dict[ObjectKey, 
 
 
 async def test_the_rows_agree_with_the_rules_whatever_changes(view: View, soak: Callable[[int], int]) -> None:
-    changes: list[tuple[list[PublicationRule], list[Location]]] = []
+    changes: list[tuple[list[PublicationRule], list[Location], list[str]]] = []
     locations = st.lists(LOCATIONS, min_size=1, max_size=2, unique_by=lambda location: location.id)
+    parties = st.sampled_from([[], ["ABC"], ["ABC", "XYZ"], ["XYZ"]])
 
     @hypothesis_settings(max_examples=soak(250), suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(RULES, locations)
-    def collect(rules: list[PublicationRule], locations: list[Location]) -> None:
-        changes.append((rules, locations))
+    @given(RULES, locations, parties)
+    def collect(rules: list[PublicationRule], locations: list[Location], parties: list[str]) -> None:
+        changes.append((rules, locations, parties))
 
     collect()
     await store(view.tenant, a_location(id="L0"), a_location(id="L1"))
     rows: dict[ObjectKey, Viewed] = {}
     seen = 0
-    for rules, locations_now in changes:
+    for rules, locations_now, parties_now in changes:
         await store(view.tenant, *locations_now)
         rows = await check(view, rows)
         held = await view.tenant.reader.publication.ListPublicationRules(ListPublicationRulesRequest(integration_id=ID))
@@ -185,9 +200,10 @@ async def test_the_rows_agree_with_the_rules_whatever_changes(view: View, soak: 
             await hide(view.tenant, rule.id)
         for number, rule in enumerate(rules):
             await show(view.tenant, selecting(rule), id=f"r{number}")
+        await speak_for(view.tenant, *parties_now)
         rows = await check(view, rows)
         seen += sum(viewed.shown for viewed in rows.values())
-    assert seen > len(changes) / 4  # the rules do not hide everything
+    assert seen > len(changes) / 6  # the rules do not hide everything
 
 
 async def test_a_control_that_compares_with_other_rules_fails(view: View) -> None:
@@ -240,6 +256,26 @@ async def test_what_is_withdrawn_or_deleted_is_shown_once_more(view: View) -> No
     await show(view.tenant)
     assert {each.key.key: each.shown for each in await view.page()} == {"l1": True, "l2": False}
     assert [each.position for each in await view.page()] == [each.position for each in before]
+
+
+async def test_a_partner_sees_objects_of_the_parties_that_its_integration_speaks_for(view: View) -> None:
+    charged = an_evse("E1", connectors=[a_connector(tariff_ids=["T1"])])
+    await store(view.tenant, a_location(id="L1", evses=[charged]), a_location(id="L2", party_id="XYZ"))
+    await show(view.tenant)
+    assert {each.key.key: each.shown for each in await view.page()} == {"l1": True, "l2": True}
+    await speak_for(view.tenant, "XYZ")
+    assert {each.key.key: each.shown for each in await view.page()} == {"l1": False, "l2": True}
+    gone, location = await view.location("L1")
+    assert [evse.status for evse in location.evses] == [EVSE_STATUS_REMOVED]
+    assert await view.tariffs() == []
+    reader = view.tenant.reader.publication
+    for name, key in (("location", LocationKey(country_code="DE", party_id="ABC", id="L1")), ("tariff", tariff("T1"))):
+        hidden = await reader.GetPartnerView(GetPartnerViewRequest(**{"integration_id": ID, name: key}))
+        assert (hidden.WhichOneof("object"), hidden.hidden_reason) == (None, HIDDEN_REASON_OTHER_PARTY)
+    await speak_for(view.tenant, "ABC", "XYZ")
+    back, location = await view.location("L1")
+    assert (back.shown, back.position) == (True, gone.position)
+    assert (await view.tariffs(), [evse.status for evse in location.evses]) == (["t1"], [charged.status])
 
 
 async def test_an_unchanged_document_moves_nothing(view: View) -> None:

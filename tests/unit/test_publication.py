@@ -21,8 +21,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.keys import ObjectKey, key_of
-from service.domain.publication import Affected, ImpactCount, Publication, affected, later
+from service.domain.keys import ObjectKey, PartyKey, key_of
+from service.domain.publication import Affected, ImpactCount, Publication, Viewer, affected, later
 from tests.front_door import a_connector, a_location, a_rule, an_evse
 from tests.published import LOCATIONS, POWER_TYPES, RULES, TARIFF_RULES, TARIFFS, connector_rules, place, tariff
 
@@ -60,6 +60,26 @@ def test_the_first_rule_that_selects_a_connector_judges_it(rules: list[Publicati
     shown = {(evse.uid, each.id): each for evse in view.evses for each in evse.connectors} if view else {}
     assert shown.keys() == expected.keys()
     assert (view is None) == (not expected)
+
+
+@given(RULES, LOCATIONS, st.sampled_from(["", "other", "own"]))
+def test_a_viewer_sees_the_objects_of_its_parties_but_its_own(
+    rules: list[PublicationRule], location: Location, origin: str
+) -> None:
+    location.origin.integration_id = origin
+    keys = [ObjectKey.of("DE", "ABC", id) for id in TARIFFS]
+    everyone = Publication(rules, NOW)
+    for parties in ([], ["ABC"], ["ABC", "XYZ"], ["XYZ"]):
+        viewer = Viewer("own", frozenset(PartyKey("DE", party) for party in parties))
+        publication = Publication(rules, NOW, viewer)
+        speaks = parties != ["XYZ"]
+        assert publication.location(location) == (everyone.location(location) if speaks and origin != "own" else None)
+        assert [publication.tariff(key) for key in keys] == [speaks and everyone.tariff(key) for key in keys]
+        assert {*publication.tariffs()} == ({*everyone.tariffs()} if speaks else set())
+        count = ImpactCount(publication, publication)
+        count.add(location)
+        hidden = not speaks and origin != "own" and everyone.location(location) is not None
+        assert count.impact().other_party_locations == hidden
 
 
 @given(LOCATIONS, st.lists(connector_rules(effect=PUBLICATION_EFFECT_HIDDEN), max_size=3))

@@ -246,7 +246,9 @@ class Integration(_message.Message):
     @_builtins.property
     def parties(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.PartyKey]:
         """The parties of ours that the integration speaks for, each once, up to 100. They must exist (PartyService), and are
-        not deleted while an integration names them.
+        not deleted while an integration names them. The partner sees only their objects (PublicationService); those of all parties
+        where none is named. The first one stands in OCPI's routing headers, and owns what is imported. An OCPI party that
+        registers is told who they are, and at least one stays while it is registered.
         """
 
     @_builtins.property

@@ -47,6 +47,38 @@ PUBLICATION_EFFECT_HIDDEN: PublicationEffect.ValueType  # 2
 """The partner does not see it."""
 Global___PublicationEffect: _TypeAlias = PublicationEffect  # noqa: Y015
 
+class _HiddenReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HiddenReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HiddenReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HIDDEN_REASON_UNSPECIFIED: _HiddenReason.ValueType  # 0
+    """It is not hidden."""
+    HIDDEN_REASON_RECEIVED: _HiddenReason.ValueType  # 1
+    """It was received from a partner: only ours are published."""
+    HIDDEN_REASON_IMPORTED: _HiddenReason.ValueType  # 2
+    """It was imported from this very partner."""
+    HIDDEN_REASON_OTHER_PARTY: _HiddenReason.ValueType  # 3
+    """The integration does not speak for its party: see `Integration.parties`."""
+    HIDDEN_REASON_RULES: _HiddenReason.ValueType  # 4
+    """The rules in force show none of it: see how they are read, at PublicationService."""
+
+class HiddenReason(_HiddenReason, metaclass=_HiddenReasonEnumTypeWrapper):
+    """Why a partner does not see an object. The first that holds is told."""
+
+HIDDEN_REASON_UNSPECIFIED: HiddenReason.ValueType  # 0
+"""It is not hidden."""
+HIDDEN_REASON_RECEIVED: HiddenReason.ValueType  # 1
+"""It was received from a partner: only ours are published."""
+HIDDEN_REASON_IMPORTED: HiddenReason.ValueType  # 2
+"""It was imported from this very partner."""
+HIDDEN_REASON_OTHER_PARTY: HiddenReason.ValueType  # 3
+"""The integration does not speak for its party: see `Integration.parties`."""
+HIDDEN_REASON_RULES: HiddenReason.ValueType  # 4
+"""The rules in force show none of it: see how they are read, at PublicationService."""
+Global___HiddenReason: _TypeAlias = HiddenReason  # noqa: Y015
+
 @_typing.final
 class PublicationRule(_message.Message):
     """One rule of an integration. Up to 100 of them make its view, see PublicationService."""
@@ -273,6 +305,7 @@ class PublicationImpact(_message.Message):
     SHOWN_TARIFFS_FIELD_NUMBER: _builtins.int
     WITHDRAWN_TARIFFS_FIELD_NUMBER: _builtins.int
     CONNECTORS_WITHOUT_TARIFF_FIELD_NUMBER: _builtins.int
+    OTHER_PARTY_LOCATIONS_FIELD_NUMBER: _builtins.int
     shown_locations: _builtins.int
     """Locations that become visible."""
     withdrawn_locations: _builtins.int
@@ -287,6 +320,8 @@ class PublicationImpact(_message.Message):
     """Visible tariffs that become hidden."""
     connectors_without_tariff: _builtins.int
     """Visible connectors that show no tariff afterwards, of EVSEs that are not REMOVED."""
+    other_party_locations: _builtins.int
+    """Locations that the rules would show and that stay hidden, for the integration does not speak for their parties."""
     def __init__(
         self,
         *,
@@ -297,10 +332,11 @@ class PublicationImpact(_message.Message):
         shown_tariffs: _builtins.int = ...,
         withdrawn_tariffs: _builtins.int = ...,
         connectors_without_tariff: _builtins.int = ...,
+        other_party_locations: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connectors_without_tariff", b"connectors_without_tariff", "shown_connectors", b"shown_connectors", "shown_locations", b"shown_locations", "shown_tariffs", b"shown_tariffs", "withdrawn_connectors", b"withdrawn_connectors", "withdrawn_locations", b"withdrawn_locations", "withdrawn_tariffs", b"withdrawn_tariffs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connectors_without_tariff", b"connectors_without_tariff", "other_party_locations", b"other_party_locations", "shown_connectors", b"shown_connectors", "shown_locations", b"shown_locations", "shown_tariffs", b"shown_tariffs", "withdrawn_connectors", b"withdrawn_connectors", "withdrawn_locations", b"withdrawn_locations", "withdrawn_tariffs", b"withdrawn_tariffs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,6 +350,9 @@ class PartnerView(_message.Message):
 
     LOCATION_FIELD_NUMBER: _builtins.int
     TARIFF_FIELD_NUMBER: _builtins.int
+    HIDDEN_REASON_FIELD_NUMBER: _builtins.int
+    hidden_reason: Global___HiddenReason.ValueType
+    """Why the partner sees nothing of it; unspecified when it does."""
     @_builtins.property
     def location(self) -> _location_pb2.Location:
         """The location with its visible EVSEs and connectors, each with the tariffs that it shows. Without the etag, which
@@ -329,10 +368,11 @@ class PartnerView(_message.Message):
         *,
         location: _location_pb2.Location | None = ...,
         tariff: _tariff_pb2.Tariff | None = ...,
+        hidden_reason: Global___HiddenReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "object", b"object", "tariff", b"tariff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "object", b"object", "tariff", b"tariff"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden_reason", b"hidden_reason", "location", b"location", "object", b"object", "tariff", b"tariff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["location", "tariff"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015

@@ -31,7 +31,11 @@ class PublicationServiceStub:
     integration's partner sees. Without a rule a partner sees nothing. Chargeprice takes neither, but its view can be asked
     for like any other.
 
-    How the rules of one integration make its view at an instant:
+    A partner sees only objects of the parties that its integration speaks for (`Integration.parties`), whatever the rules say;
+    one that names none is shown all. It sees nothing that was imported from it. A change of `parties` is a change of the view:
+    what is not seen any more is withdrawn.
+
+    How the rules of one integration make its view of those at an instant:
 
     1. Only rules in force count: `valid_from` <= instant < `valid_until`. They are taken in the order of `priority`, lower
        first, and of `id` among equals.
@@ -108,7 +112,11 @@ class PublicationServiceAsyncStub(PublicationServiceStub):
     integration's partner sees. Without a rule a partner sees nothing. Chargeprice takes neither, but its view can be asked
     for like any other.
 
-    How the rules of one integration make its view at an instant:
+    A partner sees only objects of the parties that its integration speaks for (`Integration.parties`), whatever the rules say;
+    one that names none is shown all. It sees nothing that was imported from it. A change of `parties` is a change of the view:
+    what is not seen any more is withdrawn.
+
+    How the rules of one integration make its view of those at an instant:
 
     1. Only rules in force count: `valid_from` <= instant < `valid_until`. They are taken in the order of `priority`, lower
        first, and of `id` among equals.
@@ -181,7 +189,11 @@ class PublicationServiceServicer(metaclass=_abc_1.ABCMeta):
     integration's partner sees. Without a rule a partner sees nothing. Chargeprice takes neither, but its view can be asked
     for like any other.
 
-    How the rules of one integration make its view at an instant:
+    A partner sees only objects of the parties that its integration speaks for (`Integration.parties`), whatever the rules say;
+    one that names none is shown all. It sees nothing that was imported from it. A change of `parties` is a change of the view:
+    what is not seen any more is withdrawn.
+
+    How the rules of one integration make its view of those at an instant:
 
     1. Only rules in force count: `valid_from` <= instant < `valid_until`. They are taken in the order of `priority`, lower
        first, and of `id` among equals.
