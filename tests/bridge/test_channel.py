@@ -436,7 +436,7 @@ async def test_a_request_that_is_not_answered_may_have_taken_effect(partner: Par
         await asyncio.sleep(3600)
         return web.Response()
 
-    for answer, timeout_s in ((cut, 15.0), (sleep, 0.3)):
+    for answer, timeout_s in ((cut, 15.0), (sleep, 1.0)):
         partner.answer = answer
         channel = connect(FakePorts(partner.url, timeout_s=timeout_s))
         partner.received.clear()
@@ -468,10 +468,11 @@ async def test_the_shorter_of_the_callers_and_the_targets_time_holds(partner: Pa
         return web.Response()
 
     partner.answer = sleep
-    for targets_s, callers_s, caller_was_short in ((3600, 0.3, True), (0.3, 3600, False)):
+    for targets_s, callers_s, caller_was_short in ((3600, 0.5, True), (0.5, 3600, False)):
         ports = FakePorts(partner.url, timeout_s=targets_s)
         assert type(await failure(connect(ports), UPSERT, timeout=callers_s)) is PartnerOutcomeUnknown
-        assert ports.slot_timeouts_s == [pytest.approx(0.15, abs=0.05)]
+        (slot_timeout_s,) = ports.slot_timeouts_s
+        assert 0 < slot_timeout_s <= 0.25
         assert [permit.caller_was_short for permit in ports.permits] == [caller_was_short]
 
 

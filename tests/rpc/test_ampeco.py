@@ -40,7 +40,9 @@ from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.publication_pb2 import (
     CreatePublicationRuleRequest,
     DeletePublicationRuleRequest,
+    PublicationRule,
     TariffSelection,
+    UpdatePublicationRuleRequest,
 )
 from evbridge.v1.run_pb2 import (
     RUN_KIND_DIAGNOSE,
@@ -569,14 +571,16 @@ async def test_what_is_not_shown_any_more_is_disabled(connected: Tenant, ampeco:
 
 async def test_a_rule_tells_the_partner_when_it_begins_and_when_it_ends(connected: Tenant, ampeco: Simulator) -> None:
     begin = datetime.now(UTC) + timedelta(seconds=1)
-    end = begin + timedelta(seconds=2)
     location = await create(connected, evses=[an_evse("E1")])
-    await show(connected, valid_from=begin, valid_until=end)
+    await show(connected, id="once", valid_from=begin)
     charge_point = f"{CHARGE_POINTS}/2"
     async with asyncio.timeout(60):
         while (ampeco.objects.get(charge_point) or {}).get("status") != "enabled":
             await asyncio.sleep(0.05)
         assert datetime.now(UTC) >= begin
+        end = datetime.now(UTC) + timedelta(seconds=1)
+        ending = PublicationRule(integration_id="am", id="once", valid_until=end)
+        await connected.writer.publication.UpdatePublicationRule(UpdatePublicationRuleRequest(rule=ending))
         while ampeco.objects[charge_point]["status"] != "disabled":
             await asyncio.sleep(0.05)
         assert datetime.now(UTC) >= end

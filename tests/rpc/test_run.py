@@ -176,7 +176,7 @@ async def test_waiting_returns_the_run_as_it_is_when_the_time_is_over(connected:
         timeout.FromMilliseconds(int(timeout_s * 1000))
         assert (await wait(connected.reader, run, timeout=timeout)).state == RUN_STATE_RUNNING
     # Or when the caller would hang up soon.
-    seen = await connected.reader.runs.WaitRun(WaitRunRequest(id=run.id), timeout=1.5)
+    seen = await connected.reader.runs.WaitRun(WaitRunRequest(id=run.id), timeout=0.7)
     assert seen.state == RUN_STATE_RUNNING
 
 

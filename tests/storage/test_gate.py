@@ -56,7 +56,7 @@ async def send(
 ) -> None:
     """One request that ends so. Raises what the gate raises."""
     try:
-        async with gate.permit(target, safe=safe, timeout_s=1.0):
+        async with gate.permit(target, safe=safe, timeout_s=20.0):
             if ends is not None:
                 raise ends
     except EvbridgeError as error:
@@ -65,7 +65,7 @@ async def send(
 
 
 async def let_through(gates: list[PartnerGate], target: Target, calls: int) -> int:
-    """How many of `calls` requests, spread over the gates, may leave within a second."""
+    """How many of `calls` requests, spread over the gates, may leave before a window ends."""
 
     async def call(number: int) -> bool:
         try:
@@ -113,7 +113,7 @@ async def test_the_statement_of_every_request_is_not_planned_for_each(
 
 async def test_waiting_for_a_slot_ends_with_a_clear_error(gates: list[PartnerGate]) -> None:
     gate = gates[0]
-    async with gate.permit(SLOTS, safe=True, timeout_s=1.0), gate.permit(SLOTS, safe=False, timeout_s=1.0):
+    async with gate.permit(SLOTS, safe=True, timeout_s=20.0), gate.permit(SLOTS, safe=False, timeout_s=20.0):
         with pytest.raises(PartnerRateLimited):
             async with gate.permit(SLOTS, safe=True, timeout_s=0.1):
                 raise AssertionError("three are inside")
@@ -130,7 +130,7 @@ async def test_a_caller_that_leaves_takes_no_slot_along(gates: list[PartnerGate]
         await asyncio.sleep(number % 50 / 10_000)
         task.cancel()
         await asyncio.wait([task])
-    async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0), gates[1].permit(SLOTS, safe=True, timeout_s=1.0):
+    async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0), gates[1].permit(SLOTS, safe=True, timeout_s=20.0):
         pass
 
 
@@ -184,7 +184,7 @@ async def test_a_process_asks_for_a_slice_and_not_for_each_request(
 
 
 async def test_a_limit_that_the_partner_names_closes_the_window_for_every_process(gates: list[PartnerGate]) -> None:
-    async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0) as permit:
+    async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0) as permit:
         permit.limit_reached_s = 30.0
     for gate in gates:
         for safe in (True, False):
@@ -196,10 +196,10 @@ async def test_a_limit_that_the_partner_names_closes_the_window_for_every_proces
 async def test_a_short_limit_is_waited_for_and_nobody_can_lift_a_long_one(
     gates: list[PartnerGate], database: Database
 ) -> None:
-    async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0) as permit:
+    async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0) as permit:
         permit.limit_reached_s = 0.1
     await send(gates[1])
-    async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0) as permit:
+    async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0) as permit:
         permit.limit_reached_s = 30.0
     async with database.transaction() as conn:
         await gate_resume(conn, "acme", "cp")
@@ -237,7 +237,7 @@ async def test_an_answer_that_refuses_a_request_opens_nothing(gates: list[Partne
 async def test_no_answer_to_a_caller_in_a_hurry_opens_nothing(gates: list[PartnerGate], database: Database) -> None:
     for _ in range(30):
         with pytest.raises(PartnerUnavailable):
-            async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0) as permit:
+            async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0) as permit:
                 permit.caller_was_short = True
                 raise FAILURES[0]
     assert await count(database, "gate_pause") == 0
@@ -247,7 +247,7 @@ async def test_one_probe_is_let_through_and_its_success_closes_the_breaker(datab
     gates = [PartnerGate(database, AT_ONCE), PartnerGate(other, AT_ONCE)]
     for _ in range(5):
         await send(gates[0], safe=False, ends=FAILURES[0])
-    async with gates[1].permit(SLOTS, safe=False, timeout_s=1.0):
+    async with gates[1].permit(SLOTS, safe=False, timeout_s=20.0):
         for gate in gates:
             with pytest.raises(PartnerUnavailable):
                 await send(gate, safe=False)
@@ -263,7 +263,7 @@ async def test_a_probe_that_fails_or_is_given_up_opens_the_breaker_again(
         await database.run(Statement("gone", "DELETE FROM gate_pause"))
         await database.run(Statement("pause", pause))
         with pytest.raises(type(ends)):
-            async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0):
+            async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0):
                 raise ends
         row = await database.row(Statement("row", "SELECT failures, resume_time > now() AS lasts FROM gate_pause"))
         assert row is not None
@@ -271,11 +271,11 @@ async def test_a_probe_that_fails_or_is_given_up_opens_the_breaker_again(
 
 
 async def test_the_place_of_a_dead_probe_is_free_after_its_lease(gates: list[PartnerGate], database: Database) -> None:
-    dead = "INSERT INTO gate_pause VALUES ('acme', 'cp', 1, now() + interval '0.2 s', 2)"
+    dead = "INSERT INTO gate_pause VALUES ('acme', 'cp', 1, now() + interval '1 minute', 2)"
     await database.run(Statement("dead", dead))
     with pytest.raises(PartnerUnavailable):
         await send(gates[0])
-    await asyncio.sleep(0.25)
+    await database.run(Statement("over", "UPDATE gate_pause SET resume_time = now()"))
     await send(gates[1])
     assert await count(database, "gate_pause") == 0
 
@@ -283,7 +283,7 @@ async def test_the_place_of_a_dead_probe_is_free_after_its_lease(gates: list[Par
 async def late_success(gates: list[PartnerGate], database: Database) -> int:
     """How many pauses are left when a probe succeeds after its lease, in which another one failed."""
     await database.run(Statement("pause", "INSERT INTO gate_pause VALUES ('acme', 'cp', 5, now(), 2)"))
-    async with gates[0].permit(SLOTS, safe=True, timeout_s=1.0):
+    async with gates[0].permit(SLOTS, safe=True, timeout_s=20.0):
         await database.run(Statement("over", "UPDATE gate_pause SET resume_time = now()"))
         await send(gates[1], ends=FAILURES[0])
     return await count(database, "gate_pause")
