@@ -225,7 +225,7 @@ def _jobs(stub: Stub, directory: Path) -> tuple[Job, ...]:
             f"/locations?limit={PAGE}",
             (b"",),
             _exactly(len(_json(listed))),
-            peers.Query(sql.location_page.text, PAGE + 1, (("default", "", "", "", "", "", PAGE + 1, MAX_BYTES, ""),)),
+            peers.Query(sql.location_page.text, PAGE + 1, (("default", *[""] * 6, PAGE + 1, MAX_BYTES, ""),)),
             {"json": 3.0},
         ),
         Job(
