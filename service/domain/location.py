@@ -85,11 +85,6 @@ def reported_time(report: EvseStatusReport, now: datetime, path: str) -> datetim
     return time
 
 
-def is_newer(evse: Evse, time: datetime) -> bool:
-    """Whether a status of that time is newer than the one the EVSE has."""
-    return time > evse.status_time.ToDatetime(tzinfo=time.tzinfo)
-
-
 def _stamp(part: Evse | Connector, old: Evse | Connector | None, now: datetime) -> None:
     part.last_updated.CopyFrom(old.last_updated if old else Timestamp())
     if part != old:

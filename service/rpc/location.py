@@ -1,10 +1,10 @@
 """evbridge.v1.LocationService."""
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import uuid4
 
 from evbridge.v1.location_pb2 import (
-    EVSE_STATUS_REMOVED,
     BatchGetLocationsRequest,
     BatchUpsertLocationsRequest,
     BatchUpsertLocationsResponse,
@@ -24,7 +24,7 @@ from evbridge.v1.location_pb2 import (
 from service.domain.caller import Caller
 from service.domain.geography import Box, Point, boxes_around, boxes_between, haversine_of
 from service.domain.keys import EvseKey, key_of
-from service.domain.location import is_newer, reported_time
+from service.domain.location import reported_time
 from service.domain.pages import batch_response, key_before, list_response, page_size, search_response
 from service.domain.status import status_of
 from service.errors import InvalidArgument, ReceivedIsReadOnly
@@ -35,9 +35,8 @@ from service.resources.publication import publish
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.location import (
-    StoredEvse,
-    evse_lock,
-    evse_put,
+    NewStatus,
+    evse_report,
     location_box,
     location_get,
     location_get_many,
@@ -115,40 +114,35 @@ class LocationService:
         async def work(conn: Connection, now: datetime) -> ReportEvseStatusResponse:
             answer = ReportEvseStatusResponse()
             reported = _reported(request, now, answer)
-            stored = await evse_lock(conn, caller.tenant_id, [*reported])
-            newer: dict[EvseKey, StoredEvse] = {}
-            changed: list[EvseKey] = []
-            for key, (number, time) in reported.items():
-                report = request.reports[number]
-                if key not in stored or (evse := stored[key].evse).status == EVSE_STATUS_REMOVED:
-                    answer.unknown_reports.append(number)
-                elif is_newer(evse, time):
-                    newer[key] = stored[key]
-                    evse.status_time.FromDatetime(time)
-                    if evse.status != report.status:
-                        evse.status = report.status
-                        evse.last_updated.FromDatetime(now)
-                        changed.append(key)
-            await evse_put(conn, caller.tenant_id, newer)
+            new = {key: each.new for key, each in reported.items()}
+            changed, unknown = await evse_report(conn, caller.tenant_id, now, new)
             await statuses_changed(conn, caller, changed)
+            answer.unknown_reports.extend(sorted(reported[key].number for key in unknown))
             answer.changed_count = len(changed)
             return answer
 
         return await mutate(self._database, self._keyring, request, caller, work)
 
 
+class _Report(NamedTuple):
+    """Where a report stands in the request, and what it says."""
+
+    number: int
+    new: NewStatus
+
+
 def _reported(
     request: ReportEvseStatusRequest, now: datetime, answer: ReportEvseStatusResponse
-) -> dict[EvseKey, tuple[int, datetime]]:
-    """The EVSEs with the position of the report and its time; the answer is given those that are refused."""
-    reported: dict[EvseKey, tuple[int, datetime]] = {}
+) -> dict[EvseKey, _Report]:
+    """What is reported, by EVSE; the answer is given the reports that are refused."""
+    reported: dict[EvseKey, _Report] = {}
     for number, report in enumerate(request.reports):
         path, key = f"reports[{number}]", EvseKey.of(key_of(report.location), report.evse_uid)
         try:
             check_ours("location", key.location)
             if key in reported:
                 raise InvalidArgument.field(f"{path}.evse_uid", "is reported on in the request before")
-            reported[key] = number, reported_time(report, now, path)
+            reported[key] = _Report(number, NewStatus(report.status, reported_time(report, now, path)))
         except (InvalidArgument, ReceivedIsReadOnly) as error:
             answer.refused_reports.add(report=number, error=status_of(error))
     return reported

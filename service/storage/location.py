@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import asyncpg
-from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location
+from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, ListLocationsRequest, Location
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.geography import Box, Point
@@ -13,10 +13,18 @@ from service.domain.keys import EvseKey, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound
 from service.storage.connection import Connection
+from service.storage.evse_payload import evse_payload, evse_tail
 from service.storage.pool import Database
 from service.storage.statements import Statement, Statements
 
 sql = Statements.beside(__file__)
+
+
+class NewStatus(NamedTuple):
+    """What is reported of an EVSE."""
+
+    status: EvseStatus.ValueType
+    time: datetime
 
 
 class StoredEvse(NamedTuple):
@@ -182,6 +190,50 @@ async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey])
     }
 
 
+async def evse_report(
+    conn: Connection, tenant_id: str, now: datetime, reported: Mapping[EvseKey, NewStatus]
+) -> tuple[set[EvseKey], set[EvseKey]]:
+    """Gives EVSEs of ours a status that is newer than theirs; returns what changed, and what is not there.
+
+    One that is REMOVED is not there. `now` is the transaction's time.
+    """
+    keys = [*reported]
+    rows = await conn.rows(
+        sql.evse_report,
+        tenant_id,
+        *columns(key.location for key in keys)[:3],
+        [key.key for key in keys],
+        [new.status for new in reported.values()],
+        [new.time for new in reported.values()],
+        [evse_tail(new.status, new.time, now) for new in reported.values()],
+    )
+    states = {keys[row["number"] - 1]: row["state"] for row in rows}
+    changed = {key for key, state in states.items() if state == "changed"}
+    if left := [key for key, state in states.items() if state == "left"]:
+        changed |= await _evse_report_parsed(conn, tenant_id, now, {key: reported[key] for key in left})
+    return changed, reported.keys() - states.keys()
+
+
+async def _evse_report_parsed(
+    conn: Connection, tenant_id: str, now: datetime, reported: Mapping[EvseKey, NewStatus]
+) -> set[EvseKey]:
+    """The same for what an earlier build wrote last, or another call at this moment."""
+    newer: dict[EvseKey, StoredEvse] = {}
+    changed: set[EvseKey] = set()
+    for key, stored in (await evse_lock(conn, tenant_id, reported.keys())).items():
+        evse, new = stored.evse, reported[key]
+        if evse.status == EVSE_STATUS_REMOVED or new.time <= _time(evse.status_time):
+            continue
+        newer[key] = stored
+        evse.status_time.FromDatetime(new.time)
+        if evse.status != new.status:
+            evse.status = new.status
+            evse.last_updated.FromDatetime(now)
+            changed.add(key)
+    await evse_put(conn, tenant_id, newer)
+    return changed
+
+
 async def evse_put(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, StoredEvse]) -> None:
     """Writes EVSEs that are locked, or that are new in a location that is."""
     if evses:
@@ -195,7 +247,7 @@ async def evse_put(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, Sto
             [evse.status for evse in contents],
             [_time(evse.status_time) for evse in contents],
             [_time(evse.last_updated) for evse in contents],
-            [Location(evses=[evse]).SerializeToString() for evse in contents],
+            [evse_payload(evse) for evse in contents],
             [_tariff_keys(evse) for evse in contents],
         )
 

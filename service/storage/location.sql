@@ -237,6 +237,49 @@ CROSS JOIN LATERAL (
     FOR UPDATE OF evse
 ) AS e
 
+-- name: evse_report
+-- Of EVSEs of ours, in the order of their keys, looked up as `location_lock`; REMOVED (7) is not there. A status is written
+-- where it is newer and the row is as `evse_payload.py` writes it: over its last 31 bytes, or those 17 that are not
+-- last_updated. Where it is newer and was not written, something is `left` to do.
+WITH held AS MATERIALIZED (
+    SELECT reported.number, reported.status, reported.time, reported.tail, e.place, e.newer
+    FROM (
+        SELECT country_code, party_id, location_key, key, status, time, tail, number
+        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::bytea[])
+            WITH ORDINALITY AS each (country_code, party_id, location_key, key, status, time, tail, number)
+        ORDER BY country_code, party_id, location_key, key
+    ) AS reported
+    CROSS JOIN LATERAL (
+        SELECT evse.ctid AS place, evse.status_time < reported.time AS newer
+        FROM evse
+        WHERE evse.tenant_id = $1 AND evse.integration_id = '' AND evse.country_code = reported.country_code
+            AND evse.party_id = reported.party_id AND evse.location_key = reported.location_key
+            AND evse.key = reported.key AND evse.status <> 7
+            AND EXISTS (
+                SELECT FROM location AS l
+                WHERE l.tenant_id = $1 AND l.integration_id = '' AND l.country_code = reported.country_code
+                    AND l.party_id = reported.party_id AND l.key = reported.location_key AND l.delete_time IS NULL
+            )
+        OFFSET 0
+    ) AS e
+), written AS (
+    UPDATE evse AS e
+    SET status = held.status, status_time = held.time,
+        last_updated = CASE WHEN e.status = held.status THEN e.last_updated ELSE now() END,
+        payload = CASE
+            WHEN e.status = held.status
+            THEN overlay(e.payload PLACING substr(held.tail, 15) FROM octet_length(e.payload) - 16)
+            ELSE overlay(e.payload PLACING held.tail FROM octet_length(e.payload) - 30)
+        END
+    FROM held
+    WHERE e.ctid = held.place AND e.status <> 7 AND e.status_time < held.time
+        AND substr(e.payload, 5, 1) >= '\x80' AND substr(e.payload, 6, 1) = '\x00'
+    RETURNING held.number, e.last_updated = now() AS changed
+)
+SELECT number, CASE WHEN changed THEN 'changed' ELSE 'known' END AS state FROM written
+UNION ALL
+SELECT number, CASE WHEN newer THEN 'left' ELSE 'known' END FROM held WHERE number NOT IN (SELECT number FROM written)
+
 -- name: evse_find
 -- Single ones, of locations that live, looked up as `location_lock`.
 SELECT wanted.country_code, wanted.party_id, wanted.location_key, wanted.integration_id, wanted.key, e.payload

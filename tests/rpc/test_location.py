@@ -506,6 +506,31 @@ async def test_the_newest_report_wins(party: Tenant) -> None:
     assert guarded.evses == later.evses
 
 
+async def test_what_an_earlier_build_stored_is_reported_on(party: Tenant, running: Evbridge) -> None:
+    """It wrote an EVSE as protobuf does, where a status cannot be replaced without a parse."""
+    created = await create(party, evses=[an_evse("E1"), an_evse("E2"), an_evse("E3")])
+    store = Statement("store", "UPDATE evse SET payload = $3 WHERE tenant_id = $1 AND key = $2")
+    for evse in created.evses[:2]:
+        payload = Location(evses=[evse]).SerializeToString()
+        assert await running.database.run(store, party.name, evse.uid.casefold(), payload) == 1
+    answer = await report(
+        party,
+        *(a_report(created, uid, EVSE_STATUS_CHARGING) for uid in ("E3", "E1", "none")),
+        a_report(created, "E2", EVSE_STATUS_AVAILABLE),
+    )
+    assert (answer.changed_count, [*answer.unknown_reports]) == (2, [2])
+    changed = await get(party, created)
+    assert [evse.status for evse in changed.evses] == [
+        EVSE_STATUS_CHARGING,
+        EVSE_STATUS_AVAILABLE,
+        EVSE_STATUS_CHARGING,
+    ]
+    assert [moved(*pair) for pair in zip(changed.evses, created.evses, strict=True)] == [True, False, True]
+    for uid in ("E1", "E2", "E3"):
+        assert (await report(party, a_report(created, uid, EVSE_STATUS_BLOCKED))).changed_count == 1
+    assert {evse.status for evse in (await get(party, created)).evses} == {EVSE_STATUS_BLOCKED}
+
+
 async def test_a_report_without_a_time_is_of_now(party: Tenant) -> None:
     created = await create(party)
     await report(party, a_report(created, "E2", EVSE_STATUS_OUTOFORDER))
