@@ -5,6 +5,7 @@ the server's, without PostgreSQL's.
 """
 
 import asyncio
+import gc
 import json
 import tempfile
 import time
@@ -41,6 +42,8 @@ from service.storage.view import view_put
 SECONDS = 4.0
 PAGE = 100
 STORED = 1000
+LARGE = 3
+"""Further locations, of 1,000 EVSEs, behind the others."""
 CONNECTIONS = 4
 VERSION = "2.2.1"
 _ID, _TENANT = "roaming", "acme"
@@ -128,11 +131,34 @@ def serve(pipe: Connection, directory: Path) -> None:
                 await _fill(conn)
                 await token_give(conn, running.keyring, _TENANT, _ID, token)
             pipe.send((running.ocpi_url, token.reveal()))
+            gc.freeze()  # as `evbridge serve` does
+            watch = Watch()
+            watching = asyncio.create_task(watch.run())
             with suppress(EOFError):
-                await asyncio.to_thread(pipe.recv)
+                while await asyncio.to_thread(pipe.recv):
+                    pipe.send(watch.longest())
+            watching.cancel()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(run())
+
+
+class Watch:
+    """For how long the event loop did not come back to us, in seconds."""
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+
+    async def run(self) -> None:
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(0.001)
+            self._longest = max(self._longest, time.perf_counter() - begun - 0.001)
+
+    def longest(self) -> float:
+        """Since it was asked the last time."""
+        longest, self._longest = self._longest, 0.0
+        return longest
 
 
 async def _fill(conn: Any) -> None:
@@ -151,5 +177,15 @@ async def _fill(conn: Any) -> None:
     await integration_insert(conn, _TENANT, integration)
     for number in range(STORED):
         stored = location(number)
+        document = stored.SerializeToString(deterministic=True)
+        await view_put(conn, _TENANT, _ID, OBJECT_KIND_LOCATION, key_of(stored), document, shown=True)
+    for number in range(LARGE):
+        stored = location(STORED + number)
+        stored.country_code, stored.party_id, stored.id = "DE", "ABC", f"LARGE-{number}"
+        evse = stored.evses[0]
+        del stored.evses[1:]
+        for n in range(1, 1000):
+            stored.evses.add().CopyFrom(evse)
+            stored.evses[-1].uid = f"E{n}"
         document = stored.SerializeToString(deterministic=True)
         await view_put(conn, _TENANT, _ID, OBJECT_KIND_LOCATION, key_of(stored), document, shown=True)

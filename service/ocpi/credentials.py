@@ -70,7 +70,7 @@ class Credentials:
         stored, ours = await self._stored(visit)
         try:
             token = token_in(theirs, Secret(theirs.token))
-            companies = companies_of(theirs, ours)
+            companies = await asyncio.to_thread(companies_of, theirs, ours)
             if not theirs.url:
                 raise InvalidArgument.field("url", "is required: where the versions are")
         except InvalidArgument as wrong:

@@ -116,7 +116,7 @@ class LocationsReceiver:
     async def _get(self, request: Any, visit: Visit, place: Place) -> Reply:
         key = key_in(request, request.location_id, visit)
         with refusing():
-            return shown(await received_location(self._tools.database, visit.tenant_id, key, place))
+            return await shown(await received_location(self._tools.database, visit.tenant_id, key, place))
 
     async def _receive(self, request: Any, visit: Visit, place: Place, *, patch: bool = False) -> Reply:
         key, document = key_in(request, request.location_id, visit), await document_in(visit)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
@@ -12,13 +13,14 @@ from evbridge.v1.party_pb2 import PartyRole
 
 from service.bridge.edge import Reply
 from service.bridge.json_text import CodecError, parse_json, takes_long, text_of
+from service.bridge.messages import MAX_DEPTH
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
 from service.domain.received import Document
 from service.errors import InvalidArgument, ResourceNotFound
 from service.ocpi.listener import OcpiRefused, Visit, timestamp
 from service.partners.ocpi import received
-from service.resources.documents import Sender
+from service.resources.documents import Sender, by_size
 from service.resources.received import Outcome, Receipt
 from service.runs.worker import Tools
 from service.storage.integration import integration_get
@@ -58,12 +60,24 @@ async def document_in(visit: Visit) -> Document:
     """The object in the body. Raises OcpiRefused."""
     body = visit.call.body
     try:
-        value = await asyncio.to_thread(parse_json, body) if takes_long(body) else parse_json(body)
+        value = await asyncio.to_thread(_parsed, body) if takes_long(body) else _parsed(body)
     except CodecError as fault:
         raise OcpiRefused(2000, f"the body {fault.problem}", status=400) from None
     if not isinstance(value, dict):
         raise OcpiRefused(2001, "the body must be an object")
     return value
+
+
+def _parsed(body: bytes) -> Any:
+    """Raises CodecError, also for what is nested so deeply that what is made of it might not be read in any thread."""
+    value = parse_json(body)
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [item for items in inside for item in items]
+        if not level:
+            return value
+    raise CodecError("", f"is nested more than {MAX_DEPTH} deep")
 
 
 def check_owner(document: Document, key: ObjectKey) -> None:
@@ -85,8 +99,6 @@ def refusing() -> Iterator[None]:
         raise unknown() from None
     except InvalidArgument as wrong:
         raise OcpiRefused(2001, wrong.message) from None
-    except RecursionError:  # a thread, which parsed it, has more room
-        raise OcpiRefused(2000, "the body is nested too deeply", status=400) from None
 
 
 def done(receipt: Receipt, key: ObjectKey) -> Reply:
@@ -106,6 +118,6 @@ def enveloped(data: str = "") -> bytes:
     return text.encode()
 
 
-def shown(document: Document) -> Reply:
+async def shown(document: Document) -> Reply:
     """An object as its partner wrote it."""
-    return Reply(body=enveloped(text_of(document)))
+    return Reply(body=enveloped(await by_size(partial(text_of, document), document)))

@@ -45,7 +45,7 @@ class TariffsReceiver:
     async def GetReceivedTariff(self, request: ocpi.GetReceivedTariffRequest, visit: Visit) -> Reply:
         key = key_in(request, request.tariff_id, visit)
         with refusing():
-            return shown(await received_tariff(self._tools.database, visit.tenant_id, key))
+            return await shown(await received_tariff(self._tools.database, visit.tenant_id, key))
 
     async def PutTariff(self, request: ocpi.PutTariffRequest, visit: Visit) -> Reply:
         return await self._receive(request, visit)

@@ -4,9 +4,10 @@ A document may be a whole location, an EVSE or a connector of one, or a patch of
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
@@ -23,8 +24,11 @@ M = TypeVar("M", Location, Evse, Tariff)
 
 R = TypeVar("R")
 
+MAX_EVSES = 1000
 _MANY = 1000
 """Values that are read in a few milliseconds."""
+_VALUE = 16
+"""Characters of a text that take about as long as a value."""
 
 Notices = tuple[FieldViolation, ...]
 """What was repaired or left out: paths of ours, or of the document."""
@@ -95,6 +99,10 @@ class Held(NamedTuple):
         document: Document = parse_json(stored.document)
         return document
 
+    def texts(self, *parts: str) -> list[str]:
+        """The documents of those of the parts that there are."""
+        return [self.documents[part].document for part in parts if part in self.documents]
+
     def equals(self, sender: Sender, parts: Mapping[str, Document]) -> bool:
         """Whether these are the very documents."""
         return parts.keys() == self.documents.keys() and all(
@@ -112,25 +120,30 @@ class Sent(NamedTuple):
     named: Sequence[str] | None
     notices: Notices
 
+    @property
+    def documents(self) -> list[Document]:
+        own = [self.own[0]] if self.own else []
+        return [*own, *(document for document, _ in self.evses.values())]
+
 
 class Older(Exception):
     """What was sent is older than what is held."""
 
 
-async def read_by_size(work: Callable[..., R], sender: Sender, *args: Any, document: Any) -> R:
-    """What `work` makes of a document: in a thread when that holds so much that reading it takes long."""
-    if _is_large(document):
-        return await asyncio.to_thread(work, sender, *args, document)
-    return work(sender, *args, document)
+async def by_size(work: Callable[[], R], *documents: Any) -> R:
+    """What `work` makes of documents, parsed or as texts: in a thread when they hold so much that it takes long."""
+    return await asyncio.to_thread(work) if _are_large(documents) else work()
 
 
-def _is_large(document: Any) -> bool:
-    values, waiting = 0, [document]
+def _are_large(documents: Iterable[Any]) -> bool:
+    values, waiting = 0, [*documents]
     while waiting and values < _MANY:
         value = waiting.pop()
         if isinstance(value, dict | list):
             values += len(value)
             waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and len(value) > _MANY:
+            values += len(value) // _VALUE
     return values >= _MANY
 
 
@@ -154,14 +167,15 @@ def whole_of(parts: Mapping[str, Document]) -> Document:
 
 async def whole_sent(sender: Sender, key: ObjectKey, document: Document) -> Sent:
     """A location that was sent whole. An EVSE that cannot be repaired is left out, which does not remove it."""
+    _check_count(document)
     own = parts_of(document)[""]
-    message, notices = await read_by_size(location_of, sender, key, document=_without_evses(own))
+    message, notices = await by_size(partial(location_of, sender, key, own), _without_evses(own))
     listed = document.get("evses")
     evses: dict[str, tuple[Document, Evse]] = {}
     for number, each in enumerate(listed if isinstance(listed, list) else ()):
         await asyncio.sleep(0)
         try:
-            evse, found = await read_by_size(evse_of, sender, document=each)
+            evse, found = await by_size(partial(evse_of, sender, each), each)
             evses[evse.uid.casefold()] = each, evse
         except InvalidArgument as error:
             left_out = "the EVSE is left out"
@@ -177,6 +191,7 @@ def part_sent(sender: Sender, key: ObjectKey, held: Held, document: Document, pl
     """
     if held.location is None:
         raise ResourceNotFound.of("location", key.shown)
+    _check_count(document)
     if place.evse_uid:
         name, id = ("id", place.connector_id) if place.connector_id else ("uid", place.evse_uid)
         document = {name: id} | document
@@ -223,6 +238,17 @@ def _connector_sent(sender: Sender, key: ObjectKey, held: Held, document: Docume
         if is_older(evse.last_updated, times[id]):
             whole["last_updated"] = document["last_updated"]
     return Sent(key, None, {uid: (whole, evse)}, None, notices)
+
+
+def _check_count(document: Document) -> None:
+    """Raises InvalidArgument for more EVSEs than a location may have, before any is read."""
+    listed = document.get("evses")
+    if isinstance(listed, list) and len(listed) > MAX_EVSES:
+        raise too_many_evses()
+
+
+def too_many_evses() -> InvalidArgument:
+    return InvalidArgument.field("evses", f"are more than {MAX_EVSES}, those that are REMOVED counted")
 
 
 def _without_evses(document: Document) -> Document:

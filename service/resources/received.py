@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
@@ -24,17 +25,20 @@ from service.domain.location import location_etag
 from service.domain.received import Document, is_older, item, merged, settle_times
 from service.errors import EtagMismatch, EvbridgeError, FieldViolation, InvalidArgument, ResourceNotFound
 from service.resources.documents import (
+    MAX_EVSES,
     WHOLE,
     Held,
+    Notices,
     Older,
     Place,
     Sender,
     Sent,
+    by_size,
     evse_of,
     part_sent,
     parts_of,
-    read_by_size,
     tariff_of,
+    too_many_evses,
     whole_of,
     whole_sent,
 )
@@ -65,8 +69,10 @@ T = TypeVar("T")
 
 MAX_DOCUMENT = 1 << 20
 """Characters of one document as it is kept, without the EVSEs of a location."""
+MAX_LOCATION = 2 << 20
+"""Characters of a location's documents, those of its EVSEs taken in."""
 _AHEAD = timedelta(days=1)
-MAX_EVSES = 1000
+_LONGEST_STATUS = 100
 
 
 class Outcome(Enum):
@@ -107,11 +113,11 @@ async def location_received(
     whole = None if patch or place.evse_uid else await whole_sent(sender, key, document)
 
     async def work(conn: Connection, now: datetime) -> Receipt | EvbridgeError:
-        if patch and place.evse_uid and not place.connector_id and document.keys() <= {"status", "last_updated"}:
+        if patch and place.evse_uid and not place.connector_id and _is_status(document):
             return await _status_received(conn, caller, now, sender, key, place, document)
         locked, held = await _locked(conn, caller, sender, [key])
         try:
-            sent = whole or part_sent(sender, key, held[key], document, place, patch=patch)
+            sent = whole or await _part_sent(sender, key, held[key], document, place, patch=patch)
         except Older:
             return Receipt(Outcome.OLDER)
         (receipt,) = await _store_locations(conn, caller, now, sender, [sent], locked, held)
@@ -133,7 +139,7 @@ async def locations_received(
     for key, document in dict(documents).items():
         try:
             _check_party(sender, key)
-            if Held(None, kept[key]).equals(sender, parts_of(document)):
+            if await by_size(partial(Held(None, kept[key]).equals, sender, parts_of(document)), document):
                 results[key] = Receipt(Outcome.UNCHANGED)
             else:
                 sent[key] = await whole_sent(sender, key, document)
@@ -172,9 +178,10 @@ async def tariff_received(
     async def work(conn: Connection, now: datetime) -> Receipt | EvbridgeError:
         locked = await tariff_lock(conn, caller.tenant_id, [key])
         kept = await _kept(conn, caller, sender, [key], OBJECT_KIND_TARIFF)
-        sent = document
+        sent, held = document, Held(None, kept[key])
         if patch:
-            sent = merged(Held(None, kept[key]).document(sender, "", "tariff", key.shown), document)
+            kept_document = partial(held.document, sender, "", "tariff", key.shown)
+            sent = merged(await by_size(kept_document, held.texts("")), document)
         (receipt,) = await _store_tariffs(conn, caller, now, sender, [(key, sent)], locked, kept)
         return receipt
 
@@ -237,9 +244,14 @@ async def tariff_removed(database: Database, caller: Caller, sender: Sender, key
 async def received_location(database: Database, tenant_id: str, key: ObjectKey, place: Place = WHOLE) -> Document:
     """A location, an EVSE or a connector as the partner sent it, with what patches changed. Raises ResourceNotFound."""
     rows = await documents_get(database, tenant_id, key.integration_id, OBJECT_KIND_LOCATION, [str(key)])
-    parts: dict[str, Document] = {row.part: parse_json(row.document) for row in rows}
-    if "" not in parts:
+    texts = {row.part: row.document for row in rows}
+    if "" not in texts:
         raise ResourceNotFound.of("location", key.shown)
+    if place.evse_uid:
+        texts = {part: text for part, text in texts.items() if part == place.evse_uid.casefold()}
+    parts: dict[str, Document] = await by_size(
+        lambda: {part: parse_json(text) for part, text in texts.items()}, [*texts.values()]
+    )
     if not place.evse_uid:
         return whole_of(parts)
     evse = parts.get(place.evse_uid.casefold())
@@ -258,7 +270,7 @@ async def received_tariff(database: Database, tenant_id: str, key: ObjectKey) ->
     rows = await documents_get(database, tenant_id, key.integration_id, OBJECT_KIND_TARIFF, [str(key)])
     if not rows:
         raise ResourceNotFound.of("tariff", key.shown)
-    document: Document = parse_json(rows[0].document)
+    document: Document = await by_size(partial(parse_json, rows[0].document), rows[0].document)
     return document
 
 
@@ -285,6 +297,21 @@ def _check_party(sender: Sender, key: ObjectKey) -> None:
         raise ValueError("the key is on another side")
     if key.party not in sender.parties:
         raise ResourceNotFound.of("party", str(key.party))
+
+
+async def _part_sent(
+    sender: Sender, key: ObjectKey, held: Held, document: Document, place: Place, *, patch: bool
+) -> Sent:
+    read = partial(part_sent, sender, key, held, document, place, patch=patch)
+    parts = [place.evse_uid.casefold()] if place.evse_uid else parts_of(document)
+    return await by_size(read, document, held.texts(*parts))
+
+
+def _is_status(document: Document) -> bool:
+    """Whether a patch is of a status alone, or of what cannot make an EVSE much larger."""
+    return document.keys() <= {"status", "last_updated"} and all(
+        isinstance(value, str) and len(value) <= _LONGEST_STATUS for value in document.values()
+    )
 
 
 def _check_patch(document: Document, *, patch: bool) -> None:
@@ -330,8 +357,14 @@ async def _status_received(
     kept = await document_get(conn, *side, str(key), name.key)
     if stored is None or kept is None:
         raise ResourceNotFound.of("evse", place.shown(key))
-    whole = merged(Held(None, {name.key: kept}).document(sender, name.key, "evse", place.shown(key)), document)
-    sent, notices = evse_of(sender, whole)
+    held = Held(None, {name.key: kept})
+
+    def read() -> tuple[Evse, Notices, Stored]:
+        whole = merged(held.document(sender, name.key, "evse", place.shown(key)), document)
+        sent, notices = evse_of(sender, whole)
+        return sent, notices, _document(sender, key, name.key, _time(sent.last_updated), whole)
+
+    sent, notices, document_now = await by_size(read, kept.document)
     _check_time(sent.last_updated, now)
     if _time(sent.last_updated) < kept.last_updated:
         return Receipt(Outcome.OLDER)
@@ -342,7 +375,7 @@ async def _status_received(
         stored.evse.last_updated.CopyFrom(sent.last_updated)
         await evse_put(conn, caller.tenant_id, {name: StoredEvse(stored.position, stored.evse)})
         await record(conn, caller, OBJECT_KIND_EVSE, [Change(str(name), UPDATE, "", sender.integration_id)])
-    await documents_put(conn, *side, [_document(sender, key, name.key, _time(sent.last_updated), whole)])
+    await documents_put(conn, *side, [document_now])
     return Receipt(Outcome.UPDATED if changed else Outcome.UNCHANGED, notices)
 
 
@@ -369,7 +402,8 @@ async def _store_locations(
     for each in sent:
         await asyncio.sleep(0)
         try:
-            new = combined[each.key] = _combined(sender, each, held[each.key], now)
+            combine = partial(_combined, sender, each, held[each.key], now)
+            new = combined[each.key] = await by_size(combine, each.documents, [*held[each.key].documents])
             receipts.append(Receipt(new.outcome, each.notices))
         except Older:
             receipts.append(Receipt(Outcome.OLDER, each.notices))
@@ -423,7 +457,8 @@ def _combined(sender: Sender, sent: Sent, held: Held, now: datetime) -> _Combine
                 gone = parse_json(held.documents[uid].document) | {"status": "REMOVED"}
                 documents.append(_document(sender, sent.key, uid, _time(otherwise), gone))
     if len(evses) > MAX_EVSES:
-        raise InvalidArgument.field("evses", f"are more than {MAX_EVSES}, those that are REMOVED counted")
+        raise too_many_evses()
+    _check_size(held, documents)
     del wanted.evses[:]
     wanted.evses.extend(evses.values())
     wanted.etag = location_etag(wanted)
@@ -436,6 +471,16 @@ def _combined(sender: Sender, sent: Sent, held: Held, now: datetime) -> _Combine
     is_changed = statuses or before is None or before.etag != wanted.etag
     outcome = Outcome.CREATED if is_new else Outcome.UPDATED if is_changed else Outcome.UNCHANGED
     return _Combined(wanted, documents, statuses, outcome)
+
+
+def _check_size(held: Held, documents: Sequence[Stored]) -> None:
+    """Raises InvalidArgument when these make the location too large; one that is so already may become smaller."""
+    sizes = {part: len(stored.document) for part, stored in held.documents.items()}
+    before = sum(sizes.values())
+    size = sum((sizes | {each.part: len(each.document) for each in documents}).values())
+    if size > max(MAX_LOCATION, before):
+        problem = f"makes the location larger than {MAX_LOCATION:,} characters, EVSEs that are REMOVED counted"
+        raise InvalidArgument.field("evses", problem)
 
 
 def _removed(evse: Evse, time: Timestamp) -> Evse:
@@ -469,17 +514,14 @@ async def _store_tariffs(
         await asyncio.sleep(0)
         try:
             _check_party(sender, key)
-            tariff, notices = await read_by_size(tariff_of, sender, key, document=document)
-            if not tariff.HasField("last_updated"):
-                tariff.last_updated.FromDatetime(now)
+            tariff, notices, kept_now = await by_size(partial(_tariff_read, sender, key, document, now), document)
             if _is_older(tariff.last_updated, Held(None, kept[key]), "", now):
                 receipts.append(Receipt(Outcome.OLDER, notices))
                 continue
-            documents.append(_document(sender, key, "", _time(tariff.last_updated), document))
+            documents.append(kept_now)
         except EvbridgeError as error:
             receipts.append(error)
             continue
-        tariff.etag = etag_of(tariff)
         tariff.create_time.FromDatetime(now)
         before = locked.get(key)
         if before:
@@ -497,6 +539,15 @@ async def _store_tariffs(
     return receipts
 
 
+def _tariff_read(sender: Sender, key: ObjectKey, document: Document, now: datetime) -> tuple[Tariff, Notices, Stored]:
+    text = _text(document)
+    tariff, notices = tariff_of(sender, key, document)
+    if not tariff.HasField("last_updated"):
+        tariff.last_updated.FromDatetime(now)
+    tariff.etag = etag_of(tariff)
+    return tariff, notices, Stored(str(key), "", sender.version, _time(tariff.last_updated), text)
+
+
 def _check_time(time: Timestamp, now: datetime) -> None:
     if _time(time) > now + _AHEAD:
         raise InvalidArgument.field("last_updated", "is more than a day ahead")
@@ -504,10 +555,14 @@ def _check_time(time: Timestamp, now: datetime) -> None:
 
 def _document(sender: Sender, key: ObjectKey, part: str, time: datetime, document: Document) -> Stored:
     """Raises InvalidArgument for one that is too large."""
+    return Stored(str(key), part, sender.version, time, _text(document, part))
+
+
+def _text(document: Document, part: str = "") -> str:
     text = text_of(document)
     if len(text) > MAX_DOCUMENT:
         raise InvalidArgument.field(part and f"evses[{part}]", f"is larger than {MAX_DOCUMENT:,} characters")
-    return Stored(str(key), part, sender.version, time, text)
+    return text
 
 
 def _change(key: ObjectKey, operation: str, etag: str) -> Change:

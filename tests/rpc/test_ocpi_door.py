@@ -160,6 +160,7 @@ BODIES: dict[str, tuple[Any, int, int]] = {
     "a token of lines": (json.dumps(BODY | {"token": "a\nb"}).encode(), 200, 2001),
     "a long token": (json.dumps(BODY | {"token": "x" * 65}).encode(), 200, 2001),
     "no roles": (json.dumps(BODY | {"roles": []}).encode(), 200, 2001),
+    "more roles than a hub has": (json.dumps(BODY | {"roles": [{}] * 1001}).encode(), 200, 2001),
     "a country of no letters": (json.dumps(BODY | {"roles": [ROLES[0] | {"country_code": "12"}]}).encode(), 200, 2001),
     "no url": (json.dumps(BODY | {"url": None}).encode(), 200, 2001),
     "a url inside": (json.dumps(BODY | {"url": "http://10.0.0.1/versions"}).encode(), 200, 3001),

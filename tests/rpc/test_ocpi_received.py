@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from service.app import Evbridge
-from service.resources.documents import Sender, read_by_size
+from service.resources.documents import by_size
 from service.storage.integration import integration_lock, integration_replace
 from tests.conftest import Tenant
 from tests.front_door import a_party, fails
@@ -28,6 +28,10 @@ __all__ = ["ask", "partner"]
 
 EXAMPLES = Path(__file__).parents[1] / "ocpi" / "examples"
 BASE = "/ocpi/emsp"
+
+
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
 
 
 def example(name: str, version: str, **changes: Any) -> dict[str, Any]:
@@ -233,6 +237,7 @@ UNTIDY: dict[str, tuple[dict[str, Any], str, str, Any, int]] = {
     ),
     "NUL in an id": ({}, "GET", "%00", None, 404),
     "a line end in an id": ({}, "PUT", "%0A", EVSE, 404),
+    "nested deeper than any object is": ({}, "PUT", "", json.dumps(VALID | {"x": nested(64)}).encode(), 400),
     "nested as deep as a thread can read": (
         {},
         "PUT",
@@ -255,9 +260,5 @@ async def test_what_partners_leave_untidy_is_no_fault(
 
 @pytest.mark.parametrize(("values", "aside"), [(10, False), (5000, True)])
 async def test_the_loop_goes_on_while_a_large_document_is_read(values: int, aside: bool) -> None:
-    def read(_: Sender, document: Any) -> threading.Thread:
-        return threading.current_thread()
-
-    nobody = Sender(ID, frozenset(), "2.2.1", lambda type, document: document)
-    thread = await read_by_size(read, nobody, document={"evses": [{"x": [0] * values}]})
+    thread = await by_size(threading.current_thread, {"evses": [{"x": [0] * values}]})
     assert (thread is not threading.current_thread()) == aside

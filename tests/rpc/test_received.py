@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.partners.ocpi.mapping import object_from, parsed
+from service.resources import received
 from service.resources.documents import WHOLE, Place, Sender
 from service.resources.received import (
     Outcome,
@@ -426,6 +428,45 @@ async def test_a_page_is_taken_one_by_one(partner: Partner) -> None:
     del tariffs[1][1]["elements"]
     prices = await tariffs_received(partner.database, partner.caller, SENDER, tariffs)
     assert [isinstance(result, EvbridgeError) for result in prices] == [False, True, False, False]
+
+
+async def test_the_evses_of_a_location_are_limited_together(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(received, "MAX_LOCATION", 10_000)
+    await partner.put(a_document())
+    await partner.put(an_evse("E2", 1, note="x" * 8900), Place("E2"))
+    held = await partner.document()
+    for status, place in (("x" * 3000, Place("E1")), ("AVAILABLE", Place("E3"))):
+        with pytest.raises(InvalidArgument, match="makes the location larger than 10,000 characters"):
+            await partner.put(an_evse(place.evse_uid, 2, status=status), place)
+    with pytest.raises(InvalidArgument, match="makes the location larger than 10,000 characters"):
+        await partner.patch({"status": "x" * 3000, "last_updated": at(2)}, Place("E1"))
+    assert await partner.document() == held
+    # In a list it costs itself alone, and what is held can become smaller whatever the limit is.
+    large = [an_evse(f"E{number}", note="x" * 2500) for number in range(5)]
+    documents = [a_document("L2"), a_document("L3", evses=large), a_document("L4")]
+    page = [(key(each["id"]), each) for each in documents]
+    first, refused, last = await locations_received(partner.database, partner.caller, SENDER, page)
+    assert (first, last) == (CREATED, CREATED)
+    assert isinstance(refused, InvalidArgument)
+    monkeypatch.setattr(received, "MAX_LOCATION", 1000)
+    await partner.put(an_evse("E2", 3), Place("E2"))
+    assert await partner.document(Place("E2")) == an_evse("E2", 3)
+
+
+async def test_more_evses_than_a_location_has_are_refused_before_they_are_read(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_none(*_: Any) -> Any:
+        raise AssertionError
+
+    await partner.put(a_document())
+    sender = replace(SENDER, read=read_none)
+    sent = a_document(minute=1, evses=[{"uid": f"E{number}"} for number in range(1001)])
+    for patch in (False, True):
+        with pytest.raises(InvalidArgument, match="are more than 1000"):
+            await location_received(partner.database, partner.caller, sender, key(), sent, patch=patch)
+    with pytest.raises(AssertionError):
+        await location_received(partner.database, partner.caller, sender, key(), sent | {"evses": []})
 
 
 async def test_a_tariff_is_read_priced_kept_and_deleted(partner: Partner) -> None:

@@ -5,6 +5,7 @@ Source: OCPI 2.2.1, credentials. What a step found out is stored in one transact
 partner is asked. Killed between any two, the exchange can be begun again: see service/storage/partner_token.py.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -114,7 +115,7 @@ class Credentials:
             theirs: ocpi.Credentials = answer.message.data
             try:
                 got = token_in(theirs, answer.secrets.get("data.token", Secret("")))
-                companies = companies_of(theirs, ours)
+                companies = await asyncio.to_thread(companies_of, theirs, ours)
             except InvalidArgument as wrong:
                 raise PartnerFault(f"the partner's credentials are unsound: {wrong.message}", partner="ocpi") from None
             versions_url = theirs.url if party.calls(theirs.url) else url

@@ -45,7 +45,8 @@ _SERVICES = "/evbridge.partner.ocpi.v2"
 _MAX_TOKEN = 64
 _MAX_NAME = 255
 _MAX_ENDPOINTS = 100
-_MAX_ROLES = 1000
+MAX_ROLES = 1000
+"""A hub names the parties behind it, since 2.3.0."""
 _SIDES = {"SENDER": INTERFACE_ROLE_SENDER, "RECEIVER": INTERFACE_ROLE_RECEIVER}
 _ROLES = {
     name.removeprefix("PARTY_ROLE_"): role
@@ -196,7 +197,9 @@ def companies_of(credentials: ocpi.Credentials, ours: Iterable[Party]) -> list[P
 
     Raises InvalidArgument, whose path is one in the credentials, for a role that nobody can have.
     """
-    roles = list(credentials.roles[:_MAX_ROLES])
+    roles = [*credentials.roles]
+    if len(roles) > MAX_ROLES:
+        raise InvalidArgument.field("roles", f"are more than {MAX_ROLES:,}")
     if not roles and credentials.HasField("party_id"):
         we_operate = any(PARTY_ROLE_CPO in party.roles for party in ours)
         roles = [
