@@ -56,6 +56,7 @@ from service.runs.worker import RunWorker, Tools
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
+from service.storage.clock import Clock
 from service.storage.connection import describe
 from service.storage.disclosure import disclosure_sweep
 from service.storage.embedded import EmbeddedPostgres
@@ -63,6 +64,7 @@ from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets, integration_takes_refresh, secrets_rewrap
 from service.storage.keyring import Keyring
+from service.storage.marking import markings_due, tariffs_due
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
 from service.storage.publication import rules_due
@@ -84,12 +86,14 @@ _BOOKMARK_S = 10.0
 class Evbridge:
     """A running evbridge. `first_key` is set when the database was empty; it exists nowhere else.
 
-    `ocpi_url` is where it listens for OCPI parties, "" when it does not.
+    By the `clock` rules and tariffs begin and end in what this process delivers. `ocpi_url` is where it
+    listens for OCPI parties, "" when it does not.
     """
 
     address: str
     database: Database
     keyring: Keyring
+    clock: Clock
     first_key: Secret | None
     ocpi_url: str = ""
 
@@ -176,6 +180,7 @@ async def evbridge(
     registry = Registry.of(_contracts())
     takes = {partner.type: partner.takes for partner in PARTNERS}
     # Nothing is delivered through these, and no run finds out their status.
+    clock = Clock()
     called = {INTEGRATION_TYPE_HTTP, *(partner.type for partner in PARTNERS if not (partner.deliverer or partner.runs))}
     door = Door(settings.public_url, sorted(settings.ocpi_versions.split(","), reverse=True))
     retries = RetryPolicy(
@@ -233,11 +238,11 @@ async def evbridge(
         try:
             async with (
                 _listening(settings, served, registry, shares_ports) as ocpi_url,
-                _delivering(settings, url, keys, tools, retries),
+                _delivering(settings, url, keys, tools, retries, clock),
             ):
                 # Last of all: it can be shown only once, so nothing may fail between making and showing it.
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
-                yield Evbridge(address, store, keys, first or None, ocpi_url)
+                yield Evbridge(address, store, keys, clock, first or None, ocpi_url)
         finally:
             feed.stop()
             await server.stop()
@@ -266,7 +271,9 @@ async def evbridge_processes(settings: Settings, count: int) -> AsyncIterator[Ev
                 await processes.start()
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
                 scheme = "https" if settings.tls_cert_file else "http"
-                yield Evbridge(address, store, keys, first or None, ocpi_listen and f"{scheme}://{ocpi_listen}")
+                yield Evbridge(
+                    address, store, keys, Clock(), first or None, ocpi_listen and f"{scheme}://{ocpi_listen}"
+                )
 
 
 def targets_of(database: Database, keys: Keyring) -> IntegrationTargets:
@@ -322,7 +329,12 @@ async def _following(settings: Settings, url: str) -> AsyncIterator[Feed]:
 
 @asynccontextmanager
 async def _delivering(
-    settings: Settings, url: str, keys: Keyring, tools: Callable[[Database], Tools], retries: RetryPolicy
+    settings: Settings,
+    url: str,
+    keys: Keyring,
+    tools: Callable[[Database], Tools],
+    retries: RetryPolicy,
+    clock: Clock,
 ) -> AsyncIterator[None]:
     """Delivers and carries out runs while entered, over connections of its own."""
     if not settings.delivery:
@@ -331,14 +343,16 @@ async def _delivering(
     async with opened(settings, url, name="evbridge-delivery") as store:
         used = tools(store)
         deliverers = {each.type: each.deliverer(store, used.channel) for each in PARTNERS if each.deliverer}
-        worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s)
+        worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s, clock)
         executors = {(kind, each.type): make(used) for each in PARTNERS for kind, make in each.runs.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (
             worker.run(),
             runs.run(),
             _sweep(store, keys, settings),
-            _watch(partial(rules_due, store), "rules that come into force or end"),
+            _watch(partial(rules_due, store, clock), "rules that come into force or end"),
+            _watch(partial(tariffs_due, store, clock), "tariffs that end"),
+            _watch(partial(markings_due, store), "objects that are to be marked"),
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
         )
         tasks = [asyncio.create_task(each) for each in work]

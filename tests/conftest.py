@@ -9,8 +9,9 @@ import base64
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from service.app import Evbridge, evbridge
 from service.cli.keys import ROLES
 from service.partners.chargeprice.simulator import Simulator
 from service.storage.api_key import api_key_create
+from service.storage.clock import Clock
 from service.storage.embedded import EmbeddedPostgres
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate
@@ -154,6 +156,13 @@ async def running(shared_database_url: str) -> AsyncIterator[Evbridge]:
     """A whole evbridge, delivering too."""
     async with evbridge(settings(shared_database_url, delivery_max_attempts=5)) as started:
         yield started
+
+
+@pytest.fixture
+def clock(running: Evbridge) -> Iterator[Clock]:
+    """Of rules and tariffs; back at the database's afterwards."""
+    yield running.clock
+    running.clock.ahead = timedelta(0)
 
 
 @pytest.fixture(scope="session")

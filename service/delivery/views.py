@@ -1,7 +1,7 @@
 """Keeps what a partner sees of an object that is due there: the only place that writes it.
 
 Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it. A tariff is
-shown before a location that names it, and stays for as long as one does.
+shown before a location that names it, and stays for as long as one does. No location names one that has ended.
 """
 
 from collections.abc import AsyncIterator
@@ -18,8 +18,9 @@ from service.domain.location import tariffs_named
 from service.domain.publication import Publication
 from service.domain.view import location_shown, tariff_shown
 from service.errors import ResourceNotFound
-from service.resources.publication import publication_at, sees_tariff, timestamp_of
+from service.resources.publication import Ended, publication_at, seen_location, sees_tariff, timestamp_of
 from service.storage.changes import change_time, delivery_mark_at
+from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import Claim, delivery_hold
 from service.storage.location import location_get
@@ -32,9 +33,9 @@ M = TypeVar("M", Location, Tariff)
 VIEWED: frozenset[ObjectKind.ValueType] = frozenset({OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF})
 
 
-async def view_refresh(database: Database, claim: Claim) -> str:
+async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
     """Brings the partner's view of the object to what it is now, and says what became of it. Raises LeaseLost."""
-    view = _View(database, claim)
+    view = _View(database, claim, clock)
     return await (view.tariff() if claim.object_kind == OBJECT_KIND_TARIFF else view.location())
 
 
@@ -48,9 +49,10 @@ async def view_shown(database: Database, claim: Claim, form: type[M]) -> M | Non
 class _View:
     """What one partner sees of one object. Nobody sees what was imported from him."""
 
-    def __init__(self, database: Database, claim: Claim) -> None:
+    def __init__(self, database: Database, claim: Claim, clock: Clock) -> None:
         self._database = database
         self._claim = claim
+        self._clock = clock
         self._at = (claim.tenant_id, claim.integration_id)
         self._key = ObjectKey.parsed(claim.object_id)
 
@@ -58,7 +60,7 @@ class _View:
         """Tariffs that the partner sees by it, or not any more, are due there."""
         viewed, now = await self._viewed()
         before = viewed.parsed(Location) if viewed else None
-        seen = await self._seen_location()
+        seen = await self._seen_location(now)
         shown = location_shown(seen, before, timestamp_of(now))
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
@@ -75,8 +77,8 @@ class _View:
 
     async def tariff(self) -> str:
         """One that a shown location names is due again when it does not any more."""
-        viewed, _ = await self._viewed()
-        seen = await self._seen_tariff()
+        viewed, now = await self._viewed()
+        seen = await self._seen_tariff(now)
         shown = tariff_shown(seen)
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
@@ -90,17 +92,18 @@ class _View:
             viewed = await view_get(conn, *self._at, self._claim.object_kind, self._key)
             return viewed, await change_time(conn)
 
-    async def _seen_location(self) -> Location | None:
+    async def _seen_location(self, now: datetime) -> Location | None:
         try:
             location = Location.FromString(await location_get(self._database, self._claim.tenant_id, self._key))
         except ResourceNotFound:
             return None
-        return (await self._publication()).location(location)
+        publication = await self._publication(now)
+        return await seen_location(publication, Ended(self._database, self._at[0], publication.at), location)
 
-    async def _seen_tariff(self) -> Tariff | None:
+    async def _seen_tariff(self, now: datetime) -> Tariff | None:
         if (tariff := await self._ours(self._key)) is None:
             return None
-        sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(), tariff)
+        sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(now), tariff)
         return tariff if sees or await view_names(self._database, *self._at, self._key) else None
 
     async def _ours(self, key: ObjectKey) -> Tariff | None:
@@ -110,8 +113,8 @@ class _View:
             return None
         return None if tariff.origin.integration_id == self._claim.integration_id else tariff
 
-    async def _publication(self) -> Publication:
-        return await publication_at(self._database, *self._at)
+    async def _publication(self, now: datetime) -> Publication:
+        return await publication_at(self._database, *self._at, timestamp_of(now + self._clock.ahead))
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[Connection]:

@@ -22,6 +22,7 @@ from service.delivery.views import VIEWED, view_refresh
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.errors import EvbridgeError, LeaseLost
 from service.storage.changes import change_time
+from service.storage.clock import Clock
 from service.storage.connection import describe
 from service.storage.delivery import (
     Claim,
@@ -83,11 +84,13 @@ class DeliveryWorker:
         deliverers: Mapping[IntegrationType.ValueType, Deliverer],
         policy: RetryPolicy,
         poll_s: float,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._deliverers = deliverers
         self._policy = policy
         self._poll_s = poll_s
+        self._clock = clock
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -136,7 +139,7 @@ class DeliveryWorker:
 
     async def _deliver(self, claim: Claim, deliverer: Deliverer | None) -> Delivered:
         """Without a deliverer the partner asks for its view itself."""
-        description = await view_refresh(self._database, claim) if claim.object_kind in VIEWED else ""
+        description = await view_refresh(self._database, claim, self._clock) if claim.object_kind in VIEWED else ""
         if deliverer is None:
             return Delivered(None, 0, description, answered=False)
         return await deliverer.deliver(claim)

@@ -1,6 +1,6 @@
 """What a location is when it is stored again: EVSEs that stay, times that move only with what changed, statuses."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, EvseStatusReport, Location
@@ -51,6 +51,14 @@ def location_etag(location: Location) -> str:
         if evse.status != EVSE_STATUS_REMOVED:
             evse.ClearField("status")
     return etag_of(content)
+
+
+def unname(location: Location, tariffs: Collection[ObjectKey]) -> None:
+    """No connector names the tariffs any more."""
+    party = key_of(location).party
+    for evse in location.evses:
+        for connector in evse.connectors:
+            connector.tariff_ids[:] = [id for id in connector.tariff_ids if ObjectKey.of(*party, id) not in tariffs]
 
 
 def tariffs_named(location: Location) -> Iterator[tuple[str, ObjectKey]]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
 from evbridge.v1.publication_pb2 import (
+    HIDDEN_REASON_ENDED,
     HIDDEN_REASON_IMPORTED,
     HIDDEN_REASON_OTHER_PARTY,
     HIDDEN_REASON_RECEIVED,
@@ -20,6 +21,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.keys import ObjectKey, PartyKey, key_of
+from service.domain.tariff import has_ended
 
 MAX_RULES = 100  # of an integration
 MAX_NAMED = 1000  # locations or tariffs in one rule
@@ -58,6 +60,7 @@ class Publication:
     """What the rules of one integration let its partner see at one instant. Without a rule that is nothing."""
 
     def __init__(self, rules: Iterable[PublicationRule], at: Timestamp, viewer: Viewer = EVERYONE) -> None:
+        self.at = at
         self.viewer = viewer
         in_force = sorted((rule for rule in rules if _in_force(rule, at)), key=lambda rule: (rule.priority, rule.id))
         self._rules = [_ConnectorRule(rule) for rule in in_force if rule.HasField("connectors")]
@@ -66,6 +69,12 @@ class Publication:
             for _, key in tariffs_named(rule):
                 self._named.setdefault(key, rule.effect == PUBLICATION_EFFECT_VISIBLE)
         self._shows_own = any(rule.visible and rule.assigned is None for rule in self._rules)
+
+    def barred(self, object: Location | Tariff) -> HiddenReason.ValueType:
+        """Why the partner does not see the object, whatever the rules say; unspecified when they decide."""
+        if isinstance(object, Tariff) and has_ended(object, self.at.ToDatetime(UTC)):
+            return HIDDEN_REASON_ENDED
+        return self.viewer.barred(object)
 
     def connectors(self, location: Location) -> Iterator[VisibleConnector]:
         """The visible connectors of a location."""

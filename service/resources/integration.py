@@ -42,7 +42,6 @@ from service.errors import (
 from service.resources.mutation import Noun, Pending, dangling
 from service.storage.access_token import access_token_forget
 from service.storage.connection import Connection
-from service.storage.delivery import delivery_redeliver
 from service.storage.integration import (
     Takes,
     integration_delete,
@@ -56,6 +55,7 @@ from service.storage.integration import (
     secrets_put,
 )
 from service.storage.keyring import Keyring
+from service.storage.marking import redeliver_all
 from service.storage.partner_token import tokens_end
 from service.storage.party import parties_hold
 from service.storage.pool import Database
@@ -108,7 +108,7 @@ class Integrations(Noun[Integration]):
                 await integration_replace(conn, tenant_id, integration)
                 before = locked[integration.id] or Integration()
                 if _pushed(integration) != _pushed(before):
-                    await delivery_redeliver(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
+                    await redeliver_all(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
                 if {*_parties(integration)} != {*_parties(before)}:
                     await mark_affected(conn, tenant_id, integration.id, EVERYTHING)
             if self._moved:

@@ -1,7 +1,7 @@
 """Rules of publication: how they are stored, `publish_to`, and what a partner sees."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_PUBLICATION_RULE, OBJECT_KIND_TARIFF
@@ -11,15 +11,18 @@ from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.domain.keys import key_of
+from service.domain.keys import ObjectKey, key_of
+from service.domain.location import tariffs_named as tariffs_of
+from service.domain.location import unname
 from service.domain.publication import MAX_RULES, Publication, locations_named, tariffs_named
+from service.domain.tariff import has_ended
 from service.errors import EvbridgeError, FieldViolation, TooManyRules
 from service.resources.mutation import Noun, Pending, dangling, store
 from service.storage.connection import Connection
 from service.storage.location import location_known, location_naming
 from service.storage.pool import Database
 from service.storage.publication import rule_count, rule_delete, rule_growing, rule_put, rules_hold, rules_now
-from service.storage.tariff import tariffs_hold
+from service.storage.tariff import tariff_find, tariffs_hold
 
 NOUN = "publication_rule"
 
@@ -91,11 +94,36 @@ async def publication_at(
     return Publication(rules, at or timestamp_of(now), viewer)
 
 
+class Ended:
+    """Which tariffs of a tenant have ended by an instant. Each is looked up once."""
+
+    def __init__(self, database: Database, tenant_id: str, at: Timestamp) -> None:
+        self._database = database
+        self._tenant_id = tenant_id
+        self._at = at.ToDatetime(UTC)
+        self._known: dict[ObjectKey, bool] = {}
+
+    async def among(self, keys: Collection[ObjectKey]) -> set[ObjectKey]:
+        if new := [key for key in keys if key not in self._known]:
+            found = await tariff_find(self._database, self._tenant_id, new)
+            for key in new:
+                self._known[key] = key in found and has_ended(Tariff.FromString(found[key]), self._at)
+        return {key for key in keys if self._known[key]}
+
+
+async def seen_location(publication: Publication, ended: Ended, location: Location) -> Location | None:
+    """The location as the partner sees it; None when it does not. No connector names a tariff that has ended."""
+    seen = publication.location(location)
+    if seen and (gone := await ended.among({key for _, key in tariffs_of(seen)})):
+        unname(seen, gone)
+    return seen
+
+
 async def sees_tariff(database: Database, tenant_id: str, publication: Publication, tariff: Tariff) -> tuple[bool, int]:
-    """Whether the partner sees the tariff, and how many locations were looked at to know."""
-    key = key_of(tariff)
-    if publication.viewer.barred(tariff):
+    """Whether the partner sees the tariff, and how many locations were looked at to know. None sees one that ended."""
+    if publication.barred(tariff):
         return False, 0
+    key = key_of(tariff)
     named = publication.tariff(key)
     if named is not None:
         return named, 0

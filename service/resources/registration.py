@@ -21,7 +21,6 @@ from service.domain.keys import PartyKey
 from service.domain.secret import Secret
 from service.errors import IntegrationHasNoParty, OcpiNotServed, RunUnsupported
 from service.storage.connection import Connection
-from service.storage.delivery import delivery_redeliver
 from service.storage.integration import (
     THEIR_TOKEN,
     integration_lock,
@@ -31,6 +30,7 @@ from service.storage.integration import (
     secrets_put,
 )
 from service.storage.keyring import Keyring
+from service.storage.marking import redeliver_all
 from service.storage.partner_token import PURPOSE, token_add, tokens_end
 from service.storage.party import parties_get
 from service.storage.pool import Database
@@ -110,7 +110,7 @@ async def register(
     ocpi.hub_party_id = found.hub_party_id
     if integration.version_details != found.details:
         # A partner that begins anew may have lost what it had; another version writes it in another way.
-        await delivery_redeliver(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
+        await redeliver_all(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
     integration.version_details.CopyFrom(found.details)
     del integration.partner_company_details[:]
     integration.partner_company_details.extend(found.companies)

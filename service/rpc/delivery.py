@@ -30,13 +30,13 @@ from service.storage.delivery import (
     delivery_integration,
     delivery_key,
     delivery_page,
-    delivery_redeliver,
     delivery_retry,
     delivery_retry_parked,
 )
 from service.storage.gate import gate_resume
 from service.storage.integration import integration_get, integration_hold
 from service.storage.keyring import Keyring
+from service.storage.marking import redeliver_all
 from service.storage.pool import Database
 
 
@@ -110,6 +110,6 @@ class DeliveryService:
             key = (caller.tenant_id, request.integration_id)
             await integration_hold(conn, *key)
             await gate_resume(conn, *key)
-            return RedeliverAllResponse(delivery_count=await delivery_redeliver(conn, *key, request.object_kind))
+            return RedeliverAllResponse(delivery_count=await redeliver_all(conn, *key, request.object_kind))
 
         return await mutate(self._database, self._keyring, request, caller, work)

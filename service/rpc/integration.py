@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, OBJECT_KIND_INTEGRATION
 from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
@@ -22,7 +22,7 @@ from service.errors import InvalidArgument
 from service.resources.integration import Integrations
 from service.resources.mutation import Upsert, mutate, mutate_delete, put_one, record
 from service.resources.run import Supported, run_begin
-from service.storage.changes import UPDATE, Change, delivery_mark_all
+from service.storage.changes import UPDATE, Change
 from service.storage.connection import Connection
 from service.storage.delivery import delivery_unpark
 from service.storage.gate import gate_resume, gate_succeeded
@@ -35,6 +35,7 @@ from service.storage.integration import (
     new_integration_id,
 )
 from service.storage.keyring import Keyring
+from service.storage.marking import mark_all
 from service.storage.pool import Database
 
 _COMMANDS = {"activate_connection": RUN_KIND_TOKEN_EXCHANGE, "retry_credentials_exchange": RUN_KIND_CREDENTIALS}
@@ -60,7 +61,7 @@ class IntegrationService:
             upsert = Upsert(self._integrations(), sent, "integration", may_exist=False)
             integration = await put_one(conn, caller, now, upsert)
             await self._start(conn, caller, request, integration)
-            await delivery_mark_all(conn, caller.tenant_id, integration.id)
+            await mark_all(conn, caller.tenant_id, integration.id, OBJECT_KIND_COMPANY)  # all else waits for rules
             return integration
 
         return await mutate(self._database, self._keyring, request, caller, work)

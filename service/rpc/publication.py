@@ -41,7 +41,17 @@ from service.domain.publication import (
 )
 from service.errors import InvalidPageToken
 from service.resources.mutation import Upsert, delete, mutate, put_one
-from service.resources.publication import BATCH, Rules, check_room, hold, publication_at, sees_tariff, timestamp_of
+from service.resources.publication import (
+    BATCH,
+    Ended,
+    Rules,
+    check_room,
+    hold,
+    publication_at,
+    seen_location,
+    sees_tariff,
+    timestamp_of,
+)
 from service.storage.connection import Connection
 from service.storage.integration import integration_takes
 from service.storage.keyring import Keyring
@@ -137,7 +147,7 @@ class PublicationService:
         if request.HasField("location"):
             payload = await location_get(self._database, caller.tenant_id, key_of(request.location))
             location = Location.FromString(payload)
-            seen = publication.location(location)
+            seen = await seen_location(publication, Ended(self._database, caller.tenant_id, publication.at), location)
             return PartnerView(location=seen) if seen else _hidden(publication, location)
         tariff = Tariff.FromString(await tariff_get(self._database, caller.tenant_id, key_of(request.tariff)))
         sees, _ = await sees_tariff(self._database, caller.tenant_id, publication, tariff)
@@ -146,9 +156,11 @@ class PublicationService:
     async def ListPartnerLocations(self, request: ListPartnerLocationsRequest, caller: Caller) -> bytes:
         publication = await self._publication(request, caller)
 
+        ended = Ended(self._database, caller.tenant_id, publication.at)
+
         async def judged() -> AsyncIterator[_Judged]:
             async for key, location in self._locations(caller, key_before(request)):
-                seen = publication.location(location)
+                seen = await seen_location(publication, ended, location)
                 yield _Judged(key, seen.SerializeToString() if seen else b"", 1)
 
         return await _page(request, judged())
@@ -209,7 +221,7 @@ class PublicationService:
 
 
 def _hidden(publication: Publication, object: Location | Tariff) -> PartnerView:
-    return PartnerView(hidden_reason=publication.viewer.barred(object) or HIDDEN_REASON_RULES)
+    return PartnerView(hidden_reason=publication.barred(object) or HIDDEN_REASON_RULES)
 
 
 async def _notices(conn: Connection, caller: Caller, change: _Change) -> list[str]:

@@ -16,7 +16,7 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
-_DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION)
+DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION)
 
 
 async def change_time(conn: Connection) -> datetime:
@@ -50,13 +50,15 @@ async def change_record_many(
     object_ids, *others = zip(*changes, strict=True)
     await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, *others)
     ours = [change.object_id for change in changes if not change.integration_id]
-    if ours and kind in _DELIVERED:
-        await conn.run(sql.delivery_mark, caller.tenant_id, kind, ours, None)
+    if ours and kind in DELIVERED:
+        await delivery_mark(conn, caller.tenant_id, None, kind, ours)
 
 
-async def delivery_mark_all(conn: Connection, tenant_id: str, integration_id: str) -> None:
-    """Makes all companies due at an integration that takes them; all else waits for rules of publication."""
-    await conn.run(sql.delivery_mark_all_companies, tenant_id, integration_id, OBJECT_KIND_COMPANY)
+async def delivery_mark(
+    conn: Connection, tenant_id: str, integration_id: str | None, kind: ObjectKind.ValueType, ids: Collection[str]
+) -> None:
+    """Makes objects due at one integration, or at every one, that takes their kind."""
+    await conn.run(sql.delivery_mark, tenant_id, kind, ids, integration_id)
 
 
 async def delivery_mark_at(
@@ -64,11 +66,10 @@ async def delivery_mark_at(
     tenant_id: str,
     integration_id: str | None,
     kind: ObjectKind.ValueType,
-    keys: Collection[ObjectKey] | None,
+    keys: Collection[ObjectKey],
 ) -> None:
-    """Makes tariffs or locations due at one integration, or at every one, that takes them: those, or all there are."""
-    object_ids = None if keys is None else [*map(str, keys)]
-    await conn.run(sql.delivery_mark, tenant_id, kind, object_ids, integration_id)
+    """The same for tariffs or locations."""
+    await delivery_mark(conn, tenant_id, integration_id, kind, [*map(str, keys)])
 
 
 async def idempotency_claim(

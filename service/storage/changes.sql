@@ -9,7 +9,7 @@ FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) AS new (object_id, o
 
 -- name: delivery_mark
 -- Makes the objects due at the integration $4, or at every one, that takes their kind, save where they were imported
--- from; without $3 all tariffs (4) or locations (5) there are. One under way is done again afterwards.
+-- from. One under way is done again afterwards.
 -- The integrations are locked before their deliveries, as a deletion locks them.
 WITH taker AS MATERIALIZED (
     SELECT integration_id
@@ -20,15 +20,7 @@ WITH taker AS MATERIALIZED (
 )
 INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
 SELECT $1, integration_id, $2::smallint, object_id
-FROM taker CROSS JOIN (
-    SELECT unnest($3::text[]) AS object_id
-    UNION ALL
-    SELECT country_code || party_id || key FROM tariff
-    WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL AND $2 = 4 AND $3 IS NULL
-    UNION ALL
-    SELECT country_code || party_id || key FROM location
-    WHERE tenant_id = $1 AND integration_id = '' AND delete_time IS NULL AND $2 = 5 AND $3 IS NULL
-) AS due
+FROM taker CROSS JOIN unnest($3::text[]) AS due (object_id)
 WHERE NOT EXISTS (
         SELECT FROM tariff AS t
         WHERE t.tenant_id = $1 AND t.integration_id = '' AND t.country_code = left(object_id, 2)
@@ -49,14 +41,6 @@ SET generation = delivery.generation + 1,
     failed_attempts = CASE WHEN delivery.state = 2 THEN delivery.failed_attempts ELSE 0 END,
     pending_time = CASE WHEN delivery.state IN (3, 5) THEN now() ELSE delivery.pending_time END,
     update_time = now()
-
--- name: delivery_mark_all_companies
--- A new integration is given everything that is there.
-INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
-SELECT tenant_id, $2, $3::smallint, company_id::text FROM company
-WHERE tenant_id = $1 AND delete_time IS NULL
-    AND EXISTS (SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND $3 = ANY(takes))
-ON CONFLICT DO NOTHING
 
 -- name: idempotency_claim
 -- Waits for a call under way with the same request id, then finds its row.

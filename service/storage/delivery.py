@@ -1,6 +1,6 @@
 """The way of objects to partners, as rows: what is due, who works on it, what the partner is known to hold."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -32,6 +32,9 @@ from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
+SLICE = 1000
+"""So many rows are changed by one statement: a fraction of a second, with a change of the feed for each."""
+
 _OF_PARTIES = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF)
 
 
@@ -167,14 +170,23 @@ async def delivery_retry_parked(
     conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType
 ) -> int:
     """Makes those parked due now, of one kind or (0) of all; returns how many."""
-    count: int = await conn.value(sql.delivery_retry_parked, tenant_id, integration_id, kind)
-    return count
+    total = 0
+    while count := await conn.value(sql.delivery_retry_parked, tenant_id, integration_id, kind, SLICE):
+        total += count
+    return total
 
 
-async def delivery_redeliver(conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType) -> int:
-    """Makes all due now, of one kind or (0) of all, whatever the partner is known to hold; returns how many."""
-    count: int = await conn.value(sql.delivery_redeliver, tenant_id, integration_id, kind)
-    await conn.run(sql.peer_parts_doubt, tenant_id, integration_id, kind)
+async def delivery_redeliver(
+    conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType, ids: Sequence[str]
+) -> None:
+    """Makes those of the objects due that have a delivery, whatever the partner is known to hold."""
+    await conn.run(sql.delivery_redeliver, tenant_id, integration_id, kind, ids)
+    await conn.run(sql.peer_parts_doubt, tenant_id, integration_id, kind, ids)
+
+
+async def delivery_count(conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType) -> int:
+    """How many there are, of one kind or (0) of all."""
+    count: int = await conn.value(sql.delivery_count, tenant_id, integration_id, kind)
     return count
 
 

@@ -64,7 +64,7 @@ WHERE tenant_id = $1 AND delivery_id = $2 AND (state <> 2 OR lease_until <= now(
 RETURNING delivery_id
 
 -- name: delivery_retry_parked
--- In the order in which changes mark them.
+-- A slice of them, in the order in which changes mark them.
 WITH retried AS (
     UPDATE delivery AS d
     SET state = 1, generation = d.generation + 1, verify = true, due_time = now(), failed_attempts = 0, fail_time = NULL,
@@ -74,6 +74,7 @@ WITH retried AS (
         FROM delivery
         WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3) AND state = 4
         ORDER BY object_kind, object_id
+        LIMIT $4
         FOR UPDATE
     ) AS parked
     WHERE d.tenant_id = $1 AND d.delivery_id = parked.delivery_id
@@ -83,27 +84,26 @@ SELECT count(*) FROM retried
 
 -- name: delivery_redeliver
 -- One under way (2) is done again afterwards. In the order in which changes mark them.
-WITH redelivered AS (
-    UPDATE delivery AS d
-    SET state = CASE WHEN d.state = 2 THEN 2 ELSE 1 END, generation = d.generation + 1, verify = true, overwrite = true,
-        due_time = now(), failed_attempts = CASE WHEN d.state = 2 THEN d.failed_attempts ELSE 0 END, fail_time = NULL,
-        pending_time = CASE WHEN d.state IN (3, 5) THEN now() ELSE d.pending_time END, update_time = now()
-    FROM (
-        SELECT delivery_id
-        FROM delivery
-        WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3)
-        ORDER BY object_kind, object_id
-        FOR UPDATE
-    ) AS due
-    WHERE d.tenant_id = $1 AND d.delivery_id = due.delivery_id
-    RETURNING true
-)
-SELECT count(*) FROM redelivered
+UPDATE delivery AS d
+SET state = CASE WHEN d.state = 2 THEN 2 ELSE 1 END, generation = d.generation + 1, verify = true, overwrite = true,
+    due_time = now(), failed_attempts = CASE WHEN d.state = 2 THEN d.failed_attempts ELSE 0 END, fail_time = NULL,
+    pending_time = CASE WHEN d.state IN (3, 5) THEN now() ELSE d.pending_time END, update_time = now()
+FROM (
+    SELECT delivery_id
+    FROM delivery
+    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[])
+    ORDER BY object_id
+    FOR UPDATE
+) AS due
+WHERE d.tenant_id = $1 AND d.delivery_id = due.delivery_id
 
 -- name: peer_parts_doubt
 -- Whether the partner holds the parts (3) is not certain any more (2), so each is sent again once.
 UPDATE peer_part SET state = 2
-WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3) AND state = 3
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[]) AND state = 3
+
+-- name: delivery_count
+SELECT count(*) FROM delivery WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3)
 
 -- name: delivery_summary
 SELECT

@@ -34,9 +34,9 @@ from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import ResourceExists, ResourceNotFound
-from service.storage.changes import delivery_mark_at
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring, associated, key_id_of
+from service.storage.marking import mark_all
 from service.storage.pool import Database
 from service.storage.received import received_delete
 from service.storage.statements import Statements
@@ -118,7 +118,7 @@ async def integration_takes_refresh(database: Database, takes: Takes) -> None:
         async with database.transaction() as conn:
             for row in await conn.rows(sql.integration_takes_refresh, type, [*kinds]):
                 for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION} - {*row["took"]}:
-                    await delivery_mark_at(conn, row["tenant_id"], row["integration_id"], kind, None)
+                    await mark_all(conn, row["tenant_id"], row["integration_id"], kind)
 
 
 async def integration_replace(conn: Connection, tenant_id: str, integration: Integration) -> None:

@@ -9,8 +9,10 @@ from service.domain.keys import PartyKey
 from service.domain.pages import MAX_BYTES
 from service.domain.publication import MAX_NAMED, Affected, Viewer, affected, next_due, tariffs_named
 from service.errors import ResourceNotFound
-from service.storage.changes import change_time, delivery_mark_at
+from service.storage.changes import delivery_mark_at
+from service.storage.clock import Clock
 from service.storage.connection import Connection
+from service.storage.marking import mark_all
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -84,18 +86,18 @@ async def rule_put(conn: Connection, tenant_id: str, rule: PublicationRule) -> N
     )
 
 
-async def rules_due(database: Database) -> bool:
+async def rules_due(database: Database, clock: Clock) -> bool:
     """Makes due what a rule that came into force, or ended, may concern. False when there is none."""
     async with database.transaction() as conn:
-        due = await conn.row(sql.publication_due)
+        now = await clock.now(conn)
+        due = await conn.row(sql.publication_due, now)
         if due is None:
             return False
         names = (due["tenant_id"], due["integration_id"])
         await rules_hold(conn, *names)
         rules = await rules_all(conn, *names)
-        turned = [rules[row["rule_id"]] for row in await conn.rows(sql.publication_turned, *names)]
+        turned = [rules[row["rule_id"]] for row in await conn.rows(sql.publication_turned, *names, now)]
         await mark_affected(conn, *names, affected(turned, rules.values()))
-        now = await change_time(conn)
         for rule in turned:
             await conn.run(sql.publication_due_set, *names, rule.id, next_due(rule, now))
     return True
@@ -103,8 +105,11 @@ async def rules_due(database: Database) -> bool:
 
 async def mark_affected(conn: Connection, tenant_id: str, integration_id: str, affected: Affected) -> None:
     """Makes due what a change of rules may concern."""
-    await delivery_mark_at(conn, tenant_id, integration_id, OBJECT_KIND_LOCATION, affected.locations)
-    await delivery_mark_at(conn, tenant_id, integration_id, OBJECT_KIND_TARIFF, affected.tariffs)
+    for kind, keys in ((OBJECT_KIND_LOCATION, affected.locations), (OBJECT_KIND_TARIFF, affected.tariffs)):
+        if keys is None:
+            await mark_all(conn, tenant_id, integration_id, kind)
+        else:
+            await delivery_mark_at(conn, tenant_id, integration_id, kind, keys)
 
 
 async def rule_delete(conn: Connection, tenant_id: str, integration_id: str, id: str) -> None:

@@ -34,11 +34,11 @@ SET priority = excluded.priority, tariff_keys = excluded.tariff_keys, growing = 
 
 -- name: publication_due
 -- tenant: any, because one process looks for them all.
-SELECT tenant_id, integration_id FROM publication_rule WHERE turn_time <= now() ORDER BY turn_time LIMIT 1
+SELECT tenant_id, integration_id FROM publication_rule WHERE turn_time <= $1 ORDER BY turn_time LIMIT 1
 
 -- name: publication_turned
 -- The rules of an integration that is held.
-SELECT rule_id FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2 AND turn_time <= now()
+SELECT rule_id FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2 AND turn_time <= $3
 
 -- name: publication_due_set
 UPDATE publication_rule SET turn_time = $4 WHERE tenant_id = $1 AND integration_id = $2 AND rule_id = $3

@@ -326,6 +326,16 @@ CREATE VIEW location_whole AS
    FROM location l
   WHERE (delete_time IS NULL);
 
+CREATE TABLE marking (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    tariff text DEFAULT ''::text NOT NULL,
+    redeliver boolean DEFAULT false NOT NULL,
+    after text DEFAULT ''::text NOT NULL,
+    slice_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE partner_document (
     tenant_id text NOT NULL,
     hash bytea NOT NULL,
@@ -522,7 +532,8 @@ CREATE TABLE tariff (
     etag text NOT NULL,
     payload bytea NOT NULL,
     delete_time timestamp with time zone,
-    origin_integration_id text DEFAULT ''::text NOT NULL
+    origin_integration_id text DEFAULT ''::text NOT NULL,
+    due_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone
 );
 
 CREATE TABLE tariff_revision (
@@ -601,6 +612,9 @@ ALTER TABLE ONLY integration
 
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
+ALTER TABLE ONLY marking
+    ADD CONSTRAINT marking_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, tariff);
 
 ALTER TABLE ONLY partner_document
     ADD CONSTRAINT partner_document_pkey PRIMARY KEY (tenant_id, hash);
@@ -686,6 +700,8 @@ CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integrat
 
 CREATE INDEX location_point ON location USING gist (point(longitude, latitude)) WHERE (delete_time IS NULL);
 
+CREATE INDEX marking_slice ON marking USING btree (slice_time);
+
 CREATE INDEX partner_object_age ON partner_object USING btree (last_updated) WHERE (NOT shown);
 
 CREATE INDEX partner_object_document ON partner_object USING btree (tenant_id, hash);
@@ -711,6 +727,8 @@ CREATE INDEX run_age ON run USING btree (end_time);
 CREATE INDEX run_integration ON run USING btree (tenant_id, integration_id, run_id);
 
 CREATE UNIQUE INDEX run_under_way ON run USING btree (tenant_id, integration_id, kind) WHERE (state = ANY (ARRAY[1, 2, 3]));
+
+CREATE INDEX tariff_due ON tariff USING btree (due_time) WHERE ((integration_id = ''::text) AND (delete_time IS NULL) AND (due_time IS NOT NULL));
 
 CREATE INDEX tariff_revision_age ON tariff_revision USING btree (end_time);
 
@@ -780,6 +798,9 @@ ALTER TABLE ONLY integration
 
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY marking
+    ADD CONSTRAINT marking_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY partner_object
     ADD CONSTRAINT partner_object_tenant_id_hash_fkey FOREIGN KEY (tenant_id, hash) REFERENCES partner_document(tenant_id, hash);

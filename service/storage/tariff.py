@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
 from service.domain.keys import OURS, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
+from service.domain.tariff import end_of
 from service.errors import EtagMismatch, ResourceNotFound, TariffRevisionNotKept
 from service.storage.connection import Connection
 from service.storage.pool import Database
@@ -85,10 +87,11 @@ async def tariff_put(
     if replaced := [tariff for tariff in tariffs if key_of(tariff) in locked]:
         ends = [tariff.last_updated.ToDatetime(tzinfo=UTC) for tariff in replaced]
         await conn.run(sql.tariff_keep, tenant_id, *columns([key_of(tariff) for tariff in replaced]), ends)
-        await _write(conn, sql.tariff_replace, tenant_id, replaced)
+        ends_before = [end_of(locked[key_of(tariff)]) for tariff in replaced]
+        await _write(conn, sql.tariff_replace, tenant_id, replaced, ends_before)
 
 
-async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs: Sequence[Tariff]) -> int:
+async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs: Sequence[Tariff], *more: Any) -> int:
     return await conn.run(
         statement,
         tenant_id,
@@ -98,6 +101,8 @@ async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs
         [tariff.etag for tariff in tariffs],
         [tariff.SerializeToString() for tariff in tariffs],
         [tariff.origin.integration_id for tariff in tariffs],
+        [end_of(tariff) for tariff in tariffs],
+        *more,
     )
 
 

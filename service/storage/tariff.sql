@@ -39,22 +39,32 @@ WHERE tenant_id = $1 AND integration_id = $3 AND origin_integration_id = $2 AND 
 
 -- name: tariff_insert
 INSERT INTO tariff (
-    tenant_id, country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id
+    tenant_id, country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id, due_time
 )
-SELECT $1, country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id
+SELECT $1, country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id, end_time
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::text[]
-) AS new (country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id)
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::text[],
+    $11::timestamptz[]
+) AS new (country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id, end_time)
 ON CONFLICT DO NOTHING
 RETURNING country_code, party_id, key
 
 -- name: tariff_replace
+-- One whose end moves after it has passed is due at once: partners may have to be shown it again.
 UPDATE tariff AS t
 SET type = new.type, currency = new.currency, etag = new.etag, payload = new.payload,
-    origin_integration_id = new.origin_integration_id, delete_time = NULL
+    origin_integration_id = new.origin_integration_id, delete_time = NULL,
+    due_time = CASE
+        WHEN new.end_time IS NOT DISTINCT FROM new.end_before THEN t.due_time
+        WHEN t.due_time IS NULL AND new.end_before IS NOT NULL THEN now()
+        ELSE new.end_time
+    END
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::text[]
-) AS new (country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id)
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::text[], $8::text[], $9::bytea[], $10::text[],
+    $11::timestamptz[], $12::timestamptz[]
+) AS new (
+    country_code, party_id, key, integration_id, type, currency, etag, payload, origin_integration_id, end_time, end_before
+)
 CROSS JOIN LATERAL (
     SELECT ctid FROM tariff
     WHERE tenant_id = $1 AND integration_id = new.integration_id AND country_code = new.country_code

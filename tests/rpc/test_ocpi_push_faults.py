@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,8 +31,10 @@ from evbridge.v1.location_pb2 import (
     ReportEvseStatusRequest,
 )
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
-from evbridge.v1.tariff_pb2 import CreateTariffRequest, UpdateTariffRequest
+from evbridge.v1.tariff_pb2 import CreateTariffRequest, Tariff, UpdateTariffRequest
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from service.storage.clock import Clock
 from tests.conftest import Tenant
 from tests.front_door import a_connector, a_location, a_rule, a_tariff, an_evse, at_rest, settled
 from tests.ocpi_schema import complaints
@@ -83,6 +86,11 @@ class Receiver(OcpiPartner):
             evse |= sent
         return bool(evses)
 
+    def tariff_ids(self, id: str = "L1") -> list[str]:
+        """What the first connector names."""
+        named: list[str] = self.held[place_of(id)]["evses"][0]["connectors"][0].get("tariff_ids", [])
+        return named
+
     def statuses(self, id: str = "L1") -> list[str]:
         return [evse["status"] for evse in self.held[place_of(id)]["evses"]]
 
@@ -116,6 +124,10 @@ def a_place(id: str = "L1", evses: int = 1, tariff_ids: tuple[str, ...] = ("T1",
     connector = a_connector(tariff_ids=tariff_ids)
     each = [an_evse(f"E{number}", connectors=[connector]) for number in range(evses)]
     return a_location(id=id, evses=each, **changes)
+
+
+def tariff_key(id: str, **changes: Any) -> Tariff:
+    return Tariff(country_code="DE", party_id="ABC", id=id, **changes)
 
 
 def place_of(id: str = "L1") -> str:
@@ -207,6 +219,48 @@ async def test_a_location_waits_for_its_tariff(ours: Tenant, receiver: Receiver)
     *tariffs, last = await pushed(ours, receiver)
     assert ({*tariffs}, last) == ({("PUT", "tariffs/DE/ABC/T1")}, PUT)
     assert receiver.held["tariffs/DE/ABC/T1"]["currency"] == "CHF"
+
+
+async def test_a_price_changes_at_midnight_without_a_caller(ours: Tenant, receiver: Receiver, clock: Clock) -> None:
+    """The next tariff is there before it begins; the one that ended goes after no connector names it any more."""
+    midnight = (datetime.now(UTC) + timedelta(days=30)).replace(hour=0, minute=0, second=0, microsecond=0)
+    await connect(ours, receiver)
+    await ours.writer.tariffs.UpdateTariff(UpdateTariffRequest(tariff=tariff_key("T1", end_date_time=midnight)))
+    following = a_tariff(id="T2", start_date_time=midnight)
+    await ours.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=following))
+    await store(ours, a_place(tariff_ids=("T1", "T2")))
+    await pushed(ours, receiver)
+    assert receiver.tariff_ids() == ["T1", "T2"]
+    clock.ahead = midnight - datetime.now(UTC)
+    async with asyncio.timeout(20):
+        while "tariffs/DE/ABC/T1" in receiver.held:
+            await asyncio.sleep(0.02)
+    assert await pushed(ours, receiver) == [PUT, ("DELETE", "tariffs/DE/ABC/T1")]
+    assert receiver.tariff_ids() == ["T2"]
+    # It holds longer after all.
+    later = midnight + timedelta(days=1)
+    await ours.writer.tariffs.UpdateTariff(UpdateTariffRequest(tariff=tariff_key("T1", end_date_time=later)))
+    async with asyncio.timeout(20):
+        while receiver.tariff_ids() != ["T1", "T2"]:
+            await asyncio.sleep(0.02)
+    assert await pushed(ours, receiver) == [("PUT", "tariffs/DE/ABC/T1"), PUT]
+
+
+async def test_an_end_that_was_taken_back_changes_nothing(ours: Tenant, receiver: Receiver, clock: Clock) -> None:
+    """T2's, which is due after it, does."""
+    soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (30, 31))
+    await connect(ours, receiver)
+    await ours.writer.tariffs.UpdateTariff(UpdateTariffRequest(tariff=tariff_key("T1", end_date_time=soon)))
+    await ours.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T2", end_date_time=later)))
+    await store(ours, a_place(), a_place("L2", tariff_ids=("T2",)))
+    request = UpdateTariffRequest(tariff=tariff_key("T1"), update_mask=FieldMask(paths=["end_date_time"]))
+    await ours.writer.tariffs.UpdateTariff(request)
+    await pushed(ours, receiver)
+    clock.ahead = timedelta(days=32)
+    async with asyncio.timeout(20):
+        while "tariffs/DE/ABC/T2" in receiver.held:
+            await asyncio.sleep(0.02)
+    assert await pushed(ours, receiver) == [("PUT", place_of("L2")), ("DELETE", "tariffs/DE/ABC/T2")]
 
 
 MODULES = ("credentials", "locations", "tariffs")

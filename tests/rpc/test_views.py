@@ -1,11 +1,12 @@
 """What a partner sees is kept as rows: they agree with the rules, and move only when what is seen changes."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind, RedeliverAllRequest
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_TYPE_OCPI,
     CreateIntegrationRequest,
@@ -333,6 +334,28 @@ async def test_a_tariff_is_seen_while_a_location_names_it(view: View) -> None:
     assert first.parsed(Tariff).tariff_alt_url == "https://a.example"
     await hide(view.tenant, "priced")
     assert await view.tariffs() == ["t3"]
+
+
+async def test_many_objects_are_marked_in_slices(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The calls mark the first two; the others are marked in the background."""
+    monkeypatch.setattr("service.storage.marking.SLICE", 2)
+    await store(view.tenant, *(a_location(id=f"L{number}") for number in range(5)))
+    await show(view.tenant)
+    async with asyncio.timeout(20):
+        while len(await view.page()) < 5:
+            await asyncio.sleep(0.02)
+    request = RedeliverAllRequest(integration_id=ID, object_kind=OBJECT_KIND_LOCATION)
+    before = {each.id: each.update_time.ToNanoseconds() for each in await at_rest(view.tenant.reader, ID)}
+    assert (await view.tenant.admin.deliveries.RedeliverAll(request)).delivery_count == 5
+    async with asyncio.timeout(20):
+        while True:
+            deliveries = [
+                each for each in await at_rest(view.tenant.reader, ID) if each.object_kind == OBJECT_KIND_LOCATION
+            ]
+            if all(each.update_time.ToNanoseconds() > before[each.id] for each in deliveries):
+                break
+            await asyncio.sleep(0.02)
+    assert len(deliveries) == 5
 
 
 async def test_a_view_is_read_by_pages(view: View) -> None:

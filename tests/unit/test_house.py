@@ -56,8 +56,12 @@ def test_a_server_imports_no_simulator() -> None:
 
 def test_the_side_of_an_object_is_bound_but_where_only_ours_count() -> None:
     """What is delivered, and what a party of ours owns, is ours."""
-    ours = ["storage/changes.sql", "storage/party.sql", "storage/retention.sql"]
-    assert [path for path in naming(r"integration_id = ''") if not path.startswith("storage/migrations/")] == ours
+    ours = ["storage/changes.sql", "storage/marking.sql", "storage/party.sql", "storage/retention.sql"]
+    assert [
+        path
+        for path in naming(r"integration_id = ''")
+        if not path.startswith(("storage/migrations/", "storage/schema"))
+    ] == ours
 
 
 ERRORS = {"error", "failure", "violation", "problem", "refused", "refusal", "exception"}

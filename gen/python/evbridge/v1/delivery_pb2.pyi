@@ -655,7 +655,7 @@ class RedeliverAllResponse(_message.Message):
 
     DELIVERY_COUNT_FIELD_NUMBER: _builtins.int
     delivery_count: _builtins.int
-    """How many deliveries are due now."""
+    """How many deliveries are made due."""
     def __init__(
         self,
         *,

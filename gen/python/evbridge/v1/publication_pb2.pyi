@@ -63,6 +63,8 @@ class _HiddenReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HiddenRe
     """The integration does not speak for its party: see `Integration.parties`."""
     HIDDEN_REASON_RULES: _HiddenReason.ValueType  # 4
     """The rules in force show none of it: see how they are read, at PublicationService."""
+    HIDDEN_REASON_ENDED: _HiddenReason.ValueType  # 5
+    """The tariff has ended: see `Tariff.end_date_time`."""
 
 class HiddenReason(_HiddenReason, metaclass=_HiddenReasonEnumTypeWrapper):
     """Why a partner does not see an object. The first that holds is told."""
@@ -77,6 +79,8 @@ HIDDEN_REASON_OTHER_PARTY: HiddenReason.ValueType  # 3
 """The integration does not speak for its party: see `Integration.parties`."""
 HIDDEN_REASON_RULES: HiddenReason.ValueType  # 4
 """The rules in force show none of it: see how they are read, at PublicationService."""
+HIDDEN_REASON_ENDED: HiddenReason.ValueType  # 5
+"""The tariff has ended: see `Tariff.end_date_time`."""
 Global___HiddenReason: _TypeAlias = HiddenReason  # noqa: Y015
 
 @_typing.final

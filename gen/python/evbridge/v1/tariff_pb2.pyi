@@ -273,7 +273,7 @@ class Tariff(_message.Message):
 
     @_builtins.property
     def end_date_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when it holds; without end when unset."""
+        """Until when it holds; without end when unset. From then on partners are not shown it, and no connector names it to them."""
 
     @_builtins.property
     def energy_mix(self) -> _types_pb2.EnergyMix:
