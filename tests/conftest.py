@@ -8,11 +8,9 @@ EVBRIDGE_OCPI_EXAMPLES names a folder of wire examples of OCPI 2.2.1, for exampl
 import base64
 import os
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -29,9 +27,9 @@ from service.storage.embedded import EmbeddedPostgres
 from service.storage.keyring import Keyring
 from service.storage.migrations import migrate
 from service.storage.pool import Database
-from tests.front_door import Client, settings
+from tests.front_door import Client, data_directory, settings
 
-NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+NOT_DURABLE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=128MB")
 
 
 def _named(url: str, database: str) -> str:
@@ -67,9 +65,8 @@ async def postgres() -> AsyncIterator[str]:
     if url := os.environ.get("EVBRIDGE_TEST_DATABASE_URL"):
         yield url
         return
-    # A unix socket's path is short, and pytest's own directories are not.
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        server = EmbeddedPostgres(Path(directory), NOT_DURABLE)
+    with data_directory() as directory:
+        server = EmbeddedPostgres(directory, NOT_DURABLE)
         yield await server.start()
         await server.stop()
 

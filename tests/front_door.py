@@ -7,9 +7,11 @@ import asyncio
 import base64
 import copy
 import os
+import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,9 @@ from service.storage.statements import Statement
 from tests.partners import listening
 
 KEYS = f"test:{base64.b64encode(bytes(range(32))).decode()}"
+
+
+ROOM_BYTES = 4 << 30
 
 
 def settings(database_url: str, **changes: Any) -> Settings:
@@ -255,6 +260,15 @@ async def at_rest(client: Client, integration_id: str, limit_s: float = 20.0) ->
             if all(each.state in AT_REST for each in page.deliveries):
                 return list(page.deliveries)
             await asyncio.sleep(0.02)
+
+
+@contextmanager
+def data_directory() -> Iterator[Path]:
+    """An empty one for PostgreSQL: short, as the path of a unix socket is, and in memory where there is room."""
+    memory = Path("/dev/shm")
+    room = shutil.disk_usage(memory).free if memory.is_dir() else 0
+    with tempfile.TemporaryDirectory(prefix="evb", dir=memory if room > ROOM_BYTES else "/tmp") as directory:
+        yield Path(directory)
 
 
 def environment(database_url: str, **changes: object) -> dict[str, str]:

@@ -6,7 +6,6 @@ import itertools
 import random
 import signal
 import socket
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from evbridge.v1.integration_pb2 import CreateIntegrationRequest, Integration, L
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from tests.front_door import Client, Serving, a_company, an_integration, environment, serving
+from tests.front_door import Client, Serving, a_company, an_integration, data_directory, environment, serving
 
 CLIENTS = 16
 # A channel that finds the next server soon.
@@ -185,9 +184,8 @@ async def test_a_control_without_request_ids_does_double_writes(
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """One that the server has to make."""
-    # A unix socket's path is short, and pytest's own directories are not.
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        yield Path(directory, "data")
+    with data_directory() as directory:
+        yield directory / "data"
 
 
 def processes_in(directory: Path) -> set[int]:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from evbridge.v1.watch_pb2 import WatchCompaniesRequest
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from tests.front_door import Client, Serving, a_company, environment, failure_of, serving
+from tests.front_door import Client, Serving, a_company, data_directory, environment, failure_of, serving
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -94,8 +93,8 @@ async def test_none_outlives_its_parent(database_url: str) -> None:
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        yield Path(directory)
+    with data_directory() as directory:
+        yield directory
 
 
 async def test_the_embedded_database_is_the_parents(data_dir: Path) -> None:

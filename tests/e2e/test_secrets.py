@@ -5,10 +5,8 @@ One story is told to a server of its own, and everything it let out is kept: rep
 
 import base64
 import random
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -49,6 +47,7 @@ from tests.front_door import (
     an_integration,
     an_integration_of,
     collecting,
+    data_directory,
     environment,
     serving,
 )
@@ -334,8 +333,7 @@ PLACES = ("replies", "log", "traces", "metrics", "rows", "files")
 @pytest.fixture(scope="module")
 async def let_out() -> AsyncIterator[tuple[dict[str, bytes], dict[str, str]]]:
     """What is in each of PLACES afterwards, and the API keys of evbridge that were used."""
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        data_dir = Path(directory)
+    with data_directory() as data_dir:
         environ = environment("", DATA_DIR=data_dir, SECRETS_KEYS="", LOG_LEVEL="DEBUG", DELIVERY_MAX_ATTEMPTS=2)
         async with (
             partner() as partner_url,

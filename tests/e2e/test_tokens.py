@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -42,7 +40,7 @@ from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
 from tests.e2e.test_secrets import Told, bearer, dumped, finds, made_keys
-from tests.front_door import Client, a_party, an_integration_of, collecting, environment, serving
+from tests.front_door import Client, a_party, an_integration_of, collecting, data_directory, environment, serving
 from tests.partners import OcpiPartner, TokenPartner
 
 STAMP = "pl4nta8b3f6027ce1"
@@ -113,8 +111,7 @@ async def tell(told: Told, key: tuple[str, str], crm: TokenPartner, party: OcpiP
 async def let_out() -> AsyncIterator[dict[str, bytes]]:
     """What is in each of PLACES afterwards."""
     authorization = "Token " + base64.b64encode(f"{STAMP}-a".encode()).decode()
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        data_dir = Path(directory)
+    with data_directory() as data_dir:
         environ = environment("", DATA_DIR=data_dir, SECRETS_KEYS="", LOG_LEVEL="DEBUG")
         async with (
             TokenPartner(secret=f"{STAMP}-secret", stamp=STAMP).listening() as crm,

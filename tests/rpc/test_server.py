@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -44,6 +43,7 @@ from tests.front_door import (
     an_integration,
     collecting,
     command,
+    data_directory,
     environment,
     fails,
     serving,
@@ -529,10 +529,10 @@ async def test_keys_are_made_listed_and_revoked_on_the_command_line(database_url
 
 
 async def test_a_server_that_starts_while_a_command_works_keeps_its_database() -> None:
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
+    with data_directory() as directory:
         environ = environment("", DATA_DIR=directory, DELIVERY="false")
         made = asyncio.create_task(command(environ, "keys", "create", "--tenant", "acme", "--role", "reader"))
-        while not (Path(directory) / "postgres" / "lock").exists():
+        while not (directory / "postgres" / "lock").exists():
             assert not made.done()
             await asyncio.sleep(0.01)
         async with serving(environ) as server, grpc.aio.insecure_channel(server.address) as channel:

@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import asyncpg
 import pytest
 
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tests.front_door import data_directory
 
 OWNER = """
 import asyncio, sys
@@ -31,19 +31,19 @@ asyncio.run(main())
 
 @pytest.fixture
 def empty() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        yield Path(directory) / "pg"
+    with data_directory() as directory:
+        yield directory / "pg"
 
 
 @pytest.fixture(scope="module")
 async def root() -> AsyncIterator[Path]:
     """A cluster at rest that holds a row."""
-    with tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory:
-        server = EmbeddedPostgres(Path(directory) / "pg")
+    with data_directory() as directory:
+        server = EmbeddedPostgres(directory / "pg")
         await server.start()
         await query(server, "CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
         await server.stop()
-        yield Path(directory) / "pg"
+        yield directory / "pg"
 
 
 async def query(server: EmbeddedPostgres, sql: str) -> object:
