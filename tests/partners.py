@@ -83,7 +83,8 @@ class OcpiPartner:
     the method and the path. It keeps the `credentials` it is given, gives out "token-c" and calls nobody back.
 
     `lists` are its objects by module, up to `per_page` at a time; `asked` are the queries for them. What stands under
-    a module and a number answers the next request for the page that begins there.
+    a module and a number answers the next request for the page that begins there. `link` makes another Link of the
+    one that is due ("" at the end), `total` another X-Total-Count.
     """
 
     url: str = ""
@@ -97,6 +98,8 @@ class OcpiPartner:
     per_page: int = 2
     asked: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     instead: dict[tuple[str, int], Callable[[], Awaitable[web.Response]]] = field(default_factory=dict)
+    link: Callable[[str], str] = str
+    total: Callable[[int], str] = str
     own: dict[str, Any] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
@@ -136,10 +139,11 @@ class OcpiPartner:
             return await instead()
         found = [each for each in self.lists[module] if not date_from or each["last_updated"] >= date_from]
         end = offset + min(self.per_page, int(query.get("limit", self.per_page)))
-        headers = {"X-Total-Count": str(len(found)), "X-Limit": str(self.per_page)}
-        if end < len(found):
-            following = urlencode(query | {"offset": str(end)})
-            headers["Link"] = f'<{self.url}/elsewhere?{following}>; rel="next"'
+        headers = {"X-Total-Count": self.total(len(found)), "X-Limit": str(self.per_page)}
+        following = urlencode(query | {"offset": str(end)})
+        link = f'<{self.url}/elsewhere?{following}>; rel="next"' if end < len(found) else ""
+        if link := self.link(link):
+            headers["Link"] = link
         answer = {"data": found[offset:end], "status_code": 1000, "timestamp": "2026-01-01T00:00:00Z"}
         return web.json_response(answer, headers=headers)
 

@@ -106,32 +106,41 @@ class PartnerChannel:
         tenant_id: str,
         timeout_s: float | None = None,
         target: Target | None = None,
-        start: str = "",
     ) -> AsyncGenerator[Decoded, None]:
         """The pages of a list, 1,000 at most; `target` is where the first one comes from, if that was just read.
 
-        `start` is the `next_link` of a page that was read before. Raises what `call` raises, and EgressDenied for a
-        page elsewhere. Of the next page's URL only the query is taken, and only when it leads to the partner's own
-        origin.
+        Raises what `call` raises, and EgressDenied for a page elsewhere. Of the next page's URL only the query is
+        taken, and only when it leads to the partner's own origin.
         """
+        start = ""
         clock = asyncio.get_running_loop().time
         deadline = None if timeout_s is None else clock() + timeout_s
-        http_request: HttpRequest | None = None
         for _ in range(_MAX_PAGES):
-            target, operation = await through(self._targets, pages.page, request, tenant_id, target)
-            if http_request is None:
-                http_request = to_http(operation, request)
-                link = start
-            if link:
-                http_request = replace(http_request, query=_query_of(link, operation, target, http_request))
             left_s = None if deadline is None else deadline - clock()
-            page = await self._sender.send(operation, target, http_request, left_s)
-            link = _next_link(pages, page)
-            yield page._replace(next_link=link)
-            if not link:
+            page = await self.page(pages, request, tenant_id=tenant_id, timeout_s=left_s, target=target, start=start)
+            yield page
+            if not page.next_link:
                 return
-            target = None
-        raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=operation.partner.name)
+            start, target = page.next_link, None
+        raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=pages.page.partner.name)
+
+    async def page(
+        self,
+        pages: Pages,
+        request: Message,
+        *,
+        tenant_id: str,
+        timeout_s: float | None = None,
+        target: Target | None = None,
+        start: str = "",
+    ) -> Decoded:
+        """One page of a list, as `pages` reads it: the one that `start` leads to."""
+        target, operation = await through(self._targets, pages.page, request, tenant_id, target)
+        http_request = to_http(operation, request)
+        if start:
+            http_request = replace(http_request, query=_query_of(start, operation, target, http_request))
+        page = await self._sender.send(operation, target, http_request, timeout_s)
+        return page._replace(next_link=_next_link(pages, page))
 
 
 class _StubChannel:

@@ -6,6 +6,7 @@ fencing token; when its process dies the lease ends, and another worker begins i
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report
+from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report, run_rest
 from service.telemetry import log_fields
 from service.workers import finish, while_leased, work_or_poll
 
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 LEASE_S = 30.0
 """Longer than the lease of a request slot, which a process that dies leaves taken too."""
 LIMIT_S = 900.0
+"""Of one attempt. A run that rests goes on in another one."""
+SLICE_S = 60.0
+"""How long a run that can rest works while others may wait."""
 MAX_ATTEMPTS = 3
 MAX_CONCURRENT = 16
 MAX_STEPS = 100
@@ -61,6 +65,10 @@ MAX_FINDINGS = 1000
 """What is listed of one outcome in one step."""
 _MAX_FINDINGS_OF_AN_OBJECT = 20
 _MAX_CHARACTERS = 300
+
+
+class _Resting(Exception):
+    """The run goes on in another attempt."""
 
 
 class Progress:
@@ -72,6 +80,20 @@ class Progress:
         """Those that are not stored yet; the last one is number `found`."""
         self.found = 0
         self._listed: Counter[tuple[str, RunFindingOutcome.ValueType]] = Counter()
+        self._rest_at = time.monotonic() + SLICE_S
+
+    def goes_on(self, findings: Mapping[int, RunFinding]) -> None:
+        """The attempt goes on where the one before it ended, with what that found, by number."""
+        self.found = max(findings, default=0)
+        self._listed.update((each.step, each.outcome) for each in findings.values())
+
+    def rest(self) -> None:
+        """Ends this attempt when it worked for long enough: the run is queued again, after those that wait.
+
+        To be called where all that was done is stored, and the next attempt goes on from there.
+        """
+        if time.monotonic() >= self._rest_at:
+            raise _Resting
 
     def refused(self, object_id: str, violations: Iterable[FieldViolation]) -> None:
         """The step under way does not take an object, and why. "" is the id of one that cannot be read."""
@@ -220,6 +242,8 @@ class RunWorker:
                 reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
                 log.info("run ended", extra={"kind": kind, "outcome": reason})
                 self._ends.add(1, {"evbridge.run.kind": kind, "evbridge.outcome": reason})
+            except _Resting:
+                await run_rest(self._database, claim, progress.report)
             except LeaseLost as lost:
                 log.warning("a run was given up", extra={"kind": kind, "problem": str(lost)})
             except asyncio.CancelledError:
@@ -236,7 +260,7 @@ class RunWorker:
             del progress.findings[: len(findings)]
 
     async def _outcome(self, claim: RunClaim, progress: Progress) -> tuple[RunState.ValueType, EvbridgeError | None]:
-        """How it ended. Raises LeaseLost; a cancellation of this task passes."""
+        """How it ended. Raises LeaseLost and _Resting; a cancellation of this task passes."""
         error: EvbridgeError
         try:
             await self._supervise(claim, progress)
@@ -244,6 +268,9 @@ class RunWorker:
             progress.close(RUN_STEP_STATE_SKIPPED)
             return RUN_STATE_CANCELLED, None
         except LeaseLost:
+            raise
+        except _Resting:
+            await self._store_findings(claim, progress)
             raise
         except EvbridgeError as refusal:
             error = refusal

@@ -168,6 +168,12 @@ async def run_findings_add(database: Database, claim: RunClaim, first: int, find
     await database.run(sql.run_findings_add, *claim.fence, [*numbers], outcomes, payloads)
 
 
+async def run_findings_keep(database: Database, claim: RunClaim) -> dict[int, RunFinding]:
+    """Makes what earlier attempts found the claim's, and returns it by number."""
+    rows = await database.rows(sql.run_findings_keep, *claim.fence)
+    return {row["number"]: RunFinding.FromString(row["payload"]) for row in rows}
+
+
 async def run_findings_page(
     database: Database, tenant_id: str, request: ListRunFindingsRequest, after: int, limit: int
 ) -> list[tuple[str, bytes]]:
@@ -195,6 +201,12 @@ async def run_end(
 async def run_hand_back(database: Database, claim: RunClaim) -> None:
     """Ends a claim whose process stops: the next worker begins again at once."""
     await database.run(sql.run_hand_back, *claim.fence)
+
+
+async def run_rest(database: Database, claim: RunClaim, report: Run) -> None:
+    """Ends a claim that did part of the work: the run goes on when those that wait had their turn. Raises LeaseLost."""
+    if await database.value(sql.run_rest, *claim.fence, *_columns(report)) is None:
+        raise LeaseLost("another worker has the run, or it is gone")
 
 
 def _new_id(now: datetime) -> UUID:

@@ -34,7 +34,8 @@ RETURNING run_id
 
 -- name: run_claim
 -- tenant: any, because one worker serves them all. The attempt is counted before it is made, so that one that kills its
--- process is counted too. Imports (3) that have not begun wait for the end of a pause.
+-- process is counted too. Imports (3) that have not begun, or rest, wait for the end of a pause. What rests comes after what
+-- waits.
 -- Materialized: a subquery may be asked again for each row of a nested loop, and would lock, and lose, one more each time.
 WITH next AS MATERIALIZED (
     SELECT w.tenant_id, w.run_id, i.type
@@ -43,7 +44,7 @@ WITH next AS MATERIALIZED (
     JOIN unnest($1::smallint[], $2::smallint[]) AS executor (kind, type) ON (w.kind, i.type) = (executor.kind, executor.type)
     WHERE w.state IN (1, 2, 3) AND w.lease_until <= now()
         AND (i.pause_time IS NULL OR w.kind <> 3 OR w.state <> 1)
-    ORDER BY w.run_id
+    ORDER BY w.lease_until, w.run_id
     LIMIT 1
     FOR UPDATE OF w SKIP LOCKED
 )
@@ -72,6 +73,15 @@ FROM run AS r
 CROSS JOIN unnest($4::integer[], $5::smallint[], $6::bytea[]) AS new (number, outcome, payload)
 WHERE r.tenant_id = $1 AND r.run_id = $2 AND r.lease_token = $3
 ON CONFLICT DO NOTHING
+
+-- name: run_findings_keep
+-- Fenced by the lease token. Those of the attempt before, which has kept those of the ones before it.
+WITH held AS MATERIALIZED (
+    SELECT FROM run WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 FOR KEY SHARE
+)
+UPDATE run_finding SET lease_token = $3
+WHERE tenant_id = $1 AND run_id = $2 AND lease_token < $3 AND EXISTS (SELECT FROM held)
+RETURNING number, payload
 
 -- name: run_findings_page
 -- Those of the last attempt.
@@ -104,3 +114,11 @@ UPDATE run
 SET state = CASE WHEN state = 2 THEN 1 ELSE state END, lease_until = '-infinity', attempts = attempts - 1,
     update_time = now()
 WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
+
+-- name: run_rest
+-- Fenced by the lease token. Its attempts count from 0 again, for this one came somewhere.
+UPDATE run
+SET state = CASE WHEN state = 2 THEN 1 ELSE state END, lease_until = now(), attempts = 0, progress = $4, steps = $5,
+    update_time = now()
+WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND state IN (2, 3)
+RETURNING state

@@ -290,7 +290,7 @@ async def test_an_object_that_was_refused_is_not_gone(client: Client, operator: 
 
 
 async def test_nothing_is_gone_from_a_list_that_shrinks_while_it_is_read(client: Client, operator: OcpiPartner) -> None:
-    """The third location moves into the page that was read already."""
+    """The third location moves into the page that was read already: the list is read on from one earlier."""
     await pulled(client)
 
     async def shrinks() -> web.Response:
@@ -301,11 +301,68 @@ async def test_nothing_is_gone_from_a_list_that_shrinks_while_it_is_read(client:
     operator.instead["locations", 2] = shrinks
     run = await pulled(client, whole=True)
     assert "nothing was removed" in run.steps[1].description
+    assert [query.get("offset") for query in operator.asked["locations"][-3:]] == ["2", "1", "3"]
     stored = await locations(client)
     assert not any(map(removed, stored.values()))
     run = await pulled(client, whole=True)
     stored = await locations(client)
     assert [id for id in sorted(stored) if removed(stored[id])] == ["L1"]
+
+
+def again(link: str) -> str:
+    """The page's own URL, however often it is asked for."""
+    return '</elsewhere?offset=0&limit=100>; rel="next"'
+
+
+PAGED: dict[str, tuple[dict[str, Any], list[str | None], bool]] = {
+    "no Link": ({"link": lambda link: ""}, [None, "2", "4"], True),
+    "no X-Total-Count": ({"total": lambda total: ""}, [None, "2", "4"], True),
+    "a total that is none": ({"total": lambda total: "many"}, [None, "2", "4"], True),
+    "a Link to itself": ({"link": again}, [None, "2", "4"], True),
+    "a Link to itself, no total": ({"link": again, "total": lambda total: ""}, [None], False),
+    "no Link, and a total that is too high": (
+        {"link": lambda link: "", "total": lambda total: str(total + 3)},
+        [None, "2", "4", "5"],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "offsets", "whole"), PAGED.values(), ids=PAGED)
+async def test_a_list_is_read_to_its_end_however_it_is_paged(
+    client: Client, operator: OcpiPartner, made: dict[str, Any], offsets: list[str | None], whole: bool
+) -> None:
+    await pulled(client)
+    operator.asked.clear()
+    for name, value in made.items():
+        setattr(operator, name, value)
+    del operator.lists["locations"][0]
+    operator.lists["locations"].append(the_location(6))
+    run = await pulled(client, whole=True)
+    assert outcome(run) == "OK"
+    asked = operator.asked["locations"]
+    assert [query.get("offset") for query in asked] == offsets
+    assert {query["limit"] for query in asked} == {"100"}
+    stored = await locations(client)
+    assert removed(stored["L1"]) == whole
+    assert ("L6" in stored) == (len(offsets) > 1)
+    assert ("nothing was removed" in run.steps[1].description) != whole
+
+
+async def test_a_run_rests_between_its_pages_and_goes_on_with_what_it_found(
+    client: Client, operator: OcpiPartner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 4):
+        operator.lists["locations"][number]["coordinates"] = None
+    monkeypatch.setattr("service.runs.worker.SLICE_S", 0.0)
+    run = await pulled(client)
+    assert outcome(run) == "OK"
+    assert {step.name: counts(step) for step in run.steps} == {
+        "tariffs": {"page_count": 2, "read_count": 3, "created_count": 3},
+        "locations": {"page_count": 3, "read_count": 5, "created_count": 3, "refused_count": 2},
+    }
+    assert [query.get("offset") for query in operator.asked["locations"]] == [None, "2", "4"]
+    assert [each.object_id for each in await findings(client, run)] == ["L1", "L5"]
 
 
 async def test_a_page_that_the_partner_could_not_serve_is_asked_for_again(

@@ -1,6 +1,7 @@
 """RUN_KIND_SYNC of OCPI parties: pulls the tariffs and locations that `models` asks for. What that means is told there.
 
 A page is stored, then it is noted that it was: a run whose process dies reads one page again, which changes nothing.
+One that takes long rests between pages, so that others have their turn.
 Source: OCPI 2.2.1, transport and format, Pull and Pagination.
 """
 
@@ -39,6 +40,7 @@ from service.errors import (
     ResourceNotFound,
 )
 from service.partners.ocpi.files import notices_of
+from service.partners.ocpi.paging import Paging, total_count
 from service.partners.ocpi.received import owners, sender_of
 from service.resources.documents import Sender
 from service.resources.received import (
@@ -53,12 +55,15 @@ from service.runs.worker import Progress, Tools
 from service.storage.integration import integration_get
 from service.storage.pool import Database
 from service.storage.pull import Pull, pull_begin, pull_end, pull_get, pull_read, pull_unseen
-from service.storage.run import RunClaim
+from service.storage.run import RunClaim, run_findings_keep
 
 OVERLAP: Final = timedelta(hours=1)
 """How much of what was read before is read again: partners have several clocks, and pages that move."""
 WHOLE_EVERY: Final = timedelta(days=1)
 _PER_PAGE = 100
+_MAX_PAGES = 100_000
+_MAX_TIME = timedelta(days=1)
+"""What reading one list may take, in as many slices as it needs."""
 _MAX_ID = 255
 _PAUSES_S = (1.0, 5.0)
 """Before a page is asked for again that the partner could not serve."""
@@ -128,6 +133,8 @@ class OcpiSync:
         wanted = [each for each in _LISTS if getattr(stored.models, each.model)]
         if not wanted:
             raise EndpointMissing("`models` asks for nothing to pull: set pull_location or pull_tariff")
+        if run.repeated:
+            progress.goes_on(await run_findings_keep(self._tools.database, run))
         urls = {each.module: _url(lender.version_details, each.module) for each in wanted}
         for each in wanted:
             progress.begin(each.module)
@@ -155,6 +162,7 @@ class _Pulling:
         self._owner = next(iter(owners(stored, PARTY_ROLE_CPO)), None)
         self._caller = Caller(run.tenant_id, f"integration/{stored.id}", ROLE_WRITER)
         self._step: RunStep = progress.report.steps[-1]
+        self._pages = _raw(tools.channel.registry.pages[of.method])
 
     async def all(self, url: str) -> None:
         """Reads on where the run was."""
@@ -180,37 +188,53 @@ class _Pulling:
         return await pull_begin(self._database, self._run, self._of.kind, whole=whole)
 
     async def _read(self, pull: Pull, url: str) -> Pull:
-        """Stores page after page. One that the partner could not serve is asked for again."""
-        request = self._of.request(integration_id=self._stored.id, url=url, limit=_PER_PAGE)
+        """Stores page after page."""
+        query = {"limit": str(_PER_PAGE)}
         if pull.watermark and not pull.whole:
-            request.date_from = f"{pull.watermark - OVERLAP:%Y-%m-%dT%H:%M:%SZ}"
-        pages, pauses = _raw(self._channel.registry.pages[self._of.method]), iter(_PAUSES_S)
+            query["date_from"] = f"{pull.watermark - OVERLAP:%Y-%m-%dT%H:%M:%SZ}"
+        request = self._of.request(integration_id=self._stored.id, url=url, **(query | {"limit": _PER_PAGE}))
+        paging = Paging(query)
         while True:
-            start = pull.next_link or ""
-            try:
-                async for page in self._channel.pages(pages, request, tenant_id=self._run.tenant_id, start=start):
-                    pull = await self._take(pull, page)
-                    pauses = iter(_PAUSES_S)
+            page = await self._page(request, pull.next_link or "")
+            pull = await self._take(pull, page, paging)
+            if not pull.next_link:
                 return pull
+            if self._step.page_count >= _MAX_PAGES or datetime.now(UTC) > pull.begin_time + _MAX_TIME:
+                raise PartnerFault(
+                    f"the list of {self._of.module} does not end: {self._step.page_count:,} pages were read",
+                    partner="ocpi",
+                    http_status=200,
+                )
+            self._progress.rest()
+
+    async def _page(self, request: Any, start: str) -> Decoded:
+        """One that the partner could not serve is asked for again."""
+        pauses = iter(_PAUSES_S)
+        while True:
+            try:
+                return await self._channel.page(self._pages, request, tenant_id=self._run.tenant_id, start=start)
             except PartnerError as error:
                 pause_s, wait_s = next(pauses, None), error.retry_after_s or 0
                 if not error.retryable or pause_s is None or wait_s > _LONGEST_S:
                     raise
                 await asyncio.sleep(max(pause_s, wait_s))
 
-    async def _take(self, pull: Pull, page: Decoded) -> Pull:
+    async def _take(self, pull: Pull, page: Decoded, paging: Paging) -> Pull:
         """Stores what can be stored of a page, and how far the list was read."""
         data = page.value.get("data") if isinstance(page.value, dict) else None
         if not isinstance(data, list | None):
             raise PartnerFault("the list of ocpi holds no list in `data`", partner="ocpi", http_status=200)
-        told = page.headers.get("X-Total-Count", "")
-        total = int(told) if told.isascii() and told.isdecimal() and len(told) < 18 else 0
+        data = data or []
+        total = total_count(page.headers.get("X-Total-Count", ""))
+        following = paging.after(pull.next_link or "", data, page.next_link, total, pull.total)
         documents: dict[ObjectKey, tuple[str, Document]] = {}
-        complete = pull.complete and total >= pull.total  # of a list that shrinks, something is skipped
-        for number, value in enumerate(data or ()):
+        complete = pull.complete and not following.problem
+        for number, value in enumerate(data):
             pointer = f"/data/{number}"
             try:
-                documents[self._key(value)] = pointer, value
+                key = self._key(value)
+                self._step.unchanged_count += key in documents
+                documents[key] = pointer, value
             except _Nameless as nameless:
                 self._progress.refused("", [FieldViolation(pointer + nameless.pointer, nameless.problem)])
                 complete = False
@@ -228,12 +252,12 @@ class _Pulling:
             setattr(self._step, counted, getattr(self._step, counted) + 1)
             highest = max(filter(None, (highest, _time(document))), default=None)
         self._step.page_count += 1
-        self._step.read_count += len(data or ())
-        if not page.next_link and self._step.read_count < total and pull.whole:
+        self._step.read_count += len(data)
+        if not following.link and self._step.read_count < total:
             complete = False
         self._progress.count(self._step.read_count, total, f"reads {self._of.module}")
         pull = pull._replace(
-            next_link=page.next_link, highest=highest, complete=complete, total=total, counts=self._counts()
+            next_link=following.link, highest=highest, complete=complete, total=total, counts=self._counts()
         )
         await pull_read(self._database, self._run, self._of.kind, pull, [*map(str, documents)])
         return pull

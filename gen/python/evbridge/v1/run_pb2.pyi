@@ -55,8 +55,10 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` asks for become received objects of the
     integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
     gone from that is removed: of a location the EVSEs are REMOVED, a tariff is deleted. What is wrong with an object costs
-    that object alone; nothing counts as gone while something has no id, or the list shrank as it was read. It begins by
-    itself at intervals (IntegrationModels), and goes on at the page it was on when its process dies. Fails with
+    that object alone; nothing counts as gone while something has no id, or the list was perhaps not shown whole: it shrank
+    as it was read, a page came twice, fewer objects came than X-Total-Count says. Without a Link the list is read on by its
+    offset while that says that there is more. It begins by itself at intervals (IntegrationModels). It goes on at the page
+    it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day. Fails with
     NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
     """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
@@ -98,8 +100,10 @@ likely wrong than right: then nothing is removed, and of the locations only stat
 INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` asks for become received objects of the
 integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
 gone from that is removed: of a location the EVSEs are REMOVED, a tariff is deleted. What is wrong with an object costs
-that object alone; nothing counts as gone while something has no id, or the list shrank as it was read. It begins by
-itself at intervals (IntegrationModels), and goes on at the page it was on when its process dies. Fails with
+that object alone; nothing counts as gone while something has no id, or the list was perhaps not shown whole: it shrank
+as it was read, a page came twice, fewer objects came than X-Total-Count says. Without a Link the list is read on by its
+offset while that says that there is more. It begins by itself at intervals (IntegrationModels). It goes on at the page
+it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day. Fails with
 NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
 """
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
@@ -149,9 +153,9 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Any state, in a filter."""
     RUN_STATE_QUEUED: _RunState.ValueType  # 1
-    """It waits for a worker."""
+    """It waits for a worker; also one that is to go on."""
     RUN_STATE_RUNNING: _RunState.ValueType  # 2
-    """A worker is at it. When that one dies another begins again, up to 3 attempts."""
+    """A worker is at it. When that one dies another begins again, or goes on, up to 3 attempts."""
     RUN_STATE_CANCELLING: _RunState.ValueType  # 3
     """It was asked to stop and has not yet."""
     RUN_STATE_SUCCEEDED: _RunState.ValueType  # 4
@@ -167,9 +171,9 @@ class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 """Any state, in a filter."""
 RUN_STATE_QUEUED: RunState.ValueType  # 1
-"""It waits for a worker."""
+"""It waits for a worker; also one that is to go on."""
 RUN_STATE_RUNNING: RunState.ValueType  # 2
-"""A worker is at it. When that one dies another begins again, up to 3 attempts."""
+"""A worker is at it. When that one dies another begins again, or goes on, up to 3 attempts."""
 RUN_STATE_CANCELLING: RunState.ValueType  # 3
 """It was asked to stop and has not yet."""
 RUN_STATE_SUCCEEDED: RunState.ValueType  # 4
@@ -419,7 +423,7 @@ class RunStep(_message.Message):
     updated_count: _builtins.int
     """How many changed here."""
     unchanged_count: _builtins.int
-    """How many were held already as they are, or newer."""
+    """How many were held already as they are, or newer, or come again in the same page."""
     removed_count: _builtins.int
     """How many objects that were held are in the partner's list no more, and were removed."""
     @_builtins.property

@@ -110,7 +110,8 @@ class RunServiceServicer:
     def ListRunFindings(self, request, context):
         """Lists what a run found wrong with single objects, in the order in which it found it: those it refused and those it
         repaired. They are stored about once a second while it runs. Of an object up to 20 are listed, of a step up to 1,000 of
-        each outcome; the step counts all objects. A run that began again lists those of its last attempt.
+        each outcome; the step counts all objects. A run that began again lists those of its last attempt, one that went on
+        those of all.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
