@@ -2,7 +2,7 @@
 
 import argparse
 
-from service.demo.story import demo
+from service.demo.demo import demo
 from service.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""`evbridge demo`: what evbridge does, told step by step, on a throw-away database and a simulated partner.
+"""What evbridge does, told step by step.
 
 Every step is a real rpc over a real channel, and every HTTP exchange is one that the bridge made.
 """
@@ -7,9 +7,7 @@ import asyncio
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from textwrap import indent
 from typing import Any, TypeVar
 
@@ -44,16 +42,12 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from google.type.decimal_pb2 import Decimal
 
-from service.app import evbridge
 from service.bridge.ports import Exchange
 from service.demo.data import Credential, fill
 from service.demo.views import side_by_side
 from service.domain.fields import take_secrets
 from service.domain.pricing.table import table
-from service.partners.ampeco import simulator as ampeco
 from service.partners.chargeprice.simulator import Simulator
-from service.partners.ocpi import simulator as ocpi
-from service.settings import Settings
 from service.simulator.faults import parse_fault
 
 API_KEY = "demo-key"
@@ -63,44 +57,6 @@ PARTNERS = ("hub", "fleet")
 M = TypeVar("M", bound=Message)
 _OF_COMPANY = delivery_pb2.ListDeliveriesRequest(object_id=COMPANY_ID)
 _DONE = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
-
-
-async def demo() -> None:
-    with tempfile.TemporaryDirectory(prefix="evb-") as directory:
-        settings = Settings(
-            listen="127.0.0.1:0",
-            ocpi_listen="127.0.0.1:0",
-            data_dir=Path(directory),
-            egress_allow_loopback=True,
-            egress_allow_http=True,
-            delivery_poll_s=0.05,
-            delivery_backoff_s=0.2,
-        )
-        say("evbridge starts on an embedded PostgreSQL; simulators stand in for the partners")
-        simulator, ampeco_simulator = Simulator(api_key=API_KEY), ampeco.Simulator(api_key=API_KEY)
-        ocpi_simulator = ocpi.Simulator(api_key=API_KEY)
-        partner_url, ampeco_url = await simulator.start(), await ampeco_simulator.start()
-        ocpi_url = await ocpi_simulator.start()
-        try:
-            async with evbridge(settings, record=show_exchange) as running:
-                print(f"  gRPC on {running.address}, Chargeprice on {partner_url}, AMPECO on {ampeco_url},")
-                print(f"  an OCPI party on {ocpi_url}, and our door for such parties on {running.ocpi_url}")
-                if running.first_key is None:
-                    raise RuntimeError("a new database has no key yet")
-                print("  tenant 'default' and its first API key are made")
-                credential = (("authorization", f"Bearer {running.first_key.reveal()}"),)
-                async with grpc.aio.insecure_channel(running.address) as channel:
-                    story = Story(channel, credential, simulator)
-                    await story.tell(partner_url, ampeco_url)
-                    await story.roam(ocpi_url)
-                    held = ocpi_simulator.objects["/ocpi/2.2.1/locations/BE/BEC/LOC1"]
-                    if held["evses"][0]["status"] != "CHARGING":
-                        sys.exit("the status did not arrive")
-        finally:
-            await simulator.stop()
-            await ampeco_simulator.stop()
-            await ocpi_simulator.stop()
-        say("The end. `make serve` gives you the same server to talk to.")
 
 
 class Story:
