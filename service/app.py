@@ -35,6 +35,7 @@ from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
 from service.resources.registration import Door
 from service.resources.run import syncs_due
+from service.rpc.cdr import CdrService
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
 from service.rpc.contract import ContractService
@@ -50,6 +51,7 @@ from service.rpc.publication import PublicationService
 from service.rpc.registration import RegistrationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
+from service.rpc.session import SessionService
 from service.rpc.tariff import TariffService
 from service.rpc.watch import WatchService
 from service.runs.worker import RunWorker, Tools
@@ -68,7 +70,7 @@ from service.storage.marking import markings_due, tariffs_due
 from service.storage.migrations import migrate, pending
 from service.storage.pool import Database
 from service.storage.publication import rules_due
-from service.storage.retention import retention_sweep, tariff_revisions_sweep
+from service.storage.retention import charged_sweep, retention_sweep, tariff_revisions_sweep
 from service.watch.feed import Feed
 
 log = logging.getLogger(__name__)
@@ -220,6 +222,8 @@ async def evbridge(
                 LocationService(store, keys),
                 TariffService(store, keys),
                 PricingService(store, processes),
+                SessionService(store, keys),
+                CdrService(store, keys),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
                 PartnerService(store, keys, registry, served.targets),
@@ -372,6 +376,7 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
             await disclosure_sweep(store, settings.disclosure_days)
             await retention_sweep(store, settings.retention_days)
             await tariff_revisions_sweep(store, settings.tariff_revision_days)
+            await charged_sweep(store, settings.session_days, settings.cdr_days)
             if rewrapped := await secrets_rewrap(store, keys):
                 log.info("sealed under the new key", extra={"secrets": rewrapped})
         except Exception:

@@ -10,6 +10,8 @@
     ├── RoleRequired                PERMISSION_DENIED
     ├── ResourceNotFound            NOT_FOUND
     ├── ResourceExists              ALREADY_EXISTS
+    ├── CdrRecorded                 ALREADY_EXISTS
+    ├── CdrCredited                 FAILED_PRECONDITION
     ├── VersionConflict             ABORTED
     ├── EtagMismatch                ABORTED
     ├── IntegrationHasObjects       FAILED_PRECONDITION
@@ -166,6 +168,16 @@ class ResourceNotFound(EvbridgeError):
 class ResourceExists(EvbridgeError):
     code = codes.ALREADY_EXISTS
     reason = reasons.RESOURCE_EXISTS
+
+
+class CdrRecorded(EvbridgeError):
+    code = codes.ALREADY_EXISTS
+    reason = reasons.CDR_RECORDED
+
+
+class CdrCredited(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.CDR_CREDITED
 
 
 class VersionConflict(EvbridgeError):

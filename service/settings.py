@@ -73,6 +73,8 @@ class Settings:
     tariff_revision_days: int = _setting(
         "TARIFF_REVISION_DAYS", 400, "how long earlier versions of tariffs are kept, to price sessions of that time"
     )
+    session_days: int = _setting("SESSION_DAYS", 400, "how long sessions are kept after they last changed")
+    cdr_days: int = _setting("CDR_DAYS", 3650, "how long CDRs are kept; laws on accounts ask for years")
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -21,6 +21,7 @@ import grpc
 from aiohttp import web
 from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
+    cdr_pb2_grpc,
     chargeprice_connection_pb2,
     charger_pb2,
     charger_pb2_grpc,
@@ -42,6 +43,7 @@ from evbridge.v1 import (
     publication_pb2_grpc,
     registration_pb2_grpc,
     run_pb2_grpc,
+    session_pb2_grpc,
     tariff_pb2,
     tariff_pb2_grpc,
     types_pb2,
@@ -101,6 +103,8 @@ class Client:
         self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
+        self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
+        self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
         self.watch = _Stub(watch_pb2_grpc.WatchServiceStub(channel), metadata)
         self.pricing = _Stub(pricing_pb2_grpc.PricingServiceStub(channel), metadata)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, IntegrationType
+from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP
 from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 from google.protobuf.message import Message
 
@@ -19,6 +20,14 @@ def pull_minutes(models: IntegrationModels) -> int:
     """Every how many minutes lists are pulled; 0 when none is."""
     pulls = models.pull_location or models.pull_tariff
     return (models.pull_interval_minutes or _PULL_MINUTES) if pulls else 0
+
+
+def token_parties(integration: Integration) -> list[str]:
+    """The parties under which the partner issues tokens, such as DEEMP; of a party behind a platform, that one."""
+    if integration.ocpi.platform_party_id:
+        return [integration.ocpi.platform_party_country_code + integration.ocpi.platform_party_id]
+    companies = integration.partner_company_details
+    return sorted({each.country_code + each.party_id for each in companies if each.role == PARTY_ROLE_EMSP})
 
 
 def type_name(type: IntegrationType.ValueType) -> str:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import accumulate
 from uuid import UUID
 
@@ -77,6 +78,25 @@ def position_before(request: Message) -> int:
     if not (key.isascii() and key.isdigit()) or int(key) >= 1 << 63:
         raise InvalidPageToken("the page token is damaged")
     return int(key)
+
+
+_TIME = "%Y%m%d%H%M%S%f"
+_TIME_LENGTH = 20
+
+
+def id_at(place: str) -> str:
+    """What stands behind the time in a place of a list in the order of times."""
+    return place[_TIME_LENGTH:]
+
+
+def time_at(place: str) -> datetime:
+    """The time in a place of such a list; "" comes before all places. Raises InvalidPageToken."""
+    if not place:
+        return datetime.min.replace(tzinfo=UTC)
+    try:
+        return datetime.strptime(place[:_TIME_LENGTH], _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        raise InvalidPageToken("the page token is damaged") from None
 
 
 def list_response(request: Message, rows: Sequence[tuple[str, bytes]], size: int) -> bytes:

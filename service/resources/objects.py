@@ -1,9 +1,11 @@
-"""Objects that a party owns: tariffs and locations."""
+"""Objects that a party owns: tariffs, locations, sessions and CDRs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from evbridge.v1.cdr_pb2 import Cdr, CdrKey
 from evbridge.v1.location_pb2 import Location, LocationKey
+from evbridge.v1.session_pb2 import Session, SessionKey
 from evbridge.v1.tariff_pb2 import Tariff, TariffKey
 
 from service.domain.keys import ObjectKey, PartyKey, key_of
@@ -14,13 +16,13 @@ from service.storage.connection import Connection
 from service.storage.party import parties_hold
 from service.storage.tariff import tariffs_hold
 
-M = TypeVar("M", Tariff, Location)
+M = TypeVar("M", Tariff, Location, Session, Cdr)
 
 
 class Owned(Noun[M]):
     """One kind of such objects."""
 
-    key: type[TariffKey | LocationKey]
+    key: type[TariffKey | LocationKey | SessionKey | CdrKey]
     time = "last_updated"
 
     def key_of(self, sent: M) -> ObjectKey:

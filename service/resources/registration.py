@@ -17,9 +17,11 @@ from evbridge.v1.integration_pb2 import (
 from evbridge.v1.ocpi_connection_pb2 import PartnerCompany, VersionDetails
 from evbridge.v1.party_pb2 import Party
 
+from service.domain.integration import token_parties
 from service.domain.keys import PartyKey
 from service.domain.secret import Secret
 from service.errors import IntegrationHasNoParty, OcpiNotServed, RunUnsupported
+from service.storage.changes import delivery_mark_issued
 from service.storage.connection import Connection
 from service.storage.integration import (
     THEIR_TOKEN,
@@ -117,6 +119,7 @@ async def register(
     if integration.enabled:
         integration.status, integration.status_description = INTEGRATION_STATUS_ACTIVE, ""
     await integration_replace(conn, tenant_id, integration)
+    await delivery_mark_issued(conn, tenant_id, integration.id, token_parties(integration))
     await secret_forget(conn, tenant_id, integration.id, INITIAL_TOKEN)
     await secrets_put(conn, keyring, tenant_id, integration.id, {THEIR_TOKEN: found.token})
 

@@ -6,18 +6,30 @@ from typing import Any
 from evbridge.v1.watch_pb2 import (
     WATCH_SIDE_ALL,
     WATCH_SIDE_RECEIVED,
+    WatchCdrsRequest,
     WatchCompaniesRequest,
     WatchDeliveriesRequest,
     WatchEvseStatusRequest,
     WatchIntegrationsRequest,
     WatchLocationsRequest,
+    WatchSessionsRequest,
     WatchTariffsRequest,
 )
 
 from service.domain.caller import Caller, waits_elsewhere
 from service.storage.feed import FeedChange
 from service.watch.feed import Feed
-from service.watch.nouns import COMPANIES, DELIVERIES, EVSE_STATUS, INTEGRATIONS, LOCATIONS, TARIFFS, Noun
+from service.watch.nouns import (
+    CDRS,
+    COMPANIES,
+    DELIVERIES,
+    EVSE_STATUS,
+    INTEGRATIONS,
+    LOCATIONS,
+    SESSIONS,
+    TARIFFS,
+    Noun,
+)
 from service.watch.watching import watch
 
 Responses = AsyncGenerator[bytes, None]
@@ -35,6 +47,12 @@ class WatchService:
 
     def WatchTariffs(self, request: WatchTariffsRequest, caller: Caller) -> Responses:
         return self._watch(TARIFFS, request, caller, _side(request))
+
+    def WatchSessions(self, request: WatchSessionsRequest, caller: Caller) -> Responses:
+        return self._watch(SESSIONS, request, caller, _side(request))
+
+    def WatchCdrs(self, request: WatchCdrsRequest, caller: Caller) -> Responses:
+        return self._watch(CDRS, request, caller, _side(request))
 
     def WatchIntegrations(self, request: WatchIntegrationsRequest, caller: Caller) -> Responses:
         only = request.integration_id

@@ -1,6 +1,6 @@
 """What is written with every change, in its transaction: the change feed, marks for delivery, the answer to repeat."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -70,6 +70,44 @@ async def delivery_mark_at(
 ) -> None:
     """The same for tariffs or locations."""
     await delivery_mark(conn, tenant_id, integration_id, kind, [*map(str, keys)])
+
+
+class Recipient(NamedTuple):
+    """Whom a session or a CDR goes to: the integration, or with "" those whose partner issues tokens as the party."""
+
+    token_party: str
+    integration_id: str = ""
+
+    def is_through(self, integration_id: str, token_parties: Collection[str]) -> bool:
+        """Whether it goes through an integration whose partner issues tokens as those parties."""
+        return self.integration_id == integration_id if self.integration_id else self.token_party in token_parties
+
+
+async def delivery_mark_recipients(
+    conn: Connection,
+    tenant_id: str,
+    kind: ObjectKind.ValueType,
+    recipients: Mapping[ObjectKey, Collection[Recipient]],
+) -> None:
+    """Makes each object due where it goes, at integrations that take its kind."""
+    named = {each for several in recipients.values() for each in several}
+    ids, parties = {each.integration_id for each in named}, {each.token_party for each in named}
+    for row in await conn.rows(sql.delivery_recipients, tenant_id, kind, [*ids], [*parties]) if named else ():
+        through = (row["integration_id"], row["token_parties"])
+        keys = [key for key, several in recipients.items() if any(each.is_through(*through) for each in several)]
+        if keys:
+            await delivery_mark_at(conn, tenant_id, row["integration_id"], kind, keys)
+
+
+async def delivery_mark_issued(
+    conn: Connection, tenant_id: str, integration_id: str, token_parties: Collection[str]
+) -> None:
+    """Makes all sessions and CDRs due that were charged with tokens of the parties and never went there.
+
+    The integration is locked.
+    """
+    if token_parties:
+        await conn.run(sql.delivery_mark_issued, tenant_id, integration_id, [*token_parties])
 
 
 async def idempotency_claim(

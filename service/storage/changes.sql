@@ -42,6 +42,28 @@ SET generation = delivery.generation + 1,
     pending_time = CASE WHEN delivery.state IN (3, 5) THEN now() ELSE delivery.pending_time END,
     update_time = now()
 
+-- name: delivery_recipients
+-- Locked before their deliveries, as a deletion locks them.
+SELECT integration_id, token_parties
+FROM integration
+WHERE tenant_id = $1 AND $2 = ANY(takes) AND (integration_id = ANY($3::text[]) OR token_parties && $4::text[])
+ORDER BY integration_id
+FOR KEY SHARE
+
+-- name: delivery_mark_issued
+-- What was charged with tokens of the parties $3, and was never on its way to the integration.
+INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id)
+SELECT $1, $2, object_kind, object_id
+FROM (
+    SELECT 11::smallint AS object_kind, country_code || party_id || key AS object_id FROM session
+    WHERE tenant_id = $1 AND integration_id = '' AND recipient_id = '' AND token_party = ANY($3::text[])
+    UNION ALL
+    SELECT 12::smallint, country_code || party_id || key FROM cdr
+    WHERE tenant_id = $1 AND integration_id = '' AND recipient_id = '' AND token_party = ANY($3::text[])
+) AS due
+ORDER BY object_kind, object_id
+ON CONFLICT DO NOTHING
+
 -- name: idempotency_claim
 -- Waits for a call under way with the same request id, then finds its row.
 INSERT INTO idempotency (tenant_id, method, request_id, digest) VALUES ($1, $2, $3, $4)

@@ -9,7 +9,9 @@ from uuid import UUID
 import asyncpg
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_IN_PROGRESS,
+    OBJECT_KIND_CDR,
     OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     PEER_OBJECT_STATE_NONE,
     PEER_OBJECT_STATE_UNKNOWN,
@@ -35,7 +37,7 @@ sql = Statements.beside(__file__)
 SLICE = 1000
 """So many rows are changed by one statement: a fraction of a second, with a change of the feed for each."""
 
-_OF_PARTIES = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF)
+_OF_PARTIES = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_SESSION, OBJECT_KIND_CDR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from service.domain.integration import (
     query,
     routing,
     secret_paths,
+    token_parties,
     type_name,
 )
 from service.domain.pages import MAX_BYTES
@@ -100,6 +101,7 @@ async def integration_insert(
         integration.SerializeToString(),
         pull_minutes(integration.models),
         [*takes],
+        token_parties(integration),
     )
     if inserted is None:
         raise ResourceExists(f"integration {integration.id} already exists", resource="integration", id=integration.id)
@@ -119,6 +121,9 @@ async def integration_takes_refresh(database: Database, takes: Takes) -> None:
             for row in await conn.rows(sql.integration_takes_refresh, type, [*kinds]):
                 for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION} - {*row["took"]}:
                     await mark_all(conn, row["tenant_id"], row["integration_id"], kind)
+                # For the columns that are made of it.
+                stored = await integration_lock(conn, row["tenant_id"], row["integration_id"])
+                await integration_replace(conn, row["tenant_id"], stored)
 
 
 async def integration_replace(conn: Connection, tenant_id: str, integration: Integration) -> None:
@@ -138,6 +143,7 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
         integration.SerializeToString(),
         pause_time,
         pull_minutes(integration.models),
+        token_parties(integration),
     )
 
 

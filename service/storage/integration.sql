@@ -14,14 +14,15 @@ SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR
 SELECT true FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 
 -- name: integration_insert
-INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload, pull_minutes, takes)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload, pull_minutes, takes,
+    token_parties)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT DO NOTHING
 RETURNING integration_id
 
 -- name: integration_replace
 UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7, pause_time = $8,
-    pull_minutes = $9
+    pull_minutes = $9, token_parties = $10
 WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_takes

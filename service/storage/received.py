@@ -59,10 +59,11 @@ async def documents_delete(
 
 
 async def received_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
-    """All objects that were received through an integration; their documents go with the integration."""
+    """All objects that were received through an integration but CDRs; their documents go with the integration."""
     await conn.run(sql.received_locations_delete, tenant_id, integration_id)
     await conn.run(sql.received_tariffs_delete, tenant_id, integration_id)
     await conn.run(sql.received_tariff_revisions_delete, tenant_id, integration_id)
+    await conn.run(sql.received_sessions_delete, tenant_id, integration_id)
 
 
 def _stored(row: asyncpg.Record) -> Stored:

@@ -35,5 +35,9 @@ DELETE FROM location WHERE tenant_id = $1 AND integration_id = $2 AND integratio
 -- name: received_tariffs_delete
 DELETE FROM tariff WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
 
+-- name: received_sessions_delete
+-- CDRs stay: they are what was billed.
+DELETE FROM session WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+
 -- name: received_tariff_revisions_delete
 DELETE FROM tariff_revision WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''

@@ -33,6 +33,12 @@ async def tariff_revisions_sweep(database: Database, days: int) -> None:
     await database.run(sql.retention_tariff_revisions, timedelta(days=days))
 
 
+async def charged_sweep(database: Database, session_days: int, cdr_days: int) -> None:
+    """Deletes sessions that last changed, and CDRs, so many days ago, with all that is known of them at partners."""
+    await database.run(sql.retention_sessions, timedelta(days=session_days))
+    await database.run(sql.retention_cdrs, timedelta(days=cdr_days))
+
+
 async def heartbeat(database: Database) -> None:
     """Raises DatabaseUnavailable when the database cannot be written.
 

@@ -79,3 +79,47 @@ DELETE FROM partner_object WHERE NOT shown AND last_updated < now() - $1::interv
 DELETE FROM partner_document AS d
 WHERE NOT EXISTS (SELECT FROM partner_object AS o WHERE o.tenant_id = d.tenant_id AND o.hash = d.hash)
     AND NOT EXISTS (SELECT FROM disclosure AS s WHERE s.tenant_id = d.tenant_id AND s.hash = d.hash)
+
+-- name: retention_sessions
+-- tenant: any, because age decides. With what partners were shown, hold and sent of them.
+WITH gone AS MATERIALIZED (
+    DELETE FROM session WHERE update_time < now() - $1::interval
+    RETURNING tenant_id, integration_id, country_code, party_id, key
+), shown AS (
+    DELETE FROM partner_object AS o USING gone
+    WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 11 AND gone.integration_id = ''
+        AND o.country_code = gone.country_code AND o.party_id = gone.party_id AND o.key = gone.key
+), held AS (
+    DELETE FROM peer_object AS o USING gone
+    WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 11 AND gone.integration_id = ''
+        AND o.object_id = gone.country_code || gone.party_id || gone.key
+), delivered AS (
+    DELETE FROM delivery AS o USING gone
+    WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 11 AND gone.integration_id = ''
+        AND o.object_id = gone.country_code || gone.party_id || gone.key
+)
+DELETE FROM received_document AS o USING gone
+WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 11 AND o.integration_id = gone.integration_id
+    AND o.object_id = gone.country_code || gone.party_id || gone.key
+
+-- name: retention_cdrs
+-- tenant: any, because age decides. With what partners were shown, hold and sent of them.
+WITH gone AS MATERIALIZED (
+    DELETE FROM cdr WHERE update_time < now() - $1::interval
+    RETURNING tenant_id, integration_id, country_code, party_id, key
+), shown AS (
+    DELETE FROM partner_object AS o USING gone
+    WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 12 AND gone.integration_id = ''
+        AND o.country_code = gone.country_code AND o.party_id = gone.party_id AND o.key = gone.key
+), held AS (
+    DELETE FROM peer_object AS o USING gone
+    WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 12 AND gone.integration_id = ''
+        AND o.object_id = gone.country_code || gone.party_id || gone.key
+), delivered AS (
+    DELETE FROM delivery AS o USING gone
+    WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 12 AND gone.integration_id = ''
+        AND o.object_id = gone.country_code || gone.party_id || gone.key
+)
+DELETE FROM received_document AS o USING gone
+WHERE o.tenant_id = gone.tenant_id AND o.object_kind = 12 AND o.integration_id = gone.integration_id
+    AND o.object_id = gone.country_code || gone.party_id || gone.key

@@ -80,6 +80,26 @@ CREATE TABLE api_key (
     CONSTRAINT api_key_role_check CHECK (((role >= 1) AND (role <= 3)))
 );
 
+CREATE TABLE cdr (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    currency text NOT NULL,
+    session_key text NOT NULL,
+    credited_key text NOT NULL,
+    start_time timestamp with time zone NOT NULL,
+    update_time timestamp with time zone NOT NULL,
+    token_party text NOT NULL,
+    token_key text NOT NULL,
+    contract_key text NOT NULL,
+    location_key text NOT NULL,
+    recipient_id text NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL
+);
+
 CREATE TABLE change (
     tenant_id text NOT NULL,
     transaction_id xid8 DEFAULT pg_current_xact_id() NOT NULL,
@@ -288,7 +308,8 @@ CREATE TABLE integration (
     takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
     pause_time timestamp with time zone,
     pull_minutes integer DEFAULT 0 NOT NULL,
-    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    token_parties text[] DEFAULT '{}'::text[] NOT NULL
 );
 
 CREATE TABLE location (
@@ -521,6 +542,24 @@ CREATE TABLE secret (
     update_time timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE session (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    status smallint NOT NULL,
+    start_time timestamp with time zone NOT NULL,
+    update_time timestamp with time zone NOT NULL,
+    token_party text NOT NULL,
+    token_key text NOT NULL,
+    contract_key text NOT NULL,
+    location_key text NOT NULL,
+    recipient_id text NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL
+);
+
 CREATE TABLE tariff (
     tenant_id text NOT NULL,
     integration_id text DEFAULT ''::text NOT NULL,
@@ -561,6 +600,9 @@ ALTER TABLE ONLY api_key
 
 ALTER TABLE ONLY api_key
     ADD CONSTRAINT api_key_pkey PRIMARY KEY (tenant_id, key_id);
+
+ALTER TABLE ONLY cdr
+    ADD CONSTRAINT cdr_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
 ALTER TABLE ONLY change
     ADD CONSTRAINT change_pkey PRIMARY KEY (tenant_id, transaction_id, change_id);
@@ -661,6 +703,9 @@ ALTER TABLE ONLY schema_migration
 ALTER TABLE ONLY secret
     ADD CONSTRAINT secret_pkey PRIMARY KEY (tenant_id, resource, field);
 
+ALTER TABLE ONLY session
+    ADD CONSTRAINT session_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
 ALTER TABLE ONLY tariff
     ADD CONSTRAINT tariff_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
@@ -669,6 +714,20 @@ ALTER TABLE ONLY tariff_revision
 
 ALTER TABLE ONLY tenant
     ADD CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id);
+
+CREATE INDEX cdr_age ON cdr USING btree (update_time);
+
+CREATE INDEX cdr_contract ON cdr USING btree (tenant_id, contract_key);
+
+CREATE INDEX cdr_credited ON cdr USING btree (tenant_id, integration_id, country_code, party_id, credited_key) WHERE (credited_key <> ''::text);
+
+CREATE INDEX cdr_page ON cdr USING btree (tenant_id, integration_id, start_time, country_code, party_id, key);
+
+CREATE INDEX cdr_session ON cdr USING btree (tenant_id, integration_id, session_key);
+
+CREATE INDEX cdr_token ON cdr USING btree (tenant_id, integration_id, token_party);
+
+CREATE INDEX cdr_updated ON cdr USING btree (tenant_id, integration_id, update_time);
 
 CREATE INDEX change_age ON change USING btree (create_time);
 
@@ -728,6 +787,16 @@ CREATE INDEX run_integration ON run USING btree (tenant_id, integration_id, run_
 
 CREATE UNIQUE INDEX run_under_way ON run USING btree (tenant_id, integration_id, kind) WHERE (state = ANY (ARRAY[1, 2, 3]));
 
+CREATE INDEX session_age ON session USING btree (update_time);
+
+CREATE INDEX session_contract ON session USING btree (tenant_id, contract_key);
+
+CREATE INDEX session_page ON session USING btree (tenant_id, integration_id, start_time, country_code, party_id, key);
+
+CREATE INDEX session_token ON session USING btree (tenant_id, integration_id, token_party);
+
+CREATE INDEX session_updated ON session USING btree (tenant_id, integration_id, update_time);
+
 CREATE INDEX tariff_due ON tariff USING btree (due_time) WHERE ((integration_id = ''::text) AND (delete_time IS NULL) AND (due_time IS NOT NULL));
 
 CREATE INDEX tariff_revision_age ON tariff_revision USING btree (end_time);
@@ -747,6 +816,9 @@ ALTER TABLE ONLY access_token
 
 ALTER TABLE ONLY api_key
     ADD CONSTRAINT api_key_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY cdr
+    ADD CONSTRAINT cdr_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
 ALTER TABLE ONLY change
     ADD CONSTRAINT change_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
@@ -843,6 +915,9 @@ ALTER TABLE ONLY run
 
 ALTER TABLE ONLY secret
     ADD CONSTRAINT secret_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY session
+    ADD CONSTRAINT session_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
 ALTER TABLE ONLY tariff_revision
     ADD CONSTRAINT tariff_revision_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

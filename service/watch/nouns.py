@@ -5,39 +5,47 @@ from itertools import chain
 from typing import Any, Protocol
 from uuid import UUID
 
+from evbridge.v1.cdr_pb2 import CdrKey, ListCdrsRequest
 from evbridge.v1.company_pb2 import ListCompaniesRequest
 from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
     OBJECT_KIND_COMPANY,
     OBJECT_KIND_DELIVERY,
     OBJECT_KIND_EVSE,
     OBJECT_KIND_INTEGRATION,
     OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     ListDeliveriesRequest,
 )
 from evbridge.v1.integration_pb2 import ListIntegrationsRequest
 from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location, LocationKey
+from evbridge.v1.session_pb2 import ListSessionsRequest, SessionKey
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, TariffKey
 from evbridge.v1.watch_pb2 import (
     WATCH_SIDE_ALL,
     WATCH_SIDE_UNSPECIFIED,
+    CdrChange,
     CompanyChange,
     DeliveryChange,
     EvseStatusChange,
     IntegrationChange,
     LocationChange,
+    SessionChange,
     TariffChange,
     WatchIntegrationsRequest,
 )
 
 from service.domain.keys import OURS, EvseKey, ObjectKey
-from service.domain.pages import LOWEST, MAX_SIZE, framed
+from service.domain.pages import LOWEST, MAX_SIZE, framed, id_at
+from service.storage.cdr import cdr_find, cdr_page
 from service.storage.company import company_find, company_page
 from service.storage.delivery import delivery_find, delivery_page
 from service.storage.feed import FeedChange
 from service.storage.integration import integration_find, integration_page
 from service.storage.location import evse_find, location_find, location_page
 from service.storage.pool import Database
+from service.storage.session import session_find, session_page
 from service.storage.tariff import tariff_find, tariff_page
 
 Rows = Awaitable[list[tuple[str, bytes]]]
@@ -58,7 +66,8 @@ class Noun(Protocol):
 class Whole:
     """A noun whose change holds all of it: the key in field 1, the object, unparsed, in field 2.
 
-    `parsed` makes the key of an object's id and side, `named` the change's fields of the key.
+    `parsed` makes the key of an object's id and side, `named` the change's fields of the key. `id_of` finds the
+    id in the place of an object in a page.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class Whole:
         find: Callable[[Database, str, Collection[Any]], Awaitable[Mapping[Any, bytes]]],
         page: Callable[[Database, str, Any, str, str], Rows],
         sides: Callable[[Database, str, Any], Awaitable[list[str]]],
+        id_of: Callable[[str], str] = str,
     ) -> None:
         self.name = change.__name__
         self.kinds: Collection[int] = (kind,)
@@ -79,6 +89,7 @@ class Whole:
         self._find = find
         self._page = page
         self._sides = sides
+        self._id_of = id_of
 
     async def find(self, database: Database, tenant_id: str, changes: Sequence[FeedChange]) -> list[bytes]:
         keys = [self._parsed(change.object_id, change.integration_id) for change in changes]
@@ -92,7 +103,7 @@ class Whole:
         for side in await self._sides(database, tenant_id, request):
             last = ""
             while rows := await self._page(database, tenant_id, request, side, last):
-                yield [self._element(self._parsed(id, side), payload) for id, payload in rows]
+                yield [self._element(self._parsed(self._id_of(place), side), payload) for place, payload in rows]
                 last = rows[-1][0]
 
     def _element(self, key: Any, payload: bytes | None, **others: Any) -> bytes:
@@ -182,6 +193,14 @@ def _tariff_page(database: Database, tenant_id: str, request: Any, side: str, la
     return tariff_page(database, tenant_id, ListTariffsRequest(integration_id=side), last, MAX_SIZE)
 
 
+def _session_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+    return session_page(database, tenant_id, ListSessionsRequest(integration_id=side), last, MAX_SIZE)
+
+
+def _cdr_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+    return cdr_page(database, tenant_id, ListCdrsRequest(integration_id=side), last, MAX_SIZE)
+
+
 async def _integration_page(
     database: Database, tenant_id: str, request: Any, side: str, last: str
 ) -> list[tuple[str, bytes]]:
@@ -225,6 +244,26 @@ TARIFFS = Whole(
     tariff_find,
     _tariff_page,
     _sides,
+)
+SESSIONS = Whole(
+    OBJECT_KIND_SESSION,
+    SessionChange,
+    ObjectKey.parsed,
+    lambda key: {"key": SessionKey(**_parts(key))},
+    session_find,
+    _session_page,
+    _sides,
+    id_at,
+)
+CDRS = Whole(
+    OBJECT_KIND_CDR,
+    CdrChange,
+    ObjectKey.parsed,
+    lambda key: {"key": CdrKey(**_parts(key))},
+    cdr_find,
+    _cdr_page,
+    _sides,
+    id_at,
 )
 INTEGRATIONS = Whole(
     OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page, _ours

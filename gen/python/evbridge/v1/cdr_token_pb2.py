@@ -29,7 +29,7 @@ from evbridge.v1 import location_pb2 as evbridge_dot_v1_dot_location__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65vbridge/v1/cdr_token.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xda\x01\n\x08\x43\x64rToken\x12(\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12$\n\x08party_id\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12\x1f\n\x03uid\x18\x03 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12\x38\n\x04type\x18\x04 \x01(\x0e\x32\x16.evbridge.v1.TokenTypeB\x12\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\xc8\xf7\x18\x01\x12#\n\x0b\x63ontract_id\x18\x05 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01*\x81\x01\n\nAuthMethod\x12\x1b\n\x17\x41UTH_METHOD_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UTH_METHOD_AUTH_REQUEST\x10\x01\x12\x1d\n\x13\x41UTH_METHOD_COMMAND\x10\x02\x1a\x04\x90\xf6\x18\x01\x12\x19\n\x15\x41UTH_METHOD_WHITELIST\x10\x03\x42\"\n\x0f\x63om.evbridge.v1B\rCdrTokenProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65vbridge/v1/cdr_token.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xe2\x01\n\x08\x43\x64rToken\x12(\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12$\n\x08party_id\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12#\n\x03uid\x18\x03 \x01(\tB\x16\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\xc8\xf7\x18\x01\xe8\xf7\x18\x01\x12\x38\n\x04type\x18\x04 \x01(\x0e\x32\x16.evbridge.v1.TokenTypeB\x12\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\xc8\xf7\x18\x01\x12\'\n\x0b\x63ontract_id\x18\x05 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\xe8\xf7\x18\x01*\x81\x01\n\nAuthMethod\x12\x1b\n\x17\x41UTH_METHOD_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UTH_METHOD_AUTH_REQUEST\x10\x01\x12\x1d\n\x13\x41UTH_METHOD_COMMAND\x10\x02\x1a\x04\x90\xf6\x18\x01\x12\x19\n\x15\x41UTH_METHOD_WHITELIST\x10\x03\x42\"\n\x0f\x63om.evbridge.v1B\rCdrTokenProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,13 +44,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CDRTOKEN'].fields_by_name['party_id']._loaded_options = None
   _globals['_CDRTOKEN'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\007r\005\220\203\371\001\001\310\367\030\001'
   _globals['_CDRTOKEN'].fields_by_name['uid']._loaded_options = None
-  _globals['_CDRTOKEN'].fields_by_name['uid']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001\310\367\030\001'
+  _globals['_CDRTOKEN'].fields_by_name['uid']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001\310\367\030\001\350\367\030\001'
   _globals['_CDRTOKEN'].fields_by_name['type']._loaded_options = None
   _globals['_CDRTOKEN'].fields_by_name['type']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000\310\367\030\001'
   _globals['_CDRTOKEN'].fields_by_name['contract_id']._loaded_options = None
-  _globals['_CDRTOKEN'].fields_by_name['contract_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
-  _globals['_AUTHMETHOD']._serialized_start=424
-  _globals['_AUTHMETHOD']._serialized_end=553
+  _globals['_CDRTOKEN'].fields_by_name['contract_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001\350\367\030\001'
+  _globals['_AUTHMETHOD']._serialized_start=432
+  _globals['_AUTHMETHOD']._serialized_end=561
   _globals['_CDRTOKEN']._serialized_start=203
-  _globals['_CDRTOKEN']._serialized_end=421
+  _globals['_CDRTOKEN']._serialized_end=429
 # @@protoc_insertion_point(module_scope)

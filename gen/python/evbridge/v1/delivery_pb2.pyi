@@ -53,6 +53,10 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Connector; it goes with its location."""
     OBJECT_KIND_DELIVERY: _ObjectKind.ValueType  # 10
     """A Delivery; it is recorded in changes and never delivered."""
+    OBJECT_KIND_SESSION: _ObjectKind.ValueType  # 11
+    """A Session of ours: an OCPI party that issued the token is shown it when it asks."""
+    OBJECT_KIND_CDR: _ObjectKind.ValueType  # 12
+    """A Cdr of ours, in the same way."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -81,6 +85,10 @@ OBJECT_KIND_CONNECTOR: ObjectKind.ValueType  # 9
 """A Connector; it goes with its location."""
 OBJECT_KIND_DELIVERY: ObjectKind.ValueType  # 10
 """A Delivery; it is recorded in changes and never delivered."""
+OBJECT_KIND_SESSION: ObjectKind.ValueType  # 11
+"""A Session of ours: an OCPI party that issued the token is shown it when it asks."""
+OBJECT_KIND_CDR: ObjectKind.ValueType  # 12
+"""A Cdr of ours, in the same way."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

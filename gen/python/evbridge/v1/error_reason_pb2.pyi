@@ -341,6 +341,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "RESUME_TOKEN_FOREIGN", "domain": "evbridge", "metadata": {} }
     """
+    CDR_RECORDED: _ErrorReason.ValueType  # 130
+    """ALREADY_EXISTS. The CDR is recorded, with other content, and a CDR never changes. Take it back with a credit CDR, and record
+    what is right under another id.
+
+        { "reason": "CDR_RECORDED", "domain": "evbridge", "metadata": { "id": "DE*ABC*C1" } }
+    """
+    CDR_CREDITED: _ErrorReason.ValueType  # 131
+    """FAILED_PRECONDITION. Another credit CDR takes the CDR back already.
+
+        { "reason": "CDR_CREDITED", "domain": "evbridge", "metadata": { "id": "DE*ABC*C1", "credit_id": "C1-C" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -671,5 +682,16 @@ RESUME_TOKEN_FOREIGN: ErrorReason.ValueType  # 77
 newest changes. Watch again with a snapshot.
 
     { "reason": "RESUME_TOKEN_FOREIGN", "domain": "evbridge", "metadata": {} }
+"""
+CDR_RECORDED: ErrorReason.ValueType  # 130
+"""ALREADY_EXISTS. The CDR is recorded, with other content, and a CDR never changes. Take it back with a credit CDR, and record
+what is right under another id.
+
+    { "reason": "CDR_RECORDED", "domain": "evbridge", "metadata": { "id": "DE*ABC*C1" } }
+"""
+CDR_CREDITED: ErrorReason.ValueType  # 131
+"""FAILED_PRECONDITION. Another credit CDR takes the CDR back already.
+
+    { "reason": "CDR_CREDITED", "domain": "evbridge", "metadata": { "id": "DE*ABC*C1", "credit_id": "C1-C" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

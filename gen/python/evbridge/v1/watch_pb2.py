@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
 from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
+from evbridge.v1 import cdr_pb2 as evbridge_dot_v1_dot_cdr__pb2
 from evbridge.v1 import company_pb2 as evbridge_dot_v1_dot_company__pb2
 from evbridge.v1 import delivery_pb2 as evbridge_dot_v1_dot_delivery__pb2
 from evbridge.v1 import integration_pb2 as evbridge_dot_v1_dot_integration__pb2
 from evbridge.v1 import location_pb2 as evbridge_dot_v1_dot_location__pb2
+from evbridge.v1 import session_pb2 as evbridge_dot_v1_dot_session__pb2
 from evbridge.v1 import tariff_pb2 as evbridge_dot_v1_dot_tariff__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/watch.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x19\x65vbridge/v1/company.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1d\x65vbridge/v1/integration.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x18\x65vbridge/v1/tariff.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x03\n\x15WatchLocationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"\\\n\x16WatchLocationsResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.LocationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x91\x01\n\x0eLocationChange\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\'\n\x08location\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Location\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x03\n\x16WatchEvseStatusRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"_\n\x17WatchEvseStatusResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.evbridge.v1.EvseStatusChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xf0\x01\n\x10\x45vseStatusChange\x12.\n\x0clocation_key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\x10\n\x08\x65vse_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x65vse_id\x18\x03 \x01(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.evbridge.v1.EvseStatus\x12/\n\x0bstatus_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x03\n\x13WatchTariffsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"X\n\x14WatchTariffsResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.evbridge.v1.TariffChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x0cTariffChange\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.evbridge.v1.TariffKey\x12#\n\x06tariff\x18\x02 \x01(\x0b\x32\x13.evbridge.v1.Tariff\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfd\x01\n\x18WatchIntegrationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"b\n\x19WatchIntegrationsResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.evbridge.v1.IntegrationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x7f\n\x11IntegrationChange\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x0bintegration\x18\x02 \x01(\x0b\x32\x18.evbridge.v1.Integration\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x15WatchCompaniesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"[\n\x16WatchCompaniesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.CompanyChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"s\n\rCompanyChange\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x07\x63ompany\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Company\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\x16WatchDeliveriesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"]\n\x17WatchDeliveriesResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.DeliveryChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"v\n\x0e\x44\x65liveryChange\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65livery\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Delivery\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*T\n\tWatchSide\x12\x1a\n\x16WATCH_SIDE_UNSPECIFIED\x10\x00\x12\x17\n\x13WATCH_SIDE_RECEIVED\x10\x01\x12\x12\n\x0eWATCH_SIDE_ALL\x10\x02\x32\xfb\x04\n\x0cWatchService\x12\x64\n\x0eWatchLocations\x12\".evbridge.v1.WatchLocationsRequest\x1a#.evbridge.v1.WatchLocationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchEvseStatus\x12#.evbridge.v1.WatchEvseStatusRequest\x1a$.evbridge.v1.WatchEvseStatusResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12^\n\x0cWatchTariffs\x12 .evbridge.v1.WatchTariffsRequest\x1a!.evbridge.v1.WatchTariffsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12m\n\x11WatchIntegrations\x12%.evbridge.v1.WatchIntegrationsRequest\x1a&.evbridge.v1.WatchIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x64\n\x0eWatchCompanies\x12\".evbridge.v1.WatchCompaniesRequest\x1a#.evbridge.v1.WatchCompaniesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchDeliveries\x12#.evbridge.v1.WatchDeliveriesRequest\x1a$.evbridge.v1.WatchDeliveriesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x42\x1f\n\x0f\x63om.evbridge.v1B\nWatchProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/watch.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x15\x65vbridge/v1/cdr.proto\x1a\x19\x65vbridge/v1/company.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1d\x65vbridge/v1/integration.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x19\x65vbridge/v1/session.proto\x1a\x18\x65vbridge/v1/tariff.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x03\n\x15WatchLocationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"\\\n\x16WatchLocationsResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.LocationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x91\x01\n\x0eLocationChange\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\'\n\x08location\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Location\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x03\n\x16WatchEvseStatusRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"_\n\x17WatchEvseStatusResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.evbridge.v1.EvseStatusChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xf0\x01\n\x10\x45vseStatusChange\x12.\n\x0clocation_key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\x10\n\x08\x65vse_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x65vse_id\x18\x03 \x01(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.evbridge.v1.EvseStatus\x12/\n\x0bstatus_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x03\n\x13WatchTariffsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"X\n\x14WatchTariffsResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.evbridge.v1.TariffChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x0cTariffChange\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.evbridge.v1.TariffKey\x12#\n\x06tariff\x18\x02 \x01(\x0b\x32\x13.evbridge.v1.Tariff\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbf\x03\n\x14WatchSessionsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"Z\n\x15WatchSessionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.SessionChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x8d\x01\n\rSessionChange\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.evbridge.v1.SessionKey\x12%\n\x07session\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Session\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x03\n\x10WatchCdrsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"R\n\x11WatchCdrsResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.CdrChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"}\n\tCdrChange\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.evbridge.v1.CdrKey\x12\x1d\n\x03\x63\x64r\x18\x02 \x01(\x0b\x32\x10.evbridge.v1.Cdr\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfd\x01\n\x18WatchIntegrationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"b\n\x19WatchIntegrationsResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.evbridge.v1.IntegrationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x7f\n\x11IntegrationChange\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x0bintegration\x18\x02 \x01(\x0b\x32\x18.evbridge.v1.Integration\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x15WatchCompaniesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"[\n\x16WatchCompaniesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.CompanyChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"s\n\rCompanyChange\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x07\x63ompany\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Company\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\x16WatchDeliveriesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"]\n\x17WatchDeliveriesResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.DeliveryChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"v\n\x0e\x44\x65liveryChange\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65livery\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Delivery\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*T\n\tWatchSide\x12\x1a\n\x16WATCH_SIDE_UNSPECIFIED\x10\x00\x12\x17\n\x13WATCH_SIDE_RECEIVED\x10\x01\x12\x12\n\x0eWATCH_SIDE_ALL\x10\x02\x32\xb5\x06\n\x0cWatchService\x12\x64\n\x0eWatchLocations\x12\".evbridge.v1.WatchLocationsRequest\x1a#.evbridge.v1.WatchLocationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchEvseStatus\x12#.evbridge.v1.WatchEvseStatusRequest\x1a$.evbridge.v1.WatchEvseStatusResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12^\n\x0cWatchTariffs\x12 .evbridge.v1.WatchTariffsRequest\x1a!.evbridge.v1.WatchTariffsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x61\n\rWatchSessions\x12!.evbridge.v1.WatchSessionsRequest\x1a\".evbridge.v1.WatchSessionsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12U\n\tWatchCdrs\x12\x1d.evbridge.v1.WatchCdrsRequest\x1a\x1e.evbridge.v1.WatchCdrsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12m\n\x11WatchIntegrations\x12%.evbridge.v1.WatchIntegrationsRequest\x1a&.evbridge.v1.WatchIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x64\n\x0eWatchCompanies\x12\".evbridge.v1.WatchCompaniesRequest\x1a#.evbridge.v1.WatchCompaniesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchDeliveries\x12#.evbridge.v1.WatchDeliveriesRequest\x1a$.evbridge.v1.WatchDeliveriesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x42\x1f\n\x0f\x63om.evbridge.v1B\nWatchProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,6 +67,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTARIFFSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
   _globals['_WATCHTARIFFSREQUEST']._loaded_options = None
   _globals['_WATCHTARIFFSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['side']._loaded_options = None
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHSESSIONSREQUEST']._loaded_options = None
+  _globals['_WATCHSESSIONSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['side']._loaded_options = None
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['integration_id']._loaded_options = None
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHCDRSREQUEST']._loaded_options = None
+  _globals['_WATCHCDRSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
@@ -87,50 +105,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSERVICE'].methods_by_name['WatchEvseStatus']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_WATCHSERVICE'].methods_by_name['WatchTariffs']._loaded_options = None
   _globals['_WATCHSERVICE'].methods_by_name['WatchTariffs']._serialized_options = b'\220\002\001\220\364\030\001'
+  _globals['_WATCHSERVICE'].methods_by_name['WatchSessions']._loaded_options = None
+  _globals['_WATCHSERVICE'].methods_by_name['WatchSessions']._serialized_options = b'\220\002\001\220\364\030\001'
+  _globals['_WATCHSERVICE'].methods_by_name['WatchCdrs']._loaded_options = None
+  _globals['_WATCHSERVICE'].methods_by_name['WatchCdrs']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_WATCHSERVICE'].methods_by_name['WatchIntegrations']._loaded_options = None
   _globals['_WATCHSERVICE'].methods_by_name['WatchIntegrations']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_WATCHSERVICE'].methods_by_name['WatchCompanies']._loaded_options = None
   _globals['_WATCHSERVICE'].methods_by_name['WatchCompanies']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_WATCHSERVICE'].methods_by_name['WatchDeliveries']._loaded_options = None
   _globals['_WATCHSERVICE'].methods_by_name['WatchDeliveries']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_WATCHSIDE']._serialized_start=3852
-  _globals['_WATCHSIDE']._serialized_end=3936
-  _globals['_WATCHLOCATIONSREQUEST']._serialized_start=311
-  _globals['_WATCHLOCATIONSREQUEST']._serialized_end=759
-  _globals['_WATCHLOCATIONSRESPONSE']._serialized_start=761
-  _globals['_WATCHLOCATIONSRESPONSE']._serialized_end=853
-  _globals['_LOCATIONCHANGE']._serialized_start=856
-  _globals['_LOCATIONCHANGE']._serialized_end=1001
-  _globals['_WATCHEVSESTATUSREQUEST']._serialized_start=1004
-  _globals['_WATCHEVSESTATUSREQUEST']._serialized_end=1453
-  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_start=1455
-  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_end=1550
-  _globals['_EVSESTATUSCHANGE']._serialized_start=1553
-  _globals['_EVSESTATUSCHANGE']._serialized_end=1793
-  _globals['_WATCHTARIFFSREQUEST']._serialized_start=1796
-  _globals['_WATCHTARIFFSREQUEST']._serialized_end=2242
-  _globals['_WATCHTARIFFSRESPONSE']._serialized_start=2244
-  _globals['_WATCHTARIFFSRESPONSE']._serialized_end=2332
-  _globals['_TARIFFCHANGE']._serialized_start=2335
-  _globals['_TARIFFCHANGE']._serialized_end=2472
-  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_start=2475
-  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_end=2728
-  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_start=2730
-  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_end=2828
-  _globals['_INTEGRATIONCHANGE']._serialized_start=2830
-  _globals['_INTEGRATIONCHANGE']._serialized_end=2957
-  _globals['_WATCHCOMPANIESREQUEST']._serialized_start=2960
-  _globals['_WATCHCOMPANIESREQUEST']._serialized_end=3171
-  _globals['_WATCHCOMPANIESRESPONSE']._serialized_start=3173
-  _globals['_WATCHCOMPANIESRESPONSE']._serialized_end=3264
-  _globals['_COMPANYCHANGE']._serialized_start=3266
-  _globals['_COMPANYCHANGE']._serialized_end=3381
-  _globals['_WATCHDELIVERIESREQUEST']._serialized_start=3384
-  _globals['_WATCHDELIVERIESREQUEST']._serialized_end=3635
-  _globals['_WATCHDELIVERIESRESPONSE']._serialized_start=3637
-  _globals['_WATCHDELIVERIESRESPONSE']._serialized_end=3730
-  _globals['_DELIVERYCHANGE']._serialized_start=3732
-  _globals['_DELIVERYCHANGE']._serialized_end=3850
-  _globals['_WATCHSERVICE']._serialized_start=3939
-  _globals['_WATCHSERVICE']._serialized_end=4574
+  _globals['_WATCHSIDE']._serialized_start=5245
+  _globals['_WATCHSIDE']._serialized_end=5329
+  _globals['_WATCHLOCATIONSREQUEST']._serialized_start=361
+  _globals['_WATCHLOCATIONSREQUEST']._serialized_end=809
+  _globals['_WATCHLOCATIONSRESPONSE']._serialized_start=811
+  _globals['_WATCHLOCATIONSRESPONSE']._serialized_end=903
+  _globals['_LOCATIONCHANGE']._serialized_start=906
+  _globals['_LOCATIONCHANGE']._serialized_end=1051
+  _globals['_WATCHEVSESTATUSREQUEST']._serialized_start=1054
+  _globals['_WATCHEVSESTATUSREQUEST']._serialized_end=1503
+  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_start=1505
+  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_end=1600
+  _globals['_EVSESTATUSCHANGE']._serialized_start=1603
+  _globals['_EVSESTATUSCHANGE']._serialized_end=1843
+  _globals['_WATCHTARIFFSREQUEST']._serialized_start=1846
+  _globals['_WATCHTARIFFSREQUEST']._serialized_end=2292
+  _globals['_WATCHTARIFFSRESPONSE']._serialized_start=2294
+  _globals['_WATCHTARIFFSRESPONSE']._serialized_end=2382
+  _globals['_TARIFFCHANGE']._serialized_start=2385
+  _globals['_TARIFFCHANGE']._serialized_end=2522
+  _globals['_WATCHSESSIONSREQUEST']._serialized_start=2525
+  _globals['_WATCHSESSIONSREQUEST']._serialized_end=2972
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=2974
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=3064
+  _globals['_SESSIONCHANGE']._serialized_start=3067
+  _globals['_SESSIONCHANGE']._serialized_end=3208
+  _globals['_WATCHCDRSREQUEST']._serialized_start=3211
+  _globals['_WATCHCDRSREQUEST']._serialized_end=3654
+  _globals['_WATCHCDRSRESPONSE']._serialized_start=3656
+  _globals['_WATCHCDRSRESPONSE']._serialized_end=3738
+  _globals['_CDRCHANGE']._serialized_start=3740
+  _globals['_CDRCHANGE']._serialized_end=3865
+  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_start=3868
+  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_end=4121
+  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_start=4123
+  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_end=4221
+  _globals['_INTEGRATIONCHANGE']._serialized_start=4223
+  _globals['_INTEGRATIONCHANGE']._serialized_end=4350
+  _globals['_WATCHCOMPANIESREQUEST']._serialized_start=4353
+  _globals['_WATCHCOMPANIESREQUEST']._serialized_end=4564
+  _globals['_WATCHCOMPANIESRESPONSE']._serialized_start=4566
+  _globals['_WATCHCOMPANIESRESPONSE']._serialized_end=4657
+  _globals['_COMPANYCHANGE']._serialized_start=4659
+  _globals['_COMPANYCHANGE']._serialized_end=4774
+  _globals['_WATCHDELIVERIESREQUEST']._serialized_start=4777
+  _globals['_WATCHDELIVERIESREQUEST']._serialized_end=5028
+  _globals['_WATCHDELIVERIESRESPONSE']._serialized_start=5030
+  _globals['_WATCHDELIVERIESRESPONSE']._serialized_end=5123
+  _globals['_DELIVERYCHANGE']._serialized_start=5125
+  _globals['_DELIVERYCHANGE']._serialized_end=5243
+  _globals['_WATCHSERVICE']._serialized_start=5332
+  _globals['_WATCHSERVICE']._serialized_end=6153
 # @@protoc_insertion_point(module_scope)

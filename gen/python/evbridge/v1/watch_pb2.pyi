@@ -4,10 +4,12 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import cdr_pb2 as _cdr_pb2
 from evbridge.v1 import company_pb2 as _company_pb2
 from evbridge.v1 import delivery_pb2 as _delivery_pb2
 from evbridge.v1 import integration_pb2 as _integration_pb2
 from evbridge.v1 import location_pb2 as _location_pb2
+from evbridge.v1 import session_pb2 as _session_pb2
 from evbridge.v1 import tariff_pb2 as _tariff_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -354,6 +356,202 @@ class TariffChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TariffChange: _TypeAlias = TariffChange  # noqa: Y015
+
+@_typing.final
+class WatchSessionsRequest(_message.Message):
+    """The request of WatchSessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsRequest.resume_token."""
+    snapshot: _builtins.bool
+    """See WatchLocationsRequest.snapshot."""
+    side: Global___WatchSide.ValueType
+    """See WatchLocationsRequest.side."""
+    integration_id: _builtins.str
+    """See WatchLocationsRequest.integration_id."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        side: Global___WatchSide.ValueType = ...,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "resume_token", b"resume_token", "side", b"side", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchSessionsResponse(_message.Message):
+    """A message of WatchSessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsResponse.resume_token."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionChange]:
+        """See WatchLocationsResponse.changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___SessionChange] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsResponse: _TypeAlias = WatchSessionsResponse  # noqa: Y015
+
+@_typing.final
+class SessionChange(_message.Message):
+    """A session that changed, or is part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _session_pb2.SessionKey:
+        """The session's key; its id in lower case, for ids ignore case."""
+
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session; unset when it is no longer kept."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """See LocationChange.change_time."""
+
+    def __init__(
+        self,
+        *,
+        key: _session_pb2.SessionKey | None = ...,
+        session: _session_pb2.Session | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
+
+@_typing.final
+class WatchCdrsRequest(_message.Message):
+    """The request of WatchCdrs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsRequest.resume_token."""
+    snapshot: _builtins.bool
+    """See WatchLocationsRequest.snapshot."""
+    side: Global___WatchSide.ValueType
+    """See WatchLocationsRequest.side."""
+    integration_id: _builtins.str
+    """See WatchLocationsRequest.integration_id."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        side: Global___WatchSide.ValueType = ...,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "resume_token", b"resume_token", "side", b"side", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCdrsRequest: _TypeAlias = WatchCdrsRequest  # noqa: Y015
+
+@_typing.final
+class WatchCdrsResponse(_message.Message):
+    """A message of WatchCdrs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsResponse.resume_token."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CdrChange]:
+        """See WatchLocationsResponse.changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___CdrChange] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCdrsResponse: _TypeAlias = WatchCdrsResponse  # noqa: Y015
+
+@_typing.final
+class CdrChange(_message.Message):
+    """A CDR that changed, or is part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CDR_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _cdr_pb2.CdrKey:
+        """The CDR's key; its id in lower case, for ids ignore case."""
+
+    @_builtins.property
+    def cdr(self) -> _cdr_pb2.Cdr:
+        """The CDR; unset when it is no longer kept."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """See LocationChange.change_time."""
+
+    def __init__(
+        self,
+        *,
+        key: _cdr_pb2.CdrKey | None = ...,
+        cdr: _cdr_pb2.Cdr | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr", "change_time", b"change_time", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr", "change_time", b"change_time", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CdrChange: _TypeAlias = CdrChange  # noqa: Y015
 
 @_typing.final
 class WatchIntegrationsRequest(_message.Message):

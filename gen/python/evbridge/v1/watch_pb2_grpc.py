@@ -71,6 +71,16 @@ class WatchServiceStub:
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTariffsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTariffsResponse.FromString,
                 _registered_method=True)
+        self.WatchSessions = channel.unary_stream(
+                '/evbridge.v1.WatchService/WatchSessions',
+                request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchSessionsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchSessionsResponse.FromString,
+                _registered_method=True)
+        self.WatchCdrs = channel.unary_stream(
+                '/evbridge.v1.WatchService/WatchCdrs',
+                request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsResponse.FromString,
+                _registered_method=True)
         self.WatchIntegrations = channel.unary_stream(
                 '/evbridge.v1.WatchService/WatchIntegrations',
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchIntegrationsRequest.SerializeToString,
@@ -140,6 +150,24 @@ class WatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSessions(self, request, context):
+        """Watches sessions.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchCdrs(self, request, context):
+        """Watches CDRs.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchIntegrations(self, request, context):
         """Watches integrations: what callers change, and their status.
 
@@ -184,6 +212,16 @@ def add_WatchServiceServicer_to_server(servicer, server):
                     servicer.WatchTariffs,
                     request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTariffsRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTariffsResponse.SerializeToString,
+            ),
+            'WatchSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSessions,
+                    request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchSessionsRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchSessionsResponse.SerializeToString,
+            ),
+            'WatchCdrs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCdrs,
+                    request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsResponse.SerializeToString,
             ),
             'WatchIntegrations': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIntegrations,
@@ -304,6 +342,60 @@ class WatchService:
             '/evbridge.v1.WatchService/WatchTariffs',
             evbridge_dot_v1_dot_watch__pb2.WatchTariffsRequest.SerializeToString,
             evbridge_dot_v1_dot_watch__pb2.WatchTariffsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.WatchService/WatchSessions',
+            evbridge_dot_v1_dot_watch__pb2.WatchSessionsRequest.SerializeToString,
+            evbridge_dot_v1_dot_watch__pb2.WatchSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCdrs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.WatchService/WatchCdrs',
+            evbridge_dot_v1_dot_watch__pb2.WatchCdrsRequest.SerializeToString,
+            evbridge_dot_v1_dot_watch__pb2.WatchCdrsResponse.FromString,
             options,
             channel_credentials,
             insecure,

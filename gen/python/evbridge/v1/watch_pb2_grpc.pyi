@@ -70,6 +70,16 @@ class WatchServiceStub:
 
     Errors: none of its own.
     """
+    WatchSessions: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchSessionsRequest, _watch_pb2.WatchSessionsResponse]
+    """Watches sessions.
+
+    Errors: none of its own.
+    """
+    WatchCdrs: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchCdrsRequest, _watch_pb2.WatchCdrsResponse]
+    """Watches CDRs.
+
+    Errors: none of its own.
+    """
     WatchIntegrations: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchIntegrationsRequest, _watch_pb2.WatchIntegrationsResponse]
     """Watches integrations: what callers change, and their status.
 
@@ -125,6 +135,16 @@ class WatchServiceAsyncStub(WatchServiceStub):
     """
     WatchTariffs: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchTariffsRequest, _watch_pb2.WatchTariffsResponse]  # type: ignore[assignment]
     """Watches tariffs.
+
+    Errors: none of its own.
+    """
+    WatchSessions: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchSessionsRequest, _watch_pb2.WatchSessionsResponse]  # type: ignore[assignment]
+    """Watches sessions.
+
+    Errors: none of its own.
+    """
+    WatchCdrs: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchCdrsRequest, _watch_pb2.WatchCdrsResponse]  # type: ignore[assignment]
+    """Watches CDRs.
 
     Errors: none of its own.
     """
@@ -198,6 +218,28 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchTariffsResponse], _abc.AsyncIterator[_watch_pb2.WatchTariffsResponse]]:
         """Watches tariffs.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchSessions(
+        self,
+        request: _watch_pb2.WatchSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchSessionsResponse], _abc.AsyncIterator[_watch_pb2.WatchSessionsResponse]]:
+        """Watches sessions.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchCdrs(
+        self,
+        request: _watch_pb2.WatchCdrsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchCdrsResponse], _abc.AsyncIterator[_watch_pb2.WatchCdrsResponse]]:
+        """Watches CDRs.
 
         Errors: none of its own.
         """
