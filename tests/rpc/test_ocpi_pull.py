@@ -380,7 +380,10 @@ async def test_a_page_that_the_partner_could_not_serve_is_asked_for_again(
 WRONG: dict[str, tuple[Callable[[], web.Response], str]] = {
     "no list": (lambda: answer({"data": {"id": "L1"}}), "PARTNER_FAULT"),
     "a status of its own": (lambda: answer({"status_code": 2001}), "PARTNER_REJECTED"),
-    "a page elsewhere": (lambda: answer({"data": []}, Link='<https://other.example/x>; rel="next"'), "EGRESS_DENIED"),
+    "a page elsewhere": (
+        lambda: answer({"data": []}, **{"X-Total-Count": "5", "Link": '<https://other.example/x>; rel="next"'}),
+        "EGRESS_DENIED",
+    ),
     "no JSON": (lambda: web.Response(body=b"<html>", content_type="application/json"), "PARTNER_FAULT"),
     "too much": (lambda: web.Response(body=b" " * (9 << 20), content_type="application/json"), "PARTNER_FAULT"),
 }
