@@ -2,9 +2,10 @@
 characters, what a body needs. The others are protovalidate's."""
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from buf.validate import validate_pb2
@@ -32,16 +33,47 @@ _Problem = Callable[[Any], str]
 
 
 class _Checks(NamedTuple):
-    """What is judged of a field: the value itself, or each item of it; whether the fields inside are, and are there."""
+    """What is judged of a field: the value itself, or each item of it; whether the fields inside are, and are there.
+
+    With `presence` it may be absent.
+    """
 
     problem: _Problem | None
     inside: bool
     items: bool
+    presence: bool = False
     needs: Collection[str] = ()
 
 
 def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
     """Every value that breaks a rule, and its path with `prefix` before it."""
+    return iter(()) if _is_sound(message) else _broken(message, prefix)
+
+
+def _is_sound(message: Message) -> bool:
+    """Whether nothing is broken. Of most messages that is all there is to say, and it takes a fifth of the time."""
+    texts, checks = _sound_parts(message.DESCRIPTOR)
+    if texts is not None and texts[1].search("".join(texts[0](message))):
+        return False
+    for name, found in checks:
+        if found.items:
+            values = getattr(message, name)
+            items = values if not hasattr(values, "items") else [item for _, item in _items(values)]
+        elif found.presence and not message.HasField(name):
+            continue
+        else:
+            items = (getattr(message, name),)
+        for item in items:
+            if found.problem and found.problem(item):
+                return False
+            if found.needs and not all(_is_set(item, each) for each in found.needs):
+                return False
+            if found.inside and not _is_sound(item):
+                return False
+    return True
+
+
+def _broken(message: Message, prefix: str) -> Iterator[FieldViolation]:
     checks = _checks(message.DESCRIPTOR)
     for field, value in message.ListFields():
         if (found := checks.get(field.number)) is None:
@@ -54,7 +86,7 @@ def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
                 if not _is_set(item, name):
                     yield FieldViolation(f"{path}{place}.{name}", "is required")
             if found.inside:
-                yield from broken(item, f"{path}{place}.")
+                yield from _broken(item, f"{path}{place}.")
 
 
 def _is_set(message: Message, name: str) -> bool:
@@ -95,6 +127,23 @@ def _items(values: Any) -> Iterator[tuple[str, Any]]:
 
 
 @cache
+def _sound_parts(
+    descriptor: Descriptor,
+) -> tuple[tuple[Callable[[Message], Iterable[str]], re.Pattern[str]] | None, list[tuple[str, _Checks]]]:
+    """How all texts without a list of codes are read at once, and what no one of them holds; the checks of the others."""
+    checks = _checks(descriptor)
+    texts = [field.name for field in descriptor.fields if _is_plain_text(field)]
+    others = [(field.name, checks[field.number]) for field in descriptor.fields if field.number in checks]
+    control = _control_characters(descriptor)[0]
+    return (attrgetter(*texts), control) if texts else None, [each for each in others if each[0] not in texts]
+
+
+def _is_plain_text(field: FieldDescriptor) -> bool:
+    has_codes = field.GetOptions().Extensions[options.code] in _CODES
+    return field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated and not has_codes
+
+
+@cache
 def _checks(descriptor: Descriptor) -> dict[int, _Checks]:
     checks = ((field.number, _checks_of(field)) for field in descriptor.fields)
     return {number: found for number, found in checks if found.problem or found.inside or found.needs}
@@ -109,7 +158,7 @@ def _checks_of(field: FieldDescriptor) -> _Checks:
         return _Checks(texts, False, True)
     problem: _Problem | None = None
     if type is not None and type.full_name == "evbridge.v1.Hours":
-        return _Checks(_hours_problem, True, field.is_repeated)
+        return _Checks(_hours_problem, True, field.is_repeated, not field.is_repeated)
     if field.type == FieldDescriptor.TYPE_STRING:
         problem = _text_problem(field)
     elif type is not None and type.full_name == _TIME:
@@ -119,7 +168,8 @@ def _checks_of(field: FieldDescriptor) -> _Checks:
     # Items whose rules are left to the handler are judged one by one there, so that a wrong one does not refuse all.
     left = rules.repeated.items.ignore == validate_pb2.IGNORE_ALWAYS
     inside = type is not None and problem is None and not left and _has_rules(type, frozenset())
-    return _Checks(problem, inside, field.is_repeated, field.GetOptions().Extensions[options.needs])
+    needs = field.GetOptions().Extensions[options.needs]
+    return _Checks(problem, inside, field.is_repeated, field.has_presence, needs)
 
 
 def _has_rules(descriptor: Descriptor, around: frozenset[str]) -> bool:
@@ -137,9 +187,7 @@ def _may_break(type: Descriptor | None, around: frozenset[str]) -> bool:
 
 def _text_problem(field: FieldDescriptor) -> _Problem:
     judge_code = _CODES.get(field.GetOptions().Extensions[options.code])
-    control, words = _CONTROL, CONTROL_CHARACTERS
-    if not field.full_name.startswith("evbridge.v1."):  # a partner's text, the lines of which may end as it likes
-        control, words = _CONTROL_BUT_RETURN, _CONTROL_CHARACTERS_BUT_RETURN
+    control, words = _control_characters(field)
 
     def problem(text: Any) -> str:
         if not isinstance(text, str):
@@ -149,6 +197,13 @@ def _text_problem(field: FieldDescriptor) -> _Problem:
         return judge_code(text) if judge_code and text else ""
 
     return problem
+
+
+def _control_characters(of: Descriptor | FieldDescriptor) -> tuple[re.Pattern[str], str]:
+    """Those that a text must not hold, and the words for it."""
+    if of.full_name.startswith("evbridge.v1."):
+        return _CONTROL, CONTROL_CHARACTERS
+    return _CONTROL_BUT_RETURN, _CONTROL_CHARACTERS_BUT_RETURN  # a partner's lines may end as it likes
 
 
 def _time_problem(time: Any) -> str:
