@@ -130,7 +130,7 @@ def _items(values: Any) -> Iterator[tuple[str, Any]]:
 def _sound_parts(
     descriptor: Descriptor,
 ) -> tuple[tuple[Callable[[Message], Iterable[str]], re.Pattern[str]] | None, list[tuple[str, _Checks]]]:
-    """How all texts without a list of codes are read at once, and what no one of them holds; the checks of the others."""
+    """How all texts without a list of codes are read at once, and what none of them holds; the checks of the others."""
     checks = _checks(descriptor)
     texts = [field.name for field in descriptor.fields if _is_plain_text(field)]
     others = [(field.name, checks[field.number]) for field in descriptor.fields if field.number in checks]

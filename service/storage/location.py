@@ -209,29 +209,28 @@ async def evse_report(
     )
     states = {keys[row["number"] - 1]: row["state"] for row in rows}
     changed = {key for key, state in states.items() if state == "changed"}
-    if left := [key for key, state in states.items() if state == "left"]:
-        changed |= await _evse_report_parsed(conn, tenant_id, now, {key: reported[key] for key in left})
-    return changed, reported.keys() - states.keys()
+    unknown = reported.keys() - states.keys()
+    if left := {key: reported[key] for key, state in states.items() if state == "left"}:
+        more_changed, more_unknown = await _evse_report_parsed(conn, tenant_id, now, left)
+        return changed | more_changed, unknown | more_unknown
+    return changed, unknown
 
 
 async def _evse_report_parsed(
     conn: Connection, tenant_id: str, now: datetime, reported: Mapping[EvseKey, NewStatus]
-) -> set[EvseKey]:
+) -> tuple[set[EvseKey], set[EvseKey]]:
     """The same for what an earlier build wrote last, or another call at this moment."""
-    newer: dict[EvseKey, StoredEvse] = {}
-    changed: set[EvseKey] = set()
-    for key, stored in (await evse_lock(conn, tenant_id, reported.keys())).items():
-        evse, new = stored.evse, reported[key]
-        if evse.status == EVSE_STATUS_REMOVED or new.time <= _time(evse.status_time):
-            continue
-        newer[key] = stored
-        evse.status_time.FromDatetime(new.time)
-        if evse.status != new.status:
-            evse.status = new.status
+    locked = await evse_lock(conn, tenant_id, reported.keys())
+    stored = {key: each for key, each in locked.items() if each.evse.status != EVSE_STATUS_REMOVED}
+    newer = {key: each for key, each in stored.items() if reported[key].time > _time(each.evse.status_time)}
+    changed = {key for key, each in newer.items() if reported[key].status != each.evse.status}
+    for key, (_, evse) in newer.items():
+        evse.status = reported[key].status
+        evse.status_time.FromDatetime(reported[key].time)
+        if key in changed:
             evse.last_updated.FromDatetime(now)
-            changed.add(key)
     await evse_put(conn, tenant_id, newer)
-    return changed
+    return changed, reported.keys() - stored.keys()
 
 
 async def evse_put(conn: Connection, tenant_id: str, evses: Mapping[EvseKey, StoredEvse]) -> None:

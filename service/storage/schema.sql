@@ -820,9 +820,6 @@ ALTER TABLE ONLY api_key
 ALTER TABLE ONLY cdr
     ADD CONSTRAINT cdr_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
-ALTER TABLE ONLY change
-    ADD CONSTRAINT change_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
-
 ALTER TABLE ONLY charger
     ADD CONSTRAINT charger_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 

@@ -12,6 +12,7 @@ from evbridge.options.v1 import rules_pb2
 from evbridge.partner.chargeprice.v1 import company_pb2 as chargeprice
 from evbridge.v1 import charger_pb2, company_pb2, location_pb2, publication_pb2, tariff_pb2, types_pb2
 from google.api import field_behavior_pb2 as behavior
+from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
@@ -165,6 +166,15 @@ def test_a_control_character_is_found_wherever_it_stands(character: str) -> None
 
 def test_tab_and_line_feed_are_text() -> None:
     assert [*broken(location_pb2.Location(address="a\tb\nc é \u202e"))] == []
+
+
+def test_every_text_is_looked_at() -> None:
+    """Those of a message are looked at together, so that one more is not forgotten."""
+    texts = [each for each in FIELDS if each.type == FieldDescriptor.TYPE_STRING and not each.is_repeated]
+    assert len(texts) > 300
+    for field in texts:
+        message = message_factory.GetMessageClass(field.containing_type)(**{field.name: "a\x00b"})
+        assert [each.path for each in broken(message)] == [field.name]
 
 
 def test_the_lines_of_a_partners_text_end_as_it_likes() -> None:
