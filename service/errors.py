@@ -16,6 +16,8 @@
     ├── EtagMismatch                ABORTED
     ├── IntegrationHasObjects       FAILED_PRECONDITION
     ├── ReferenceNotFound           FAILED_PRECONDITION  with field violations
+    ├── PlatformUnsuitable          FAILED_PRECONDITION  with field violations
+    ├── IntegrationInUse            FAILED_PRECONDITION
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
     ├── ReceivedIsReadOnly          FAILED_PRECONDITION
@@ -198,6 +200,16 @@ class IntegrationHasObjects(EvbridgeError):
 class ReferenceNotFound(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.REFERENCE_NOT_FOUND
+
+
+class PlatformUnsuitable(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.PLATFORM_UNSUITABLE
+
+
+class IntegrationInUse(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.INTEGRATION_IN_USE
 
 
 class PartyInUse(EvbridgeError):

@@ -25,6 +25,7 @@ from service.bridge.ports import Authorise, Behaviour, Gate, Recorder, Target, T
 from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.sender import Sender
 from service.bridge.transcode import HttpRequest, to_http
+from service.domain.integration import routing_from
 
 _MAX_PAGES = 1000
 _NEXT = re.compile(r'<([^<>]*)>[^,<]*;\s*rel\s*=\s*"?next"?(?![^\s;,])', re.IGNORECASE)
@@ -186,6 +187,8 @@ async def through(
         if not (url := getattr(request, name)):
             raise errors.InvalidArgument.field(name, "is required")
         target = replace(target, base_url=check_given(url, target.base_url, target.hosts))
+    if operation.routed and target.routing:
+        target = replace(target, routing={**target.routing, **routing_from(request)})
     return target, at_path(operation, target.paths.get(operation.name))
 
 

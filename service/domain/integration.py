@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Collection, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from evbridge.options.v1 import options_pb2 as options
@@ -119,8 +120,7 @@ def routing(integration: Integration) -> dict[str, str]:
     """The headers that say from which party to which (OCPI 2.2.1, transport and format, Message routing headers)."""
     ocpi, headers = integration.ocpi, {}
     if integration.parties:
-        ours = integration.parties[0]
-        headers = {"OCPI-from-country-code": ours.country_code, "OCPI-from-party-id": ours.party_id}
+        headers = routing_from(integration.parties[0])
     theirs = {(each.country_code, each.party_id) for each in integration.partner_company_details}
     if ocpi.platform_party_id:
         theirs = {(ocpi.platform_party_country_code, ocpi.platform_party_id)}
@@ -128,6 +128,18 @@ def routing(integration: Integration) -> dict[str, str]:
         country_code, party_id = theirs.pop()
         headers |= {"OCPI-to-country-code": country_code, "OCPI-to-party-id": party_id}
     return headers
+
+
+def routing_from(owner: Any) -> dict[str, str]:
+    """Those that say whose a request is: a party, or what names the party that owns the object; none for all else."""
+    country_code, party_id = (getattr(owner, name, "") for name in ("country_code", "party_id"))
+    return {"OCPI-from-country-code": country_code, "OCPI-from-party-id": party_id} if party_id else {}
+
+
+def platform_party(integration: Integration) -> str:
+    """Who an OCPI party is at its platform, such as "FRXYZ"; "" for one that is behind none."""
+    ocpi = integration.ocpi
+    return ocpi.platform_party_country_code + ocpi.platform_party_id if ocpi.platform_integration_id else ""
 
 
 def module_hosts(integration: Integration) -> tuple[str, ...]:

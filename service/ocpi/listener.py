@@ -30,11 +30,12 @@ from google.protobuf.message import Message
 from service.bridge.codec import Codec, CodecError
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Operation, Registry
+from service.domain.keys import PartyKey
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable, EvbridgeError
 from service.partners.ocpi.party import VERSIONS
 from service.resources.registration import Door, own_parties
-from service.storage.integration import integration_get
+from service.storage.integration import integration_get, integration_of_party
 from service.storage.keyring import Keyring
 from service.storage.partner_token import PURPOSE, TokenHolder, looks_like_token, token_holder, token_use
 from service.storage.pool import Database
@@ -168,21 +169,21 @@ class Listener:
     async def _serve(self, module: str, version: str, serve: Any, _: Operation, request: Message, call: Call) -> Reply:
         """One request of a known partner, in its envelope. Raises Refused."""
         holder, token = call.peer
-        request_id = call.headers.get("X-Request-ID", "")[:100]
-        log_fields.set(
-            {"tenant": holder.tenant_id, "integration": holder.integration_id, "partner_request_id": request_id}
-        )
-        if module not in _CONFIGURATION:
-            if holder.initial:
-                raise OcpiRefused(2000, "this token only opens versions and credentials", status=401)
-            if not holder.enabled:
-                raise OcpiRefused(2000, "the connection is disabled", status=403)
+        if module not in _CONFIGURATION and holder.initial:
+            raise OcpiRefused(2000, "this token only opens versions and credentials", status=401)
         confirms = module not in ("versions", "details")
         try:
+            visitor = holder if module in _CONFIGURATION else await self._visitor(holder, request, call)
+            request_id = call.headers.get("X-Request-ID", "")[:100]
+            log_fields.set(
+                {"tenant": holder.tenant_id, "integration": visitor.integration_id, "partner_request_id": request_id}
+            )
+            if module not in _CONFIGURATION and not (holder.enabled and visitor.enabled):
+                raise OcpiRefused(2000, "the connection is disabled", status=403)
             if holder.unused or (confirms and not holder.confirmed):
                 async with self._database.transaction() as conn:
                     await token_use(conn, holder, confirms=confirms)
-            reply: Reply = await serve(request, Visit(holder, token, version, call))
+            reply: Reply = await serve(request, Visit(visitor, token, version, call))
         except DatabaseUnavailable:
             raise OcpiRefused(3000, "try again later", status=503, headers={"Retry-After": "5"}) from None
         if module not in _CONFIGURATION:
@@ -191,6 +192,18 @@ class Listener:
         if message is not None:
             message.status_code, message.status_message, message.timestamp = 1000, "Success", timestamp()
         return reply
+
+    async def _visitor(self, holder: TokenHolder, request: Any, call: Call) -> TokenHolder:
+        """Of a platform, the party behind it that the URL names, or else the routing headers."""
+        if not holder.platform:
+            return holder
+        names = ("country_code", "party_id")
+        party = [getattr(request, name, "") for name in names]
+        if not any(party):
+            party = [call.headers.get(f"OCPI-from-{name.replace('_', '-')}", "") for name in names]
+        at = (self._database, holder.tenant_id, holder.integration_id)
+        own = await integration_of_party(*at, PartyKey.of(*party))
+        return holder if own is None else replace(holder, integration_id=own[0], enabled=own[1])
 
     @asynccontextmanager
     async def _authenticate(self, call: Call) -> AsyncIterator[tuple[TokenHolder, Secret]]:

@@ -23,6 +23,7 @@ from service.domain.integration import (
     fill_defaults,
     hosts,
     mark_secrets,
+    platform_party,
     secret_paths,
     type_name,
 )
@@ -35,7 +36,9 @@ from service.errors import (
     FieldViolation,
     ImmutableField,
     IntegrationHasObjects,
+    IntegrationInUse,
     InvalidArgument,
+    PlatformUnsuitable,
     ReferenceNotFound,
     ResourceNotFound,
 )
@@ -49,7 +52,9 @@ from service.storage.integration import (
     integration_lock,
     integration_objects,
     integration_replace,
+    integration_share,
     integration_status,
+    integrations_behind,
     secrets_forget,
     secrets_get,
     secrets_put,
@@ -118,6 +123,11 @@ class Integrations(Noun[Integration]):
             await access_token_forget(conn, tenant_id, integration.id)
 
     async def remove(self, conn: Connection, tenant_id: str, key: str) -> None:
+        if behind := await integrations_behind(conn, tenant_id, key):
+            raise IntegrationInUse(
+                f"{len(behind)} integrations are of parties behind it, {behind[0]} for one",
+                integrations=str(len(behind)),
+            )
         objects = await integration_objects(conn, tenant_id, key)
         if objects and not self._force:
             raise IntegrationHasObjects(
@@ -147,7 +157,7 @@ class Integrations(Noun[Integration]):
     async def refused(
         self, conn: Connection, tenant_id: str, pending: Mapping[str, Pending[Integration]]
     ) -> Mapping[str, EvbridgeError]:
-        """One that names a party which is not there, or lacks a secret. Its parties stay until the transaction ends."""
+        """One that names a party or a platform that is none, or lacks a secret. What it names stays meanwhile."""
         refused: dict[str, EvbridgeError] = {}
         for id, (_, wanted, before, _) in pending.items():
             try:
@@ -155,13 +165,15 @@ class Integrations(Noun[Integration]):
                     _demand(secret_paths(wanted, required=True), self._sent, "is required")
                 registered = before is not None and before.ocpi.our_token_set
                 await _check_parties(conn, tenant_id, wanted, registered=registered)
+                if wanted.ocpi.platform_integration_id != (before or Integration()).ocpi.platform_integration_id:
+                    await _check_platform(conn, tenant_id, wanted)
                 self._kept = await secrets_get(conn, self._keyring, tenant_id, id) if before else {}
                 self._moved = before is not None and _origins(wanted) != _origins(before)
                 if self._moved:  # Perhaps somebody else: no secret is for them.
                     known = [path for path in secret_paths(wanted) if path in self._kept]
                     _demand(known, self._sent, "must be sent again with a new address")
                     self._kept = {}
-            except (ReferenceNotFound, InvalidArgument) as error:
+            except (ReferenceNotFound, PlatformUnsuitable, InvalidArgument) as error:
                 refused[id] = error
         return refused
 
@@ -203,11 +215,12 @@ class Integrations(Noun[Integration]):
             raise InvalidArgument.field(path, str(refused)) from None
 
 
-def _pushed(integration: Integration | None) -> tuple[bool, bool] | None:
-    """Which objects an OCPI party is sent."""
-    if integration is None or not integration.HasField("ocpi"):
+def _pushed(integration: Integration) -> tuple[bool, bool, str, str] | None:
+    """Which objects an OCPI party is sent, and through which platform to whom."""
+    if not integration.HasField("ocpi"):
         return None
-    return integration.models.push_location, integration.models.push_tariff
+    models, platform = integration.models, integration.ocpi.platform_integration_id
+    return models.push_location, models.push_tariff, platform, platform_party(integration)
 
 
 async def status_found(
@@ -234,6 +247,27 @@ async def _check_parties(conn: Connection, tenant_id: str, integration: Integrat
         paths = (f"integration.parties[{number}]" for number in missing)
         violations = tuple(FieldViolation(path, "is not one of the tenant's parties") for path in paths)
         raise dangling("party", str(next(iter(missing.values()))), violations)
+
+
+async def _check_platform(conn: Connection, tenant_id: str, integration: Integration) -> None:
+    """Raises ReferenceNotFound, PlatformUnsuitable; the platform stays one until the transaction ends."""
+    id, path = integration.ocpi.platform_integration_id, "integration.ocpi.platform_integration_id"
+    if not id:
+        return
+    platform = await integration_share(conn, tenant_id, id)
+    if platform is None and id != integration.id:
+        raise dangling("integration", id, (FieldViolation(path, "is not an integration of the tenant"),))
+    problem = ""
+    if id == integration.id:
+        problem = "is the integration itself"
+    elif not (platform and platform.HasField("ocpi")):
+        problem = "is not of INTEGRATION_TYPE_OCPI"
+    elif platform.ocpi.platform_integration_id:
+        problem = f"is itself behind a platform, {platform.ocpi.platform_integration_id}"
+    elif behind := await integrations_behind(conn, tenant_id, integration.id):
+        problem = f"cannot be one: this integration is itself a platform, that of {behind[0]}"
+    if problem:
+        raise PlatformUnsuitable(f"{id} {problem}", violations=(FieldViolation(path, problem),), id=id)
 
 
 def _parties(integration: Integration) -> list[PartyKey]:

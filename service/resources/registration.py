@@ -27,6 +27,7 @@ from service.storage.integration import (
     THEIR_TOKEN,
     integration_lock,
     integration_replace,
+    integrations_behind,
     secret_forget,
     secrets_forget,
     secrets_put,
@@ -112,7 +113,8 @@ async def register(
     ocpi.hub_party_id = found.hub_party_id
     if integration.version_details != found.details:
         # A partner that begins anew may have lost what it had; another version writes it in another way.
-        await redeliver_all(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
+        for id in (integration.id, *await integrations_behind(conn, tenant_id, integration.id)):
+            await redeliver_all(conn, tenant_id, id, OBJECT_KIND_UNSPECIFIED)
     integration.version_details.CopyFrom(found.details)
     del integration.partner_company_details[:]
     integration.partner_company_details.extend(found.companies)

@@ -24,6 +24,7 @@ from service.domain.integration import (
     module_hosts,
     partner_name,
     paths,
+    platform_party,
     pull_minutes,
     query,
     routing,
@@ -31,6 +32,7 @@ from service.domain.integration import (
     token_parties,
     type_name,
 )
+from service.domain.keys import PartyKey
 from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
 from service.domain.target import Target
@@ -79,6 +81,25 @@ async def integration_find(database: Database, tenant_id: str, ids: Collection[s
     return {row["integration_id"]: row["payload"] for row in rows}
 
 
+async def integration_share(conn: Connection, tenant_id: str, integration_id: str) -> Integration | None:
+    """Kept as it is until the transaction ends; None when there is none."""
+    payload: bytes | None = await conn.value(sql.integration_share, tenant_id, integration_id)
+    return None if payload is None else Integration.FromString(payload)
+
+
+async def integrations_behind(conn: Connection, tenant_id: str, platform_id: str) -> list[str]:
+    """The integrations of the parties behind a platform, in their order."""
+    return [row["integration_id"] for row in await conn.rows(sql.integrations_behind, tenant_id, platform_id)]
+
+
+async def integration_of_party(
+    database: Database, tenant_id: str, platform_id: str, party: PartyKey
+) -> tuple[str, bool] | None:
+    """The integration of a party behind a platform, and whether it is enabled; None when it has none of its own."""
+    row = await database.row(sql.integration_of_party, tenant_id, platform_id, "".join(party))
+    return None if row is None else (row["integration_id"], row["enabled"])
+
+
 async def integration_hold(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """Kept from being deleted until the transaction ends. Raises ResourceNotFound."""
     if not await conn.value(sql.integration_hold, tenant_id, integration_id):
@@ -100,6 +121,8 @@ async def integration_insert(
         integration.etag,
         integration.SerializeToString(),
         pull_minutes(integration.models),
+        integration.ocpi.platform_integration_id,
+        platform_party(integration),
         [*takes],
         token_parties(integration),
     )
@@ -144,6 +167,8 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
         pause_time,
         pull_minutes(integration.models),
         token_parties(integration),
+        integration.ocpi.platform_integration_id,
+        platform_party(integration),
     )
 
 

@@ -14,16 +14,33 @@ SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR
 SELECT true FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 
 -- name: integration_insert
-INSERT INTO integration (tenant_id, integration_id, type, enabled, status, parties, etag, payload, pull_minutes, takes,
-    token_parties)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+INSERT INTO integration
+    (tenant_id, integration_id, type, enabled, status, parties, etag, payload, pull_minutes, platform_integration_id,
+     platform_party, takes, token_parties)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT DO NOTHING
 RETURNING integration_id
 
 -- name: integration_replace
 UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7, pause_time = $8,
-    pull_minutes = $9, token_parties = $10
+    pull_minutes = $9, token_parties = $10, platform_integration_id = $11, platform_party = $12
 WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_share
+-- Kept as it is until the transaction ends.
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR SHARE
+
+-- name: integrations_behind
+SELECT integration_id FROM integration
+WHERE tenant_id = $1 AND platform_integration_id = $2 AND platform_integration_id <> ''
+ORDER BY integration_id
+
+-- name: integration_of_party
+-- That of a party behind a platform.
+SELECT integration_id, enabled FROM integration
+WHERE tenant_id = $1 AND platform_integration_id = $2 AND platform_integration_id <> '' AND platform_party = $3
+ORDER BY integration_id
+LIMIT 1
 
 -- name: integration_takes
 SELECT takes FROM integration WHERE tenant_id = $1 AND integration_id = $2

@@ -26,7 +26,10 @@ _MAX_UNCONFIRMED = 8
 
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
-    """Whose token it is. `unused`: for a minute or more; `confirmed`: all older ones have ended."""
+    """Whose token it is. `unused`: for a minute or more; `confirmed`: all older ones have ended.
+
+    `platform`: parties behind it have integrations of their own.
+    """
 
     tenant_id: str
     integration_id: str
@@ -35,6 +38,7 @@ class TokenHolder:
     confirmed: bool
     enabled: bool
     unused: bool
+    platform: bool
 
     @property
     def key(self) -> tuple[str, str, int]:

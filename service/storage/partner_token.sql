@@ -2,7 +2,12 @@
 -- tenant: any, because the token decides the tenant.
 SELECT
     t.tenant_id, t.integration_id, t.token_id, t.initial, t.confirmed, t.digest, i.enabled,
-    coalesce(t.use_time < now() - interval '1 minute', true) AS unused
+    coalesce(t.use_time < now() - interval '1 minute', true) AS unused,
+    EXISTS (
+        SELECT FROM integration AS behind
+        WHERE behind.tenant_id = t.tenant_id AND behind.platform_integration_id = t.integration_id
+            AND behind.platform_integration_id <> ''
+    ) AS platform
 FROM partner_token AS t
 JOIN integration AS i USING (tenant_id, integration_id)
 WHERE t.digest = ANY($1::bytea[])

@@ -309,6 +309,8 @@ CREATE TABLE integration (
     pause_time timestamp with time zone,
     pull_minutes integer DEFAULT 0 NOT NULL,
     pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    platform_integration_id text DEFAULT ''::text NOT NULL,
+    platform_party text DEFAULT ''::text NOT NULL,
     token_parties text[] DEFAULT '{}'::text[] NOT NULL
 );
 
@@ -752,6 +754,8 @@ CREATE INDEX evse_tariffs ON evse USING gin (tariff_keys);
 CREATE INDEX exchange_age ON exchange USING btree (create_time);
 
 CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
+
+CREATE INDEX integration_behind ON integration USING btree (tenant_id, platform_integration_id, platform_party) WHERE (platform_integration_id <> ''::text);
 
 CREATE INDEX integration_pulled ON integration USING btree (pull_time) WHERE (pull_minutes > 0);
 

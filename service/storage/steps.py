@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import asyncpg
+from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.tariff_pb2 import Tariff
 
+from service.domain.integration import platform_party
 from service.domain.rules import clamp_times
 from service.storage.statements import Statement, Statements
 
@@ -31,6 +33,16 @@ async def printable_times(connection: "asyncpg.Connection[asyncpg.Record]") -> N
             await connection.execute(statement.text, row["ctid"], row["payload"], message.SerializeToString())
 
 
+async def platforms(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Fills the columns of OCPI parties behind platforms."""
+    async for row in connection.cursor(sql.integrations_of_ocpi.text, prefetch=_AT_ONCE):
+        integration = Integration.FromString(row["payload"])
+        if integration.ocpi.platform_integration_id:
+            values = (integration.ocpi.platform_integration_id, platform_party(integration))
+            await connection.execute(sql.integration_platform.text, row["tenant_id"], row["integration_id"], *values)
+
+
 STEPS: Final[dict[str, Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]]]] = {
-    "printable_times": printable_times
+    "printable_times": printable_times,
+    "platforms": platforms,
 }

@@ -23,3 +23,10 @@ UPDATE location SET payload = $3 WHERE ctid = $1 AND payload = $2
 -- name: payload_of_evse
 -- tenant: any, because the form of payloads belongs to the database.
 UPDATE evse SET payload = $3 WHERE ctid = $1 AND payload = $2
+
+-- name: integrations_of_ocpi
+-- tenant: any, because the columns belong to the database. The type is INTEGRATION_TYPE_OCPI (1).
+SELECT tenant_id, integration_id, payload FROM integration WHERE type = 1
+
+-- name: integration_platform
+UPDATE integration SET platform_integration_id = $3, platform_party = $4 WHERE tenant_id = $1 AND integration_id = $2

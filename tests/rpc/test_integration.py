@@ -374,6 +374,7 @@ VALUES: dict[str, Any] = {
         if field.GetOptions().Extensions[options.url]
     },
     "evbridge.v1.Integration.parties": [DE_ABC, NL_XYZ],
+    "evbridge.v1.OcpiConnection.platform_integration_id": "hub",
     "evbridge.v1.OcpiConnection.platform_party_id": "abc",
     "evbridge.v1.OcpiConnection.platform_party_country_code": "de",
     "evbridge.v1.SalesforceConnection.allowed_hosts": "other.example:8443",
@@ -411,6 +412,7 @@ async def test_every_field_of_every_type_is_stored_and_comes_back_but_the_secret
     of_type = {"evbridge.v1.Integration.type": IntegrationType.Value(f"INTEGRATION_TYPE_{type.upper()}")}
     sent = filled(Integration.DESCRIPTOR, VALUES | others | of_type)
     assert isinstance(sent, Integration)
+    await created_as(party, an_integration_of("ocpi", id="hub"))
     stored = await created_as(party, sent)
     secrets = take_secrets(sent)
     assert secrets
@@ -608,6 +610,38 @@ async def test_parties_must_exist_and_are_not_deleted_while_an_integration_speak
     assert failure.metadata == {"tariffs": "0", "locations": "0", "integrations": "1"}
     await update(party, Integration(id=created.id, parties=[NL_XYZ]))
     await party.admin.parties.DeleteParty(request)
+
+
+async def test_a_platform_is_an_ocpi_integration_that_is_behind_none(tenant: Tenant) -> None:
+    def behind(platform: str, id: str = "") -> Integration:
+        changes = {"id": id} if id else {}
+        return an_integration_of("ocpi", ocpi={**_ocpi(), "platform_integration_id": platform}, **changes)
+
+    await created_as(tenant, an_integration_of("ocpi", id="hub"))
+    await created_as(tenant, an_integration_of("chargeprice", id="cp"))
+    failure = await fails(created_as(tenant, behind("none")))
+    assert (failure.reason, failure.metadata) == ("REFERENCE_NOT_FOUND", {"resource": "integration", "id": "none"})
+    first = await created_as(tenant, behind("hub", "first"))
+    place = "integration.ocpi.platform_integration_id"
+    for platform, id, problem in (
+        ("cp", "", "is not of INTEGRATION_TYPE_OCPI"),
+        ("first", "", "is itself behind a platform, hub"),
+    ):
+        failure = await fails(created_as(tenant, behind(platform, id)))
+        assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "PLATFORM_UNSUITABLE")
+        assert failure.violations == {place: problem}
+    await created_as(tenant, an_integration_of("ocpi", id="other"))
+    for platform, problem in (
+        ("hub", "is the integration itself"),
+        ("other", "cannot be one: this integration is itself a platform, that of first"),
+    ):
+        failure = await fails(update(tenant, Integration(id="hub", ocpi={"platform_integration_id": platform})))
+        assert (failure.reason, failure.violations) == ("PLATFORM_UNSUITABLE", {place: problem})
+    request = DeleteIntegrationRequest(id="hub", force=True)
+    failure = await fails(tenant.admin.integrations.DeleteIntegration(request))
+    assert (failure.reason, failure.metadata) == ("INTEGRATION_IN_USE", {"integrations": "1"})
+    await update(tenant, Integration(id=first.id), "ocpi.platform_integration_id")
+    await tenant.admin.integrations.DeleteIntegration(request)
 
 
 ACTIVATED, RETRIED = {"utility_cloud", "salesforce"}, {"ocpi"}

@@ -58,6 +58,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from service.app import Evbridge
 from service.partners.ampeco.simulator import Simulator as Ampeco
 from service.partners.chargeprice.simulator import Simulator
+from service.storage.integration import integration_lock, integration_replace
 from service.storage.statements import Statement
 from tests.ampeco import connect
 from tests.conftest import Tenant
@@ -382,11 +383,17 @@ async def test_the_command_line_says_how_it_stands(
     assert unknown.err.startswith("evbridge: there is no tenant nobody: ")
 
 
-async def test_an_integration_without_its_platform_hides_no_other(tenant: Tenant, shared_database_url: str) -> None:
-    platform = {"initial_role": "INTERFACE_ROLE_BOTH", "platform_integration_id": "nobody"}
-    behind = an_integration_of("ocpi", id="behind", ocpi=platform)
+async def test_an_integration_without_its_platform_hides_no_other(
+    tenant: Tenant, running: Evbridge, shared_database_url: str
+) -> None:
+    """An older build took one that does not exist."""
+    behind = an_integration_of("ocpi", id="behind")
     for integration in (behind, an_integration("https://partner.example", id="cp")):
         await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    async with running.database.transaction() as conn:
+        stored = await integration_lock(conn, tenant.name, "behind")
+        stored.ocpi.platform_integration_id = "nobody"
+        await integration_replace(conn, tenant.name, stored)
     told = await command(environment(shared_database_url), "status", "--tenant", tenant.name)
     assert (told.code, told.err) == (0, "")
     title, why, other, *_ = told.out.splitlines()

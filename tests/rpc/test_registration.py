@@ -95,16 +95,18 @@ class Wire:
     """What lies between a side and who calls it: it cuts requests, or loses their answers.
 
     `faults` are (method, end of the path, kind) of what fails next, twice: a read is repeated. `carried` are the
-    method and the path of all requests.
+    method and the path of all requests, `headers` what they said besides.
     """
 
     url: str = ""
     to: str = ""
     faults: list[tuple[str, str, FaultKind]] = field(default_factory=list)
     carried: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
     async def carry(self, request: web.Request) -> web.StreamResponse:
         self.carried.append((request.method, request.path))
+        self.headers.append(dict(request.headers))
         for fault in self.faults:
             if request.method == fault[0] and request.path.endswith(fault[1]):
                 if request.method != "GET" or self.faults.count(fault) == 1:
@@ -115,12 +117,16 @@ class Wire:
         return await self._forward(request)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        headers = {name: request.headers[name] for name in ("Authorization", "Content-Type") if name in request.headers}
+        headers = {name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length")}
         async with (
             aiohttp.ClientSession() as http,
-            http.request(request.method, self.to + request.path, data=await request.read(), headers=headers) as answer,
+            http.request(
+                request.method, self.to + request.path_qs, data=await request.read(), headers=headers
+            ) as answer,
         ):
-            return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+            back = {name: value for name, value in answer.headers.items() if name.startswith(("X-", "OCPI-", "Link"))}
+            text = await answer.read()
+            return web.Response(status=answer.status, body=text, content_type="application/json", headers=back)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Wire"]:

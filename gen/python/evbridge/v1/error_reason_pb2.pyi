@@ -216,6 +216,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "REFERENCE_NOT_FOUND", "domain": "evbridge", "metadata": { "resource": "party", "id": "DE*ABC" } }
     """
+    PLATFORM_UNSUITABLE: _ErrorReason.ValueType  # 96
+    """FAILED_PRECONDITION. The integration that `platform_integration_id` names cannot be the platform: it is of another type, or
+    itself behind a platform; or the one that names it is a platform. google.rpc.BadRequest says which.
+
+        { "reason": "PLATFORM_UNSUITABLE", "domain": "evbridge", "metadata": { "id": "hub" } }
+    """
+    INTEGRATION_IN_USE: _ErrorReason.ValueType  # 97
+    """FAILED_PRECONDITION. The integration is the platform of others, which are reached through it.
+
+        { "reason": "INTEGRATION_IN_USE", "domain": "evbridge", "metadata": { "integrations": "2" } }
+    """
     PARTY_IN_USE: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION. The party still owns objects, or integrations speak for it.
 
@@ -557,6 +568,17 @@ REFERENCE_NOT_FOUND: ErrorReason.ValueType  # 28
 google.rpc.BadRequest names the field.
 
     { "reason": "REFERENCE_NOT_FOUND", "domain": "evbridge", "metadata": { "resource": "party", "id": "DE*ABC" } }
+"""
+PLATFORM_UNSUITABLE: ErrorReason.ValueType  # 96
+"""FAILED_PRECONDITION. The integration that `platform_integration_id` names cannot be the platform: it is of another type, or
+itself behind a platform; or the one that names it is a platform. google.rpc.BadRequest says which.
+
+    { "reason": "PLATFORM_UNSUITABLE", "domain": "evbridge", "metadata": { "id": "hub" } }
+"""
+INTEGRATION_IN_USE: ErrorReason.ValueType  # 97
+"""FAILED_PRECONDITION. The integration is the platform of others, which are reached through it.
+
+    { "reason": "INTEGRATION_IN_USE", "domain": "evbridge", "metadata": { "integrations": "2" } }
 """
 PARTY_IN_USE: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION. The party still owns objects, or integrations speak for it.

@@ -89,7 +89,7 @@ class IntegrationServiceServicer:
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -121,8 +121,8 @@ class IntegrationServiceServicer:
         for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
         the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-        ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+        PLATFORM_UNSUITABLE); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
         (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,7 +134,7 @@ class IntegrationServiceServicer:
         partner holds stays there.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
-        `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class IntegrationServiceStub:
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -63,8 +63,8 @@ class IntegrationServiceStub:
     for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
     the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-    ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+    PLATFORM_UNSUITABLE); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
     (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
@@ -72,7 +72,7 @@ class IntegrationServiceStub:
     partner holds stays there.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
-    `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     PauseIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.PauseIntegrationRequest, _integration_pb2.Integration]
     """Pauses an integration: deliveries wait, and runs of RUN_KIND_SYNC that have not begun. What people ask for passes: the
@@ -102,7 +102,7 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -122,8 +122,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
     the old one.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-    ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+    PLATFORM_UNSUITABLE); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
     (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -131,7 +131,7 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     partner holds stays there.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
-    `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     PauseIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.PauseIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
     """Pauses an integration: deliveries wait, and runs of RUN_KIND_SYNC that have not begun. What people ask for passes: the
@@ -164,7 +164,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -202,8 +202,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         for anew. An address on another host needs the secrets again; what was found out about the partner is forgotten with
         the old one.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-        ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+        PLATFORM_UNSUITABLE); ALREADY_EXISTS (RUN_IN_PROGRESS) for a command whose run is under way; INVALID_ARGUMENT
         (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
         """
 
@@ -217,7 +217,7 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         partner holds stays there.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
-        `force`; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod

@@ -97,7 +97,9 @@ class OcpiConnection(_message.Message):
     """
     platform_integration_id: _builtins.str
     """The id of the platform's integration, up to 63 characters: its address, its token and its modules are used, with routing
-    headers that name the third party. This integration does not register then.
+    headers that name the third party. This integration does not register then: once the platform does, what is due here goes
+    out. What comes with the platform's token belongs here when the URL, or else the routing headers, name the third party. It is
+    an integration of OCPI that exists and is not itself behind a platform (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE).
     eMabler: `platformIntegrationId` in three places.
     """
     platform_party_id: _builtins.str
