@@ -16,6 +16,10 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 
+_AT_ONCE = 5000
+"""Rows that one statement writes, so that each ends in time however long a list is."""
+
+
 class Pull(NamedTuple):
     """How far a run read a list.
 
@@ -51,10 +55,12 @@ async def pull_begin(database: Database, run: RunClaim, kind: ObjectKind.ValueTy
     async with database.transaction() as conn:
         await run_hold(conn, run)
         await conn.run(sql.pull_begin, *of, run.run_id, whole)
-        await conn.run(sql.pull_forget, *of)
+        await _forget(conn, of)
         if whole:
             unseen = sql.pull_unseen_locations if kind == OBJECT_KIND_LOCATION else sql.pull_unseen_tariffs
-            await conn.run(unseen, *of)
+            after: str | None = ""
+            while after is not None:
+                after = await conn.value(unseen, *of, after, _AT_ONCE)
             await conn.run(sql.pull_held, *of)
         begun = await pull_get(conn, *of)
     assert begun is not None  # noqa: S101
@@ -84,7 +90,12 @@ async def pull_end(database: Database, run: RunClaim, kind: ObjectKind.ValueType
     async with database.transaction() as conn:
         await run_hold(conn, run)
         await conn.run(sql.pull_end, *of, [*pull.counts])
-        await conn.run(sql.pull_forget, *of)
+        await _forget(conn, of)
+
+
+async def _forget(conn: Connection, of: tuple[str, str, ObjectKind.ValueType]) -> None:
+    while await conn.run(sql.pull_forget, *of, _AT_ONCE) == _AT_ONCE:
+        pass
 
 
 async def pull_due(conn: Connection, types: Collection[IntegrationType.ValueType]) -> tuple[str, str] | None:

@@ -10,21 +10,41 @@ SET run_id = excluded.run_id, whole = excluded.whole, begin_time = excluded.begi
     complete = true, total = 0, held = 0, counts = '{}'
 
 -- name: pull_unseen_locations
--- Those that have an EVSE which is not REMOVED.
-INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
-SELECT l.tenant_id, l.integration_id, $3, l.country_code || l.party_id || l.key
-FROM location AS l
-WHERE l.tenant_id = $1 AND l.integration_id = $2 AND l.integration_id <> '' AND l.delete_time IS NULL AND EXISTS (
-    SELECT FROM evse AS e
-    WHERE e.tenant_id = $1 AND e.integration_id = $2 AND e.country_code = l.country_code AND e.party_id = l.party_id
-        AND e.location_key = l.key AND e.status <> 7
+-- Up to $5 after the object $4: those that have an EVSE which is not REMOVED (7). Looked up as in `location_lock`.
+WITH next AS MATERIALIZED (
+    SELECT country_code, party_id, key
+    FROM location
+    WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' AND delete_time IS NULL
+        AND (country_code, party_id, key) > (left($4, 2), substr($4, 3, 3), substr($4, 6))
+    ORDER BY country_code, party_id, key
+    LIMIT $5
+), unseen AS (
+    INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
+    SELECT $1, $2, $3, country_code || party_id || key
+    FROM next
+    CROSS JOIN LATERAL (
+        SELECT FROM evse
+        WHERE tenant_id = $1 AND integration_id = $2 AND country_code = next.country_code
+            AND party_id = next.party_id AND location_key = next.key AND status <> 7
+        LIMIT 1
+    ) AS living
 )
+SELECT country_code || party_id || key AS object_id FROM next ORDER BY country_code DESC, party_id DESC, key DESC LIMIT 1
 
 -- name: pull_unseen_tariffs
-INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
-SELECT tenant_id, integration_id, $3, country_code || party_id || key
-FROM tariff
-WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' AND delete_time IS NULL
+-- Up to $5 after the object $4.
+WITH next AS MATERIALIZED (
+    SELECT country_code, party_id, key
+    FROM tariff
+    WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' AND delete_time IS NULL
+        AND (country_code, party_id, key) > (left($4, 2), substr($4, 3, 3), substr($4, 6))
+    ORDER BY country_code, party_id, key
+    LIMIT $5
+), unseen AS (
+    INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
+    SELECT $1, $2, $3, country_code || party_id || key FROM next
+)
+SELECT country_code || party_id || key AS object_id FROM next ORDER BY country_code DESC, party_id DESC, key DESC LIMIT 1
 
 -- name: pull_held
 UPDATE pull
@@ -32,7 +52,11 @@ SET held = (SELECT count(*) FROM pull_unseen WHERE tenant_id = $1 AND integratio
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
 
 -- name: pull_forget
-DELETE FROM pull_unseen WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+-- Up to $4 of them.
+DELETE FROM pull_unseen
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id IN (
+    SELECT object_id FROM pull_unseen WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 LIMIT $4
+)
 
 -- name: pull_read
 UPDATE pull SET next_link = $4, highest = $5, complete = $6, total = $7, counts = $8
