@@ -26,7 +26,8 @@ from service.ocpi.modules import (
 )
 from service.ocpi.pages import Documents, disclose, page
 from service.partners.ocpi.mapping import object_to, text_of
-from service.resources.received import WHOLE, Place, location_received, received_location
+from service.resources.documents import WHOLE, Place
+from service.resources.received_location import location_received, received_location
 from service.runs.worker import Tools
 from service.storage.view import Viewed, view_by_id
 

@@ -21,7 +21,7 @@ from service.ocpi.modules import (
     shown,
 )
 from service.ocpi.pages import Documents, page
-from service.resources.received import received_tariff, tariff_received, tariff_removed
+from service.resources.received_tariff import received_tariff, tariff_received, tariff_removed
 from service.runs.worker import Tools
 
 

@@ -48,19 +48,11 @@ from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.partners.ocpi.mapping import object_from, parsed
-from service.resources import received
+from service.resources import received_location as locations
 from service.resources.documents import WHOLE, Place, Sender
-from service.resources.received import (
-    Outcome,
-    Receipt,
-    location_received,
-    locations_received,
-    received_location,
-    received_tariff,
-    tariff_received,
-    tariff_removed,
-    tariffs_received,
-)
+from service.resources.received import Outcome, Receipt
+from service.resources.received_location import location_received, locations_received, received_location
+from service.resources.received_tariff import received_tariff, tariff_received, tariff_removed, tariffs_received
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_location, a_party, a_tariff, an_integration_of, fails
@@ -431,7 +423,7 @@ async def test_a_page_is_taken_one_by_one(partner: Partner) -> None:
 
 
 async def test_the_evses_of_a_location_are_limited_together(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(received, "MAX_LOCATION", 10_000)
+    monkeypatch.setattr(locations, "MAX_LOCATION", 10_000)
     await partner.put(a_document())
     await partner.put(an_evse("E2", 1, note="x" * 8900), Place("E2"))
     held = await partner.document()
@@ -448,7 +440,7 @@ async def test_the_evses_of_a_location_are_limited_together(partner: Partner, mo
     first, refused, last = await locations_received(partner.database, partner.caller, SENDER, page)
     assert (first, last) == (CREATED, CREATED)
     assert isinstance(refused, InvalidArgument)
-    monkeypatch.setattr(received, "MAX_LOCATION", 1000)
+    monkeypatch.setattr(locations, "MAX_LOCATION", 1000)
     await partner.put(an_evse("E2", 3), Place("E2"))
     assert await partner.document(Place("E2")) == an_evse("E2", 3)
 

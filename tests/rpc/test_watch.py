@@ -43,7 +43,7 @@ import service.watch.feed
 from service.app import Evbridge, evbridge
 from service.domain.caller import Caller
 from service.partners.chargeprice.simulator import Simulator
-from service.resources.received import location_received
+from service.resources.received_location import location_received
 from service.storage.api_key import api_key_create, api_key_revoke
 from service.storage.changes import CREATE, Change, change_record_many
 from service.storage.company import company_put

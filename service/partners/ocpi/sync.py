@@ -43,14 +43,9 @@ from service.partners.ocpi.files import notices_of
 from service.partners.ocpi.paging import Paging, total_count
 from service.partners.ocpi.received import owners, sender_of
 from service.resources.documents import Sender
-from service.resources.received import (
-    Outcome,
-    Receipt,
-    locations_gone,
-    locations_received,
-    tariff_removed,
-    tariffs_received,
-)
+from service.resources.received import Outcome, Receipt
+from service.resources.received_location import locations_gone, locations_received
+from service.resources.received_tariff import tariff_removed, tariffs_received
 from service.runs.worker import Progress, Tools
 from service.storage.integration import integration_get
 from service.storage.pool import Database
