@@ -172,7 +172,8 @@ class Told:
             path = f"/{method.containing_service.full_name}/{method.name}"
             self.called.add(path)
             new = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
-            call: Any = new(path)(data, metadata=metadata, timeout=20)
+            # A watch has no end.
+            call: Any = new(path)(data, metadata=metadata, timeout=1 if method.server_streaming else 20)
             reply = await self._heard(call, method)
         return reply
 
