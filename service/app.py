@@ -29,6 +29,7 @@ from service.ocpi.listener import Endpoint, Listener
 from service.ocpi.locations import LocationsReceiver, LocationsSender
 from service.ocpi.pages import Documents
 from service.ocpi.tariffs import TariffsReceiver, TariffsSender
+from service.ocpi.tokens import TokensReceiver, TokensSender
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
@@ -53,6 +54,7 @@ from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening
 from service.rpc.session import SessionService
 from service.rpc.tariff import TariffService
+from service.rpc.token import TokenService
 from service.rpc.watch import WatchService
 from service.runs.worker import RunWorker, Tools
 from service.settings import SettingError, Settings
@@ -221,6 +223,7 @@ async def evbridge(
                 PartyService(store, keys),
                 LocationService(store, keys),
                 TariffService(store, keys),
+                TokenService(store, keys),
                 PricingService(store, processes),
                 SessionService(store, keys),
                 CdrService(store, keys),
@@ -303,6 +306,8 @@ async def _listening(settings: Settings, served: Tools, registry: Registry, shar
         Endpoint("locations", "RECEIVER", "emsp", _ocpi("LocationsReceiverService"), LocationsReceiver(served)),
         Endpoint("tariffs", "SENDER", "cpo", _ocpi("TariffsSenderService"), TariffsSender(served, documents)),
         Endpoint("tariffs", "RECEIVER", "emsp", _ocpi("TariffsReceiverService"), TariffsReceiver(served)),
+        Endpoint("tokens", "SENDER", "emsp", _ocpi("TokensSenderService"), TokensSender(served, documents)),
+        Endpoint("tokens", "RECEIVER", "cpo", _ocpi("TokensReceiverService"), TokensReceiver(served)),
     ]
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints)
     tls = None

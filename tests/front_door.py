@@ -46,6 +46,8 @@ from evbridge.v1 import (
     session_pb2_grpc,
     tariff_pb2,
     tariff_pb2_grpc,
+    token_pb2,
+    token_pb2_grpc,
     types_pb2,
     watch_pb2_grpc,
 )
@@ -106,6 +108,7 @@ class Client:
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
         self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
+        self.tokens = _Stub(token_pb2_grpc.TokenServiceStub(channel), metadata)
         self.watch = _Stub(watch_pb2_grpc.WatchServiceStub(channel), metadata)
         self.pricing = _Stub(pricing_pb2_grpc.PricingServiceStub(channel), metadata)
 
@@ -407,6 +410,23 @@ def a_tariff(**changes: Any) -> tariff_pb2.Tariff:
             "id": str(uuid4()),
             "currency": "EUR",
             "elements": [tariff_pb2.TariffElement(price_components=[energy])],
+            **changes,
+        }
+    )
+
+
+def a_token(**changes: Any) -> token_pb2.Token:
+    """A card of DE*ABC, valid, which an operator may let charge without asking."""
+    return token_pb2.Token(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "uid": uuid4().hex[:14].upper(),
+            "type": location_pb2.TOKEN_TYPE_RFID,
+            "contract_id": "DE-ABC-C12345678-X",
+            "issuer": "Wattwerk",
+            "valid": True,
+            "whitelist": token_pb2.WHITELIST_TYPE_ALLOWED,
             **changes,
         }
     )

@@ -111,6 +111,7 @@ _NEWEST = {
     "ParkingRestriction": _NEW["ParkingRestriction"] + " EMPLOYEES TAXIS TENANTS",
     "ParkingDirection": "PARALLEL PERPENDICULAR ANGLE",
     "EvsePosition": "LEFT RIGHT CENTER",
+    "TokenType": _NEW["TokenType"] + " EMAID",
     "VehicleType": "MOTORCYCLE PERSONAL_VEHICLE PERSONAL_VEHICLE_WITH_TRAILER VAN SEMI_TRACTOR RIGID TRUCK_WITH_TRAILER"
     " BUS DISABLED",
 }

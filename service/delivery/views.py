@@ -1,7 +1,8 @@
 """Keeps what a partner sees of an object that is due there: the only place that writes it.
 
 Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it. A tariff is
-shown before a location that names it, and stays for as long as one does. No location names one that has ended.
+shown before a location that names it, and stays for as long as one does. No location names one that has ended. A token
+is shown by who speaks for its owner.
 """
 
 from collections.abc import AsyncIterator
@@ -9,34 +10,40 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
+from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
-from service.domain.keys import ObjectKey
+from service.domain.keys import ObjectKey, PartyKey
 from service.domain.location import tariffs_named
 from service.domain.publication import Publication
-from service.domain.view import location_shown, tariff_shown
+from service.domain.view import location_shown, tariff_shown, token_shown
 from service.errors import ResourceNotFound
 from service.resources.publication import Ended, publication_at, seen_location, sees_tariff, timestamp_of
 from service.storage.changes import change_time, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import Claim, delivery_hold
+from service.storage.integration import integration_get
 from service.storage.location import location_get
 from service.storage.pool import Database
 from service.storage.tariff import tariff_get
+from service.storage.token import token_get
 from service.storage.view import Viewed, view_get, view_names, view_put
 
-M = TypeVar("M", Location, Tariff)
+M = TypeVar("M", Location, Tariff, Token)
+Shown = Location | Tariff | Token | None
 
-VIEWED: frozenset[ObjectKind.ValueType] = frozenset({OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF})
+VIEWED: frozenset[ObjectKind.ValueType] = frozenset({OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN})
 
 
 async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
     """Brings the partner's view of the object to what it is now, and says what became of it. Raises LeaseLost."""
     view = _View(database, claim, clock)
-    return await (view.tariff() if claim.object_kind == OBJECT_KIND_TARIFF else view.location())
+    of = {OBJECT_KIND_TARIFF: view.tariff, OBJECT_KIND_LOCATION: view.location, OBJECT_KIND_TOKEN: view.token}
+    return await of[claim.object_kind]()
 
 
 async def view_shown(database: Database, claim: Claim, form: type[M]) -> M | None:
@@ -86,6 +93,16 @@ class _View:
             await view_put(conn, *self._at, OBJECT_KIND_TARIFF, self._key, _document(shown), shown=seen is not None)
         return _outcome(seen, changed=True)
 
+    async def token(self) -> str:
+        viewed, _ = await self._viewed()
+        seen = await self._seen_token()
+        shown = token_shown(seen, viewed.parsed(Token) if viewed else None)
+        if _is_same(viewed, shown, seen):
+            return _outcome(seen, changed=False)
+        async with self._writing() as conn:
+            await view_put(conn, *self._at, OBJECT_KIND_TOKEN, self._key, _document(shown), shown=seen is not None)
+        return _outcome(seen, changed=True)
+
     async def _viewed(self) -> tuple[Viewed | None, datetime]:
         """The row as it is, and the database's time."""
         async with self._database.connection() as conn:
@@ -106,6 +123,15 @@ class _View:
         sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(now), tariff)
         return tariff if sees or await view_names(self._database, *self._at, self._key) else None
 
+    async def _seen_token(self) -> Token | None:
+        integration = Integration.FromString(await integration_get(self._database, *self._at))
+        if self._key.party not in {PartyKey(each.country_code, each.party_id) for each in integration.parties}:
+            return None
+        try:
+            return Token.FromString(await token_get(self._database, self._claim.tenant_id, self._key))
+        except ResourceNotFound:
+            return None
+
     async def _ours(self, key: ObjectKey) -> Tariff | None:
         try:
             tariff = Tariff.FromString(await tariff_get(self._database, self._claim.tenant_id, key))
@@ -124,19 +150,19 @@ class _View:
             yield conn
 
 
-def _is_same(viewed: Viewed | None, shown: Location | Tariff | None, seen: Location | Tariff | None) -> bool:
+def _is_same(viewed: Viewed | None, shown: Shown, seen: Shown) -> bool:
     if viewed is None:
         return shown is None
     return viewed.shown == (seen is not None) and viewed.document == _document(shown)
 
 
-def _outcome(seen: Location | Tariff | None, *, changed: bool) -> str:
+def _outcome(seen: Shown, *, changed: bool) -> str:
     if seen is None:
         return "the partner does not see it any more" if changed else "the partner does not see it"
     return "the partner sees its new state" if changed else "the partner sees this state already"
 
 
-def _document(shown: Location | Tariff | None) -> bytes | None:
+def _document(shown: Shown) -> bytes | None:
     return shown.SerializeToString(deterministic=True) if shown else None
 
 

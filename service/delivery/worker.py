@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TOKEN
 from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_ACTIVE, INTEGRATION_STATUS_FAILED, IntegrationType
 from opentelemetry import metrics, trace
 
@@ -148,7 +149,9 @@ class DeliveryWorker:
         """Raises LeaseLost."""
         started = time.monotonic()
         failure: EvbridgeError | None = None
-        attributes = {"evbridge.integration.id": claim.integration_id, "evbridge.object.id": claim.object_id}
+        attributes = {"evbridge.integration.id": claim.integration_id}
+        if claim.object_kind != OBJECT_KIND_TOKEN:  # whose name says whose it is
+            attributes["evbridge.object.id"] = claim.object_id
         with self._tracer.start_as_current_span("delivery", attributes=attributes):
             try:
                 if claim.failed_attempts > self._policy.max_attempts:

@@ -5,6 +5,7 @@ from typing import Any
 
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.fields import clear_output_only
@@ -57,7 +58,7 @@ def item_id(item: Any, name: str) -> str:
     return id.casefold() if isinstance(id, str) else ""
 
 
-def cleared(message: Location | Tariff | Evse) -> None:
+def cleared(message: Location | Tariff | Evse | Token) -> None:
     """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood.
 
     A time before 1970, such as .NET's 0001-01-01, is taken for 1970: asyncpg makes that one -infinity.
@@ -88,7 +89,7 @@ def is_older(time: Timestamp, other: Timestamp) -> bool:
     return (time.seconds, time.nanos) < (other.seconds, other.nanos)
 
 
-def _parts(message: Location | Tariff | Evse) -> Iterable[Any]:
+def _parts(message: Location | Tariff | Evse | Token) -> Iterable[Any]:
     yield message
     evses: Iterable[Evse] = message.evses if isinstance(message, Location) else ()
     for evse in [message] if isinstance(message, Evse) else evses:

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
 
-M = TypeVar("M", Location, Tariff)
+M = TypeVar("M", Location, Tariff, Token)
 P = TypeVar("P", Evse, Connector)
 
 _OURS: tuple[Any, ...] = ("create_time", "etag", "last_updated", "origin", "overrides")
@@ -20,6 +21,15 @@ _OURS: tuple[Any, ...] = ("create_time", "etag", "last_updated", "origin", "over
 def tariff_shown(seen: Tariff | None) -> Tariff | None:
     """None: the partner is not shown it any more."""
     return _bare(seen) if seen else None
+
+
+def token_shown(seen: Token | None, before: Token | None) -> Token | None:
+    """One that was shown and is not any more is invalid, for OCPI knows no other way. None: it was never shown."""
+    if seen is None and before is None:
+        return None
+    shown = _bare(seen or before or Token())
+    shown.valid = shown.valid and seen is not None
+    return shown
 
 
 def location_shown(seen: Location | None, before: Location | None, now: Timestamp) -> Location | None:
@@ -46,7 +56,8 @@ def _bare(object: M) -> M:
     bare = type(object)()
     bare.CopyFrom(object)
     for name in _OURS:
-        bare.ClearField(name)
+        if name in bare.DESCRIPTOR.fields_by_name:
+            bare.ClearField(name)
     return bare
 
 

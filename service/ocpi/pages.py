@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.bridge.edge import Reply
 from service.errors import InvalidArgument
@@ -79,13 +80,14 @@ def _written(form: type[Any], viewed: Sequence[Viewed], version: str) -> list[st
         try:
             texts.append(text_of(object_to(each.parsed(form), version).object))
         except InvalidArgument as wrong:
-            log.info("not shown", extra={"object": each.key.shown, "version": version, "problem": wrong.message})
+            name = each.key.shown if form is not Token else str(each.key.party)
+            log.info("not shown", extra={"object": name, "version": version, "problem": wrong.message})
             texts.append("")
     return texts
 
 
 async def page(
-    tools: Tools, documents: Documents, kind: ObjectKind.ValueType, form: type[Location | Tariff], visit: Visit
+    tools: Tools, documents: Documents, kind: ObjectKind.ValueType, form: type[Location | Tariff | Token], visit: Visit
 ) -> Reply:
     """One page of the objects of a kind that the partner sees, the oldest first. Raises OcpiRefused."""
     asked = asked_for(dict(visit.call.query))
@@ -105,7 +107,11 @@ async def page(
 
 
 async def disclose(
-    tools: Tools, kind: ObjectKind.ValueType, form: type[Location | Tariff], shown: Sequence[Viewed], visit: Visit
+    tools: Tools,
+    kind: ObjectKind.ValueType,
+    form: type[Location | Tariff | Token],
+    shown: Sequence[Viewed],
+    visit: Visit,
 ) -> None:
     """Keeps that the partner is shown these, before it is."""
     named = (visit.call.headers.get(name, "") for name in ("X-Request-ID", "X-Correlation-ID"))

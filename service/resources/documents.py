@@ -12,15 +12,17 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.bridge.json_text import CodecError, parse_json, text_of
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import Document, cleared, is_older, item, item_id, merged, with_item
 from service.domain.repair import repaired
+from service.domain.token import token_id
 from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
 from service.storage.received import Stored
 
-M = TypeVar("M", Location, Evse, Tariff)
+M = TypeVar("M", Location, Evse, Tariff, Token)
 
 R = TypeVar("R")
 
@@ -279,6 +281,18 @@ def tariff_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Tarif
     tariff, unread = _read(sender, Tariff, document)
     tariff.ClearField("etag")
     fit, repairs = repaired(_named(sender, key, tariff))
+    return fit, unread + repairs
+
+
+def token_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Token, Notices]:
+    """A token. Raises InvalidArgument when it cannot be repaired."""
+    token, unread = _read(sender, Token, document)
+    token.ClearField("etag")
+    token.country_code, token.party_id = key.party
+    token.integration_id = sender.integration_id
+    if token.type and token_id(token.type, token.uid).casefold() != key.key:
+        raise InvalidArgument.field("uid", "and type are not those that it was sent to")
+    fit, repairs = repaired(token)
     return fit, unread + repairs
 
 

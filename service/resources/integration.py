@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION, OBJECT_KIND_UNSPECIFIED
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION, OBJECT_KIND_TOKEN, OBJECT_KIND_UNSPECIFIED
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_PENDING,
@@ -60,7 +61,7 @@ from service.storage.integration import (
     secrets_put,
 )
 from service.storage.keyring import Keyring
-from service.storage.marking import redeliver_all
+from service.storage.marking import mark_all, redeliver_all
 from service.storage.partner_token import tokens_end
 from service.storage.party import parties_hold
 from service.storage.pool import Database
@@ -107,15 +108,18 @@ class Integrations(Noun[Integration]):
         locked: Mapping[str, Integration | None],
     ) -> None:
         for integration in objects:
+            before = locked.get(integration.id) or Integration()
+            speaks_for_others = {*_parties(integration)} != {*_parties(before)}
             if integration.id not in locked:
                 await integration_insert(conn, tenant_id, integration, self._takes.get(integration.type, ()))
             else:
                 await integration_replace(conn, tenant_id, integration)
-                before = locked[integration.id] or Integration()
                 if _pushed(integration) != _pushed(before):
                     await redeliver_all(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
-                if {*_parties(integration)} != {*_parties(before)}:
+                if speaks_for_others:
                     await mark_affected(conn, tenant_id, integration.id, EVERYTHING)
+            if speaks_for_others and OBJECT_KIND_TOKEN in self._takes.get(integration.type, ()):
+                await mark_all(conn, tenant_id, integration.id, OBJECT_KIND_TOKEN)
             if self._moved:
                 await secrets_forget(conn, tenant_id, integration.id)
                 await tokens_end(conn, tenant_id, integration.id)
@@ -215,12 +219,13 @@ class Integrations(Noun[Integration]):
             raise InvalidArgument.field(path, str(refused)) from None
 
 
-def _pushed(integration: Integration) -> tuple[bool, bool, str, str] | None:
+def _pushed(integration: Integration) -> tuple[Any, ...] | None:
     """Which objects an OCPI party is sent, and through which platform to whom."""
     if not integration.HasField("ocpi"):
         return None
     models, platform = integration.models, integration.ocpi.platform_integration_id
-    return models.push_location, models.push_tariff, platform, platform_party(integration)
+    pushes = (models.push_location, models.push_tariff, models.push_token)
+    return *pushes, platform, platform_party(integration)
 
 
 async def status_found(

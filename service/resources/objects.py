@@ -1,12 +1,9 @@
-"""Objects that a party owns: tariffs, locations, sessions and CDRs."""
+"""Objects that a party owns: tariffs, locations, tokens, sessions and CDRs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from evbridge.v1.cdr_pb2 import Cdr, CdrKey
-from evbridge.v1.location_pb2 import Location, LocationKey
-from evbridge.v1.session_pb2 import Session, SessionKey
-from evbridge.v1.tariff_pb2 import Tariff, TariffKey
+from google.protobuf.message import Message
 
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.validation import validate
@@ -16,32 +13,33 @@ from service.storage.connection import Connection
 from service.storage.party import parties_hold
 from service.storage.tariff import tariffs_hold
 
-M = TypeVar("M", Tariff, Location, Session, Cdr)
+M = TypeVar("M", bound=Message)
 
 
 class Owned(Noun[M]):
     """One kind of such objects."""
 
-    key: type[TariffKey | LocationKey | SessionKey | CdrKey]
+    key: type[Any]
+    id = "id"
     time = "last_updated"
 
-    def key_of(self, sent: M) -> ObjectKey:
+    def key_of(self, sent: Any) -> ObjectKey:
         return key_of(sent)
 
     def shown(self, key: ObjectKey) -> str:
         return key.shown
 
-    def check_key(self, sent: M, path: str) -> None:
+    def check_key(self, sent: Any, path: str) -> None:
         validate(self.key(country_code=sent.country_code, party_id=sent.party_id, id=sent.id), prefix=f"{path}.")
 
     def check_ours(self, key: ObjectKey) -> None:
         check_ours(self.noun, key)
 
-    def keep(self, wanted: M, before: M | None) -> None:
+    def keep(self, wanted: Any, before: Any) -> None:
         """The spelling of an id is the first one."""
         wanted.country_code, wanted.party_id = self.key_of(wanted).party
         if before:
-            wanted.id = before.id
+            setattr(wanted, self.id, getattr(before, self.id))
 
     def tariffs(self, wanted: M) -> Iterator[tuple[str, ObjectKey]]:
         """(path, key) of each tariff that must exist."""

@@ -32,12 +32,14 @@ class Parties(Noun[Party]):
             await store(conn, tenant_id, party)
 
     async def remove(self, conn: Connection, tenant_id: str, key: PartyKey) -> None:
-        tariffs, locations, integrations = await party_objects(conn, tenant_id, key)
-        if tariffs or locations or integrations:
+        tariffs, locations, tokens, integrations = await party_objects(conn, tenant_id, key)
+        if tariffs or locations or tokens or integrations:
             raise PartyInUse(
-                f"the party has {tariffs} tariffs, {locations} locations and {integrations} integrations",
+                f"the party has {tariffs} tariffs, {locations} locations, {tokens} tokens "
+                f"and {integrations} integrations",
                 tariffs=str(tariffs),
                 locations=str(locations),
+                tokens=str(tokens),
                 integrations=str(integrations),
             )
         await party_delete(conn, tenant_id, key)

@@ -14,6 +14,7 @@ from evbridge.v1.watch_pb2 import (
     WatchLocationsRequest,
     WatchSessionsRequest,
     WatchTariffsRequest,
+    WatchTokensRequest,
 )
 
 from service.domain.caller import Caller, waits_elsewhere
@@ -28,6 +29,7 @@ from service.watch.nouns import (
     LOCATIONS,
     SESSIONS,
     TARIFFS,
+    TOKENS,
     Noun,
 )
 from service.watch.watching import watch
@@ -53,6 +55,9 @@ class WatchService:
 
     def WatchCdrs(self, request: WatchCdrsRequest, caller: Caller) -> Responses:
         return self._watch(CDRS, request, caller, _side(request))
+
+    def WatchTokens(self, request: WatchTokensRequest, caller: Caller) -> Responses:
+        return self._watch(TOKENS, request, caller, _side(request))
 
     def WatchIntegrations(self, request: WatchIntegrationsRequest, caller: Caller) -> Responses:
         only = request.integration_id

@@ -5,7 +5,13 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_COMPANY,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+    ObjectKind,
+)
 
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
@@ -16,7 +22,7 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
-DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION)
+DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN)
 
 
 async def change_time(conn: Connection) -> datetime:

@@ -13,6 +13,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
     PEER_OBJECT_STATE_NONE,
     PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
@@ -37,7 +38,13 @@ sql = Statements.beside(__file__)
 SLICE = 1000
 """So many rows are changed by one statement: a fraction of a second, with a change of the feed for each."""
 
-_OF_PARTIES = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_SESSION, OBJECT_KIND_CDR)
+_OF_PARTIES = (
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_SESSION,
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_TOKEN,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
@@ -142,7 +142,7 @@ async def integration_takes_refresh(database: Database, takes: Takes) -> None:
     for type, kinds in takes.items():
         async with database.transaction() as conn:
             for row in await conn.rows(sql.integration_takes_refresh, type, [*kinds]):
-                for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION} - {*row["took"]}:
+                for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN} - {*row["took"]}:
                     await mark_all(conn, row["tenant_id"], row["integration_id"], kind)
                 # For the columns that are made of it.
                 stored = await integration_lock(conn, row["tenant_id"], row["integration_id"])

@@ -9,6 +9,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
     OBJECT_KIND_UNSPECIFIED,
     ObjectKind,
 )
@@ -24,6 +25,12 @@ from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
+
+_NAMED = {
+    OBJECT_KIND_TARIFF: sql.marking_tariffs,
+    OBJECT_KIND_LOCATION: sql.marking_locations,
+    OBJECT_KIND_TOKEN: sql.marking_tokens,
+}
 
 
 class _Marking(NamedTuple):
@@ -111,6 +118,5 @@ async def _objects(conn: Connection, marking: _Marking) -> list[str]:
     elif kind == OBJECT_KIND_COMPANY:
         rows = await conn.rows(sql.marking_companies, tenant_id, marking.after, SLICE)
     else:
-        named = {OBJECT_KIND_TARIFF: sql.marking_tariffs, OBJECT_KIND_LOCATION: sql.marking_locations}
-        rows = await conn.rows(named[kind], tenant_id, *after, SLICE)
+        rows = await conn.rows(_NAMED[kind], tenant_id, *after, SLICE)
     return [row["object_id"] for row in rows]

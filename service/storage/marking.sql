@@ -53,6 +53,13 @@ WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) >
 ORDER BY country_code, party_id, key
 LIMIT $5
 
+-- name: marking_tokens
+SELECT country_code || party_id || key AS object_id
+FROM token
+WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) > ($2, $3, $4) AND delete_time IS NULL
+ORDER BY country_code, party_id, key
+LIMIT $5
+
 -- name: marking_naming
 -- The locations that name the tariff $7 in the integration's view.
 SELECT country_code || party_id || key AS object_id

@@ -58,10 +58,10 @@ async def party_delete(conn: Connection, tenant_id: str, key: PartyKey) -> None:
     await conn.run(sql.party_delete, tenant_id, *key)
 
 
-async def party_objects(conn: Connection, tenant_id: str, key: PartyKey) -> tuple[int, int, int]:
-    """How many tariffs and locations the party owns, and how many integrations speak for it."""
+async def party_objects(conn: Connection, tenant_id: str, key: PartyKey) -> tuple[int, int, int, int]:
+    """How many tariffs, locations and tokens the party owns, and how many integrations speak for it."""
     (row,) = await conn.rows(sql.party_objects, tenant_id, *key)
-    return row["tariffs"], row["locations"], row["integrations"]
+    return row["tariffs"], row["locations"], row["tokens"], row["integrations"]
 
 
 async def party_page(database: Database, tenant_id: str, after: str, limit: int) -> list[tuple[str, bytes]]:

@@ -40,6 +40,10 @@ SELECT
         SELECT count(*) FROM location
         WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND delete_time IS NULL
     ) AS locations,
+    (
+        SELECT count(*) FROM token
+        WHERE tenant_id = $1 AND integration_id = '' AND country_code = $2 AND party_id = $3 AND delete_time IS NULL
+    ) AS tokens,
     (SELECT count(*) FROM integration WHERE tenant_id = $1 AND $2::text || $3::text = ANY (parties)) AS integrations
 
 -- name: party_page

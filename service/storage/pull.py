@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, ObjectKind
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
 from evbridge.v1.integration_pb2 import IntegrationType
 
 from service.storage.connection import Connection
@@ -14,6 +14,12 @@ from service.storage.run import RunClaim, run_hold
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
+
+_UNSEEN = {
+    OBJECT_KIND_LOCATION: sql.pull_unseen_locations,
+    OBJECT_KIND_TARIFF: sql.pull_unseen_tariffs,
+    OBJECT_KIND_TOKEN: sql.pull_unseen_tokens,
+}
 
 
 _AT_ONCE = 5000
@@ -57,10 +63,9 @@ async def pull_begin(database: Database, run: RunClaim, kind: ObjectKind.ValueTy
         await conn.run(sql.pull_begin, *of, run.run_id, whole)
         await _forget(conn, of)
         if whole:
-            unseen = sql.pull_unseen_locations if kind == OBJECT_KIND_LOCATION else sql.pull_unseen_tariffs
             after: str | None = ""
             while after is not None:
-                after = await conn.value(unseen, *of, after, _AT_ONCE)
+                after = await conn.value(_UNSEEN[kind], *of, after, _AT_ONCE)
             await conn.run(sql.pull_held, *of)
         begun = await pull_get(conn, *of)
     assert begun is not None  # noqa: S101

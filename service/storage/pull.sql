@@ -46,6 +46,21 @@ WITH next AS MATERIALIZED (
 )
 SELECT country_code || party_id || key AS object_id FROM next ORDER BY country_code DESC, party_id DESC, key DESC LIMIT 1
 
+-- name: pull_unseen_tokens
+-- Up to $5 after the object $4: those that are valid.
+WITH next AS MATERIALIZED (
+    SELECT country_code, party_id, key, valid
+    FROM token
+    WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' AND delete_time IS NULL
+        AND (country_code, party_id, key) > (left($4, 2), substr($4, 3, 3), substr($4, 6))
+    ORDER BY country_code, party_id, key
+    LIMIT $5
+), unseen AS (
+    INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
+    SELECT $1, $2, $3, country_code || party_id || key FROM next WHERE valid
+)
+SELECT country_code || party_id || key AS object_id FROM next ORDER BY country_code DESC, party_id DESC, key DESC LIMIT 1
+
 -- name: pull_held
 UPDATE pull
 SET held = (SELECT count(*) FROM pull_unseen WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3)

@@ -64,6 +64,7 @@ async def received_delete(conn: Connection, tenant_id: str, integration_id: str)
     await conn.run(sql.received_tariffs_delete, tenant_id, integration_id)
     await conn.run(sql.received_tariff_revisions_delete, tenant_id, integration_id)
     await conn.run(sql.received_sessions_delete, tenant_id, integration_id)
+    await conn.run(sql.received_tokens_delete, tenant_id, integration_id)
 
 
 def _stored(row: asyncpg.Record) -> Stored:

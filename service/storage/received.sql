@@ -41,3 +41,6 @@ DELETE FROM session WHERE tenant_id = $1 AND integration_id = $2 AND integration
 
 -- name: received_tariff_revisions_delete
 DELETE FROM tariff_revision WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+
+-- name: received_tokens_delete
+DELETE FROM token WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''

@@ -22,6 +22,7 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_deliveries,
         sql.retention_tariffs,
         sql.retention_locations,
+        sql.retention_tokens,
         sql.retention_views,
     ):
         await database.run(statement, age)

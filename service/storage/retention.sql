@@ -46,6 +46,11 @@ WHERE d.state IN (3, 5) AND d.update_time < now() - $1::interval
             WHERE l.tenant_id = d.tenant_id AND l.integration_id = '' AND l.country_code = left(d.object_id, 2)
                 AND l.party_id = substr(d.object_id, 3, 3) AND l.key = substr(d.object_id, 6)
         )
+        WHEN 13 THEN NOT EXISTS (
+            SELECT FROM token AS t
+            WHERE t.tenant_id = d.tenant_id AND t.integration_id = '' AND t.country_code = left(d.object_id, 2)
+                AND t.party_id = substr(d.object_id, 3, 3) AND t.key = substr(d.object_id, 6)
+        )
     END
 
 -- name: retention_tariffs
@@ -59,6 +64,10 @@ DELETE FROM tariff_revision WHERE end_time < now() - $1::interval
 -- name: retention_locations
 -- tenant: any, because age decides.
 DELETE FROM location WHERE delete_time < now() - $1::interval
+
+-- name: retention_tokens
+-- tenant: any, because age decides.
+DELETE FROM token WHERE delete_time < now() - $1::interval
 
 -- name: heartbeat
 -- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.

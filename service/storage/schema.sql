@@ -594,6 +594,22 @@ CREATE TABLE tenant (
     CONSTRAINT tenant_tenant_id_check CHECK ((tenant_id ~ '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 
+CREATE TABLE token (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    type smallint NOT NULL,
+    contract_key text NOT NULL,
+    group_key text NOT NULL,
+    whitelist smallint NOT NULL,
+    valid boolean NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    delete_time timestamp with time zone
+);
+
 ALTER TABLE ONLY access_token
     ADD CONSTRAINT access_token_pkey PRIMARY KEY (tenant_id, integration_id);
 
@@ -717,6 +733,9 @@ ALTER TABLE ONLY tariff_revision
 ALTER TABLE ONLY tenant
     ADD CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id);
 
+ALTER TABLE ONLY token
+    ADD CONSTRAINT token_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
 CREATE INDEX cdr_age ON cdr USING btree (update_time);
 
 CREATE INDEX cdr_contract ON cdr USING btree (tenant_id, contract_key);
@@ -804,6 +823,10 @@ CREATE INDEX session_updated ON session USING btree (tenant_id, integration_id, 
 CREATE INDEX tariff_due ON tariff USING btree (due_time) WHERE ((integration_id = ''::text) AND (delete_time IS NULL) AND (due_time IS NOT NULL));
 
 CREATE INDEX tariff_revision_age ON tariff_revision USING btree (end_time);
+
+CREATE INDEX token_contract ON token USING btree (tenant_id, contract_key);
+
+CREATE INDEX token_named ON token USING btree (tenant_id, key);
 
 CREATE TRIGGER delivery_changed AFTER UPDATE ON delivery FOR EACH ROW WHEN (((new.state <> old.state) AND (new.state <> 2))) EXECUTE FUNCTION delivery_changed();
 
@@ -925,3 +948,6 @@ ALTER TABLE ONLY tariff_revision
 
 ALTER TABLE ONLY tariff
     ADD CONSTRAINT tariff_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY token
+    ADD CONSTRAINT token_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.domain.keys import ObjectKey
 from service.domain.pages import MAX_BYTES
@@ -21,7 +22,7 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-M = TypeVar("M", Location, Tariff)
+M = TypeVar("M", Location, Tariff, Token)
 
 
 class Viewed(NamedTuple):

@@ -16,12 +16,14 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
     ListDeliveriesRequest,
 )
 from evbridge.v1.integration_pb2 import ListIntegrationsRequest
 from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location, LocationKey
 from evbridge.v1.session_pb2 import ListSessionsRequest, SessionKey
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, TariffKey
+from evbridge.v1.token_pb2 import ListTokensRequest, TokenKey
 from evbridge.v1.watch_pb2 import (
     WATCH_SIDE_ALL,
     WATCH_SIDE_UNSPECIFIED,
@@ -33,11 +35,13 @@ from evbridge.v1.watch_pb2 import (
     LocationChange,
     SessionChange,
     TariffChange,
+    TokenChange,
     WatchIntegrationsRequest,
 )
 
 from service.domain.keys import OURS, EvseKey, ObjectKey
 from service.domain.pages import LOWEST, MAX_SIZE, framed, id_at
+from service.domain.token import token_parts
 from service.storage.cdr import cdr_find, cdr_page
 from service.storage.company import company_find, company_page
 from service.storage.delivery import delivery_find, delivery_page
@@ -47,6 +51,7 @@ from service.storage.location import evse_find, location_find, location_page
 from service.storage.pool import Database
 from service.storage.session import session_find, session_page
 from service.storage.tariff import tariff_find, tariff_page
+from service.storage.token import token_find, token_page
 
 Rows = Awaitable[list[tuple[str, bytes]]]
 
@@ -201,6 +206,10 @@ def _cdr_page(database: Database, tenant_id: str, request: Any, side: str, last:
     return cdr_page(database, tenant_id, ListCdrsRequest(integration_id=side), last, MAX_SIZE)
 
 
+def _token_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+    return token_page(database, tenant_id, ListTokensRequest(integration_id=side), last, MAX_SIZE)
+
+
 async def _integration_page(
     database: Database, tenant_id: str, request: Any, side: str, last: str
 ) -> list[tuple[str, bytes]]:
@@ -243,6 +252,15 @@ TARIFFS = Whole(
     lambda key: {"key": TariffKey(**_parts(key))},
     tariff_find,
     _tariff_page,
+    _sides,
+)
+TOKENS = Whole(
+    OBJECT_KIND_TOKEN,
+    TokenChange,
+    ObjectKey.parsed,
+    lambda key: {"key": TokenKey(**token_parts(key))},
+    token_find,
+    _token_page,
     _sides,
 )
 SESSIONS = Whole(

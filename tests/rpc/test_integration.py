@@ -607,7 +607,7 @@ async def test_parties_must_exist_and_are_not_deleted_while_an_integration_speak
     request = DeletePartyRequest(country_code="DE", party_id="ABC")
     failure = await fails(party.admin.parties.DeleteParty(request))
     assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "PARTY_IN_USE")
-    assert failure.metadata == {"tariffs": "0", "locations": "0", "integrations": "1"}
+    assert failure.metadata == {"tariffs": "0", "locations": "0", "tokens": "0", "integrations": "1"}
     await update(party, Integration(id=created.id, parties=[NL_XYZ]))
     await party.admin.parties.DeleteParty(request)
 

@@ -358,7 +358,7 @@ async def test_a_tariff_that_a_connector_names_and_a_party_that_owns_a_location_
     failure = await fails(party.admin.parties.DeleteParty(whole))
     assert (failure.reason, failure.metadata) == (
         "PARTY_IN_USE",
-        {"tariffs": "0", "locations": "1", "integrations": "0"},
+        {"tariffs": "0", "locations": "1", "tokens": "0", "integrations": "0"},
     )
     await delete(party, created)
     await party.admin.parties.DeleteParty(whole)

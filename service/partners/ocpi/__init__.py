@@ -1,6 +1,6 @@
 """OCPI parties, as far as we call them."""
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIND_SYNC
 
@@ -16,7 +16,7 @@ PARTNER = Partner(
     INTEGRATION_TYPE_OCPI,
     contract="evbridge.partner.ocpi.v2",
     behaviour=errors,
-    takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION),
+    takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN),
     deliverer=OcpiDeliverer,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},
 )

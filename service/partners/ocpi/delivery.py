@@ -1,7 +1,7 @@
-"""Pushes tariffs and locations to OCPI parties, as far as `models` say so and the party has a receiver.
+"""Pushes tariffs, locations and tokens to OCPI parties, as far as `models` say so and the party has a receiver.
 
-Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations and tariffs, Receiver interface. Nothing that failed is sent again as it
-was: the next attempt sends what the partner sees by then.
+Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations, tariffs and tokens, Receiver interface. Nothing that failed is sent
+again as it was: the next attempt sends what the partner sees by then.
 """
 
 import asyncio
@@ -12,10 +12,13 @@ from evbridge.partner.ocpi.v2.locations_pb2 import PatchEvseRequest, PutLocation
 from evbridge.partner.ocpi.v2.locations_pb2_grpc import LocationsReceiverServiceStub
 from evbridge.partner.ocpi.v2.tariffs_pb2 import DeleteTariffRequest, PutTariffRequest
 from evbridge.partner.ocpi.v2.tariffs_pb2_grpc import TariffsReceiverServiceStub
+from evbridge.partner.ocpi.v2.tokens_pb2 import PatchTokenRequest, PutTokenRequest
+from evbridge.partner.ocpi.v2.tokens_pb2_grpc import TokensReceiverServiceStub
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_EVSE,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
     PEER_OBJECT_STATE_LINKED,
     PEER_OBJECT_STATE_NONE,
     ObjectKind,
@@ -23,8 +26,9 @@ from evbridge.v1.delivery_pb2 import (
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.values import Trail, read_raw
@@ -49,18 +53,18 @@ from service.storage.integration import integration_get
 from service.storage.pool import Database
 from service.storage.view import Viewed, view_get
 
-M = TypeVar("M", Location, Tariff)
+M = TypeVar("M", Location, Tariff, Token)
 
 MAX_PATCHES: Final = 20
 """Where the statuses of more EVSEs have changed, the location is sent whole."""
 
-_MODULES = {OBJECT_KIND_LOCATION: "locations", OBJECT_KIND_TARIFF: "tariffs"}
+_MODULES = {OBJECT_KIND_LOCATION: "locations", OBJECT_KIND_TARIFF: "tariffs", OBJECT_KIND_TOKEN: "tokens"}
 _KEPT = "the partner already holds this state"
 _UNSEEN = "the partner does not see it"
 
 
 class OcpiDeliverer:
-    """Brings what one OCPI party sees of one tariff or location to its receiver."""
+    """Brings what one OCPI party sees of one tariff, location or token to its receiver."""
 
     def __init__(self, database: Database, channel: PartnerChannel) -> None:
         self._database = database
@@ -83,6 +87,8 @@ class OcpiDeliverer:
         attempt = _Attempt(self._database, self._channel, claim, pushes, peer)
         if claim.object_kind == OBJECT_KIND_LOCATION:
             return await attempt.location(viewed)
+        if claim.object_kind == OBJECT_KIND_TOKEN:
+            return await attempt.token(viewed)
         return await attempt.tariff(key, viewed)
 
 
@@ -111,13 +117,16 @@ class _Pushes:
 
     def _wanted(self, kind: ObjectKind.ValueType) -> bool:
         models = self.integration.models
+        if kind == OBJECT_KIND_TOKEN:
+            return models.push_token
         return models.push_location if kind == OBJECT_KIND_LOCATION else models.push_tariff
 
     def _receiver(self, module: str) -> str:
-        """In 2.1.1 modules have no side: a party that only operates has no receivers there."""
+        """In 2.1.1 modules have no side: a party that only is what owns such objects has no receivers of them there."""
         stored = self.lender or self.integration
         roles = {each.role for each in stored.partner_company_details}
-        sides = {INTERFACE_ROLE_RECEIVER} | ({INTERFACE_ROLE_UNSPECIFIED} if roles != {PARTY_ROLE_CPO} else set())
+        owner = PARTY_ROLE_EMSP if module == "tokens" else PARTY_ROLE_CPO
+        sides = {INTERFACE_ROLE_RECEIVER} | ({INTERFACE_ROLE_UNSPECIFIED} if roles != {owner} else set())
         endpoints = stored.version_details.endpoints
         return next((each.url for each in endpoints if each.identifier == module and each.role in sides), "")
 
@@ -131,6 +140,7 @@ class _Attempt:
         self._url = pushes.url(claim.object_kind)
         self._locations = channel.stub(LocationsReceiverServiceStub, claim.tenant_id)
         self._tariffs = channel.stub(TariffsReceiverServiceStub, claim.tenant_id)
+        self._tokens = channel.stub(TokensReceiverServiceStub, claim.tenant_id)
 
     async def location(self, viewed: Viewed | None) -> Delivered:
         """Of one that is known to be there only statuses are sent when nothing else has changed."""
@@ -171,6 +181,38 @@ class _Attempt:
         # Each time: whoever brought it the last time may have died before this.
         await delivery_resume(self._database, self._claim, OBJECT_KIND_LOCATION, TariffNotDelivered.reason)
         return delivered
+
+    async def token(self, viewed: Viewed | None) -> Delivered:
+        """Of one that is known to be there only the validity is sent when nothing else has changed."""
+        if viewed is None or not (viewed.shown or self._is_known):
+            return Delivered(None, 0, _UNSEEN, answered=False)
+        wanted, sent = viewed.parsed(Token), self._sent(Token)
+        if sent == wanted:
+            return Delivered(self._peer, 0, _KEPT, answered=False)
+        if sent and _without_validity(sent) == _without_validity(wanted):
+            try:
+                await self._patch_validity(wanted)
+                return Delivered(_holding(wanted), 0, "the partner knows whether it is valid")
+            except PartnerNotFound:
+                pass
+        return await self._put(self._tokens.PutToken, self._named(PutTokenRequest, wanted), wanted)
+
+    def _named(self, request: Any, token: Token) -> Any:
+        """A request about the token, which in its version is RFID unless the URL says otherwise."""
+        type = object_to(token, self._pushes.version).object["type"]
+        made = request(country_code=token.country_code, party_id=token.party_id, token_uid=token.uid)
+        if type != "RFID":
+            made.type = type
+        return made
+
+    async def _patch_validity(self, token: Token) -> None:
+        request = self._named(PatchTokenRequest, token)
+        request.integration_id, request.url = self._claim.integration_id, self._url
+        written = object_to(token, self._pushes.version).object
+        request.object.update({name: written[name] for name in ("valid", "last_updated")})
+        await self._sending(token.SerializeToString())
+        async with disclosed(self._database, self._claim, token):
+            await self._tokens.PatchToken(request)
 
     @property
     def _is_known(self) -> bool:
@@ -253,8 +295,9 @@ def _withdraw(location: Location) -> None:
         evse.status = EVSE_STATUS_REMOVED
 
 
-def _holding(wanted: Location | Tariff) -> Peer:
-    return Peer(PEER_OBJECT_STATE_LINKED, wanted.id, sent_document=wanted.SerializeToString())
+def _holding(wanted: Location | Tariff | Token) -> Peer:
+    id = wanted.uid if isinstance(wanted, Token) else wanted.id
+    return Peer(PEER_OBJECT_STATE_LINKED, id, sent_document=wanted.SerializeToString())
 
 
 def _written(wanted: M, version: str) -> tuple[dict[str, Any], list[str]]:
@@ -269,6 +312,14 @@ def _statuses(sent: Location, wanted: Location) -> list[Evse] | None:
         return None
     pairs = zip(sent.evses, wanted.evses, strict=True)
     return [evse for before, evse in pairs if before.status != evse.status]
+
+
+def _without_validity(token: Token) -> Token:
+    plain = Token()
+    plain.CopyFrom(token)
+    for name in ("valid", "last_updated"):
+        plain.ClearField(name)
+    return plain
 
 
 def _without_statuses(location: Location) -> Location:

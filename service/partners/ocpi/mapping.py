@@ -1,4 +1,4 @@
-"""OCPI: our locations and tariffs as objects of the versions that are spoken, and back. Pure.
+"""OCPI: our locations, tariffs and tokens as objects of the versions that are spoken, and back. Pure.
 
 What a version has no place for is named. What would change a price, or show what is not to be shown, is refused.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
+from evbridge.v1.token_pb2 import Token
 from google.protobuf.message import Message
 
 from service.bridge.codec import compile_codec
@@ -24,7 +25,7 @@ from service.partners.ocpi.versions.form import Notice, Object, Pruning
 
 __all__ = ["VERSIONS", "CodecError", "Notice", "Read", "Written", "object_from", "object_to", "parsed", "text_of"]
 
-M = TypeVar("M", Location, Evse, Connector, Tariff)
+M = TypeVar("M", Location, Evse, Connector, Tariff, Token)
 
 VERSIONS: Final[Mapping[str, ModuleType]] = {"2.1.1": v2_1_1, "2.2.1": v2_2_1, "2.3.0": v2_3_0}
 """The oldest first."""
@@ -65,7 +66,7 @@ def object_to(message: M, version: str) -> Written:
     name = message.DESCRIPTOR.name
     text = compile_codec(message.DESCRIPTOR, field_names=True).encode(message)
     ours = parse_json(_MIDNIGHT.sub(r'\1"00:00"', _FINER.sub(r'\1Z"', text)))
-    owner = PartyKey(message.country_code, message.party_id) if isinstance(message, Location | Tariff) else None
+    owner = PartyKey(message.country_code, message.party_id) if isinstance(message, Location | Tariff | Token) else None
     time_zone = message.time_zone if isinstance(message, Location) else ""
     try:
         made: Object = VERSIONS[version].TO[name](ours)

@@ -1,4 +1,4 @@
-"""RUN_KIND_SYNC of OCPI parties: pulls the tariffs and locations that `models` asks for. What that means is told there.
+"""RUN_KIND_SYNC of OCPI parties: pulls the tariffs, locations and tokens that `models` asks for, as is told there.
 
 A page is stored, then it is noted that it was: a run whose process dies reads one page again, which changes nothing.
 One that takes long rests between pages, so that others have their turn.
@@ -15,10 +15,12 @@ from typing import Any, Final, NamedTuple
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.partner.ocpi.v2.locations_pb2 import ListLocationsRequest
 from evbridge.partner.ocpi.v2.tariffs_pb2 import ListTariffsRequest
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
+from evbridge.partner.ocpi.v2.tokens_pb2 import ListTokensRequest
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
 from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.location_pb2 import TokenType
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, VersionDetails
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PartyRole
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED, RunStep
 
 from service.bridge.codec import Decoded, compile_codec
@@ -28,6 +30,7 @@ from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.origin import is_mass_removal
 from service.domain.received import Document
+from service.domain.token import token_id, token_type
 from service.errors import (
     EndpointMissing,
     EvbridgeError,
@@ -46,6 +49,7 @@ from service.resources.documents import Sender
 from service.resources.received import Outcome, Receipt
 from service.resources.received_location import locations_gone, locations_received
 from service.resources.received_tariff import tariff_removed, tariffs_received
+from service.resources.received_token import tokens_gone, tokens_received
 from service.runs.worker import Progress, Tools
 from service.storage.integration import integration_get
 from service.storage.pool import Database
@@ -80,7 +84,7 @@ _Receive = Callable[..., Awaitable[list[Receipt | EvbridgeError]]]
 
 
 class _List(NamedTuple):
-    """A list that is pulled: its module, and what becomes of it here."""
+    """A list that is pulled: its module, and what becomes of it here. Its objects belong to parties of `role`."""
 
     module: str
     model: str
@@ -88,6 +92,8 @@ class _List(NamedTuple):
     method: str
     request: Callable[..., Any]
     receive: _Receive
+    role: PartyRole.ValueType = PARTY_ROLE_CPO
+    id: str = "id"
 
 
 _SERVICES = "/evbridge.partner.ocpi.v2"
@@ -108,11 +114,25 @@ _LISTS = (
         ListLocationsRequest,
         locations_received,
     ),
+    _List(
+        "tokens",
+        "pull_tokens_all",
+        OBJECT_KIND_TOKEN,
+        f"{_SERVICES}.TokensSenderService/StreamTokens",
+        ListTokensRequest,
+        tokens_received,
+        PARTY_ROLE_EMSP,
+        "uid",
+    ),
 )
 
 
+_GONE: Final = {OBJECT_KIND_LOCATION: locations_gone, OBJECT_KIND_TOKEN: tokens_gone}
+"""What becomes of objects that are in no list any more, and that OCPI does not delete."""
+
+
 class OcpiSync:
-    """Reads lists of what operators own."""
+    """Reads lists of what operators and providers own."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -127,7 +147,7 @@ class OcpiSync:
             raise NotRegistered("there is no token to call the partner with")
         wanted = [each for each in _LISTS if getattr(stored.models, each.model)]
         if not wanted:
-            raise EndpointMissing("`models` asks for nothing to pull: set pull_location or pull_tariff")
+            raise EndpointMissing("`models` asks for nothing to pull: set pull_location for example")
         if run.repeated:
             progress.goes_on(await run_findings_keep(self._tools.database, run))
         urls = {each.module: _url(lender.version_details, each.module) for each in wanted}
@@ -154,7 +174,7 @@ class _Pulling:
         self._stored = stored
         self._version = version
         self._of = of
-        self._owner = next(iter(owners(stored, PARTY_ROLE_CPO)), None)
+        self._owner = next(iter(owners(stored, of.role)), None)
         self._caller = Caller(run.tenant_id, f"integration/{stored.id}", ROLE_WRITER)
         self._step: RunStep = progress.report.steps[-1]
         self._pages = _raw(tools.channel.registry.pages[of.method])
@@ -234,15 +254,15 @@ class _Pulling:
                 self._progress.refused("", [FieldViolation(pointer + nameless.pointer, nameless.problem)])
                 complete = False
         highest = pull.highest
-        sender = sender_of(self._stored, self._version, PARTY_ROLE_CPO, (key.party for key in documents), self._owner)
+        sender = sender_of(self._stored, self._version, self._of.role, (key.party for key in documents), self._owner)
         for key, receipt in (await self._receive(sender, documents)).items():
             pointer, document = documents[key]
             if isinstance(receipt, EvbridgeError):
                 found = receipt.violations or [FieldViolation("", receipt.message)]
-                self._progress.refused(document["id"], _findings(pointer, found))
+                self._progress.refused(document[self._of.id], _findings(pointer, found))
                 continue
             if receipt.notices:
-                self._progress.repaired(document["id"], _findings(pointer, receipt.notices))
+                self._progress.repaired(document[self._of.id], _findings(pointer, receipt.notices))
             counted = _COUNTED.get(receipt.outcome, "unchanged_count")
             setattr(self._step, counted, getattr(self._step, counted) + 1)
             highest = max(filter(None, (highest, _time(document))), default=None)
@@ -278,9 +298,11 @@ class _Pulling:
         """Of an object in the list. Raises _Nameless."""
         if not isinstance(value, dict):
             raise _Nameless("", "must be an object")
-        id, owner = value.get("id"), self._owner or PartyKey("", "")
+        id, owner = value.get(self._of.id), self._owner or PartyKey("", "")
         if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID):
-            raise _Nameless("/id", f"is required: a text of 1 to {_MAX_ID} characters")
+            raise _Nameless(f"/{self._of.id}", f"is required: a text of 1 to {_MAX_ID} characters")
+        if self._of.kind == OBJECT_KIND_TOKEN:
+            id = token_id(_token_type(value.get("type")), id)
         named = value.get("country_code", owner.country_code), value.get("party_id", owner.party_id)
         for name, text, length in zip(("country_code", "party_id"), named, (2, 3), strict=True):
             if not (isinstance(text, str) and len(text) == length):
@@ -299,10 +321,10 @@ class _Pulling:
                 "nothing was removed"
             )
         keys = [ObjectKey.parsed(each, self._stored.id) for each in unseen]
-        if self._of.kind == OBJECT_KIND_LOCATION:
+        if gone := _GONE.get(self._of.kind):
             for start in range(0, len(keys), _PER_PAGE):
                 batch = keys[start : start + _PER_PAGE]
-                self._step.removed_count += await locations_gone(self._database, self._caller, batch)
+                self._step.removed_count += await gone(self._database, self._caller, batch)
             return
         parties = frozenset(key.party for key in keys)
         sender = replace(sender_of(self._stored, self._version, PARTY_ROLE_CPO, (), None), parties=parties)
@@ -356,6 +378,14 @@ def _unreadable(value: Any, path: str = "") -> Iterator[str]:
         for number, item in enumerate(value):
             if isinstance(item, dict | list | Unreadable):
                 yield from _unreadable(item, f"{path}[{number}]")
+
+
+def _token_type(text: Any) -> TokenType.ValueType:
+    """Raises _Nameless."""
+    try:
+        return token_type(text)
+    except ValueError:
+        raise _Nameless("/type", "is required, for example RFID") from None
 
 
 def _time(document: Document) -> datetime | None:

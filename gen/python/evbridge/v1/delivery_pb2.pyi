@@ -57,6 +57,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Session of ours: an OCPI party that issued the token is shown it when it asks."""
     OBJECT_KIND_CDR: _ObjectKind.ValueType  # 12
     """A Cdr of ours, in the same way."""
+    OBJECT_KIND_TOKEN: _ObjectKind.ValueType  # 13
+    """A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -89,6 +91,8 @@ OBJECT_KIND_SESSION: ObjectKind.ValueType  # 11
 """A Session of ours: an OCPI party that issued the token is shown it when it asks."""
 OBJECT_KIND_CDR: ObjectKind.ValueType  # 12
 """A Cdr of ours, in the same way."""
+OBJECT_KIND_TOKEN: ObjectKind.ValueType  # 13
+"""A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

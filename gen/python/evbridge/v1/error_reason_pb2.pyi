@@ -231,7 +231,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The party still owns objects, or integrations speak for it.
 
         { "reason": "PARTY_IN_USE", "domain": "evbridge",
-          "metadata": { "tariffs": "3", "locations": "12", "integrations": "1" } }
+          "metadata": { "tariffs": "3", "locations": "12", "tokens": "0", "integrations": "1" } }
     """
     TARIFF_IN_USE: _ErrorReason.ValueType  # 30
     """FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.
@@ -584,7 +584,7 @@ PARTY_IN_USE: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION. The party still owns objects, or integrations speak for it.
 
     { "reason": "PARTY_IN_USE", "domain": "evbridge",
-      "metadata": { "tariffs": "3", "locations": "12", "integrations": "1" } }
+      "metadata": { "tariffs": "3", "locations": "12", "tokens": "0", "integrations": "1" } }
 """
 TARIFF_IN_USE: ErrorReason.ValueType  # 30
 """FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.

@@ -358,6 +358,7 @@ class IntegrationModels(_message.Message):
     PULL_CDR_FIELD_NUMBER: _builtins.int
     PULL_VERSION_DETAILS_FIELD_NUMBER: _builtins.int
     PULL_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
+    PUSH_TOKEN_FIELD_NUMBER: _builtins.int
     push_cdr: _builtins.bool
     """We send CDRs. eMabler: `pushCdr`."""
     push_session: _builtins.bool
@@ -371,7 +372,7 @@ class IntegrationModels(_message.Message):
     `push_tariff`. eMabler: `pushLocation`.
     """
     pull_tokens_all: _builtins.bool
-    """We fetch all tokens. eMabler: `pullTokensAll`."""
+    """We fetch tokens, as `pull_tariff` says. eMabler: `pullTokensAll`."""
     pull_tariff: _builtins.bool
     """We fetch tariffs: runs of RUN_KIND_SYNC do, of the types that know it. eMabler: `pullTariff`."""
     pull_location: _builtins.bool
@@ -384,6 +385,10 @@ class IntegrationModels(_message.Message):
     """We fetch the details of the partner's version again. eMabler: `pullVersionDetails`."""
     pull_interval_minutes: _builtins.int
     """Every how many minutes an ACTIVE integration fetches what it is to fetch, a tenth more or less, up to 10,080: 240 when 0."""
+    push_token: _builtins.bool
+    """OCPI: we send the tokens of the parties that the integration speaks for; to a partner that has no receiver of them nothing is
+    sent: it asks for them.
+    """
     def __init__(
         self,
         *,
@@ -398,10 +403,11 @@ class IntegrationModels(_message.Message):
         pull_cdr: _builtins.bool | None = ...,
         pull_version_details: _builtins.bool | None = ...,
         pull_interval_minutes: _builtins.int = ...,
+        push_token: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "_push_token", b"_push_token", "pull_cdr", b"pull_cdr", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff", "push_token", b"push_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "pull_cdr", b"pull_cdr", "pull_interval_minutes", b"pull_interval_minutes", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "_push_token", b"_push_token", "pull_cdr", b"pull_cdr", "pull_interval_minutes", b"pull_interval_minutes", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff", "push_token", b"push_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pull_cdr: _TypeAlias = _typing.Literal["pull_cdr"]  # noqa: Y015
     _WhichOneofArgType__pull_cdr: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr"]  # noqa: Y015
@@ -423,6 +429,8 @@ class IntegrationModels(_message.Message):
     _WhichOneofArgType__push_session: _TypeAlias = _typing.Literal["_push_session", b"_push_session"]  # noqa: Y015
     _WhichOneofReturnType__push_tariff: _TypeAlias = _typing.Literal["push_tariff"]  # noqa: Y015
     _WhichOneofArgType__push_tariff: _TypeAlias = _typing.Literal["_push_tariff", b"_push_tariff"]  # noqa: Y015
+    _WhichOneofReturnType__push_token: _TypeAlias = _typing.Literal["push_token"]  # noqa: Y015
+    _WhichOneofArgType__push_token: _TypeAlias = _typing.Literal["_push_token", b"_push_token"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_cdr) -> _WhichOneofReturnType__pull_cdr | None: ...
     @_typing.overload
@@ -443,6 +451,8 @@ class IntegrationModels(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__push_session) -> _WhichOneofReturnType__push_session | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__push_tariff) -> _WhichOneofReturnType__push_tariff | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_token) -> _WhichOneofReturnType__push_token | None: ...
 
 Global___IntegrationModels: _TypeAlias = IntegrationModels  # noqa: Y015
 

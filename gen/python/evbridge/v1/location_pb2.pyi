@@ -728,6 +728,8 @@ class _TokenTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenType.V
     """Another kind."""
     TOKEN_TYPE_RFID: _TokenType.ValueType  # 4
     """An RFID token."""
+    TOKEN_TYPE_EMAID: _TokenType.ValueType  # 5
+    """An eMA id, which a vehicle says of itself (ISO 15118)."""
 
 class TokenType(_TokenType, metaclass=_TokenTypeEnumTypeWrapper):
     """What kind of token it is. Source: OCPI 2.2.1, tokens, TokenType."""
@@ -742,6 +744,8 @@ TOKEN_TYPE_OTHER: TokenType.ValueType  # 3
 """Another kind."""
 TOKEN_TYPE_RFID: TokenType.ValueType  # 4
 """An RFID token."""
+TOKEN_TYPE_EMAID: TokenType.ValueType  # 5
+"""An eMA id, which a vehicle says of itself (ISO 15118)."""
 Global___TokenType: _TypeAlias = TokenType  # noqa: Y015
 
 @_typing.final

@@ -11,6 +11,7 @@ from evbridge.v1 import integration_pb2 as _integration_pb2
 from evbridge.v1 import location_pb2 as _location_pb2
 from evbridge.v1 import session_pb2 as _session_pb2
 from evbridge.v1 import tariff_pb2 as _tariff_pb2
+from evbridge.v1 import token_pb2 as _token_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -552,6 +553,104 @@ class CdrChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CdrChange: _TypeAlias = CdrChange  # noqa: Y015
+
+@_typing.final
+class WatchTokensRequest(_message.Message):
+    """The request of WatchTokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsRequest.resume_token."""
+    snapshot: _builtins.bool
+    """See WatchLocationsRequest.snapshot."""
+    side: Global___WatchSide.ValueType
+    """See WatchLocationsRequest.side."""
+    integration_id: _builtins.str
+    """See WatchLocationsRequest.integration_id."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        side: Global___WatchSide.ValueType = ...,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "resume_token", b"resume_token", "side", b"side", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTokensRequest: _TypeAlias = WatchTokensRequest  # noqa: Y015
+
+@_typing.final
+class WatchTokensResponse(_message.Message):
+    """A message of WatchTokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsResponse.resume_token."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenChange]:
+        """See WatchLocationsResponse.changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___TokenChange] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTokensResponse: _TypeAlias = WatchTokensResponse  # noqa: Y015
+
+@_typing.final
+class TokenChange(_message.Message):
+    """A token that changed, or is part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _token_pb2.TokenKey:
+        """The token's key; its uid in lower case, for uids ignore case."""
+
+    @_builtins.property
+    def token(self) -> _token_pb2.Token:
+        """The token; unset when it was deleted."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """See LocationChange.change_time."""
+
+    def __init__(
+        self,
+        *,
+        key: _token_pb2.TokenKey | None = ...,
+        token: _token_pb2.Token | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenChange: _TypeAlias = TokenChange  # noqa: Y015
 
 @_typing.final
 class WatchIntegrationsRequest(_message.Message):

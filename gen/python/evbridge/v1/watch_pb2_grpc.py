@@ -81,6 +81,11 @@ class WatchServiceStub:
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsResponse.FromString,
                 _registered_method=True)
+        self.WatchTokens = channel.unary_stream(
+                '/evbridge.v1.WatchService/WatchTokens',
+                request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.FromString,
+                _registered_method=True)
         self.WatchIntegrations = channel.unary_stream(
                 '/evbridge.v1.WatchService/WatchIntegrations',
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchIntegrationsRequest.SerializeToString,
@@ -168,6 +173,15 @@ class WatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchTokens(self, request, context):
+        """Watches tokens.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchIntegrations(self, request, context):
         """Watches integrations: what callers change, and their status.
 
@@ -222,6 +236,11 @@ def add_WatchServiceServicer_to_server(servicer, server):
                     servicer.WatchCdrs,
                     request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchCdrsResponse.SerializeToString,
+            ),
+            'WatchTokens': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTokens,
+                    request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.SerializeToString,
             ),
             'WatchIntegrations': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIntegrations,
@@ -396,6 +415,33 @@ class WatchService:
             '/evbridge.v1.WatchService/WatchCdrs',
             evbridge_dot_v1_dot_watch__pb2.WatchCdrsRequest.SerializeToString,
             evbridge_dot_v1_dot_watch__pb2.WatchCdrsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.WatchService/WatchTokens',
+            evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.SerializeToString,
+            evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

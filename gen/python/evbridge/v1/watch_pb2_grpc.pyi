@@ -80,6 +80,11 @@ class WatchServiceStub:
 
     Errors: none of its own.
     """
+    WatchTokens: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchTokensRequest, _watch_pb2.WatchTokensResponse]
+    """Watches tokens.
+
+    Errors: none of its own.
+    """
     WatchIntegrations: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchIntegrationsRequest, _watch_pb2.WatchIntegrationsResponse]
     """Watches integrations: what callers change, and their status.
 
@@ -145,6 +150,11 @@ class WatchServiceAsyncStub(WatchServiceStub):
     """
     WatchCdrs: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchCdrsRequest, _watch_pb2.WatchCdrsResponse]  # type: ignore[assignment]
     """Watches CDRs.
+
+    Errors: none of its own.
+    """
+    WatchTokens: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchTokensRequest, _watch_pb2.WatchTokensResponse]  # type: ignore[assignment]
+    """Watches tokens.
 
     Errors: none of its own.
     """
@@ -240,6 +250,17 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchCdrsResponse], _abc.AsyncIterator[_watch_pb2.WatchCdrsResponse]]:
         """Watches CDRs.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTokens(
+        self,
+        request: _watch_pb2.WatchTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchTokensResponse], _abc.AsyncIterator[_watch_pb2.WatchTokensResponse]]:
+        """Watches tokens.
 
         Errors: none of its own.
         """

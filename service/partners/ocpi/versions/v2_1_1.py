@@ -1,6 +1,6 @@
 """OCPI 2.1.1: objects do not say who owns them, a connector has one tariff, some members have other names.
 
-Source: OCPI 2.1.1, locations and tariffs.
+Source: OCPI 2.1.1, locations, tariffs and tokens.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from evbridge.options.v1.options_pb2 import OCPI_RELEASE_UNSPECIFIED
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.partners.ocpi.versions.form import Object, pruned, renamed, replaced
 
@@ -23,6 +24,9 @@ _INSTEAD = {
     "AC_2_PHASE_SPLIT": "AC_1_PHASE",
 }
 """The nearest that says no more than is true."""
+_TOKEN = {"contract_id": "auth_id"}
+_TOKEN_BACK = {new: old for old, new in _TOKEN.items()}
+_TOKEN_TYPES = {"AD_HOC_USER": "OTHER", "APP_USER": "OTHER", "EMAID": "OTHER"}
 _MAX_ADDRESS = 45
 _DECIMALS = 6
 
@@ -48,6 +52,14 @@ def tariff_to(ours: Object) -> Object:
     elements = [each for each in ours["elements"] if not (each.get("restrictions") or {}).get("reservation")]
     wire = pruned(Tariff.DESCRIPTOR, ours | {"elements": elements}, OCPI_RELEASE_UNSPECIFIED)
     return _with_waste(wire, {"category": "source"})
+
+
+def token_to(ours: Object) -> Object:
+    return renamed(pruned(Token.DESCRIPTOR, ours, OCPI_RELEASE_UNSPECIFIED, _TOKEN_TYPES), _TOKEN)
+
+
+def token_from(wire: Object) -> Object:
+    return renamed(wire, _TOKEN_BACK)
 
 
 def location_from(wire: Object) -> Object:
@@ -106,5 +118,11 @@ def _with_waste(value: Object, names: dict[str, str]) -> Object:
     return value | {"energy_mix": replaced(mix, "environ_impact", lambda impact: renamed(impact, names))}
 
 
-TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to}
-FROM = {"Location": location_from, "Evse": evse_from, "Connector": connector_from, "Tariff": tariff_from}
+TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to, "Token": token_to}
+FROM = {
+    "Location": location_from,
+    "Evse": evse_from,
+    "Connector": connector_from,
+    "Tariff": tariff_from,
+    "Token": token_from,
+}

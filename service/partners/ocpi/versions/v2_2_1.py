@@ -3,6 +3,7 @@
 from evbridge.options.v1.options_pb2 import OCPI_RELEASE_2_2_1
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.partners.ocpi.versions.form import Object, pruned
 from service.partners.ocpi.versions.v2_3_0 import same, without_old_parking
@@ -24,5 +25,9 @@ def tariff_to(ours: Object) -> Object:
     return pruned(Tariff.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1)
 
 
-TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to}
-FROM = {"Location": same, "Evse": same, "Connector": same, "Tariff": same}
+def token_to(ours: Object) -> Object:
+    return pruned(Token.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1, {"EMAID": "OTHER"})
+
+
+TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to, "Token": token_to}
+FROM = {"Location": same, "Evse": same, "Connector": same, "Tariff": same, "Token": same}

@@ -3,6 +3,7 @@
 from evbridge.options.v1.options_pb2 import OCPI_RELEASE_2_3_0
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.tariff_pb2 import Tariff
+from evbridge.v1.token_pb2 import Token
 
 from service.partners.ocpi.versions.form import Object, pruned, renamed
 
@@ -29,6 +30,10 @@ def tariff_to(ours: Object) -> Object:
     return wire | {name: renamed(wire[name], _LIMIT) for name in _LIMITS if name in wire}
 
 
+def token_to(ours: Object) -> Object:
+    return pruned(Token.DESCRIPTOR, ours, OCPI_RELEASE_2_3_0)
+
+
 def tariff_from(wire: Object) -> Object:
     limits = {name: wire[name] for name in _LIMITS if isinstance(wire.get(name), dict)}
     return wire | {name: renamed(limit, _LIMIT_BACK) for name, limit in limits.items()}
@@ -43,5 +48,5 @@ def without_old_parking(wire: Object) -> Object:
     return {name: value for name, value in wire.items() if name != "parking_type" or value not in ("OTHER", "UNKNOWN")}
 
 
-TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to}
-FROM = {"Location": same, "Evse": same, "Connector": same, "Tariff": tariff_from}
+TO = {"Location": location_to, "Evse": evse_to, "Connector": connector_to, "Tariff": tariff_to, "Token": token_to}
+FROM = {"Location": same, "Evse": same, "Connector": same, "Tariff": tariff_from, "Token": same}
