@@ -6,6 +6,7 @@ And how they run it as others do: as a process, beside a collector of its traces
 import asyncio
 import base64
 import copy
+import multiprocessing
 import os
 import shutil
 import sys
@@ -56,6 +57,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from google.type.decimal_pb2 import Decimal
 
+from service.__main__ import COMMANDS, main
 from service.settings import Settings
 from service.storage.pool import Database
 from service.storage.statements import Statement
@@ -306,16 +308,32 @@ class Ended:
     err: str
 
 
+# Its processes begin as a fork of one that has imported everything, which takes longer than most commands do.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["service.__main__", "service.app", *(f"service.cli.{name}" for name in COMMANDS)])
+
+
 async def command(environ: dict[str, str], *arguments: str, limit_s: float = 200.0) -> Ended:
     """Runs `evbridge <arguments>` to its end; one that has not ended after `limit_s` is killed."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", *arguments), env=environ, stdout=pipe, stderr=pipe
-    )
-    kill = asyncio.get_running_loop().call_later(limit_s, process.kill)
-    out, err = await process.communicate()
-    kill.cancel()
-    return Ended(process.returncode or 0, out.decode(), err.decode())
+    with tempfile.TemporaryDirectory() as directory:
+        out, err = Path(directory, "out"), Path(directory, "err")
+        process = FORKS.Process(target=_evbridge, args=(environ, arguments, out, err))
+        await asyncio.to_thread(process.start)
+        await asyncio.to_thread(process.join, limit_s)
+        process.kill()
+        await asyncio.to_thread(process.join)
+        ended = Ended(process.exitcode or 0, out.read_text(), err.read_text())
+        process.close()
+    return ended
+
+
+def _evbridge(environ: dict[str, str], arguments: Sequence[str], out: Path, err: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environ)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["evbridge", *arguments]
+    main()
 
 
 class Serving:
