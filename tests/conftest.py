@@ -9,6 +9,7 @@ import base64
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -71,33 +72,30 @@ async def postgres() -> AsyncIterator[str]:
         await server.stop()
 
 
+@asynccontextmanager
+async def created(server: str, template: str = "") -> AsyncIterator[str]:
+    """The URL of a new database, which is dropped afterwards."""
+    name = f"evbridge_test_{secrets.token_hex(4)}"
+    await _create(server, name, template)
+    try:
+        yield _named(server, name)
+    finally:
+        await _drop(server, name)
+
+
 @pytest.fixture(scope="session")
 async def template_database(postgres: str) -> AsyncIterator[str]:
     """The name of a database with every migration applied. Nobody connects to it: it is only copied."""
-    name = f"evbridge_template_{secrets.token_hex(4)}"
-    await _create(postgres, name)
-    try:
-        await migrate(_named(postgres, name))
-        yield name
-    finally:
-        await _drop(postgres, name)
+    async with created(postgres) as url:
+        await migrate(url)
+        yield urlsplit(url).path[1:]
 
 
 @pytest.fixture
 async def new_database(postgres: str, template_database: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Makes a database of the test's own and returns its URL."""
-    names: list[str] = []
-
-    async def make() -> str:
-        names.append(f"evbridge_test_{secrets.token_hex(4)}")
-        await _create(postgres, names[-1], template_database)
-        return _named(postgres, names[-1])
-
-    try:
-        yield make
-    finally:
-        for name in names:
-            await _drop(postgres, name)
+    async with AsyncExitStack() as made:
+        yield lambda: made.enter_async_context(created(postgres, template_database))
 
 
 @pytest.fixture
@@ -140,12 +138,8 @@ class Tenant:
 @pytest.fixture(scope="session")
 async def shared_database_url(postgres: str, template_database: str) -> AsyncIterator[str]:
     """One database for all tests that only need a tenant of their own."""
-    name = f"evbridge_shared_{secrets.token_hex(4)}"
-    await _create(postgres, name, template_database)
-    try:
-        yield _named(postgres, name)
-    finally:
-        await _drop(postgres, name)
+    async with created(postgres, template_database) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

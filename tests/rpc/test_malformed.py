@@ -31,10 +31,11 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct
 
-from service.app import evbridge
+from service.app import Evbridge, evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
 from service.storage.statements import Statement
+from tests.conftest import created
 from tests.front_door import Client, Failure, a_charger, a_company, a_rule, an_integration, failure_of, settings
 from tests.rpc.test_access import METHODS as EVERY_METHOD
 
@@ -115,15 +116,23 @@ VALUES ($1, $2, 1, $3, 1, '') RETURNING disclosure_id
 """
 
 
-@pytest.fixture
-async def caller(database_url: str) -> AsyncIterator[Caller]:
-    """On a server that delivers nothing: wild integrations may name any address."""
+@pytest.fixture(scope="module")
+async def idle(postgres: str, template_database: str) -> AsyncIterator[Evbridge]:
+    """A server that delivers nothing: wild integrations may name any address."""
     async with (
-        evbridge(settings(database_url, delivery=False)) as running,
-        grpc.aio.insecure_channel(running.address) as channel,
+        created(postgres, template_database) as url,
+        evbridge(settings(url, delivery=False)) as started,
     ):
+        yield started
+
+
+@pytest.fixture
+async def caller(idle: Evbridge) -> AsyncIterator[Caller]:
+    """Of a tenant of its own."""
+    running, tenant_id = idle, f"wild-{uuid4()}"
+    async with grpc.aio.insecure_channel(running.address) as channel:
         async with running.database.transaction() as conn:
-            key = (await api_key_create(conn, running.keyring, "wild", "", 3)).reveal()
+            key = (await api_key_create(conn, running.keyring, tenant_id, "", 3)).reveal()
         made, client = Caller(channel, key), Client(channel, key)
         request = CreateIntegrationRequest(integration=an_integration())
         made.ids["Integration"] = (await client.integrations.CreateIntegration(request)).id
@@ -138,7 +147,7 @@ async def caller(database_url: str) -> AsyncIterator[Caller]:
         page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest())
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}
         sent = Statement("sent", SENT)
-        made.ids["Disclosure"] = str(await running.database.value(sent, "wild", made.ids["Integration"], company.id))
+        made.ids["Disclosure"] = str(await running.database.value(sent, tenant_id, made.ids["Integration"], company.id))
         yield made
 
 
