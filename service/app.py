@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Recorder
 from service.bridge.registry import Registry, contract_files
+from service.bridge.tls import Certificate
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
@@ -30,6 +30,7 @@ from service.ocpi.locations import LocationsReceiver, LocationsSender
 from service.ocpi.pages import Documents
 from service.ocpi.tariffs import TariffsReceiver, TariffsSender
 from service.ocpi.tokens import TokensReceiver, TokensSender
+from service.ocpi.tries import Tries
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
@@ -51,7 +52,7 @@ from service.rpc.pricing import PricingService
 from service.rpc.publication import PublicationService
 from service.rpc.registration import RegistrationService
 from service.rpc.run import RunService
-from service.rpc.server import Server, check_listening
+from service.rpc.server import Server, check_listening, ocpi_files
 from service.rpc.session import SessionService
 from service.rpc.tariff import TariffService
 from service.rpc.token import TokenService
@@ -309,12 +310,10 @@ async def _listening(settings: Settings, served: Tools, registry: Registry, shar
         Endpoint("tokens", "SENDER", "emsp", _ocpi("TokensSenderService"), TokensSender(served, documents)),
         Endpoint("tokens", "RECEIVER", "cpo", _ocpi("TokensReceiverService"), TokensReceiver(served)),
     ]
-    listener = Listener(served.database, served.keyring, registry, served.door, endpoints)
-    tls = None
-    if settings.tls_cert_file:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    url = await listener.start(settings.ocpi_listen, tls, shares_port=shares_port)
+    tries = Tries(settings.ocpi_unknown_per_minute)
+    listener = Listener(served.database, served.keyring, registry, served.door, endpoints, tries, settings.proxies())
+    certificate = Certificate(ocpi_files(settings)) if settings.tls_cert_file else None
+    url = await listener.start(settings.ocpi_listen, certificate, shares_port=shares_port)
     served.door.url = settings.public_url or url
     try:
         yield url

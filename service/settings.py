@@ -1,5 +1,6 @@
 """The settings, read once at start from environment variables; a wrong one stops the start and is named."""
 
+import ipaddress
 import math
 import os
 import re
@@ -38,11 +39,23 @@ class Settings:
     secrets_keys_file: str = _setting("SECRETS_KEYS_FILE", "", "a file (mode 0600) with the same text")
     tls_cert_file: str = _setting("TLS_CERT_FILE", "", "PEM certificate chain; with TLS_KEY_FILE turns TLS on")
     tls_key_file: str = _setting("TLS_KEY_FILE", "", "PEM private key")
+    tls_client_ca_file: str = _setting(
+        "TLS_CLIENT_CA_FILE", "", "PEM certificates of who signs gRPC clients'; demands one of every client"
+    )
+    ocpi_tls_client_ca_file: str = _setting(
+        "OCPI_TLS_CLIENT_CA_FILE", "", "the same for OCPI parties; demands one of every party"
+    )
     allow_plaintext: bool = _setting("ALLOW_PLAINTEXT", False, "listen beyond loopback without TLS (behind a mesh)")
     ocpi_listen: str = _setting("OCPI_LISTEN", "", "host:port of the OCPI endpoints; empty: none")
     public_url: str = _setting("PUBLIC_URL", "", "where partners reach OCPI_LISTEN; empty: at its own address")
     ocpi_versions: str = _setting(
         "OCPI_VERSIONS", "2.3.0,2.2.1,2.1.1", "the versions of OCPI that partners are offered, the highest first"
+    )
+    ocpi_trusted_proxies: str = _setting(
+        "OCPI_TRUSTED_PROXIES", "", "addresses or networks, comma between; their X-Forwarded-For is believed"
+    )
+    ocpi_unknown_per_minute: int = _setting(
+        "OCPI_UNKNOWN_PER_MINUTE", 60, "requests of one address without a known token; more are HTTP 429"
     )
     reflection: bool = _setting("REFLECTION", True, "serve reflection, to callers with a key")
     first_key: bool = _setting("FIRST_KEY", True, "on an empty database, make an admin key and print it once")
@@ -96,6 +109,12 @@ class Settings:
         settings = cls(**values)
         if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
             raise SettingError("EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE go together")
+        if (settings.tls_client_ca_file or settings.ocpi_tls_client_ca_file) and not settings.tls_cert_file:
+            raise SettingError("clients show certificates over TLS alone: set EVBRIDGE_TLS_CERT_FILE too")
+        try:
+            settings.proxies()
+        except ValueError:
+            raise SettingError("EVBRIDGE_OCPI_TRUSTED_PROXIES must be like 10.0.0.7,10.1.0.0/16") from None
         for name, address in (("LISTEN", settings.listen), ("OCPI_LISTEN", settings.ocpi_listen or settings.listen)):
             host, _, port = address.rpartition(":")
             if not (host and port.isdecimal() and int(port) < 1 << 16):
@@ -107,6 +126,11 @@ class Settings:
         if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
         return settings
+
+    def proxies(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+        """Raises ValueError."""
+        named = (text.strip() for text in self.ocpi_trusted_proxies.split(","))
+        return [ipaddress.ip_network(text) for text in named if text]
 
 
 # Read elsewhere: by the test suite, by the search for PostgreSQL's binaries and by `evbridge ocpi check`.

@@ -86,6 +86,7 @@ def settings(database_url: str, **changes: Any) -> Settings:
             "watch_poll_s": 0.02,
             "drain_s": 5.0,
             "burst_s": 10.0,  # a busy machine is no overload
+            "ocpi_unknown_per_minute": 1_000_000,  # all tests have one address
             **changes,
         }
     )

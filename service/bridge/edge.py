@@ -9,7 +9,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,7 @@ from aiohttp.typedefs import Handler, Middleware
 from google.protobuf.message import Message
 
 from service.bridge.codec import CodecError
+from service.bridge.connections import Arrival, Connections, Network
 from service.bridge.json_text import takes_long
 from service.bridge.registry import Operation, Parameter
 from service.bridge.transcode import from_http, match, reply_to_http
@@ -40,7 +41,7 @@ class Call:
     """What a request says besides its message. Header names ignore case; `path` is as it was on the wire.
 
     `body` tells null from absent, which the message does not; it is empty while the caller is authenticated. `peer` is
-    what that found out.
+    what that found out. `client` is the address that the request comes from, of an IPv6 one the first half.
     """
 
     headers: Mapping[str, str]
@@ -48,6 +49,7 @@ class Call:
     query: tuple[tuple[str, str], ...]
     body: bytes = b""
     peer: Any = None
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class Edge:
 
     `middlewares` are aiohttp's, see every request first and may raise Refused. A body that does not follow the contract
     is refused as `unreadable` says. `repeated` headers of a request stand in its answer too. A connection has
-    `header_timeout_s` for each request's headers, from the answer before on; one beyond `max_connections` is closed.
-    With `trailing_slash` a path may end with one.
+    `header_timeout_s` for each request's headers, from the answer before on, and `send_timeout_s` to take an answer.
+    Connections says how many there may be. With `trailing_slash` a path may end with one.
     """
 
     def __init__(
@@ -150,8 +152,11 @@ class Edge:
         trailing_slash: bool = False,
         max_body_bytes: int = 1024 * 1024,
         max_connections: int = 1000,
+        max_connections_per_stranger: int = 0,
+        proxies: Collection[Network] = (),
         header_timeout_s: float = 60.0,
         body_timeout_s: float = 10.0,
+        send_timeout_s: float = 30.0,
         drain_s: float = 5.0,
     ) -> None:
         self._root = _Node()
@@ -164,32 +169,29 @@ class Edge:
         self._repeated = repeated
         self._observe = observe
         self._trailing_slash = trailing_slash
-        self._max_connections = max_connections
         self._header_timeout_s = header_timeout_s
         self._body_timeout_s = body_timeout_s
-        self._listening: asyncio.Server | None = None
+        self._send_timeout_s = send_timeout_s
+        self._connections = Connections(max_connections, max_connections_per_stranger, proxies, header_timeout_s)
         # aiohttp marks a middleware with an attribute, which a method cannot have.
         outermost = web.middleware(partial(self._guard))
         application = web.Application(middlewares=(outermost, *middlewares), client_max_size=max_body_bytes)
         application.router.add_route("*", r"/{path:[\s\S]*}", self._answer, expect_handler=_expected)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=drain_s)
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shares_port: bool = False) -> int:
+    async def start(
+        self, host: str, port: int, tls: Callable[[], ssl.SSLContext] | None = None, *, shares_port: bool = False
+    ) -> int:
         """Listens and returns the port, which the system chose when `port` is 0. Raises OSError when it is taken.
 
-        `shares_port`: with other processes of ours.
+        `tls` is asked for each connection; `shares_port`: with other processes of ours.
         """
         await self._runner.setup()
-        self._listening = await asyncio.get_running_loop().create_server(
-            self._connection, host, port, ssl=tls, reuse_port=shares_port or None
-        )
-        actual: int = self._listening.sockets[0].getsockname()[1]
-        return actual
+        return await self._connections.listen(host, port, self._connection, tls, shares_port=shares_port)
 
     async def stop(self) -> None:
         """Stops listening and waits up to `drain_s` for the requests under way."""
-        if self._listening is not None:
-            self._listening.close()
+        await self._connections.stop()
         await self._runner.cleanup()
 
     def route(self, method: str, path: str) -> tuple[Operation, Serve, Mapping[str, str]]:
@@ -209,13 +211,13 @@ class Edge:
             raise Refused(405, headers={"Allow": ", ".join(sorted(allowed))})
         raise Refused(404)
 
-    def _connection(self) -> asyncio.Protocol:
-        server = self._runner.server
-        if server is None or len(server.connections) >= self._max_connections:
-            return _Closed()
-        return _Connection(self, server, self._header_timeout_s)
+    def _connection(self, arrival: Arrival) -> asyncio.Protocol:
+        assert self._runner.server is not None  # noqa: S101
+        return _Connection(self, self._runner.server, arrival, self._header_timeout_s)
 
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        arrival = _arrival_of(request)
+        arrival.begins()
         begun = time.perf_counter()
         try:
             response = await handler(request)
@@ -229,15 +231,28 @@ class Edge:
                 response.headers[name] = value
         if self._observe:
             self._observe(request.method, request.get(_ROUTE, ""), response.status, time.perf_counter() - begun)
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            arrival.abort()
+        except ConnectionError:
+            pass
+        arrival.ends()
         return response
 
     async def _answer(self, request: web.Request) -> web.Response:
         path, _, query = request.raw_path.partition("?")
         try:
-            call = Call(request.headers, path, tuple(parse_qsl(query, keep_blank_values=True, max_num_fields=100)))
+            parameters = tuple(parse_qsl(query, keep_blank_values=True, max_num_fields=100))
         except ValueError:
             raise Refused(400) from None
+        arrival = _arrival_of(request)
+        client = self._connections.client(arrival, request.headers.getall("X-Forwarded-For", ()))
+        call = Call(request.headers, path, parameters, client=client)
         async with self._authenticate(call) as peer:
+            arrival.let_in()
             operation, serve, variables = self.route(request.method, path)
             request[_ROUTE] = operation.template
             call = replace(call, body=await read(request, self._body_timeout_s), peer=peer)
@@ -270,9 +285,9 @@ class Edge:
 class _Connection(web.RequestHandler):
     """A connection whose requests are HTTP, or are refused as everything else is."""
 
-    __slots__ = ("_edge",)
+    __slots__ = ("_edge", "arrival")
 
-    def __init__(self, edge: Edge, server: web.Server, header_timeout_s: float) -> None:
+    def __init__(self, edge: Edge, server: web.Server, arrival: Arrival, header_timeout_s: float) -> None:
         # aiohttp counts its timeout from the beginning of a connection and from the last answer on, whatever arrives
         # before the end of the headers. A refused request's body is not waited for: its sender may talk for a
         # second.
@@ -284,6 +299,15 @@ class _Connection(web.RequestHandler):
             lingering_time=1.0,
         )
         self._edge = edge
+        self.arrival = arrival
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.arrival.made(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.arrival.lost()
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -297,11 +321,10 @@ class _Connection(web.RequestHandler):
         return response
 
 
-class _Closed(asyncio.Protocol):
-    """A connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+def _arrival_of(request: web.Request) -> Arrival:
+    connection = request.protocol
+    assert isinstance(connection, _Connection)  # noqa: S101
+    return connection.arrival
 
 
 def _bad_request(fault: CodecError) -> Refused:

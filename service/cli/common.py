@@ -34,7 +34,9 @@ def channel_to(settings: Settings, address: str) -> grpc.aio.Channel:
     """A channel to the server of these settings."""
     if not settings.tls_cert_file:
         return grpc.aio.insecure_channel(address)
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(Path(settings.tls_cert_file).read_bytes()))
+    chain = Path(settings.tls_cert_file).read_bytes()
+    own = (Path(settings.tls_key_file).read_bytes(), chain) if settings.tls_client_ca_file else (None, None)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(chain, *own))
 
 
 def printable(text: str) -> str:

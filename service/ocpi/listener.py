@@ -8,13 +8,13 @@
 Every answer is OCPI's envelope, an error of HTTP too. A body is read once it is known who calls, within their share.
 """
 
+import asyncio
 import base64
 import binascii
 import json
 import logging
-import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,11 +28,14 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from service.bridge.codec import Codec, CodecError
+from service.bridge.connections import Network
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Operation, Registry
+from service.bridge.tls import Certificate
 from service.domain.keys import PartyKey
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable, EvbridgeError
+from service.ocpi.tries import Tries
 from service.partners.ocpi.party import VERSIONS
 from service.resources.registration import Door, own_parties
 from service.storage.integration import integration_get, integration_of_party
@@ -45,8 +48,11 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 1000
+MAX_CONNECTIONS_PER_STRANGER = 100
+"""Of one address, before a request on them came with a known token."""
 MAX_REQUESTS_PER_PARTNER = 32
 """Under way at once in one process."""
+REFUSAL_PAUSE_S = 1.0
 HEADER_TIMEOUT_S = 15.0
 BODY_TIMEOUT_S = 15.0
 _REPEATED = ("X-Request-ID", "X-Correlation-ID")
@@ -112,12 +118,20 @@ class Listener:
     """The routes of the endpoints, at the versions that `door` offers."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, registry: Registry, door: Door, endpoints: Iterable[Endpoint]
+        self,
+        database: Database,
+        keyring: Keyring,
+        registry: Registry,
+        door: Door,
+        endpoints: Iterable[Endpoint],
+        tries: Tries,
+        proxies: Collection[Network],
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._door = door
         self._endpoints = tuple(endpoints)
+        self._tries = tries
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._edge = Edge(
             self._routes(registry),
@@ -129,13 +143,16 @@ class Listener:
             trailing_slash=True,
             max_body_bytes=MAX_BODY_BYTES,
             max_connections=MAX_CONNECTIONS,
+            max_connections_per_stranger=MAX_CONNECTIONS_PER_STRANGER,
+            proxies=proxies,
             header_timeout_s=HEADER_TIMEOUT_S,
             body_timeout_s=BODY_TIMEOUT_S,
         )
 
-    async def start(self, listen: str, tls: ssl.SSLContext | None, *, shares_port: bool = False) -> str:
+    async def start(self, listen: str, certificate: Certificate | None, *, shares_port: bool = False) -> str:
         """Listens, and returns the URL. Raises OSError when it cannot."""
         host, _, port = listen.rpartition(":")
+        tls = (lambda: certificate.current().context) if certificate else None
         actual = await self._edge.start(host.strip("[]"), int(port), tls, shares_port=shares_port)
         return f"{'https' if tls else 'http'}://{host}:{actual}"
 
@@ -208,12 +225,17 @@ class Listener:
     @asynccontextmanager
     async def _authenticate(self, call: Call) -> AsyncIterator[tuple[TokenHolder, Secret]]:
         token = token_in(call.headers.get("Authorization", ""))
+        digests = self._keyring.digests(PURPOSE, token.reveal().encode()) if token else []
+        if not self._tries.admit(call.client, digests):
+            # Each connection sends one request after another: what waits costs nothing, and so do those behind it.
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+            message = "too many requests from this address had no known token"
+            raise OcpiRefused(2000, message, status=429, headers={"Retry-After": "60"})
         try:
-            holder = token and await token_holder(
-                self._database, self._keyring.digests(PURPOSE, token.reveal().encode())
-            )
+            holder = await token_holder(self._database, digests) if token else None
         except DatabaseUnavailable:
             raise OcpiRefused(3000, "try again later", status=503, headers={"Retry-After": "5"}) from None
+        self._tries.told(call.client, digests, known=holder is not None)
         if not (token and holder):
             raise OcpiRefused(2000, "no known token", status=401, headers={"WWW-Authenticate": "Token"})
         key = (holder.tenant_id, holder.integration_id)

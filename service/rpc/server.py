@@ -5,9 +5,7 @@ import errno
 import logging
 import os
 import socket
-import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from service.bridge.tls import Certificate, CertificateFiles
 from service.domain.sizes import MAX_BYTES
 from service.errors import DatabaseUnavailable
 from service.rpc import health
@@ -128,15 +127,16 @@ class Server:
         return f"{address.rpartition(':')[0]}:{port}"
 
     def _credentials(self) -> grpc.ServerCredentials:
-        """Read again for every new connection, so that a renewed certificate needs no restart."""
+        """Asked again for every new connection, so that a renewed certificate needs no restart."""
+        certificate = Certificate(grpc_files(self._settings))
 
-        def load() -> grpc.ServerCertificateConfiguration:
-            key, chain = (
-                Path(file).read_bytes() for file in (self._settings.tls_key_file, self._settings.tls_cert_file)
-            )
-            return grpc.ssl_server_certificate_configuration([(key, chain)])
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            read = certificate.current()
+            return grpc.ssl_server_certificate_configuration([(read.key, read.chain)], read.client_ca or None)
 
-        return grpc.dynamic_ssl_server_credentials(load(), load)
+        return grpc.dynamic_ssl_server_credentials(
+            configuration(), configuration, require_client_authentication=bool(self._settings.tls_client_ca_file)
+        )
 
     async def stop(self) -> None:
         """Says NOT_SERVING, refuses new calls and lets those under way end within the drain time."""
@@ -171,7 +171,9 @@ def check_listening(settings: Settings, *, shares_port: bool = False) -> None:
     `shares_port`: with other processes of ours.
     """
     if settings.tls_cert_file:
-        _check_certificate(Path(settings.tls_cert_file), Path(settings.tls_key_file))
+        grpc_files(settings).read()
+        if settings.ocpi_listen:
+            ocpi_files(settings).read()
     _check_address(settings, settings.listen, "EVBRIDGE_LISTEN", shares_port)
     if settings.ocpi_listen:
         _check_address(settings, settings.ocpi_listen, "EVBRIDGE_OCPI_LISTEN", shares_port)
@@ -209,15 +211,9 @@ def _problem(family: int, address: Any, shares_port: bool) -> int | None:
     return None
 
 
-def _check_certificate(chain: Path, key: Path) -> None:
-    for file in (chain, key):
-        file.read_bytes()  # raises an OSError that names the file
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=lambda: "")
-    except ssl.SSLError as error:
-        cause = (
-            "the key is not the certificate's"
-            if error.reason == "KEY_VALUES_MISMATCH"
-            else ("they must be PEM, the chain with the server's certificate first, the key without a password")
-        )
-        raise OSError(f"EVBRIDGE_TLS_CERT_FILE and EVBRIDGE_TLS_KEY_FILE cannot be used: {cause}") from None
+def grpc_files(settings: Settings) -> CertificateFiles:
+    return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def ocpi_files(settings: Settings) -> CertificateFiles:
+    return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.ocpi_tls_client_ca_file)

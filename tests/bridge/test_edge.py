@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
 import pytest
 from evbridge.partner.chargeprice.v1.company_pb2 import CompanyDocument
 
+from service.bridge.connections import Connections
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import match
@@ -160,15 +162,133 @@ async def test_a_control_headers_that_end_are_answered() -> None:
     assert answer.startswith(b"HTTP/1.1 404 ")
 
 
-async def test_a_connection_too_many_is_closed_and_the_others_are_served() -> None:
-    async with listening(max_connections=2) as port:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        assert await sent(port, b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == b""
-        for reader, writer in held:
-            writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
-            writer.close()
+CLOSE = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+STAY = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def gone(reader: asyncio.StreamReader) -> bool:
+    """Waits for the other side to hang up."""
+    with suppress(ConnectionError):
+        return await reader.read() == b""
+    return True
+
+
+async def answered(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(len(b'"404 NOT_FOUND"'))
+    return head[:12]
+
+
+@pytest.mark.parametrize("limits", [{"max_connections": 2}, {"max_connections_per_stranger": 2}])
+async def test_the_oldest_strangers_connection_goes_for_a_new_one(limits: dict[str, int]) -> None:
+    async with listening(**limits) as port, connected(port) as first, connected(port) as second:
+        assert (await sent(port, CLOSE)).startswith(b"HTTP/1.1 404 ")
+        assert await gone(first[0])
+        second[1].write(CLOSE)
+        assert (await second[0].read()).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_who_was_let_in_stays_before_any_number_of_strangers() -> None:
+    async with listening(max_connections=3, max_connections_per_stranger=2) as port, connected(port) as known:
+        known[1].write(STAY)
+        assert await answered(known[0]) == b"HTTP/1.1 404"
+        async with AsyncExitStack() as stack:
+            strangers = [await stack.enter_async_context(connected(port)) for _ in range(9)]
+            for reader, _ in strangers[:-2]:
+                assert await gone(reader)
+            known[1].write(STAY)
+            assert await answered(known[0]) == b"HTTP/1.1 404"
+
+
+async def test_who_idles_goes_for_a_new_one_and_who_is_at_work_stays() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def slow(call: Call) -> AsyncIterator[None]:
+        if call.path == "/slow":
+            begun.set()
+        try:
+            yield
+        finally:
+            if call.path == "/slow":
+                await go_on.wait()
+
+    async with (
+        listening(max_connections=2, authenticate=slow) as port,
+        connected(port) as idle,
+        connected(port) as at_work,
+    ):
+        for reader, writer in (at_work, idle):
+            writer.write(STAY)
+            assert await answered(reader) == b"HTTP/1.1 404"
+        at_work[1].write(STAY.replace(b"/x", b"/slow"))
+        await begun.wait()
+        assert (await sent(port, CLOSE)).startswith(b"HTTP/1.1 404 ")
+        assert await gone(idle[0])
+        go_on.set()
+        assert await answered(at_work[0]) == b"HTTP/1.1 404"
+
+
+async def test_who_takes_no_answer_is_hung_up_on() -> None:
+    large = b"x" * (64 << 20)
+
+    async def serve(*_: object) -> Reply:
+        return Reply(body=large)
+
+    edge = Edge([(each, serve) for each in OPERATIONS], error_body=body, send_timeout_s=0.2)
+    port = await edge.start("127.0.0.1", 0)
+    try:
+        async with connected(port) as (reader, writer):
+            writer.write(STAY.replace(b"/x", b"/public-api/resources/tariffs/v1.0/7"))
+            assert await reader.read(1)
+            while edge._connections.all:
+                await asyncio.sleep(0.01)
+            with suppress(ConnectionError):
+                assert len(await reader.read()) < len(large)
+    finally:
+        await edge.stop()
+
+
+NETWORKS = [ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")]
+# Where the connection comes from, X-Forwarded-For, who asks.
+ASKING = {
+    "nobody between": ("198.51.100.7", [], "198.51.100.7"),
+    "who is no proxy is not believed": ("198.51.100.7", ["203.0.113.9"], "198.51.100.7"),
+    "a proxy": ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+    "two proxies": ("10.0.0.1", ["203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+    "two headers": ("10.0.0.1", ["203.0.113.9", "10.0.0.2"], "203.0.113.9"),
+    "what a client made up": ("10.0.0.1", ["1.1.1.1, 203.0.113.9"], "203.0.113.9"),
+    "no address": ("10.0.0.1", ["1.1.1.1, unknown"], "a proxy"),
+    "nothing": ("10.0.0.1", [], "a proxy"),
+    "proxies alone": ("10.0.0.1", ["10.0.0.3"], "a proxy"),
+    "IPv6 counts as one network": ("2001:db8:2:3:4:5:6:7", [], "2001:db8:2:3::/64"),
+    "IPv6 behind a proxy": ("2001:db8:1::1", ["2001:db8:2:3::9"], "2001:db8:2:3::/64"),
+    "IPv4 within IPv6": ("::ffff:198.51.100.7", [], "198.51.100.7"),
+    "a proxy's IPv4 within IPv6": ("::ffff:10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9"),
+    "a link": ("fe80::1%eth0", [], "fe80::/64"),
+    "endless": ("10.0.0.1", ["1.1.1.1," + "10.0.0.9," * 100], "a proxy"),
+}
+
+
+@pytest.mark.parametrize(("peer", "forwarded", "client"), ASKING.values(), ids=ASKING)
+def test_who_asks_is_whom_the_last_trusted_proxy_names(peer: str, forwarded: list[str], client: str) -> None:
+    connections = Connections(10, 10, NETWORKS, 1.0)
+    arrival = connections.arrival(peer)
+    assert arrival is not None
+    assert connections.client(arrival, forwarded) == client
+    arrival.lost()
+    assert not connections.all
 
 
 async def test_headers_are_repeated_in_every_answer() -> None:

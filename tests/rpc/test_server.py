@@ -6,8 +6,6 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,9 +13,6 @@ from urllib.parse import urlsplit
 import asyncpg
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from evbridge.v1.company_pb2 import DESCRIPTOR as COMPANY
 from evbridge.v1.company_pb2 import Company, GetCompanyRequest, ListCompaniesRequest, UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
@@ -406,50 +401,6 @@ async def test_a_stray_cancellation_is_told_at_once_and_may_be_repeated(running:
         failure = await fails(client.companies.ListCompanies(ListCompaniesRequest()))
     assert (failure.code, failure.reason) == (Code.UNAVAILABLE, "SERVER_STOPPING")
     assert failure.retry_after_s
-
-
-def certificate(directory: Path, name: str) -> dict[str, str]:
-    """Writes a self-signed certificate for 127.0.0.1 and its key; the settings that name them."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    chain_file, key_file = directory / "chain.pem", directory / "key.pem"
-    chain_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return {"tls_cert_file": str(chain_file), "tls_key_file": str(key_file)}
-
-
-async def test_tls_follows_a_renewed_certificate_and_health_speaks_it(database_url: str, tmp_path: Path) -> None:
-    files = certificate(tmp_path, "first")
-    # Beyond loopback: with TLS that is allowed.
-    async with evbridge(settings(database_url, delivery=False, listen="0.0.0.0:0", **files)) as running:
-        address = running.address.replace("0.0.0.0", "127.0.0.1")
-        for name in ("first", "renewed"):
-            files = certificate(tmp_path, name)
-            credentials = grpc.ssl_channel_credentials(Path(files["tls_cert_file"]).read_bytes())
-            async with grpc.aio.secure_channel(address, credentials) as channel:
-                health = health_pb2_grpc.HealthStub(channel)
-                assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=10)).status == SERVING
-        async with grpc.aio.insecure_channel(address) as channel:
-            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
-                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-        tls = {name.upper(): file for name, file in files.items()}
-        told = await command(environment(database_url, LISTEN=running.address, **tls), "health")
-        assert (told.code, told.err) == (0, "")
-        told = await command(environment(database_url, LISTEN=address), "health")
-        assert (told.code, told.err) == (1, f"evbridge: {address} answers UNAVAILABLE\n")
 
 
 def spans(bodies: list[bytes]) -> list[Span]:
