@@ -127,10 +127,12 @@ async def is_all_there_once(writers: Writers, address: str, key: str) -> None:
 
 @pytest.fixture
 def address() -> str:
-    """One that nobody listens on: a server that is started again keeps its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    """One that nobody listens on, and no call is made from: a server that is started again keeps its address."""
+    while True:
+        port = random.randrange(15_000, 30_000)  # below those that a system gives out
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -25,8 +25,9 @@ def children(process_id: int, name: bytes = b"--worker") -> set[int]:
     """The processes that it started and that run, of those with the name in their command."""
     found = set()
     for each in map(int, Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()):
-        if name in Path(f"/proc/{each}/cmdline").read_bytes():
-            found.add(each)
+        with suppress(OSError):  # it has ended meanwhile
+            if name in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.add(each)
     return found
 
 
