@@ -35,8 +35,10 @@ from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, uti
 from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
+from service.resources.question import Questions
 from service.resources.registration import Door
 from service.resources.run import syncs_due
+from service.rpc.authorization import AuthorizationService
 from service.rpc.cdr import CdrService
 from service.rpc.charger import ChargerService
 from service.rpc.company import CompanyService
@@ -212,6 +214,8 @@ async def evbridge(
         await integration_takes_refresh(store, takes)
         served = tools(store)
         comparers = {each.type: each.comparer(store, served.channel) for each in PARTNERS if each.comparer}
+        authorizers = {each.type: each.authorizer(store, served.channel) for each in PARTNERS if each.authorizer}
+        questions = Questions(store, min(_BOOKMARK_S, settings.max_deadline_s / 3))
         server = Server(
             settings,
             store,
@@ -225,6 +229,7 @@ async def evbridge(
                 LocationService(store, keys),
                 TariffService(store, keys),
                 TokenService(store, keys),
+                AuthorizationService(store, questions, authorizers),
                 PricingService(store, processes),
                 SessionService(store, keys),
                 CdrService(store, keys),
@@ -245,7 +250,7 @@ async def evbridge(
         address = await server.start()
         try:
             async with (
-                _listening(settings, served, registry, shares_ports) as ocpi_url,
+                _listening(settings, served, registry, questions, shares_ports) as ocpi_url,
                 _delivering(settings, url, keys, tools, retries, clock),
             ):
                 # Last of all: it can be shown only once, so nothing may fail between making and showing it.
@@ -253,6 +258,7 @@ async def evbridge(
                 yield Evbridge(address, store, keys, clock, first or None, ocpi_url)
         finally:
             feed.stop()
+            questions.stop()
             await server.stop()
             await served.recorder.close(settings.drain_s)
 
@@ -295,7 +301,9 @@ def _contracts() -> list[FileDescriptor]:
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, served: Tools, registry: Registry, shares_port: bool) -> AsyncIterator[str]:
+async def _listening(
+    settings: Settings, served: Tools, registry: Registry, questions: Questions, shares_port: bool
+) -> AsyncIterator[str]:
     """Serves OCPI parties while entered; yields where."""
     if not settings.ocpi_listen:
         yield ""
@@ -307,7 +315,7 @@ async def _listening(settings: Settings, served: Tools, registry: Registry, shar
         Endpoint("locations", "RECEIVER", "emsp", _ocpi("LocationsReceiverService"), LocationsReceiver(served)),
         Endpoint("tariffs", "SENDER", "cpo", _ocpi("TariffsSenderService"), TariffsSender(served, documents)),
         Endpoint("tariffs", "RECEIVER", "emsp", _ocpi("TariffsReceiverService"), TariffsReceiver(served)),
-        Endpoint("tokens", "SENDER", "emsp", _ocpi("TokensSenderService"), TokensSender(served, documents)),
+        Endpoint("tokens", "SENDER", "emsp", _ocpi("TokensSenderService"), TokensSender(served, documents, questions)),
         Endpoint("tokens", "RECEIVER", "cpo", _ocpi("TokensReceiverService"), TokensReceiver(served)),
     ]
     tries = Tries(settings.ocpi_unknown_per_minute)

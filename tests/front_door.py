@@ -22,6 +22,7 @@ import grpc
 from aiohttp import web
 from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
+    authorization_pb2_grpc,
     cdr_pb2_grpc,
     chargeprice_connection_pb2,
     charger_pb2,
@@ -111,6 +112,7 @@ class Client:
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
         self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
+        self.authorizations = _Stub(authorization_pb2_grpc.AuthorizationServiceStub(channel), metadata)
         self.tokens = _Stub(token_pb2_grpc.TokenServiceStub(channel), metadata)
         self.watch = _Stub(watch_pb2_grpc.WatchServiceStub(channel), metadata)
         self.pricing = _Stub(pricing_pb2_grpc.PricingServiceStub(channel), metadata)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.integration_pb2 import IntegrationType
@@ -28,7 +28,8 @@ class Partner:
 
     `contract` is the package of its API's protos, `behaviour` what they cannot say. It `takes` objects of these kinds:
     `deliverer` brings them; without one it is shown them when it asks. `comparer` reads what it
-    holds of them. `runs` makes the executor of each kind of run that it knows.
+    holds of them, `authorizer` asks it whether a token may charge. `runs` makes the executor of each kind of run that
+    it knows.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Partner:
     takes: Collection[ObjectKind.ValueType] = ()
     deliverer: Callable[[Database, PartnerChannel], Deliverer] | None = None
     comparer: Callable[[Database, PartnerChannel], Comparer] | None = None
+    authorizer: Callable[[Database, PartnerChannel], Any] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
 
     def simulator(self, *, api_key: str) -> "Front":

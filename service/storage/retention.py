@@ -12,7 +12,8 @@ sql = Statements.beside(__file__)
 async def retention_sweep(database: Database, days: int) -> None:
     """Deletes answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
     age = timedelta(days=days)
-    await database.run(sql.retention_idempotency)
+    for short_lived in (sql.retention_idempotency, sql.retention_questions, sql.retention_listeners):
+        await database.run(short_lived)
     await feed_sweep(database, age)
     for statement in (
         sql.retention_attempts,

@@ -65,6 +65,14 @@ DELETE FROM tariff_revision WHERE end_time < now() - $1::interval
 -- tenant: any, because age decides.
 DELETE FROM location WHERE delete_time < now() - $1::interval
 
+-- name: retention_questions
+-- tenant: any, because age decides.
+DELETE FROM question WHERE expire_time < now() - interval '1 hour'
+
+-- name: retention_listeners
+-- tenant: any, because age decides.
+DELETE FROM listener WHERE seen_time < now() - interval '1 hour'
+
 -- name: retention_tokens
 -- tenant: any, because age decides.
 DELETE FROM token WHERE delete_time < now() - $1::interval

@@ -314,6 +314,13 @@ CREATE TABLE integration (
     token_parties text[] DEFAULT '{}'::text[] NOT NULL
 );
 
+CREATE TABLE listener (
+    tenant_id text NOT NULL,
+    kind smallint NOT NULL,
+    listener_id uuid NOT NULL,
+    seen_time timestamp with time zone NOT NULL
+);
+
 CREATE TABLE location (
     tenant_id text NOT NULL,
     integration_id text DEFAULT ''::text NOT NULL,
@@ -476,6 +483,17 @@ CREATE TABLE pull_unseen (
     integration_id text NOT NULL,
     object_kind smallint NOT NULL,
     object_id text NOT NULL
+);
+
+CREATE TABLE question (
+    tenant_id text NOT NULL,
+    question_id uuid NOT NULL,
+    kind smallint NOT NULL,
+    payload bytea NOT NULL,
+    answer bytea,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    expire_time timestamp with time zone NOT NULL,
+    hand_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 CREATE TABLE received_document (
@@ -670,6 +688,9 @@ ALTER TABLE ONLY idempotency
 ALTER TABLE ONLY integration
     ADD CONSTRAINT integration_pkey PRIMARY KEY (tenant_id, integration_id);
 
+ALTER TABLE ONLY listener
+    ADD CONSTRAINT listener_pkey PRIMARY KEY (tenant_id, kind, listener_id);
+
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
@@ -702,6 +723,9 @@ ALTER TABLE ONLY pull
 
 ALTER TABLE ONLY pull_unseen
     ADD CONSTRAINT pull_unseen_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id);
+
+ALTER TABLE ONLY question
+    ADD CONSTRAINT question_pkey PRIMARY KEY (tenant_id, question_id);
 
 ALTER TABLE ONLY received_document
     ADD CONSTRAINT received_document_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id, part);
@@ -804,6 +828,8 @@ CREATE INDEX publication_rule_tariffs ON publication_rule USING gin (tariff_keys
 
 CREATE INDEX publication_rule_turns ON publication_rule USING btree (turn_time) WHERE (turn_time IS NOT NULL);
 
+CREATE INDEX question_open ON question USING btree (tenant_id, kind, create_time) WHERE (answer IS NULL);
+
 CREATE INDEX run_age ON run USING btree (end_time);
 
 CREATE INDEX run_integration ON run USING btree (tenant_id, integration_id, run_id);
@@ -892,6 +918,9 @@ ALTER TABLE ONLY idempotency
 ALTER TABLE ONLY integration
     ADD CONSTRAINT integration_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
+ALTER TABLE ONLY listener
+    ADD CONSTRAINT listener_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
 ALTER TABLE ONLY location
     ADD CONSTRAINT location_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
@@ -924,6 +953,9 @@ ALTER TABLE ONLY pull
 
 ALTER TABLE ONLY pull_unseen
     ADD CONSTRAINT pull_unseen_tenant_id_integration_id_object_kind_fkey FOREIGN KEY (tenant_id, integration_id, object_kind) REFERENCES pull(tenant_id, integration_id, object_kind) ON DELETE CASCADE;
+
+ALTER TABLE ONLY question
+    ADD CONSTRAINT question_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
 ALTER TABLE ONLY received_document
     ADD CONSTRAINT received_document_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

@@ -38,6 +38,13 @@ async def token_find(database: Database, tenant_id: str, keys: Collection[Object
     return {ObjectKey.in_row(row): row["payload"] for row in rows}
 
 
+async def tokens_named(database: Database, tenant_id: str, name: str) -> list[Token]:
+    """Of whichever party, ours first: `name` is the type and the uid, `service.domain.token.token_id`."""
+    return [
+        Token.FromString(row["payload"]) for row in await database.rows(sql.tokens_named, tenant_id, name.casefold())
+    ]
+
+
 async def token_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Token | None]:
     """The tokens there are, kept from other writers until the transaction ends; None where a tombstone is."""
     return {

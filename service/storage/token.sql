@@ -64,6 +64,13 @@ CROSS JOIN LATERAL (
 ) AS held
 WHERE t.ctid = held.ctid AND t.tenant_id = $1
 
+-- name: tokens_named
+-- Ours first; providers may use one uid.
+SELECT payload FROM token
+WHERE tenant_id = $1 AND key = $2 AND delete_time IS NULL
+ORDER BY integration_id, country_code, party_id
+LIMIT 100
+
 -- name: token_tombstone
 UPDATE token SET delete_time = now()
 WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4

@@ -5,6 +5,7 @@ from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIND_SYNC
 
 from service.partners.ocpi import errors
+from service.partners.ocpi.authorization import OcpiAuthorizer
 from service.partners.ocpi.credentials import Credentials
 from service.partners.ocpi.delivery import OcpiDeliverer
 from service.partners.ocpi.diagnosis import OcpiDiagnosis
@@ -18,5 +19,6 @@ PARTNER = Partner(
     behaviour=errors,
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN),
     deliverer=OcpiDeliverer,
+    authorizer=OcpiAuthorizer,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},
 )

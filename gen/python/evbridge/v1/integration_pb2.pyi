@@ -198,7 +198,7 @@ class Integration(_message.Message):
     `models`, `stateOfChargeIsSent` in `ocpiConnection`.
     """
     free_vending_with_idtag_allowed: _builtins.bool
-    """Whether a charger in free vending may be started with an idTag. Stored only. eMabler:
+    """Whether a charger in free vending may be started with any token: AuthorizeToken allows it then. eMabler:
     `freeVendingWithIdtagAllowed`.
     """
     latest_run_id: _builtins.str

@@ -292,6 +292,61 @@ class PatchTokenRequest(_message.Message):
 Global___PatchTokenRequest: _TypeAlias = PatchTokenRequest  # noqa: Y015
 
 @_typing.final
+class AuthorizeTokenRequest(_message.Message):
+    """The request of AuthorizeToken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    TOKEN_UID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """The integration to call through."""
+    url: _builtins.str
+    """Required. The URL of the party's module."""
+    token_uid: _builtins.str
+    """Required. The token's uid."""
+    type: _builtins.str
+    """The token's type, as the version writes it; RFID without it."""
+    @_builtins.property
+    def object(self) -> _struct_pb2.Struct:
+        """Where it is to charge: a LocationReferences."""
+
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        token_uid: _builtins.str | None = ...,
+        type: _builtins.str | None = ...,
+        object: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_token_uid", b"_token_uid", "_type", b"_type", "_url", b"_url", "integration_id", b"integration_id", "object", b"object", "token_uid", b"token_uid", "type", b"type", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_token_uid", b"_token_uid", "_type", b"_type", "_url", b"_url", "integration_id", b"integration_id", "object", b"object", "token_uid", b"token_uid", "type", b"type", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__integration_id: _TypeAlias = _typing.Literal["integration_id"]  # noqa: Y015
+    _WhichOneofArgType__integration_id: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id"]  # noqa: Y015
+    _WhichOneofReturnType__token_uid: _TypeAlias = _typing.Literal["token_uid"]  # noqa: Y015
+    _WhichOneofArgType__token_uid: _TypeAlias = _typing.Literal["_token_uid", b"_token_uid"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__integration_id) -> _WhichOneofReturnType__integration_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_uid) -> _WhichOneofReturnType__token_uid | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+
+Global___AuthorizeTokenRequest: _TypeAlias = AuthorizeTokenRequest  # noqa: Y015
+
+@_typing.final
 class TokensResponse(_message.Message):
     """The envelope of ListTokens."""
 

@@ -47,6 +47,11 @@ class TokensSenderServiceStub:
                 request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.ListTokensRequest.SerializeToString,
                 response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.TokensResponse.FromString,
                 _registered_method=True)
+        self.AuthorizeToken = channel.unary_unary(
+                '/evbridge.partner.ocpi.v2.TokensSenderService/AuthorizeToken',
+                request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.AuthorizeTokenRequest.SerializeToString,
+                response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ObjectResponse.FromString,
+                _registered_method=True)
 
 
 class TokensSenderServiceServicer:
@@ -68,6 +73,14 @@ class TokensSenderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuthorizeToken(self, request, context):
+        """Asks whether a token may charge now, at the place in the body if there is one. An unknown token is HTTP 404 or status code
+        2004.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokensSenderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +93,11 @@ def add_TokensSenderServiceServicer_to_server(servicer, server):
                     servicer.StreamTokens,
                     request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.ListTokensRequest.FromString,
                     response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.TokensResponse.SerializeToString,
+            ),
+            'AuthorizeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuthorizeToken,
+                    request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.AuthorizeTokenRequest.FromString,
+                    response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ObjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +156,33 @@ class TokensSenderService:
             '/evbridge.partner.ocpi.v2.TokensSenderService/StreamTokens',
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.ListTokensRequest.SerializeToString,
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.TokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuthorizeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.partner.ocpi.v2.TokensSenderService/AuthorizeToken',
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_tokens__pb2.AuthorizeTokenRequest.SerializeToString,
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2.ObjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

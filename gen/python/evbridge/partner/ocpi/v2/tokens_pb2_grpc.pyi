@@ -40,6 +40,10 @@ class TokensSenderServiceStub:
     """Lists tokens, the oldest first."""
     StreamTokens: _grpc.UnaryStreamMultiCallable[_tokens_pb2.ListTokensRequest, _tokens_pb2.TokensResponse]
     """Streams the pages of ListTokens."""
+    AuthorizeToken: _grpc.UnaryUnaryMultiCallable[_tokens_pb2.AuthorizeTokenRequest, _locations_pb2.ObjectResponse]
+    """Asks whether a token may charge now, at the place in the body if there is one. An unknown token is HTTP 404 or status code
+    2004.
+    """
 
 @_typing.type_check_only
 class TokensSenderServiceAsyncStub(TokensSenderServiceStub):
@@ -52,6 +56,10 @@ class TokensSenderServiceAsyncStub(TokensSenderServiceStub):
     """Lists tokens, the oldest first."""
     StreamTokens: _aio.UnaryStreamMultiCallable[_tokens_pb2.ListTokensRequest, _tokens_pb2.TokensResponse]  # type: ignore[assignment]
     """Streams the pages of ListTokens."""
+    AuthorizeToken: _aio.UnaryUnaryMultiCallable[_tokens_pb2.AuthorizeTokenRequest, _locations_pb2.ObjectResponse]  # type: ignore[assignment]
+    """Asks whether a token may charge now, at the place in the body if there is one. An unknown token is HTTP 404 or status code
+    2004.
+    """
 
 class TokensSenderServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tokens of a provider, read from it. Source: OCPI 2.2.1, tokens, Sender interface. The objects are as the party's version
@@ -73,6 +81,16 @@ class TokensSenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_tokens_pb2.TokensResponse], _abc.AsyncIterator[_tokens_pb2.TokensResponse]]:
         """Streams the pages of ListTokens."""
+
+    @_abc_1.abstractmethod
+    def AuthorizeToken(
+        self,
+        request: _tokens_pb2.AuthorizeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_locations_pb2.ObjectResponse, _abc.Awaitable[_locations_pb2.ObjectResponse]]:
+        """Asks whether a token may charge now, at the place in the body if there is one. An unknown token is HTTP 404 or status code
+        2004.
+        """
 
 def add_TokensSenderServiceServicer_to_server(servicer: TokensSenderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

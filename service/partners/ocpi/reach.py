@@ -1,0 +1,38 @@
+"""Where a party is reached: through its own registration, or through that of the platform it is behind."""
+
+from typing import NamedTuple
+
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_UNSPECIFIED, InterfaceRole
+
+from service.errors import EndpointMissing, NotRegistered
+from service.storage.integration import integration_get
+from service.storage.pool import Database
+
+
+class Reached(NamedTuple):
+    """An integration with a party, and the one that is registered."""
+
+    integration: Integration
+    lender: Integration
+
+    @property
+    def version(self) -> str:
+        return self.lender.version_details.version
+
+    def url(self, module: str, side: InterfaceRole.ValueType) -> str:
+        """The partner's side of a module; in 2.1.1 modules have none. Raises NotRegistered, EndpointMissing."""
+        if not self.lender.ocpi.their_token_set:
+            raise NotRegistered("there is no token to call the partner with")
+        for each in self.lender.version_details.endpoints:
+            if each.identifier == module and each.role in (side, INTERFACE_ROLE_UNSPECIFIED):
+                return str(each.url)
+        raise EndpointMissing(f"the partner offers no {module} of that side")
+
+
+async def reached(database: Database, tenant_id: str, integration_id: str) -> Reached:
+    """Raises ResourceNotFound."""
+    stored = Integration.FromString(await integration_get(database, tenant_id, integration_id))
+    if platform_id := stored.ocpi.platform_integration_id:
+        return Reached(stored, Integration.FromString(await integration_get(database, tenant_id, platform_id)))
+    return Reached(stored, stored)

@@ -1,0 +1,36 @@
+-- name: question_ask
+-- Only when somebody listens.
+INSERT INTO question (tenant_id, question_id, kind, payload, expire_time)
+SELECT $1, $2, $3, $4, now() + $5::interval
+WHERE EXISTS (SELECT FROM listener WHERE tenant_id = $1 AND kind = $3 AND seen_time > now() - $6::interval)
+RETURNING question_id
+
+-- name: question_answered
+SELECT answer FROM question WHERE tenant_id = $1 AND question_id = $2
+
+-- name: question_take
+-- Those that nobody has, or that somebody has had for too long without an answer.
+UPDATE question AS q SET hand_time = clock_timestamp()
+FROM (
+    SELECT question_id
+    FROM question
+    WHERE tenant_id = $1 AND kind = $2 AND answer IS NULL AND expire_time > now() AND hand_time < now() - $3::interval
+    ORDER BY create_time
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+) AS due
+WHERE q.tenant_id = $1 AND q.question_id = due.question_id
+RETURNING q.payload
+
+-- name: question_answer
+-- The first answer counts; the same once more is no other.
+UPDATE question SET answer = coalesce(answer, $4)
+WHERE tenant_id = $1 AND question_id = $2 AND kind = $3 AND (answer = $4 OR answer IS NULL AND expire_time > now())
+RETURNING question_id
+
+-- name: listener_seen
+INSERT INTO listener (tenant_id, kind, listener_id, seen_time) VALUES ($1, $2, $3, now())
+ON CONFLICT (tenant_id, kind, listener_id) DO UPDATE SET seen_time = now()
+
+-- name: listener_gone
+DELETE FROM listener WHERE tenant_id = $1 AND kind = $2 AND listener_id = $3
