@@ -43,7 +43,9 @@ class OcpiAuthorizer:
         )
         if asked.type not in (0, TOKEN_TYPE_RFID):
             request.type = type_to(asked, there.version)
-        request.object.update(place_to(asked.location) if asked.HasField("location") else {})
+        request.object.SetInParent()
+        if asked.HasField("location"):
+            request.object.update(place_to(asked.location))
         stub = self._channel.stub(TokensSenderServiceStub, tenant_id)
         answer: Any = await stub.AuthorizeToken(request, timeout=timeout_s)
         owner = next(iter(owners(there.integration, PARTY_ROLE_EMSP)), None)

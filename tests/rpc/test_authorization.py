@@ -1,0 +1,158 @@
+"""AuthorizationService: an operator asks, a provider answers; and what is answered without a question."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from evbridge.v1.authorization_pb2 import (
+    ALLOWED_TYPE_ALLOWED,
+    ALLOWED_TYPE_BLOCKED,
+    ALLOWED_TYPE_NO_CREDIT,
+    AUTHORIZATION_SOURCE_FREE_VENDING,
+    AUTHORIZATION_SOURCE_PARTNER,
+    AUTHORIZATION_SOURCE_STORED,
+    AUTHORIZATION_SOURCE_STORED_OFFLINE,
+    AnswerAuthorizationRequest,
+    Authorization,
+    AuthorizationQuestion,
+    AuthorizeTokenRequest,
+    LocationReferences,
+    ServeAuthorizationsRequest,
+)
+from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
+from evbridge.v1.location_pb2 import TOKEN_TYPE_APP_USER
+from evbridge.v1.token_pb2 import (
+    WHITELIST_TYPE_ALLOWED_OFFLINE,
+    WHITELIST_TYPE_ALWAYS,
+    WHITELIST_TYPE_NEVER,
+)
+from evbridge.v1.types_pb2 import DisplayText
+
+from tests.front_door import a_token, fails
+from tests.rpc.test_ocpi_tokens import HIS, pushed, registered, store
+from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
+
+__all__ = ["sides"]
+PLACE = LocationReferences(location_id="L1", evse_uids=["E1", "E2"])
+PUSHES = IntegrationModels(push_token=True)
+
+
+async def authorize(cpo: Side, uid: str, **more: Any) -> Authorization:
+    request = AuthorizeTokenRequest(**{"uid": uid, "integration_id": ID, **more})
+    authorization: Authorization = await cpo.client.authorizations.AuthorizeToken(request)
+    return authorization
+
+
+@asynccontextmanager
+async def serving(
+    emsp: Side, answer: Callable[[AuthorizationQuestion], AnswerAuthorizationRequest | None]
+) -> AsyncIterator[list[AuthorizationQuestion]]:
+    """A service of the provider's that answers; what it was asked."""
+    asked: list[AuthorizationQuestion] = []
+    stream: Any = emsp.client.authorizations.ServeAuthorizations(ServeAuthorizationsRequest(), timeout=120.0)
+    assert not (await stream.read()).questions, "it listens"
+
+    async def serve() -> None:
+        while response := await stream.read():
+            for question in response.questions:
+                asked.append(question)
+                if (given := answer(question)) is not None:
+                    await emsp.client.authorizations.AnswerAuthorization(given)
+
+    task = asyncio.create_task(serve())
+    try:
+        yield asked
+    finally:
+        stream.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("version", SPOKEN)
+async def test_a_provider_is_asked_and_its_tokens_answer(sides: Sides, version: str) -> None:
+    async with registered(sides, version) as (cpo, emsp):
+        await store(emsp, a_token(**HIS, uid="04AB", whitelist=WHITELIST_TYPE_NEVER))
+        await store(emsp, a_token(**HIS, uid="GONE", valid=False))
+        said = await authorize(cpo, "04ab", location=PLACE)
+        assert (said.allowed, said.source) == (ALLOWED_TYPE_ALLOWED, AUTHORIZATION_SOURCE_PARTNER)
+        assert said.location == PLACE
+        assert said.token.contract_id == ("DE-ABC-C12345678-X" if version > "2.2" else "")
+        assert (await authorize(cpo, "GONE")).allowed == ALLOWED_TYPE_BLOCKED
+        unknown = await fails(authorize(cpo, "NOBODY"))
+        assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "PARTNER_NOT_FOUND")
+
+
+@pytest.mark.parametrize("version", SPOKEN)
+async def test_a_service_that_listens_answers(sides: Sides, version: str) -> None:
+    async with registered(sides, version) as (cpo, emsp):
+        await store(emsp, a_token(**HIS, uid="04AB"))
+
+        def answer(question: AuthorizationQuestion) -> AnswerAuthorizationRequest:
+            if question.uid == "POOR":
+                unknown = a_token(**HIS, uid="POOR")
+                return AnswerAuthorizationRequest(id=question.id, allowed=ALLOWED_TYPE_NO_CREDIT, token=unknown)
+            info = DisplayText(language="en", text="Welcome")
+            return AnswerAuthorizationRequest(
+                id=question.id,
+                allowed=ALLOWED_TYPE_ALLOWED,
+                evse_uids=["E2"],
+                authorization_reference="REF-1",
+                info=info,
+            )
+
+        async with serving(emsp, answer) as asked:
+            said = await authorize(cpo, "04AB", location=PLACE)
+            assert (said.allowed, said.info.text, [*said.location.evse_uids]) == (
+                ALLOWED_TYPE_ALLOWED,
+                "Welcome",
+                ["E2"],
+            )
+            assert said.authorization_reference == ("REF-1" if version > "2.2" else "")
+            assert (await authorize(cpo, "POOR")).allowed == ALLOWED_TYPE_NO_CREDIT
+            assert [(each.uid, each.integration_id, each.HasField("token")) for each in asked] == [
+                ("04AB", ID, True),
+                ("POOR", ID, False),
+            ]
+            late = AnswerAuthorizationRequest(id=asked[0].id, allowed=ALLOWED_TYPE_BLOCKED)
+            refused = await fails(emsp.client.authorizations.AnswerAuthorization(late))
+            assert refused.reason == "RESOURCE_NOT_FOUND", "another answer was given"
+
+
+async def test_a_service_that_does_not_answer_leaves_it_to_the_stored_token(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+        await store(emsp, a_token(**HIS, uid="04AB"))
+        async with serving(emsp, lambda question: None) as asked:
+            assert (await authorize(cpo, "04AB")).allowed == ALLOWED_TYPE_ALLOWED
+            assert asked and {each.uid for each in asked} == {"04AB"}
+
+
+async def test_the_whitelist_mode_says_who_is_asked(sides: Sides) -> None:
+    async with registered(sides, models=PUSHES) as (cpo, emsp):
+        modes = {"ALW": WHITELIST_TYPE_ALWAYS, "OFF": WHITELIST_TYPE_ALLOWED_OFFLINE, "NEV": WHITELIST_TYPE_NEVER}
+        await store(emsp, *(a_token(**HIS, uid=uid, whitelist=mode) for uid, mode in modes.items()))
+        await pushed(emsp, cpo)
+        emsp.wire.carried.clear()
+        assert (await authorize(cpo, "ALW", integration_id="")).source == AUTHORIZATION_SOURCE_STORED
+        assert emsp.wire.carried == [], "nobody was asked"
+        for uid in ("OFF", "NEV"):
+            assert (await authorize(cpo, uid, integration_id="")).source == AUTHORIZATION_SOURCE_PARTNER
+        emsp.wire.faults = [("POST", "/OFF/authorize", "cut")] * 2
+        emsp.wire.faults += [("POST", "/NEV/authorize", "cut")] * 2
+        assert (await authorize(cpo, "OFF")).source == AUTHORIZATION_SOURCE_STORED_OFFLINE
+
+
+async def test_what_needs_no_question(sides: Sides) -> None:
+    async with registered(sides) as (cpo, _):
+        own = a_token(country_code="DE", party_id="CPO", uid="OWN", type=TOKEN_TYPE_APP_USER)
+        await store(cpo, own)
+        said = await authorize(cpo, "own", type=TOKEN_TYPE_APP_USER, integration_id="")
+        assert (said.allowed, said.source) == (ALLOWED_TYPE_ALLOWED, AUTHORIZATION_SOURCE_STORED)
+        nobody = await fails(authorize(cpo, "X", integration_id=""))
+        assert (nobody.code, nobody.reason) == (grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+        assert (await fails(authorize(cpo, "ANY", free_vending=True))).reason == "PARTNER_NOT_FOUND"
+        update = UpdateIntegrationRequest(integration=Integration(id=ID, free_vending_with_idtag_allowed=True))
+        await cpo.client.integrations.UpdateIntegration(update)
+        said = await authorize(cpo, "ANY", free_vending=True)
+        assert (said.allowed, said.source) == (ALLOWED_TYPE_ALLOWED, AUTHORIZATION_SOURCE_FREE_VENDING)
