@@ -21,7 +21,7 @@ serve: $(INSTALLED) ## run the server
 	$(BIN)/python -m service serve
 
 test: protos ## run the tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 soak: protos ## run the tests, with those that take minutes
 	EVBRIDGE_SOAK=1 $(BIN)/pytest

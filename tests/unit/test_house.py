@@ -55,8 +55,9 @@ def test_a_server_imports_no_simulator() -> None:
 
 
 def test_the_side_of_an_object_is_bound_but_where_only_ours_count() -> None:
-    """What is delivered, and what a party of ours owns, is ours."""
-    ours = ["storage/changes.sql", "storage/marking.sql", "storage/party.sql", "storage/retention.sql"]
+    """What is delivered, what a party of ours owns, and whose status is reported, is ours."""
+    nouns = ("changes", "location", "marking", "party", "retention")
+    ours = [f"storage/{noun}.sql" for noun in nouns]
     assert [
         path
         for path in naming(r"integration_id = ''")
