@@ -42,6 +42,7 @@ from service.storage.statements import Statement
 from tests.e2e.test_secrets import Told, bearer, dumped, finds, made_keys
 from tests.front_door import Client, a_party, an_integration_of, collecting, data_directory, environment, serving
 from tests.partners import OcpiPartner, TokenPartner
+from tests.rpc.test_run import LONG
 
 STAMP = "pl4nta8b3f6027ce1"
 """In every secret and every token."""
@@ -163,6 +164,7 @@ async def test_the_exchange_of_a_killed_worker_is_done_again_by_another(
             server.process.kill()
             await server.process.wait()
         partner.thinking.set()
+        await database.run(LONG)
         async with serving(environ) as server, grpc.aio.insecure_channel(server.address) as channel:
             client = Client(channel, key)
             assert (await client.runs.GetRun(GetRunRequest(id=created.latest_run_id))).state == RUN_STATE_RUNNING
@@ -209,8 +211,7 @@ async def test_the_exchange_of_a_killed_worker_that_ends_unfinished_leaves_nothi
                 await asyncio.sleep(0.01)
             server.process.kill()
             await server.process.wait()
-    # However long the next servers take to start, the leases are not over before it is said.
-    await database.run(Statement("long", "UPDATE run SET lease_until = now() + interval '1 h'"))
+    await database.run(LONG)
     statuses = {}
     for id, program in (("control", CONTROL), ("crm", ("-m", "service"))):
         async with serving(environ, program=program) as server, grpc.aio.insecure_channel(server.address) as channel:
