@@ -31,7 +31,7 @@ class Arrival:
 
     def __init__(self, of: "Connections", client: str) -> None:
         self._of = of
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: Any = None  # uvloop's is none of asyncio's
         self.client = client
         self.handshake: asyncio.Task[None] | None = None
         self.is_known = False
@@ -60,7 +60,7 @@ class Arrival:
 
     def abort(self) -> None:
         self.lost()
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.abort()
         elif self.handshake is not None:
             self.handshake.cancel()

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import sys
 from pathlib import Path
+from typing import Final
 
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 
@@ -14,6 +15,11 @@ from service.demo.data import fill
 from service.processes.serving import SERVES
 from service.settings import Settings
 from service.storage.api_key import api_key_create, api_key_revoke
+
+if sys.platform != "win32":
+    import resource
+
+_MAX_FILES: Final = 65_536
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +38,7 @@ def _count(text: str) -> int:
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
+    open_files()
     if arguments.worker:
         await _work(settings)
         return
@@ -64,6 +71,15 @@ async def _work(settings: Settings) -> None:
         sys.stdout.buffer.write(SERVES)
         sys.stdout.buffer.flush()
         await until_stopped(sys.stdin)
+
+
+def open_files() -> None:
+    """Lets the process have as many as it may: connections are files, and many systems begin with 1,024."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _settle() -> None:

@@ -27,7 +27,7 @@ from service.partners.ocpi.party import OtherParty, check_pulled, companies_of, 
 from service.resources.registration import Registered, own_parties, register, token_give, unregister
 from service.runs.worker import Tools
 from service.storage.integration import integration_get, integration_lock, integration_status
-from service.storage.partner_token import new_token, token_hold
+from service.storage.partner_token import new_token, token_exchange
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ class Credentials:
         given = new_token()
         async with self._database.transaction() as conn:
             integration = await integration_lock(conn, visit.tenant_id, visit.integration_id)
-            if not await token_hold(conn, visit.holder):
-                raise OcpiRefused(2000, "the token has ended meanwhile", status=401)
+            if not await token_exchange(conn, visit.holder):
+                raise OcpiRefused(2000, "another request with this token was faster", status=409)
             await register(conn, self._tools.keyring, visit.tenant_id, integration, found)
             await token_give(conn, self._tools.keyring, visit.tenant_id, visit.integration_id, given)
         log.info("a partner registered", extra={"version": visit.version})

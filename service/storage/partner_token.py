@@ -26,7 +26,7 @@ _MAX_UNCONFIRMED = 8
 
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
-    """Whose token it is. `unused`: for a minute or more; `confirmed`: all older ones have ended.
+    """Whose token it is. `unused`: for a minute or more; `confirmed`: all older ones have ended; `exchanges`: so far.
 
     `platform`: parties behind it have integrations of their own.
     """
@@ -36,6 +36,7 @@ class TokenHolder:
     token_id: int
     initial: bool
     confirmed: bool
+    exchanges: int
     enabled: bool
     unused: bool
     platform: bool
@@ -85,10 +86,12 @@ async def token_use(conn: Connection, holder: TokenHolder, *, confirms: bool) ->
         await conn.run(sql.partner_token_end_older, *holder.key)
 
 
-async def token_hold(conn: Connection, holder: TokenHolder) -> bool:
-    """Whether it is still one; then it is until the transaction ends."""
-    held: bool | None = await conn.value(sql.partner_token_hold, *holder.key)
-    return bool(held)
+async def token_exchange(conn: Connection, holder: TokenHolder) -> bool:
+    """Whether it may be exchanged for a newer one: it has not ended, nor was exchanged by another request meanwhile.
+
+    It cannot end before the transaction does.
+    """
+    return await conn.run(sql.partner_token_exchange, *holder.key, holder.exchanges) == 1
 
 
 async def token_end(conn: Connection, tenant_id: str, integration_id: str, token_id: int) -> None:

@@ -1,7 +1,7 @@
 -- name: partner_token_find
 -- tenant: any, because the token decides the tenant.
 SELECT
-    t.tenant_id, t.integration_id, t.token_id, t.initial, t.confirmed, t.digest, i.enabled,
+    t.tenant_id, t.integration_id, t.token_id, t.initial, t.confirmed, t.exchanges, t.digest, i.enabled,
     coalesce(t.use_time < now() - interval '1 minute', true) AS unused,
     EXISTS (
         SELECT FROM integration AS behind
@@ -12,9 +12,9 @@ FROM partner_token AS t
 JOIN integration AS i USING (tenant_id, integration_id)
 WHERE t.digest = ANY($1::bytea[])
 
--- name: partner_token_hold
--- It cannot end until the transaction does.
-SELECT true FROM partner_token WHERE tenant_id = $1 AND integration_id = $2 AND token_id = $3 FOR KEY SHARE
+-- name: partner_token_exchange
+UPDATE partner_token SET exchanges = exchanges + 1
+WHERE tenant_id = $1 AND integration_id = $2 AND token_id = $3 AND exchanges = $4
 
 -- name: partner_token_add
 INSERT INTO partner_token (tenant_id, integration_id, initial, digest) VALUES ($1, $2, $3, $4) RETURNING token_id

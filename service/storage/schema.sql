@@ -403,7 +403,8 @@ CREATE TABLE partner_token (
     confirmed boolean DEFAULT false NOT NULL,
     digest bytea NOT NULL,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
-    use_time timestamp with time zone
+    use_time timestamp with time zone,
+    exchanges integer DEFAULT 0 NOT NULL
 );
 
 ALTER TABLE partner_token ALTER COLUMN token_id ADD GENERATED ALWAYS AS IDENTITY (

@@ -1,6 +1,7 @@
 """The edge by itself: what it lets in, how long it waits, and which operation a path means."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_network
@@ -14,6 +15,8 @@ from service.bridge.connections import Connections
 from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import match
+from service.cli.common import loop_factory
+from service.cli.serve import open_files
 
 ID = "0a3cdd4b-5b2a-4c25-a4de-9f2f1a5b2b9a"
 
@@ -197,6 +200,21 @@ async def test_the_oldest_strangers_connection_goes_for_a_new_one(limits: dict[s
         assert await gone(first[0])
         second[1].write(CLOSE)
         assert (await second[0].read()).startswith(b"HTTP/1.1 404 ")
+
+
+def test_the_loop_of_a_server_closes_connections_too() -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(test_the_oldest_strangers_connection_goes_for_a_new_one({"max_connections": 2}))
+
+
+def test_a_server_may_open_a_file_for_each_connection() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
+        open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(65_536, before[1]), before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_who_was_let_in_stays_before_any_number_of_strangers() -> None:
