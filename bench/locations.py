@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC
+from functools import partial
 from math import pi, sqrt
 from pathlib import Path
 from statistics import median
@@ -40,7 +41,7 @@ from evbridge.v1.party_pb2_grpc import PartyServiceStub
 from google.protobuf.json_format import MessageToDict
 
 from bench import load, peers, servers
-from bench.rounds import Child, Round, child, play, ratio, show
+from bench.rounds import BURST_S, Child, Round, child, play, ratio, show
 from bench.sample import location
 from service.app import database_url
 from service.domain.keys import ObjectKey, columns, key_of
@@ -113,7 +114,7 @@ def report(*, sizes: Sequence[int] = SIZES) -> None:
         # A unix socket's path is short.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evb", dir="/tmp")))
         client = stack.enter_context(child(load.run))
-        full = stack.enter_context(child(servers.run, servers.full, directory))
+        full = stack.enter_context(child(servers.run, partial(servers.full, burst_s=BURST_S), directory))
         address, key = full.pipe.recv()
         stub = Stub(stack.enter_context(grpc.insecure_channel(address)), key)
         jobs = _jobs(stub, directory)

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,7 @@ from evbridge.v1.company_pb2 import GetCompanyRequest, UpsertCompanyRequest
 from evbridge.v1.company_pb2_grpc import CompanyServiceStub
 
 from bench import load, servers
-from bench.rounds import child, play, show
+from bench.rounds import BURST_S, child, play, show
 from bench.sample import company
 
 ROUNDS = 11
@@ -24,7 +25,7 @@ def report() -> None:
         # A unix socket's path is short.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evb", dir="/tmp")))
         client = stack.enter_context(child(load.run))
-        full = stack.enter_context(child(servers.run, servers.full, directory))
+        full = stack.enter_context(child(servers.run, partial(servers.full, burst_s=BURST_S), directory))
         address, key = full.pipe.recv()
         request, reply = _stored(address, key)
         children = {

@@ -38,6 +38,7 @@ from service.processes.serving import ServingProcesses, reserved
 from service.resources.question import Questions
 from service.resources.registration import Door
 from service.resources.run import syncs_due
+from service.rpc.authentication import Authenticator
 from service.rpc.authorization import AuthorizationService
 from service.rpc.cdr import CdrService
 from service.rpc.charger import ChargerService
@@ -46,7 +47,7 @@ from service.rpc.contract import ContractService
 from service.rpc.delivery import DeliveryService
 from service.rpc.disclosure import DisclosureService
 from service.rpc.integration import IntegrationService
-from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.interceptors import Interceptors
 from service.rpc.location import LocationService
 from service.rpc.partner import PartnerService
 from service.rpc.party import PartyService

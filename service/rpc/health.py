@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 
 from service.errors import EvbridgeError, MalformedRequest, ServerBusy
-from service.rpc.interceptors import abort, abort_later, receive, serialize, whole
+from service.rpc.receiving import Receiver, abort, abort_later, serialize, whole
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MAX_WATCHES = 64
@@ -23,7 +23,7 @@ class Health:
 
     def __init__(self, receive_s: float) -> None:
         self._servicer = health.aio.HealthServicer()
-        self._receive_s = receive_s
+        self._receiver = Receiver(receive_s)
         self._reading: dict[Any, None] = {}
         """Calls whose message has not come, the oldest first."""
         self._watches = 0
@@ -60,7 +60,7 @@ class Health:
             self._make_room()
             self._reading[context] = None
             try:
-                data = await receive(context, self._receive_s)
+                data = await self._receiver.message(context)
             finally:
                 self._reading.pop(context, None)
             if len(data) <= _MAX_BYTES:

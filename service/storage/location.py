@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import asyncpg
@@ -283,10 +284,15 @@ def _own(location: Location) -> bytes:
 
 
 def _whole(row: asyncpg.Record) -> bytes:
-    last_updated = Timestamp()
-    last_updated.FromDatetime(row["last_updated"])
     payload: bytes = row["payload"]
-    return payload + Location(last_updated=last_updated).SerializeToString()
+    return payload + _last_updated(row["last_updated"])
+
+
+@lru_cache(4096)
+def _last_updated(time: datetime) -> bytes:
+    last_updated = Timestamp()
+    last_updated.FromDatetime(time)
+    return Location(last_updated=last_updated).SerializeToString()
 
 
 def _tariff_keys(evse: Evse) -> str:

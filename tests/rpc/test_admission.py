@@ -19,8 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from service.app import Evbridge
 from service.domain.caller import waits_elsewhere
-from service.rpc import health, interceptors, server
-from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc import authentication, health, interceptors, receiving, server
+from service.rpc.authentication import Authenticator
+from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server
 from tests.conftest import Tenant
 from tests.front_door import Failure, fails, failure_of, settings
@@ -115,10 +116,11 @@ async def outcomes(calls: list[Any]) -> list[Failure | None]:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often the server received a message, inflated one, or applied the contract's rules."""
-    counts = dict.fromkeys(("receive", "inflated", "validate"), 0)
+    places: dict[str, Any] = {"message": receiving.Receiver, "inflated": receiving, "validate": interceptors}
+    counts = dict.fromkeys(places, 0)
 
     def counting(name: str) -> Any:
-        original = getattr(interceptors, name)
+        original = getattr(places[name], name)
 
         def counted(*args: Any, **named: Any) -> Any:
             counts[name] += 1
@@ -127,7 +129,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         return counted
 
     for name in counts:
-        monkeypatch.setattr(interceptors, name, counting(name))
+        monkeypatch.setattr(places[name], name, counting(name))
     return counts
 
 
@@ -144,12 +146,12 @@ async def test_nothing_is_received_from_callers_that_are_refused(
         ]:
             refused = await outcomes([call(channel, key, request, path, compression=compression) for _ in range(10)])
             assert [failure and failure.code for failure in refused] == [code] * 10
-        assert counted == {"receive": 0, "inflated": 0, "validate": 0}
+        assert counted == {"message": 0, "inflated": 0, "validate": 0}
         held.released.set()
         # The control: the bytes of a caller with a key are received, and are no message.
         failure = await fails(call(channel, tenant.keys["reader"], request, compression=compression))
         assert failure.reason == "MALFORMED_REQUEST"
-        assert counted["receive"] == 1
+        assert counted["message"] == 1
         assert counted["inflated"] == (compression is not None)
 
 
@@ -371,21 +373,23 @@ async def test_a_probe_does_not_wait_for_the_calls_before_it(
 ) -> None:
     before: list[int] = []
 
-    def receive(*args: Any) -> Any:
-        before.append(counted["receive"])
-        return interceptors.receive(*args)
+    request = health.Health._request
+
+    async def requested(*args: Any) -> Any:
+        before.append(counted["message"])
+        return await request(*args)
 
     def unregistered(self: Any, service: str, handlers: dict[str, Any]) -> None:
         self.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
-    monkeypatch.setattr(health, "receive", receive)
+    monkeypatch.setattr(health.Health, "_request", requested)
     if not own_queue:
         monkeypatch.setattr(grpc.aio._server.Server, "add_registered_method_handlers", unregistered)
     async with serve(**PATIENT) as (channel, held):
         held.released.set()
         await call(channel, tenant.keys["reader"])
         while not before or (before[-1] < 20) != own_queue:  # mostly at the first attempt
-            counted["receive"] = 0
+            counted["message"] = 0
             assert await rush(held, tenant.keys["reader"], 120) == {None: 121}
 
 
@@ -410,7 +414,7 @@ async def test_guessed_keys_leave_the_database_to_the_others(
     serve: Serve, tenant: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = most = 0
-    look_up = interceptors.api_key_caller
+    look_up = authentication.api_key_caller
 
     async def counted(*args: Any) -> Any:
         nonlocal asked, most
@@ -422,7 +426,7 @@ async def test_guessed_keys_leave_the_database_to_the_others(
         finally:
             asked -= 1
 
-    monkeypatch.setattr(interceptors, "api_key_caller", counted)
+    monkeypatch.setattr(authentication, "api_key_caller", counted)
     good = tenant.keys["reader"]
     async with serve() as (channel, held):
         held.released.set()
@@ -433,6 +437,6 @@ async def test_guessed_keys_leave_the_database_to_the_others(
         assert {failure and failure.reason for failure in seen} <= {"CREDENTIAL_REQUIRED", "SERVER_BUSY"}
         assert "SERVER_BUSY" in {failure and failure.reason for failure in seen}
         assert most <= 5, "four of strangers, and the good key's"
-        monkeypatch.setattr(interceptors, "_MAX_STRANGERS", 1000)  # the control
+        monkeypatch.setattr(authentication, "_MAX_STRANGERS", 1000)  # the control
         await outcomes([call(channel, each) for each in guesses])
         assert most > 5

@@ -33,8 +33,9 @@ from service.domain.delivery import RetryPolicy
 from service.domain.target import Target
 from service.partners.ampeco import mapping as ampeco
 from service.partners.chargeprice.simulator import Simulator
+from service.rpc.authentication import Authenticator
 from service.rpc.contract import ContractService
-from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server
 from service.simulator.faults import Fault
 from service.storage.connection import Connection

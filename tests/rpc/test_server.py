@@ -24,7 +24,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from service.app import Evbridge, evbridge
 from service.partners.chargeprice.simulator import Simulator
-from service.rpc.interceptors import Authenticator, Interceptors
+from service.rpc.authentication import Authenticator
+from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server
 from service.settings import SettingError, Settings
 from service.storage.api_key import api_key_create
