@@ -24,10 +24,12 @@ from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
+from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.credentials import Credentials
 from service.ocpi.listener import Endpoint, Listener
 from service.ocpi.locations import LocationsReceiver, LocationsSender
 from service.ocpi.pages import Documents
+from service.ocpi.sessions import SessionsReceiver, SessionsSender
 from service.ocpi.tariffs import TariffsReceiver, TariffsSender
 from service.ocpi.tokens import TokensReceiver, TokensSender
 from service.ocpi.tries import Tries
@@ -318,6 +320,10 @@ async def _listening(
         Endpoint("tariffs", "RECEIVER", "emsp", _ocpi("TariffsReceiverService"), TariffsReceiver(served)),
         Endpoint("tokens", "SENDER", "emsp", _ocpi("TokensSenderService"), TokensSender(served, documents, questions)),
         Endpoint("tokens", "RECEIVER", "cpo", _ocpi("TokensReceiverService"), TokensReceiver(served)),
+        Endpoint("sessions", "SENDER", "cpo", _ocpi("SessionsSenderService"), SessionsSender(served, documents)),
+        Endpoint("sessions", "RECEIVER", "emsp", _ocpi("SessionsReceiverService"), SessionsReceiver(served)),
+        Endpoint("cdrs", "SENDER", "cpo", _ocpi("CdrsSenderService"), CdrsSender(served, documents)),
+        Endpoint("cdrs", "RECEIVER", "emsp", _ocpi("CdrsReceiverService"), CdrsReceiver(served)),
     ]
     tries = Tries(settings.ocpi_unknown_per_minute)
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints, tries, settings.proxies())

@@ -28,6 +28,7 @@
     ├── DeliveryInProgress          FAILED_PRECONDITION
     ├── RunUnsupported              FAILED_PRECONDITION
     ├── TariffNotRepresentable      FAILED_PRECONDITION  with field violations
+    ├── ObjectNotRepresentable      FAILED_PRECONDITION  of a delivery, no call
     ├── TariffNotDelivered          FAILED_PRECONDITION  of a delivery, no call
     ├── DeliveryUnfinished          FAILED_PRECONDITION  of a delivery, no call
     ├── IntegrationHasNoParty       FAILED_PRECONDITION
@@ -63,6 +64,7 @@
         ├── PartnerNotFound           NOT_FOUND            no effect there
         ├── PartnerVersionConflict    ABORTED              no effect there
         ├── PartnerOutcomeUnknown     UNAVAILABLE          effect unknown
+        │   └── PartnerOutcomeUnsettled                    and reading does not tell
         ├── PartnerFault              INTERNAL             effect unknown
         └── PartnerChanged            ABORTED              found by reading
 
@@ -268,6 +270,11 @@ class TariffNotRepresentable(EvbridgeError):
         return cls(f"{message}: {paths}"[:500], violations=tuple(violations), partner=partner, id=id)
 
 
+class ObjectNotRepresentable(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.OBJECT_NOT_REPRESENTABLE
+
+
 class TariffNotDelivered(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_NOT_DELIVERED
@@ -470,6 +477,10 @@ class PartnerVersionConflict(PartnerError):
 class PartnerOutcomeUnknown(PartnerError):
     code = codes.UNAVAILABLE
     reason = reasons.PARTNER_OUTCOME_UNKNOWN
+
+
+class PartnerOutcomeUnsettled(PartnerOutcomeUnknown):
+    """Nothing is sent again before somebody says so."""
 
 
 class PartnerFault(PartnerError):

@@ -2,7 +2,7 @@
 
 Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it. A tariff is
 shown before a location that names it, and stays for as long as one does. No location names one that has ended. A token
-is shown by who speaks for its owner.
+is shown by who speaks for its owner. Sessions and CDRs are seen where they go, whatever the rules.
 """
 
 from collections.abc import AsyncIterator
@@ -10,39 +10,61 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TypeVar
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
+from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+    ObjectKind,
+)
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
+from service.domain.charged import token_party
+from service.domain.integration import token_parties
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.location import tariffs_named
 from service.domain.publication import Publication
-from service.domain.view import location_shown, tariff_shown, token_shown
+from service.domain.view import cdr_shown, location_shown, session_shown, tariff_shown, token_shown
 from service.errors import ResourceNotFound
 from service.resources.publication import Ended, publication_at, seen_location, sees_tariff, timestamp_of
-from service.storage.changes import change_time, delivery_mark_at
+from service.storage.cdr import cdr_find
+from service.storage.changes import Recipient, change_time, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import Claim, delivery_hold
 from service.storage.integration import integration_get
 from service.storage.location import location_get
 from service.storage.pool import Database
+from service.storage.session import session_find
 from service.storage.tariff import tariff_get
 from service.storage.token import token_get
 from service.storage.view import Viewed, view_get, view_names, view_put
 
-M = TypeVar("M", Location, Tariff, Token)
-Shown = Location | Tariff | Token | None
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr)
+C = TypeVar("C", Session, Cdr)
+Shown = Location | Tariff | Token | Session | Cdr | None
 
-VIEWED: frozenset[ObjectKind.ValueType] = frozenset({OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN})
+VIEWED: frozenset[ObjectKind.ValueType] = frozenset(
+    {OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, OBJECT_KIND_SESSION, OBJECT_KIND_CDR}
+)
 
 
 async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
     """Brings the partner's view of the object to what it is now, and says what became of it. Raises LeaseLost."""
     view = _View(database, claim, clock)
-    of = {OBJECT_KIND_TARIFF: view.tariff, OBJECT_KIND_LOCATION: view.location, OBJECT_KIND_TOKEN: view.token}
+    of = {
+        OBJECT_KIND_TARIFF: view.tariff,
+        OBJECT_KIND_LOCATION: view.location,
+        OBJECT_KIND_TOKEN: view.token,
+        OBJECT_KIND_SESSION: view.session,
+        OBJECT_KIND_CDR: view.cdr,
+    }
     return await of[claim.object_kind]()
 
 
@@ -103,6 +125,43 @@ class _View:
             await view_put(conn, *self._at, OBJECT_KIND_TOKEN, self._key, _document(shown), shown=seen is not None)
         return _outcome(seen, changed=True)
 
+    async def session(self) -> str:
+        """It is seen where it goes, and nowhere else."""
+        viewed, _ = await self._viewed()
+        at = (self._database, self._claim.tenant_id)
+        async with self._database.connection() as conn:
+            integration = Integration.FromString(await integration_get(conn, *self._at))
+        seen = _addressed(integration, (await session_find(*at, [self._key])).get(self._key), Session)
+        location = await self._location_of(seen) if seen else None
+        before = viewed.parsed(Session) if viewed else None
+        told = integration.state_of_charge_sent
+        shown = session_shown(seen, before, location, state_of_charge=told) if seen else None
+        return await self._put_charged(viewed, seen, shown)
+
+    async def cdr(self) -> str:
+        """In the same way."""
+        viewed, _ = await self._viewed()
+        async with self._database.connection() as conn:
+            integration = Integration.FromString(await integration_get(conn, *self._at))
+        found = await cdr_find(self._database, self._claim.tenant_id, [self._key])
+        seen = _addressed(integration, found.get(self._key), Cdr)
+        return await self._put_charged(viewed, seen, cdr_shown(seen) if seen else None)
+
+    async def _put_charged(self, viewed: Viewed | None, seen: C | None, shown: C | None) -> str:
+        if _is_same(viewed, shown, seen):
+            return _outcome(seen, changed=False)
+        async with self._writing() as conn:
+            document = _document(shown)
+            await view_put(conn, *self._at, self._claim.object_kind, self._key, document, shown=seen is not None)
+        return _outcome(seen, changed=True)
+
+    async def _location_of(self, session: Session) -> Location | None:
+        try:
+            key = ObjectKey.of(session.country_code, session.party_id, session.location_id)
+            return Location.FromString(await location_get(self._database, self._claim.tenant_id, key))
+        except ResourceNotFound:
+            return None
+
     async def _viewed(self) -> tuple[Viewed | None, datetime]:
         """The row as it is, and the database's time."""
         async with self._database.connection() as conn:
@@ -148,6 +207,15 @@ class _View:
         async with self._database.transaction() as conn:
             await delivery_hold(conn, self._claim)
             yield conn
+
+
+def _addressed(integration: Integration, payload: bytes | None, form: type[C]) -> C | None:
+    """A session or a CDR that goes through the integration."""
+    if payload is None:
+        return None
+    charged = form.FromString(payload)
+    recipient = Recipient("".join(token_party(charged)), charged.recipient_integration_id)
+    return charged if recipient.is_through(integration.id, token_parties(integration)) else None
 
 
 def _is_same(viewed: Viewed | None, shown: Shown, seen: Shown) -> bool:

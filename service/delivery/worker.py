@@ -57,13 +57,14 @@ MAX_INTEGRATIONS = 64
 class Delivered:
     """A delivery that arrived: what the partner holds now (None: nothing) and the version sent (0: nothing was).
 
-    `answered`: the partner was asked, so it works.
+    `answered`: the partner was asked, so it works. `again_s`: it is held back, and due again then.
     """
 
     peer: Peer | None
     sent_version: int
     description: str
     answered: bool = True
+    again_s: float | None = None
 
 
 class Deliverer(Protocol):
@@ -188,7 +189,7 @@ class DeliveryWorker:
                 await peer_gone(conn, claim)
             else:
                 await peer_acknowledged(conn, claim, delivered.peer)
-            await delivery_done(conn, claim)
+            await delivery_done(conn, claim, delivered.again_s)
             await attempt_record(conn, claim, elapsed_s, delivered.description, delivered.sent_version, None)
 
     async def _record_failure(self, claim: Claim, error: EvbridgeError, elapsed_s: float) -> None:

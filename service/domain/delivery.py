@@ -9,12 +9,14 @@ from service.errors import (
     DeliveryUnfinished,
     EgressDenied,
     EvbridgeError,
+    ObjectNotRepresentable,
     PartnerChanged,
     PartnerCredentialRefused,
     PartnerError,
     PartnerFault,
     PartnerNotFound,
     PartnerOutcomeUnknown,
+    PartnerOutcomeUnsettled,
     PartnerRateLimited,
     PartnerUnavailable,
     PartnerVersionConflict,
@@ -81,7 +83,7 @@ class Streak:
 # The partner as a whole is away or refuses us.
 _OF_THE_PARTNER = (PartnerUnavailable, PartnerRateLimited, PartnerCredentialRefused, EgressDenied)
 # Found out here, or by reading what the partner holds: nothing will be otherwise until someone changes it.
-_SETTLED = (TariffNotRepresentable, PartnerChanged)
+_SETTLED = (TariffNotRepresentable, ObjectNotRepresentable, PartnerChanged, PartnerOutcomeUnsettled)
 # Trying again may help; without end it would not.
 _MAY_PASS = (PartnerOutcomeUnknown, PartnerFault, PartnerVersionConflict, PartnerNotFound)
 # Not implemented, HTTP version not supported: the only 5xx that say that asking again is of no use.
@@ -90,7 +92,8 @@ _FINAL_STATUSES = frozenset({501, 505})
 
 def is_of_partner(error: EvbridgeError) -> bool:
     """Whether the partner, or the way to it, made the attempt fail, as it may make others fail."""
-    return isinstance(error, PartnerError | EgressDenied) and not isinstance(error, PartnerChanged)
+    found_by_reading = isinstance(error, PartnerChanged | PartnerOutcomeUnsettled)
+    return isinstance(error, PartnerError | EgressDenied) and not found_by_reading
 
 
 def verdict(error: EvbridgeError, failed_attempts: int, streak: Streak, policy: RetryPolicy) -> Verdict:

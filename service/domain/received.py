@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.location_pb2 import Connector, Evse, Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,6 +40,32 @@ def merged(kept: Document, patch: Document) -> Document:
     return result
 
 
+def session_merged(kept: Document, patch: Document, version: str) -> Document:
+    """A session with a patch, whose charging periods are added: one that begins when another did takes its place.
+
+    Of a patch that is older than the session they are all that is taken. In 2.1.1, whose text says nothing of it, a
+    list is replaced as any other member. Source: OCPI 2.2.1, sessions, PATCH method.
+    """
+    added = patch.get("charging_periods")
+    if version == "2.1.1" or not isinstance(added, list):
+        return merged(kept, patch)
+    held = kept.get("charging_periods")
+    periods = {_start(each, number): each for number, each in enumerate(held if isinstance(held, list) else ())}
+    newer = str(patch.get("last_updated", "")) >= str(kept.get("last_updated", ""))
+    for number, each in enumerate(added, len(periods)):
+        start = _start(each, number)
+        if newer or start not in periods:
+            periods[start] = each
+    others = {name: value for name, value in patch.items() if name != "charging_periods"}
+    return (merged(kept, others) if newer else kept) | {"charging_periods": [periods[each] for each in sorted(periods)]}
+
+
+def _start(period: Any, number: int) -> tuple[str, int]:
+    """Where a charging period stands; those that do not say when they began keep their order."""
+    start = period.get("start_date_time") if isinstance(period, dict) else None
+    return (start.removesuffix("Z"), 0) if isinstance(start, str) else ("", number)
+
+
 def with_item(items: list[Any], item: Any, name: str, *, patch: bool) -> list[Any]:
     """The items of the list called `name` with one in the place of that of its id, merged with it if it is a patch."""
     for place, other in enumerate(items):
@@ -58,20 +86,21 @@ def item_id(item: Any, name: str) -> str:
     return id.casefold() if isinstance(id, str) else ""
 
 
-def cleared(message: Location | Tariff | Evse | Token) -> None:
+def cleared(message: Location | Tariff | Evse | Token | Session | Cdr) -> None:
     """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood.
 
     A time before 1970, such as .NET's 0001-01-01, is taken for 1970: asyncpg makes that one -infinity.
     """
     times = [(part, part.last_updated) for part in _parts(message) if part.HasField("last_updated")]
     kept = [(part, Timestamp(seconds=max(time.seconds, 0), nanos=time.nanos)) for part, time in times]
-    not_understood = [*message.not_understood] if isinstance(message, Tariff) else []
+    tariffs = [message] if isinstance(message, Tariff) else message.tariffs if isinstance(message, Cdr) else ()
+    not_understood = [[*tariff.not_understood] for tariff in tariffs]
     message.DiscardUnknownFields()
     clear_output_only(message)
     for part, time in kept:
         part.last_updated.CopyFrom(time)
-    if isinstance(message, Tariff):
-        message.not_understood.extend(not_understood)
+    for tariff, pointers in zip(tariffs, not_understood, strict=True):
+        tariff.not_understood.extend(pointers)
 
 
 def settle_times(evse: Evse, otherwise: Timestamp) -> None:
@@ -89,8 +118,10 @@ def is_older(time: Timestamp, other: Timestamp) -> bool:
     return (time.seconds, time.nanos) < (other.seconds, other.nanos)
 
 
-def _parts(message: Location | Tariff | Evse | Token) -> Iterable[Any]:
+def _parts(message: Location | Tariff | Evse | Token | Session | Cdr) -> Iterable[Any]:
     yield message
+    if isinstance(message, Cdr):
+        yield from message.tariffs
     evses: Iterable[Evse] = message.evses if isinstance(message, Location) else ()
     for evse in [message] if isinstance(message, Evse) else evses:
         if evse is not message:

@@ -3,7 +3,8 @@
 An object that is created here has to keep the contract's rules. One that a partner sent should not be lost, nor stay as
 it was at the last import, because its postal code is too long. What breaks a rule is written properly where that is
 certain, else shortened if it is prose, else left out. A field that the contract requires takes with it what it stands
-in; at last that is the whole object, and it is refused. So is a tariff that would lose what can change a price.
+in; at last that is the whole object, and it is refused. So is a tariff that would lose what can change a price, and a
+CDR what it bills.
 """
 
 import re
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from buf.validate import validate_pb2
 from evbridge.options.v1.rules_pb2 import web_address
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.location_pb2 import Hours, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from google.api import field_behavior_pb2 as behavior
@@ -203,6 +205,8 @@ class _Repair:
         return None
 
     def _sets_a_price(self, path: _Path) -> bool:
+        if isinstance(self.object, Cdr):
+            return not path or path[0][0] == "charging_periods" or path[0][0].startswith("total_")
         return isinstance(self.object, Tariff) and (not path or path[0][0] not in _WITHOUT_PRICE)
 
     def _remove(self, inside: Any, path: _Path) -> None:

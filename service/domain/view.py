@@ -7,15 +7,21 @@ that rules changed it is the time of the view.
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
+from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_STATE_OF_CHARGE
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
 
-M = TypeVar("M", Location, Tariff, Token)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr)
 P = TypeVar("P", Evse, Connector)
 
-_OURS: tuple[Any, ...] = ("create_time", "etag", "last_updated", "origin", "overrides")
+_OURS: tuple[Any, ...] = (
+    *("create_time", "etag", "last_updated", "origin", "overrides"),
+    "recipient_integration_id",
+)
 
 
 def tariff_shown(seen: Tariff | None) -> Tariff | None:
@@ -30,6 +36,40 @@ def token_shown(seen: Token | None, before: Token | None) -> Token | None:
     shown = _bare(seen or before or Token())
     shown.valid = shown.valid and seen is not None
     return shown
+
+
+def session_shown(
+    seen: Session, before: Session | None, location: Location | None, *, state_of_charge: bool
+) -> Session:
+    """With where it is, as it was when it was first shown; without the state of charge where that is not told."""
+    shown = _bare(seen)
+    if before and before.HasField("location") and _place(before) == _place(seen):
+        shown.location.CopyFrom(before.location)
+    elif location:
+        shown.location.CopyFrom(_bare(location))
+        _keep_items(shown.location.evses, "uid", seen.evse_uid)
+        for evse in shown.location.evses:
+            _keep_items(evse.connectors, "id", seen.connector_id)
+    for period in () if state_of_charge else shown.charging_periods:
+        told = [each for each in period.dimensions if each.type != CDR_DIMENSION_TYPE_STATE_OF_CHARGE]
+        if len(told) < len(period.dimensions):
+            del period.dimensions[:]
+            period.dimensions.extend(told)
+    return shown
+
+
+def cdr_shown(seen: Cdr) -> Cdr:
+    return _bare(seen)
+
+
+def _place(session: Session) -> tuple[str, ...]:
+    return session.location_id, session.evse_uid, session.connector_id
+
+
+def _keep_items(items: Any, name: str, id: str) -> None:
+    kept = [each for each in items if getattr(each, name).casefold() == id.casefold()]
+    del items[:]
+    items.extend(kept)
 
 
 def location_shown(seen: Location | None, before: Location | None, now: Timestamp) -> Location | None:

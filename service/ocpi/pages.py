@@ -14,19 +14,23 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.location_pb2 import Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
 from service.bridge.edge import Reply
-from service.errors import InvalidArgument
+from service.errors import InvalidArgument, ObjectNotRepresentable, TariffNotRepresentable
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import enveloped
 from service.partners.ocpi.mapping import object_to, text_of
 from service.runs.worker import Tools
 from service.storage.disclosure import disclosures_shown
 from service.storage.view import Viewed, view_count, view_page
+
+Shown = Location | Tariff | Token | Session | Cdr
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +83,7 @@ def _written(form: type[Any], viewed: Sequence[Viewed], version: str) -> list[st
     for each in viewed:
         try:
             texts.append(text_of(object_to(each.parsed(form), version).object))
-        except InvalidArgument as wrong:
+        except (InvalidArgument, ObjectNotRepresentable, TariffNotRepresentable) as wrong:
             name = each.key.shown if form is not Token else str(each.key.party)
             log.info("not shown", extra={"object": name, "version": version, "problem": wrong.message})
             texts.append("")
@@ -87,7 +91,11 @@ def _written(form: type[Any], viewed: Sequence[Viewed], version: str) -> list[st
 
 
 async def page(
-    tools: Tools, documents: Documents, kind: ObjectKind.ValueType, form: type[Location | Tariff | Token], visit: Visit
+    tools: Tools,
+    documents: Documents,
+    kind: ObjectKind.ValueType,
+    form: type[Shown],
+    visit: Visit,
 ) -> Reply:
     """One page of the objects of a kind that the partner sees, the oldest first. Raises OcpiRefused."""
     asked = asked_for(dict(visit.call.query))
@@ -109,7 +117,7 @@ async def page(
 async def disclose(
     tools: Tools,
     kind: ObjectKind.ValueType,
-    form: type[Location | Tariff | Token],
+    form: type[Shown],
     shown: Sequence[Viewed],
     visit: Visit,
 ) -> None:

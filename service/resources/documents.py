@@ -10,11 +10,14 @@ from datetime import UTC
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
 from service.bridge.json_text import CodecError, parse_json, text_of
+from service.domain.charged import token_party
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import Document, cleared, is_older, item, item_id, merged, with_item
 from service.domain.repair import repaired
@@ -22,7 +25,8 @@ from service.domain.token import token_id
 from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
 from service.storage.received import Stored
 
-M = TypeVar("M", Location, Evse, Tariff, Token)
+M = TypeVar("M", Location, Evse, Tariff, Token, Session, Cdr)
+C = TypeVar("C", Session, Cdr)
 
 R = TypeVar("R")
 
@@ -296,6 +300,25 @@ def token_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Token,
     return fit, unread + repairs
 
 
+def session_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Session, Notices]:
+    """A session. Raises InvalidArgument when it cannot be repaired."""
+    return _charged_of(sender, Session, key, document)
+
+
+def cdr_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Cdr, Notices]:
+    """A CDR. Raises InvalidArgument when it cannot be repaired: what is left out could change the bill."""
+    return _charged_of(sender, Cdr, key, document)
+
+
+def _charged_of(sender: Sender, type: type[C], key: ObjectKey, document: Document) -> tuple[C, Notices]:
+    message, unread = _read(sender, type, document)
+    message.ClearField("etag")
+    message.ClearField("recipient_integration_id")
+    fit, repairs = repaired(_named(sender, key, message))
+    fit.cdr_token.country_code, fit.cdr_token.party_id = token_party(fit)
+    return fit, unread + repairs
+
+
 def _read(sender: Sender, type: type[M], document: Document) -> tuple[M, Notices]:
     """Without what only we set. Raises InvalidArgument for what cannot be read, and for a time that is none."""
     try:
@@ -314,7 +337,7 @@ def _path(pointer: str) -> str:
     return "".join(f"[{step}]" if step.isdecimal() else f".{step}" for step in steps).removeprefix(".")
 
 
-L = TypeVar("L", Location, Tariff)
+L = TypeVar("L", Location, Tariff, Session, Cdr)
 
 
 def _named(sender: Sender, key: ObjectKey, message: L) -> L:

@@ -13,7 +13,7 @@ from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
 from service.domain.received import Document, merged
-from service.errors import EvbridgeError, ResourceNotFound
+from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.resources.documents import Held, Notices, Sender, by_size
 from service.resources.mutation import record
 from service.resources.received import (
@@ -36,7 +36,10 @@ from service.storage.received import Stored, documents_get, documents_put
 
 
 class Whole(NamedTuple):
-    """A kind of such objects. `id`: the field that names one. `read` raises InvalidArgument."""
+    """A kind of such objects. `id`: the field that names one. `read` raises InvalidArgument.
+
+    `join` puts a patch into what is held, of a version of OCPI. `once`: they are recorded, and never change.
+    """
 
     noun: str
     id: str
@@ -44,6 +47,8 @@ class Whole(NamedTuple):
     read: Callable[[Sender, ObjectKey, Document], tuple[Any, Notices]]
     lock: Callable[[Connection, str, Collection[ObjectKey]], Awaitable[Mapping[ObjectKey, Any]]]
     put: Callable[[Connection, str, Sequence[Any], Mapping[ObjectKey, Any]], Awaitable[None]]
+    join: Callable[[Document, Document, str], Document] = lambda kept, patch, version: merged(kept, patch)
+    once: bool = False
 
 
 async def objects_received(
@@ -80,7 +85,7 @@ async def object_received(
         sent, held = document, Held(None, kept[key])
         if patch:
             kept_document = partial(held.document, sender, "", of.noun, key.shown)
-            sent = merged(await by_size(kept_document, held.texts("")), document)
+            sent = of.join(await by_size(kept_document, held.texts("")), document, sender.version)
         (receipt,) = await _store(of, conn, caller, now, sender, [(key, sent)], locked, kept)
         return receipt
 
@@ -114,15 +119,18 @@ async def _store(
         try:
             check_party(sender, key)
             new, notices, kept_now = await by_size(partial(_read, of, sender, key, document, now), document)
-            if is_outdated(new.last_updated, Held(None, kept[key]), "", now):
+            if is_outdated(new.last_updated, Held(None, {} if of.once else kept[key]), "", now):
                 receipts.append(Receipt(Outcome.OLDER, notices))
                 continue
-            documents.append(kept_now)
+            before = locked.get(key)
+            if of.once and before and before.etag != new.etag:
+                raise InvalidArgument.field(of.id, f"is that of a {of.noun} which is recorded with other content")
         except EvbridgeError as error:
             receipts.append(error)
             continue
+        if not (of.once and before):
+            documents.append(kept_now)
         new.create_time.FromDatetime(now)
-        before = locked.get(key)
         if before:
             setattr(new, of.id, getattr(before, of.id))
             new.create_time.CopyFrom(before.create_time)

@@ -14,6 +14,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
+    PEER_OBJECT_STATE_LINKED,
     PEER_OBJECT_STATE_NONE,
     PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
@@ -229,9 +230,10 @@ async def delivery_hold(conn: Connection, claim: Claim) -> None:
     _held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
 
 
-async def delivery_done(conn: Connection, claim: Claim) -> None:
-    """Ends a claim with success. Raises LeaseLost."""
-    _held(await conn.value(sql.delivery_done, *claim.fence, claim.generation))
+async def delivery_done(conn: Connection, claim: Claim, again_s: float | None) -> None:
+    """Ends a claim with success; one that is held back is due again after `again_s`. Raises LeaseLost."""
+    again = None if again_s is None else timedelta(seconds=again_s)
+    _held(await conn.value(sql.delivery_done, *claim.fence, claim.generation, again))
 
 
 async def delivery_failed(
@@ -315,6 +317,12 @@ async def peers_linked(
     ids = {str(key): key for key in keys}
     rows = await conn.rows(sql.peers_linked, tenant_id, integration_id, object_kind, [*ids])
     return {ids[row["object_id"]] for row in rows}
+
+
+async def peer_example(database: Database, claim: Claim) -> Peer | None:
+    """Any other object of the kind that the partner holds under an id, or a URL, of its own."""
+    row = await database.row(sql.peer_example, *claim.peer_key[:3])
+    return None if row is None else Peer(PEER_OBJECT_STATE_LINKED, **dict(row))
 
 
 async def peer_sending(database: Database, claim: Claim, peer: Peer, document: bytes | None) -> None:

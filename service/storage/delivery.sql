@@ -187,11 +187,11 @@ WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2 AND
 FOR NO KEY UPDATE
 
 -- name: delivery_done
--- A change that came meanwhile (another generation) makes it due again. Fenced by the lease token.
+-- A change that came meanwhile (another generation) makes it due again; so does $5, after that time. Fenced by the lease token.
 UPDATE delivery
-SET state = CASE WHEN generation = $4 THEN 3 ELSE 1 END,
+SET state = CASE WHEN generation = $4 AND $5::interval IS NULL THEN 3 ELSE 1 END,
     verify = verify AND generation <> $4, overwrite = overwrite AND generation <> $4,
-    lease_until = '-infinity', due_time = now(), failed_attempts = 0, fail_time = NULL, reason = 0, description = '',
+    lease_until = '-infinity', due_time = now() + CASE WHEN generation = $4 THEN coalesce($5, interval '0') ELSE interval '0' END, failed_attempts = 0, fail_time = NULL, reason = 0, description = '',
     pending_time = now(), update_time = now()
 WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
@@ -331,6 +331,13 @@ VALUES ($1, $2, $3, $4, 3, $5, $6, $7, $8, now())
 ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
 SET state = 3, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
     acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document, acknowledge_time = now()
+
+-- name: peer_example
+-- One that the partner holds at a URL that it gave.
+SELECT external_id, sent_document
+FROM peer_object
+WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND state = 3 AND external_id <> ''
+LIMIT 1
 
 -- name: peer_gone
 DELETE FROM peer_object WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4

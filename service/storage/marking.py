@@ -8,6 +8,7 @@ from typing import NamedTuple
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
     OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
     OBJECT_KIND_UNSPECIFIED,
@@ -56,9 +57,9 @@ async def mark_all(conn: Connection, tenant_id: str, integration_id: str, kind: 
 async def redeliver_all(conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType) -> int:
     """The same for the deliveries that there are, of one kind or (0) of all, whatever the partner is known to hold.
 
-    Returns how many they are.
+    A CDR is recorded once, so all kinds are all others. Returns how many they are.
     """
-    for each in DELIVERED if kind == OBJECT_KIND_UNSPECIFIED else [kind]:
+    for each in (*DELIVERED, OBJECT_KIND_SESSION) if kind == OBJECT_KIND_UNSPECIFIED else [kind]:
         await _begin(conn, _Marking(tenant_id, integration_id, each, redeliver=True))
     return await delivery_count(conn, tenant_id, integration_id, kind)
 

@@ -9,8 +9,10 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
 
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.location_pb2 import Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
@@ -22,7 +24,7 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-M = TypeVar("M", Location, Tariff, Token)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr)
 
 
 class Viewed(NamedTuple):

@@ -124,7 +124,8 @@ class Wire:
                 request.method, self.to + request.path_qs, data=await request.read(), headers=headers
             ) as answer,
         ):
-            back = {name: value for name, value in answer.headers.items() if name.startswith(("X-", "OCPI-", "Link"))}
+            names = ("X-", "OCPI-", "Link", "Location")
+            back = {name: value for name, value in answer.headers.items() if name.startswith(names)}
             text = await answer.read()
             return web.Response(status=answer.status, body=text, content_type="application/json", headers=back)
 

@@ -1,6 +1,12 @@
 """OCPI parties, as far as we call them."""
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+)
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_OCPI
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIND_SYNC
 
@@ -17,7 +23,7 @@ PARTNER = Partner(
     INTEGRATION_TYPE_OCPI,
     contract="evbridge.partner.ocpi.v2",
     behaviour=errors,
-    takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN),
+    takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_SESSION, OBJECT_KIND_CDR),
     deliverer=OcpiDeliverer,
     authorizer=OcpiAuthorizer,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},

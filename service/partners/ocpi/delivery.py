@@ -1,4 +1,4 @@
-"""Pushes tariffs, locations and tokens to OCPI parties, as far as `models` say so and the party has a receiver.
+"""Pushes what OCPI parties are shown to them, as far as `models` say so and the party has a receiver.
 
 Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations, tariffs and tokens, Receiver interface. Nothing that failed is sent
 again as it was: the next attempt sends what the partner sees by then.
@@ -6,6 +6,7 @@ again as it was: the next attempt sends what the partner sees by then.
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from evbridge.partner.ocpi.v2.locations_pb2 import PatchEvseRequest, PutLocationRequest
@@ -14,9 +15,12 @@ from evbridge.partner.ocpi.v2.tariffs_pb2 import DeleteTariffRequest, PutTariffR
 from evbridge.partner.ocpi.v2.tariffs_pb2_grpc import TariffsReceiverServiceStub
 from evbridge.partner.ocpi.v2.tokens_pb2 import PatchTokenRequest, PutTokenRequest
 from evbridge.partner.ocpi.v2.tokens_pb2_grpc import TokensReceiverServiceStub
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
     OBJECT_KIND_EVSE,
     OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
     PEER_OBJECT_STATE_LINKED,
@@ -27,6 +31,7 @@ from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
@@ -37,7 +42,9 @@ from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
 from service.errors import PartnerNotFound, TariffNotDelivered
+from service.partners.ocpi.cdr_delivery import CdrDelivery
 from service.partners.ocpi.mapping import object_to
+from service.partners.ocpi.session_delivery import SessionDelivery
 from service.storage.changes import delivery_mark_at
 from service.storage.delivery import (
     Claim,
@@ -58,13 +65,19 @@ M = TypeVar("M", Location, Tariff, Token)
 MAX_PATCHES: Final = 20
 """Where the statuses of more EVSEs have changed, the location is sent whole."""
 
-_MODULES = {OBJECT_KIND_LOCATION: "locations", OBJECT_KIND_TARIFF: "tariffs", OBJECT_KIND_TOKEN: "tokens"}
+_MODULES = {
+    OBJECT_KIND_LOCATION: "locations",
+    OBJECT_KIND_TARIFF: "tariffs",
+    OBJECT_KIND_TOKEN: "tokens",
+    OBJECT_KIND_SESSION: "sessions",
+    OBJECT_KIND_CDR: "cdrs",
+}
 _KEPT = "the partner already holds this state"
 _UNSEEN = "the partner does not see it"
 
 
 class OcpiDeliverer:
-    """Brings what one OCPI party sees of one tariff, location or token to its receiver."""
+    """Brings what one OCPI party sees of one object to its receiver."""
 
     def __init__(self, database: Database, channel: PartnerChannel) -> None:
         self._database = database
@@ -81,6 +94,8 @@ class OcpiDeliverer:
                 pushes = _Pushes(pushes.integration, lender)
             peer = await peer_get(conn, claim.peer_key)
             viewed = await view_get(conn, *at, claim.object_kind, key)
+        if claim.object_kind in (OBJECT_KIND_SESSION, OBJECT_KIND_CDR):
+            return await self._charged(claim, pushes, peer, viewed)
         if not pushes.url(claim.object_kind):
             # What it was sent before is sent again once it is pushed again.
             return Delivered(None, 0, pushes.reason(claim.object_kind), answered=False)
@@ -90,6 +105,20 @@ class OcpiDeliverer:
         if claim.object_kind == OBJECT_KIND_TOKEN:
             return await attempt.token(viewed)
         return await attempt.tariff(key, viewed)
+
+    async def _charged(self, claim: Claim, pushes: "_Pushes", peer: Peer, viewed: Viewed | None) -> Delivered:
+        """A session or a CDR. What the partner was sent stays known, whatever is pushed: nothing takes it back."""
+        known = None if peer.state == PEER_OBJECT_STATE_NONE else peer
+        if not (url := pushes.url(claim.object_kind)):
+            return Delivered(known, 0, pushes.reason(claim.object_kind), answered=False)
+        if viewed is None:
+            return Delivered(known, 0, _UNSEEN, answered=False)
+        if claim.object_kind == OBJECT_KIND_CDR:
+            of = (self._database, self._channel, claim, viewed.parsed(Cdr))
+            return await CdrDelivery(*of, version=pushes.version, url=url).deliver(peer)
+        interval = timedelta(minutes=pushes.integration.charging_period_interval_minutes)
+        sending = SessionDelivery(self._database, self._channel, claim, peer, version=pushes.version, url=url)
+        return await sending.deliver(viewed.parsed(Session), interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +146,14 @@ class _Pushes:
 
     def _wanted(self, kind: ObjectKind.ValueType) -> bool:
         models = self.integration.models
-        if kind == OBJECT_KIND_TOKEN:
-            return models.push_token
-        return models.push_location if kind == OBJECT_KIND_LOCATION else models.push_tariff
+        wanted = {
+            OBJECT_KIND_LOCATION: models.push_location,
+            OBJECT_KIND_TARIFF: models.push_tariff,
+            OBJECT_KIND_TOKEN: models.push_token,
+            OBJECT_KIND_SESSION: models.push_session,
+            OBJECT_KIND_CDR: models.push_cdr,
+        }
+        return wanted[kind]
 
     def _receiver(self, module: str) -> str:
         """In 2.1.1 modules have no side: a party that only is what owns such objects has no receivers of them there."""

@@ -1,4 +1,4 @@
-"""OCPI: our locations, tariffs and tokens as objects of the versions that are spoken, and back. Pure.
+"""OCPI: our locations, tariffs, tokens, sessions and CDRs as objects of the versions spoken, and back. Pure.
 
 What a version has no place for is named. What would change a price, or show what is not to be shown, is refused.
 """
@@ -9,7 +9,9 @@ from types import ModuleType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from evbridge.options.v1 import options_pb2 as options
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.location_pb2 import Connector, Evse, Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.message import Message
@@ -19,17 +21,18 @@ from service.bridge.json_text import CodecError, parse_json, parse_tolerantly, t
 from service.domain.fields import clear_output_only
 from service.domain.keys import PartyKey
 from service.domain.mapping import Loss, missing
-from service.errors import FieldViolation, InvalidArgument, TariffNotRepresentable
+from service.errors import FieldViolation, InvalidArgument, ObjectNotRepresentable, TariffNotRepresentable
 from service.partners.ocpi.versions import v2_1_1, v2_2_1, v2_3_0
-from service.partners.ocpi.versions.form import Notice, Object, Pruning
+from service.partners.ocpi.versions.form import Notice, Object, Pruning, replaced
 
 __all__ = ["VERSIONS", "CodecError", "Notice", "Read", "Written", "object_from", "object_to", "parsed", "text_of"]
 
-M = TypeVar("M", Location, Evse, Connector, Tariff, Token)
+M = TypeVar("M", Location, Evse, Connector, Tariff, Token, Session, Cdr)
 
 VERSIONS: Final[Mapping[str, ModuleType]] = {"2.1.1": v2_1_1, "2.2.1": v2_2_1, "2.3.0": v2_3_0}
 """The oldest first."""
 
+_OWNED = (Location, Tariff, Token, Session, Cdr)
 _FINER: Final = re.compile(r'(T\d\d:\d\d:\d\d\.\d{3})\d+Z"')
 """A time of more than milliseconds: OCPI's has 25 characters."""
 _MIDNIGHT: Final = re.compile(r'("period_end": ?)"24:00"')
@@ -56,17 +59,20 @@ class Read(NamedTuple, Generic[M]):
 def object_to(message: M, version: str) -> Written:
     """One of ours as an object of the version. Fields that are ours alone are no loss.
 
-    Raises TariffNotRepresentable when a price would change, InvalidArgument when a location would be shown to drivers
-    that must not see it or the version has not what is required of it.
+    Raises TariffNotRepresentable when a price would change, ObjectNotRepresentable when a session or a CDR would be
+    another one, InvalidArgument when a location would be shown to drivers that must not see it or the version has not
+    what is required of it.
     """
     if isinstance(message, Tariff):
         _check_prices(message, version)
+    if version == "2.1.1":
+        _check_old(message)
     if version == "2.1.1" and isinstance(message, Location) and not message.publish:
         raise InvalidArgument.field("publish", "is false, which OCPI 2.1.1 cannot say")
     name = message.DESCRIPTOR.name
     text = compile_codec(message.DESCRIPTOR, field_names=True).encode(message)
     ours = parse_json(_MIDNIGHT.sub(r'\1"00:00"', _FINER.sub(r'\1Z"', text)))
-    owner = PartyKey(message.country_code, message.party_id) if isinstance(message, Location | Tariff | Token) else None
+    owner = PartyKey(message.country_code, message.party_id) if isinstance(message, _OWNED) else None
     time_zone = message.time_zone if isinstance(message, Location) else ""
     try:
         made: Object = VERSIONS[version].TO[name](ours)
@@ -91,12 +97,20 @@ def object_from(type: type[M], value: Any, version: str, owner: PartyKey | None 
     ours = {name: text for name, text in given.items() if text and name in type.DESCRIPTOR.fields_by_name}
     read = VERSIONS[version].FROM[type.DESCRIPTOR.name](value)
     ours |= {name: item for name, item in read.items() if item is not None}
+    owners = {name: ours[name] for name in ("country_code", "party_id") if name in ours}
+    ours = replaced(ours, "tariffs", lambda tariff: owners | tariff)  # a CDR's own
     pruning = Pruning(options.OCPI_RELEASE_2_3_0)
     known = pruning.whole(type.DESCRIPTOR, ours)
     message: M = compile_codec(type.DESCRIPTOR, field_names=True, lenient=True).decode_value(known).message
+    pointers = [pointer for pointer, _ in pruning.notices]
     if isinstance(message, Tariff):
-        pointers = [pointer for pointer, _ in pruning.notices if _PRICED.match(pointer)]
-        message.not_understood.extend(pointers[:_MAX_NOT_UNDERSTOOD])
+        message.not_understood.extend([each for each in pointers if _PRICED.match(each)][:_MAX_NOT_UNDERSTOOD])
+    elif isinstance(message, Cdr) and len(message.tariffs) == len(ours.get("tariffs") or ()):
+        for number, tariff in enumerate(message.tariffs):
+            within = [
+                each.removeprefix(f"/tariffs/{number}") for each in pointers if each.startswith(f"/tariffs/{number}/")
+            ]
+            tariff.not_understood.extend([each for each in within if _PRICED.match(each)][:_MAX_NOT_UNDERSTOOD])
     return Read(message, tuple(pruning.notices))
 
 
@@ -121,6 +135,16 @@ def _clear_ours(message: Message) -> None:
         elif field.message_type is not None and field.message_type.full_name.startswith("evbridge."):
             for inner in value if field.is_repeated else (value,):
                 _clear_ours(inner)
+
+
+def _check_old(message: Message) -> None:
+    """Raises ObjectNotRepresentable for what 2.1.1 would take for something else."""
+    if isinstance(message, Cdr) and message.credit:
+        raise ObjectNotRepresentable("OCPI 2.1.1 knows no credit CDRs", id=message.id)
+    if isinstance(message, Session) and not message.HasField("location"):
+        raise ObjectNotRepresentable(
+            "OCPI 2.1.1 wants the location of a session, which is not stored here", id=message.id
+        )
 
 
 def _check_prices(tariff: Tariff, version: str) -> None:

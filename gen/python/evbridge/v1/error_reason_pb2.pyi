@@ -363,6 +363,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "CDR_CREDITED", "domain": "evbridge", "metadata": { "id": "DE*ABC*C1", "credit_id": "C1-C" } }
     """
+    OBJECT_NOT_REPRESENTABLE: _ErrorReason.ValueType  # 132
+    """FAILED_PRECONDITION. The reason of a delivery, no call's. The partner's version of OCPI cannot say what the object says, and
+    what it can say would be something else: a credit CDR in 2.1.1, or a session there at a location that is not stored here.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -715,5 +719,9 @@ CDR_CREDITED: ErrorReason.ValueType  # 131
 """FAILED_PRECONDITION. Another credit CDR takes the CDR back already.
 
     { "reason": "CDR_CREDITED", "domain": "evbridge", "metadata": { "id": "DE*ABC*C1", "credit_id": "C1-C" } }
+"""
+OBJECT_NOT_REPRESENTABLE: ErrorReason.ValueType  # 132
+"""FAILED_PRECONDITION. The reason of a delivery, no call's. The partner's version of OCPI cannot say what the object says, and
+what it can say would be something else: a credit CDR in 2.1.1, or a session there at a location that is not stored here.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -191,10 +191,10 @@ class Integration(_message.Message):
     """The number under which eMabler approved the party, 0 for none. Stored only. eMabler: `approvedPartyId`."""
     charging_period_interval_minutes: _builtins.int
     """Every how many minutes a session's charging periods are told, up to 1,440. Unset leaves it to the partner; 0 says that
-    none was agreed, which comes to the same. Stored only. eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
+    none was agreed, which comes to the same. Progress that comes sooner is held back; what else changes goes at once. eMabler: `chargingPeriodIntervalInMinutes`, at its root, in `models` and in `ocpiConnection`.
     """
     state_of_charge_sent: _builtins.bool
-    """Whether sessions tell the vehicle's state of charge. Stored only. eMabler: `stateofChargeIsSent` at its root and in
+    """Whether sessions tell the vehicle's state of charge; when unset, they do not. eMabler: `stateofChargeIsSent` at its root and in
     `models`, `stateOfChargeIsSent` in `ocpiConnection`.
     """
     free_vending_with_idtag_allowed: _builtins.bool
@@ -360,9 +360,13 @@ class IntegrationModels(_message.Message):
     PULL_INTERVAL_MINUTES_FIELD_NUMBER: _builtins.int
     PUSH_TOKEN_FIELD_NUMBER: _builtins.int
     push_cdr: _builtins.bool
-    """We send CDRs. eMabler: `pushCdr`."""
+    """OCPI: we send CDRs to the eMSP that issued the token, each once; one whose arrival is not known is looked for before it is
+    sent again. eMabler: `pushCdr`.
+    """
     push_session: _builtins.bool
-    """We send sessions. eMabler: `pushSession`."""
+    """OCPI: we send sessions to the eMSP that issued the token: each as a whole first, and then what changed. eMabler:
+    `pushSession`.
+    """
     push_tariff: _builtins.bool
     """OCPI: we send tariffs, each before a location that names it; to a partner that has no receiver of them nothing is sent; it
     asks for them. eMabler: `pushTariff`.

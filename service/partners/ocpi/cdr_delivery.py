@@ -1,0 +1,89 @@
+"""Sends a CDR to the eMSP, once. Source: OCPI 2.2.1, cdrs, Receiver interface."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urljoin
+
+from evbridge.partner.ocpi.v2.cdrs_pb2 import GetCdrAtRequest, PostCdrRequest
+from evbridge.partner.ocpi.v2.cdrs_pb2_grpc import CdrsReceiverServiceStub
+from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR
+
+from service.bridge.channel import PartnerChannel
+from service.bridge.values import Trail, read_raw
+from service.delivery.once import recorded
+from service.delivery.worker import Delivered
+from service.errors import EgressDenied, PartnerNotFound, PartnerOutcomeUnknown
+from service.partners.ocpi.mapping import object_to
+from service.storage.delivery import Claim, Peer, delivery_resume, peer_example
+from service.storage.pool import Database
+
+_POST: Final = "/evbridge.partner.ocpi.v2.CdrsReceiverService/PostCdr"
+_MAX_URL: Final = 2000
+
+
+class CdrDelivery:
+    """One attempt, at the receiver at `url`. It is how `recorded` asks the partner.
+
+    Where a CDR's URL is not known, since the answer that held it was lost, it is made after that of another CDR: one
+    whose URL holds its id says what this one's is.
+    """
+
+    partner = "ocpi"
+
+    def __init__(
+        self, database: Database, channel: PartnerChannel, claim: Claim, cdr: Cdr, *, version: str, url: str
+    ) -> None:
+        self._database = database
+        self._channel = channel
+        self._claim = claim
+        self._cdr = cdr
+        self._version = version
+        self._url = url
+        self._cdrs = channel.stub(CdrsReceiverServiceStub, claim.tenant_id)
+
+    async def deliver(self, peer: Peer) -> Delivered:
+        known = await self._url_by_example()
+        delivered = await recorded(self._database, self._claim, peer, self._cdr, self)
+        if not known and delivered.peer and delivered.peer.external_id:
+            # The first URL that the partner gives tells where those are whose outcome is unknown.
+            await delivery_resume(self._database, self._claim, OBJECT_KIND_CDR, PartnerOutcomeUnknown.reason)
+        return delivered
+
+    async def create(self) -> str:
+        written = await asyncio.to_thread(object_to, self._cdr, self._version)
+        request = PostCdrRequest(integration_id=self._claim.integration_id, url=self._url)
+        request.object.update(read_raw(written.object, Trail()))
+        operation = self._channel.registry.operations[_POST]
+        answer = await self._channel.call(operation, request, tenant_id=self._claim.tenant_id)
+        return _location(answer.headers, self._url)
+
+    async def found(self, external_id: str) -> str | None:
+        certain = external_id or await self._url_by_example()
+        url = certain or f"{self._url.rstrip('/')}/{quote(self._cdr.id, safe='')}"
+        try:
+            answer = await self._cdrs.GetCdrAt(GetCdrAtRequest(integration_id=self._claim.integration_id, url=url))
+        except PartnerNotFound as error:
+            # An outage may answer 404, too; and where nobody said that it would be, nothing is no proof.
+            return "" if certain and error.partner_code.startswith("2") else None
+        except EgressDenied:
+            return None
+        id = dict(answer.data).get("id")
+        return url if isinstance(id, str) and id.casefold() == self._cdr.id.casefold() else None
+
+    async def _url_by_example(self) -> str:
+        """ "" when no CDR is known at a URL that holds its id once."""
+        example = await peer_example(self._database, self._claim)
+        if example is None:
+            return ""
+        id = quote(Cdr.FromString(example.sent_document or b"").id, safe="")
+        base, _, last = example.external_id.rpartition("/")
+        return f"{base}/{last.replace(id, quote(self._cdr.id, safe=''))}" if id and last.count(id) == 1 else ""
+
+
+def _location(headers: Mapping[str, str], url: str) -> str:
+    """Where the CDR is at the partner; "" when it does not say, or says it in no usable way."""
+    location: Any = headers.get("Location", "").strip()
+    found = urljoin(f"{url.rstrip('/')}/", location) if location else ""
+    return found if found.isascii() and found.isprintable() and len(found) <= _MAX_URL else ""

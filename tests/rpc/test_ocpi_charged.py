@@ -1,0 +1,227 @@
+"""Sessions and CDRs between an operator and a provider, both evbridge: pushed, listed, and each CDR there once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from evbridge.v1.cdr_pb2 import Cdr, CdrKey, CreateCdrRequest, GetCdrRequest, ListCdrsRequest
+from evbridge.v1.delivery_pb2 import (
+    DELIVERY_STATE_DELIVERED,
+    DELIVERY_STATE_PARKED,
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_SESSION,
+    PEER_OBJECT_STATE_LINKED,
+    PEER_OBJECT_STATE_UNKNOWN,
+    Delivery,
+    ListDeliveriesRequest,
+    ObjectKind,
+    RetryDeliveryRequest,
+)
+from evbridge.v1.error_reason_pb2 import OBJECT_NOT_REPRESENTABLE, PARTNER_OUTCOME_UNKNOWN
+from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
+from evbridge.v1.location_pb2 import TOKEN_TYPE_OTHER
+from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_ENERGY, CDR_DIMENSION_TYPE_STATE_OF_CHARGE, CdrDimension
+from evbridge.v1.session_pb2 import (
+    SESSION_STATUS_COMPLETED,
+    GetSessionRequest,
+    ListSessionsRequest,
+    Session,
+    SessionKey,
+    UpdateSessionRequest,
+)
+from evbridge.v1.types_pb2 import Price
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.decimal_pb2 import Decimal
+
+from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
+from tests.front_door import at_rest
+from tests.rpc.test_ocpi_push import HERS, a_place, pushed, registered, store
+from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
+
+__all__ = ["sides"]
+CHARGED = IntegrationModels(push_session=True, push_cdr=True)
+TOKEN = a_cdr_token(party_id="MSP", contract_id="DEMSPC12345678X")
+S1, C1 = "sessions/DE/CPO/S1", "cdrs"
+PLACE = {"evse_uid": "E0", "connector_id": "1", "location_id": "L1"}
+
+
+@asynccontextmanager
+async def charging(sides: Sides, version: str = "2.2.1", **models: Any) -> AsyncIterator[tuple[Side, Side]]:
+    """The two know each other, and the location L1 is stored at the operator."""
+    async with registered(sides, version, IntegrationModels(**models) if models else CHARGED) as (cpo, emsp):
+        await store(cpo, a_place())
+        await pushed(cpo, emsp)
+        yield cpo, emsp
+
+
+async def tell(cpo: Side, **changes: Any) -> Session:
+    session = a_session(**{**HERS, "id": "S1", "cdr_token": TOKEN, **PLACE, **changes})
+    request = UpdateSessionRequest(session=session, allow_missing=True)
+    request.update_mask.paths.append("*")
+    stored: Session = await cpo.client.sessions.UpdateSession(request)
+    return stored
+
+
+async def bill(cpo: Side, id: str = "C1", **changes: Any) -> Cdr:
+    cdr = a_cdr(**{**HERS, "id": id, "cdr_token": TOKEN, **changes})
+    stored: Cdr = await cpo.client.cdrs.CreateCdr(CreateCdrRequest(cdr=cdr))
+    return stored
+
+
+async def held_session(emsp: Side) -> Session:
+    key = SessionKey(**HERS, id="S1", integration_id=ID)
+    session: Session = await emsp.client.sessions.GetSession(GetSessionRequest(key=key))
+    return session
+
+
+async def held_cdrs(emsp: Side) -> list[str]:
+    page = await emsp.client.cdrs.ListCdrs(ListCdrsRequest(integration_id=ID))
+    return sorted(cdr.id for cdr in page.cdrs)
+
+
+async def delivery(cpo: Side, kind: ObjectKind.ValueType, id: str = "") -> Delivery:
+    await at_rest(cpo.client, ID)
+    request = ListDeliveriesRequest(integration_id=ID, object_kind=kind, object_id=id)
+    (found,) = (await cpo.client.deliveries.ListDeliveries(request)).deliveries
+    each: Delivery = found
+    return each
+
+
+@pytest.mark.parametrize("version", SPOKEN)
+async def test_a_session_goes_on_at_the_provider_and_ends_as_one_cdr(sides: Sides, version: str) -> None:
+    async with charging(sides, version) as (cpo, emsp):
+        old = version == "2.1.1"
+        told = await tell(cpo)
+        assert await pushed(cpo, emsp) == [("PUT", S1)]
+        held = await held_session(emsp)
+        assert (held.location_id, held.evse_uid, held.connector_id) == ("L1", "E0", "1")
+        assert (held.kwh, held.status, held.start_date_time) == (told.kwh, told.status, told.start_date_time)
+        assert held.cdr_token == (
+            a_cdr_token(party_id="MSP", uid="#NA", type=TOKEN_TYPE_OTHER, contract_id=TOKEN.contract_id)
+            if old
+            else TOKEN
+        )
+        first, second = a_period(0, "1.5"), a_period(60, "2")
+        cost = Price(excl_vat=Decimal(value="0.5"), incl_vat=Decimal(value="0.595"))
+        await tell(cpo, charging_periods=[first], total_cost=cost)
+        await pushed(cpo, emsp)
+        await tell(cpo, charging_periods=[first, second], kwh=Decimal(value="3.5"), total_cost=cost)
+        assert await pushed(cpo, emsp) == [("PUT" if old else "PATCH", S1)]
+        held = await held_session(emsp)
+        assert ([*held.charging_periods], held.kwh.value) == ([first, second], "3.5")
+        assert held.total_cost == (Price(excl_vat=cost.excl_vat) if old else cost)
+        end = Timestamp(seconds=SESSION_START_S + 3600)
+        ended = {"status": SESSION_STATUS_COMPLETED, "end_date_time": end}
+        await tell(cpo, charging_periods=[first, second], kwh=Decimal(value="3.5"), total_cost=cost, **ended)
+        assert await pushed(cpo, emsp) == [("PATCH", S1)]
+        assert (await held_session(emsp)).status == SESSION_STATUS_COMPLETED
+        assert len((await held_session(emsp)).charging_periods) == 2
+        billed = await bill(cpo)
+        assert await pushed(cpo, emsp) == [("POST", "cdrs")]
+        (got,) = (await emsp.client.cdrs.ListCdrs(ListCdrsRequest(integration_id=ID))).cdrs
+        assert (got.total_cost.excl_vat, got.total_energy, got.end_date_time) == (
+            billed.total_cost.excl_vat,
+            billed.total_energy,
+            billed.end_date_time,
+        )
+        assert (got.cdr_location.id, got.cdr_location.evse_uid) == ("L1", "E1")
+        arrived = await delivery(cpo, OBJECT_KIND_CDR)
+        assert (arrived.state, arrived.peer_object.state) == (DELIVERY_STATE_DELIVERED, PEER_OBJECT_STATE_LINKED)
+        assert arrived.peer_object.external_id == f"{emsp.wire.url}/ocpi/emsp/{version}/cdrs/DE/CPO/C1"
+
+
+async def test_progress_is_told_every_so_often_and_the_state_of_charge_where_it_may_be(sides: Sides) -> None:
+    charge = CdrDimension(type=CDR_DIMENSION_TYPE_STATE_OF_CHARGE, volume=Decimal(value="40"))
+    energy = CdrDimension(type=CDR_DIMENSION_TYPE_ENERGY, volume=Decimal(value="1"))
+    periods = [a_period(0, "1", dimensions=[energy, charge]), a_period(60, "2")]
+    async with charging(sides) as (cpo, emsp):
+        interval = Integration(id=ID, charging_period_interval_minutes=60)
+        await cpo.client.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=interval))
+        await tell(cpo, charging_periods=periods[:1])
+        assert await pushed(cpo, emsp) == [("PUT", S1)]
+        assert [each.type for each in (await held_session(emsp)).charging_periods[0].dimensions] == [energy.type]
+        await tell(cpo, charging_periods=periods)
+        held_back = await cpo.client.deliveries.ListDeliveries(
+            ListDeliveriesRequest(integration_id=ID, object_kind=OBJECT_KIND_SESSION)
+        )
+        assert len(held_back.deliveries) == 1
+        # What is no mere progress goes at once, with all that was held back.
+        await tell(cpo, charging_periods=periods, status=SESSION_STATUS_COMPLETED)
+        assert await pushed(cpo, emsp) == [("PATCH", S1)]
+        held = await held_session(emsp)
+        assert (len(held.charging_periods), held.status) == (2, SESSION_STATUS_COMPLETED)
+
+
+@pytest.mark.parametrize("kind", ["cut", "lose_answer"])
+async def test_a_cdr_whose_answer_is_lost_is_looked_for_before_it_is_sent_again(sides: Sides, kind: Any) -> None:
+    async with charging(sides) as (cpo, emsp):
+        await bill(cpo, "C1")
+        await pushed(cpo, emsp)
+        emsp.wire.faults.append(("POST", "/cdrs", kind))
+        await bill(cpo, "C2")
+        # Where C1 is says where C2 would be.
+        again = [("POST", "cdrs")] if kind == "cut" else []
+        assert await pushed(cpo, emsp) == [("POST", "cdrs"), ("GET", "cdrs/DE/CPO/C2"), *again]
+        assert await held_cdrs(emsp) == ["C1", "C2"]
+
+
+async def test_the_first_cdr_of_all_whose_answer_is_lost_waits_until_it_can_be_looked_for(sides: Sides) -> None:
+    async with charging(sides) as (cpo, emsp):
+        emsp.wire.faults.append(("POST", "/cdrs", "cut"))
+        await bill(cpo, "C1")
+        unknown = await delivery(cpo, OBJECT_KIND_CDR)
+        assert (unknown.state, unknown.reason) == (DELIVERY_STATE_PARKED, PARTNER_OUTCOME_UNKNOWN)
+        assert unknown.peer_object.state == PEER_OBJECT_STATE_UNKNOWN
+        assert await held_cdrs(emsp) == []
+        await bill(cpo, "C2")
+        await at_rest(cpo.client, ID)
+        assert await held_cdrs(emsp) == ["C1", "C2"]
+        posts = [each for each in await pushed(cpo, emsp) if each == ("POST", "cdrs")]
+        assert len(posts) == 3  # the one that was cut, C2, and C1 once it was known not to be there
+
+
+async def test_somebody_may_decide_that_it_is_sent_again(sides: Sides) -> None:
+    async with charging(sides) as (cpo, emsp):
+        emsp.wire.faults.append(("POST", "/cdrs", "cut"))
+        await bill(cpo, "C1")
+        unknown = await delivery(cpo, OBJECT_KIND_CDR)
+        assert unknown.state == DELIVERY_STATE_PARKED
+        await cpo.client.deliveries.RetryDelivery(RetryDeliveryRequest(id=unknown.id, overwrite_partner_change=True))
+        assert (await delivery(cpo, OBJECT_KIND_CDR)).state == DELIVERY_STATE_DELIVERED
+        assert await held_cdrs(emsp) == ["C1"]
+
+
+async def test_2_1_1_is_sent_no_credit_cdr_and_no_session_at_a_place_that_is_not_stored(sides: Sides) -> None:
+    async with charging(sides, "2.1.1") as (cpo, emsp):
+        await bill(cpo, "C1")
+        cost = Price(excl_vat=Decimal(value="-5"), incl_vat=Decimal(value="-5.95"))
+        await bill(cpo, "C1-C", credit=True, credit_reference_id="C1", total_cost=cost)
+        await tell(cpo, location_id="L9")
+        for kind, id in ((OBJECT_KIND_CDR, "DE*CPO*C1-C"), (OBJECT_KIND_SESSION, "DE*CPO*S1")):
+            parked = await delivery(cpo, kind, id)
+            assert (parked.state, parked.reason) == (DELIVERY_STATE_PARKED, OBJECT_NOT_REPRESENTABLE)
+        assert await held_cdrs(emsp) == ["C1"]
+
+
+async def test_what_is_charged_with_another_partys_token_goes_nowhere_unless_it_is_said_where(sides: Sides) -> None:
+    async with charging(sides) as (cpo, emsp):
+        other = a_cdr_token(party_id="OTH")
+        await tell(cpo, cdr_token=other)
+        await bill(cpo, "C1", cdr_token=other)
+        assert await pushed(cpo, emsp) == []
+        await bill(cpo, "C2", cdr_token=other, recipient_integration_id=ID)
+        assert await pushed(cpo, emsp) == [("POST", "cdrs")]
+        assert await held_cdrs(emsp) == ["C2"]
+        assert not (await emsp.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
+
+
+async def test_a_credit_cdr_arrives_as_one(sides: Sides) -> None:
+    async with charging(sides, "2.3.0") as (cpo, emsp):
+        await bill(cpo, "C1")
+        cost = Price(excl_vat=Decimal(value="-5"), incl_vat=Decimal(value="-5.95"))
+        await bill(cpo, "C1-C", credit=True, credit_reference_id="C1", total_cost=cost)
+        await at_rest(cpo.client, ID)
+        key = CdrKey(**HERS, id="C1-C", integration_id=ID)
+        got = await emsp.client.cdrs.GetCdr(GetCdrRequest(key=key))
+        assert (got.credit, got.credit_reference_id, got.total_cost) == (True, "C1", cost)
