@@ -55,6 +55,7 @@ from service.rpc.partner import PartnerService
 from service.rpc.party import PartyService
 from service.rpc.pricing import PricingService
 from service.rpc.publication import PublicationService
+from service.rpc.quarantine import QuarantineService
 from service.rpc.registration import RegistrationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening, ocpi_files
@@ -240,6 +241,7 @@ async def evbridge(
                 PublicationService(store, keys),
                 PartnerService(store, keys, registry, served.targets),
                 RunService(store, keys, supported),
+                QuarantineService(store, keys),
                 RegistrationService(store, keys, door, supported),
                 WatchService(feed),
             )

@@ -81,7 +81,9 @@ class Settings:
     delivery_suspend_days: int = _setting(
         "DELIVERY_SUSPEND_DAYS", 5, "days in which a partner takes nothing, after which its integration is paused"
     )
-    retention_days: int = _setting("RETENTION_DAYS", 30, "how long attempts, runs, changes and tombstones are kept")
+    retention_days: int = _setting(
+        "RETENTION_DAYS", 30, "how long attempts, runs, changes, tombstones and quarantined objects are kept"
+    )
     disclosure_days: int = _setting("DISCLOSURE_DAYS", 90, "how long what partners were sent and shown is kept")
     tariff_revision_days: int = _setting(
         "TARIFF_REVISION_DAYS", 400, "how long earlier versions of tariffs are kept, to price sessions of that time"

@@ -43,6 +43,7 @@ from evbridge.v1 import (
     pricing_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
+    quarantine_pb2_grpc,
     registration_pb2_grpc,
     run_pb2_grpc,
     session_pb2_grpc,
@@ -107,6 +108,7 @@ class Client:
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
         self.registration = _Stub(registration_pb2_grpc.RegistrationServiceStub(channel), metadata)
         self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
+        self.quarantine = _Stub(quarantine_pb2_grpc.QuarantineServiceStub(channel), metadata)
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)

@@ -148,6 +148,15 @@ _tolerantly = json.JSONDecoder(
 ).decode
 
 
+def as_read(value: Any) -> Any:
+    """The value with words that are no JSON, NaN and Infinity, in the places that are Unreadable."""
+    if isinstance(value, dict):
+        return {name: as_read(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [as_read(item) for item in value]
+    return Number("NaN" if value is Unreadable.NAN else "Infinity") if isinstance(value, Unreadable) else value
+
+
 def text_of(value: Any) -> str:
     """JSON of what was parsed, numbers with the same digits."""
     pieces: list[str] = []

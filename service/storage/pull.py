@@ -73,15 +73,13 @@ async def pull_begin(database: Database, run: RunClaim, kind: ObjectKind.ValueTy
 
 
 async def pull_read(
-    database: Database, run: RunClaim, kind: ObjectKind.ValueType, pull: Pull, seen: Collection[str]
+    conn: Connection, run: RunClaim, kind: ObjectKind.ValueType, pull: Pull, seen: Collection[str]
 ) -> None:
-    """A page was stored whose objects are `seen`, by their ids as they are stored. Raises LeaseLost."""
+    """A page was stored whose objects are `seen`, by their ids as they are stored. The run is held."""
     of = (run.tenant_id, run.integration_id, kind)
-    async with database.transaction() as conn:
-        await run_hold(conn, run)
-        await conn.run(sql.pull_read, *of, pull.next_link, pull.highest, pull.complete, pull.total, [*pull.counts])
-        if pull.whole:
-            await conn.run(sql.pull_seen, *of, [*seen])
+    await conn.run(sql.pull_read, *of, pull.next_link, pull.highest, pull.complete, pull.total, [*pull.counts])
+    if pull.whole:
+        await conn.run(sql.pull_seen, *of, [*seen])
 
 
 async def pull_unseen(database: Database, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType) -> list[str]:

@@ -25,6 +25,7 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_locations,
         sql.retention_tokens,
         sql.retention_views,
+        sql.retention_quarantine,
     ):
         await database.run(statement, age)
     await database.run(sql.retention_documents)

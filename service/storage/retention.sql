@@ -91,6 +91,10 @@ ON CONFLICT (one) DO UPDATE SET beat_time = now(), ballast = excluded.ballast
 -- tenant: any, because age decides. What a partner was not shown any more for so long.
 DELETE FROM partner_object WHERE NOT shown AND last_updated < now() - $1::interval
 
+-- name: retention_quarantine
+-- tenant: any, because age decides.
+DELETE FROM quarantine WHERE latest_time < now() - $1::interval
+
 -- name: retention_documents
 -- tenant: any, because use decides. One that is taken at this moment is kept by its reference, or the taker tries again.
 DELETE FROM partner_document AS d

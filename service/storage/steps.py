@@ -8,7 +8,7 @@ from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.tariff_pb2 import Tariff
 
-from service.domain.integration import platform_party
+from service.domain.integration import platform_party, pull_minutes
 from service.domain.rules import clamp_times
 from service.storage.statements import Statement, Statements
 
@@ -42,7 +42,15 @@ async def platforms(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             await connection.execute(sql.integration_platform.text, row["tenant_id"], row["integration_id"], *values)
 
 
+async def pull_schedules(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Fills the column that says how often lists are pulled, where it was never filled."""
+    async for row in connection.cursor(sql.integrations_unscheduled.text, prefetch=_AT_ONCE):
+        if minutes := pull_minutes(Integration.FromString(row["payload"]).models):
+            await connection.execute(sql.integration_schedule.text, row["tenant_id"], row["integration_id"], minutes)
+
+
 STEPS: Final[dict[str, Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]]]] = {
     "printable_times": printable_times,
     "platforms": platforms,
+    "pull_schedules": pull_schedules,
 }

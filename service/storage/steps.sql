@@ -30,3 +30,12 @@ SELECT tenant_id, integration_id, payload FROM integration WHERE type = 1
 
 -- name: integration_platform
 UPDATE integration SET platform_integration_id = $3, platform_party = $4 WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integrations_unscheduled
+-- tenant: any, because the column belongs to the database.
+SELECT tenant_id, integration_id, payload FROM integration WHERE pull_minutes = 0
+
+-- name: integration_schedule
+-- The first times are spread over the interval.
+UPDATE integration SET pull_minutes = $3, pull_time = now() + $3 * random() * interval '1 minute'
+WHERE tenant_id = $1 AND integration_id = $2 AND pull_minutes = 0

@@ -114,6 +114,10 @@ SENT = """
 INSERT INTO disclosure (tenant_id, integration_id, object_kind, object_id, method, document_type)
 VALUES ($1, $2, 1, $3, 1, '') RETURNING disclosure_id
 """
+QUARANTINED = """
+INSERT INTO quarantine (tenant_id, integration_id, object_kind, key, version, run_id, payload, document)
+VALUES ($1, $2, 5, 'NLTNMl1', '2.2.1', $3, '', '{}') RETURNING quarantine_id
+"""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,9 @@ async def caller(idle: Evbridge) -> AsyncIterator[Caller]:
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}
         sent = Statement("sent", SENT)
         made.ids["Disclosure"] = str(await running.database.value(sent, tenant_id, made.ids["Integration"], company.id))
+        kept = Statement("quarantined", QUARANTINED)
+        row = (tenant_id, made.ids["Integration"], made.ids["Run"])
+        made.ids["QuarantinedObject"] = str(await running.database.value(kept, *row))
         yield made
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, IntegrationModels
 from evbridge.v1.location_pb2 import (
     CreateLocationRequest,
     Evse,
@@ -23,9 +24,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.app import Evbridge
 from service.storage.migrations import FOLDER, MigrationError, migrate, pending
 from service.storage.statements import Statement
-from service.storage.steps import STEPS, printable_times
+from service.storage.steps import STEPS, printable_times, pull_schedules
 from tests.conftest import Tenant
-from tests.front_door import a_location, a_party, a_tariff
+from tests.front_door import a_location, a_party, a_tariff, an_integration_of
 
 NO_TIME = Timestamp(seconds=-(1 << 40))
 
@@ -222,6 +223,24 @@ async def test_stored_times_that_are_none_become_printable(
     assert bad.end_date_time == Timestamp(seconds=5)
     (location,) = (await lists[1](ListLocationsRequest())).locations
     assert location.opening_times.exceptional_openings[0].period_begin.ToJsonString() == "0001-01-01T00:00:00Z"
+
+
+async def test_an_integration_from_before_schedules_is_pulled(
+    tenant: Tenant, running: Evbridge, shared_database_url: str
+) -> None:
+    for id, models in {"pulls": IntegrationModels(pull_location=True), "none": IntegrationModels()}.items():
+        integration = an_integration_of("ocpi", "", id=id, enabled=False, models=models)
+        await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    before = Statement("before", "UPDATE integration SET pull_minutes = 0 WHERE tenant_id = $1")
+    await running.database.run(before, tenant.name)
+    connection = await asyncpg.connect(shared_database_url)
+    async with connection.transaction():
+        await pull_schedules(connection)
+    await connection.close()
+    minutes = "SELECT integration_id, pull_minutes, pull_time < now() + interval '4 hours' AS soon "
+    minutes += "FROM integration WHERE tenant_id = $1 ORDER BY 1 DESC"
+    rows = await running.database.rows(Statement("scheduled", minutes), tenant.name)
+    assert [tuple(row) for row in rows] == [("pulls", 240, True), ("none", 0, True)]
 
 
 async def test_a_step_runs_with_its_file(

@@ -517,6 +517,7 @@ class SyncOptions(_message.Message):
     INCLUDE_DEMO_FIELD_NUMBER: _builtins.int
     ALLOW_MASS_REMOVAL_FIELD_NUMBER: _builtins.int
     WHOLE_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     include_roaming: _builtins.bool
     """What the partner only shows for a roaming operator."""
     include_private: _builtins.bool
@@ -531,6 +532,10 @@ class SyncOptions(_message.Message):
     """
     whole: _builtins.bool
     """Of an OCPI party: reads the whole list, not only what changed since the last time."""
+    quarantined: _builtins.bool
+    """Of an OCPI party: tries once more what is quarantined (QuarantineService) of what `models` asks for, and asks the partner
+    for nothing. For after a fix here, or a change of the integration.
+    """
     def __init__(
         self,
         *,
@@ -540,10 +545,11 @@ class SyncOptions(_message.Message):
         include_demo: _builtins.bool = ...,
         allow_mass_removal: _builtins.bool = ...,
         whole: _builtins.bool = ...,
+        quarantined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming", "whole", b"whole"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming", "quarantined", b"quarantined", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

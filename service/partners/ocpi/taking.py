@@ -1,0 +1,206 @@
+"""What becomes of objects that an OCPI operator's list shows: each is stored, repaired, or quarantined."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TOKEN, ObjectKind
+from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.location_pb2 import TokenType
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PartyRole
+from evbridge.v1.run_pb2 import RunStep
+
+from service.bridge.json_text import Unreadable, as_read, text_of
+from service.domain.caller import Caller
+from service.domain.keys import ObjectKey, PartyKey
+from service.domain.received import Document
+from service.domain.token import token_id, token_type
+from service.errors import EvbridgeError, FieldViolation, InvalidArgument
+from service.partners.ocpi.files import notices_of
+from service.partners.ocpi.received import owners, sender_of
+from service.resources.documents import Sender, by_size
+from service.resources.received import Outcome, Receipt
+from service.runs.worker import Progress
+from service.storage.pool import Database
+from service.storage.quarantine import Quarantined
+
+Receive = Callable[
+    [Database, Caller, Sender, Sequence[tuple[ObjectKey, Document]]], Awaitable[list[Receipt | EvbridgeError]]
+]
+"""Stores a page of ours."""
+
+
+class Listed(NamedTuple):
+    """A list that is pulled: its module, and what becomes of it here. Its objects belong to parties of `role`."""
+
+    module: str
+    model: str
+    kind: ObjectKind.ValueType
+    method: str
+    request: Callable[..., Any]
+    receive: Receive
+    role: PartyRole.ValueType = PARTY_ROLE_CPO
+    id: str = "id"
+
+
+PER_PAGE = 100
+_MAX_ID = 255
+_COUNTED = {Outcome.CREATED: "created_count", Outcome.UPDATED: "updated_count"}
+
+
+class Taken(NamedTuple):
+    """What became of objects: the ids that those which have one are stored by, what was refused, the newest time."""
+
+    keys: list[str]
+    refused: list[Quarantined]
+    highest: datetime | None
+
+
+class Taking:
+    """Of one kind of objects, for the step that `progress` is at."""
+
+    def __init__(
+        self,
+        database: Database,
+        caller: Caller,
+        progress: Progress,
+        stored: Integration,
+        version: str,
+        of: Listed,
+    ) -> None:
+        self._database = database
+        self._caller = caller
+        self._progress = progress
+        self._step: RunStep = progress.report.steps[-1]
+        self._stored = stored
+        self._version = version
+        self._of = of
+        self._owner = next(iter(owners(stored, of.role)), None)
+
+    async def taken(self, values: Sequence[tuple[str, Any]]) -> Taken:
+        """Stores what can be stored of objects, each with its pointer in the partner's answer, and counts them."""
+        documents: dict[ObjectKey, tuple[str, Document]] = {}
+        refused: list[Quarantined] = []
+        for pointer, value in values:
+            try:
+                key = self._key(value)
+            except _Nameless as nameless:
+                found = [FieldViolation(nameless.pointer, nameless.problem)]
+                await self._refuse(refused, None, "", value, pointer, found)
+                continue
+            self._step.unchanged_count += key in documents
+            documents[key] = pointer, value
+        highest: datetime | None = None
+        sender = sender_of(self._stored, self._version, self._of.role, (key.party for key in documents), self._owner)
+        for key, receipt in (await self._received(sender, documents)).items():
+            pointer, document = documents[key]
+            if isinstance(receipt, EvbridgeError):
+                broken = receipt.violations or [FieldViolation("", receipt.message)]
+                await self._refuse(refused, key, document[self._of.id], document, pointer, [*_findings("", broken)])
+                continue
+            if receipt.notices:
+                self._progress.repaired(document[self._of.id], _findings(pointer, receipt.notices))
+            counted = _COUNTED.get(receipt.outcome, "unchanged_count")
+            setattr(self._step, counted, getattr(self._step, counted) + 1)
+            highest = max(filter(None, (highest, _time(document))), default=None)
+        self._step.read_count += len(values)
+        return Taken([*map(str, documents)], refused, highest)
+
+    async def _refuse(
+        self,
+        refused: list[Quarantined],
+        key: ObjectKey | None,
+        id: str,
+        value: Any,
+        pointer: str,
+        found: Sequence[FieldViolation],
+    ) -> None:
+        self._progress.refused(id, [FieldViolation(pointer + each.path, each.description) for each in found])
+        text = await by_size(partial(_kept, value), value)
+        refused.append(Quarantined(str(key or ""), key.shown if key else "", found, text))
+
+    async def _received(
+        self, sender: Sender, documents: Mapping[ObjectKey, tuple[str, Document]]
+    ) -> dict[ObjectKey, Receipt | EvbridgeError]:
+        """In pages of ours: a partner may send more than it was asked for."""
+        receipts: dict[ObjectKey, Receipt | EvbridgeError] = {}
+        sound: list[tuple[ObjectKey, Document]] = []
+        for key, (_, document) in documents.items():
+            if (where := next(_unreadable(document), None)) is not None:
+                receipts[key] = InvalidArgument.field(where, "is no value of JSON that can be kept")
+            else:
+                sound.append((key, document))
+        for start in range(0, len(sound), PER_PAGE):
+            batch = sound[start : start + PER_PAGE]
+            stored = await self._of.receive(self._database, self._caller, sender, batch)
+            receipts |= zip((key for key, _ in batch), stored, strict=True)
+        return receipts
+
+    def _key(self, value: Any) -> ObjectKey:
+        """Of an object in the list. Raises _Nameless."""
+        if not isinstance(value, dict):
+            raise _Nameless("", "must be an object")
+        id, owner = value.get(self._of.id), self._owner or PartyKey("", "")
+        if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID):
+            raise _Nameless(f"/{self._of.id}", f"is required: a text of 1 to {_MAX_ID} characters")
+        if self._of.kind == OBJECT_KIND_TOKEN:
+            id = token_id(_token_type(value.get("type")), id)
+        named = value.get("country_code", owner.country_code), value.get("party_id", owner.party_id)
+        for name, text, length in zip(("country_code", "party_id"), named, (2, 3), strict=True):
+            if not (isinstance(text, str) and len(text) == length):
+                raise _Nameless(f"/{name}", f"is required: {length} characters")
+        return ObjectKey.of(*named, id, self._stored.id)
+
+
+class _Nameless(Exception):
+    """An object that nobody can tell from others: where, and what is wrong."""
+
+    def __init__(self, pointer: str, problem: str) -> None:
+        super().__init__(pointer, problem)
+        self.pointer = pointer
+        self.problem = problem
+
+
+def _findings(pointer: str, violations: Any) -> Iterator[FieldViolation]:
+    """At pointers into the partner's answer."""
+    return (FieldViolation(each.pointer, each.problem) for each in notices_of(pointer, violations))
+
+
+def _kept(value: Any) -> str:
+    """As text, what Python has no value for as JavaScript writes it; "" for what is nested too deeply."""
+    try:
+        return text_of(as_read(value))
+    except RecursionError:
+        return ""
+
+
+def _unreadable(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of what Python has no value for."""
+    if isinstance(value, Unreadable):
+        yield path
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, dict | list | Unreadable):
+                yield from _unreadable(item, f"{path}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            if isinstance(item, dict | list | Unreadable):
+                yield from _unreadable(item, f"{path}[{number}]")
+
+
+def _time(document: Document) -> datetime | None:
+    """When the partner last changed it."""
+    try:
+        time = datetime.fromisoformat(document.get("last_updated", ""))
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _token_type(text: Any) -> TokenType.ValueType:
+    """Raises _Nameless."""
+    try:
+        return token_type(text)
+    except ValueError:
+        raise _Nameless("/type", "is required, for example RFID") from None
