@@ -37,5 +37,5 @@ SELECT tenant_id, integration_id, payload FROM integration WHERE pull_minutes = 
 
 -- name: integration_schedule
 -- The first times are spread over the interval.
-UPDATE integration SET pull_minutes = $3, pull_time = now() + $3 * random() * interval '1 minute'
+UPDATE integration SET pull_minutes = $3::integer, pull_time = now() + $3::integer * random() * interval '1 minute'
 WHERE tenant_id = $1 AND integration_id = $2 AND pull_minutes = 0
