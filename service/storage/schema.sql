@@ -486,6 +486,31 @@ CREATE TABLE pull_unseen (
     object_id text NOT NULL
 );
 
+CREATE TABLE quarantine (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    key text NOT NULL,
+    quarantine_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    "position" bigint NOT NULL,
+    version text NOT NULL,
+    run_id uuid NOT NULL,
+    first_time timestamp with time zone DEFAULT now() NOT NULL,
+    latest_time timestamp with time zone DEFAULT now() NOT NULL,
+    count integer DEFAULT 1 NOT NULL,
+    payload bytea NOT NULL,
+    document text NOT NULL
+);
+
+ALTER TABLE quarantine ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME quarantine_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE question (
     tenant_id text NOT NULL,
     question_id uuid NOT NULL,
@@ -725,6 +750,12 @@ ALTER TABLE ONLY pull
 ALTER TABLE ONLY pull_unseen
     ADD CONSTRAINT pull_unseen_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id);
 
+ALTER TABLE ONLY quarantine
+    ADD CONSTRAINT quarantine_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, key);
+
+ALTER TABLE ONLY quarantine
+    ADD CONSTRAINT quarantine_tenant_id_quarantine_id_key UNIQUE (tenant_id, quarantine_id);
+
 ALTER TABLE ONLY question
     ADD CONSTRAINT question_pkey PRIMARY KEY (tenant_id, question_id);
 
@@ -828,6 +859,10 @@ CREATE INDEX publication_rule_order ON publication_rule USING btree (tenant_id, 
 CREATE INDEX publication_rule_tariffs ON publication_rule USING gin (tariff_keys);
 
 CREATE INDEX publication_rule_turns ON publication_rule USING btree (turn_time) WHERE (turn_time IS NOT NULL);
+
+CREATE INDEX quarantine_age ON quarantine USING btree (latest_time);
+
+CREATE INDEX quarantine_page ON quarantine USING btree (tenant_id, integration_id, "position");
 
 CREATE INDEX question_open ON question USING btree (tenant_id, kind, create_time) WHERE (answer IS NULL);
 
@@ -954,6 +989,9 @@ ALTER TABLE ONLY pull
 
 ALTER TABLE ONLY pull_unseen
     ADD CONSTRAINT pull_unseen_tenant_id_integration_id_object_kind_fkey FOREIGN KEY (tenant_id, integration_id, object_kind) REFERENCES pull(tenant_id, integration_id, object_kind) ON DELETE CASCADE;
+
+ALTER TABLE ONLY quarantine
+    ADD CONSTRAINT quarantine_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY question
     ADD CONSTRAINT question_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
