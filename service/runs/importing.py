@@ -2,18 +2,28 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from service.bridge.codec import CodecError, compile_codec
 from service.domain.repair import repaired
 from service.errors import EvbridgeError, FieldViolation
-from service.runs.worker import Progress
+from service.runs.worker import MAX_FINDINGS, Progress
+from service.storage.quarantine import Quarantined
 
 R = TypeVar("R", bound=Message)
 
 MAX_NAMED = 3
 """So many refused objects a step names."""
+
+
+def _text(given: Message | None) -> str:
+    """As the partner writes it."""
+    if given is None:
+        return ""
+    descriptor: Any = given.DESCRIPTOR
+    return compile_codec(descriptor, field_names=False).encode(given)
 
 
 @dataclass(slots=True)
@@ -31,15 +41,28 @@ class ImportStep:
     repaired: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
 
-    def refuse(self, id: object, error: EvbridgeError, noun: str = "") -> None:
-        """The object of that id cannot be taken. `noun` is what the error's paths begin with."""
+    def refuse(self, id: object, error: EvbridgeError, noun: str = "", given: Message | None = None) -> None:
+        """The object of that id cannot be taken. `noun` is what the error's paths begin with, `given` what was read."""
         found = [FieldViolation(each.path.removeprefix(f"{noun}."), each.description) for each in error.violations] or [
             FieldViolation("", error.message)
         ]
         self.progress.refused(str(id), found)
+        self._quarantine(str(id), found, _text(given))
         wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
         self.refused.append(f"{id}: {wrong}")
+
+    def reject(self, reject: CodecError) -> None:
+        """An object cannot be read."""
+        found = [FieldViolation(reject.pointer, reject.problem)]
+        self.unreadable += 1
+        self.progress.refused(reject.object_id, found)
+        self._quarantine(reject.object_id, found, "")
+
+    def _quarantine(self, id: str, found: list[FieldViolation], text: str) -> None:
+        if len(self.quarantined) < MAX_FINDINGS:
+            self.quarantined.append(Quarantined(id, id, found, text))
 
     def repair(self, id: object, given: R, *more: FieldViolation) -> R:
         """The object as it can be taken. `more` was repaired before. Raises InvalidArgument."""

@@ -1,5 +1,6 @@
 """Imports of untidy objects: what is repaired, what is refused, and what is never frozen, lost or wiped."""
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,6 +11,7 @@ from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
 from evbridge.v1.charger_pb2 import ListChargersRequest
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import (
     EVSE_STATUS_AVAILABLE,
@@ -25,6 +27,11 @@ from evbridge.v1.location_pb2 import (
     UpdateLocationRequest,
 )
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
+from evbridge.v1.quarantine_pb2 import (
+    GetQuarantinedObjectRequest,
+    ListQuarantinedObjectsRequest,
+    QuarantinedObject,
+)
 from evbridge.v1.run_pb2 import (
     RUN_FINDING_OUTCOME_REFUSED,
     RUN_FINDING_OUTCOME_REPAIRED,
@@ -258,6 +265,15 @@ async def test_an_optional_field_costs_no_tariff_and_no_charger(connected: Tenan
     }
 
 
+async def quarantined(connected: Tenant) -> list[QuarantinedObject]:
+    """With their documents."""
+    quarantine, request = connected.reader.quarantine, ListQuarantinedObjectsRequest(integration_id="am")
+    return [
+        await quarantine.GetQuarantinedObject(GetQuarantinedObjectRequest(id=each.id))
+        for each in (await quarantine.ListQuarantinedObjects(request)).quarantined_objects
+    ]
+
+
 async def test_a_price_is_never_repaired(connected: Tenant, ampeco: Simulator) -> None:
     pricing = {"pricePerKwh": "0.1234567890123", "taxID": 7}
     alter(ampeco, f"{TARIFFS}/31", id=32, currency="Euro")
@@ -266,6 +282,15 @@ async def test_a_price_is_never_repaired(connected: Tenant, ampeco: Simulator) -
     assert [tariff.id for tariff in await tariffs(connected)] == ["am-31"]
     refused = await findings(connected, run, outcome=REFUSED)
     assert listed(refused) == Counter([("32", "currency"), ("33", "pricing.price_per_kwh")])
+    kept = await quarantined(connected)
+    assert {each.object_id: (each.object_kind, each.violations[0].path) for each in kept} == {
+        "32": (OBJECT_KIND_TARIFF, "currency"),
+        "33": (OBJECT_KIND_TARIFF, "pricing.price_per_kwh"),
+    }
+    assert {json.loads(each.document)["id"] for each in kept} == {32, 33}
+    alter(ampeco, f"{TARIFFS}/32", currency="EUR")
+    await sync(connected)
+    assert [(each.object_id, each.count) for each in await quarantined(connected)] == [("33", 2)]
 
 
 async def test_images_are_asked_for(connected: Tenant, ampeco: Simulator) -> None:
@@ -474,6 +499,8 @@ async def test_what_cannot_be_read_is_listed_and_its_statuses_are_taken(connecte
         assert (found.step, found.outcome, found.path) == ("locations", REFUSED, "/data/0/name")
         assert found.object_id == str(held[LOCATIONS][0][0]["id"])
         assert run.steps[-1].refused_count == 1
+        (kept,) = await quarantined(connected)
+        assert (kept.object_id, kept.violations[0].path, kept.size) == (found.object_id, "/data/0/name", 0)
         (location,) = await locations(connected)
         assert [evse.status for evse in location.evses] == [EVSE_STATUS_CHARGING]
 

@@ -17,6 +17,7 @@ from evbridge.partner.ampeco.v3.location_pb2 import ListLocationsRequest
 from evbridge.partner.ampeco.v3.location_pb2 import Location as AmpecoLocation
 from evbridge.partner.ampeco.v3.tariff_group_pb2 import ListTariffGroupsRequest
 from evbridge.partner.ampeco.v3.tariff_pb2 import ListTariffsRequest
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, Location
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED
@@ -63,6 +64,7 @@ from service.storage.delivery import peers_known
 from service.storage.integration import integration_get
 from service.storage.location import location_imported, location_known
 from service.storage.pool import Database
+from service.storage.quarantine import quarantine_leave, quarantine_put
 from service.storage.run import RunClaim, run_hold
 from service.storage.tariff import tariff_imported, tariffs_hold
 
@@ -73,6 +75,14 @@ R = TypeVar("R", bound=Message)
 
 _CONTRACT = "/evbridge.partner.ampeco.v3"
 _PER_PAGE = 100
+_KINDS = {
+    "tariffs": OBJECT_KIND_TARIFF,
+    "charge points": OBJECT_KIND_CHARGER,
+    "chargers": OBJECT_KIND_CHARGER,
+    "evses": OBJECT_KIND_EVSE,
+    "locations": OBJECT_KIND_LOCATION,
+}
+"""Of what each step reads."""
 _Statuses = dict[str, EvseStatus.ValueType]
 """By uid."""
 
@@ -160,7 +170,7 @@ class _Import:
                     tariff = self._named(tariff_from(remote, self._billing).message, id)
                     upserts[id] = self._upsert(TARIFFS, step.repair(id, tariff), id)
                 except (TariffNotRepresentable, InvalidArgument) as error:
-                    step.refuse(id, error)
+                    step.refuse(id, error, given=remote)
             refused = await self._store(step, upserts)
             for id in page:
                 self._tariffs.pop(id, None)
@@ -175,7 +185,7 @@ class _Import:
         if not step.unreadable:
             held = await tariff_imported(self._database, self._run.tenant_id, self._integration.id)
             self._suspect("tariffs", len(held - shown), len(held))
-        self._end(step)
+        await self._end(step)
 
     async def _read_charge_points(self) -> None:
         step = self._begin("charge points")
@@ -197,7 +207,7 @@ class _Import:
                 self._charge_points[each.id] = each
         for each in self._charge_points.values():
             self._left_out.pop(each.location_id, None)
-        self._end(step)
+        await self._end(step)
         self._complete = not step.unreadable
 
     async def _read_evses(self) -> None:
@@ -213,7 +223,7 @@ class _Import:
                 step.left_out["of a charge point that is left out" if charge_point is None else "roaming"] += 1
             else:
                 self._take_evse(step, remote, charge_point)
-        self._end(step)
+        await self._end(step)
         self._complete = self._complete and not step.unreadable
 
     def _take_evse(self, step: ImportStep, remote: AmpecoEvse, charge_point: ChargePoint) -> None:
@@ -228,7 +238,7 @@ class _Import:
         try:
             evse = step.repair(remote.id, evse)
         except InvalidArgument as error:
-            step.refuse(remote.id, error)
+            step.refuse(remote.id, error, given=remote)
         else:
             self._evses.setdefault(charge_point.location_id, {}).setdefault(charge_point.id, []).append(evse)
 
@@ -248,8 +258,8 @@ class _Import:
                         charger = step.repair(id, charger)
                         step.changed += await charger_import(conn, self._caller, now, charger, self._origin(str(id)))
                     except EvbridgeError as error:
-                        step.refuse(id, error, "charger")
-        self._end(step)
+                        step.refuse(id, error, "charger", self._charge_points[id])
+        await self._end(step)
 
     async def _import_locations(self) -> None:
         step = self._begin("locations")
@@ -270,11 +280,12 @@ class _Import:
             upserts: dict[int, Upsert[Location]] = {}
             for id in batch:
                 await asyncio.sleep(0)
+                remote = shown.pop(id)
                 try:
-                    location = self._location(step, id, shown.pop(id))
+                    location = self._location(step, id, remote)
                     upserts[id] = self._upsert(_Imported(self._statuses.get(id, {}), self._complete), location, id)
                 except InvalidArgument as error:
-                    step.refuse(id, error)
+                    step.refuse(id, error, given=remote)
                     refused.add(id)
             refused |= await self._store(step, upserts)
         unread = {id for id in self._statuses if str(id) not in there} if step.unreadable else set()
@@ -284,7 +295,7 @@ class _Import:
                 before = step.changed
                 await self._store(step, gone)
                 step.gone, step.changed = step.gone + step.changed - before, before
-        self._end(step)
+        await self._end(step)
 
     def _location(self, step: ImportStep, id: int, remote: AmpecoLocation) -> Location:
         """As one of ours, with its EVSEs. Raises InvalidArgument."""
@@ -433,9 +444,8 @@ class _Import:
             if step:
                 step.read += len(page.message.data) + len(page.rejects)
                 step.again += len(page.message.data) - len(objects.keys() - seen)
-                step.unreadable += len(page.rejects)
                 for reject in page.rejects:
-                    self._progress.refused(reject.object_id, [FieldViolation(reject.pointer, reject.problem)])
+                    step.reject(reject)
                 self._progress.count(self._done + step.read, description=f"reads {step.name}")
             seen.update(objects)
             yield objects
@@ -444,7 +454,11 @@ class _Import:
         self._progress.begin(name)
         return ImportStep(name, self._progress)
 
-    def _end(self, step: ImportStep) -> None:
+    async def _end(self, step: ImportStep) -> None:
+        """The list was read whole: what was quarantined and not found again can be taken, or is gone."""
+        async with self._writing() as conn:
+            await quarantine_put(conn, self._run, _KINDS[step.name], "", step.quarantined)
+            await quarantine_leave(conn, self._run, _KINDS[step.name])
         self._done += step.read
         step.left_out = +step.left_out
         self._progress.close(RUN_STEP_STATE_SUCCEEDED, str(step))
