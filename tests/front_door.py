@@ -298,6 +298,7 @@ def environment(database_url: str, **changes: object) -> dict[str, str]:
         "DELIVERY_POLL_S": "0.02",
         "DELIVERY_BACKOFF_S": "0.05",
         "BURST_S": "10",
+        "OCPI_UNKNOWN_PER_MINUTE": "1000000",
         **changes,
     }
     others = {name: text for name, text in os.environ.items() if not name.startswith(("EVBRIDGE_", "OTEL_"))}

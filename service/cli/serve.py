@@ -58,8 +58,9 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
             await _fill(settings, running)
         _settle()
         if settings.ocpi_listen:
-            url = settings.public_url or running.ocpi_url
-            print(f"OCPI parties find their versions at {url}/ocpi/versions", file=sys.stderr)
+            url, served = settings.public_url or running.ocpi_url, running.ocpi_url
+            where = f", which is {served}/ocpi/versions here" if settings.public_url else ""
+            print(f"OCPI parties find their versions at {url}/ocpi/versions{where}", file=sys.stderr)
         print(f"evbridge serves on {running.address}", file=sys.stderr)
         await until_stopped()
 
