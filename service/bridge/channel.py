@@ -28,6 +28,8 @@ from service.bridge.transcode import HttpRequest, to_http
 from service.domain.integration import routing_from
 
 _MAX_PAGES = 1000
+_LARGE_BYTES = 16 << 10
+"""Of a request that is written in a few milliseconds."""
 _NEXT = re.compile(r'<([^<>]*)>[^,<]*;\s*rel\s*=\s*"?next"?(?![^\s;,])', re.IGNORECASE)
 """A link of relation next. Source: RFC 8288, 3."""
 
@@ -90,7 +92,7 @@ class PartnerChannel:
         InvalidArgument when the request cannot be written, and what Targets and Gate raise.
         """
         target, operation = await through(self._targets, operation, request, tenant_id, target)
-        return await self._sender.send(operation, target, to_http(operation, request), timeout_s)
+        return await self._sender.send(operation, target, await _written(operation, request), timeout_s)
 
     async def answer(self, operation: Operation, target: Target, request: HttpRequest) -> Answer:
         """Sends `request` to `target` once, and returns what came back, whatever it is.
@@ -137,7 +139,7 @@ class PartnerChannel:
     ) -> Decoded:
         """One page of a list, as `pages` reads it: the one that `start` leads to."""
         target, operation = await through(self._targets, pages.page, request, tenant_id, target)
-        http_request = to_http(operation, request)
+        http_request = await _written(operation, request)
         if start:
             http_request = replace(http_request, query=_query_of(start, operation, target, http_request))
         page = await self._sender.send(operation, target, http_request, timeout_s)
@@ -190,6 +192,13 @@ async def through(
     if operation.routed and target.routing:
         target = replace(target, routing={**target.routing, **routing_from(request)})
     return target, at_path(operation, target.paths.get(operation.name))
+
+
+async def _written(operation: Operation, request: Message) -> HttpRequest:
+    """In a thread when that takes long. Raises what `to_http` raises."""
+    if request.ByteSize() > _LARGE_BYTES:
+        return await asyncio.to_thread(to_http, operation, request)
+    return to_http(operation, request)
 
 
 def _next_link(pages: Pages, page: Decoded) -> str:

@@ -31,11 +31,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from service import errors
+from service.bridge import channel as channel_module
 from service.bridge import sender
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.ports import Exchange
 from service.bridge.registry import Registry
+from service.bridge.transcode import to_http
 from service.domain.exchange import kept
 from service.domain.secret import Secret
 from service.errors import (
@@ -129,6 +131,24 @@ async def test_no_content_is_an_empty_message_whatever_the_envelope(partner: Par
     partner.answers(200)
     assert type(await failure(connect(FakePorts(partner.url)), UPSERT)) is PartnerOutcomeUnknown
     assert type(await failure(connect(FakePorts(partner.url)), LIST)) is PartnerFault
+
+
+@pytest.mark.parametrize(("length", "aside"), [(10, False), (1 << 17, True)])
+async def test_a_big_request_is_written_beside_the_event_loop(
+    partner: Partner, connect: Connect, monkeypatch: pytest.MonkeyPatch, length: int, aside: bool
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def written(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return to_http(*arguments)
+
+    monkeypatch.setattr(channel_module, "to_http", written)
+    partner.answers(201, ONE)
+    request = UpsertCompanyRequest(integration_id="cp", company_id=ID)
+    request.document.data.attributes.name = "x" * length
+    await call(connect(FakePorts(partner.url)), request)
+    assert [thread is not threading.current_thread() for thread in threads] == [aside]
 
 
 @pytest.mark.parametrize(("count", "long"), [(100, False), (8000, True)])

@@ -290,9 +290,8 @@ class _Attempt:
             await self._locations.PatchEvse(request)
 
     async def _put(self, call: Any, request: Any, wanted: M) -> Delivered:
-        object, lost = await asyncio.to_thread(_written, wanted, self._pushes.version)
         request.integration_id, request.url = self._claim.integration_id, self._url
-        request.object.update(object)
+        lost = await asyncio.to_thread(_write, request, wanted, self._pushes.version)
         await self._sending(wanted.SerializeToString())
         async with disclosed(self._database, self._claim, wanted):
             await call(request)
@@ -334,10 +333,11 @@ def _holding(wanted: Location | Tariff | Token) -> Peer:
     return Peer(PEER_OBJECT_STATE_LINKED, id, sent_document=wanted.SerializeToString())
 
 
-def _written(wanted: M, version: str) -> tuple[dict[str, Any], list[str]]:
-    """The object, and the paths of what is not in it."""
+def _write(request: Any, wanted: M, version: str) -> list[str]:
+    """Puts it into the request; the paths of what is not in that."""
     written = object_to(wanted, version)
-    return read_raw(written.object, Trail()), [loss.path for loss in written.losses]
+    request.object.update(read_raw(written.object, Trail()))
+    return [loss.path for loss in written.losses]
 
 
 def _statuses(sent: Location, wanted: Location) -> list[Evse] | None:
