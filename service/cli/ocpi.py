@@ -17,7 +17,8 @@ from service.bridge.registry import Registry, contract_files
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import ResourceNotFound
-from service.partners.ocpi.checks import Finding, Outcome
+from service.partners.ocpi.checks import Finding
+from service.partners.ocpi.checks.verdict import Outcome
 from service.partners.ocpi.diagnosis import diagnosed
 from service.settings import Settings
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from service.app import Evbridge
 from service.cli import ocpi as command
 from service.partners.ocpi import diagnosis
-from service.partners.ocpi.checks import CHECKS, UNKNOWN
+from service.partners.ocpi.checks import CHECKS
+from service.partners.ocpi.checks.evidence import UNKNOWN
 from service.settings import Settings
 from tests.ocpi.door import VERSIONS, Partner, ask, partner, text
 from tests.ocpi.party import TOKEN, Party, Said, in_days
@@ -72,8 +73,8 @@ async def test_a_sound_party_passes(check: Check, versions: tuple[str, ...]) -> 
 async def test_our_own_door_passes(
     check: Check, shown: Partner, running: Evbridge, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    monkeypatch.setattr("service.partners.ocpi.diagnosis.VERSIONS", (version,))
-    monkeypatch.setattr("service.partners.ocpi.checks.VERSIONS", (version,))
+    for module in ("diagnosis", "checks.answers", "checks.evidence"):
+        monkeypatch.setattr(f"service.partners.ocpi.{module}.VERSIONS", (version,))
     report = await check(f"{running.ocpi_url}/ocpi/versions", text(shown.registered))
     assert [each for each in report.findings if each["outcome"] in ("WARN", "FAIL")] == []
     # One tariff has no second page.

@@ -19,20 +19,19 @@ from service.domain.integration import credentials_token
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import EvbridgeError, PartnerRateLimited
-from service.partners.ocpi.checks import (
+from service.partners.ocpi.checks import Finding, findings
+from service.partners.ocpi.checks.evidence import (
     LIMIT,
     MODULES,
     UNKNOWN,
     Evidence,
-    Finding,
-    Outcome,
     Seen,
-    findings,
     is_callable,
     newest,
     query_of,
     text_in,
 )
+from service.partners.ocpi.checks.verdict import Outcome
 from service.partners.ocpi.mapping import CodecError, parsed
 from service.partners.ocpi.party import VERSIONS, OtherParty
 from service.runs.diagnosis import Diagnosis
