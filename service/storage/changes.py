@@ -54,7 +54,11 @@ async def change_record_many(
     if not changes:
         return
     object_ids, *others = zip(*changes, strict=True)
-    await conn.run(sql.change_record, caller.tenant_id, kind, caller.key_id, object_ids, *others)
+    whose = caller.tenant_id, kind, caller.key_id
+    if len({change[1:] for change in changes}) == 1:  # as of statuses, which are many
+        await conn.run(sql.change_record_alike, *whose, object_ids, *changes[0][1:])
+    else:
+        await conn.run(sql.change_record, *whose, object_ids, *others)
     ours = [change.object_id for change in changes if not change.integration_id]
     if ours and kind in DELIVERED:
         await delivery_mark(conn, caller.tenant_id, None, kind, ours)

@@ -7,6 +7,11 @@ INSERT INTO change (tenant_id, object_kind, key_id, object_id, operation, etag, 
 SELECT $1, $2, $3, object_id, operation, etag, integration_id
 FROM unnest($4::text[], $5::text[], $6::text[], $7::text[]) AS new (object_id, operation, etag, integration_id)
 
+-- name: change_record_alike
+-- What happened to each of the objects $4 is the same.
+INSERT INTO change (tenant_id, object_kind, key_id, object_id, operation, etag, integration_id)
+SELECT $1, $2, $3, unnest($4::text[]), $5, $6, $7
+
 -- name: delivery_mark
 -- Makes the objects due at the integration $4, or at every one, that takes their kind, save where they were imported
 -- from. One under way is done again afterwards.

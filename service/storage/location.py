@@ -1,9 +1,9 @@
 """Locations as rows: the serialized message without EVSEs, and a row for each EVSE, which is a message in itself."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, ListLocationsRequest, Location
@@ -19,6 +19,8 @@ from service.storage.pool import Database
 from service.storage.statements import Statement, Statements
 
 sql = Statements.beside(__file__)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NewStatus(NamedTuple):
@@ -193,28 +195,25 @@ async def evse_lock(conn: Connection, tenant_id: str, keys: Collection[EvseKey])
 
 async def evse_report(
     conn: Connection, tenant_id: str, now: datetime, reported: Mapping[EvseKey, NewStatus]
-) -> tuple[set[EvseKey], set[EvseKey]]:
-    """Gives EVSEs of ours a status that is newer than theirs; returns what changed, and what is not there.
+) -> tuple[list[EvseKey], set[EvseKey]]:
+    """Gives EVSEs of ours a status that is newer than theirs; returns what changed, in order, and what is not there.
 
     One that is REMOVED is not there. `now` is the transaction's time.
     """
     keys = [*reported]
-    rows = await conn.rows(
-        sql.evse_report,
-        tenant_id,
-        *columns(key.location for key in keys)[:3],
-        [key.key for key in keys],
-        [new.status for new in reported.values()],
-        [new.time for new in reported.values()],
-        [evse_tail(new.status, new.time, now) for new in reported.values()],
-    )
-    states = {keys[row["number"] - 1]: row["state"] for row in rows}
-    changed = {key for key, state in states.items() if state == "changed"}
-    unknown = reported.keys() - states.keys()
-    if left := {key: reported[key] for key, state in states.items() if state == "left"}:
-        more_changed, more_unknown = await _evse_report_parsed(conn, tenant_id, now, left)
-        return changed | more_changed, unknown | more_unknown
-    return changed, unknown
+    # An id holds no line feed: the contract sees to it.
+    lines = map("\n".join, (*columns(key.location for key in keys)[:3], [key.key for key in keys]))
+    times = "\n".join([_microseconds(new.time) for new in reported.values()])
+    tails = b"".join([evse_tail(new.status, new.time, now) for new in reported.values()])
+    row = await conn.row(sql.evse_report, tenant_id, *lines, times, tails)
+    known, changed, left = ({keys[number - 1] for number in numbers} for numbers in row or ((), (), ()))
+    unknown = reported.keys() - known
+    if left:
+        others = {key: reported[key] for key in left}
+        more_changed, more_unknown = await _evse_report_parsed(conn, tenant_id, now, others)
+        changed |= more_changed
+        unknown |= more_unknown
+    return [key for key in keys if key in changed], unknown
 
 
 async def _evse_report_parsed(
@@ -293,6 +292,12 @@ def _last_updated(time: datetime) -> bytes:
     last_updated = Timestamp()
     last_updated.FromDatetime(time)
     return Location(last_updated=last_updated).SerializeToString()
+
+
+@lru_cache
+def _microseconds(time: datetime) -> str:
+    """Since 1970."""
+    return str((time - _EPOCH) // timedelta(microseconds=1))
 
 
 def _tariff_keys(evse: Evse) -> str:

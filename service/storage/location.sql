@@ -253,13 +253,19 @@ CROSS JOIN LATERAL (
 -- name: evse_report
 -- Of EVSEs of ours, in the order of their keys, looked up as `location_lock`; REMOVED (7) is not there. A status is written
 -- where it is newer and the row is as `evse_payload.py` writes it: over its last 31 bytes, or those 17 that are not
--- last_updated. Where it is newer and was not written, something is `left` to do.
+-- last_updated. Where it is newer and was not written, something is `left` to do. Columns come as lines: the driver takes
+-- longer for an item of an array than for all else that is done with it.
 WITH held AS MATERIALIZED (
     SELECT reported.number, reported.status, reported.time, reported.tail, e.place, e.newer
     FROM (
-        SELECT country_code, party_id, location_key, key, status, time, tail, number
-        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[], $7::timestamptz[], $8::bytea[])
-            WITH ORDINALITY AS each (country_code, party_id, location_key, key, status, time, tail, number)
+        SELECT
+            country_code, party_id, location_key, key, number, substr($7::bytea, 31 * number::integer - 30, 31) AS tail,
+            get_byte($7, 31 * number::integer - 1)::smallint AS status,
+            timestamptz 'epoch' + microseconds * interval '1 microsecond' AS time
+        FROM unnest(
+            string_to_array($2, E'\n'), string_to_array($3, E'\n'), string_to_array($4, E'\n'),
+            string_to_array($5, E'\n'), string_to_array($6, E'\n')::bigint[]
+        ) WITH ORDINALITY AS each (country_code, party_id, location_key, key, microseconds, number)
         ORDER BY country_code, party_id, location_key, key
     ) AS reported
     CROSS JOIN LATERAL (
@@ -284,9 +290,10 @@ WITH held AS MATERIALIZED (
         AND substr(e.payload, 5, 1) >= '\x80' AND substr(e.payload, 6, 1) = '\x00'
     RETURNING held.number, e.last_updated = now() AS changed
 )
-SELECT number, CASE WHEN changed THEN 'changed' ELSE 'known' END AS state FROM written
-UNION ALL
-SELECT number, CASE WHEN newer THEN 'left' ELSE 'known' END FROM held WHERE number NOT IN (SELECT number FROM written)
+SELECT
+    ARRAY(SELECT number FROM held) AS known,
+    ARRAY(SELECT number FROM written WHERE changed) AS changed,
+    ARRAY(SELECT number FROM held WHERE newer AND number NOT IN (SELECT number FROM written)) AS left
 
 -- name: evse_find
 -- Single ones, of locations that live, looked up as `location_lock`.
