@@ -20,6 +20,7 @@
     ├── IntegrationInUse            FAILED_PRECONDITION
     ├── PartyInUse                  FAILED_PRECONDITION
     ├── TariffInUse                 FAILED_PRECONDITION
+    ├── TariffsActiveTogether       FAILED_PRECONDITION  with field violations
     ├── ReceivedIsReadOnly          FAILED_PRECONDITION
     ├── TariffRevisionNotKept       FAILED_PRECONDITION
     ├── TariffNotShown              FAILED_PRECONDITION
@@ -222,6 +223,11 @@ class PartyInUse(EvbridgeError):
 class TariffInUse(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_IN_USE
+
+
+class TariffsActiveTogether(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFFS_ACTIVE_TOGETHER
 
 
 class ReceivedIsReadOnly(EvbridgeError):

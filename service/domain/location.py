@@ -74,6 +74,24 @@ def tariffs_named(location: Location) -> Iterator[tuple[str, ObjectKey]]:
                     )
 
 
+def tariffs_shared(location: Location, before: Location | None) -> Iterator[tuple[str, list[ObjectKey]]]:
+    """(path, keys) of each connector that names several tariffs, without those that named the same before."""
+    stored = _evses(before) if before else {}
+    for row, evse in enumerate(location.evses):
+        if evse.status == EVSE_STATUS_REMOVED or all(len(each.tariff_ids) < 2 for each in evse.connectors):
+            continue
+        old = stored.get(evse.uid.casefold(), Evse())
+        same = {} if old.status == EVSE_STATUS_REMOVED else _connectors(old)
+        for column, connector in enumerate(evse.connectors):
+            known = same.get(connector.id.casefold())
+            if len(connector.tariff_ids) > 1 and not (known and known.tariff_ids == connector.tariff_ids):
+                place, party = f"evses[{row}].connectors[{column}].tariff_ids", key_of(location).party
+                ids = [
+                    ObjectKey.of(*party, id=id, integration_id=location.integration_id) for id in connector.tariff_ids
+                ]
+                yield place, ids
+
+
 def connector_at(location: Location, evse_uid: str, id: str) -> tuple[int, int] | None:
     """Where a connector stands: the places of its EVSE and of itself. None when there is none of that name."""
     for row, evse in enumerate(location.evses):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
@@ -10,14 +11,16 @@ from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, Loca
 from service.domain.caller import Caller
 from service.domain.charger import evses_of, name_evses
 from service.domain.keys import EvseKey, ObjectKey, charger_key
-from service.domain.location import keep_evses, location_etag, stamp_evses, tariffs_named
-from service.errors import FieldViolation, InvalidArgument, SiteHasNoChargers
-from service.resources.mutation import dangling, record
-from service.resources.objects import Owned
+from service.domain.location import keep_evses, location_etag, stamp_evses, tariffs_named, tariffs_shared
+from service.domain.tariff import first_together
+from service.errors import EvbridgeError, FieldViolation, InvalidArgument, SiteHasNoChargers
+from service.resources.mutation import Pending, dangling, record
+from service.resources.objects import Owned, active_together
 from service.storage.changes import UPDATE, Change, delivery_mark_at
 from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace
 from service.storage.connection import Connection
 from service.storage.location import StoredEvse, evse_put, location_lock, location_put, location_tombstone
+from service.storage.tariff import tariffs_share
 
 
 class Locations(Owned[Location]):
@@ -45,6 +48,21 @@ class Locations(Owned[Location]):
 
     def tariffs(self, wanted: Location) -> Iterator[tuple[str, ObjectKey]]:
         return tariffs_named(wanted)
+
+    async def refused(
+        self, conn: Connection, tenant_id: str, pending: Mapping[Any, Pending[Location]]
+    ) -> Mapping[Any, EvbridgeError]:
+        """Those too of which a connector would have two tariffs of one type at once."""
+        shared = {key: [*tariffs_shared(each.wanted, each.before)] for key, each in pending.items()}
+        named = {tariff for places in shared.values() for _, tariffs in places for tariff in tariffs}
+        stored = await tariffs_share(conn, tenant_id, named) if named else {}
+        refused = dict(await super().refused(conn, tenant_id, pending))
+        for key, places in shared.items():
+            for path, tariffs in places:
+                pair = first_together(stored[tariff] for tariff in tariffs if tariff in stored)
+                if pair and key not in refused:
+                    refused[key] = active_together(f"{pending[key].path}.{path}", *pair)
+        return refused
 
     def stamp(self, wanted: Location, before: Location | None, now: datetime) -> None:
         stamp_evses(wanted, before, now)

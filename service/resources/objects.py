@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.message import Message
 
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.validation import validate
-from service.errors import EvbridgeError, FieldViolation, ReceivedIsReadOnly, ReferenceNotFound
+from service.errors import EvbridgeError, FieldViolation, ReceivedIsReadOnly, ReferenceNotFound, TariffsActiveTogether
 from service.resources.mutation import Noun, Pending, dangling
 from service.storage.connection import Connection
 from service.storage.party import parties_hold
@@ -74,6 +75,15 @@ class Owned(Noun[M]):
             )
             return dangling("tariff", missing[0][1].shown, violations)
         return None
+
+
+def active_together(path: str, one: Tariff, other: Tariff) -> TariffsActiveTogether:
+    """The error for two tariffs of one type that would hold at the same time on a connector."""
+    first, second = key_of(one).shown, key_of(other).shown
+    text = f"{first} and {second} hold at the same time for the same type of session"
+    return TariffsActiveTogether(
+        f"the tariffs {text}", violations=(FieldViolation(path, text),), tariff_id=first, other_tariff_id=second
+    )
 
 
 def check_ours(noun: str, key: ObjectKey) -> None:

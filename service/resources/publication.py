@@ -11,18 +11,19 @@ from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.caller import Caller
-from service.domain.keys import ObjectKey, key_of
+from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.location import tariffs_named as tariffs_of
 from service.domain.location import unname
 from service.domain.publication import MAX_RULES, Publication, locations_named, tariffs_named
-from service.domain.tariff import has_ended
+from service.domain.tariff import first_together, has_ended
 from service.errors import EvbridgeError, FieldViolation, TooManyRules
 from service.resources.mutation import Noun, Pending, dangling, store
+from service.resources.objects import active_together
 from service.storage.connection import Connection
 from service.storage.location import location_known, location_naming
 from service.storage.pool import Database
 from service.storage.publication import rule_count, rule_delete, rule_growing, rule_put, rules_hold, rules_now
-from service.storage.tariff import tariff_find, tariffs_hold
+from service.storage.tariff import tariff_find, tariffs_hold, tariffs_share
 
 NOUN = "publication_rule"
 
@@ -68,7 +69,8 @@ class Rules(Noun[PublicationRule]):
     ) -> Mapping[str, EvbridgeError]:
         """Those that name a location or a tariff that does not exist, and did not before.
 
-        The tariffs cannot be deleted until the transaction ends.
+        And those that newly assign two tariffs of one type which hold at the same time. The tariffs cannot be deleted
+        until the transaction ends.
         """
         refused: dict[str, EvbridgeError] = {}
         for name, (path, rule, before, _) in pending.items():
@@ -83,7 +85,22 @@ class Rules(Noun[PublicationRule]):
                     words = f"is no {resource} of the tenant"
                     violations = tuple(FieldViolation(f"{path}.{place}", words) for place, _ in missing)
                     refused.setdefault(name, dangling(resource, missing[0][1].shown, violations))
+            if name not in refused and (pair := await _assigned_together(conn, tenant_id, rule, before)):
+                refused[name] = active_together(f"{path}.assigned_tariffs", *pair)
         return refused
+
+
+async def _assigned_together(
+    conn: Connection, tenant_id: str, rule: PublicationRule, before: PublicationRule | None
+) -> tuple[Tariff, Tariff] | None:
+    """Two tariffs of one party that the rule newly assigns to the same connectors and that hold at the same time."""
+    assigned = {*map(key_of, rule.assigned_tariffs)}
+    if len(assigned) < 2 or (before and assigned == {*map(key_of, before.assigned_tariffs)}):
+        return None
+    by_party: dict[PartyKey, list[Tariff]] = {}
+    for key, tariff in (await tariffs_share(conn, tenant_id, assigned)).items():
+        by_party.setdefault(key.party, []).append(tariff)
+    return next(filter(None, map(first_together, by_party.values())), None)
 
 
 async def publication_at(

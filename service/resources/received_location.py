@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
+from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.bridge.json_text import parse_json, text_of
 from service.domain.caller import Caller
 from service.domain.keys import EvseKey, ObjectKey
-from service.domain.location import location_etag
+from service.domain.location import location_etag, tariffs_shared
 from service.domain.received import Document, is_older, item, merged, settle_times
-from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
+from service.domain.tariff import first_together
+from service.errors import EvbridgeError, FieldViolation, InvalidArgument, ResourceNotFound
 from service.resources.documents import (
     MAX_EVSES,
     WHOLE,
@@ -34,6 +36,7 @@ from service.resources.documents import (
     whole_sent,
 )
 from service.resources.mutation import record
+from service.resources.objects import active_together
 from service.resources.received import (
     Outcome,
     Receipt,
@@ -53,6 +56,7 @@ from service.storage.connection import Connection
 from service.storage.location import StoredEvse, evse_lock, evse_put, location_lock, location_put
 from service.storage.pool import Database
 from service.storage.received import Stored, document_get, documents_get, documents_put
+from service.storage.tariff import tariff_find
 
 MAX_LOCATION = 2 << 20
 """Characters of a location's documents, those of its EVSEs taken in."""
@@ -275,6 +279,10 @@ async def _store_locations(
         except EvbridgeError as error:
             receipts.append(error)
     changed = {key: new for key, new in sorted(combined.items()) if new.outcome != Outcome.UNCHANGED}
+    together = await _together(conn, caller, {key: (new.location, held[key].location) for key, new in changed.items()})
+    for number, (each, receipt) in enumerate(zip(sent, receipts, strict=True)):
+        if isinstance(receipt, Receipt) and each.key in together:
+            receipts[number] = receipt._replace(notices=(*receipt.notices, *together[each.key]))
     await location_put(conn, caller.tenant_id, [new.location for new in changed.values()], locked)
     side = (caller.tenant_id, sender.integration_id, OBJECT_KIND_LOCATION)
     await documents_put(conn, *side, [document for new in combined.values() for document in new.documents])
@@ -287,6 +295,22 @@ async def _store_locations(
     statuses = [f"{key}/{uid}" for key, new in changed.items() for uid in new.statuses]
     await record(conn, caller, OBJECT_KIND_EVSE, [Change(id, UPDATE, "", sender.integration_id) for id in statuses])
     return receipts
+
+
+async def _together(
+    conn: Connection, caller: Caller, locations: Mapping[ObjectKey, tuple[Location, Location | None]]
+) -> dict[ObjectKey, list[FieldViolation]]:
+    """By locations, as they are and as they were: where a connector newly has two tariffs of one type at once."""
+    shared = {key: [*tariffs_shared(*each)] for key, each in locations.items()}
+    named = {tariff for places in shared.values() for _, tariffs in places for tariff in tariffs}
+    stored = await tariff_find(conn, caller.tenant_id, named) if named else {}
+    found: dict[ObjectKey, list[FieldViolation]] = {}
+    for key, places in shared.items():
+        for path, tariffs in places:
+            held = (Tariff.FromString(stored[tariff]) for tariff in tariffs if tariff in stored)
+            if pair := first_together(held):
+                found.setdefault(key, []).extend(active_together(path, *pair).violations)
+    return found
 
 
 def _combined(sender: Sender, sent: Sent, held: Held, now: datetime) -> _Combined:

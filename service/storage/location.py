@@ -91,6 +91,14 @@ async def location_naming(
     return [(row["key"], _whole(row)) for row in rows]
 
 
+async def evses_naming(
+    conn: Connection, tenant_id: str, tariff: ObjectKey, other: ObjectKey, after: tuple[str, str], limit: int
+) -> list[tuple[tuple[str, str], Evse]]:
+    """(place, EVSE) of up to `limit` that name both tariffs, after a place: the folded ids of location and EVSE."""
+    rows = await conn.rows(sql.evse_naming, tenant_id, *tariff, other.key, *after, limit)
+    return [((row["location_key"], row["key"]), Location.FromString(row["payload"]).evses[0]) for row in rows]
+
+
 async def location_near(
     database: Database,
     tenant_id: str,

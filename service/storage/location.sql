@@ -87,6 +87,18 @@ JOIN location_whole AS w ON w.key = named.location_key
 WHERE w.tenant_id = $1 AND w.integration_id = $5 AND w.country_code = $2 AND w.party_id = $3
 ORDER BY w.key
 
+-- name: evse_naming
+-- Those of locations that live, and not REMOVED (7), that name both tariffs of the party.
+SELECT e.location_key, e.key, e.payload
+FROM evse AS e
+JOIN location AS l ON l.tenant_id = e.tenant_id AND l.integration_id = e.integration_id
+    AND l.country_code = e.country_code AND l.party_id = e.party_id AND l.key = e.location_key
+WHERE e.tenant_id = $1 AND e.integration_id = $5 AND e.country_code = $2 AND e.party_id = $3
+    AND e.tariff_keys @> ARRAY[$4, $6]::text[] AND e.status <> 7 AND l.delete_time IS NULL
+    AND (e.location_key, e.key) > ($7, $8)
+ORDER BY e.location_key, e.key
+LIMIT $9
+
 -- name: location_near
 -- What lies in the boxes, by its exact distance: the haversine of the angle to the point, up to $8.
 SELECT w.payload, w.last_updated

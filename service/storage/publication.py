@@ -1,11 +1,12 @@
 """Publication rules as rows: the serialized message, its place in the order, and the tariffs that it names."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, ObjectKind
 from evbridge.v1.publication_pb2 import PublicationRule
 
-from service.domain.keys import PartyKey
+from service.domain.keys import ObjectKey, PartyKey
 from service.domain.pages import MAX_BYTES
 from service.domain.publication import MAX_NAMED, Affected, Viewer, affected, next_due, tariffs_named
 from service.errors import ResourceNotFound
@@ -114,6 +115,12 @@ async def mark_affected(conn: Connection, tenant_id: str, integration_id: str, a
 
 async def rule_delete(conn: Connection, tenant_id: str, integration_id: str, id: str) -> None:
     await conn.run(sql.publication_rule_delete, tenant_id, integration_id, id)
+
+
+async def rules_naming(conn: Connection, tenant_id: str, tariffs: Collection[ObjectKey]) -> list[PublicationRule]:
+    """The rules of all integrations that name one of the tariffs."""
+    rows = await conn.rows(sql.publication_rule_naming, tenant_id, [*map(str, tariffs)])
+    return [PublicationRule.FromString(row["payload"]) for row in rows]
 
 
 async def rule_page(

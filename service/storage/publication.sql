@@ -49,6 +49,9 @@ DELETE FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2 AND ru
 -- name: publication_rule_count
 SELECT count(*) FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2
 
+-- name: publication_rule_naming
+SELECT payload FROM publication_rule WHERE tenant_id = $1 AND tariff_keys && $2::text[]
+
 -- name: publication_rule_page
 SELECT integration_id, priority, rule_id, payload
 FROM (

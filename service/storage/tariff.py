@@ -49,7 +49,9 @@ async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[Obj
     return [found[key] for key in keys]
 
 
-async def tariff_find(database: Database, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, bytes]:
+async def tariff_find(
+    database: Database | Connection, tenant_id: str, keys: Collection[ObjectKey]
+) -> dict[ObjectKey, bytes]:
     """Those of the tariffs that exist, serialized."""
     rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(keys))
     return {ObjectKey.in_row(row): row["payload"] for row in rows}
@@ -66,6 +68,20 @@ async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectK
 async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> set[ObjectKey]:
     """Those of the tariffs that exist; they cannot be deleted until the transaction ends."""
     return {ObjectKey(*row) for row in await conn.rows(sql.tariff_hold, tenant_id, *columns(keys))}
+
+
+async def tariffs_share(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Tariff]:
+    """Those of the tariffs that exist, kept as they are until the transaction ends."""
+    rows = await conn.rows(sql.tariff_share, tenant_id, *columns(keys))
+    return {ObjectKey.in_row(row): Tariff.FromString(row["payload"]) for row in rows}
+
+
+async def tariff_companions(
+    conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
+) -> set[tuple[ObjectKey, ObjectKey]]:
+    """(one of the tariffs, another) that one EVSE names, perhaps at different connectors."""
+    rows = await conn.rows(sql.tariff_companions, tenant_id, *columns(keys))
+    return {(key, key._replace(key=row["other_key"])) for row in rows for key in (ObjectKey.in_row(row),)}
 
 
 async def tariff_imported(database: Database, tenant_id: str, integration_id: str) -> set[str]:

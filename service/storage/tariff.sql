@@ -121,6 +121,35 @@ CROSS JOIN LATERAL (
     FOR KEY SHARE
 ) AS t
 
+-- name: tariff_share
+-- Those of the tariffs that exist, kept as they are until the transaction ends. In the order of the keys; looked up as in
+-- `tariff_lock`.
+SELECT wanted.country_code, wanted.party_id, wanted.key, wanted.integration_id, t.payload
+FROM (
+    SELECT DISTINCT country_code, party_id, key, integration_id
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS each (country_code, party_id, key, integration_id)
+    ORDER BY country_code, party_id, key, integration_id
+) AS wanted
+CROSS JOIN LATERAL (
+    SELECT payload FROM tariff
+    WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND key = wanted.key AND delete_time IS NULL
+    FOR SHARE
+) AS t
+
+-- name: tariff_companions
+-- Those that an EVSE names beside one of these. One that is REMOVED (7) sells nothing any more.
+SELECT DISTINCT wanted.country_code, wanted.party_id, wanted.key, wanted.integration_id, e.other_key
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS wanted (country_code, party_id, key, integration_id)
+CROSS JOIN LATERAL (
+    SELECT DISTINCT unnest(tariff_keys) AS other_key
+    FROM evse
+    WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
+        AND party_id = wanted.party_id AND tariff_keys @> ARRAY[wanted.key] AND cardinality(tariff_keys) > 1
+        AND status <> 7
+) AS e
+WHERE e.other_key <> wanted.key
+
 -- name: tariff_locations
 -- An EVSE that is REMOVED (7) sells nothing any more.
 SELECT count(DISTINCT e.location_key)

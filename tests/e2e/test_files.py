@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ async def locations(tenant: Tenant) -> list[Location]:
 
 
 async def test_a_dump_becomes_ours_and_comes_back_equal(evbridge: Run, tenant: Tenant) -> None:
-    tariffs = [example("tariff_2.2.1"), example("tariff_2.2.1", id="night")]
+    tariffs = [example("tariff_2.2.1"), example("tariff_2.2.1", id="night", type="PROFILE_CHEAP")]
     dump = [example("location_2.2.1"), *tariffs, example("location_2.2.1", id="quay")]
     ended = await evbridge("import", dump)
     assert (ended.code, ended.err) == (0, "")
@@ -74,7 +75,8 @@ def without_times(value: Any) -> Any:
 @pytest.mark.parametrize("version", ["2.1.1", "2.2.1", "2.3.0"])
 async def test_each_version_is_read_and_written(evbridge: Run, tenant: Tenant, version: str) -> None:
     old = ("--party", "de*abc") if version == "2.1.1" else ()
-    tariffs = [example(f"tariff_{version}"), example(f"tariff_{version}", id="night")]
+    other = {} if version == "2.1.1" else {"type": "PROFILE_CHEAP"}
+    tariffs = [example(f"tariff_{version}"), example(f"tariff_{version}", id="night", **other)]
     ended = await evbridge("import", {"data": [example(f"location_{version}"), *tariffs], "status_code": 1000}, *old)
     assert (ended.code, ended.err) == (0, "")
     for noun, kind in (("locations", "Location"), ("tariffs", "Tariff")):
@@ -100,7 +102,11 @@ async def test_a_folder_of_wire_examples_is_stored_and_comes_back_equal(evbridge
     }
     keys = ("country_code", "party_id", "id")
     named -= {tuple(sent[name] for name in keys) for sent in files.values()}
-    others = [example("tariff_2.2.1", **dict(zip(keys, key, strict=True))) for key in sorted(named)]
+    types = cycle(["PROFILE_CHEAP", "PROFILE_FAST", "PROFILE_GREEN"])  # of one type, a connector has one
+    others = [
+        example("tariff_2.2.1", type=type, **dict(zip(keys, key, strict=True)))
+        for key, type in zip(sorted(named), types, strict=False)
+    ]
     assert (await evbridge("import", others)).code == 0
     assert len(files) > 1
     while files:

@@ -331,7 +331,7 @@ def picked(*ids: str, tariff_ids: tuple[str, ...] = ()) -> list[LocationSocket]:
 
 async def test_a_location_takes_chargers_by_their_ids_and_is_given_an_id(party: Tenant) -> None:
     """The request of eMabler's: the chargers, their connectors and the tariffs of these, and no id."""
-    await party.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T2")))
+    await party.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T2", type=2)))
     await create(party, id="A", sockets=[a_socket("1", tariff_ids=["T1"]), a_socket("2"), a_socket("3")])
     await create(party, id="B", site_id="S2", sockets=[a_socket("1", tariff_ids=["T1"])])
     await create(party, id="C")

@@ -43,7 +43,14 @@ from evbridge.v1.location_pb2 import (
     UpdateLocationRequest,
 )
 from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest
-from evbridge.v1.tariff_pb2 import CreateTariffRequest, DeleteTariffRequest, TariffKey
+from evbridge.v1.tariff_pb2 import (
+    BatchUpsertTariffsRequest,
+    CreateTariffRequest,
+    DeleteTariffRequest,
+    Tariff,
+    TariffKey,
+    UpdateTariffRequest,
+)
 from evbridge.v1.types_pb2 import DisplayText, Image
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -61,10 +68,10 @@ Code = grpc.StatusCode
 
 @pytest.fixture
 async def party(tenant: Tenant) -> Tenant:
-    """A tenant that is the party DE*ABC and has the tariffs T1 and T2."""
+    """A tenant that is the party DE*ABC and has the tariffs T1 and T2, of two types."""
     await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
-    for id in ("T1", "T2"):
-        await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=id)))
+    for type in (1, 2):
+        await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=f"T{type}", type=type)))
     return tenant
 
 
@@ -362,6 +369,70 @@ async def test_a_tariff_that_a_connector_names_and_a_party_that_owns_a_location_
     )
     await delete(party, created)
     await party.admin.parties.DeleteParty(whole)
+
+
+async def priced(tenant: Tenant, id: str, type: int, begin: int = 0, end: int = 0) -> None:
+    """Stores a tariff of DE*ABC that holds from one of these seconds until before the other."""
+    times = {"start_date_time": begin, "end_date_time": end}
+    changes = {name: Timestamp(seconds=second) for name, second in times.items() if second}
+    request = BatchUpsertTariffsRequest(tariffs=[a_tariff(id=id, type=type, **changes)], allow_missing=True)
+    assert not (await tenant.writer.tariffs.BatchUpsertTariffs(request)).results[0].HasField("error")
+
+
+def two_of(*ids: str, **changes: Any) -> list[Evse]:
+    """Two EVSEs with a connector each, of which the second names the tariffs."""
+    return [an_evse("E1"), an_evse("E2", connectors=[a_connector(tariff_ids=ids)], **changes)]
+
+
+async def test_a_connector_has_one_tariff_of_a_type_at_a_time(party: Tenant) -> None:
+    await priced(party, "now", 1, end=2000)
+    await priced(party, "late", 1, begin=1999)
+    await priced(party, "next", 1, begin=2000)
+    await priced(party, "any", 0)
+    created = await create(party, evses=two_of("now", "next", "any", "T2"))
+    failure = await fails(update(party, named(created, evses=two_of("T2", "late", "now"))))
+    assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "TARIFFS_ACTIVE_TOGETHER")
+    assert failure.metadata == {"tariff_id": "DE*ABC*now", "other_tariff_id": "DE*ABC*late"}
+    assert set(failure.violations) == {"location.evses[1].connectors[0].tariff_ids"}
+    # At different connectors they are none of each other's business, nor where nothing is sold any more.
+    apart = [an_evse("E1", connectors=[a_connector("1", tariff_ids=["now"]), a_connector("2", tariff_ids=["late"])])]
+    results = await upsert(
+        party,
+        a_location(evses=two_of("now", "T1")),
+        a_location(evses=apart),
+        a_location(evses=two_of("now", "late", status=EVSE_STATUS_REMOVED)),
+    )
+    assert [result.error.code for result in results] == [code_pb2.FAILED_PRECONDITION, code_pb2.OK, code_pb2.OK]
+
+
+async def test_a_tariff_does_not_begin_to_hold_beside_another_of_its_type(party: Tenant) -> None:
+    await priced(party, "now", 1, end=2000)
+    await priced(party, "next", 1, begin=2000)
+    await priced(party, "apart", 3)
+    connectors = [a_connector("1", tariff_ids=["now", "next"]), a_connector("2", tariff_ids=["apart", "T2"])]
+    await create(party, evses=[an_evse("E1", connectors=connectors)])
+
+    async def moved(*tariffs: Tariff) -> list[int]:
+        request = BatchUpsertTariffsRequest(tariffs=tariffs)
+        return [each.error.code for each in (await party.writer.tariffs.BatchUpsertTariffs(request)).results]
+
+    def of(id: str, **changes: Any) -> Tariff:
+        return a_tariff(id=id, **{"type": 1, **changes})
+
+    later, sooner = Timestamp(seconds=3000), Timestamp(seconds=1000)
+    failure = await fails(party.writer.tariffs.UpdateTariff(UpdateTariffRequest(tariff=of("now", end_date_time=later))))
+    assert (failure.reason, set(failure.violations)) == ("TARIFFS_ACTIVE_TOGETHER", {"tariff"})
+    assert failure.metadata == {"tariff_id": "DE*ABC*now", "other_tariff_id": "DE*ABC*next"}
+    ok, refused = code_pb2.OK, code_pb2.FAILED_PRECONDITION
+    # Moved together they fit, unless one of them is not moved.
+    assert await moved(of("now", end_date_time=later), of("next", start_date_time=later)) == [ok, ok]
+    assert await moved(of("next", start_date_time=sooner), of("now", end_date_time=sooner, party_id="XYZ")) == [
+        refused,
+        code_pb2.NOT_FOUND,
+    ]
+    # Of its type there is one at the other connector of the EVSE alone.
+    assert await moved(of("apart")) == [ok]
+    assert await moved(of("apart", type=2)) == [refused]
 
 
 async def test_a_deleted_location_names_no_tariff(party: Tenant) -> None:

@@ -188,6 +188,20 @@ async def test_the_next_run_reads_what_changed_since_by_the_clock_of_the_partner
     assert counts(whole.steps[1]) == {"page_count": 3, "read_count": 5, "unchanged_count": 5}
 
 
+async def test_tariffs_of_one_type_at_one_connector_are_kept_and_said(client: Client, operator: OcpiPartner) -> None:
+    connector = operator.lists["locations"][0]["evses"][0]["connectors"][0]
+    connector["tariff_ids"] = ["T1", "T2"]
+    for other, number in (({}, 1), ({"type": "PROFILE_FAST"}, 0)):
+        operator.lists["tariffs"][0] |= other | {"last_updated": f"2026-04-0{2 - number}T12:00:00Z"}
+        operator.lists["locations"][0] |= {"last_updated": f"2026-04-0{2 - number}T12:00:00Z"}
+        connector["last_updated"] = operator.lists["locations"][0]["last_updated"]
+        connector["tariff_ids"] = sorted(connector["tariff_ids"], reverse=not number)
+        run = await pulled(client)
+        said = [each for each in await findings(client, run) if "tariff_ids" in str(each)]
+        assert len(said) == number
+        assert sorted((await locations(client))["L1"].evses[0].connectors[0].tariff_ids) == ["T1", "T2"]
+
+
 async def test_what_is_gone_from_the_whole_list_is_removed_and_comes_back(
     client: Client, operator: OcpiPartner
 ) -> None:

@@ -43,7 +43,7 @@ from evbridge.v1.publication_pb2 import (
     TariffSelection,
     UpdatePublicationRuleRequest,
 )
-from evbridge.v1.tariff_pb2 import CreateTariffRequest, DeleteTariffRequest, TariffKey
+from evbridge.v1.tariff_pb2 import CreateTariffRequest, DeleteTariffRequest, Tariff, TariffKey, UpdateTariffRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -87,8 +87,9 @@ async def locate(tenant: Tenant, id: str, **more: Any) -> Location:
     return await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(**changes), **more))
 
 
-async def price(tenant: Tenant, id: str, **more: Any) -> Any:
-    return await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=id), **more))
+async def price(tenant: Tenant, id: str, type: int = 0, **more: Any) -> Any:
+    request = CreateTariffRequest(tariff=a_tariff(id=id, type=type), **more)
+    return await tenant.writer.tariffs.CreateTariff(request)
 
 
 async def integrate(tenant: Tenant, id: str) -> None:
@@ -98,10 +99,13 @@ async def integrate(tenant: Tenant, id: str) -> None:
 
 @pytest.fixture
 async def market(tenant: Tenant) -> Tenant:
-    """DE*ABC with the tariffs T1 to T3, the locations L1 in Germany and L2 in Norway, the integrations cp and other."""
+    """DE*ABC with the tariffs T1 to T3 of three types, the locations L1 in Germany and L2 in Norway.
+
+    There are the integrations cp and other.
+    """
     await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
-    for id in ("T1", "T2", "T3"):
-        await price(tenant, id)
+    for type in (1, 2, 3):
+        await price(tenant, f"T{type}", type)
     await locate(tenant, "L1")
     await locate(tenant, "L2", location={"country": "NOR"})
     for id in ("cp", "other"):
@@ -366,6 +370,26 @@ async def test_a_rule_says_what_stays_hidden_for_its_party(market: Tenant) -> No
                 GetPartnerViewRequest(**{"integration_id": id, **key})
             )
             assert (seen.WhichOneof("object"), seen.hidden_reason) == (None, reason)
+
+
+async def test_a_rule_assigns_no_two_tariffs_of_one_type_that_hold_at_once(market: Tenant) -> None:
+    await market.admin.parties.CreateParty(CreatePartyRequest(party=a_party(party_id="XYZ")))
+    await price(market, "T4", 1)
+    other = a_tariff(id="T1", party_id="XYZ", type=1)
+    await market.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=other))
+    both = [tariff_key("T1"), tariff_key("T4")]
+    failure = await fails(create(market, assigned_tariffs=both))
+    assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "TARIFFS_ACTIVE_TOGETHER")
+    assert set(failure.violations) == {"rule.assigned_tariffs"}
+    assert failure.metadata == {"tariff_id": "DE*ABC*T1", "other_tariff_id": "DE*ABC*T4"}
+    # Locations of one party never show the other's.
+    theirs = TariffKey(country_code="DE", party_id="XYZ", id="T1")
+    rule = await create(market, assigned_tariffs=[tariff_key("T1"), tariff_key("T2"), theirs])
+    rule.assigned_tariffs.append(both[1])
+    assert (await fails(update(market, rule))).reason == "TARIFFS_ACTIVE_TOGETHER"
+    same = Tariff(country_code="DE", party_id="ABC", id="T2", type=1)
+    failure = await fails(market.writer.tariffs.UpdateTariff(UpdateTariffRequest(tariff=same)))
+    assert failure.metadata == {"tariff_id": "DE*ABC*T2", "other_tariff_id": "DE*ABC*T1"}
 
 
 async def test_rehearsals_and_repeated_calls(market: Tenant) -> None:

@@ -85,11 +85,11 @@ class View:
 
 @pytest.fixture
 async def view(running: Evbridge, tenant: Tenant) -> View:
-    """Of an OCPI party. There are the tariffs T1 to T3."""
+    """Of an OCPI party. There are the tariffs T1 to T3, of three types."""
     for party in (a_party(), a_party(party_id="XYZ")):
         await tenant.admin.parties.CreateParty(CreatePartyRequest(party=party))
-    for id in TARIFFS:
-        await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=id)))
+    for type, id in enumerate(TARIFFS, 1):
+        await tenant.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id=id, type=type)))
     await integrate(tenant, ID)
     return View(running, tenant)
 

@@ -238,6 +238,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12", "rules": "1" } }
     """
+    TARIFFS_ACTIVE_TOGETHER: _ErrorReason.ValueType  # 98
+    """FAILED_PRECONDITION. Two tariffs of one type would hold at the same time on a connector, which takes one of each type (one
+    without a type counts as a type of its own): give one an end, the other a later start, or another type.
+    google.rpc.BadRequest names the field.
+
+        { "reason": "TARIFFS_ACTIVE_TOGETHER", "domain": "evbridge",
+          "metadata": { "tariff_id": "DE*ABC*T1", "other_tariff_id": "DE*ABC*T2" } }
+    """
     SITE_HAS_NO_CHARGERS: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is
     stored. Store them first, or set `create_empty`.
@@ -594,6 +602,14 @@ TARIFF_IN_USE: ErrorReason.ValueType  # 30
 """FAILED_PRECONDITION. Connectors of locations, or publication rules, still name the tariff.
 
     { "reason": "TARIFF_IN_USE", "domain": "evbridge", "metadata": { "locations": "12", "rules": "1" } }
+"""
+TARIFFS_ACTIVE_TOGETHER: ErrorReason.ValueType  # 98
+"""FAILED_PRECONDITION. Two tariffs of one type would hold at the same time on a connector, which takes one of each type (one
+without a type counts as a type of its own): give one an end, the other a later start, or another type.
+google.rpc.BadRequest names the field.
+
+    { "reason": "TARIFFS_ACTIVE_TOGETHER", "domain": "evbridge",
+      "metadata": { "tariff_id": "DE*ABC*T1", "other_tariff_id": "DE*ABC*T2" } }
 """
 SITE_HAS_NO_CHARGERS: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION. A location was to be created from the chargers of its site, and no charger of that site is

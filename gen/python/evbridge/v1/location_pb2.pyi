@@ -1105,7 +1105,9 @@ class Connector(_message.Message):
     """The operator's terms: a URL of up to 255 characters."""
     @_builtins.property
     def tariff_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of the party's tariffs that hold here, up to 50, each once."""
+        """The ids of the party's tariffs that hold here, up to 50, each once. Of a type one holds at a time, as start_date_time and
+        end_date_time say (TARIFFS_ACTIVE_TOGETHER); those without a type are a type of their own. What is received is kept as it is.
+        """
 
     @_builtins.property
     def last_updated(self) -> _timestamp_pb2.Timestamp:

@@ -117,7 +117,7 @@ class LocationServiceServicer:
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
         a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
-        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES, TARIFFS_ACTIVE_TOGETHER); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
         INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -167,7 +167,7 @@ class LocationServiceServicer:
         becomes one of its `overrides`, statuses aside.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-        (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (REFERENCE_NOT_FOUND, TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

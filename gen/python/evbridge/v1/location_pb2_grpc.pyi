@@ -53,7 +53,7 @@ class LocationServiceStub:
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
     a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
-    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES, TARIFFS_ACTIVE_TOGETHER); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
     INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _grpc.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]
@@ -83,7 +83,7 @@ class LocationServiceStub:
     becomes one of its `overrides`, statuses aside.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-    (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (REFERENCE_NOT_FOUND, TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertLocations: _grpc.UnaryUnaryMultiCallable[_location_pb2.BatchUpsertLocationsRequest, _location_pb2.BatchUpsertLocationsResponse]
     """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location,
@@ -129,7 +129,7 @@ class LocationServiceAsyncStub(LocationServiceStub):
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
     a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
-    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+    (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES, TARIFFS_ACTIVE_TOGETHER); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
     INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetLocation: _aio.UnaryUnaryMultiCallable[_location_pb2.GetLocationRequest, _location_pb2.Location]  # type: ignore[assignment]
@@ -159,7 +159,7 @@ class LocationServiceAsyncStub(LocationServiceStub):
     becomes one of its `overrides`, statuses aside.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-    (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (REFERENCE_NOT_FOUND, TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertLocations: _aio.UnaryUnaryMultiCallable[_location_pb2.BatchUpsertLocationsRequest, _location_pb2.BatchUpsertLocationsResponse]  # type: ignore[assignment]
     """Creates or replaces up to 500 locations. Each is taken or refused on its own: the answer has a result per location,
@@ -208,7 +208,7 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the tenant is no such party,
         a connector names a tariff that does not exist, or the tenant has no such integration, charger or socket; FAILED_PRECONDITION
-        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
+        (SITE_HAS_NO_CHARGERS, TOO_MANY_RULES, TARIFFS_ACTIVE_TOGETHER); ABORTED (ETAG_MISMATCH) when another call creates it at this moment;
         INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
@@ -268,7 +268,7 @@ class LocationServiceServicer(metaclass=_abc_1.ABCMeta):
         becomes one of its `overrides`, statuses aside.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-        (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (REFERENCE_NOT_FOUND, TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod

@@ -133,7 +133,8 @@ class PublicationServiceServicer:
         """Creates a rule.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the integration, a location or
-        a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER)
+        when it assigns two tariffs of a party and a type that hold at the same time; INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,8 +161,8 @@ class PublicationServiceServicer:
     def UpdatePublicationRule(self, request, context):
         """Changes a rule. Lists are replaced whole. What the rule named before is not looked up again.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+        TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,8 @@ class PublicationServiceStub:
     """Creates a rule.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the integration, a location or
-    a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER)
+    when it assigns two tariffs of a party and a type that hold at the same time; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetPublicationRule: _grpc.UnaryUnaryMultiCallable[_publication_pb2.GetPublicationRuleRequest, _publication_pb2.PublicationRule]
     """Returns one rule.
@@ -77,8 +78,8 @@ class PublicationServiceStub:
     UpdatePublicationRule: _grpc.UnaryUnaryMultiCallable[_publication_pb2.UpdatePublicationRuleRequest, _publication_pb2.PublicationRuleChange]
     """Changes a rule. Lists are replaced whole. What the rule named before is not looked up again.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+    TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     DeletePublicationRule: _grpc.UnaryUnaryMultiCallable[_publication_pb2.DeletePublicationRuleRequest, _publication_pb2.PublicationRuleChange]
     """Deletes a rule.
@@ -140,7 +141,8 @@ class PublicationServiceAsyncStub(PublicationServiceStub):
     """Creates a rule.
 
     Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the integration, a location or
-    a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER)
+    when it assigns two tariffs of a party and a type that hold at the same time; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetPublicationRule: _aio.UnaryUnaryMultiCallable[_publication_pb2.GetPublicationRuleRequest, _publication_pb2.PublicationRule]  # type: ignore[assignment]
     """Returns one rule.
@@ -155,8 +157,8 @@ class PublicationServiceAsyncStub(PublicationServiceStub):
     UpdatePublicationRule: _aio.UnaryUnaryMultiCallable[_publication_pb2.UpdatePublicationRuleRequest, _publication_pb2.PublicationRuleChange]  # type: ignore[assignment]
     """Changes a rule. Lists are replaced whole. What the rule named before is not looked up again.
 
-    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-    INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+    TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     DeletePublicationRule: _aio.UnaryUnaryMultiCallable[_publication_pb2.DeletePublicationRuleRequest, _publication_pb2.PublicationRuleChange]  # type: ignore[assignment]
     """Deletes a rule.
@@ -221,7 +223,8 @@ class PublicationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a rule.
 
         Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND) when the integration, a location or
-        a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        a tariff that it names does not exist; FAILED_PRECONDITION (TOO_MANY_RULES); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER)
+        when it assigns two tariffs of a party and a type that hold at the same time; INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
@@ -254,8 +257,8 @@ class PublicationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_publication_pb2.PublicationRuleChange, _abc.Awaitable[_publication_pb2.PublicationRuleChange]]:
         """Changes a rule. Lists are replaced whole. What the rule named before is not looked up again.
 
-        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND);
-        INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND); ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION (REFERENCE_NOT_FOUND,
+        TARIFFS_ACTIVE_TOGETHER); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod

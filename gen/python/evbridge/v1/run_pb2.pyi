@@ -195,7 +195,9 @@ class _RunFindingOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Run
     RUN_FINDING_OUTCOME_REFUSED: _RunFindingOutcome.ValueType  # 1
     """It was not taken; one that was here before stays as it was, but for the statuses of EVSEs."""
     RUN_FINDING_OUTCOME_REPAIRED: _RunFindingOutcome.ValueType  # 2
-    """It was taken, and this was repaired."""
+    """It was taken, and this was repaired; or it is as the partner sent it and breaks a rule of OCPI: two tariffs of one type
+    that hold at the same time on a connector.
+    """
 
 class RunFindingOutcome(_RunFindingOutcome, metaclass=_RunFindingOutcomeEnumTypeWrapper):
     """What became of an object that a run found something wrong with."""
@@ -205,7 +207,9 @@ RUN_FINDING_OUTCOME_UNSPECIFIED: RunFindingOutcome.ValueType  # 0
 RUN_FINDING_OUTCOME_REFUSED: RunFindingOutcome.ValueType  # 1
 """It was not taken; one that was here before stays as it was, but for the statuses of EVSEs."""
 RUN_FINDING_OUTCOME_REPAIRED: RunFindingOutcome.ValueType  # 2
-"""It was taken, and this was repaired."""
+"""It was taken, and this was repaired; or it is as the partner sent it and breaks a rule of OCPI: two tariffs of one type
+that hold at the same time on a connector.
+"""
 Global___RunFindingOutcome: _TypeAlias = RunFindingOutcome  # noqa: Y015
 
 class _RunStepState:

@@ -130,7 +130,8 @@ class TariffServiceServicer:
         """Changes a tariff, or creates it with `allow_missing`.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-        (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (REFERENCE_NOT_FOUND); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER) when it would hold at the same time as another of its
+        type that a connector names, or a publication rule assigns, beside it; INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,7 +67,8 @@ class TariffServiceStub:
     """Changes a tariff, or creates it with `allow_missing`.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-    (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (REFERENCE_NOT_FOUND); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER) when it would hold at the same time as another of its
+    type that a connector names, or a publication rule assigns, beside it; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertTariffs: _grpc.UnaryUnaryMultiCallable[_tariff_pb2.BatchUpsertTariffsRequest, _tariff_pb2.BatchUpsertTariffsResponse]
     """Creates or replaces up to 500 tariffs. Each is taken or refused on its own: the answer has a result per tariff, in
@@ -120,7 +121,8 @@ class TariffServiceAsyncStub(TariffServiceStub):
     """Changes a tariff, or creates it with `allow_missing`.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-    (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (REFERENCE_NOT_FOUND); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER) when it would hold at the same time as another of its
+    type that a connector names, or a publication rule assigns, beside it; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertTariffs: _aio.UnaryUnaryMultiCallable[_tariff_pb2.BatchUpsertTariffsRequest, _tariff_pb2.BatchUpsertTariffsResponse]  # type: ignore[assignment]
     """Creates or replaces up to 500 tariffs. Each is taken or refused on its own: the answer has a result per tariff, in
@@ -200,7 +202,8 @@ class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a tariff, or creates it with `allow_missing`.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-        (REFERENCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (REFERENCE_NOT_FOUND); FAILED_PRECONDITION (TARIFFS_ACTIVE_TOGETHER) when it would hold at the same time as another of its
+        type that a connector names, or a publication rule assigns, beside it; INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
