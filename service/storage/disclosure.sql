@@ -63,4 +63,5 @@ LIMIT $5
 
 -- name: disclosure_sweep
 -- tenant: any, because age decides.
-DELETE FROM disclosure WHERE latest_time < now() - $1::interval
+DELETE FROM disclosure
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM disclosure WHERE latest_time < now() - $1::interval LIMIT $2))

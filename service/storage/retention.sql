@@ -1,18 +1,22 @@
 -- name: retention_idempotency
 -- tenant: any, because age decides.
-DELETE FROM idempotency WHERE create_time < now() - interval '24 hours'
+DELETE FROM idempotency
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE create_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_attempts
 -- tenant: any, because age decides.
-DELETE FROM delivery_attempt WHERE start_time < now() - $1::interval
+DELETE FROM delivery_attempt
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM delivery_attempt WHERE start_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_runs
 -- tenant: any, because age decides.
-DELETE FROM run WHERE end_time < now() - $1::interval
+DELETE FROM run
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM run WHERE end_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_exchanges
 -- tenant: any, because age decides.
-DELETE FROM exchange WHERE create_time < now() - $1::interval
+DELETE FROM exchange
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM exchange WHERE create_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_tombstones
 -- tenant: any, because age decides. A tombstone stays while a partner holds the company or still has to be told.
@@ -55,15 +59,18 @@ WHERE d.state IN (3, 5) AND d.update_time < now() - $1::interval
 
 -- name: retention_tariffs
 -- tenant: any, because age decides.
-DELETE FROM tariff WHERE delete_time < now() - $1::interval
+DELETE FROM tariff
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM tariff WHERE delete_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_tariff_revisions
 -- tenant: any, because age decides. CDRs come, and are doubted, long after their session.
-DELETE FROM tariff_revision WHERE end_time < now() - $1::interval
+DELETE FROM tariff_revision
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM tariff_revision WHERE end_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_locations
 -- tenant: any, because age decides.
-DELETE FROM location WHERE delete_time < now() - $1::interval
+DELETE FROM location
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM location WHERE delete_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_questions
 -- tenant: any, because age decides.
@@ -89,7 +96,8 @@ ON CONFLICT (one) DO UPDATE SET beat_time = now(), ballast = excluded.ballast
 
 -- name: retention_views
 -- tenant: any, because age decides. What a partner was not shown any more for so long.
-DELETE FROM partner_object WHERE NOT shown AND last_updated < now() - $1::interval
+DELETE FROM partner_object
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM partner_object WHERE NOT shown AND last_updated < now() - $1::interval LIMIT $2))
 
 -- name: retention_quarantine
 -- tenant: any, because age decides.
