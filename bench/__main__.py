@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import bridge, codec, locations, ocpi, overload, pricing, pull, rpc, watch, workers
+from bench import bridge, codec, deliveries, locations, ocpi, overload, pricing, pull, rpc, watch, workers
 
 if __name__ == "__main__":
     rpc.report()
@@ -10,6 +10,7 @@ if __name__ == "__main__":
     bridge.report()
     pricing.report()
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)
+    deliveries.report(deliveries.FULL_SIZES if "--full" in sys.argv[1:] else deliveries.SIZES)
     ocpi.report()
     pull.report(pull.FULL_COUNT if "--full" in sys.argv[1:] else pull.COUNT)
     watch.report()

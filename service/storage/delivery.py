@@ -19,6 +19,7 @@ from evbridge.v1.delivery_pb2 import (
     PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
     DeliveryAttempt,
+    DeliveryState,
     DeliverySummary,
     ListDeliveriesRequest,
     ObjectKind,
@@ -31,13 +32,16 @@ from evbridge.v1.integration_pb2 import IntegrationType
 from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
 from service.domain.keys import ObjectKey, stored_ids
 from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, PartnerError, ResourceNotFound
+from service.storage.changes import DELIVERED
 from service.storage.connection import Connection
 from service.storage.pool import Database
+from service.storage.slices import SLICE
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
-SLICE = 1000
-"""So many rows are changed by one statement: a fraction of a second, with a change of the feed for each."""
+MAX_COUNT = 100_000
+MAX_RECENT = 10_000
+"""So far a summary counts: deliveries of a state, attempts of the last hour."""
 
 _OF_PARTIES = (
     OBJECT_KIND_LOCATION,
@@ -135,16 +139,14 @@ async def delivery_page(
     database: Database, tenant_id: str, request: ListDeliveriesRequest, after: UUID, limit: int
 ) -> list[tuple[str, bytes]]:
     """(id, serialized delivery) after the id `after`, in their order, without attempts."""
-    rows = await database.rows(
-        sql.delivery_page,
-        tenant_id,
-        after,
-        request.integration_id,
-        request.object_kind,
-        stored_ids(request.object_id) if request.object_id else [],
-        request.state,
-        limit,
-    )
+    states = [request.state] if request.state else [*DeliveryState.values()][1:]
+    if request.object_id:
+        kinds = [request.object_kind] if request.object_kind else DELIVERED
+        names = (request.integration_id, kinds, states, stored_ids(request.object_id))
+        rows = await database.rows(sql.delivery_page_of, tenant_id, after, *names, limit)
+    else:
+        filters = (request.integration_id, request.object_kind, states)
+        rows = await database.rows(sql.delivery_page, tenant_id, after, *filters, limit)
     return [(str(row["delivery_id"]), _delivery(row).SerializeToString()) for row in rows]
 
 
@@ -202,8 +204,8 @@ async def delivery_count(conn: Connection, tenant_id: str, integration_id: str, 
 
 async def delivery_summary(database: Database, tenant_id: str, integration_id: str) -> DeliverySummary:
     async with database.connection() as conn:
-        states = await conn.row(sql.delivery_summary, tenant_id, integration_id)
-        attempts = await conn.row(sql.delivery_recent_attempts, tenant_id, integration_id)
+        states = await conn.row(sql.delivery_summary, tenant_id, integration_id, MAX_COUNT)
+        attempts = await conn.row(sql.delivery_recent_attempts, tenant_id, integration_id, MAX_RECENT)
     assert states is not None and attempts is not None  # noqa: S101
     return DeliverySummary(**dict(states), **dict(attempts))
 
@@ -285,6 +287,7 @@ async def attempt_record(
         http_status,
         partner_code,
         sent_version,
+        claim.integration_id,
     )
 
 

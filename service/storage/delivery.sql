@@ -1,37 +1,51 @@
 -- name: delivery_find
 SELECT
-    d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
-    CASE WHEN d.state = 1 AND d.due_time < 'infinity' THEN (
-        SELECT greatest(d.due_time, max(held.resume_time))
-        FROM integration AS i
-        LEFT JOIN gate_pause AS held USING (tenant_id, integration_id)
-        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled AND i.pause_time IS NULL
-        GROUP BY i.integration_id
-    ) END AS next_attempt_time, d.create_time, d.update_time,
-    p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
-FROM delivery AS d
-LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
-WHERE d.tenant_id = $1 AND d.delivery_id = ANY($2::uuid[])
+    w.delivery_id, w.integration_id, w.object_kind, w.object_id, w.state, w.reason, w.description, w.failed_attempts,
+    w.next_attempt_time, w.create_time, w.update_time, w.peer_state, w.external_id, w.acknowledged_version,
+    w.acknowledge_time
+FROM delivery_whole AS w
+WHERE w.tenant_id = $1 AND w.delivery_id = ANY($2::uuid[])
 
 -- name: delivery_page
+-- The first of each integration and state ($5), from the index of those: however many there are of others.
+WITH page AS MATERIALIZED (
+    SELECT first.delivery_id
+    FROM integration AS i
+    CROSS JOIN unnest($5::smallint[]) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT delivery_id
+        FROM delivery
+        WHERE tenant_id = $1 AND integration_id = i.integration_id AND state = wanted.state AND delivery_id > $2
+            AND ($4::smallint = 0 OR object_kind = $4)
+        ORDER BY delivery_id
+        LIMIT $6
+    ) AS first
+    WHERE i.tenant_id = $1 AND ($3::text = '' OR i.integration_id = $3)
+    ORDER BY first.delivery_id
+    LIMIT $6
+)
 SELECT
-    d.delivery_id, d.integration_id, d.object_kind, d.object_id, d.state, d.reason, d.description, d.failed_attempts,
-    CASE WHEN d.state = 1 AND d.due_time < 'infinity' THEN (
-        SELECT greatest(d.due_time, max(held.resume_time))
-        FROM integration AS i
-        LEFT JOIN gate_pause AS held USING (tenant_id, integration_id)
-        WHERE i.tenant_id = $1 AND i.integration_id = d.integration_id AND i.enabled AND i.pause_time IS NULL
-        GROUP BY i.integration_id
-    ) END AS next_attempt_time, d.create_time, d.update_time,
-    p.state AS peer_state, p.external_id, p.acknowledged_version, p.acknowledge_time
-FROM delivery AS d
-LEFT JOIN peer_object AS p USING (tenant_id, integration_id, object_kind, object_id)
-WHERE d.tenant_id = $1 AND d.delivery_id > $2
-    AND ($3::text = '' OR d.integration_id = $3)
-    AND ($4::smallint = 0 OR d.object_kind = $4)
-    AND (cardinality($5::text[]) = 0 OR d.object_id = ANY($5))
-    AND ($6::smallint = 0 OR d.state = $6)
-ORDER BY d.delivery_id
+    w.delivery_id, w.integration_id, w.object_kind, w.object_id, w.state, w.reason, w.description, w.failed_attempts,
+    w.next_attempt_time, w.create_time, w.update_time, w.peer_state, w.external_id, w.acknowledged_version,
+    w.acknowledge_time
+FROM page
+JOIN delivery_whole AS w ON w.tenant_id = $1 AND w.delivery_id = page.delivery_id
+ORDER BY w.delivery_id
+
+-- name: delivery_page_of
+-- Of objects ($6), of the kinds $4.
+SELECT
+    w.delivery_id, w.integration_id, w.object_kind, w.object_id, w.state, w.reason, w.description, w.failed_attempts,
+    w.next_attempt_time, w.create_time, w.update_time, w.peer_state, w.external_id, w.acknowledged_version,
+    w.acknowledge_time
+FROM integration AS i
+CROSS JOIN unnest($4::smallint[]) AS wanted (kind)
+CROSS JOIN unnest($6::text[]) AS named (id)
+JOIN delivery_whole AS w ON w.tenant_id = $1 AND w.integration_id = i.integration_id AND w.object_kind = wanted.kind
+    AND w.object_id = named.id
+WHERE i.tenant_id = $1 AND ($3::text = '' OR i.integration_id = $3) AND w.state = ANY($5::smallint[])
+    AND w.delivery_id > $2
+ORDER BY w.delivery_id
 LIMIT $7
 
 -- name: delivery_attempts
@@ -106,21 +120,39 @@ WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id 
 SELECT count(*) FROM delivery WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3)
 
 -- name: delivery_summary
+-- Each number as far as $3, so that it takes the same time however many there are.
 SELECT
-    count(*) FILTER (WHERE state = 1) AS pending_count,
-    count(*) FILTER (WHERE state = 2) AS in_progress_count,
-    count(*) FILTER (WHERE state = 3) AS delivered_count,
-    count(*) FILTER (WHERE state = 4) AS parked_count,
-    count(*) FILTER (WHERE state = 5) AS discarded_count,
-    min(pending_time) FILTER (WHERE state IN (1, 2)) AS oldest_pending_time
-FROM delivery
-WHERE tenant_id = $1 AND integration_id = $2
+    counted.numbers[1] AS pending_count, counted.numbers[2] AS in_progress_count, counted.numbers[3] AS delivered_count,
+    counted.numbers[4] AS parked_count, counted.numbers[5] AS discarded_count,
+    (
+        SELECT pending_time FROM delivery
+        WHERE tenant_id = $1 AND integration_id = $2 AND state IN (1, 2)
+        ORDER BY pending_time
+        LIMIT 1
+    ) AS oldest_pending_time
+FROM (
+    SELECT array_agg(
+        (
+            SELECT count(*)
+            FROM (
+                SELECT FROM delivery WHERE tenant_id = $1 AND integration_id = $2 AND state = each.state LIMIT $3
+            ) AS few
+        )
+        ORDER BY each.state
+    ) AS numbers
+    FROM generate_series(1, 5) AS each (state)
+) AS counted
 
 -- name: delivery_recent_attempts
-SELECT count(*) AS recent_attempt_count, count(*) FILTER (WHERE a.reason = 0) AS recent_success_count
-FROM delivery_attempt AS a
-JOIN delivery AS d USING (tenant_id, delivery_id)
-WHERE d.tenant_id = $1 AND d.integration_id = $2 AND a.start_time > now() - interval '1 hour'
+-- The newest of the last hour, as far as $3.
+SELECT count(*) AS recent_attempt_count, count(*) FILTER (WHERE reason = 0) AS recent_success_count
+FROM (
+    SELECT reason
+    FROM delivery_attempt
+    WHERE tenant_id = $1 AND integration_id = $2 AND start_time > now() - interval '1 hour'
+    ORDER BY start_time DESC
+    LIMIT $3
+) AS recent
 
 -- name: delivery_waiting
 -- tenant: any, because one worker serves them all.
@@ -266,8 +298,9 @@ WHERE d.tenant_id = $1 AND d.delivery_id = waiting.delivery_id
 
 -- name: delivery_attempt_record
 INSERT INTO delivery_attempt
-    (tenant_id, delivery_id, start_time, duration, reason, description, http_status, partner_code, sent_version)
-VALUES ($1, $2, now() - $3::interval, $3, $4, $5, $6, $7, $8)
+    (tenant_id, delivery_id, start_time, duration, reason, description, http_status, partner_code, sent_version,
+     integration_id)
+VALUES ($1, $2, now() - $3::interval, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: peer_get
 SELECT state, external_id, acknowledged_version, acknowledged_hash, sent_document

@@ -16,7 +16,7 @@ from service.domain.keys import ObjectKey, stored_ids
 from service.errors import EvbridgeError, PartnerError, ResourceNotFound
 from service.storage.delivery import Claim, PartKey
 from service.storage.pool import Database
-from service.storage.retention import swept
+from service.storage.slices import in_slices
 from service.storage.statements import Statements
 from service.storage.view import Viewed
 
@@ -87,7 +87,7 @@ async def disclosure_page(
 
 async def disclosure_sweep(database: Database, days: int) -> None:
     """Forgets what is older."""
-    await swept(database, sql.disclosure_sweep, timedelta(days=days))
+    await in_slices(database, sql.disclosure_sweep, timedelta(days=days))
 
 
 def _disclosure(row: Any) -> Disclosure:

@@ -42,6 +42,7 @@ from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.marking import mark_all
 from service.storage.pool import Database
 from service.storage.received import received_delete
+from service.storage.slices import in_slices
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
@@ -217,6 +218,17 @@ async def integration_delete(conn: Connection, tenant_id: str, integration_id: s
     """Takes along deliveries, peers and slots, the secrets, and what was received."""
     await secrets_forget(conn, tenant_id, integration_id)
     await received_delete(conn, tenant_id, integration_id)
+    for statement in (
+        sql.delivery_forget,
+        sql.peer_object_forget,
+        sql.peer_part_forget,
+        sql.partner_object_forget,
+        sql.disclosure_forget,
+        sql.received_document_forget,
+        sql.exchange_forget,
+        sql.run_forget,
+    ):
+        await in_slices(conn, statement, tenant_id, integration_id)
     await conn.run(sql.integration_delete, tenant_id, integration_id)
 
 

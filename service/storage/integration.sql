@@ -63,6 +63,48 @@ RETURNING i.tenant_id, i.integration_id, other.takes AS took
 -- Nothing that refers to the integration is added any more.
 SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
 
+-- What goes with an integration is deleted a slice of $3 rows at a time: as one statement it would take too long.
+
+-- name: delivery_forget
+DELETE FROM delivery
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM delivery WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: peer_object_forget
+DELETE FROM peer_object
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM peer_object WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: peer_part_forget
+DELETE FROM peer_part
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM peer_part WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: partner_object_forget
+DELETE FROM partner_object
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM partner_object WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: disclosure_forget
+DELETE FROM disclosure
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM disclosure WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: received_document_forget
+DELETE FROM received_document
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM received_document WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: exchange_forget
+DELETE FROM exchange
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM exchange WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
+-- name: run_forget
+DELETE FROM run
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM run WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
+    AND tenant_id = $1
+
 -- name: integration_delete
 DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2
 

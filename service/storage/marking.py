@@ -21,8 +21,9 @@ from service.domain.tariff import end_of
 from service.storage.changes import DELIVERED, delivery_mark, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
-from service.storage.delivery import SLICE, delivery_count, delivery_redeliver
+from service.storage.delivery import delivery_count, delivery_redeliver
 from service.storage.pool import Database
+from service.storage.slices import SLICE
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)

@@ -9,6 +9,7 @@ from evbridge.v1.delivery_pb2 import ObjectKind
 
 from service.storage.connection import Connection
 from service.storage.pool import Database
+from service.storage.slices import in_slices
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
@@ -60,11 +61,14 @@ async def documents_delete(
 
 async def received_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """All objects that were received through an integration but CDRs; their documents go with the integration."""
-    await conn.run(sql.received_locations_delete, tenant_id, integration_id)
-    await conn.run(sql.received_tariffs_delete, tenant_id, integration_id)
-    await conn.run(sql.received_tariff_revisions_delete, tenant_id, integration_id)
-    await conn.run(sql.received_sessions_delete, tenant_id, integration_id)
-    await conn.run(sql.received_tokens_delete, tenant_id, integration_id)
+    for statement in (
+        sql.received_locations_delete,
+        sql.received_tariffs_delete,
+        sql.received_tariff_revisions_delete,
+        sql.received_sessions_delete,
+        sql.received_tokens_delete,
+    ):
+        await in_slices(conn, statement, tenant_id, integration_id)
 
 
 def _stored(row: asyncpg.Record) -> Stored:

@@ -30,17 +30,32 @@ WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id 
 
 -- name: received_locations_delete
 -- With their EVSEs: the integration they were received through goes.
-DELETE FROM location WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+DELETE FROM location
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM location WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
 
 -- name: received_tariffs_delete
-DELETE FROM tariff WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+DELETE FROM tariff
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM tariff WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
 
 -- name: received_sessions_delete
 -- CDRs stay: they are what was billed.
-DELETE FROM session WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+DELETE FROM session
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM session WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
 
 -- name: received_tariff_revisions_delete
-DELETE FROM tariff_revision WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+DELETE FROM tariff_revision
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM tariff_revision WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
 
 -- name: received_tokens_delete
-DELETE FROM token WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> ''
+DELETE FROM token
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM token WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1

@@ -4,38 +4,31 @@ from datetime import timedelta
 
 from service.storage.feed import feed_sweep
 from service.storage.pool import Database
-from service.storage.statements import Statement, Statements
+from service.storage.slices import in_slices
+from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
-
-_SLICE = 1000
 
 
 async def retention_sweep(database: Database, days: int) -> None:
     """Deletes answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
     age = timedelta(days=days)
-    await swept(database, sql.retention_idempotency, timedelta(days=1))
+    await in_slices(database, sql.retention_idempotency, timedelta(days=1))
     for short_lived in (sql.retention_questions, sql.retention_listeners):
         await database.run(short_lived)
     await feed_sweep(database, age)
-    for statement in (sql.retention_attempts, sql.retention_runs, sql.retention_exchanges):
-        await swept(database, statement, age)
-    for judged in (sql.retention_tombstones, sql.retention_deliveries, sql.retention_tokens, sql.retention_quarantine):
-        await database.run(judged, age)
-    for statement in (sql.retention_tariffs, sql.retention_locations, sql.retention_views):
-        await swept(database, statement, age)
+    for statement in (sql.retention_attempts, sql.retention_runs, sql.retention_exchanges, sql.retention_quarantine):
+        await in_slices(database, statement, age)
+    await database.run(sql.retention_tombstones, age)
+    await database.run(sql.retention_deliveries, age)
+    for statement in (sql.retention_tariffs, sql.retention_locations, sql.retention_tokens, sql.retention_views):
+        await in_slices(database, statement, age)
     await database.run(sql.retention_documents)
 
 
 async def tariff_revisions_sweep(database: Database, days: int) -> None:
     """Deletes what tariffs said until `days` ago."""
-    await swept(database, sql.retention_tariff_revisions, timedelta(days=days))
-
-
-async def swept(database: Database, statement: Statement, age: timedelta) -> None:
-    """Deletes what is older, so many rows at a time that no statement takes long after an outage of the sweep."""
-    while await database.run(statement, age, _SLICE) == _SLICE:
-        pass
+    await in_slices(database, sql.retention_tariff_revisions, timedelta(days=days))
 
 
 async def charged_sweep(database: Database, session_days: int, cdr_days: int) -> None:

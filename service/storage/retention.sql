@@ -82,7 +82,8 @@ DELETE FROM listener WHERE seen_time < now() - interval '1 hour'
 
 -- name: retention_tokens
 -- tenant: any, because age decides.
-DELETE FROM token WHERE delete_time < now() - $1::interval
+DELETE FROM token
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM token WHERE delete_time < now() - $1::interval LIMIT $2))
 
 -- name: heartbeat
 -- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.
@@ -101,7 +102,8 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM partner_object WHERE NOT shown AND last_
 
 -- name: retention_quarantine
 -- tenant: any, because age decides.
-DELETE FROM quarantine WHERE latest_time < now() - $1::interval
+DELETE FROM quarantine
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM quarantine WHERE latest_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_documents
 -- tenant: any, because use decides. One that is taken at this moment is kept by its reference, or the taker tries again.

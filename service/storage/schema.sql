@@ -174,7 +174,8 @@ CREATE TABLE delivery_attempt (
     description text NOT NULL,
     http_status integer NOT NULL,
     partner_code text NOT NULL,
-    sent_version integer NOT NULL
+    sent_version integer NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL
 );
 
 ALTER TABLE delivery_attempt ALTER COLUMN attempt_id ADD GENERATED ALWAYS AS IDENTITY (
@@ -185,6 +186,73 @@ ALTER TABLE delivery_attempt ALTER COLUMN attempt_id ADD GENERATED ALWAYS AS IDE
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE gate_pause (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    failures integer NOT NULL,
+    resume_time timestamp with time zone NOT NULL,
+    scope smallint DEFAULT 0 NOT NULL,
+    begin_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE integration (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    type smallint NOT NULL,
+    enabled boolean NOT NULL,
+    status smallint NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    parties text[] DEFAULT '{}'::text[] NOT NULL,
+    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
+    pause_time timestamp with time zone,
+    pull_minutes integer DEFAULT 0 NOT NULL,
+    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    platform_integration_id text DEFAULT ''::text NOT NULL,
+    platform_party text DEFAULT ''::text NOT NULL,
+    token_parties text[] DEFAULT '{}'::text[] NOT NULL
+);
+
+CREATE TABLE peer_object (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    object_id text NOT NULL,
+    state smallint NOT NULL,
+    external_id text DEFAULT ''::text NOT NULL,
+    acknowledged_version integer DEFAULT 0 NOT NULL,
+    acknowledged_hash bytea,
+    acknowledge_time timestamp with time zone,
+    sent_document bytea
+);
+
+CREATE VIEW delivery_whole AS
+ SELECT d.tenant_id,
+    d.delivery_id,
+    d.integration_id,
+    d.object_kind,
+    d.object_id,
+    d.state,
+    d.reason,
+    d.description,
+    d.failed_attempts,
+        CASE
+            WHEN ((d.state = 1) AND (d.due_time < 'infinity'::timestamp with time zone)) THEN ( SELECT GREATEST(d.due_time, max(held.resume_time)) AS "greatest"
+               FROM (integration i
+                 LEFT JOIN gate_pause held USING (tenant_id, integration_id))
+              WHERE ((i.tenant_id = d.tenant_id) AND (i.integration_id = d.integration_id) AND i.enabled AND (i.pause_time IS NULL))
+              GROUP BY i.integration_id)
+            ELSE NULL::timestamp with time zone
+        END AS next_attempt_time,
+    d.create_time,
+    d.update_time,
+    p.state AS peer_state,
+    p.external_id,
+    p.acknowledged_version,
+    p.acknowledge_time
+   FROM (delivery d
+     LEFT JOIN peer_object p USING (tenant_id, integration_id, object_kind, object_id));
 
 CREATE TABLE disclosure (
     tenant_id text NOT NULL,
@@ -261,15 +329,6 @@ CREATE TABLE gate_budget (
     reset_time timestamp with time zone NOT NULL
 );
 
-CREATE TABLE gate_pause (
-    tenant_id text NOT NULL,
-    integration_id text NOT NULL,
-    failures integer NOT NULL,
-    resume_time timestamp with time zone NOT NULL,
-    scope smallint DEFAULT 0 NOT NULL,
-    begin_time timestamp with time zone DEFAULT now() NOT NULL
-);
-
 CREATE TABLE gate_slot (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -294,24 +353,6 @@ CREATE TABLE idempotency (
     digest bytea NOT NULL,
     answer bytea,
     create_time timestamp with time zone DEFAULT now() NOT NULL
-);
-
-CREATE TABLE integration (
-    tenant_id text NOT NULL,
-    integration_id text NOT NULL,
-    type smallint NOT NULL,
-    enabled boolean NOT NULL,
-    status smallint NOT NULL,
-    etag text NOT NULL,
-    payload bytea NOT NULL,
-    parties text[] DEFAULT '{}'::text[] NOT NULL,
-    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
-    pause_time timestamp with time zone,
-    pull_minutes integer DEFAULT 0 NOT NULL,
-    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    platform_integration_id text DEFAULT ''::text NOT NULL,
-    platform_party text DEFAULT ''::text NOT NULL,
-    token_parties text[] DEFAULT '{}'::text[] NOT NULL
 );
 
 CREATE TABLE listener (
@@ -422,19 +463,6 @@ CREATE TABLE party (
     party_id text NOT NULL,
     etag text NOT NULL,
     payload bytea NOT NULL
-);
-
-CREATE TABLE peer_object (
-    tenant_id text NOT NULL,
-    integration_id text NOT NULL,
-    object_kind smallint NOT NULL,
-    object_id text NOT NULL,
-    state smallint NOT NULL,
-    external_id text DEFAULT ''::text NOT NULL,
-    acknowledged_version integer DEFAULT 0 NOT NULL,
-    acknowledged_hash bytea,
-    acknowledge_time timestamp with time zone,
-    sent_document bytea
 );
 
 CREATE TABLE peer_part (
@@ -812,9 +840,15 @@ CREATE INDEX charger_site ON charger USING btree (tenant_id, site_id, key);
 
 CREATE INDEX delivery_attempt_age ON delivery_attempt USING btree (start_time);
 
-CREATE INDEX delivery_due ON delivery USING btree (tenant_id, integration_id, due_time) WHERE (state = ANY (ARRAY[1, 2]));
+CREATE INDEX delivery_attempt_recent ON delivery_attempt USING btree (tenant_id, integration_id, start_time);
 
 CREATE INDEX delivery_failing ON delivery USING btree (tenant_id, integration_id, fail_time) WHERE (fail_time IS NOT NULL);
+
+CREATE INDEX delivery_lacking ON delivery USING btree (tenant_id, integration_id, pending_time) WHERE (state = ANY (ARRAY[1, 2]));
+
+CREATE INDEX delivery_next ON delivery USING btree (tenant_id, integration_id, due_time, object_kind, object_id) WHERE (state = ANY (ARRAY[1, 2]));
+
+CREATE INDEX delivery_state ON delivery USING btree (tenant_id, integration_id, state, delivery_id);
 
 CREATE INDEX disclosure_age ON disclosure USING btree (latest_time);
 

@@ -10,6 +10,7 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, O
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_TYPE_OCPI,
     CreateIntegrationRequest,
+    DeleteIntegrationRequest,
     Integration,
     UpdateIntegrationRequest,
 )
@@ -356,6 +357,9 @@ async def test_many_objects_are_marked_in_slices(view: View, monkeypatch: pytest
                 break
             await asyncio.sleep(0.02)
     assert len(deliveries) == 5
+    monkeypatch.setattr("service.storage.slices.SLICE", 2)
+    await view.tenant.admin.integrations.DeleteIntegration(DeleteIntegrationRequest(id=ID, force=True))
+    assert not await at_rest(view.tenant.reader, ID)
 
 
 async def test_a_view_is_read_by_pages(view: View) -> None:

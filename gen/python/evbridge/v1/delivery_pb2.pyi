@@ -683,7 +683,9 @@ Global___RedeliverAllResponse: _TypeAlias = RedeliverAllResponse  # noqa: Y015
 
 @_typing.final
 class DeliverySummary(_message.Message):
-    """Says how the deliveries of an integration fare. All fields are output only."""
+    """Says how the deliveries of an integration fare. All fields are output only. Deliveries of a state are counted up to
+    100,000, and attempts up to the newest 10,000: a larger number is not told.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

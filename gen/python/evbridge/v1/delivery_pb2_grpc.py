@@ -151,7 +151,8 @@ class DeliveryServiceServicer:
     def RedeliverAll(self, request, context):
         """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
         is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
-        enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others within seconds.
+        enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others a
+        thousand at a time in the background.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """

@@ -78,7 +78,8 @@ class DeliveryServiceStub:
     RedeliverAll: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RedeliverAllRequest, _delivery_pb2.RedeliverAllResponse]
     """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
     is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
-    enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others within seconds.
+    enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others a
+    thousand at a time in the background.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
@@ -133,7 +134,8 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     RedeliverAll: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RedeliverAllRequest, _delivery_pb2.RedeliverAllResponse]  # type: ignore[assignment]
     """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
     is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
-    enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others within seconds.
+    enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others a
+    thousand at a time in the background.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
@@ -227,7 +229,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_delivery_pb2.RedeliverAllResponse, _abc.Awaitable[_delivery_pb2.RedeliverAllResponse]]:
         """Sends everything again to a partner that lost its data: what it does not have any more is created there, and our state
         is put on top of what it has. Also what was DELIVERED, PARKED or DISCARDED. An integration that is paused or not
-        enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others within seconds.
+        enabled sends it when it goes on. Of each kind the first 1,000 are due at once, the others a
+        thousand at a time in the background.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
