@@ -32,7 +32,6 @@ from evbridge.v1.integration_pb2 import IntegrationType
 from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
 from service.domain.keys import ObjectKey, stored_ids
 from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, PartnerError, ResourceNotFound
-from service.storage.changes import DELIVERED
 from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.slices import SLICE
@@ -141,7 +140,7 @@ async def delivery_page(
     """(id, serialized delivery) after the id `after`, in their order, without attempts."""
     states = [request.state] if request.state else [*DeliveryState.values()][1:]
     if request.object_id:
-        kinds = [request.object_kind] if request.object_kind else DELIVERED
+        kinds = [request.object_kind] if request.object_kind else [*ObjectKind.values()][1:]
         names = (request.integration_id, kinds, states, stored_ids(request.object_id))
         rows = await database.rows(sql.delivery_page_of, tenant_id, after, *names, limit)
     else:

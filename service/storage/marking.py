@@ -18,7 +18,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 
 from service.domain.keys import ObjectKey
 from service.domain.tariff import end_of
-from service.storage.changes import DELIVERED, delivery_mark, delivery_mark_at
+from service.storage.changes import delivery_mark, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import delivery_count, delivery_redeliver
