@@ -22,7 +22,7 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
-_DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN)
+DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN)
 
 
 async def change_time(conn: Connection) -> datetime:
@@ -60,7 +60,7 @@ async def change_record_many(
     else:
         await conn.run(sql.change_record, *whose, object_ids, *others)
     ours = [change.object_id for change in changes if not change.integration_id]
-    if ours and kind in _DELIVERED:
+    if ours and kind in DELIVERED:
         await delivery_mark(conn, caller.tenant_id, None, kind, ours)
 
 

@@ -195,9 +195,11 @@ async def delivery_redeliver(
     await conn.run(sql.peer_parts_doubt, tenant_id, integration_id, kind, ids)
 
 
-async def delivery_count(conn: Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType) -> int:
-    """How many there are, of one kind or (0) of all."""
-    count: int = await conn.value(sql.delivery_count, tenant_id, integration_id, kind)
+async def delivery_count(
+    conn: Connection, tenant_id: str, integration_id: str, kinds: Sequence[ObjectKind.ValueType]
+) -> int:
+    """How many there are of the kinds."""
+    count: int = await conn.value(sql.delivery_count, tenant_id, integration_id, kinds)
     return count
 
 

@@ -117,7 +117,7 @@ UPDATE peer_part SET state = 2
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[]) AND state = 3
 
 -- name: delivery_count
-SELECT count(*) FROM delivery WHERE tenant_id = $1 AND integration_id = $2 AND ($3::smallint = 0 OR object_kind = $3)
+SELECT count(*) FROM delivery WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = ANY($3::smallint[])
 
 -- name: delivery_summary
 -- Each number as far as $3, so that it takes the same time however many there are.

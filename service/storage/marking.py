@@ -18,7 +18,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 
 from service.domain.keys import ObjectKey
 from service.domain.tariff import end_of
-from service.storage.changes import delivery_mark, delivery_mark_at
+from service.storage.changes import DELIVERED, delivery_mark, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import delivery_count, delivery_redeliver
@@ -60,9 +60,10 @@ async def redeliver_all(conn: Connection, tenant_id: str, integration_id: str, k
 
     A CDR is recorded once, so all kinds are all others. Returns how many they are.
     """
-    for each in (*DELIVERED, OBJECT_KIND_SESSION) if kind == OBJECT_KIND_UNSPECIFIED else [kind]:
+    kinds = (*DELIVERED, OBJECT_KIND_SESSION) if kind == OBJECT_KIND_UNSPECIFIED else (kind,)
+    for each in kinds:
         await _begin(conn, _Marking(tenant_id, integration_id, each, redeliver=True))
-    return await delivery_count(conn, tenant_id, integration_id, kind)
+    return await delivery_count(conn, tenant_id, integration_id, kinds)
 
 
 async def markings_due(database: Database) -> bool:
