@@ -71,7 +71,7 @@ FENCED: dict[str, Callable[[Database, Connection, Claim], Awaitable[None]]] = {
     "a part was acknowledged": lambda _, conn, claim: peer_part_acknowledged(conn, claim, PART, Peer()),
     "it was acknowledged": lambda _, conn, claim: peer_acknowledged(conn, claim, Peer(external_id="older")),
     "it deleted": lambda _, conn, claim: peer_gone(conn, claim),
-    "it succeeded": lambda _, conn, claim: delivery_done(conn, claim),
+    "it succeeded": lambda _, conn, claim: delivery_done(conn, claim, None),
     "it failed": lambda _, conn, claim: delivery_failed(conn, claim, FAULT, Verdict(Next.RETRY), Streak(), 1.0),
 }
 
@@ -145,7 +145,7 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
             assert await peer_get(conn, second.peer_key) == (Peer() if claim is first else held)
             if claim is first:
                 await peer_acknowledged(conn, second, held)
-                await delivery_done(conn, second)
+                await delivery_done(conn, second, None)
 
 
 async def test_parts_are_shared_with_the_previous_version(database: Database, waiting: Waiting) -> None:
@@ -168,7 +168,7 @@ async def test_a_change_during_an_attempt_makes_it_due_again(database: Database,
     await change(database)
     assert await delivery_claim(database, waiting, 60.0) is None
     async with database.transaction() as conn:
-        await delivery_done(conn, claim)
+        await delivery_done(conn, claim, None)
     assert (await claimed(database, waiting)).generation == claim.generation + 1
 
 
@@ -229,7 +229,7 @@ async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
     async with database.transaction() as conn:
         await peer_acknowledged(conn, claim, held)
         await attempt_record(conn, claim, 0.1, "sent", 1, None)
-        await delivery_done(conn, claim)
+        await delivery_done(conn, claim, None)
         await company_tombstone(conn, "acme", COMPANY_ID)
         assert await peer_get(conn, claim.peer_key) == held
     await age(database)
