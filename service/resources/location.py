@@ -104,7 +104,7 @@ async def statuses_import(
 
 async def statuses_changed(conn: Connection, caller: Caller, keys: Collection[EvseKey]) -> None:
     """Records that EVSEs have another status, and makes their locations due wherever they are delivered."""
-    await record(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in keys])
+    await record(conn, caller, OBJECT_KIND_EVSE, [Change(str(key), UPDATE, "") for key in sorted(keys)])
     if keys:
         await delivery_mark_at(conn, caller.tenant_id, None, OBJECT_KIND_LOCATION, {key.location for key in keys})
 

@@ -13,7 +13,7 @@ from service.errors import EvbridgeError, MalformedRequest, ServerBusy
 from service.rpc.receiving import Receiver, abort, abort_later, serialize, whole
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-MAX_WATCHES = 64
+MAX_WATCHES = 256
 MAX_READING = 256
 _MAX_BYTES = 1024  # of a service's name
 

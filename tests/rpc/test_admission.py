@@ -273,7 +273,8 @@ async def test_a_key_has_a_share_of_the_bytes(serve: Serve, tenant: Tenant) -> N
         assert await asyncio.gather(small, *calls) == [b""] * 9
 
 
-async def test_health_has_a_budget_of_its_own(serve: Serve, tenant: Tenant) -> None:
+async def test_health_has_a_budget_of_its_own(serve: Serve, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "MAX_WATCHES", 8)
     async with serve(max_concurrent_rpcs=2) as (channel, held):
         stub = health_pb2_grpc.HealthStub(channel)
         watches = [stub.Watch(HEALTH) for _ in range(health.MAX_WATCHES)]

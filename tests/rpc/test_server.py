@@ -91,7 +91,7 @@ async def test_a_database_that_takes_no_writes_is_not_healthy_until_it_does(
         assert {(await state.read()).status for state in states} == {SERVING}
         await sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         await sql.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         assert {(await state.read()).status for state in states} == {NOT_SERVING}

@@ -335,7 +335,13 @@ def test_a_tariff_comes_back_with_its_prices_or_is_refused(given: Tariff, elemen
 
 THEIR_TARIFFS = {
     "type": st.sampled_from(["free", "flat rate", "standard", "standard_tod"]),
-    "time_limit_minutes": st.floats(1, 80),  # 0 is no limit
+    "time_limit_minutes": st.floats(1, 80),  # 0 is no limit, and false is what is not set
+    **{
+        inner.name: st.just(True)
+        for field in tariff_pb2.Tariff.DESCRIPTOR.fields
+        for inner in (field.message_type.fields if field.message_type else ())
+        if inner.cpp_type == inner.CPPTYPE_BOOL
+    },
 }
 
 
