@@ -63,6 +63,7 @@ from service.rpc.session import SessionService
 from service.rpc.tariff import TariffService
 from service.rpc.token import TokenService
 from service.rpc.watch import WatchService
+from service.runs.auditing import audits_due
 from service.runs.worker import RunWorker, Tools
 from service.settings import SettingError, Settings
 from service.storage.access_token import AccessTokens
@@ -256,7 +257,7 @@ async def evbridge(
         try:
             async with (
                 _listening(settings, served, registry, questions, shares_ports) as ocpi_url,
-                _delivering(settings, url, keys, tools, retries, clock),
+                _delivering(settings, url, keys, tools, retries, clock, processes),
             ):
                 # Last of all: it can be shown only once, so nothing may fail between making and showing it.
                 first = settings.first_key and await api_key_first(store, keys, FIRST_TENANT, options.ROLE_ADMIN)
@@ -360,6 +361,7 @@ async def _delivering(
     tools: Callable[[Database], Tools],
     retries: RetryPolicy,
     clock: Clock,
+    processes: Processes,
 ) -> AsyncIterator[None]:
     """Delivers and carries out runs while entered, over connections of its own."""
     if not settings.delivery:
@@ -378,6 +380,7 @@ async def _delivering(
             _watch(partial(rules_due, store, clock), "rules that come into force or end"),
             _watch(partial(tariffs_due, store, clock), "tariffs that end"),
             _watch(partial(markings_due, store), "objects that are to be marked"),
+            _watch(partial(audits_due, store, processes), "CDRs to audit"),
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
         )
         tasks = [asyncio.create_task(each) for each in work]

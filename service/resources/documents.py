@@ -10,7 +10,7 @@ from datetime import UTC
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_PENDING, Cdr
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -307,7 +307,9 @@ def session_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Sess
 
 def cdr_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Cdr, Notices]:
     """A CDR. Raises InvalidArgument when it cannot be repaired: what is left out could change the bill."""
-    return _charged_of(sender, Cdr, key, document)
+    cdr, notices = _charged_of(sender, Cdr, key, document)
+    cdr.audit.state = CDR_AUDIT_STATE_PENDING
+    return cdr, notices
 
 
 def _charged_of(sender: Sender, type: type[C], key: ObjectKey, document: Document) -> tuple[C, Notices]:

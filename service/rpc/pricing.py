@@ -1,12 +1,10 @@
 """evbridge.v1.PricingService."""
 
-from collections.abc import Sequence
 from datetime import UTC
 
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.pricing_pb2 import (
     AuditCdrRequest,
-    AuditedCdr,
     ComparedTariff,
     CompareTariffsRequest,
     CompareTariffsResponse,
@@ -23,22 +21,19 @@ from service.domain.caller import Caller, waits_elsewhere
 from service.domain.keys import ObjectKey, key_of
 from service.domain.location import connector_at
 from service.domain.pages import whole_response
-from service.domain.pricing.audit import tariffs_named
-from service.domain.pricing.jobs import run_if_small, start_of, start_of_cdr
+from service.domain.pricing.jobs import run_if_small, start_of
 from service.domain.pricing.lint import references
 from service.domain.pricing.numbers import seconds
 from service.domain.pricing.tariff import in_force
 from service.domain.status import status_of
-from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound, TariffNotShown
+from service.errors import EvbridgeError, ResourceNotFound, TariffNotShown
 from service.processes.pool import Processes
+from service.resources.pricing import tariffs_of
 from service.resources.publication import publication_at
 from service.storage.location import location_get
 from service.storage.party import parties_hold
 from service.storage.pool import Database
 from service.storage.tariff import tariff_at, tariff_get, tariff_locations
-
-_MAX_TARIFFS = 20
-"""As many as a CDR may bring along."""
 
 
 class PricingService:
@@ -77,7 +72,7 @@ class PricingService:
         return findings + LintTariffResponse(findings=references(owned, locations)).SerializeToString()
 
     async def AuditCdr(self, request: AuditCdrRequest, caller: Caller) -> bytes:
-        tariffs = await self._tariffs_of(request.cdr, request.tariffs, caller)
+        tariffs = await tariffs_of(self._database, caller.tenant_id, request.cdr, request.tariffs)
         del request.tariffs[:]
         request.tariffs.extend(tariffs)
         return whole_response(await self._run("AuditCdr", request, caller), "cdr.charging_periods")
@@ -118,21 +113,3 @@ class PricingService:
                 connector_id=place.connector_id,
             )
         return tariff
-
-    async def _tariffs_of(self, cdr: AuditedCdr, tariffs: Sequence[Tariff], caller: Caller) -> list[Tariff]:
-        """Those its periods name, of its own or the stored ones; the first of its own when they name none.
-
-        Raises InvalidArgument when there is none or too many are named, ResourceNotFound, TariffRevisionNotKept.
-        """
-        named = tariffs_named(cdr)
-        if len(named) > _MAX_TARIFFS:
-            raise InvalidArgument.field("cdr.charging_periods", f"name more than {_MAX_TARIFFS} tariffs")
-        if not named and not tariffs:
-            raise InvalidArgument.field("tariffs", "are needed when no period names a tariff")
-        own = {tariff.id.casefold(): tariff for tariff in reversed(tariffs)}
-        start = start_of_cdr(cdr)
-        return [
-            own.get(id.casefold())
-            or await self._tariff_at(caller, ObjectKey.of(cdr.country_code, cdr.party_id, id), start)
-            for id in named
-        ] or [tariffs[0]]

@@ -1,6 +1,7 @@
 """CDRs as rows: the serialized message and the columns that lists filter by. What they say is written once."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from evbridge.v1.cdr_pb2 import Cdr, ListCdrsRequest
 
@@ -60,12 +61,13 @@ async def cdr_put(
         raise EtagMismatch("one of the CDRs was recorded by another call at this moment")
 
 
-def _columns(cdrs: Sequence[Cdr]) -> tuple[list[object], ...]:
+def _columns(cdrs: Sequence[Cdr]) -> tuple[list[Any], ...]:
     return (
         *columns([key_of(cdr) for cdr in cdrs]),
         [cdr.currency for cdr in cdrs],
         [cdr.session_id.casefold() for cdr in cdrs],
         [cdr.credit_reference_id.casefold() for cdr in cdrs],
+        [cdr.audit.state for cdr in cdrs],
         *charged_columns(cdrs, [cdr.cdr_location.id for cdr in cdrs]),
     )
 
@@ -74,6 +76,19 @@ async def cdr_page(
     database: Database, tenant_id: str, request: ListCdrsRequest, after: str, limit: int
 ) -> list[tuple[str, bytes]]:
     """(place, serialized CDR) after the place `after`, by their start, up to `limit` and about 1 MiB."""
-    own = (request.session_id.casefold(), request.credit_reference_id.casefold(), request.currency)
+    ids = (request.session_id.casefold(), request.credit_reference_id.casefold())
+    own = (*ids, request.currency, request.audit_state)
     rows = await database.rows(sql.cdr_page, tenant_id, *charged_filters(request, after, limit), *own)
     return [(row["place"], row["payload"]) for row in rows]
+
+
+async def cdr_audit_due(database: Database) -> tuple[str, ObjectKey, Cdr] | None:
+    """(tenant, key, CDR) of the one whose audit is due the longest; it is the caller's for a minute."""
+    row = await database.row(sql.cdr_audit_due)
+    return None if row is None else (row["tenant_id"], ObjectKey.in_row(row), Cdr.FromString(row["payload"]))
+
+
+async def cdr_audited(conn: Connection, tenant_id: str, key: ObjectKey, cdr: Cdr) -> bool:
+    """Stores what its audit found. False when another audit was first, or it is gone."""
+    payload = cdr.SerializeToString()
+    return bool(await conn.value(sql.cdr_audited, tenant_id, *key, cdr.audit.state, payload))

@@ -33,16 +33,17 @@ CROSS JOIN LATERAL (
 
 -- name: cdr_insert
 INSERT INTO cdr (
-    tenant_id, country_code, party_id, key, integration_id, currency, session_key, credited_key, start_time, update_time, token_party, token_key,
+    tenant_id, country_code, party_id, key, integration_id, currency, session_key, credited_key, audit_state, start_time, update_time, token_party, token_key,
     contract_key, location_key, recipient_id, etag, payload
 )
-SELECT $1, country_code, party_id, key, integration_id, currency, session_key, credited_key, start_time, update_time, token_party, token_key,
+SELECT $1, country_code, party_id, key, integration_id, currency, session_key, credited_key, audit_state, start_time, update_time, token_party, token_key,
     contract_key, location_key, recipient_id, etag, payload
 FROM unnest(
-    $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
-    $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bytea[]
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::smallint[],
+    $10::timestamptz[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
+    $17::text[], $18::bytea[]
 ) AS new (
-    country_code, party_id, key, integration_id, currency, session_key, credited_key, start_time, update_time, token_party, token_key,
+    country_code, party_id, key, integration_id, currency, session_key, credited_key, audit_state, start_time, update_time, token_party, token_key,
     contract_key, location_key, recipient_id, etag, payload
 )
 ON CONFLICT DO NOTHING
@@ -67,7 +68,7 @@ FROM (
             AND ($14::timestamptz IS NULL OR start_time >= $14) AND ($15::timestamptz IS NULL OR start_time < $15)
             AND ($16::timestamptz IS NULL OR update_time >= $16) AND ($17::timestamptz IS NULL OR update_time < $17)
             AND ($20::text = '' OR session_key = $20) AND ($21::text = '' OR credited_key = $21)
-            AND ($22::text = '' OR currency = $22)
+            AND ($22::text = '' OR currency = $22) AND ($23::smallint = 0 OR audit_state = $23)
         ORDER BY start_time, country_code, party_id, key
         LIMIT $18
     ) AS page
@@ -86,3 +87,24 @@ CROSS JOIN LATERAL (
         AND party_id = wanted.party_id AND credited_key = wanted.key AND credited_key <> ''
     OFFSET 0
 ) AS t
+
+-- name: cdr_audit_due
+-- tenant: any, because one worker serves them all. The one that waits the longest; nobody else begins it for a minute.
+WITH next AS MATERIALIZED (
+    SELECT tenant_id, integration_id, country_code, party_id, key
+    FROM cdr
+    WHERE audit_state = 1 AND audit_lease <= now()
+    ORDER BY audit_lease
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE cdr AS c SET audit_lease = now() + interval '1 minute'
+FROM next
+WHERE c.tenant_id = next.tenant_id AND c.integration_id = next.integration_id AND c.country_code = next.country_code
+    AND c.party_id = next.party_id AND c.key = next.key
+RETURNING c.tenant_id, c.integration_id, c.country_code, c.party_id, c.key, c.payload
+
+-- name: cdr_audited
+UPDATE cdr SET audit_state = $6, payload = $7
+WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4 AND audit_state = 1
+RETURNING true

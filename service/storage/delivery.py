@@ -233,7 +233,7 @@ async def delivery_hold(conn: Connection, claim: Claim) -> None:
     _held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
 
 
-async def delivery_done(conn: Connection, claim: Claim, again_s: float | None) -> None:
+async def delivery_done(conn: Connection, claim: Claim, again_s: float | None = None) -> None:
     """Ends a claim with success; one that is held back is due again after `again_s`. Raises LeaseLost."""
     again = None if again_s is None else timedelta(seconds=again_s)
     _held(await conn.value(sql.delivery_done, *claim.fence, claim.generation, again))

@@ -97,7 +97,9 @@ CREATE TABLE cdr (
     location_key text NOT NULL,
     recipient_id text NOT NULL,
     etag text NOT NULL,
-    payload bytea NOT NULL
+    payload bytea NOT NULL,
+    audit_state smallint DEFAULT 0 NOT NULL,
+    audit_lease timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 CREATE TABLE change (
@@ -821,6 +823,10 @@ ALTER TABLE ONLY token
     ADD CONSTRAINT token_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
 CREATE INDEX cdr_age ON cdr USING btree (update_time);
+
+CREATE INDEX cdr_audit_due ON cdr USING btree (audit_lease) WHERE (audit_state = 1);
+
+CREATE INDEX cdr_audited ON cdr USING btree (tenant_id, integration_id, audit_state, start_time) WHERE (audit_state <> 0);
 
 CREATE INDEX cdr_contract ON cdr USING btree (tenant_id, contract_key);
 

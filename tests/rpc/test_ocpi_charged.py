@@ -5,7 +5,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from evbridge.v1.cdr_pb2 import Cdr, CdrKey, CreateCdrRequest, GetCdrRequest, ListCdrsRequest
+from evbridge.v1.cdr_pb2 import (
+    CDR_AUDIT_STATE_DIFFERENT,
+    CDR_AUDIT_STATE_EQUAL,
+    CDR_AUDIT_STATE_NOT_AUDITED,
+    CDR_AUDIT_STATE_PENDING,
+    Cdr,
+    CdrAudit,
+    CdrKey,
+    CreateCdrRequest,
+    GetCdrRequest,
+    ListCdrsRequest,
+)
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_DELIVERED,
     DELIVERY_STATE_PARKED,
@@ -22,6 +33,7 @@ from evbridge.v1.error_reason_pb2 import OBJECT_NOT_REPRESENTABLE, PARTNER_OUTCO
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import TOKEN_TYPE_OTHER
 from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_ENERGY, CDR_DIMENSION_TYPE_STATE_OF_CHARGE, CdrDimension
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, Run, StartRunRequest, SyncOptions
 from evbridge.v1.session_pb2 import (
     SESSION_STATUS_COMPLETED,
     GetSessionRequest,
@@ -31,13 +43,15 @@ from evbridge.v1.session_pb2 import (
     UpdateSessionRequest,
 )
 from evbridge.v1.types_pb2 import Price
+from evbridge.v1.watch_pb2 import WatchCdrsRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
 
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
-from tests.front_door import at_rest
-from tests.rpc.test_ocpi_push import HERS, a_place, pushed, registered, store
+from tests.front_door import a_tariff, at_rest
+from tests.rpc.test_ocpi_push import HERS, a_place, pushed, pushing, received_tariff, registered, store
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
+from tests.rpc.test_watch import watching
 
 __all__ = ["sides"]
 CHARGED = IntegrationModels(push_session=True, push_cdr=True)
@@ -214,6 +228,67 @@ async def test_what_is_charged_with_another_partys_token_goes_nowhere_unless_it_
         assert await pushed(cpo, emsp) == [("POST", "cdrs")]
         assert await held_cdrs(emsp) == ["C2"]
         assert not (await emsp.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
+
+
+async def pulls(emsp: Side, **options: Any) -> Run:
+    await pushing(emsp, IntegrationModels(pull_session=True, pull_cdr=True))
+    request = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC, sync_options=SyncOptions(**options))
+    return await emsp.ran(await emsp.client.runs.StartRun(request))
+
+
+@pytest.mark.parametrize("version", SPOKEN)
+async def test_what_is_not_pushed_is_asked_for(sides: Sides, version: str) -> None:
+    async with charging(sides, version, push_location=False) as (cpo, emsp):
+        await tell(cpo, charging_periods=[a_period(0, "2.5")])
+        await bill(cpo, "C1")
+        assert await pushed(cpo, emsp) == []
+        run = await pulls(emsp)
+        assert [(step.name, step.created_count) for step in run.steps] == [("sessions", 1), ("cdrs", 1)], run
+        assert (len((await held_session(emsp)).charging_periods), await held_cdrs(emsp)) == (1, ["C1"])
+        await tell(cpo, charging_periods=[a_period(0, "2.5"), a_period(60, "1")])
+        await bill(cpo, "C2")
+        await at_rest(cpo.client, ID)
+        run = await pulls(emsp)
+        # The last hour is read again; what is recorded stays as it is.
+        counts = [(step.created_count, step.updated_count, step.unchanged_count) for step in run.steps]
+        assert counts == [(0, 1, 0), (1, 0, 1)]
+        assert (len((await held_session(emsp)).charging_periods), await held_cdrs(emsp)) == (2, ["C1", "C2"])
+
+
+async def audited(emsp: Side, id: str) -> CdrAudit:
+    key = CdrKey(**HERS, id=id, integration_id=ID)
+    async with watching(emsp.client.watch.WatchCdrs, WatchCdrsRequest(snapshot=True, integration_id=ID)) as watch:
+        change = await watch.until(
+            lambda change: change.key.id == id.casefold() and change.cdr.audit.state > CDR_AUDIT_STATE_PENDING
+        )
+    cdr = await emsp.client.cdrs.GetCdr(GetCdrRequest(key=key))
+    assert cdr.audit == change.cdr.audit
+    return cdr.audit
+
+
+async def test_a_received_cdr_is_priced_again_by_the_tariff_of_its_start(sides: Sides) -> None:
+    async with charging(sides, push_tariff=True, push_cdr=True) as (cpo, emsp):
+        own = a_tariff(**HERS, id="T9")  # 25 cents a kWh, and 19 % VAT
+        await bill(cpo, "C1", tariffs=[own])
+        assert (await audited(emsp, "C1")).state == CDR_AUDIT_STATE_EQUAL
+        dearer = Price(excl_vat=Decimal(value="6"), incl_vat=Decimal(value="7.14"))
+        await bill(cpo, "C2", tariffs=[own], total_cost=dearer)
+        found = await audited(emsp, "C2")
+        assert (found.state, found.computed_cost.excl_vat.value) == (CDR_AUDIT_STATE_DIFFERENT, "5")
+        assert [each.path for each in found.differences] == ["total_cost.excl_vat", "total_cost.incl_vat"]
+        # T1 was received. What it said at the start is known since its last change.
+        changed = (await received_tariff(emsp)).last_updated
+        start, end = (Timestamp(seconds=changed.seconds + seconds) for seconds in (1, 3601))
+        named = a_period(0, "20", tariff_id="T1", start_date_time=start)
+        await bill(cpo, "C3", charging_periods=[named], start_date_time=start, end_date_time=end)
+        assert (await audited(emsp, "C3")).state == CDR_AUDIT_STATE_EQUAL
+        await bill(cpo, "C4", charging_periods=[a_period(0, "20", tariff_id="T1")])
+        earlier = await audited(emsp, "C4")
+        assert (earlier.state, "is not kept" in earlier.description) == (CDR_AUDIT_STATE_NOT_AUDITED, True)
+        page = await emsp.client.cdrs.ListCdrs(
+            ListCdrsRequest(integration_id=ID, audit_state=CDR_AUDIT_STATE_DIFFERENT)
+        )
+        assert [cdr.id for cdr in page.cdrs] == ["C2"]
 
 
 async def test_a_credit_cdr_arrives_as_one(sides: Sides) -> None:

@@ -14,10 +14,18 @@ from functools import partial
 from typing import Any, Final
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
+from evbridge.partner.ocpi.v2.cdrs_pb2 import ListCdrsRequest
 from evbridge.partner.ocpi.v2.locations_pb2 import ListLocationsRequest
+from evbridge.partner.ocpi.v2.sessions_pb2 import ListSessionsRequest
 from evbridge.partner.ocpi.v2.tariffs_pb2 import ListTariffsRequest
 from evbridge.partner.ocpi.v2.tokens_pb2 import ListTokensRequest
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+)
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, VersionDetails
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
@@ -41,7 +49,9 @@ from service.partners.ocpi.paging import Paging, total_count
 from service.partners.ocpi.received import sender_of
 from service.partners.ocpi.taking import PER_PAGE, Listed, Taken, Taking
 from service.resources.documents import by_size
+from service.resources.received_cdr import cdrs_received
 from service.resources.received_location import locations_gone, locations_received
+from service.resources.received_session import sessions_received
 from service.resources.received_tariff import tariff_removed, tariffs_received
 from service.resources.received_token import tokens_gone, tokens_received
 from service.runs.worker import Progress, Tools
@@ -107,7 +117,27 @@ _LISTS = (
         PARTY_ROLE_EMSP,
         "uid",
     ),
+    Listed(
+        "sessions",
+        "pull_session",
+        OBJECT_KIND_SESSION,
+        f"{_SERVICES}.SessionsSenderService/StreamSessions",
+        ListSessionsRequest,
+        sessions_received,
+        lasts=True,
+    ),
+    Listed(
+        "cdrs",
+        "pull_cdr",
+        OBJECT_KIND_CDR,
+        f"{_SERVICES}.CdrsSenderService/StreamCdrs",
+        ListCdrsRequest,
+        cdrs_received,
+        lasts=True,
+    ),
 )
+_BEGINNING: Final = "1970-01-01T00:00:00Z"
+"""Lists of sessions are asked for with a time, always. Source: OCPI 2.2.1, sessions, Sender interface."""
 
 
 _GONE: Final = {OBJECT_KIND_LOCATION: locations_gone, OBJECT_KIND_TOKEN: tokens_gone}
@@ -192,13 +222,16 @@ class _Pulling:
             return before
         whole_time = before.whole_time if before else None
         recent = whole_time is not None and datetime.now(UTC) < whole_time + WHOLE_EVERY
-        whole = options.whole or options.allow_mass_removal or not recent
+        whole = not self._of.lasts and (options.whole or options.allow_mass_removal or not recent)
         return await pull_begin(self._database, self._run, self._of.kind, whole=whole)
 
     async def _read(self, pull: Pull, url: str) -> Pull:
         """Stores page after page."""
         query = {"limit": str(PER_PAGE)}
-        if pull.watermark and not pull.whole:
+        whole = pull.whole or (self._of.lasts and self._run.sync_options.whole)
+        if self._of.kind == OBJECT_KIND_SESSION:
+            query["date_from"] = _BEGINNING
+        if pull.watermark and not whole:
             query["date_from"] = f"{pull.watermark - OVERLAP:%Y-%m-%dT%H:%M:%SZ}"
         request = self._of.request(integration_id=self._stored.id, url=url, **(query | {"limit": PER_PAGE}))
         paging = Paging(query)

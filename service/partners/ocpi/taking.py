@@ -32,7 +32,10 @@ Receive = Callable[
 
 
 class Listed(NamedTuple):
-    """A list that is pulled: its module, and what becomes of it here. Its objects belong to parties of `role`."""
+    """A list that is pulled: its module, and what becomes of it here. Its objects belong to parties of `role`.
+
+    `lasts`: what is not listed any more is not gone, so the list is read whole only when somebody asks for it.
+    """
 
     module: str
     model: str
@@ -42,6 +45,7 @@ class Listed(NamedTuple):
     receive: Receive
     role: PartyRole.ValueType = PARTY_ROLE_CPO
     id: str = "id"
+    lasts: bool = False
 
 
 PER_PAGE = 100

@@ -13,6 +13,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from google.type import decimal_pb2 as _decimal_pb2
 import builtins as _builtins
@@ -25,6 +26,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CdrAuditState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CdrAuditStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CdrAuditState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CDR_AUDIT_STATE_UNSPECIFIED: _CdrAuditState.ValueType  # 0
+    """It is not audited: it is one of ours."""
+    CDR_AUDIT_STATE_PENDING: _CdrAuditState.ValueType  # 1
+    """It will be, in a moment."""
+    CDR_AUDIT_STATE_EQUAL: _CdrAuditState.ValueType  # 2
+    """It says what its periods and tariffs make."""
+    CDR_AUDIT_STATE_DIFFERENT: _CdrAuditState.ValueType  # 3
+    """It says something else."""
+    CDR_AUDIT_STATE_NOT_AUDITED: _CdrAuditState.ValueType  # 4
+    """It could not be: `description` says why."""
+
+class CdrAuditState(_CdrAuditState, metaclass=_CdrAuditStateEnumTypeWrapper):
+    """How the audit of a CDR ended."""
+
+CDR_AUDIT_STATE_UNSPECIFIED: CdrAuditState.ValueType  # 0
+"""It is not audited: it is one of ours."""
+CDR_AUDIT_STATE_PENDING: CdrAuditState.ValueType  # 1
+"""It will be, in a moment."""
+CDR_AUDIT_STATE_EQUAL: CdrAuditState.ValueType  # 2
+"""It says what its periods and tariffs make."""
+CDR_AUDIT_STATE_DIFFERENT: CdrAuditState.ValueType  # 3
+"""It says something else."""
+CDR_AUDIT_STATE_NOT_AUDITED: CdrAuditState.ValueType  # 4
+"""It could not be: `description` says why."""
+Global___CdrAuditState: _TypeAlias = CdrAuditState  # noqa: Y015
 
 @_typing.final
 class Cdr(_message.Message):
@@ -65,6 +98,7 @@ class Cdr(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     RECIPIENT_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
     INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the operator that owns it; stored in upper case."""
@@ -174,6 +208,12 @@ class Cdr(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created here."""
 
+    @_builtins.property
+    def audit(self) -> Global___CdrAudit:
+        """Output only. What its costs are found to be, of one that was received: it is priced again by its own tariffs, or by those that
+        were received, as they were at its start.
+        """
+
     def __init__(
         self,
         *,
@@ -210,11 +250,12 @@ class Cdr(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         recipient_integration_id: _builtins.str = ...,
+        audit: Global___CdrAudit | None = ...,
         integration_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "create_time", b"create_time", "credit", b"credit", "end_date_time", b"end_date_time", "home_charging_compensation", b"home_charging_compensation", "last_updated", b"last_updated", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "audit", b"audit", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "create_time", b"create_time", "credit", b"credit", "end_date_time", b"end_date_time", "home_charging_compensation", b"home_charging_compensation", "last_updated", b"last_updated", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "country_code", b"country_code", "create_time", b"create_time", "credit", b"credit", "credit_reference_id", b"credit_reference_id", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "home_charging_compensation", b"home_charging_compensation", "id", b"id", "integration_id", b"integration_id", "invoice_reference_id", b"invoice_reference_id", "last_updated", b"last_updated", "meter_id", b"meter_id", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "remark", b"remark", "session_id", b"session_id", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "tariffs", b"tariffs", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "audit", b"audit", "auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "country_code", b"country_code", "create_time", b"create_time", "credit", b"credit", "credit_reference_id", b"credit_reference_id", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "home_charging_compensation", b"home_charging_compensation", "id", b"id", "integration_id", b"integration_id", "invoice_reference_id", b"invoice_reference_id", "last_updated", b"last_updated", "meter_id", b"meter_id", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "remark", b"remark", "session_id", b"session_id", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "tariffs", b"tariffs", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__credit: _TypeAlias = _typing.Literal["credit"]  # noqa: Y015
     _WhichOneofArgType__credit: _TypeAlias = _typing.Literal["_credit", b"_credit"]  # noqa: Y015
@@ -226,6 +267,50 @@ class Cdr(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__home_charging_compensation) -> _WhichOneofReturnType__home_charging_compensation | None: ...
 
 Global___Cdr: _TypeAlias = Cdr  # noqa: Y015
+
+@_typing.final
+class CdrAudit(_message.Message):
+    """What became of the audit of a CDR, see PricingService.AuditCdr. All fields are output only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    COMPUTED_COST_FIELD_NUMBER: _builtins.int
+    AUDIT_TIME_FIELD_NUMBER: _builtins.int
+    state: Global___CdrAuditState.ValueType
+    """How it ended."""
+    description: _builtins.str
+    """Why it was not audited, in words."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[_pricing_pb2.CdrDifference]:
+        """Where the CDR says something else by more than half a cent, or 0.005 kWh or hours."""
+
+    @_builtins.property
+    def computed_cost(self) -> _types_pb2.Price:
+        """What all should cost."""
+
+    @_builtins.property
+    def audit_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was audited."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___CdrAuditState.ValueType = ...,
+        description: _builtins.str = ...,
+        differences: _abc.Iterable[_pricing_pb2.CdrDifference] | None = ...,
+        computed_cost: _types_pb2.Price | None = ...,
+        audit_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_time", b"audit_time", "computed_cost", b"computed_cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_time", b"audit_time", "computed_cost", b"computed_cost", "description", b"description", "differences", b"differences", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CdrAudit: _TypeAlias = CdrAudit  # noqa: Y015
 
 @_typing.final
 class CdrLocation(_message.Message):
@@ -535,6 +620,7 @@ class ListCdrsRequest(_message.Message):
     UPDATED_TO_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CREDIT_REFERENCE_ID_FIELD_NUMBER: _builtins.int
+    AUDIT_STATE_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many CDRs a page holds at most: 50 when 0, capped at 1,000. A page also ends at 1 MiB."""
@@ -560,6 +646,8 @@ class ListCdrsRequest(_message.Message):
     """Only CDRs of the session with this id, in any case."""
     credit_reference_id: _builtins.str
     """Only credit CDRs that take the CDR with this id back, in any case."""
+    audit_state: Global___CdrAuditState.ValueType
+    """Only CDRs whose audit ended so."""
     currency: _builtins.str
     """Only CDRs in this currency."""
     @_builtins.property
@@ -597,11 +685,12 @@ class ListCdrsRequest(_message.Message):
         updated_to: _timestamp_pb2.Timestamp | None = ...,
         session_id: _builtins.str = ...,
         credit_reference_id: _builtins.str = ...,
+        audit_state: Global___CdrAuditState.ValueType = ...,
         currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time_from", b"start_time_from", "start_time_to", b"start_time_to", "updated_from", b"updated_from", "updated_to", b"updated_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract_id", b"contract_id", "country_code", b"country_code", "credit_reference_id", b"credit_reference_id", "currency", b"currency", "integration_id", b"integration_id", "location_id", b"location_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id", "session_id", b"session_id", "start_time_from", b"start_time_from", "start_time_to", b"start_time_to", "token_country_code", b"token_country_code", "token_party_id", b"token_party_id", "token_uid", b"token_uid", "updated_from", b"updated_from", "updated_to", b"updated_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_state", b"audit_state", "contract_id", b"contract_id", "country_code", b"country_code", "credit_reference_id", b"credit_reference_id", "currency", b"currency", "integration_id", b"integration_id", "location_id", b"location_id", "page_size", b"page_size", "page_token", b"page_token", "party_id", b"party_id", "session_id", b"session_id", "start_time_from", b"start_time_from", "start_time_to", b"start_time_to", "token_country_code", b"token_country_code", "token_party_id", b"token_party_id", "token_uid", b"token_uid", "updated_from", b"updated_from", "updated_to", b"updated_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

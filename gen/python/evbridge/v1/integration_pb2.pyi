@@ -382,9 +382,9 @@ class IntegrationModels(_message.Message):
     pull_location: _builtins.bool
     """We fetch locations, in the same way. eMabler: `pullLocation`."""
     pull_session: _builtins.bool
-    """We fetch sessions. eMabler: `pullSession`."""
+    """We fetch sessions, in the same way; the list is read whole only when a run is asked to. eMabler: `pullSession`."""
     pull_cdr: _builtins.bool
-    """We fetch CDRs. eMabler: `pullCdr`."""
+    """We fetch CDRs, as sessions. eMabler: `pullCdr`."""
     pull_version_details: _builtins.bool
     """We fetch the details of the partner's version again. eMabler: `pullVersionDetails`."""
     pull_interval_minutes: _builtins.int
