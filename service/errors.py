@@ -31,6 +31,7 @@
     ├── TariffNotRepresentable      FAILED_PRECONDITION  with field violations
     ├── ObjectNotRepresentable      FAILED_PRECONDITION  of a delivery, no call
     ├── TariffNotDelivered          FAILED_PRECONDITION  of a delivery, no call
+    ├── TariffStillNamed            FAILED_PRECONDITION  of a delivery, no call
     ├── DeliveryUnfinished          FAILED_PRECONDITION  of a delivery, no call
     ├── IntegrationHasNoParty       FAILED_PRECONDITION
     ├── OcpiNotServed               FAILED_PRECONDITION
@@ -284,6 +285,11 @@ class ObjectNotRepresentable(EvbridgeError):
 class TariffNotDelivered(EvbridgeError):
     code = codes.FAILED_PRECONDITION
     reason = reasons.TARIFF_NOT_DELIVERED
+
+
+class TariffStillNamed(EvbridgeError):
+    code = codes.FAILED_PRECONDITION
+    reason = reasons.TARIFF_STILL_NAMED
 
 
 class DeliveryUnfinished(EvbridgeError):

@@ -22,6 +22,7 @@ from service.errors import (
     PartnerVersionConflict,
     TariffNotDelivered,
     TariffNotRepresentable,
+    TariffStillNamed,
 )
 
 OUTAGE_OBJECTS = 3
@@ -107,7 +108,7 @@ def verdict(error: EvbridgeError, failed_attempts: int, streak: Streak, policy: 
         return outage
     if isinstance(error, DatabaseUnavailable | DeliveryUnfinished):
         return Verdict(Next.RETRY)
-    if isinstance(error, TariffNotDelivered):
+    if isinstance(error, TariffNotDelivered | TariffStillNamed):
         return Verdict(Next.WAIT)
     if isinstance(error, _SETTLED):
         return Verdict(Next.PARK, counts=True)

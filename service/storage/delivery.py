@@ -108,13 +108,17 @@ class PartKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the partner is known to hold. `acknowledged_*` describe the state of it that we last saw."""
+    """What the partner is known to hold. `acknowledged_*` describe the state of it that we last saw.
+
+    `tariff_keys` are those that it names there, or may; deliverers that delete tariffs keep them.
+    """
 
     state: PeerObjectState.ValueType = PEER_OBJECT_STATE_NONE
     external_id: str = ""
     acknowledged_version: int = 0
     acknowledged_hash: bytes | None = None
     sent_document: bytes | None = None
+    tariff_keys: Sequence[str] = ()
 
 
 async def delivery_get(database: Database | Connection, tenant_id: str, delivery_id: str) -> Delivery:
@@ -329,21 +333,35 @@ async def peer_example(database: Database, claim: Claim) -> Peer | None:
     return None if row is None else Peer(PEER_OBJECT_STATE_LINKED, **dict(row))
 
 
-async def peer_sending(database: Database, claim: Claim, peer: Peer, document: bytes | None) -> None:
+async def peer_tariffs_missing(conn: Connection, claim: Claim, tariffs: Collection[ObjectKey]) -> list[ObjectKey]:
+    """Those that the partner is shown and does not hold for certain."""
+    rows = await conn.rows(sql.peer_tariffs_missing, claim.tenant_id, claim.integration_id, [*map(str, tariffs)])
+    return [ObjectKey.parsed(row["object_id"]) for row in rows]
+
+
+async def peer_naming(database: Database, claim: Claim) -> ObjectKey | None:
+    """A location that names the tariff of the claim at the partner, or may."""
+    found: str | None = await database.value(sql.peer_naming, claim.tenant_id, claim.integration_id, claim.object_id)
+    return None if found is None else ObjectKey.parsed(found)
+
+
+async def peer_sending(
+    database: Database, claim: Claim, peer: Peer, document: bytes | None, tariff_keys: Sequence[str] = ()
+) -> None:
     """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner.
 
     The lease begins anew, so that it outlasts the request. Raises LeaseLost: then nothing may be sent.
     """
     base = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash)
     lease = (claim.delivery_id, claim.lease_token, timedelta(seconds=claim.lease_s))
-    _held(await database.value(sql.peer_sending, *claim.peer_key, *base, document, *lease))
+    _held(await database.value(sql.peer_sending, *claim.peer_key, *base, document, *lease, [*tariff_keys]))
 
 
 async def peer_acknowledged(conn: Connection, claim: Claim, peer: Peer) -> None:
     """Raises LeaseLost."""
     await delivery_hold(conn, claim)
     state = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash, peer.sent_document)
-    await conn.run(sql.peer_acknowledged, *claim.peer_key, *state)
+    await conn.run(sql.peer_acknowledged, *claim.peer_key, *state, [*peer.tariff_keys])
 
 
 async def peer_gone(conn: Connection, claim: Claim) -> None:

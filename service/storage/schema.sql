@@ -226,7 +226,8 @@ CREATE TABLE peer_object (
     acknowledged_version integer DEFAULT 0 NOT NULL,
     acknowledged_hash bytea,
     acknowledge_time timestamp with time zone,
-    sent_document bytea
+    sent_document bytea,
+    tariff_keys text[] DEFAULT '{}'::text[] NOT NULL
 );
 
 CREATE VIEW delivery_whole AS
@@ -891,6 +892,8 @@ CREATE INDEX partner_object_updated ON partner_object USING btree (tenant_id, in
 CREATE UNIQUE INDEX partner_token_digest ON partner_token USING btree (digest);
 
 CREATE INDEX peer_object_parts ON peer_object USING btree (tenant_id, integration_id, split_part(object_id, '	'::text, 1)) WHERE (strpos(object_id, '	'::text) > 0);
+
+CREATE INDEX peer_object_tariffs ON peer_object USING gin (tariff_keys) WHERE (tariff_keys <> '{}'::text[]);
 
 CREATE INDEX publication_rule_growing ON publication_rule USING btree (tenant_id, integration_id, growing) WHERE (growing <> 0);
 

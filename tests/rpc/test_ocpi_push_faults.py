@@ -31,7 +31,7 @@ from evbridge.v1.location_pb2 import (
     ReportEvseStatusRequest,
 )
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
-from evbridge.v1.tariff_pb2 import CreateTariffRequest, Tariff, UpdateTariffRequest
+from evbridge.v1.tariff_pb2 import TARIFF_TYPE_PROFILE_FAST, CreateTariffRequest, Tariff, UpdateTariffRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.storage.clock import Clock
@@ -221,12 +221,28 @@ async def test_a_location_waits_for_its_tariff(ours: Tenant, receiver: Receiver)
     assert receiver.held["tariffs/DE/ABC/T1"]["currency"] == "CHF"
 
 
+async def test_a_tariff_goes_once_no_location_names_it_at_the_partner(ours: Tenant, receiver: Receiver) -> None:
+    await connect(ours, receiver)
+    await store(ours, a_place())
+    assert await pushed(ours, receiver) == [("PUT", "tariffs/DE/ABC/T1"), PUT]
+    receiver.refusals.append((200, 2001))
+    await store(ours, a_place(tariff_ids=()))
+    async with asyncio.timeout(20):
+        while (await delivery(ours, OBJECT_KIND_TARIFF)).reason != reasons.TARIFF_STILL_NAMED:
+            await asyncio.sleep(0.02)
+    assert (await settled(ours.reader, "DE*ABC*L1")).state == DELIVERY_STATE_PARKED
+    assert (receiver.pushed, receiver.tariff_ids()) == ([PUT], ["T1"])
+    await store(ours, a_place(tariff_ids=(), name="Renamed"))
+    assert await pushed(ours, receiver) == [PUT, PUT, ("DELETE", "tariffs/DE/ABC/T1")]
+
+
 async def test_a_price_changes_at_midnight_without_a_caller(ours: Tenant, receiver: Receiver, clock: Clock) -> None:
     """The next tariff is there before it begins; the one that ended goes after no connector names it any more."""
     midnight = (datetime.now(UTC) + timedelta(days=30)).replace(hour=0, minute=0, second=0, microsecond=0)
     await connect(ours, receiver)
     await ours.writer.tariffs.UpdateTariff(UpdateTariffRequest(tariff=tariff_key("T1", end_date_time=midnight)))
-    following = a_tariff(id="T2", start_date_time=midnight)
+    # Of another type, for the first one will hold longer beside it.
+    following = a_tariff(id="T2", type=TARIFF_TYPE_PROFILE_FAST, start_date_time=midnight)
     await ours.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=following))
     await store(ours, a_place(tariff_ids=("T1", "T2")))
     await pushed(ours, receiver)

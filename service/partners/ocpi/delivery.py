@@ -5,6 +5,7 @@ again as it was: the next attempt sends what the partner sees by then.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -41,7 +42,7 @@ from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
-from service.errors import PartnerNotFound, TariffNotDelivered
+from service.errors import PartnerNotFound, TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
 from service.partners.ocpi.mapping import object_to
 from service.partners.ocpi.session_delivery import SessionDelivery
@@ -53,8 +54,9 @@ from service.storage.delivery import (
     delivery_resume,
     peer_acknowledged,
     peer_get,
+    peer_naming,
     peer_sending,
-    peers_linked,
+    peer_tariffs_missing,
 )
 from service.storage.integration import integration_get
 from service.storage.pool import Database
@@ -84,7 +86,7 @@ class OcpiDeliverer:
         self._channel = channel
 
     async def deliver(self, claim: Claim) -> Delivered:
-        """Raises TariffNotRepresentable, TariffNotDelivered, LeaseLost, and what the channel raises."""
+        """Raises TariffNotDelivered, TariffStillNamed, LeaseLost, and what the channel and a mapping raise."""
         key = ObjectKey.parsed(claim.object_id)
         at = (claim.tenant_id, claim.integration_id)
         async with self._database.connection() as conn:
@@ -188,7 +190,7 @@ class _Attempt:
         sent = self._sent(Location)
         statuses = _statuses(sent, wanted) if sent else None
         if statuses == []:
-            return Delivered(self._peer, 0, _KEPT, answered=False)
+            return await self._released(Delivered(self._peer, 0, _KEPT, answered=False))
         await self._check_tariffs(wanted)
         if statuses and len(statuses) <= MAX_PATCHES:
             try:
@@ -198,7 +200,16 @@ class _Attempt:
             except PartnerNotFound:
                 pass  # It lost the location, or the EVSE.
         request = PutLocationRequest(country_code=wanted.country_code, party_id=wanted.party_id, location_id=wanted.id)
-        return await self._put(self._locations.PutLocation, request, wanted)
+        return await self._released(await self._put(self._locations.PutLocation, request, wanted))
+
+    async def _released(self, delivered: Delivered) -> Delivered:
+        """Makes tariffs due that wait for it to name them no more: whoever brought it may have died before this."""
+        assert delivered.peer is not None  # noqa: S101
+        if self._claim.failed_attempts > 1 or {*self._peer.tariff_keys} - {*delivered.peer.tariff_keys}:
+            async with self._database.transaction() as conn:
+                await peer_acknowledged(conn, self._claim, delivered.peer)
+            await delivery_resume(self._database, self._claim, OBJECT_KIND_TARIFF, TariffStillNamed.reason)
+        return delivered
 
     async def tariff(self, key: ObjectKey, viewed: Viewed | None) -> Delivered:
         if viewed is None:
@@ -264,10 +275,8 @@ class _Attempt:
         if not self._pushes.url(OBJECT_KIND_TARIFF):
             return
         at = (self._claim.tenant_id, self._claim.integration_id, OBJECT_KIND_TARIFF)
-        named = {key for _, key in tariffs_named(location)}
         async with self._database.transaction() as conn:
-            shown = {key for key in named if await view_get(conn, *at, key)}
-            missing = sorted(shown - await peers_linked(conn, *at, shown))
+            missing = await peer_tariffs_missing(conn, self._claim, {key for _, key in tariffs_named(location)})
             if missing:
                 await delivery_mark_at(conn, *at, missing)
         if missing:
@@ -285,14 +294,14 @@ class _Attempt:
             evse_uid=evse.uid,
         )
         request.object.update({name: written[name] for name in ("status", "last_updated")})
-        await self._sending(location.SerializeToString())
+        await self._sending(location.SerializeToString(), _tariff_keys(location))
         async with disclosed(self._database, self._claim, evse, PartKey(OBJECT_KIND_EVSE, (evse.uid.casefold(),))):
             await self._locations.PatchEvse(request)
 
     async def _put(self, call: Any, request: Any, wanted: M) -> Delivered:
         request.integration_id, request.url = self._claim.integration_id, self._url
         lost = await asyncio.to_thread(_write, request, wanted, self._pushes.version)
-        await self._sending(wanted.SerializeToString())
+        await self._sending(wanted.SerializeToString(), _tariff_keys(wanted))
         async with disclosed(self._database, self._claim, wanted):
             await call(request)
         remark = f"; OCPI {self._pushes.version} has no place for {', '.join(lost)}" if lost else ""
@@ -301,6 +310,8 @@ class _Attempt:
     async def _delete(self, key: ObjectKey) -> Delivered:
         if not self._is_known:
             return Delivered(None, 0, _UNSEEN, answered=False)
+        if naming := await peer_naming(self._database, self._claim):
+            raise TariffStillNamed("waits for a location to name it no more at the partner", id=str(naming))
         request = DeleteTariffRequest(
             integration_id=self._claim.integration_id,
             url=self._url,
@@ -318,8 +329,12 @@ class _Attempt:
             return Delivered(None, 0, "was already gone at the partner")
         return Delivered(None, 0, "deleted at the partner")
 
-    async def _sending(self, document: bytes | None) -> None:
-        await peer_sending(self._database, self._claim, self._peer, document)
+    async def _sending(self, document: bytes | None, tariff_keys: Sequence[str] = ()) -> None:
+        await peer_sending(self._database, self._claim, self._peer, document, tariff_keys)
+
+
+def _tariff_keys(wanted: Any) -> list[str]:
+    return sorted({str(key) for _, key in tariffs_named(wanted)}) if isinstance(wanted, Location) else []
 
 
 def _withdraw(location: Location) -> None:
@@ -330,7 +345,9 @@ def _withdraw(location: Location) -> None:
 
 def _holding(wanted: Location | Tariff | Token) -> Peer:
     id = wanted.uid if isinstance(wanted, Token) else wanted.id
-    return Peer(PEER_OBJECT_STATE_LINKED, id, sent_document=wanted.SerializeToString())
+    return Peer(
+        PEER_OBJECT_STATE_LINKED, id, sent_document=wanted.SerializeToString(), tariff_keys=_tariff_keys(wanted)
+    )
 
 
 def _write(request: Any, wanted: M, version: str) -> list[str]:

@@ -315,6 +315,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The reason of a PENDING delivery, no call's. A connector of the location shows a tariff that the partner does not have
     yet. The location goes as soon as the tariff did; look at the delivery of that one.
     """
+    TARIFF_STILL_NAMED: _ErrorReason.ValueType  # 99
+    """The reason of a PENDING delivery, no call's. The tariff is to be deleted at the partner, where a location still names it, or
+    may. It goes as soon as the location was delivered; look at the delivery of that one.
+    """
     DELIVERY_UNFINISHED: _ErrorReason.ValueType  # 63
     """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
     MASS_REMOVAL: _ErrorReason.ValueType  # 80
@@ -679,6 +683,10 @@ parties; and it names none.
 TARIFF_NOT_DELIVERED: ErrorReason.ValueType  # 62
 """The reason of a PENDING delivery, no call's. A connector of the location shows a tariff that the partner does not have
 yet. The location goes as soon as the tariff did; look at the delivery of that one.
+"""
+TARIFF_STILL_NAMED: ErrorReason.ValueType  # 99
+"""The reason of a PENDING delivery, no call's. The tariff is to be deleted at the partner, where a location still names it, or
+may. It goes as soon as the location was delivered; look at the delivery of that one.
 """
 DELIVERY_UNFINISHED: ErrorReason.ValueType  # 63
 """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
