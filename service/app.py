@@ -20,11 +20,13 @@ from service.bridge.oauth import OAuth
 from service.bridge.ports import Recorder
 from service.bridge.registry import Registry, contract_files
 from service.bridge.tls import Certificate
+from service.delivery.results import Results
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
 from service.ocpi.cdrs import CdrsReceiver, CdrsSender
+from service.ocpi.commands import CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
 from service.ocpi.listener import Endpoint, Listener
 from service.ocpi.locations import LocationsReceiver, LocationsSender
@@ -44,6 +46,7 @@ from service.rpc.authentication import Authenticator
 from service.rpc.authorization import AuthorizationService
 from service.rpc.cdr import CdrService
 from service.rpc.charger import ChargerService
+from service.rpc.command import CommandService
 from service.rpc.company import CompanyService
 from service.rpc.contract import ContractService
 from service.rpc.delivery import DeliveryService
@@ -220,6 +223,7 @@ async def evbridge(
         served = tools(store)
         comparers = {each.type: each.comparer(store, served.channel) for each in PARTNERS if each.comparer}
         authorizers = {each.type: each.authorizer(store, served.channel) for each in PARTNERS if each.authorizer}
+        commanders = {each.type: each.commander(served) for each in PARTNERS if each.commander}
         questions = Questions(store, min(_BOOKMARK_S, settings.max_deadline_s / 3))
         server = Server(
             settings,
@@ -235,6 +239,7 @@ async def evbridge(
                 TariffService(store, keys),
                 TokenService(store, keys),
                 AuthorizationService(store, questions, authorizers),
+                CommandService(store, questions, commanders),
                 PricingService(store, processes),
                 SessionService(store, keys),
                 CdrService(store, keys),
@@ -327,6 +332,8 @@ async def _listening(
         Endpoint("sessions", "RECEIVER", "emsp", _ocpi("SessionsReceiverService"), SessionsReceiver(served)),
         Endpoint("cdrs", "SENDER", "cpo", _ocpi("CdrsSenderService"), CdrsSender(served, documents)),
         Endpoint("cdrs", "RECEIVER", "emsp", _ocpi("CdrsReceiverService"), CdrsReceiver(served)),
+        Endpoint("commands", "SENDER", "emsp", _ocpi("CommandsSenderService"), CommandsSender(served)),
+        Endpoint("commands", "RECEIVER", "cpo", _ocpi("CommandsReceiverService"), CommandsReceiver(served, questions)),
     ]
     tries = Tries(settings.ocpi_unknown_per_minute)
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints, tries, settings.proxies())
@@ -371,6 +378,7 @@ async def _delivering(
         used = tools(store)
         deliverers = {each.type: each.deliverer(store, used.channel) for each in PARTNERS if each.deliverer}
         worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s, clock)
+        tellers = {each.type: each.commander(used) for each in PARTNERS if each.commander}
         executors = {(kind, each.type): make(used) for each in PARTNERS for kind, make in each.runs.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (
@@ -382,6 +390,7 @@ async def _delivering(
             _watch(partial(markings_due, store), "objects that are to be marked"),
             _watch(partial(audits_due, store, processes), "CDRs to audit"),
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
+            _watch(Results(store, tellers).due, "results of commands"),
         )
         tasks = [asyncio.create_task(each) for each in work]
         try:

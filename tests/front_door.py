@@ -27,6 +27,7 @@ from evbridge.v1 import (
     chargeprice_connection_pb2,
     charger_pb2,
     charger_pb2_grpc,
+    command_pb2_grpc,
     company_pb2_grpc,
     delivery_pb2,
     delivery_pb2_grpc,
@@ -114,6 +115,7 @@ class Client:
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
         self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
+        self.commands = _Stub(command_pb2_grpc.CommandServiceStub(channel), metadata)
         self.authorizations = _Stub(authorization_pb2_grpc.AuthorizationServiceStub(channel), metadata)
         self.tokens = _Stub(token_pb2_grpc.TokenServiceStub(channel), metadata)
         self.watch = _Stub(watch_pb2_grpc.WatchServiceStub(channel), metadata)

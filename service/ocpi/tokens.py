@@ -36,7 +36,7 @@ from service.ocpi.modules import (
 from service.ocpi.pages import Documents, page
 from service.partners.ocpi.authorization import authorization_to, place_from
 from service.partners.ocpi.mapping import text_of
-from service.resources.question import Questions
+from service.resources.question import Kind, Questions
 from service.resources.received_token import received_token, token_received
 from service.runs.worker import Tools
 from service.storage.token import tokens_named
@@ -82,7 +82,7 @@ class TokensSender:
         question.create_time.FromDatetime(now)
         question.expire_time.FromDatetime(now + timedelta(seconds=_ANSWER_S))
         payload = question.SerializeToString()
-        answer = await self._questions.ask(tenant_id, OBJECT_KIND_TOKEN, UUID(question.id), payload, _ANSWER_S)
+        answer = await self._questions.ask(tenant_id, Kind.AUTHORIZATION, UUID(question.id), payload, _ANSWER_S)
         said, token = Authorization(), question.token if question.HasField("token") else None
         if answer is not None:
             given = AnswerAuthorizationRequest.FromString(answer)

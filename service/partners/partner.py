@@ -28,8 +28,8 @@ class Partner:
 
     `contract` is the package of its API's protos, `behaviour` what they cannot say. It `takes` objects of these kinds:
     `deliverer` brings them; without one it is shown them when it asks. `comparer` reads what it
-    holds of them, `authorizer` asks it whether a token may charge. `runs` makes the executor of each kind of run that
-    it knows.
+    holds of them, `authorizer` asks it whether a token may charge, `commander` sends it commands. `runs` makes the
+    executor of each kind of run that it knows.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Partner:
     deliverer: Callable[[Database, PartnerChannel], Deliverer] | None = None
     comparer: Callable[[Database, PartnerChannel], Comparer] | None = None
     authorizer: Callable[[Database, PartnerChannel], Any] | None = None
+    commander: Callable[[Tools], Any] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
 
     def simulator(self, *, api_key: str) -> "Front":

@@ -9,11 +9,10 @@ from collections.abc import AsyncGenerator
 from typing import Final
 from uuid import UUID, uuid4
 
-from evbridge.v1.delivery_pb2 import ObjectKind
-
 from service.errors import ResourceNotFound, ServerStopping
 from service.storage.pool import Database
 from service.storage.question import (
+    Kind,
     listener_gone,
     listener_seen,
     question_answer,
@@ -22,12 +21,16 @@ from service.storage.question import (
     question_take,
 )
 
+__all__ = ["Kind", "Questions"]
+
 HANDED_AGAIN_S: Final = 3.0
 _LOOK_S: Final = 0.025
 _SEEN_EVERY_S: Final = 2.0
 _HEARD_S: Final = 10.0
 """How long somebody who does not say so any more is taken to listen."""
 _AT_ONCE: Final = 100
+_GRACE_S: Final = 0.25
+"""An answer that was taken at the last moment is seen."""
 
 
 class Questions:
@@ -41,21 +44,19 @@ class Questions:
     def stop(self) -> None:
         self._stopped = True
 
-    async def ask(
-        self, tenant_id: str, kind: ObjectKind.ValueType, question_id: UUID, payload: bytes, lasts_s: float
-    ) -> bytes | None:
+    async def ask(self, tenant_id: str, kind: Kind, question_id: UUID, payload: bytes, lasts_s: float) -> bytes | None:
         """The answer; None when nobody listens, or nobody answers in time."""
         end = time.monotonic() + lasts_s
         of = (self.database, tenant_id, kind, question_id)
         if not await question_ask(*of, payload, lasts_s=lasts_s, heard_s=_HEARD_S):
             return None
         answer = None
-        while answer is None and time.monotonic() < end:
+        while answer is None and time.monotonic() < end + _GRACE_S:
             await asyncio.sleep(_LOOK_S)
             answer = await question_answered(self.database, tenant_id, question_id)
         return answer
 
-    async def listen(self, tenant_id: str, kind: ObjectKind.ValueType) -> AsyncGenerator[list[bytes], None]:
+    async def listen(self, tenant_id: str, kind: Kind) -> AsyncGenerator[list[bytes], None]:
         """Questions as they come; none at first, and now and then, to say that it listens. Raises ServerStopping."""
         listener, seen, told = uuid4(), 0.0, 0.0
         try:
@@ -78,7 +79,7 @@ class Questions:
         finally:
             await listener_gone(self.database, tenant_id, kind, listener)
 
-    async def answer(self, tenant_id: str, kind: ObjectKind.ValueType, question_id: str, answer: bytes) -> None:
+    async def answer(self, tenant_id: str, kind: Kind, question_id: str, answer: bytes) -> None:
         """Raises ResourceNotFound for one that does not wait for an answer."""
         if not await question_answer(self.database, tenant_id, kind, UUID(question_id), answer):
             raise ResourceNotFound.of("question", question_id)

@@ -17,7 +17,6 @@ from evbridge.v1.authorization_pb2 import (
     AuthorizeTokenRequest,
     ServeAuthorizationsRequest,
 )
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_TOKEN
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from evbridge.v1.location_pb2 import TOKEN_TYPE_RFID
 from evbridge.v1.token_pb2 import (
@@ -32,7 +31,7 @@ from service.domain.caller import Caller, call_deadline, waits_elsewhere
 from service.domain.pages import framed
 from service.domain.token import token_id
 from service.errors import InvalidArgument, PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable, ResourceNotFound
-from service.resources.question import Questions
+from service.resources.question import Kind, Questions
 from service.storage.integration import integration_get
 from service.storage.pool import Database
 from service.storage.token import tokens_named
@@ -84,12 +83,12 @@ class AuthorizationService:
         self, request: ServeAuthorizationsRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
         waits_elsewhere()
-        async for questions in self._questions.listen(caller.tenant_id, OBJECT_KIND_TOKEN):
+        async for questions in self._questions.listen(caller.tenant_id, Kind.AUTHORIZATION):
             yield framed(questions)
 
     async def AnswerAuthorization(self, request: AnswerAuthorizationRequest, caller: Caller) -> Empty:
         answer = request.SerializeToString(deterministic=True)
-        await self._questions.answer(caller.tenant_id, OBJECT_KIND_TOKEN, request.id, answer)
+        await self._questions.answer(caller.tenant_id, Kind.AUTHORIZATION, request.id, answer)
         return Empty()
 
     async def _token(self, request: AuthorizeTokenRequest, caller: Caller) -> Token | None:

@@ -326,7 +326,7 @@ class _Surroundings:
 
 # How long calls are refused at the least before the port closes: balancers ask for our health every second or so.
 _LAME_DUCK_S = 0.3
-_WATCHES = ("evbridge.v1.WatchService/", "evbridge.v1.AuthorizationService/Serve")
+_WATCHES = ("evbridge.v1.WatchService/", "evbridge.v1.AuthorizationService/Serve", "evbridge.v1.CommandService/Serve")
 _NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 
 

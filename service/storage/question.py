@@ -1,9 +1,8 @@
 """Questions of partners that a service of the tenant's answers, and who listens for them. They outlive processes."""
 
 from datetime import timedelta
+from enum import IntEnum
 from uuid import UUID
-
-from evbridge.v1.delivery_pb2 import ObjectKind
 
 from service.storage.pool import Database
 from service.storage.statements import Statements
@@ -11,10 +10,17 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 
+class Kind(IntEnum):
+    """What is asked."""
+
+    AUTHORIZATION = 1
+    COMMAND = 2
+
+
 async def question_ask(
     database: Database,
     tenant_id: str,
-    kind: ObjectKind.ValueType,
+    kind: Kind,
     question_id: UUID,
     payload: bytes,
     *,
@@ -32,24 +38,20 @@ async def question_answered(database: Database, tenant_id: str, question_id: UUI
     return answer
 
 
-async def question_take(
-    database: Database, tenant_id: str, kind: ObjectKind.ValueType, *, again_s: float, limit: int
-) -> list[bytes]:
+async def question_take(database: Database, tenant_id: str, kind: Kind, *, again_s: float, limit: int) -> list[bytes]:
     """Questions that are now the caller's to answer; after `again_s` they are somebody else's."""
     rows = await database.rows(sql.question_take, tenant_id, kind, timedelta(seconds=again_s), limit)
     return [row["payload"] for row in rows]
 
 
-async def question_answer(
-    database: Database, tenant_id: str, kind: ObjectKind.ValueType, question_id: UUID, answer: bytes
-) -> bool:
+async def question_answer(database: Database, tenant_id: str, kind: Kind, question_id: UUID, answer: bytes) -> bool:
     """False when there is none that waits for it."""
     return await database.value(sql.question_answer, tenant_id, question_id, kind, answer) is not None
 
 
-async def listener_seen(database: Database, tenant_id: str, kind: ObjectKind.ValueType, listener_id: UUID) -> None:
+async def listener_seen(database: Database, tenant_id: str, kind: Kind, listener_id: UUID) -> None:
     await database.run(sql.listener_seen, tenant_id, kind, listener_id)
 
 
-async def listener_gone(database: Database, tenant_id: str, kind: ObjectKind.ValueType, listener_id: UUID) -> None:
+async def listener_gone(database: Database, tenant_id: str, kind: Kind, listener_id: UUID) -> None:
     await database.run(sql.listener_gone, tenant_id, kind, listener_id)

@@ -13,11 +13,17 @@ sql = Statements.beside(__file__)
 async def retention_sweep(database: Database, days: int) -> None:
     """Deletes answers to repeat after a day, the rest after `days`, tombstones once no partner needs them."""
     age = timedelta(days=days)
-    await in_slices(database, sql.retention_idempotency, timedelta(days=1))
-    for short_lived in (sql.retention_questions, sql.retention_listeners):
-        await database.run(short_lived)
+    for short_lived in (sql.retention_idempotency, sql.retention_questions, sql.retention_listeners):
+        await in_slices(database, short_lived, timedelta(days=1))
     await feed_sweep(database, age)
-    for statement in (sql.retention_attempts, sql.retention_runs, sql.retention_exchanges, sql.retention_quarantine):
+    of_age = (
+        sql.retention_attempts,
+        sql.retention_runs,
+        sql.retention_exchanges,
+        sql.retention_commands,
+        sql.retention_quarantine,
+    )
+    for statement in of_age:
         await in_slices(database, statement, age)
     await database.run(sql.retention_tombstones, age)
     await database.run(sql.retention_deliveries, age)

@@ -72,13 +72,20 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM tariff_revision WHERE end_time < now() -
 DELETE FROM location
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM location WHERE delete_time < now() - $1::interval LIMIT $2))
 
+-- name: retention_commands
+-- tenant: any, because age decides.
+DELETE FROM command
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM command WHERE create_time < now() - $1::interval LIMIT $2))
+
 -- name: retention_questions
 -- tenant: any, because age decides.
-DELETE FROM question WHERE expire_time < now() - interval '1 hour'
+DELETE FROM question
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM question WHERE expire_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_listeners
 -- tenant: any, because age decides.
-DELETE FROM listener WHERE seen_time < now() - interval '1 hour'
+DELETE FROM listener
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM listener WHERE seen_time < now() - $1::interval LIMIT $2))
 
 -- name: retention_tokens
 -- tenant: any, because age decides.

@@ -133,6 +133,29 @@ CREATE TABLE charger (
     payload bytea NOT NULL
 );
 
+CREATE TABLE command (
+    tenant_id text NOT NULL,
+    command_id uuid NOT NULL,
+    integration_id text NOT NULL,
+    "position" bigint NOT NULL,
+    direction smallint NOT NULL,
+    state smallint NOT NULL,
+    payload bytea NOT NULL,
+    response_url text NOT NULL,
+    create_time timestamp with time zone DEFAULT now() NOT NULL,
+    send_time timestamp with time zone,
+    result_time timestamp with time zone
+);
+
+ALTER TABLE command ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME command_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE company (
     tenant_id text NOT NULL,
     company_id uuid NOT NULL,
@@ -703,6 +726,9 @@ ALTER TABLE ONLY change
 ALTER TABLE ONLY charger
     ADD CONSTRAINT charger_pkey PRIMARY KEY (tenant_id, key);
 
+ALTER TABLE ONLY command
+    ADD CONSTRAINT command_pkey PRIMARY KEY (tenant_id, command_id);
+
 ALTER TABLE ONLY company
     ADD CONSTRAINT company_pkey PRIMARY KEY (tenant_id, company_id);
 
@@ -845,6 +871,10 @@ CREATE INDEX change_age ON change USING btree (create_time);
 
 CREATE INDEX charger_site ON charger USING btree (tenant_id, site_id, key);
 
+CREATE INDEX command_due ON command USING btree (send_time) WHERE (send_time IS NOT NULL);
+
+CREATE INDEX command_newest ON command USING btree (tenant_id, "position");
+
 CREATE INDEX delivery_attempt_age ON delivery_attempt USING btree (start_time);
 
 CREATE INDEX delivery_attempt_recent ON delivery_attempt USING btree (tenant_id, integration_id, start_time);
@@ -954,6 +984,12 @@ ALTER TABLE ONLY cdr
 
 ALTER TABLE ONLY charger
     ADD CONSTRAINT charger_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY command
+    ADD CONSTRAINT command_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY command
+    ADD CONSTRAINT command_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY company
     ADD CONSTRAINT company_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
 from evbridge.v1.charger_pb2 import CreateChargerRequest
+from evbridge.v1.command_pb2 import Command
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from evbridge.v1.partner_pb2 import (
@@ -34,6 +35,7 @@ from google.protobuf.struct_pb2 import Struct
 from service.app import Evbridge, evbridge
 from service.domain.pages import token_after
 from service.storage.api_key import api_key_create
+from service.storage.command import command_insert
 from service.storage.statements import Statement
 from tests.conftest import created
 from tests.front_door import Client, Failure, a_charger, a_company, a_rule, an_integration, failure_of, settings
@@ -100,6 +102,8 @@ class Caller:
             request.integration_id = self.ids["Integration"]
         elif isinstance(request, ListRunFindingsRequest):
             request.run_id = self.ids["Run"]
+        elif method.name in ("AnswerAuthorization", "AnswerCommand", "ReportCommandResult", "SendCommand"):
+            request.id = str(uuid4())  # type: ignore[attr-defined]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))
             request.id = self.ids[noun]  # type: ignore[attr-defined]
@@ -151,6 +155,9 @@ async def caller(idle: Evbridge) -> AsyncIterator[Caller]:
         page = await client.deliveries.ListDeliveries(delivery_pb2.ListDeliveriesRequest())
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}
         sent = Statement("sent", SENT)
+        command = Command(id=str(uuid4()), integration_id=made.ids["Integration"], direction=1, state=1)
+        await command_insert(running.database, "wild", command, "")
+        made.ids["Command"] = command.id
         made.ids["Disclosure"] = str(await running.database.value(sent, tenant_id, made.ids["Integration"], company.id))
         kept = Statement("quarantined", QUARANTINED)
         row = (tenant_id, made.ids["Integration"], made.ids["Run"])

@@ -12,6 +12,7 @@ from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIN
 
 from service.partners.ocpi import errors
 from service.partners.ocpi.authorization import OcpiAuthorizer
+from service.partners.ocpi.commands import OcpiCommander
 from service.partners.ocpi.credentials import Credentials
 from service.partners.ocpi.delivery import OcpiDeliverer
 from service.partners.ocpi.diagnosis import OcpiDiagnosis
@@ -26,5 +27,6 @@ PARTNER = Partner(
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_SESSION, OBJECT_KIND_CDR),
     deliverer=OcpiDeliverer,
     authorizer=OcpiAuthorizer,
+    commander=OcpiCommander,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},
 )

@@ -1,0 +1,115 @@
+"""Commands to chargers: what changes one, step by step. Each step is a transaction of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from evbridge.v1.command_pb2 import (
+    COMMAND_RESPONSE_TYPE_ACCEPTED,
+    COMMAND_STATE_ACCEPTED,
+    COMMAND_STATE_ENDED,
+    COMMAND_STATE_FAILED,
+    COMMAND_STATE_PENDING,
+    COMMAND_STATE_REFUSED,
+    Command,
+    CommandResponse,
+    CommandResult,
+)
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.errors import ResourceNotFound
+from service.storage.changes import change_time
+from service.storage.command import command_get, command_lock, command_put
+from service.storage.pool import Database
+
+_LOOK_S: Final = 0.05
+_OVER: Final = (COMMAND_STATE_REFUSED, COMMAND_STATE_ENDED, COMMAND_STATE_FAILED)
+
+
+async def command_answered(database: Database, tenant_id: str, id: str, response: CommandResponse) -> Command:
+    """What the operator said at once. A result that was quicker stays. Raises ResourceNotFound."""
+
+    def answered(command: Command, now: Timestamp) -> bool:
+        if command.HasField("response"):
+            return False
+        command.response.CopyFrom(response)
+        taken = response.result == COMMAND_RESPONSE_TYPE_ACCEPTED
+        if taken:
+            command.expire_time.seconds = now.seconds + response.timeout_s
+        if command.state == COMMAND_STATE_PENDING:
+            command.state = COMMAND_STATE_ACCEPTED if taken else COMMAND_STATE_REFUSED
+        return True
+
+    return await _changed(database, tenant_id, id, answered)
+
+
+async def command_ended(
+    database: Database,
+    tenant_id: str,
+    id: str,
+    result: CommandResult,
+    *,
+    is_ours: bool,
+    integrations: tuple[str, ...] = (),
+) -> Command:
+    """What the charger did; the first result counts. `is_ours`: it is brought to who sent the command.
+
+    Raises ResourceNotFound for a command that went through none of the integrations, if any are named, and for one of
+    ours that was not taken.
+    """
+
+    def ended(command: Command, now: Timestamp) -> bool:
+        if integrations and command.integration_id not in integrations:
+            raise ResourceNotFound.of("command", id)
+        if is_ours and command.state not in (COMMAND_STATE_ACCEPTED, COMMAND_STATE_ENDED):
+            raise ResourceNotFound.of("command", id)
+        if command.HasField("result"):
+            return False
+        command.result.CopyFrom(result)
+        command.state = COMMAND_STATE_ENDED
+        return True
+
+    return await _changed(database, tenant_id, id, ended, brings_result=is_ours)
+
+
+async def command_failed(
+    database: Database, tenant_id: str, id: str, description: str, *, for_certain: bool
+) -> Command:
+    """It was not sent, or that is not known."""
+
+    def failed(command: Command, now: Timestamp) -> bool:
+        command.description = description[:500]
+        if for_certain and command.state == COMMAND_STATE_PENDING:
+            command.state = COMMAND_STATE_FAILED
+        return True
+
+    return await _changed(database, tenant_id, id, failed)
+
+
+async def command_awaited(database: Database, tenant_id: str, id: str, limit_s: float) -> bytes:
+    """The serialized command once it is over, or as it is after `limit_s`. Raises ResourceNotFound."""
+    end = time.monotonic() + limit_s
+    while True:
+        payload = await command_get(database, tenant_id, id)
+        if Command.FromString(payload).state in _OVER or time.monotonic() >= end:
+            return payload
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _changed(
+    database: Database,
+    tenant_id: str,
+    id: str,
+    change: Callable[[Command, Timestamp], bool],
+    *,
+    brings_result: bool = False,
+) -> Command:
+    async with database.transaction() as conn:
+        command = await command_lock(conn, tenant_id, id)
+        now = Timestamp()
+        now.FromDatetime(await change_time(conn))
+        if change(command, now):
+            command.update_time.CopyFrom(now)
+            await command_put(conn, tenant_id, command, brings_result=brings_result)
+        return command

@@ -1,0 +1,131 @@
+"""evbridge.v1.CommandService."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+from uuid import uuid4
+
+from evbridge.v1.command_pb2 import (
+    COMMAND_DIRECTION_SENT,
+    COMMAND_STATE_PENDING,
+    AnswerCommandRequest,
+    Command,
+    CommandResponse,
+    GetCommandRequest,
+    ListCommandsRequest,
+    ReportCommandResultRequest,
+    SendCommandRequest,
+    ServeCommandsRequest,
+)
+from evbridge.v1.integration_pb2 import Integration, IntegrationType
+
+from service.domain.caller import Caller, call_deadline, waits_elsewhere
+from service.domain.pages import framed, list_response, page_size, position_before
+from service.errors import (
+    EvbridgeError,
+    IntegrationDisabled,
+    InvalidArgument,
+    PartnerFault,
+    PartnerOutcomeUnknown,
+    ResourceExists,
+)
+from service.resources.command import command_answered, command_awaited, command_ended, command_failed
+from service.resources.question import Kind, Questions
+from service.storage.command import command_get, command_insert, command_page
+from service.storage.integration import integration_get
+from service.storage.pool import Database
+
+_ANSWER_S: Final = 0.5
+"""What is left of the caller's time when a result is not waited for any more."""
+
+
+class Commander(Protocol):
+    """Sends commands to one type of operators."""
+
+    async def send(self, tenant_id: str, command: Command, timeout_s: float) -> CommandResponse:
+        """Raises EvbridgeError."""
+        ...
+
+
+class CommandService:
+    """`commanders`: by the type of the integration."""
+
+    def __init__(
+        self, database: Database, questions: Questions, commanders: Mapping[IntegrationType.ValueType, Commander]
+    ) -> None:
+        self._database = database
+        self._questions = questions
+        self._commanders = commanders
+
+    async def SendCommand(self, request: SendCommandRequest, caller: Caller) -> bytes:
+        command = _command(request)
+        payload = await integration_get(self._database, caller.tenant_id, request.integration_id)
+        integration = Integration.FromString(payload)
+        commander = self._commanders.get(integration.type)
+        if commander is None:
+            raise InvalidArgument.field("integration_id", "is an integration whose partner takes no commands")
+        if not integration.enabled:
+            raise IntegrationDisabled(f"the integration {integration.id} is disabled", id=integration.id)
+        waits_elsewhere()
+        if await command_insert(self._database, caller.tenant_id, command, ""):
+            await self._sent(commander, command, caller)
+        else:
+            await self._check_same(command, caller)
+        return await command_awaited(self._database, caller.tenant_id, command.id, _left_s())
+
+    async def GetCommand(self, request: GetCommandRequest, caller: Caller) -> bytes:
+        return await command_get(self._database, caller.tenant_id, request.id)
+
+    async def ListCommands(self, request: ListCommandsRequest, caller: Caller) -> bytes:
+        before, size = position_before(request), page_size(request.page_size)
+        rows = await command_page(self._database, caller.tenant_id, request, before, size + 1)
+        return list_response(request, rows, size)
+
+    async def ServeCommands(self, request: ServeCommandsRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+        waits_elsewhere()
+        async for commands in self._questions.listen(caller.tenant_id, Kind.COMMAND):
+            yield framed(commands)
+
+    async def AnswerCommand(self, request: AnswerCommandRequest, caller: Caller) -> Command:
+        answer = request.response.SerializeToString(deterministic=True)
+        await self._questions.answer(caller.tenant_id, Kind.COMMAND, request.id, answer)
+        return await command_answered(self._database, caller.tenant_id, request.id, request.response)
+
+    async def ReportCommandResult(self, request: ReportCommandResultRequest, caller: Caller) -> Command:
+        return await command_ended(self._database, caller.tenant_id, request.id, request.result, is_ours=True)
+
+    async def _sent(self, commander: Commander, command: Command, caller: Caller) -> None:
+        of = (self._database, caller.tenant_id, command.id)
+        try:
+            response = await commander.send(caller.tenant_id, command, _left_s())
+        except EvbridgeError as error:
+            may_have_arrived = isinstance(error, PartnerOutcomeUnknown | PartnerFault)
+            await command_failed(*of, error.message, for_certain=not may_have_arrived)
+            raise
+        await command_answered(*of, response)
+
+    async def _check_same(self, command: Command, caller: Caller) -> None:
+        """Raises ResourceExists when the id names another command."""
+        stored = Command.FromString(await command_get(self._database, caller.tenant_id, command.id))
+        asked = str(command.WhichOneof("request"))
+        same = stored.WhichOneof("request") == asked and getattr(stored, asked) == getattr(command, asked)
+        if not same or (stored.integration_id, stored.direction) != (command.integration_id, command.direction):
+            raise ResourceExists(f"command {command.id} is another one", resource="command", id=command.id)
+
+
+def _command(request: Any) -> Command:
+    asked = request.WhichOneof("request")
+    command = Command(
+        id=request.id.lower() or str(uuid4()),
+        integration_id=request.integration_id,
+        direction=COMMAND_DIRECTION_SENT,
+        state=COMMAND_STATE_PENDING,
+        **{asked: getattr(request, asked)},
+    )
+    command.create_time.FromDatetime(datetime.now(UTC))
+    return command
+
+
+def _left_s() -> float:
+    return max(call_deadline.get() - time.monotonic() - _ANSWER_S, _ANSWER_S)

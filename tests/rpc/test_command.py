@@ -1,0 +1,186 @@
+"""CommandService: a provider sends commands to an operator, both evbridges, in every version."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from evbridge.v1.command_pb2 import (
+    COMMAND_DIRECTION_RECEIVED,
+    COMMAND_RESPONSE_TYPE_ACCEPTED,
+    COMMAND_RESPONSE_TYPE_REJECTED,
+    COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION,
+    COMMAND_RESULT_TYPE_ACCEPTED,
+    COMMAND_RESULT_TYPE_EVSE_OCCUPIED,
+    COMMAND_RESULT_TYPE_REJECTED,
+    COMMAND_STATE_ACCEPTED,
+    COMMAND_STATE_ENDED,
+    COMMAND_STATE_PENDING,
+    COMMAND_STATE_REFUSED,
+    AnswerCommandRequest,
+    CancelReservation,
+    Command,
+    CommandResponse,
+    CommandResult,
+    GetCommandRequest,
+    ListCommandsRequest,
+    ReportCommandResultRequest,
+    ReserveNow,
+    SendCommandRequest,
+    ServeCommandsRequest,
+    StartSession,
+    StopSession,
+    UnlockConnector,
+)
+
+from tests.front_door import a_token, fails
+from tests.rpc.test_ocpi_tokens import HIS, registered
+from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
+
+__all__ = ["sides"]
+TAKEN = CommandResponse(result=COMMAND_RESPONSE_TYPE_ACCEPTED, timeout_s=30)
+
+
+def starting(**changes: Any) -> SendCommandRequest:
+    start = StartSession(token=a_token(**HIS, uid="04AB"), location_id="L1", evse_uid="E1", connector_id="1")
+    return SendCommandRequest(integration_id=ID, start_session=start, **changes)
+
+
+async def send(emsp: Side, request: SendCommandRequest, timeout: float = 20.0) -> Command:
+    command: Command = await emsp.client.commands.SendCommand(request, timeout=timeout)  # type: ignore[call-arg]
+    return command
+
+
+async def get(side: Side, id: str) -> Command:
+    command: Command = await side.client.commands.GetCommand(GetCommandRequest(id=id))
+    return command
+
+
+async def answer(cpo: Side, command: Command, response: CommandResponse) -> None:
+    await cpo.client.commands.AnswerCommand(AnswerCommandRequest(id=command.id, response=response))
+
+
+async def report(cpo: Side, command: Command, result: Any) -> None:
+    request = ReportCommandResultRequest(id=command.id, result=CommandResult(result=result))
+    await cpo.client.commands.ReportCommandResult(request)
+
+
+@asynccontextmanager
+async def serving(cpo: Side, serve: Callable[[Command], Any]) -> AsyncIterator[list[Command]]:
+    """A service of the operator's; the commands that it was handed."""
+    handed: list[Command] = []
+    stream: Any = cpo.client.commands.ServeCommands(ServeCommandsRequest(), timeout=120.0)  # type: ignore[call-arg]
+    assert not (await stream.read()).commands, "it listens"
+
+    async def work() -> None:
+        while response := await stream.read():
+            for command in response.commands:
+                handed.append(command)
+                await serve(command)
+
+    task = asyncio.create_task(work())
+    try:
+        yield handed
+    finally:
+        stream.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("version", SPOKEN)
+async def test_each_command_is_taken_and_its_result_comes_back(sides: Sides, version: str) -> None:
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    reserve = ReserveNow(token=a_token(**HIS, uid="04AB"), reservation_id="17", location_id="L1", evse_uid="E1")
+    reserve.expiry_date.FromDatetime(later)
+    requests = [
+        starting(),
+        SendCommandRequest(integration_id=ID, stop_session=StopSession(session_id="S1")),
+        SendCommandRequest(integration_id=ID, reserve_now=reserve),
+        SendCommandRequest(
+            integration_id=ID, unlock_connector=UnlockConnector(location_id="L1", evse_uid="E1", connector_id="1")
+        ),
+    ]
+    cancel = SendCommandRequest(integration_id=ID, cancel_reservation=CancelReservation(reservation_id="17"))
+    async with registered(sides, version) as (cpo, emsp):
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, TAKEN)
+            await report(cpo, command, COMMAND_RESULT_TYPE_ACCEPTED)
+
+        async with serving(cpo, serve) as handed:
+            for request in requests + ([cancel] if version > "2.2" else []):
+                command = await send(emsp, request)
+                assert command.state == COMMAND_STATE_ENDED, command
+                assert command.result.result == COMMAND_RESULT_TYPE_ACCEPTED
+                received = await get(cpo, handed[-1].id)
+                assert received.direction == COMMAND_DIRECTION_RECEIVED
+                assert received.WhichOneof("request") == request.WhichOneof("request")
+            assert handed[0].start_session.token.uid == "04AB"
+            assert handed[0].start_session.connector_id == ("1" if version > "2.2" else "")
+            assert handed[1].stop_session.session_id == "S1"
+            assert (handed[2].reserve_now.reservation_id, handed[2].reserve_now.expiry_date) == (
+                "17",
+                reserve.expiry_date,
+            )
+            assert handed[3].unlock_connector == requests[3].unlock_connector
+        if version == "2.1.1":
+            assert (await fails(send(emsp, cancel))).reason == "INVALID_FIELD"
+
+
+async def test_nobody_who_listens_and_a_service_that_refuses_are_clear_answers(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+        command = await send(emsp, starting())
+        assert (command.state, command.response.result) == (COMMAND_STATE_REFUSED, COMMAND_RESPONSE_TYPE_REJECTED)
+        assert "Nobody" in command.response.messages[0].text
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, CommandResponse(result=COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION))
+
+        async with serving(cpo, serve) as handed:
+            command = await send(emsp, starting())
+            assert command.response.result == COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION
+            refused = await fails(report(cpo, handed[0], COMMAND_RESULT_TYPE_ACCEPTED))
+            assert refused.reason == "RESOURCE_NOT_FOUND", "it was not taken"
+        page = await emsp.client.commands.ListCommands(ListCommandsRequest(integration_id=ID))
+        assert [each.state for each in page.commands] == [COMMAND_STATE_REFUSED] * 2
+
+
+async def test_a_late_result_is_kept_and_a_repeated_call_sends_nothing(sides: Sides) -> None:
+    async with registered(sides, "2.2.1") as (cpo, emsp):
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, TAKEN)
+
+        async with serving(cpo, serve) as handed:
+            request = starting(id=str(uuid4()))
+            command = await send(emsp, request, timeout=2.0)
+            assert (command.state, command.HasField("result")) == (COMMAND_STATE_ACCEPTED, False)
+            assert command.HasField("expire_time")
+            await report(cpo, handed[0], COMMAND_RESULT_TYPE_EVSE_OCCUPIED)
+            again = await send(emsp, request)
+            assert (again.state, again.result.result) == (COMMAND_STATE_ENDED, COMMAND_RESULT_TYPE_EVSE_OCCUPIED)
+            assert len(handed) == 1
+            other = SendCommandRequest(integration_id=ID, id=request.id, stop_session=StopSession(session_id="S"))
+            assert (await fails(send(emsp, other))).reason == "RESOURCE_EXISTS"
+            while not (await get(cpo, handed[0].id)).HasField("result_sent_time"):
+                await asyncio.sleep(0.05)
+
+
+async def test_an_answer_that_is_lost_leaves_the_command_open_for_its_result(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, TAKEN)
+
+        async with serving(cpo, serve) as handed:
+            cpo.wire.faults = [("POST", "/START_SESSION", "lose_answer")]
+            request = starting(id=str(uuid4()))
+            failure = await fails(send(emsp, request))
+            assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "PARTNER_OUTCOME_UNKNOWN")
+            assert (await get(emsp, request.id)).state == COMMAND_STATE_PENDING
+            await report(cpo, handed[0], COMMAND_RESULT_TYPE_REJECTED)
+            assert (await send(emsp, request)).result.result == COMMAND_RESULT_TYPE_REJECTED
+            assert len(handed) == 1, "a charger may have done it: it is sent once"
