@@ -156,7 +156,7 @@ async def caller(idle: Evbridge) -> AsyncIterator[Caller]:
         made.ids |= {"Company": company.id, "Delivery": page.deliveries[0].id}
         sent = Statement("sent", SENT)
         command = Command(id=str(uuid4()), integration_id=made.ids["Integration"], direction=1, state=1)
-        await command_insert(running.database, "wild", command, "")
+        await command_insert(running.database, tenant_id, command, "")
         made.ids["Command"] = command.id
         made.ids["Disclosure"] = str(await running.database.value(sent, tenant_id, made.ids["Integration"], company.id))
         kept = Statement("quarantined", QUARANTINED)
