@@ -69,7 +69,9 @@ class CommandsReceiver:
     async def _answered(self, command: Command, visit: Visit) -> CommandResponse:
         """What a service says, which is stored then; or that there is none."""
         payload = command.SerializeToString()
-        answer = await self._questions.ask(visit.tenant_id, Kind.COMMAND, UUID(command.id), payload, _ANSWER_S)
+        answer = await self._questions.ask(
+            visit.tenant_id, Kind.COMMAND, UUID(command.id), command.integration_id, payload, _ANSWER_S
+        )
         if answer is not None:
             return CommandResponse.FromString(answer)
         refused = CommandResponse(result=COMMAND_RESPONSE_TYPE_REJECTED)

@@ -82,7 +82,9 @@ class TokensSender:
         question.create_time.FromDatetime(now)
         question.expire_time.FromDatetime(now + timedelta(seconds=_ANSWER_S))
         payload = question.SerializeToString()
-        answer = await self._questions.ask(tenant_id, Kind.AUTHORIZATION, UUID(question.id), payload, _ANSWER_S)
+        answer = await self._questions.ask(
+            tenant_id, Kind.AUTHORIZATION, UUID(question.id), question.integration_id, payload, _ANSWER_S
+        )
         said, token = Authorization(), question.token if question.HasField("token") else None
         if answer is not None:
             given = AnswerAuthorizationRequest.FromString(answer)

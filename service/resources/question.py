@@ -44,10 +44,12 @@ class Questions:
     def stop(self) -> None:
         self._stopped = True
 
-    async def ask(self, tenant_id: str, kind: Kind, question_id: UUID, payload: bytes, lasts_s: float) -> bytes | None:
-        """The answer; None when nobody listens, or nobody answers in time."""
+    async def ask(
+        self, tenant_id: str, kind: Kind, question_id: UUID, integration_id: str, payload: bytes, lasts_s: float
+    ) -> bytes | None:
+        """The answer to a partner's question; None when nobody listens to it, or nobody answers in time."""
         end = time.monotonic() + lasts_s
-        of = (self.database, tenant_id, kind, question_id)
+        of = (self.database, tenant_id, kind, question_id, integration_id)
         if not await question_ask(*of, payload, lasts_s=lasts_s, heard_s=_HEARD_S):
             return None
         answer = None
@@ -56,19 +58,24 @@ class Questions:
             answer = await question_answered(self.database, tenant_id, question_id)
         return answer
 
-    async def listen(self, tenant_id: str, kind: Kind) -> AsyncGenerator[list[bytes], None]:
-        """Questions as they come; none at first, and now and then, to say that it listens. Raises ServerStopping."""
+    async def listen(self, tenant_id: str, kind: Kind, integration_id: str) -> AsyncGenerator[list[bytes], None]:
+        """Questions of one partner, or of all, as they come; none at first, and now and then, to say that it listens.
+
+        Raises ServerStopping.
+        """
         listener, seen, told = uuid4(), 0.0, 0.0
         try:
             while not self._stopped:
                 now = time.monotonic()
                 if now - seen >= _SEEN_EVERY_S or not seen:
-                    await listener_seen(self.database, tenant_id, kind, listener)
+                    await listener_seen(self.database, tenant_id, kind, listener, integration_id)
                     seen = now
                 questions = (
                     []
                     if not told
-                    else await question_take(self.database, tenant_id, kind, again_s=HANDED_AGAIN_S, limit=_AT_ONCE)
+                    else await question_take(
+                        self.database, tenant_id, kind, integration_id, again_s=HANDED_AGAIN_S, limit=_AT_ONCE
+                    )
                 )
                 if questions or now - told >= self._still_there_s or not told:
                     told = now

@@ -83,7 +83,7 @@ class AuthorizationService:
         self, request: ServeAuthorizationsRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
         waits_elsewhere()
-        async for questions in self._questions.listen(caller.tenant_id, Kind.AUTHORIZATION):
+        async for questions in self._questions.listen(caller.tenant_id, Kind.AUTHORIZATION, request.integration_id):
             yield framed(questions)
 
     async def AnswerAuthorization(self, request: AnswerAuthorizationRequest, caller: Caller) -> Empty:

@@ -84,7 +84,7 @@ class CommandService:
 
     async def ServeCommands(self, request: ServeCommandsRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
         waits_elsewhere()
-        async for commands in self._questions.listen(caller.tenant_id, Kind.COMMAND):
+        async for commands in self._questions.listen(caller.tenant_id, Kind.COMMAND, request.integration_id):
             yield framed(commands)
 
     async def AnswerCommand(self, request: AnswerCommandRequest, caller: Caller) -> Command:

@@ -22,14 +22,18 @@ async def question_ask(
     tenant_id: str,
     kind: Kind,
     question_id: UUID,
+    integration_id: str,
     payload: bytes,
     *,
     lasts_s: float,
     heard_s: float,
 ) -> bool:
-    """False, and nothing is asked, when nobody was seen listening within `heard_s`."""
+    """False, and nothing is asked, when nobody was seen listening to the partner within `heard_s`."""
     times = (timedelta(seconds=lasts_s), timedelta(seconds=heard_s))
-    return await database.value(sql.question_ask, tenant_id, question_id, kind, payload, *times) is not None
+    return (
+        await database.value(sql.question_ask, tenant_id, question_id, kind, integration_id, payload, *times)
+        is not None
+    )
 
 
 async def question_answered(database: Database, tenant_id: str, question_id: UUID) -> bytes | None:
@@ -38,9 +42,11 @@ async def question_answered(database: Database, tenant_id: str, question_id: UUI
     return answer
 
 
-async def question_take(database: Database, tenant_id: str, kind: Kind, *, again_s: float, limit: int) -> list[bytes]:
-    """Questions that are now the caller's to answer; after `again_s` they are somebody else's."""
-    rows = await database.rows(sql.question_take, tenant_id, kind, timedelta(seconds=again_s), limit)
+async def question_take(
+    database: Database, tenant_id: str, kind: Kind, integration_id: str, *, again_s: float, limit: int
+) -> list[bytes]:
+    """Questions, of one partner or of all, that are now the caller's; after `again_s` they are somebody else's."""
+    rows = await database.rows(sql.question_take, tenant_id, kind, timedelta(seconds=again_s), limit, integration_id)
     return [row["payload"] for row in rows]
 
 
@@ -49,8 +55,8 @@ async def question_answer(database: Database, tenant_id: str, kind: Kind, questi
     return await database.value(sql.question_answer, tenant_id, question_id, kind, answer) is not None
 
 
-async def listener_seen(database: Database, tenant_id: str, kind: Kind, listener_id: UUID) -> None:
-    await database.run(sql.listener_seen, tenant_id, kind, listener_id)
+async def listener_seen(database: Database, tenant_id: str, kind: Kind, listener_id: UUID, integration_id: str) -> None:
+    await database.run(sql.listener_seen, tenant_id, kind, listener_id, integration_id)
 
 
 async def listener_gone(database: Database, tenant_id: str, kind: Kind, listener_id: UUID) -> None:

@@ -1,8 +1,11 @@
 -- name: question_ask
 -- Only when somebody listens.
-INSERT INTO question (tenant_id, question_id, kind, payload, expire_time)
-SELECT $1, $2, $3, $4, now() + $5::interval
-WHERE EXISTS (SELECT FROM listener WHERE tenant_id = $1 AND kind = $3 AND seen_time > now() - $6::interval)
+INSERT INTO question (tenant_id, question_id, kind, integration_id, payload, expire_time)
+SELECT $1, $2, $3, $4, $5, now() + $6::interval
+WHERE EXISTS (
+    SELECT FROM listener
+    WHERE tenant_id = $1 AND kind = $3 AND integration_id IN ('', $4) AND seen_time > now() - $7::interval
+)
 RETURNING question_id
 
 -- name: question_answered
@@ -15,6 +18,7 @@ FROM (
     SELECT question_id
     FROM question
     WHERE tenant_id = $1 AND kind = $2 AND answer IS NULL AND expire_time > now() AND hand_time < now() - $3::interval
+        AND ($5::text = '' OR integration_id = $5)
     ORDER BY create_time
     LIMIT $4
     FOR UPDATE SKIP LOCKED
@@ -29,7 +33,7 @@ WHERE tenant_id = $1 AND question_id = $2 AND kind = $3 AND (answer = $4 OR answ
 RETURNING question_id
 
 -- name: listener_seen
-INSERT INTO listener (tenant_id, kind, listener_id, seen_time) VALUES ($1, $2, $3, now())
+INSERT INTO listener (tenant_id, kind, listener_id, integration_id, seen_time) VALUES ($1, $2, $3, $4, now())
 ON CONFLICT (tenant_id, kind, listener_id) DO UPDATE SET seen_time = now()
 
 -- name: listener_gone

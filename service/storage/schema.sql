@@ -385,7 +385,8 @@ CREATE TABLE listener (
     tenant_id text NOT NULL,
     kind smallint NOT NULL,
     listener_id uuid NOT NULL,
-    seen_time timestamp with time zone NOT NULL
+    seen_time timestamp with time zone NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE location (
@@ -573,7 +574,8 @@ CREATE TABLE question (
     answer bytea,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
     expire_time timestamp with time zone NOT NULL,
-    hand_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+    hand_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE received_document (
