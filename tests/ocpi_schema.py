@@ -1,7 +1,7 @@
-"""The members and values that OCPI's locations and tariffs have in each version: what a strict party lets through.
+"""The members and values of OCPI's objects in each version: what a strict party lets through.
 
-Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations, tariffs and types. "!" is required; after ":" stands the class of an
-object or of the objects in a list, after "=" the enum.
+Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations, tariffs, sessions, cdrs and types. "!" is required; after ":" stands the
+class of an object or of the objects in a list, after "=" the enum.
 """
 
 from collections.abc import Iterator
@@ -30,6 +30,7 @@ _CLASSES = {
     "EnergySource": "source!=EnergySourceCategory percentage!",
     "EnergyMix": "is_green_energy! energy_sources:EnergySource environ_impact:EnvironmentalImpact supplier_name"
     " energy_product_name",
+    "CdrDimension": "type!=CdrDimensionType volume!",
     "TariffElement": "price_components!:PriceComponent restrictions:TariffRestrictions",
 }
 _OLD = {
@@ -50,6 +51,15 @@ _OLD = {
     "PriceComponent": "type!=TariffDimensionType price! step_size!",
     "TariffRestrictions": "start_time end_time start_date end_date min_kwh max_kwh min_power max_power min_duration"
     " max_duration day_of_week=DayOfWeek",
+    "Session": "id! start_datetime! end_datetime kwh! auth_id! auth_method!=AuthMethod location!:Location meter_id"
+    " currency! charging_periods:ChargingPeriod total_cost status!=SessionStatus last_updated!",
+    "CDR": "id! start_date_time! stop_date_time! auth_id! auth_method!=AuthMethod location!:Location meter_id currency!"
+    " tariffs:Tariff charging_periods!:ChargingPeriod total_cost! total_energy! total_time! total_parking_time remark"
+    " last_updated!",
+    "ChargingPeriod": "start_date_time! dimensions!:CdrDimension",
+    "AuthMethod": "AUTH_REQUEST WHITELIST",
+    "SessionStatus": "ACTIVE COMPLETED INVALID PENDING",
+    "CdrDimensionType": "ENERGY FLAT MAX_CURRENT MIN_CURRENT PARKING_TIME TIME",
     "LocationType": "ON_STREET PARKING_GARAGE UNDERGROUND_GARAGE PARKING_LOT OTHER UNKNOWN",
     "Facility": "HOTEL RESTAURANT CAFE MALL SUPERMARKET SPORT RECREATION_AREA NATURE MUSEUM BUS_STOP TAXI_STAND"
     " TRAIN_STATION AIRPORT CARPOOL_PARKING FUEL_STATION WIFI",
@@ -81,6 +91,27 @@ _NEW = {
     "PriceComponent": _OLD["PriceComponent"] + " vat",
     "TariffRestrictions": _OLD["TariffRestrictions"]
     + " min_current max_current reservation=ReservationRestrictionType",
+    "Session": "country_code! party_id! id! start_date_time! end_date_time kwh! cdr_token!:CdrToken"
+    " auth_method!=AuthMethod authorization_reference location_id! evse_uid! connector_id! meter_id currency!"
+    " charging_periods:ChargingPeriod"
+    " total_cost:Price status!=SessionStatus last_updated!",
+    "CDR": "country_code! party_id! id! start_date_time! end_date_time! session_id cdr_token!:CdrToken"
+    " auth_method!=AuthMethod authorization_reference cdr_location!:CdrLocation meter_id currency! tariffs:Tariff"
+    " charging_periods!:ChargingPeriod signed_data:SignedData total_cost!:Price total_fixed_cost:Price total_energy!"
+    " total_energy_cost:Price total_time! total_time_cost:Price total_parking_time total_parking_cost:Price"
+    " total_reservation_cost:Price remark invoice_reference_id credit credit_reference_id home_charging_compensation"
+    " last_updated!",
+    "CdrToken": "country_code! party_id! uid! type!=TokenType contract_id!",
+    "CdrLocation": "id! name address! city! postal_code state country! coordinates!:GeoLocation evse_uid! evse_id!"
+    " connector_id! connector_standard!=ConnectorType connector_format!=ConnectorFormat"
+    " connector_power_type!=PowerType",
+    "ChargingPeriod": "start_date_time! dimensions!:CdrDimension tariff_id",
+    "SignedData": "encoding_method! encoding_method_version public_key signed_values!:SignedValue url",
+    "SignedValue": "nature! plain_data! signed_data!",
+    "AuthMethod": "AUTH_REQUEST COMMAND WHITELIST",
+    "SessionStatus": "ACTIVE COMPLETED INVALID PENDING RESERVATION",
+    "CdrDimensionType": "CURRENT ENERGY ENERGY_EXPORT ENERGY_IMPORT MAX_CURRENT MIN_CURRENT MAX_POWER MIN_POWER"
+    " PARKING_TIME POWER RESERVATION_TIME STATE_OF_CHARGE TIME",
     "TariffType": "AD_HOC_PAYMENT PROFILE_CHEAP PROFILE_FAST PROFILE_GREEN REGULAR",
     "ReservationRestrictionType": "RESERVATION RESERVATION_EXPIRES",
     "TokenType": "AD_HOC_USER APP_USER OTHER RFID",
@@ -104,6 +135,10 @@ _NEWEST = {
     "EvseParking": "parking_id! evse_position=EvsePosition",
     "Connector": _NEW["Connector"] + " capabilities=ConnectorCapability",
     "Tariff": _NEW["Tariff"] + " tax_included!=TaxIncluded",
+    "Session": _NEW["Session"].replace(":Price", ":Cost"),
+    "CDR": _NEW["CDR"].replace(":Price", ":Cost"),
+    "Cost": "before_taxes! taxes:TaxAmount",
+    "TaxAmount": "name! account_number percentage amount!",
     "Price": "before_taxes! after_taxes",
     "TaxIncluded": "YES NO N/A",
     "ConnectorType": _NEW["ConnectorType"] + " MCS SAE_J3400",

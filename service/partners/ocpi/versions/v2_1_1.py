@@ -30,7 +30,7 @@ _CDR = {"end_date_time": "stop_date_time"}
 _CDR_BACK = {new: old for old, new in _CDR.items()}
 _PLACE = ("id", "name", "address", "city", "postal_code", "country", "coordinates")
 """Of a location, what a CDR of later versions has too."""
-_ISSUER = re.compile(r"([A-Za-z]{2})[-*]?([A-Za-z0-9]{3})[-*]?[A-Za-z0-9]{2,}")
+_ISSUER = re.compile(r"([A-Za-z]{2})[-*]?([A-Za-z0-9]{3})[-*]?[A-Za-z0-9*-]{2,}")
 """A contract of eMI3 begins with the party that made it."""
 _INSTEAD = {
     "COMMAND": "AUTH_REQUEST",
