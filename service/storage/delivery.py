@@ -118,7 +118,7 @@ class Peer:
     acknowledged_version: int = 0
     acknowledged_hash: bytes | None = None
     sent_document: bytes | None = None
-    tariff_keys: Sequence[str] = ()
+    tariff_keys: tuple[str, ...] = ()
 
 
 async def delivery_get(database: Database | Connection, tenant_id: str, delivery_id: str) -> Delivery:
@@ -298,7 +298,7 @@ async def attempt_record(
 
 async def peer_get(conn: Connection, key: PeerKey) -> Peer:
     row = await conn.row(sql.peer_get, *key)
-    return Peer() if row is None else Peer(**dict(row))
+    return Peer() if row is None else Peer(**{**dict(row), "tariff_keys": tuple(row["tariff_keys"])})
 
 
 async def peers_known(

@@ -333,8 +333,8 @@ class _Attempt:
         await peer_sending(self._database, self._claim, self._peer, document, tariff_keys)
 
 
-def _tariff_keys(wanted: Any) -> list[str]:
-    return sorted({str(key) for _, key in tariffs_named(wanted)}) if isinstance(wanted, Location) else []
+def _tariff_keys(wanted: Any) -> tuple[str, ...]:
+    return tuple(sorted({str(key) for _, key in tariffs_named(wanted)})) if isinstance(wanted, Location) else ()
 
 
 def _withdraw(location: Location) -> None:
