@@ -26,7 +26,7 @@ from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
 from service.ocpi.cdrs import CdrsReceiver, CdrsSender
-from service.ocpi.commands import CommandsReceiver, CommandsSender
+from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
 from service.ocpi.listener import Endpoint, Listener
 from service.ocpi.locations import LocationsReceiver, LocationsSender
@@ -94,6 +94,7 @@ PARTNERS: tuple[Partner, ...] = tuple(
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 _DUE_S = 1.0
+_SINCE_2_2 = ("2.3.0", "2.2.1")
 _BOOKMARK_S = 10.0
 
 
@@ -319,7 +320,7 @@ async def _listening(
     if not settings.ocpi_listen:
         yield ""
         return
-    documents = Documents()
+    documents, sent, received = Documents(), CommandsSender(served), CommandsReceiver(served, questions)
     endpoints = [
         Endpoint("credentials", "SENDER", "", _ocpi("CredentialsService"), Credentials(served)),
         Endpoint("locations", "SENDER", "cpo", _ocpi("LocationsSenderService"), LocationsSender(served, documents)),
@@ -332,8 +333,24 @@ async def _listening(
         Endpoint("sessions", "RECEIVER", "emsp", _ocpi("SessionsReceiverService"), SessionsReceiver(served)),
         Endpoint("cdrs", "SENDER", "cpo", _ocpi("CdrsSenderService"), CdrsSender(served, documents)),
         Endpoint("cdrs", "RECEIVER", "emsp", _ocpi("CdrsReceiverService"), CdrsReceiver(served)),
-        Endpoint("commands", "SENDER", "emsp", _ocpi("CommandsSenderService"), CommandsSender(served)),
-        Endpoint("commands", "RECEIVER", "cpo", _ocpi("CommandsReceiverService"), CommandsReceiver(served, questions)),
+        Endpoint("commands", "SENDER", "emsp", _ocpi("CommandsSenderService"), sent),
+        Endpoint("commands", "RECEIVER", "cpo", _ocpi("CommandsReceiverService"), received),
+        Endpoint(
+            "chargingprofiles",
+            "SENDER",
+            "emsp",
+            _ocpi("ChargingProfilesSenderService"),
+            ChargingProfilesSender(sent),
+            _SINCE_2_2,
+        ),
+        Endpoint(
+            "chargingprofiles",
+            "RECEIVER",
+            "cpo",
+            _ocpi("ChargingProfilesReceiverService"),
+            ChargingProfilesReceiver(received),
+            _SINCE_2_2,
+        ),
     ]
     tries = Tries(settings.ocpi_unknown_per_minute)
     listener = Listener(served.database, served.keyring, registry, served.door, endpoints, tries, settings.proxies())

@@ -8,23 +8,30 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID, uuid4
 
+from evbridge.partner.ocpi.v2 import charging_profiles_pb2 as profiles
 from evbridge.partner.ocpi.v2 import commands_pb2 as ocpi
+from evbridge.v1.charging_profile_pb2 import ChargingProfile
 from evbridge.v1.command_pb2 import (
     COMMAND_DIRECTION_RECEIVED,
     COMMAND_RESPONSE_TYPE_REJECTED,
     COMMAND_STATE_PENDING,
+    ClearChargingProfile,
     Command,
     CommandResponse,
+    GetActiveChargingProfile,
+    SetChargingProfile,
 )
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP
+from google.protobuf.message import Message
 
 from service.bridge.addresses import check_given
 from service.bridge.edge import Reply
+from service.domain.validation import validate
 from service.errors import EgressDenied
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import document_in, enveloped, refusing, stored_of, unknown
-from service.partners.ocpi.commands import command_from, response_to, result_from
+from service.partners.ocpi.commands import command_from, profile_from, response_to, result_from
 from service.partners.ocpi.received import owners
 from service.resources.command import command_answered, command_ended
 from service.resources.question import Kind, Questions
@@ -50,6 +57,10 @@ class CommandsReceiver:
         owner = next(iter(owners(await stored_of(self._tools, visit), PARTY_ROLE_EMSP)), None)
         with refusing():
             command, response_url = command_from(request.command, document, visit.version, owner)
+        return await self.received(command, response_url, visit)
+
+    async def received(self, command: Command, response_url: str, visit: Visit) -> Reply:
+        """Keeps it, has it answered, and says what was answered. Raises OcpiRefused."""
         await self._check(response_url, visit)
         command.id, command.integration_id = str(uuid4()), visit.integration_id
         command.direction, command.state = COMMAND_DIRECTION_RECEIVED, COMMAND_STATE_PENDING
@@ -80,6 +91,45 @@ class CommandsReceiver:
         return refused
 
 
+class ChargingProfilesReceiver:
+    """evbridge.partner.ocpi.v2.ChargingProfilesReceiverService, served: requests are commands."""
+
+    def __init__(self, commands: CommandsReceiver) -> None:
+        self._commands = commands
+
+    async def GetActiveProfile(self, request: profiles.GetActiveProfileRequest, visit: Visit) -> Reply:
+        asked = GetActiveChargingProfile(session_id=request.session_id, duration_s=request.duration)
+        return await self._received(Command(get_active_charging_profile=asked), asked, request.response_url, visit)
+
+    async def PutProfile(self, request: profiles.PutProfileRequest, visit: Visit) -> Reply:
+        document = await document_in(visit)
+        with refusing():
+            profile = profile_from(ChargingProfile, document.get("charging_profile"), "charging_profile")
+        asked = SetChargingProfile(session_id=request.session_id, charging_profile=profile)
+        url = document.get("response_url")
+        url = url if isinstance(url, str) else ""
+        return await self._received(Command(set_charging_profile=asked), asked, url, visit)
+
+    async def DeleteProfile(self, request: profiles.DeleteProfileRequest, visit: Visit) -> Reply:
+        asked = ClearChargingProfile(session_id=request.session_id)
+        return await self._received(Command(clear_charging_profile=asked), asked, request.response_url, visit)
+
+    async def _received(self, command: Command, asked: Message, response_url: str, visit: Visit) -> Reply:
+        with refusing():
+            validate(asked)
+        return await self._commands.received(command, response_url, visit)
+
+
+class ChargingProfilesSender:
+    """evbridge.partner.ocpi.v2.ChargingProfilesSenderService, served: results of requests of ours."""
+
+    def __init__(self, commands: "CommandsSender") -> None:
+        self._commands = commands
+
+    async def PostProfileResult(self, request: profiles.PostProfileResultRequest, visit: Visit) -> Reply:
+        return await self._commands.ended(request.command_id, visit)
+
+
 class CommandsSender:
     """evbridge.partner.ocpi.v2.CommandsSenderService, served: results of commands of ours."""
 
@@ -87,8 +137,12 @@ class CommandsSender:
         self._database = tools.database
 
     async def PostCommandResult(self, request: ocpi.PostCommandResultRequest, visit: Visit) -> Reply:
+        return await self.ended(request.command_id, visit)
+
+    async def ended(self, command_id: str, visit: Visit) -> Reply:
+        """Keeps the result in the body. Raises OcpiRefused."""
         try:
-            id = str(UUID(request.command_id))
+            id = str(UUID(command_id))
         except ValueError:
             raise unknown() from None
         document = await document_in(visit)

@@ -9,6 +9,12 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from evbridge.v1.charging_profile_pb2 import (
+    CHARGING_RATE_UNIT_W,
+    ActiveChargingProfile,
+    ChargingProfile,
+    ChargingProfilePeriod,
+)
 from evbridge.v1.command_pb2 import (
     COMMAND_DIRECTION_RECEIVED,
     COMMAND_RESPONSE_TYPE_ACCEPTED,
@@ -17,25 +23,30 @@ from evbridge.v1.command_pb2 import (
     COMMAND_RESULT_TYPE_ACCEPTED,
     COMMAND_RESULT_TYPE_EVSE_OCCUPIED,
     COMMAND_RESULT_TYPE_REJECTED,
+    COMMAND_RESULT_TYPE_UNKNOWN,
     COMMAND_STATE_ACCEPTED,
     COMMAND_STATE_ENDED,
     COMMAND_STATE_PENDING,
     COMMAND_STATE_REFUSED,
     AnswerCommandRequest,
     CancelReservation,
+    ClearChargingProfile,
     Command,
     CommandResponse,
     CommandResult,
+    GetActiveChargingProfile,
     GetCommandRequest,
     ListCommandsRequest,
     ReportCommandResultRequest,
     ReserveNow,
     SendCommandRequest,
     ServeCommandsRequest,
+    SetChargingProfile,
     StartSession,
     StopSession,
     UnlockConnector,
 )
+from google.type.decimal_pb2 import Decimal
 
 from tests.front_door import a_token, fails
 from tests.rpc.test_ocpi_tokens import HIS, registered
@@ -184,3 +195,41 @@ async def test_an_answer_that_is_lost_leaves_the_command_open_for_its_result(sid
             await report(cpo, handed[0], COMMAND_RESULT_TYPE_REJECTED)
             assert (await send(emsp, request)).result.result == COMMAND_RESULT_TYPE_REJECTED
             assert len(handed) == 1, "a charger may have done it: it is sent once"
+
+
+@pytest.mark.parametrize("version", SPOKEN)
+async def test_charging_profiles_are_set_cleared_and_read(sides: Sides, version: str) -> None:
+    period = ChargingProfilePeriod(start_period=0, limit=Decimal(value="11000.5"))
+    profile = ChargingProfile(charging_rate_unit=CHARGING_RATE_UNIT_W, duration=900, charging_profile_period=[period])
+    profile.start_date_time.FromJsonString("2030-06-03T19:30:00Z")
+    planned = ActiveChargingProfile(start_date_time=profile.start_date_time, charging_profile=profile)
+    setting = SetChargingProfile(session_id="S1", charging_profile=profile)
+    reading = GetActiveChargingProfile(session_id="S1", duration_s=900)
+    requests = [
+        SendCommandRequest(integration_id=ID, set_charging_profile=setting),
+        SendCommandRequest(integration_id=ID, get_active_charging_profile=reading),
+        SendCommandRequest(integration_id=ID, clear_charging_profile=ClearChargingProfile(session_id="S1")),
+    ]
+    async with registered(sides, version) as (cpo, emsp):
+        if version == "2.1.1":
+            assert (await fails(send(emsp, requests[0]))).reason == "INVALID_FIELD"
+            return
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, TAKEN)
+            asked = command.WhichOneof("request")
+            result = CommandResult(result=COMMAND_RESULT_TYPE_ACCEPTED)
+            if asked == "get_active_charging_profile":
+                result.profile.CopyFrom(planned)
+            elif asked == "clear_charging_profile":
+                result.result = COMMAND_RESULT_TYPE_UNKNOWN
+            request = ReportCommandResultRequest(id=command.id, result=result)
+            await cpo.client.commands.ReportCommandResult(request)
+
+        async with serving(cpo, serve) as handed:
+            done = [await send(emsp, request) for request in requests]
+        assert [each.state for each in done] == [COMMAND_STATE_ENDED] * 3
+        assert handed[0].set_charging_profile == setting
+        assert handed[1].get_active_charging_profile == reading
+        assert done[1].result.profile == planned
+        assert done[2].result.result == COMMAND_RESULT_TYPE_UNKNOWN

@@ -6,10 +6,17 @@ and are not cancelled.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
+from evbridge.partner.ocpi.v2.charging_profiles_pb2 import (
+    DeleteProfileRequest,
+    GetActiveProfileRequest,
+    PutProfileRequest,
+)
+from evbridge.partner.ocpi.v2.charging_profiles_pb2_grpc import ChargingProfilesReceiverServiceStub
 from evbridge.partner.ocpi.v2.commands_pb2 import PostCommandRequest, SendCommandResultRequest
 from evbridge.partner.ocpi.v2.commands_pb2_grpc import CommandResultsServiceStub, CommandsReceiverServiceStub
+from evbridge.v1.charging_profile_pb2 import ActiveChargingProfile, ChargingProfile
 from evbridge.v1.command_pb2 import (
     COMMAND_RESPONSE_TYPE_REJECTED,
     COMMAND_RESULT_TYPE_FAILED,
@@ -22,7 +29,10 @@ from evbridge.v1.command_pb2 import (
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
+from service.bridge.codec import compile_codec
+from service.bridge.json_text import parse_json
 from service.bridge.values import Trail, read_raw
 from service.domain.keys import PartyKey
 from service.domain.repair import repaired
@@ -34,6 +44,8 @@ from service.runs.worker import Tools
 
 Object = dict[str, Any]
 
+P = TypeVar("P", ChargingProfile, ActiveChargingProfile)
+
 TYPES: Final[Mapping[str, str]] = {
     "start_session": "START_SESSION",
     "stop_session": "STOP_SESSION",
@@ -41,6 +53,12 @@ TYPES: Final[Mapping[str, str]] = {
     "cancel_reservation": "CANCEL_RESERVATION",
     "unlock_connector": "UNLOCK_CONNECTOR",
 }
+PROFILES: Final[Mapping[str, str]] = {
+    "set_charging_profile": "SET_CHARGING_PROFILE",
+    "clear_charging_profile": "CLEAR_CHARGING_PROFILE",
+    "get_active_charging_profile": "GET_ACTIVE_CHARGING_PROFILE",
+}
+"""Which are a module of their own, and not in 2.1.1."""
 _FIELDS: Final = {name: field for field, name in TYPES.items()}
 _TIMEOUT_S: Final = 30
 """Where the operator does not say when a result comes."""
@@ -66,15 +84,22 @@ class OcpiCommander:
     async def send(self, tenant_id: str, command: Command, timeout_s: float) -> CommandResponse:
         """Raises EndpointMissing, NotRegistered, OcpiNotServed, InvalidArgument, and what the channel raises."""
         there = await reached(self._database, tenant_id, command.integration_id)
-        url = there.url("commands", INTERFACE_ROLE_RECEIVER)
-        versions_url = self._door.versions_url
-        type = TYPES[str(command.WhichOneof("request"))]
-        here = versions_url.removesuffix("versions")
-        answer_to = f"{here}emsp/{there.version}/commands/{type}/{command.id}"
-        request = PostCommandRequest(integration_id=command.integration_id, url=url, command=type)
-        request.object.update(command_to(command, there.version) | {"response_url": answer_to})
-        stub = self._channel.stub(CommandsReceiverServiceStub, tenant_id)
-        answer: Any = await stub.PostCommand(request, timeout=timeout_s)
+        asked = str(command.WhichOneof("request"))
+        module = "chargingprofiles" if asked in PROFILES else "commands"
+        if there.version == "2.1.1" and asked in PROFILES:
+            raise InvalidArgument.field(asked, "is a request that OCPI 2.1.1 does not know")
+        url = there.url(module, INTERFACE_ROLE_RECEIVER)
+        here = f"{self._door.versions_url.removesuffix('versions')}emsp/{there.version}/{module}"
+        answer_to = f"{here}/{TYPES.get(asked) or PROFILES[asked]}/{command.id}"
+        at: Object = {"integration_id": command.integration_id, "url": url}
+        if asked in PROFILES:
+            profiles = self._channel.stub(ChargingProfilesReceiverServiceStub, tenant_id)
+            answer: Any = await _profile_asked(profiles, command, at, answer_to, timeout_s)
+        else:
+            request = PostCommandRequest(**at, command=TYPES[asked])
+            request.object.update(command_to(command, there.version) | {"response_url": answer_to})
+            commands = self._channel.stub(CommandsReceiverServiceStub, tenant_id)
+            answer = await commands.PostCommand(request, timeout=timeout_s)
         return response_from(MessageToDict(answer.data))
 
     async def tell(self, tenant_id: str, command: Command, response_url: str) -> None:
@@ -84,6 +109,39 @@ class OcpiCommander:
         request.object.update(result_to(command.result, there.version))
         stub = self._channel.stub(CommandResultsServiceStub, tenant_id)
         await stub.SendCommandResult(request)
+
+
+async def _profile_asked(stub: Any, command: Command, at: Object, answer_to: str, timeout_s: float) -> Any:
+    if command.HasField("set_charging_profile"):
+        wanted = command.set_charging_profile
+        put = PutProfileRequest(**at, session_id=wanted.session_id)
+        profile = read_raw(_written(wanted.charging_profile), Trail())
+        put.object.update({"charging_profile": profile, "response_url": answer_to})
+        return await stub.PutProfile(put, timeout=timeout_s)
+    if command.HasField("clear_charging_profile"):
+        cleared = command.clear_charging_profile.session_id
+        delete = DeleteProfileRequest(**at, session_id=cleared, response_url=answer_to)
+        return await stub.DeleteProfile(delete, timeout=timeout_s)
+    asked = command.get_active_charging_profile
+    get = GetActiveProfileRequest(**at, session_id=asked.session_id, duration=asked.duration_s, response_url=answer_to)
+    return await stub.GetActiveProfile(get, timeout=timeout_s)
+
+
+def profile_from(type: type[P], value: Any, path: str) -> P:
+    """A ChargingProfile or an ActiveChargingProfile. Raises InvalidArgument."""
+    try:
+        descriptor: Any = type.DESCRIPTOR
+        read = compile_codec(descriptor, field_names=True, lenient=True).decode_value(value).message
+    except CodecError as error:
+        raise InvalidArgument.field(path, error.problem) from None
+    validate(read, prefix=f"{path}.")
+    found: P = read
+    return found
+
+
+def _written(message: Message) -> Any:
+    descriptor: Any = message.DESCRIPTOR
+    return parse_json(compile_codec(descriptor, field_names=True).encode(message))
 
 
 def command_to(command: Command, version: str) -> Object:
@@ -167,7 +225,8 @@ def result_to(result: CommandResult, version: str) -> Object:
     name = CommandResultType.Name(result.result).removeprefix("COMMAND_RESULT_TYPE_")
     if version == "2.1.1":
         return {"result": name if name in ("ACCEPTED", "REJECTED", "TIMEOUT", "NOT_SUPPORTED") else "REJECTED"}
-    return {"result": name} | _messages_to(result.messages)
+    profile = {"profile": read_raw(_written(result.profile), Trail())} if result.HasField("profile") else {}
+    return {"result": name} | profile | _messages_to(result.messages)
 
 
 def result_from(value: Object) -> CommandResult:
@@ -178,6 +237,8 @@ def result_from(value: Object) -> CommandResult:
     if not number:
         raise InvalidArgument.field("result", "must be that of a command, such as ACCEPTED")
     result = CommandResult(result=number)  # type: ignore[arg-type]
+    if isinstance(value.get("profile"), dict):
+        result.profile.CopyFrom(profile_from(ActiveChargingProfile, value["profile"], "profile"))
     _read_messages(result, value)
     return result
 

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
 from evbridge.options.v1 import rules_pb2 as evbridge_dot_options_dot_v1_dot_rules__pb2
+from evbridge.v1 import charging_profile_pb2 as evbridge_dot_v1_dot_charging__profile__pb2
 from evbridge.v1 import token_pb2 as evbridge_dot_v1_dot_token__pb2
 from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/command.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/token.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x05\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0eintegration_id\x18\x02 \x01(\t\x12\x30\n\tdirection\x18\x03 \x01(\x0e\x32\x1d.evbridge.v1.CommandDirection\x12\x32\n\rstart_session\x18\x04 \x01(\x0b\x32\x19.evbridge.v1.StartSessionH\x00\x12\x30\n\x0cstop_session\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.StopSessionH\x00\x12.\n\x0breserve_now\x18\x06 \x01(\x0b\x32\x17.evbridge.v1.ReserveNowH\x00\x12<\n\x12\x63\x61ncel_reservation\x18\x07 \x01(\x0b\x32\x1e.evbridge.v1.CancelReservationH\x00\x12\x38\n\x10unlock_connector\x18\x08 \x01(\x0b\x32\x1c.evbridge.v1.UnlockConnectorH\x00\x12(\n\x05state\x18\t \x01(\x0e\x32\x19.evbridge.v1.CommandState\x12.\n\x08response\x18\n \x01(\x0b\x32\x1c.evbridge.v1.CommandResponse\x12*\n\x06result\x18\x0b \x01(\x0b\x32\x1a.evbridge.v1.CommandResult\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10result_sent_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x10 \x01(\tB\t\n\x07request\"\xcf\x01\n\x0cStartSession\x12-\n\x05token\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.TokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\x0blocation_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\x1c\n\x08\x65vse_uid\x18\x03 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12 \n\x0c\x63onnector_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12+\n\x17\x61uthorization_reference\x18\x05 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\"1\n\x0bStopSession\x12\"\n\nsession_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"\x90\x02\n\nReserveNow\x12-\n\x05token\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.TokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12;\n\x0b\x65xpiry_date\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12&\n\x0ereservation_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12#\n\x0blocation_id\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\x1c\n\x08\x65vse_uid\x18\x05 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12+\n\x17\x61uthorization_reference\x18\x06 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\";\n\x11\x43\x61ncelReservation\x12&\n\x0ereservation_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"~\n\x0fUnlockConnector\x12#\n\x0blocation_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12 \n\x08\x65vse_uid\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12$\n\x0c\x63onnector_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"\xa8\x01\n\x0f\x43ommandResponse\x12@\n\x06result\x18\x01 \x01(\x0e\x32 .evbridge.v1.CommandResponseTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\ttimeout_s\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90\x1c(\x00\x12\x34\n\x08messages\x18\x03 \x03(\x0b\x32\x18.evbridge.v1.DisplayTextB\x08\xbaH\x05\x92\x01\x02\x10\x14\"\x85\x01\n\rCommandResult\x12>\n\x06result\x18\x01 \x01(\x0e\x32\x1e.evbridge.v1.CommandResultTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x34\n\x08messages\x18\x02 \x03(\x0b\x32\x18.evbridge.v1.DisplayTextB\x08\xbaH\x05\x92\x01\x02\x10\x14\"\xf7\x02\n\x12SendCommandRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x19\n\x02id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x32\n\rstart_session\x18\x04 \x01(\x0b\x32\x19.evbridge.v1.StartSessionH\x00\x12\x30\n\x0cstop_session\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.StopSessionH\x00\x12.\n\x0breserve_now\x18\x06 \x01(\x0b\x32\x17.evbridge.v1.ReserveNowH\x00\x12<\n\x12\x63\x61ncel_reservation\x18\x07 \x01(\x0b\x32\x1e.evbridge.v1.CancelReservationH\x00\x12\x38\n\x10unlock_connector\x18\x08 \x01(\x0b\x32\x1c.evbridge.v1.UnlockConnectorH\x00\x42\x10\n\x07request\x12\x05\xbaH\x02\x08\x01\"/\n\x11GetCommandRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xe6\x01\n\x13ListCommandsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12:\n\tdirection\x18\x04 \x01(\x0e\x32\x1d.evbridge.v1.CommandDirectionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x32\n\x05state\x18\x05 \x01(\x0e\x32\x19.evbridge.v1.CommandStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"W\n\x14ListCommandsResponse\x12&\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Command\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x14ServeCommandsRequest\x12%\n\x0eintegration_id\x18\x01 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\"?\n\x15ServeCommandsResponse\x12&\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Command\"n\n\x14\x41nswerCommandRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12:\n\x08response\x18\x02 \x01(\x0b\x32\x1c.evbridge.v1.CommandResponseB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"p\n\x1aReportCommandResultRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x36\n\x06result\x18\x02 \x01(\x0b\x32\x1a.evbridge.v1.CommandResultB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01*q\n\x10\x43ommandDirection\x12!\n\x1d\x43OMMAND_DIRECTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OMMAND_DIRECTION_SENT\x10\x01\x12\x1e\n\x1a\x43OMMAND_DIRECTION_RECEIVED\x10\x02*\xb2\x01\n\x0c\x43ommandState\x12\x1d\n\x19\x43OMMAND_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMMAND_STATE_PENDING\x10\x01\x12\x1a\n\x16\x43OMMAND_STATE_ACCEPTED\x10\x02\x12\x19\n\x15\x43OMMAND_STATE_REFUSED\x10\x03\x12\x17\n\x13\x43OMMAND_STATE_ENDED\x10\x04\x12\x18\n\x14\x43OMMAND_STATE_FAILED\x10\x05*\xd8\x01\n\x13\x43ommandResponseType\x12%\n!COMMAND_RESPONSE_TYPE_UNSPECIFIED\x10\x00\x12\'\n#COMMAND_RESPONSE_TYPE_NOT_SUPPORTED\x10\x01\x12\"\n\x1e\x43OMMAND_RESPONSE_TYPE_REJECTED\x10\x02\x12\"\n\x1e\x43OMMAND_RESPONSE_TYPE_ACCEPTED\x10\x03\x12)\n%COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION\x10\x04*\x90\x03\n\x11\x43ommandResultType\x12#\n\x1f\x43OMMAND_RESULT_TYPE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43OMMAND_RESULT_TYPE_ACCEPTED\x10\x01\x12,\n(COMMAND_RESULT_TYPE_CANCELED_RESERVATION\x10\x02\x12%\n!COMMAND_RESULT_TYPE_EVSE_OCCUPIED\x10\x03\x12(\n$COMMAND_RESULT_TYPE_EVSE_INOPERATIVE\x10\x04\x12\x1e\n\x1a\x43OMMAND_RESULT_TYPE_FAILED\x10\x05\x12%\n!COMMAND_RESULT_TYPE_NOT_SUPPORTED\x10\x06\x12 \n\x1c\x43OMMAND_RESULT_TYPE_REJECTED\x10\x07\x12\x1f\n\x1b\x43OMMAND_RESULT_TYPE_TIMEOUT\x10\x08\x12+\n\'COMMAND_RESULT_TYPE_UNKNOWN_RESERVATION\x10\t2\x99\x04\n\x0e\x43ommandService\x12J\n\x0bSendCommand\x12\x1f.evbridge.v1.SendCommandRequest\x1a\x14.evbridge.v1.Command\"\x04\x90\xf4\x18\x02\x12K\n\nGetCommand\x12\x1e.evbridge.v1.GetCommandRequest\x1a\x14.evbridge.v1.Command\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\\\n\x0cListCommands\x12 .evbridge.v1.ListCommandsRequest\x1a!.evbridge.v1.ListCommandsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12^\n\rServeCommands\x12!.evbridge.v1.ServeCommandsRequest\x1a\".evbridge.v1.ServeCommandsResponse\"\x04\x90\xf4\x18\x02\x30\x01\x12Q\n\rAnswerCommand\x12!.evbridge.v1.AnswerCommandRequest\x1a\x14.evbridge.v1.Command\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12]\n\x13ReportCommandResult\x12\'.evbridge.v1.ReportCommandResultRequest\x1a\x14.evbridge.v1.Command\"\x07\x90\x02\x02\x90\xf4\x18\x02\x42!\n\x0f\x63om.evbridge.v1B\x0c\x43ommandProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65vbridge/v1/command.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\"evbridge/v1/charging_profile.proto\x1a\x17\x65vbridge/v1/token.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x07\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0eintegration_id\x18\x02 \x01(\t\x12\x30\n\tdirection\x18\x03 \x01(\x0e\x32\x1d.evbridge.v1.CommandDirection\x12\x32\n\rstart_session\x18\x04 \x01(\x0b\x32\x19.evbridge.v1.StartSessionH\x00\x12\x30\n\x0cstop_session\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.StopSessionH\x00\x12.\n\x0breserve_now\x18\x06 \x01(\x0b\x32\x17.evbridge.v1.ReserveNowH\x00\x12<\n\x12\x63\x61ncel_reservation\x18\x07 \x01(\x0b\x32\x1e.evbridge.v1.CancelReservationH\x00\x12\x38\n\x10unlock_connector\x18\x08 \x01(\x0b\x32\x1c.evbridge.v1.UnlockConnectorH\x00\x12?\n\x14set_charging_profile\x18\x11 \x01(\x0b\x32\x1f.evbridge.v1.SetChargingProfileH\x00\x12\x43\n\x16\x63lear_charging_profile\x18\x12 \x01(\x0b\x32!.evbridge.v1.ClearChargingProfileH\x00\x12L\n\x1bget_active_charging_profile\x18\x13 \x01(\x0b\x32%.evbridge.v1.GetActiveChargingProfileH\x00\x12(\n\x05state\x18\t \x01(\x0e\x32\x19.evbridge.v1.CommandState\x12.\n\x08response\x18\n \x01(\x0b\x32\x1c.evbridge.v1.CommandResponse\x12*\n\x06result\x18\x0b \x01(\x0b\x32\x1a.evbridge.v1.CommandResult\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10result_sent_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64\x65scription\x18\x10 \x01(\tB\t\n\x07request\"\xcf\x01\n\x0cStartSession\x12-\n\x05token\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.TokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12#\n\x0blocation_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\x1c\n\x08\x65vse_uid\x18\x03 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12 \n\x0c\x63onnector_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12+\n\x17\x61uthorization_reference\x18\x05 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\"1\n\x0bStopSession\x12\"\n\nsession_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"\x90\x02\n\nReserveNow\x12-\n\x05token\x18\x01 \x01(\x0b\x32\x12.evbridge.v1.TokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12;\n\x0b\x65xpiry_date\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12&\n\x0ereservation_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12#\n\x0blocation_id\x18\x04 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\x1c\n\x08\x65vse_uid\x18\x05 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12+\n\x17\x61uthorization_reference\x18\x06 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\";\n\x11\x43\x61ncelReservation\x12&\n\x0ereservation_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"~\n\x0fUnlockConnector\x12#\n\x0blocation_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12 \n\x08\x65vse_uid\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12$\n\x0c\x63onnector_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"|\n\x12SetChargingProfile\x12\"\n\nsession_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\x42\n\x10\x63harging_profile\x18\x02 \x01(\x0b\x32\x1c.evbridge.v1.ChargingProfileB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\":\n\x14\x43learChargingProfile\x12\"\n\nsession_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\"c\n\x18GetActiveChargingProfile\x12\"\n\nsession_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12#\n\nduration_s\x18\x02 \x01(\x05\x42\x0f\xe2\x41\x01\x02\xbaH\x08\x1a\x06\x18\x80\xf5$ \x00\"\xa8\x01\n\x0f\x43ommandResponse\x12@\n\x06result\x18\x01 \x01(\x0e\x32 .evbridge.v1.CommandResponseTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\ttimeout_s\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90\x1c(\x00\x12\x34\n\x08messages\x18\x03 \x03(\x0b\x32\x18.evbridge.v1.DisplayTextB\x08\xbaH\x05\x92\x01\x02\x10\x14\"\xba\x01\n\rCommandResult\x12>\n\x06result\x18\x01 \x01(\x0e\x32\x1e.evbridge.v1.CommandResultTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x34\n\x08messages\x18\x02 \x03(\x0b\x32\x18.evbridge.v1.DisplayTextB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12\x33\n\x07profile\x18\x03 \x01(\x0b\x32\".evbridge.v1.ActiveChargingProfile\"\xcb\x04\n\x12SendCommandRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x19\n\x02id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x32\n\rstart_session\x18\x04 \x01(\x0b\x32\x19.evbridge.v1.StartSessionH\x00\x12\x30\n\x0cstop_session\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.StopSessionH\x00\x12.\n\x0breserve_now\x18\x06 \x01(\x0b\x32\x17.evbridge.v1.ReserveNowH\x00\x12<\n\x12\x63\x61ncel_reservation\x18\x07 \x01(\x0b\x32\x1e.evbridge.v1.CancelReservationH\x00\x12\x38\n\x10unlock_connector\x18\x08 \x01(\x0b\x32\x1c.evbridge.v1.UnlockConnectorH\x00\x12?\n\x14set_charging_profile\x18\t \x01(\x0b\x32\x1f.evbridge.v1.SetChargingProfileH\x00\x12\x43\n\x16\x63lear_charging_profile\x18\n \x01(\x0b\x32!.evbridge.v1.ClearChargingProfileH\x00\x12L\n\x1bget_active_charging_profile\x18\x0b \x01(\x0b\x32%.evbridge.v1.GetActiveChargingProfileH\x00\x42\x10\n\x07request\x12\x05\xbaH\x02\x08\x01\"/\n\x11GetCommandRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\xe6\x01\n\x13ListCommandsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12:\n\tdirection\x18\x04 \x01(\x0e\x32\x1d.evbridge.v1.CommandDirectionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x32\n\x05state\x18\x05 \x01(\x0e\x32\x19.evbridge.v1.CommandStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\"W\n\x14ListCommandsResponse\x12&\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Command\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x14ServeCommandsRequest\x12%\n\x0eintegration_id\x18\x01 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\"?\n\x15ServeCommandsResponse\x12&\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x14.evbridge.v1.Command\"n\n\x14\x41nswerCommandRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12:\n\x08response\x18\x02 \x01(\x0b\x32\x1c.evbridge.v1.CommandResponseB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"p\n\x1aReportCommandResultRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x36\n\x06result\x18\x02 \x01(\x0b\x32\x1a.evbridge.v1.CommandResultB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01*q\n\x10\x43ommandDirection\x12!\n\x1d\x43OMMAND_DIRECTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43OMMAND_DIRECTION_SENT\x10\x01\x12\x1e\n\x1a\x43OMMAND_DIRECTION_RECEIVED\x10\x02*\xb2\x01\n\x0c\x43ommandState\x12\x1d\n\x19\x43OMMAND_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMMAND_STATE_PENDING\x10\x01\x12\x1a\n\x16\x43OMMAND_STATE_ACCEPTED\x10\x02\x12\x19\n\x15\x43OMMAND_STATE_REFUSED\x10\x03\x12\x17\n\x13\x43OMMAND_STATE_ENDED\x10\x04\x12\x18\n\x14\x43OMMAND_STATE_FAILED\x10\x05*\xfd\x01\n\x13\x43ommandResponseType\x12%\n!COMMAND_RESPONSE_TYPE_UNSPECIFIED\x10\x00\x12\'\n#COMMAND_RESPONSE_TYPE_NOT_SUPPORTED\x10\x01\x12\"\n\x1e\x43OMMAND_RESPONSE_TYPE_REJECTED\x10\x02\x12\"\n\x1e\x43OMMAND_RESPONSE_TYPE_ACCEPTED\x10\x03\x12)\n%COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION\x10\x04\x12#\n\x1f\x43OMMAND_RESPONSE_TYPE_TOO_OFTEN\x10\x05*\xb1\x03\n\x11\x43ommandResultType\x12#\n\x1f\x43OMMAND_RESULT_TYPE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43OMMAND_RESULT_TYPE_ACCEPTED\x10\x01\x12,\n(COMMAND_RESULT_TYPE_CANCELED_RESERVATION\x10\x02\x12%\n!COMMAND_RESULT_TYPE_EVSE_OCCUPIED\x10\x03\x12(\n$COMMAND_RESULT_TYPE_EVSE_INOPERATIVE\x10\x04\x12\x1e\n\x1a\x43OMMAND_RESULT_TYPE_FAILED\x10\x05\x12%\n!COMMAND_RESULT_TYPE_NOT_SUPPORTED\x10\x06\x12 \n\x1c\x43OMMAND_RESULT_TYPE_REJECTED\x10\x07\x12\x1f\n\x1b\x43OMMAND_RESULT_TYPE_TIMEOUT\x10\x08\x12+\n\'COMMAND_RESULT_TYPE_UNKNOWN_RESERVATION\x10\t\x12\x1f\n\x1b\x43OMMAND_RESULT_TYPE_UNKNOWN\x10\n2\x99\x04\n\x0e\x43ommandService\x12J\n\x0bSendCommand\x12\x1f.evbridge.v1.SendCommandRequest\x1a\x14.evbridge.v1.Command\"\x04\x90\xf4\x18\x02\x12K\n\nGetCommand\x12\x1e.evbridge.v1.GetCommandRequest\x1a\x14.evbridge.v1.Command\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\\\n\x0cListCommands\x12 .evbridge.v1.ListCommandsRequest\x1a!.evbridge.v1.ListCommandsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12^\n\rServeCommands\x12!.evbridge.v1.ServeCommandsRequest\x1a\".evbridge.v1.ServeCommandsResponse\"\x04\x90\xf4\x18\x02\x30\x01\x12Q\n\rAnswerCommand\x12!.evbridge.v1.AnswerCommandRequest\x1a\x14.evbridge.v1.Command\"\x07\x90\x02\x02\x90\xf4\x18\x02\x12]\n\x13ReportCommandResult\x12\'.evbridge.v1.ReportCommandResultRequest\x1a\x14.evbridge.v1.Command\"\x07\x90\x02\x02\x90\xf4\x18\x02\x42!\n\x0f\x63om.evbridge.v1B\x0c\x43ommandProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,6 +72,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNLOCKCONNECTOR'].fields_by_name['evse_uid']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
   _globals['_UNLOCKCONNECTOR'].fields_by_name['connector_id']._loaded_options = None
   _globals['_UNLOCKCONNECTOR'].fields_by_name['connector_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
+  _globals['_SETCHARGINGPROFILE'].fields_by_name['session_id']._loaded_options = None
+  _globals['_SETCHARGINGPROFILE'].fields_by_name['session_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
+  _globals['_SETCHARGINGPROFILE'].fields_by_name['charging_profile']._loaded_options = None
+  _globals['_SETCHARGINGPROFILE'].fields_by_name['charging_profile']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_CLEARCHARGINGPROFILE'].fields_by_name['session_id']._loaded_options = None
+  _globals['_CLEARCHARGINGPROFILE'].fields_by_name['session_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
+  _globals['_GETACTIVECHARGINGPROFILE'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETACTIVECHARGINGPROFILE'].fields_by_name['session_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
+  _globals['_GETACTIVECHARGINGPROFILE'].fields_by_name['duration_s']._loaded_options = None
+  _globals['_GETACTIVECHARGINGPROFILE'].fields_by_name['duration_s']._serialized_options = b'\342A\001\002\272H\010\032\006\030\200\365$ \000'
   _globals['_COMMANDRESPONSE'].fields_by_name['result']._loaded_options = None
   _globals['_COMMANDRESPONSE'].fields_by_name['result']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_COMMANDRESPONSE'].fields_by_name['timeout_s']._loaded_options = None
@@ -121,46 +132,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMANDSERVICE'].methods_by_name['AnswerCommand']._serialized_options = b'\220\002\002\220\364\030\002'
   _globals['_COMMANDSERVICE'].methods_by_name['ReportCommandResult']._loaded_options = None
   _globals['_COMMANDSERVICE'].methods_by_name['ReportCommandResult']._serialized_options = b'\220\002\002\220\364\030\002'
-  _globals['_COMMANDDIRECTION']._serialized_start=3125
-  _globals['_COMMANDDIRECTION']._serialized_end=3238
-  _globals['_COMMANDSTATE']._serialized_start=3241
-  _globals['_COMMANDSTATE']._serialized_end=3419
-  _globals['_COMMANDRESPONSETYPE']._serialized_start=3422
-  _globals['_COMMANDRESPONSETYPE']._serialized_end=3638
-  _globals['_COMMANDRESULTTYPE']._serialized_start=3641
-  _globals['_COMMANDRESULTTYPE']._serialized_end=4041
-  _globals['_COMMAND']._serialized_start=256
-  _globals['_COMMAND']._serialized_end=988
-  _globals['_STARTSESSION']._serialized_start=991
-  _globals['_STARTSESSION']._serialized_end=1198
-  _globals['_STOPSESSION']._serialized_start=1200
-  _globals['_STOPSESSION']._serialized_end=1249
-  _globals['_RESERVENOW']._serialized_start=1252
-  _globals['_RESERVENOW']._serialized_end=1524
-  _globals['_CANCELRESERVATION']._serialized_start=1526
-  _globals['_CANCELRESERVATION']._serialized_end=1585
-  _globals['_UNLOCKCONNECTOR']._serialized_start=1587
-  _globals['_UNLOCKCONNECTOR']._serialized_end=1713
-  _globals['_COMMANDRESPONSE']._serialized_start=1716
-  _globals['_COMMANDRESPONSE']._serialized_end=1884
-  _globals['_COMMANDRESULT']._serialized_start=1887
-  _globals['_COMMANDRESULT']._serialized_end=2020
-  _globals['_SENDCOMMANDREQUEST']._serialized_start=2023
-  _globals['_SENDCOMMANDREQUEST']._serialized_end=2398
-  _globals['_GETCOMMANDREQUEST']._serialized_start=2400
-  _globals['_GETCOMMANDREQUEST']._serialized_end=2447
-  _globals['_LISTCOMMANDSREQUEST']._serialized_start=2450
-  _globals['_LISTCOMMANDSREQUEST']._serialized_end=2680
-  _globals['_LISTCOMMANDSRESPONSE']._serialized_start=2682
-  _globals['_LISTCOMMANDSRESPONSE']._serialized_end=2769
-  _globals['_SERVECOMMANDSREQUEST']._serialized_start=2771
-  _globals['_SERVECOMMANDSREQUEST']._serialized_end=2832
-  _globals['_SERVECOMMANDSRESPONSE']._serialized_start=2834
-  _globals['_SERVECOMMANDSRESPONSE']._serialized_end=2897
-  _globals['_ANSWERCOMMANDREQUEST']._serialized_start=2899
-  _globals['_ANSWERCOMMANDREQUEST']._serialized_end=3009
-  _globals['_REPORTCOMMANDRESULTREQUEST']._serialized_start=3011
-  _globals['_REPORTCOMMANDRESULTREQUEST']._serialized_end=3123
-  _globals['_COMMANDSERVICE']._serialized_start=4044
-  _globals['_COMMANDSERVICE']._serialized_end=4581
+  _globals['_COMMANDDIRECTION']._serialized_start=3925
+  _globals['_COMMANDDIRECTION']._serialized_end=4038
+  _globals['_COMMANDSTATE']._serialized_start=4041
+  _globals['_COMMANDSTATE']._serialized_end=4219
+  _globals['_COMMANDRESPONSETYPE']._serialized_start=4222
+  _globals['_COMMANDRESPONSETYPE']._serialized_end=4475
+  _globals['_COMMANDRESULTTYPE']._serialized_start=4478
+  _globals['_COMMANDRESULTTYPE']._serialized_end=4911
+  _globals['_COMMAND']._serialized_start=292
+  _globals['_COMMAND']._serialized_end=1236
+  _globals['_STARTSESSION']._serialized_start=1239
+  _globals['_STARTSESSION']._serialized_end=1446
+  _globals['_STOPSESSION']._serialized_start=1448
+  _globals['_STOPSESSION']._serialized_end=1497
+  _globals['_RESERVENOW']._serialized_start=1500
+  _globals['_RESERVENOW']._serialized_end=1772
+  _globals['_CANCELRESERVATION']._serialized_start=1774
+  _globals['_CANCELRESERVATION']._serialized_end=1833
+  _globals['_UNLOCKCONNECTOR']._serialized_start=1835
+  _globals['_UNLOCKCONNECTOR']._serialized_end=1961
+  _globals['_SETCHARGINGPROFILE']._serialized_start=1963
+  _globals['_SETCHARGINGPROFILE']._serialized_end=2087
+  _globals['_CLEARCHARGINGPROFILE']._serialized_start=2089
+  _globals['_CLEARCHARGINGPROFILE']._serialized_end=2147
+  _globals['_GETACTIVECHARGINGPROFILE']._serialized_start=2149
+  _globals['_GETACTIVECHARGINGPROFILE']._serialized_end=2248
+  _globals['_COMMANDRESPONSE']._serialized_start=2251
+  _globals['_COMMANDRESPONSE']._serialized_end=2419
+  _globals['_COMMANDRESULT']._serialized_start=2422
+  _globals['_COMMANDRESULT']._serialized_end=2608
+  _globals['_SENDCOMMANDREQUEST']._serialized_start=2611
+  _globals['_SENDCOMMANDREQUEST']._serialized_end=3198
+  _globals['_GETCOMMANDREQUEST']._serialized_start=3200
+  _globals['_GETCOMMANDREQUEST']._serialized_end=3247
+  _globals['_LISTCOMMANDSREQUEST']._serialized_start=3250
+  _globals['_LISTCOMMANDSREQUEST']._serialized_end=3480
+  _globals['_LISTCOMMANDSRESPONSE']._serialized_start=3482
+  _globals['_LISTCOMMANDSRESPONSE']._serialized_end=3569
+  _globals['_SERVECOMMANDSREQUEST']._serialized_start=3571
+  _globals['_SERVECOMMANDSREQUEST']._serialized_end=3632
+  _globals['_SERVECOMMANDSRESPONSE']._serialized_start=3634
+  _globals['_SERVECOMMANDSRESPONSE']._serialized_end=3697
+  _globals['_ANSWERCOMMANDREQUEST']._serialized_start=3699
+  _globals['_ANSWERCOMMANDREQUEST']._serialized_end=3809
+  _globals['_REPORTCOMMANDRESULTREQUEST']._serialized_start=3811
+  _globals['_REPORTCOMMANDRESULTREQUEST']._serialized_end=3923
+  _globals['_COMMANDSERVICE']._serialized_start=4914
+  _globals['_COMMANDSERVICE']._serialized_end=5451
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from evbridge.v1 import charging_profile_pb2 as _charging_profile_pb2
 from evbridge.v1 import token_pb2 as _token_pb2
 from evbridge.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
@@ -98,6 +99,8 @@ class _CommandResponseTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_C
     """It does."""
     COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION: _CommandResponseType.ValueType  # 4
     """It knows no such session."""
+    COMMAND_RESPONSE_TYPE_TOO_OFTEN: _CommandResponseType.ValueType  # 5
+    """It was asked too often; only about charging profiles."""
 
 class CommandResponseType(_CommandResponseType, metaclass=_CommandResponseTypeEnumTypeWrapper):
     """Whether an operator takes a command. Source: OCPI 2.2.1, commands, CommandResponseType."""
@@ -112,6 +115,8 @@ COMMAND_RESPONSE_TYPE_ACCEPTED: CommandResponseType.ValueType  # 3
 """It does."""
 COMMAND_RESPONSE_TYPE_UNKNOWN_SESSION: CommandResponseType.ValueType  # 4
 """It knows no such session."""
+COMMAND_RESPONSE_TYPE_TOO_OFTEN: CommandResponseType.ValueType  # 5
+"""It was asked too often; only about charging profiles."""
 Global___CommandResponseType: _TypeAlias = CommandResponseType  # noqa: Y015
 
 class _CommandResultType:
@@ -140,6 +145,8 @@ class _CommandResultTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Com
     """The charger did not answer."""
     COMMAND_RESULT_TYPE_UNKNOWN_RESERVATION: _CommandResultType.ValueType  # 9
     """The charger knows no such reservation."""
+    COMMAND_RESULT_TYPE_UNKNOWN: _CommandResultType.ValueType  # 10
+    """The charger has no charging profile; only about those."""
 
 class CommandResultType(_CommandResultType, metaclass=_CommandResultTypeEnumTypeWrapper):
     """What a charger did. Source: OCPI 2.2.1, commands, CommandResultType. In OCPI 2.1.1 what it does not know is REJECTED."""
@@ -164,6 +171,8 @@ COMMAND_RESULT_TYPE_TIMEOUT: CommandResultType.ValueType  # 8
 """The charger did not answer."""
 COMMAND_RESULT_TYPE_UNKNOWN_RESERVATION: CommandResultType.ValueType  # 9
 """The charger knows no such reservation."""
+COMMAND_RESULT_TYPE_UNKNOWN: CommandResultType.ValueType  # 10
+"""The charger has no charging profile; only about those."""
 Global___CommandResultType: _TypeAlias = CommandResultType  # noqa: Y015
 
 @_typing.final
@@ -180,6 +189,9 @@ class Command(_message.Message):
     RESERVE_NOW_FIELD_NUMBER: _builtins.int
     CANCEL_RESERVATION_FIELD_NUMBER: _builtins.int
     UNLOCK_CONNECTOR_FIELD_NUMBER: _builtins.int
+    SET_CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
+    CLEAR_CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
+    GET_ACTIVE_CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
@@ -219,6 +231,18 @@ class Command(_message.Message):
         """Unlock a connector."""
 
     @_builtins.property
+    def set_charging_profile(self) -> Global___SetChargingProfile:
+        """Set the charging profile of a session. Since OCPI 2.2."""
+
+    @_builtins.property
+    def clear_charging_profile(self) -> Global___ClearChargingProfile:
+        """Take it back. Since OCPI 2.2."""
+
+    @_builtins.property
+    def get_active_charging_profile(self) -> Global___GetActiveChargingProfile:
+        """Tell what the charger plans. Since OCPI 2.2."""
+
+    @_builtins.property
     def response(self) -> Global___CommandResponse:
         """What the operator answered at once; unset while it has not."""
 
@@ -253,6 +277,9 @@ class Command(_message.Message):
         reserve_now: Global___ReserveNow | None = ...,
         cancel_reservation: Global___CancelReservation | None = ...,
         unlock_connector: Global___UnlockConnector | None = ...,
+        set_charging_profile: Global___SetChargingProfile | None = ...,
+        clear_charging_profile: Global___ClearChargingProfile | None = ...,
+        get_active_charging_profile: Global___GetActiveChargingProfile | None = ...,
         state: Global___CommandState.ValueType = ...,
         response: Global___CommandResponse | None = ...,
         result: Global___CommandResult | None = ...,
@@ -262,11 +289,11 @@ class Command(_message.Message):
         result_sent_time: _timestamp_pb2.Timestamp | None = ...,
         description: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "create_time", b"create_time", "expire_time", b"expire_time", "request", b"request", "reserve_now", b"reserve_now", "response", b"response", "result", b"result", "result_sent_time", b"result_sent_time", "start_session", b"start_session", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "clear_charging_profile", b"clear_charging_profile", "create_time", b"create_time", "expire_time", b"expire_time", "get_active_charging_profile", b"get_active_charging_profile", "request", b"request", "reserve_now", b"reserve_now", "response", b"response", "result", b"result", "result_sent_time", b"result_sent_time", "set_charging_profile", b"set_charging_profile", "start_session", b"start_session", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "create_time", b"create_time", "description", b"description", "direction", b"direction", "expire_time", b"expire_time", "id", b"id", "integration_id", b"integration_id", "request", b"request", "reserve_now", b"reserve_now", "response", b"response", "result", b"result", "result_sent_time", b"result_sent_time", "start_session", b"start_session", "state", b"state", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "clear_charging_profile", b"clear_charging_profile", "create_time", b"create_time", "description", b"description", "direction", b"direction", "expire_time", b"expire_time", "get_active_charging_profile", b"get_active_charging_profile", "id", b"id", "integration_id", b"integration_id", "request", b"request", "reserve_now", b"reserve_now", "response", b"response", "result", b"result", "result_sent_time", b"result_sent_time", "set_charging_profile", b"set_charging_profile", "start_session", b"start_session", "state", b"state", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["start_session", "stop_session", "reserve_now", "cancel_reservation", "unlock_connector"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["start_session", "stop_session", "reserve_now", "cancel_reservation", "unlock_connector", "set_charging_profile", "clear_charging_profile", "get_active_charging_profile"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -433,6 +460,82 @@ class UnlockConnector(_message.Message):
 Global___UnlockConnector: _TypeAlias = UnlockConnector  # noqa: Y015
 
 @_typing.final
+class SetChargingProfile(_message.Message):
+    """Sets the charging profile of a session. Source: OCPI 2.2.1, charging profiles, SetChargingProfile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Required. The session's id, as the operator calls it."""
+    @_builtins.property
+    def charging_profile(self) -> _charging_profile_pb2.ChargingProfile:
+        """Required. The profile."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        charging_profile: _charging_profile_pb2.ChargingProfile | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["charging_profile", b"charging_profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charging_profile", b"charging_profile", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetChargingProfile: _TypeAlias = SetChargingProfile  # noqa: Y015
+
+@_typing.final
+class ClearChargingProfile(_message.Message):
+    """Takes the charging profile of a session back. Source: OCPI 2.2.1, charging profiles, DELETE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Required. The session's id, as the operator calls it."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearChargingProfile: _TypeAlias = ClearChargingProfile  # noqa: Y015
+
+@_typing.final
+class GetActiveChargingProfile(_message.Message):
+    """Asks what a charger plans for a session. Source: OCPI 2.2.1, charging profiles, GET."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Required. The session's id, as the operator calls it."""
+    duration_s: _builtins.int
+    """Required. For how many seconds, up to a week."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        duration_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetActiveChargingProfile: _TypeAlias = GetActiveChargingProfile  # noqa: Y015
+
+@_typing.final
 class CommandResponse(_message.Message):
     """What an operator says at once. Source: OCPI 2.2.1, commands, CommandResponse."""
 
@@ -472,21 +575,27 @@ class CommandResult(_message.Message):
 
     RESULT_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     result: Global___CommandResultType.ValueType
     """Required. The outcome."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.DisplayText]:
         """Texts for people, up to 20."""
 
+    @_builtins.property
+    def profile(self) -> _charging_profile_pb2.ActiveChargingProfile:
+        """What the charger plans, when that was asked."""
+
     def __init__(
         self,
         *,
         result: Global___CommandResultType.ValueType = ...,
         messages: _abc.Iterable[_types_pb2.DisplayText] | None = ...,
+        profile: _charging_profile_pb2.ActiveChargingProfile | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "profile", b"profile", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -505,6 +614,9 @@ class SendCommandRequest(_message.Message):
     RESERVE_NOW_FIELD_NUMBER: _builtins.int
     CANCEL_RESERVATION_FIELD_NUMBER: _builtins.int
     UNLOCK_CONNECTOR_FIELD_NUMBER: _builtins.int
+    SET_CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
+    CLEAR_CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
+    GET_ACTIVE_CHARGING_PROFILE_FIELD_NUMBER: _builtins.int
     integration_id: _builtins.str
     """Required. The integration with the operator."""
     id: _builtins.str
@@ -531,6 +643,18 @@ class SendCommandRequest(_message.Message):
     def unlock_connector(self) -> Global___UnlockConnector:
         """Unlock a connector."""
 
+    @_builtins.property
+    def set_charging_profile(self) -> Global___SetChargingProfile:
+        """Set the charging profile of a session. Since OCPI 2.2."""
+
+    @_builtins.property
+    def clear_charging_profile(self) -> Global___ClearChargingProfile:
+        """Take it back. Since OCPI 2.2."""
+
+    @_builtins.property
+    def get_active_charging_profile(self) -> Global___GetActiveChargingProfile:
+        """Tell what the charger plans. Since OCPI 2.2."""
+
     def __init__(
         self,
         *,
@@ -541,12 +665,15 @@ class SendCommandRequest(_message.Message):
         reserve_now: Global___ReserveNow | None = ...,
         cancel_reservation: Global___CancelReservation | None = ...,
         unlock_connector: Global___UnlockConnector | None = ...,
+        set_charging_profile: Global___SetChargingProfile | None = ...,
+        clear_charging_profile: Global___ClearChargingProfile | None = ...,
+        get_active_charging_profile: Global___GetActiveChargingProfile | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "request", b"request", "reserve_now", b"reserve_now", "start_session", b"start_session", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "clear_charging_profile", b"clear_charging_profile", "get_active_charging_profile", b"get_active_charging_profile", "request", b"request", "reserve_now", b"reserve_now", "set_charging_profile", b"set_charging_profile", "start_session", b"start_session", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "id", b"id", "integration_id", b"integration_id", "request", b"request", "reserve_now", b"reserve_now", "start_session", b"start_session", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reservation", b"cancel_reservation", "clear_charging_profile", b"clear_charging_profile", "get_active_charging_profile", b"get_active_charging_profile", "id", b"id", "integration_id", b"integration_id", "request", b"request", "reserve_now", b"reserve_now", "set_charging_profile", b"set_charging_profile", "start_session", b"start_session", "stop_session", b"stop_session", "unlock_connector", b"unlock_connector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["start_session", "stop_session", "reserve_now", "cancel_reservation", "unlock_connector"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["start_session", "stop_session", "reserve_now", "cancel_reservation", "unlock_connector", "set_charging_profile", "clear_charging_profile", "get_active_charging_profile"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
