@@ -58,12 +58,12 @@ class Recovery(Story):
     """Told after `roam`, through the integration that it made."""
 
     async def outage(self, party: Simulator, exchanges: Exchanges, midnight: datetime) -> None:
-        say(f"13. A location with two tariffs: one ends as the other begins, at {midnight:%Y-%m-%dT%H:%M:%SZ}")
+        say(f"14. A location with two tariffs: one ends as the other begins, at {midnight:%Y-%m-%dT%H:%M:%SZ}")
         await self._price_list(midnight)
         await self._quay()
 
         reports = len(_UIDS) * ROUNDS
-        say(f"14. The OCPI party is down while the status of its EVSEs changes {reports} times")
+        say(f"15. The OCPI party is down while the status of its EVSEs changes {reports} times")
         party.faults.append(parse_fault(f"{reports}*status:503"))
         statuses = cycle((location_pb2.EVSE_STATUS_CHARGING, location_pb2.EVSE_STATUS_AVAILABLE))
         for status in islice(statuses, ROUNDS - 1):
@@ -80,7 +80,7 @@ class Recovery(Story):
             sys.exit("the state did not arrive, or arrived more than once")
 
     async def midnight(self, party: Simulator, clock: Clock, at: datetime) -> None:
-        say("15. One second to midnight, by a clock that is set ahead. Nobody calls")
+        say("16. One second to midnight, by a clock that is set ahead. Nobody calls")
         print(f"  the party's connectors name {_named(party)}")
         clock.ahead = at - timedelta(seconds=1) - datetime.now(UTC)
         await _until(lambda: f"{_TARIFFS}today" not in party.objects)

@@ -34,6 +34,7 @@ from evbridge.v1 import (
     run_pb2,
     run_pb2_grpc,
     tariff_pb2,
+    tariff_pb2_grpc,
 )
 from evbridge.v1 import integration_pb2_grpc as integration_grpc
 from google.protobuf import timestamp_pb2
@@ -72,6 +73,7 @@ class Story:
         self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
         self._registration = registration_pb2_grpc.RegistrationServiceStub(channel)
         self._runs = run_pb2_grpc.RunServiceStub(channel)
+        self._tariffs = tariff_pb2_grpc.TariffServiceStub(channel)
         self._locations = location_pb2_grpc.LocationServiceStub(channel)
         self._credential = credential
         self._simulator = simulator
@@ -182,7 +184,9 @@ class Story:
             type=integration_pb2.INTEGRATION_TYPE_OCPI,
             enabled=True,
             parties=[party_pb2.PartyKey(country_code="BE", party_id="BEC")],
-            models=integration_pb2.IntegrationModels(push_location=True, push_tariff=True),
+            models=integration_pb2.IntegrationModels(
+                push_location=True, push_tariff=True, pull_location=True, pull_tariff=True
+            ),
             ocpi=ocpi_connection_pb2.OcpiConnection(
                 endpoint_url=f"{ocpi_url}/ocpi/versions",
                 initial_token=API_KEY,
@@ -199,7 +203,17 @@ class Story:
             f"  run {run_pb2.RunState.Name(run.state).removeprefix('RUN_STATE_')}: {[each.name for each in run.steps]}"
         )
 
-        say("12. A rule shows it the location: its tariff is pushed first, and a status then travels alone, as a PATCH")
+        say("12. It operates, too: its tariff and its location are pulled by themselves, and are read and priced here")
+        listed = run_pb2.ListRunsRequest(integration_id="ocpi-demo", kind=run_pb2.RUN_KIND_SYNC)
+        async with asyncio.timeout(60):
+            while not (runs := (await self._runs.ListRuns(listed, metadata=self._credential, timeout=30)).runs):
+                await asyncio.sleep(0.05)
+        run = await self._runs.WaitRun(run_pb2.WaitRunRequest(id=runs[0].id), metadata=self._credential, timeout=60)
+        for step in run.steps:
+            print(f"  {step.name}: {step.read_count} read, {step.created_count} new")
+        await self._call(self._tariffs.ListTariffs, tariff_pb2.ListTariffsRequest(integration_id="ocpi-demo"))
+
+        say("13. A rule shows it the location: its tariff is pushed first, and a status then travels alone, as a PATCH")
         key = location_pb2.LocationKey(country_code="BE", party_id="BEC", id="LOC1")
         rule = publication_pb2.PublicationRule(
             integration_id="ocpi-demo",

@@ -17,11 +17,14 @@ async def test_the_demo_tells_its_story_to_the_end_and_shows_two_different_views
     assert (ended.code, ended.err) == (0, "")
     assert "the partner holds 'EnBW Energie', version 5" in ended.out
     assert "charge_point.network.id: The network id has already been taken." in ended.out
-    handshake, _, recovery = ended.out[ended.out.index("11. An OCPI party") :].partition("13. A location")
+    handshake, _, recovery = ended.out[ended.out.index("11. An OCPI party") :].partition("14. A location")
     requests = [line.split()[1:3] for line in handshake.splitlines() if line.startswith("  HTTP ")]
     asked = [(method, url.rpartition("/ocpi/")[2]) for method, url in requests]
     assert asked[:3] == [("GET", "versions"), ("GET", "2.2.1"), ("POST", "2.2.1/credentials")]
     assert asked[-2:] == [("PUT", "2.2.1/locations/BE/BEC/LOC1"), ("PATCH", "2.2.1/locations/BE/BEC/LOC1/3256")]
+    assert {("GET", "2.2.1/tariffs?limit=100"), ("GET", "2.2.1/locations?limit=100")} <= {*asked}
+    pulled = handshake[handshake.index("12. It operates") :]
+    assert '"id": "AC"' in pulled and '"partyId": "SIM"' in pulled
     assert '"token":"***"' in handshake and '"token":"evbo_' not in handshake
     assert "reports in the outage: 200, requests after it: " in recovery
     *_, put, deleted = [line.split()[1:3] for line in recovery.splitlines() if line.startswith("  HTTP ")]

@@ -96,7 +96,7 @@ async def test_an_ocpi_party_shows_its_versions_and_their_modules(
     run, integration = await exchanged(tenant, ocpi(simulated.url, KEY))
     assert ErrorReason.Name(run.reason) == "ERROR_REASON_UNSPECIFIED", run
     assert integration.version_details.version == "2.2.1"
-    assert [company.party_id for company in integration.partner_company_details] == ["SIM"]
+    assert [company.party_id for company in integration.partner_company_details] == ["SIM", "SIM"]
     stub: Any = VersionsServiceStub(channel)
     metadata = (("authorization", f"Bearer {tenant.keys['reader']}"),)
     request = versions.GetVersionDetailsRequest(integration_id="hub", url=f"{simulated.url}/ocpi/2.1.1")

@@ -1,4 +1,4 @@
-"""An OCPI party with a first token: its versions, their modules, its credentials, and what it is pushed.
+"""An OCPI party with a first token: versions, modules, credentials, what it is pushed, and lists of its own.
 
 It calls nobody back.
 """
@@ -9,6 +9,7 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from evbridge.partner.ocpi.v2 import credentials_pb2, locations_pb2, tariffs_pb2, versions_pb2
 from google.protobuf.message import Message
@@ -23,12 +24,54 @@ _MODULES = {
     "2.1.1": ("cdrs", "commands", "credentials", "locations", "sessions", "tariffs", "tokens"),
     "2.2.1": ("cdrs", "chargingprofiles", "commands", "credentials", "locations", "sessions", "tariffs", "tokens"),
 }
+_LISTS = ("locations", "tariffs")
+_SHOWN = "LocationsSenderService/GetLocation"
+_LISTED = ("LocationsSenderService/ListLocations", "TariffsSenderService/ListTariffs")
+_TARIFF = {
+    "id": "AC",
+    "currency": "EUR",
+    "elements": [{"price_components": [{"type": "ENERGY", "price": 0.49, "vat": 19.0, "step_size": 1}]}],
+}
+_CONNECTOR = {
+    "id": "1",
+    "standard": "IEC_62196_T2",
+    "format": "SOCKET",
+    "power_type": "AC_3_PHASE",
+    "max_voltage": 400,
+    "max_amperage": 32,
+    "tariff_ids": ["AC"],
+    "last_updated": "2026-01-01T00:00:00Z",
+}
+_LOCATION = {
+    "id": "HARBOUR",
+    "publish": True,
+    "name": "Harbour",
+    "address": "Kai 1",
+    "city": "Hamburg",
+    "postal_code": "20457",
+    "country": "DEU",
+    "coordinates": {"latitude": "53.541000", "longitude": "9.990000"},
+    "time_zone": "Europe/Berlin",
+    "evses": [
+        {
+            "uid": "1",
+            "evse_id": "DE*SIM*E1",
+            "status": "AVAILABLE",
+            "connectors": [_CONNECTOR],
+            "last_updated": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
 _RECEIVED = ("GetReceivedLocation", "PutLocation", "PatchEvse", "GetReceivedTariff", "PutTariff", "DeleteTariff")
-_SENT = ("chargingprofiles", "commands", "credentials", "tokens")
+_OWNER = {"country_code": "DE", "party_id": "SIM", "last_updated": "2026-01-01T00:00:00Z"}
+_MAX_PAGE = 100
 
 
 class Simulator(simulator.Simulator):
-    """An eMSP: it receives what a CPO pushes, and sends its tokens, commands and charging profiles."""
+    """An eMSP that receives what a CPO pushes, and a CPO whose `lists` can be pulled, by module and the oldest first.
+
+    What is in them is as 2.2.1 has it, whatever version is asked for.
+    """
 
     path = "/ocpi/versions"
 
@@ -36,6 +79,10 @@ class Simulator(simulator.Simulator):
         files = (each.DESCRIPTOR for each in (versions_pb2, credentials_pb2, locations_pb2, tariffs_pb2))
         operations = filter(_is_served, Registry.of([*files]).operations.values())
         self._first_key = base64.b64encode(api_key.encode()).decode()
+        self.lists: dict[str, list[Object]] = {
+            "tariffs": [_OWNER | _TARIFF],
+            "locations": [_OWNER | _LOCATION],
+        }
         super().__init__(map(_at_its_path, operations), api_key=self._first_key)
 
     async def _serve(self, operation: Operation, request: Message, call: Call) -> Reply:
@@ -43,6 +90,10 @@ class Simulator(simulator.Simulator):
             return self._credentials(operation, call.headers["Authorization"].removeprefix("Token "))
         if operation.name.endswith(_RECEIVED):
             return self._receive(operation, call)
+        if operation.name.endswith(_LISTED):
+            return self._list(call)
+        if operation.name.endswith(_SHOWN):
+            return self._show(call)
         return await super()._serve(operation, request, call)
 
     def _receive(self, operation: Operation, call: Call) -> Reply:
@@ -67,6 +118,26 @@ class Simulator(simulator.Simulator):
         self.objects[at] = held | {"evses": evses, "last_updated": sent["last_updated"]}
         return _reply(operation, _envelope())
 
+    def _show(self, call: Call) -> Reply:
+        for each in self.lists["locations"]:
+            if each["id"] == call.path.rpartition("/")[2]:
+                return Reply(body=json.dumps(_envelope(data=each)).encode())
+        raise Refused(404)
+
+    def _list(self, call: Call) -> Reply:
+        query, module = dict(call.query), call.path.rpartition("/")[2]
+        try:
+            offset, limit = (int(query.get(name, value)) for name, value in (("offset", 0), ("limit", _MAX_PAGE)))
+        except ValueError:
+            raise Refused(400) from None
+        since, until = query.get("date_from", ""), query.get("date_to", "9999")
+        found = [each for each in self.lists[module] if since <= each["last_updated"] < until]
+        end = max(0, offset) + min(max(1, limit), _MAX_PAGE)
+        headers = {"X-Total-Count": str(len(found)), "X-Limit": str(_MAX_PAGE)}
+        if end < len(found):
+            headers["Link"] = f'<{self.url}{call.path}?{urlencode(query | {"offset": str(end)})}>; rel="next"'
+        return Reply(body=json.dumps(_envelope(data=found[max(0, offset) : end])).encode(), headers=headers)
+
     def _credentials(self, operation: Operation, key: str) -> Reply:
         """Each POST and PUT gives out a new token, and DELETE lets the first one register again."""
         registered = self._api_key != self._first_key
@@ -79,8 +150,9 @@ class Simulator(simulator.Simulator):
         if operation.http_method != "GET":
             token = secrets.token_urlsafe(32)
             self._api_key = base64.b64encode(token.encode()).decode()
-        role = {"role": "EMSP", "country_code": "DE", "party_id": "SIM", "business_details": {"name": "Simulated"}}
-        return _reply(operation, _envelope(data={"token": token, "url": f"{self.url}{self.path}", "roles": [role]}))
+        named = {"country_code": "DE", "party_id": "SIM", "business_details": {"name": "Simulated"}}
+        roles = [named | {"role": role} for role in ("EMSP", "CPO")]
+        return _reply(operation, _envelope(data={"token": token, "url": f"{self.url}{self.path}", "roles": roles}))
 
     def got(self, operation: Operation, request: Message, call: Call) -> Any:
         if not operation.address_field:
@@ -89,14 +161,9 @@ class Simulator(simulator.Simulator):
         if version not in _MODULES:
             raise Refused(404)
         endpoints = [
-            {
-                "identifier": module,
-                "url": f"{self.url}/ocpi/{version}/{module}",
-                **(
-                    {"role": "SENDER" if module in ("credentials", "tokens") else "RECEIVER"} if version > "2.2" else {}
-                ),
-            }
+            {"identifier": module, "url": f"{self.url}/ocpi/{version}/{module}", **role}
             for module in _MODULES[version]
+            for role in (_roles(module) if version > "2.2" else [{}])
         ]
         return _envelope(data={"version": version, "endpoints": endpoints})
 
@@ -113,9 +180,17 @@ def _envelope(code: int = 1000, message: str = "Success", **members: Any) -> Obj
     }
 
 
+def _roles(module: str) -> list[dict[str, str]]:
+    """Of a module's endpoints, which have one address."""
+    roles = {"credentials": ("SENDER",), "tokens": ("SENDER",)} | dict.fromkeys(_LISTS, ("SENDER", "RECEIVER"))
+    return [{"role": role} for role in roles.get(module, ("RECEIVER",))]
+
+
 def _is_served(operation: Operation) -> bool:
     service, _, name = operation.name.rpartition("/")
-    return name in _RECEIVED or service.endswith(("VersionsService", "CredentialsService"))
+    if name in _RECEIVED or operation.name.endswith((*_LISTED, _SHOWN)):
+        return True
+    return service.endswith(("VersionsService", "CredentialsService"))
 
 
 def _at_its_path(operation: Operation) -> Operation:
