@@ -146,15 +146,20 @@ class Taking:
         if not isinstance(value, dict):
             raise _Nameless("", "must be an object")
         id, owner = value.get(self._of.id), self._owner or PartyKey("", "")
-        if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID):
+        if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID and _is_text(id)):
             raise _Nameless(f"/{self._of.id}", f"is required: a text of 1 to {_MAX_ID} characters")
         if self._of.kind == OBJECT_KIND_TOKEN:
             id = token_id(_token_type(value.get("type")), id)
         named = value.get("country_code", owner.country_code), value.get("party_id", owner.party_id)
         for name, text, length in zip(("country_code", "party_id"), named, (2, 3), strict=True):
-            if not (isinstance(text, str) and len(text) == length):
+            if not (isinstance(text, str) and len(text) == length and _is_text(text)):
                 raise _Nameless(f"/{name}", f"is required: {length} characters")
         return ObjectKey.of(*named, id, self._stored.id)
+
+
+def _is_text(text: str) -> bool:
+    """Whether a database takes it: no NUL, and no half of a character."""
+    return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text)
 
 
 class _Nameless(Exception):
