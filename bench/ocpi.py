@@ -5,12 +5,16 @@ the server's, without PostgreSQL's.
 """
 
 import asyncio
+import base64
 import gc
 import json
+import multiprocessing
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
 from multiprocessing.connection import Connection
@@ -21,6 +25,7 @@ import aiohttp
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION
 from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.location_pb2 import Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_BOTH, OcpiConnection, PartnerCompany
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, Party, PartyKey
 from evbridge.v1.types_pb2 import BusinessDetails
@@ -64,6 +69,48 @@ def report() -> None:
         for name, send in requests(url).items():
             rate, cpu_us = runner.run(measure(server, token, send))
             print(f"{name:28}{rate:10.0f}{cpu_us:9.0f}", flush=True)
+        with peer(Path(directory)) as other:
+            if other:
+                rate, cpu_us = runner.run(measure(*other))
+                print(f"{'the same, extrawest_ocpi':28}{rate:10.1f}{cpu_us:9.0f}", flush=True)
+
+
+@contextmanager
+def peer(directory: Path) -> Iterator[tuple[Child, str, Send] | None]:
+    """A page of the same locations, which extrawest_ocpi has in memory; None where `make soak` has not installed it."""
+    installed = next(iter(Path(sys.prefix, "peers").glob("extrawest_ocpi-*/complete")), None)
+    if installed is None:
+        yield None
+        return
+    objects = directory / "locations.json"
+    page = [object_to(_updated(location(number)), VERSION).object for number in range(PAGE)]
+    objects.write_text(f"[{','.join(map(text_of, page))}]")
+    script = Path(__file__).parents[1] / "tests" / "ocpi" / "extrawest.py"
+    token = new_token().reveal()
+    process = subprocess.Popen(
+        [installed.parent / "bin" / "python", script, token, objects], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.stdout
+        url = process.stdout.readline().decode().strip().replace("versions", f"cpo/{VERSION}/locations?limit={PAGE}")
+
+        async def pull(http: aiohttp.ClientSession, number: int) -> int:
+            async with http.get(url) as answer:
+                assert len((await answer.json())["data"]) == PAGE
+                return answer.status
+
+        ours, _ = multiprocessing.Pipe()
+        yield Child(process.pid, ours), base64.b64encode(token.encode()).decode(), pull
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _updated(stored: Location) -> Location:
+    """As the partner is shown it."""
+    for part in (stored, *stored.evses, *(each for evse in stored.evses for each in evse.connectors)):
+        part.last_updated.FromDatetime(_BEGIN)
+    return stored
 
 
 def requests(url: str) -> dict[str, Send]:
@@ -176,7 +223,7 @@ async def _fill(conn: Any) -> None:
     )
     await integration_insert(conn, _TENANT, integration)
     for number in range(STORED):
-        stored = location(number)
+        stored = _updated(location(number))
         document = stored.SerializeToString(deterministic=True)
         await view_put(conn, _TENANT, _ID, OBJECT_KIND_LOCATION, key_of(stored), document, shown=True)
     for number in range(LARGE):

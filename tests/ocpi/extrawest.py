@@ -1,6 +1,7 @@
 """An operator made with the package extrawest_ocpi, run by an environment of its own: `python extrawest.py TOKEN`.
 
-Serves the examples of 2.2.1 on a port of the system's choice, and prints the URL of its versions.
+Serves the examples of 2.2.1, or the locations of the file that is named behind the token, on a port of the system's
+choice, and prints the URL of its versions.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any
 TOKEN = sys.argv[1]
 listening = socket.socket()
 listening.bind(("127.0.0.1", 0))
+listening.listen()
 host = f"127.0.0.1:{listening.getsockname()[1]}"
 os.environ |= {"OCPI_HOST": host, "PROTOCOL": "http", "ENVIRONMENT": "testing"}
 
@@ -36,6 +38,8 @@ def example(kind: str, number: int) -> dict[str, Any]:
 
 
 OBJECTS = {f"{kind}s": [example(kind, number) for number in range(5)] for kind in ("location", "tariff")}
+if len(sys.argv) > 2:
+    OBJECTS["locations"] = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
 
 
 class Tokens(Authenticator):
