@@ -9,6 +9,8 @@ import logging
 import re
 import ssl
 import time
+import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web_protocol import RequestPayloadError
 from google.protobuf.message import Message
 
 from service.bridge.codec import CodecError
@@ -30,6 +33,8 @@ from service.bridge.transcode import from_http, match, reply_to_http
 _log = logging.getLogger(__name__)
 _NAMES = {status.value: status.name for status in HTTPStatus}
 _MAX_REPEATED = 255
+_PIECE = 8 << 10
+"""Bytes that are parsed in a few milliseconds, whatever they are."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 """What no id holds, and NUL no column of text."""
 _CONTINUED = web.RequestKey("continued", bool)
@@ -226,6 +231,8 @@ class Edge:
         except Exception:
             _log.exception("%s failed", request.method)
             response = self.error(Refused(500))
+        if request.content.exception():
+            response.force_close()
         for name in self._repeated:
             if (value := request.headers.get(name)) and len(value) <= _MAX_REPEATED:
                 response.headers[name] = value
@@ -239,6 +246,8 @@ class Edge:
             arrival.abort()
         except ConnectionError:
             pass
+        if request.body_exists and not request.content.is_eof():
+            request.protocol.close()  # which parses nothing more: what is left of the body costs nothing
         arrival.ends()
         return response
 
@@ -283,22 +292,28 @@ class Edge:
 
 
 class _Connection(web.RequestHandler):
-    """A connection whose requests are HTTP, or are refused as everything else is."""
+    """A connection whose requests are HTTP, or are refused as everything else is.
 
-    __slots__ = ("_edge", "arrival")
+    What arrives at once is parsed piece by piece, and others get their turn in between: a few bytes may be a chunk, and
+    tens of thousands of these in a block.
+    """
+
+    __slots__ = ("_edge", "_pieces", "arrival")
 
     def __init__(self, edge: Edge, server: web.Server, arrival: Arrival, header_timeout_s: float) -> None:
         # aiohttp counts its timeout from the beginning of a connection and from the last answer on, whatever arrives
         # before the end of the headers. A refused request's body is not waited for: its sender may talk for a
-        # second.
+        # second. It would inflate a body before anybody has looked at who sends it.
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=header_timeout_s,
             lingering_time=1.0,
+            auto_decompress=False,
         )
         self._edge = edge
+        self._pieces: deque[bytes] = deque()
         self.arrival = arrival
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -306,8 +321,33 @@ class _Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._pieces.clear()
         self.arrival.lost()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= _PIECE and not self._pieces:
+            super().data_received(data)
+            return
+        waiting = bool(self._pieces)
+        self._pieces.extend(data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+        if not waiting:
+            self._pause_transport_reading()
+            self._parse()
+
+    def _parse(self) -> None:
+        if self._pieces:
+            super().data_received(self._pieces[0])
+            if self._pieces:
+                self._pieces.popleft()
+            if self._pieces:
+                self._loop.call_soon(self._parse)
+            elif not (self._reading_paused or self._buffer_paused):
+                self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._pieces:
+            super()._resume_transport_reading()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -341,15 +381,37 @@ async def _expected(_: web.Request) -> None:
 
 
 async def read(request: web.Request, timeout_s: float = 10.0) -> bytes:
-    """The whole body, each time it is asked for. Raises Refused with 408 or 413."""
+    """The whole body, each time it is asked for. Raises Refused with 400, 408, 413 or 415."""
     try:
         async with asyncio.timeout(timeout_s):
             if request.headers.get("Expect", "").lower() == "100-continue" and _CONTINUED not in request:
                 request[_CONTINUED] = True
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0  # which is that of the answer
-            return await request.read()
+            body = await request.read()
     except TimeoutError:
         raise Refused(408) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused(413, "PAYLOAD_TOO_LARGE") from None
+    except (web.PayloadAccessError, RequestPayloadError):
+        raise Refused(400) from None
+    match request.headers.get("Content-Encoding", "identity").strip().lower():
+        case "identity":
+            return body
+        case "gzip":
+            return _inflated(body, request.client_max_size)
+    raise Refused(415, headers={"Accept-Encoding": "gzip"})
+
+
+def _inflated(body: bytes, most: int) -> bytes:
+    """Never more than `most`, whatever it would become."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        whole = unpacker.decompress(body, most + 1)
+    except zlib.error:
+        raise Refused(400) from None
+    if len(whole) > most:
+        raise Refused(413, "PAYLOAD_TOO_LARGE")
+    if not unpacker.eof:
+        raise Refused(400)
+    return whole

@@ -1,6 +1,7 @@
 """The edge by itself: what it lets in, how long it waits, and which operation a path means."""
 
 import asyncio
+import gzip
 import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -9,10 +10,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from evbridge.partner.chargeprice.v1.company_pb2 import CompanyDocument
 
 from service.bridge.connections import Connections
-from service.bridge.edge import Call, Edge, Refused, Reply
+from service.bridge.edge import _PIECE, Call, Edge, Refused, Reply
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import match
 from service.cli.common import loop_factory
@@ -276,6 +278,95 @@ async def test_who_takes_no_answer_is_hung_up_on() -> None:
                 assert len(await reader.read()) < len(large)
     finally:
         await edge.stop()
+
+
+PUT = b"PUT /v1/companies/%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % ID.encode()
+CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@asynccontextmanager
+async def taking(**more: Any) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """An edge that takes bodies, up to a megabyte, and which it took."""
+    taken: list[bytes] = []
+
+    async def serve(_: object, __: object, call: Call) -> Reply:
+        taken.append(call.body)
+        return Reply()
+
+    operations = Registry.of([CompanyDocument.DESCRIPTOR.file]).operations.values()
+    edge = Edge([(each, serve) for each in operations], error_body=body, **more)
+    port = await edge.start("127.0.0.1", 0)
+    try:
+        yield port, taken
+    finally:
+        await edge.stop()
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes were parsed at once."""
+    sizes: list[int] = []
+    parse = web.RequestHandler.data_received
+
+    def measured(connection: web.RequestHandler, data: bytes) -> None:
+        if not (connection._close or connection._force_close):
+            sizes.append(len(data))
+        parse(connection, data)
+
+    monkeypatch.setattr(web.RequestHandler, "data_received", measured)
+    return sizes
+
+
+DOCUMENT = b'{"data": {"id": "%b", "type": "company"}}' % ID.encode()
+
+
+async def test_a_body_of_single_bytes_is_parsed_piece_by_piece(parsed: list[int]) -> None:
+    whole = DOCUMENT + b" " * 40_000
+    async with taking() as (port, taken):
+        answer = await sent(port, CHUNKED + b"".join(b"1\r\n%c\r\n" % each for each in whole) + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert taken == [whole]
+    assert max(parsed) == _PIECE
+
+
+async def test_the_body_of_who_is_refused_is_not_parsed(parsed: list[int]) -> None:
+    block, blocks = b"1\r\nx\r\n" * 20_000, 100
+    async with listening(authenticate=_refuse) as port, connected(port) as (reader, writer):
+        writer.write(CHUNKED)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+        with suppress(ConnectionError):
+            for _ in range(blocks):
+                writer.write(block)
+                await writer.drain()
+            await reader.read()
+    assert sum(parsed) < len(block) * blocks / 10
+
+
+ENCODED: dict[str, tuple[bytes, bytes, int]] = {
+    "gzip": (b"gzip", gzip.compress(DOCUMENT), 200),
+    "nothing": (b"identity", DOCUMENT, 200),
+    "no gzip": (b"gzip", DOCUMENT, 400),
+    "half of it": (b"gzip", gzip.compress(DOCUMENT)[:-9], 400),
+    "more than there is room for": (b"gzip", gzip.compress(DOCUMENT + b" " * (1 << 20)), 413),
+    "another encoding": (b"br", DOCUMENT, 415),
+}
+
+
+@pytest.mark.parametrize(("encoding", "content", "status"), ENCODED.values(), ids=ENCODED)
+async def test_a_body_is_inflated_within_the_limit(encoding: bytes, content: bytes, status: int) -> None:
+    async with taking() as (port, taken):
+        head = PUT + b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (encoding, len(content))
+        answer = await sent(port, head + content)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert taken == ([DOCUMENT] if status == 200 else [])
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"1\r\nxx\r\n", b"-1\r\n"])
+async def test_chunks_that_are_none_are_a_bad_request(chunks: bytes) -> None:
+    async with taking() as (port, _):
+        answer = await sent(port, CHUNKED + chunks)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert answer.endswith(b'"400 BAD_REQUEST"')
 
 
 NETWORKS = [ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48")]
