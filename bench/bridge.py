@@ -29,6 +29,8 @@ from service.partners.ampeco import mapping as ampeco
 ROUNDS = 9
 CALLS = {"GetLocation": 200, "ListLocations": 40}
 PAGE = 100
+AIM = 2.5
+"""How many times as long a page may take through the bridge."""
 PATH = "/public-api/resources/locations/v2.0"
 SERVICE = "/evbridge.partner.ampeco.v3.LocationService"
 
@@ -80,6 +82,8 @@ def report() -> None:
             bare, bridge = (median(cost[way][column] for cost in costs) for way in (0, 1))
             ratio = median(through[column] / plain[column] for plain, through in costs)
             print(f"{rpc:14}{len(bodies[rpc]):7}{name:>6}{bare:10.0f}{bridge:8.0f}{ratio:6.2f}x")
+    page = median(through.wall / plain.wall for plain, through in rounds["ListLocations"])
+    print(f"a page takes {page:.2f} times as long, the aim is {AIM:.2f}{'' if page <= AIM else ': FALLS SHORT'}")
 
 
 async def _measure(registry: Registry, base_url: str) -> dict[str, list[tuple[Cost, Cost]]]:

@@ -241,7 +241,7 @@ def _jobs(stub: Stub, directory: Path) -> tuple[Job, ...]:
             tuple(_json({"reports": [_json_report(report) for report in each]}) for each in reports),
             _exactly(len(_json({"changed_count": REPORTS}))),
             peers.Query(sql.evse_put.text, 0, tuple(_report_arguments(one, each) for each in reports)),
-            {},
+            {"json": 1.0},
         ),
     )
 
