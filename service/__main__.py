@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -57,6 +58,11 @@ def _run(module: ModuleType, arguments: argparse.Namespace) -> None:
         configure_telemetry()
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(module.run(settings, arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read what is printed has gone, as `head` does; Python would complain about the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # 128 + SIGPIPE
     except (SettingError, KeyringInvalid, MigrationError, EmbeddedPostgresError, EvbridgeError, OSError) as error:
         sys.exit(f"evbridge: {error}")
     except asyncpg.PostgresError as error:

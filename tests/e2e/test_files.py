@@ -1,7 +1,9 @@
 """`evbridge import` and `evbridge export`: OCPI objects in files become ours, and ours become files."""
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from itertools import cycle
@@ -85,6 +87,18 @@ async def test_each_version_is_read_and_written(evbridge: Run, tenant: Tenant, v
         (first, *_) = json.loads(ended.out)
         assert [*complaints(version, kind, first)] == []
         assert without_times(exact(first)) == without_times(exact(example(f"{kind.lower()}_{version}")))
+
+
+async def test_a_reader_that_takes_no_more_hears_no_complaint(shared_database_url: str, tenant: Tenant) -> None:
+    read, written = os.pipe()
+    os.close(read)
+    arguments = ("-m", "service", "export", "tariffs", "--tenant", tenant.name)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, env=environment(shared_database_url), stdout=written, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(written)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (141, b"")
 
 
 async def test_a_folder_of_wire_examples_is_stored_and_comes_back_equal(evbridge: Run, tenant: Tenant) -> None:
