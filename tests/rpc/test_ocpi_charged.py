@@ -1,5 +1,6 @@
 """Sessions and CDRs between an operator and a provider, both evbridge: pushed, listed, and each CDR there once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,7 +34,7 @@ from evbridge.v1.error_reason_pb2 import OBJECT_NOT_REPRESENTABLE, PARTNER_OUTCO
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import TOKEN_TYPE_OTHER
 from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_ENERGY, CDR_DIMENSION_TYPE_STATE_OF_CHARGE, CdrDimension
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, Run, StartRunRequest, SyncOptions
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, ListRunsRequest, Run, StartRunRequest
 from evbridge.v1.session_pb2 import (
     SESSION_STATUS_COMPLETED,
     GetSessionRequest,
@@ -230,15 +231,24 @@ async def test_what_is_charged_with_another_partys_token_goes_nowhere_unless_it_
         assert not (await emsp.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
 
 
-async def pulls(emsp: Side, **options: Any) -> Run:
-    await pushing(emsp, IntegrationModels(pull_session=True, pull_cdr=True))
-    request = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC, sync_options=SyncOptions(**options))
+async def pulls(emsp: Side) -> Run:
+    request = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC)
     return await emsp.ran(await emsp.client.runs.StartRun(request))
+
+
+async def pulling(emsp: Side) -> None:
+    """It pulls sessions and CDRs: the first time by itself, and then when it is told to, or after hours."""
+    await pushing(emsp, IntegrationModels(pull_session=True, pull_cdr=True))
+    runs = ListRunsRequest(integration_id=ID, kind=RUN_KIND_SYNC)
+    while not (found := (await emsp.client.runs.ListRuns(runs)).runs):
+        await asyncio.sleep(0.02)
+    await emsp.ran(found[0])
 
 
 @pytest.mark.parametrize("version", SPOKEN)
 async def test_what_is_not_pushed_is_asked_for(sides: Sides, version: str) -> None:
     async with charging(sides, version, push_location=False) as (cpo, emsp):
+        await pulling(emsp)
         await tell(cpo, charging_periods=[a_period(0, "2.5")])
         await bill(cpo, "C1")
         assert await pushed(cpo, emsp) == []

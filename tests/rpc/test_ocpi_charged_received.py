@@ -1,0 +1,118 @@
+"""What operators push of sessions and CDRs to our OCPI endpoints: patches add up, and CDRs stay as they are."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from evbridge.v1.cdr_pb2 import CdrKey as CdrKeyMessage
+from evbridge.v1.cdr_pb2 import GetCdrRequest
+from evbridge.v1.session_pb2 import GetSessionRequest, Session
+from evbridge.v1.session_pb2 import SessionKey as SessionKeyMessage
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from service.partners.ocpi.mapping import object_to, text_of
+from tests.charged import a_cdr, a_period, a_session
+from tests.conftest import Tenant
+from tests.ocpi.door import ID, VERSIONS, Ask, Partner, ask, mutated, partner
+from tests.rpc.test_ocpi_received import BASE, operator
+
+__all__ = ["ask", "operator", "partner"]
+
+OWNED = {"country_code": "NL", "party_id": "TNM"}
+TIME = Timestamp(seconds=1_790_003_600)
+SESSIONS, CDRS = f"{BASE}/2.2.1/sessions", f"{BASE}/2.2.1/cdrs"
+
+
+def written(message: Any, version: str = "2.2.1") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(text_of(object_to(message, version).object))
+    return document
+
+
+SESSION = written(a_session(**OWNED, id="S1", last_updated=TIME, charging_periods=[a_period(0, "1")]))
+CDR = written(a_cdr(**OWNED, id="C1", last_updated=TIME))
+
+
+def period(start_s: int) -> dict[str, Any]:
+    each: dict[str, Any] = written(a_session(last_updated=TIME, charging_periods=[a_period(start_s, "1")]))
+    found: dict[str, Any] = each["charging_periods"][0]
+    return found
+
+
+async def stored(tenant: Tenant) -> Session:
+    key = SessionKeyMessage(**OWNED, id="S1", integration_id=ID)
+    session: Session = await tenant.reader.sessions.GetSession(GetSessionRequest(key=key))
+    return session
+
+
+async def test_patches_add_periods_whenever_they_come_and_all_else_is_as_new_as_can_be(
+    ask: Ask, operator: Partner, tenant: Tenant
+) -> None:
+    at, token = f"{SESSIONS}/NL/TNM/S1", operator.registered
+    missing = await ask("PATCH", at, token, json={"kwh": 1, "last_updated": "2026-12-01T00:00:00Z"})
+    assert (missing.status, missing.code) == (404, 2003)
+    assert (await ask("PUT", at, token, json=SESSION)).status == 201
+    assert (await ask("PATCH", at, token, json={"kwh": 3})).code == 2001  # without last_updated
+    later = {"kwh": 3, "charging_periods": [period(120)], "last_updated": "2026-10-01T10:00:02Z"}
+    earlier = {"kwh": 2, "charging_periods": [period(60)], "last_updated": "2026-10-01T10:00:01Z"}
+    for patch in (later, earlier, later):
+        answer = await ask("PATCH", at, token, json=patch)
+        assert (answer.status, answer.code) == (200, 1000)
+    session = await stored(tenant)
+    starts = [each.start_date_time.seconds for each in session.charging_periods]
+    assert ([start - starts[0] for start in starts], session.kwh.value) == ([0, 60, 120], "3")
+    shown = await ask("GET", at, token)
+    assert [len(shown.body["data"]["charging_periods"]), shown.body["data"]["kwh"]] == [3, 3]
+    assert (await ask("PUT", at, token, json=SESSION)).code == 1000  # older than what is held
+    assert len((await stored(tenant)).charging_periods) == 3
+    newer = SESSION | {"last_updated": "2026-10-02T10:00:00Z", "charging_periods": []}
+    assert (await ask("PUT", at, token, json=newer)).code == 1000
+    assert not (await stored(tenant)).charging_periods
+    other = await ask("PUT", f"{SESSIONS}/NL/XYZ/S1", token, json=SESSION | {"party_id": "XYZ"})
+    assert (other.status, other.code) == (404, 2001)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_cdr_is_recorded_once_and_read_where_the_answer_says(
+    ask: Ask, operator: Partner, tenant: Tenant, version: str
+) -> None:
+    sent = written(a_cdr(**OWNED, id="C1", last_updated=TIME), version)
+    at, token = f"{BASE}/{version}/cdrs", operator.registered
+    made = await ask("POST", at, token, json=sent)
+    again = await ask("POST", at, token, json=sent)
+    assert ((made.status, made.code), (again.status, again.code)) == ((201, 1000), (200, 1000))
+    assert made.headers["Location"] == again.headers["Location"]
+    place = urlsplit(made.headers["Location"]).path
+    assert (await ask("GET", place, token)).body["data"] == sent
+    changed = await ask("POST", at, token, json=sent | {"total_energy": 21})
+    assert (changed.status, changed.code) == (200, 2001)
+    key = CdrKeyMessage(**OWNED, id="C1", integration_id=ID)
+    cdr = await tenant.reader.cdrs.GetCdr(GetCdrRequest(key=key))
+    assert cdr.total_energy.value == "20"
+    missing = await ask("GET", f"{place}9", token)
+    assert (missing.status, missing.code) == (404, 2003)
+    for method, path in (("PUT", place), ("PATCH", place), ("DELETE", place)):
+        assert (await ask(method, path, token, json=sent)).status == 405
+
+
+async def test_whatever_is_sent_has_an_answer_of_ocpis(ask: Ask, operator: Partner, soak: Callable[[int], int]) -> None:
+    places = {"sessions/NL/TNM/S1": SESSION, "cdrs": CDR}
+    sent: list[tuple[str, bytes]] = []
+
+    @hypothesis_settings(max_examples=soak(200), suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(st.sampled_from(sorted(places)).flatmap(lambda path: st.tuples(st.just(path), mutated(places[path]))))
+    def collect(each: tuple[str, bytes]) -> None:
+        sent.append(each)
+
+    collect()
+    await ask("PUT", f"{SESSIONS}/NL/TNM/S1", operator.registered, json=SESSION)
+    for number, (path, body) in enumerate(sent):
+        version = VERSIONS[number % 3]
+        method = "POST" if path == "cdrs" else ("PUT", "PATCH")[number % 2]
+        answer = await ask(method, f"{BASE}/{version}/{path}", operator.registered, data=body)
+        assert answer.status in (200, 201, 400, 404), (path, body, answer)
+        assert answer.code // 1000 in (1, 2), (path, body, answer)
