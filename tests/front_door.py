@@ -254,7 +254,7 @@ def an_integration_of(type: str, /, secret: str = "partner-key", **changes: Any)
 AT_REST = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
 
 
-async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> delivery_pb2.Delivery:
+async def settled(client: Client, object_id: str, limit_s: float = 60.0) -> delivery_pb2.Delivery:
     """The only delivery of an object, with its attempts, once it came to rest."""
     async with asyncio.timeout(limit_s):
         while True:
@@ -267,7 +267,7 @@ async def settled(client: Client, object_id: str, limit_s: float = 20.0) -> deli
             await asyncio.sleep(0.02)
 
 
-async def at_rest(client: Client, integration_id: str, limit_s: float = 20.0) -> Sequence[delivery_pb2.Delivery]:
+async def at_rest(client: Client, integration_id: str, limit_s: float = 60.0) -> Sequence[delivery_pb2.Delivery]:
     """The deliveries through an integration, once all came to rest."""
     request = delivery_pb2.ListDeliveriesRequest(integration_id=integration_id)
     async with asyncio.timeout(limit_s):

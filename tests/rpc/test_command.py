@@ -167,7 +167,7 @@ async def test_a_late_result_is_kept_and_a_repeated_call_sends_nothing(sides: Si
 
         async with serving(cpo, serve) as handed:
             request = starting(id=str(uuid4()))
-            command = await send(emsp, request, timeout=2.0)
+            command = await send(emsp, request, timeout=4.0)
             assert (command.state, command.HasField("result")) == (COMMAND_STATE_ACCEPTED, False)
             assert command.HasField("expire_time")
             await report(cpo, handed[0], COMMAND_RESULT_TYPE_EVSE_OCCUPIED)
