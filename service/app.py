@@ -28,6 +28,7 @@ from service.errors import DatabaseUnavailable
 from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
+from service.ocpi.hub_clients import HubClientsReceiver
 from service.ocpi.listener import Endpoint, Listener
 from service.ocpi.locations import LocationsReceiver, LocationsSender
 from service.ocpi.pages import Documents
@@ -51,6 +52,7 @@ from service.rpc.company import CompanyService
 from service.rpc.contract import ContractService
 from service.rpc.delivery import DeliveryService
 from service.rpc.disclosure import DisclosureService
+from service.rpc.hub_client import HubClientService
 from service.rpc.integration import IntegrationService
 from service.rpc.interceptors import Interceptors
 from service.rpc.location import LocationService
@@ -240,6 +242,7 @@ async def evbridge(
                 TariffService(store, keys),
                 TokenService(store, keys),
                 AuthorizationService(store, questions, authorizers),
+                HubClientService(store),
                 CommandService(store, questions, commanders),
                 PricingService(store, processes),
                 SessionService(store, keys),
@@ -333,6 +336,14 @@ async def _listening(
         Endpoint("sessions", "RECEIVER", "emsp", _ocpi("SessionsReceiverService"), SessionsReceiver(served)),
         Endpoint("cdrs", "SENDER", "cpo", _ocpi("CdrsSenderService"), CdrsSender(served, documents)),
         Endpoint("cdrs", "RECEIVER", "emsp", _ocpi("CdrsReceiverService"), CdrsReceiver(served)),
+        Endpoint(
+            "hubclientinfo",
+            "RECEIVER",
+            "",
+            _ocpi("HubClientInfoReceiverService"),
+            HubClientsReceiver(served),
+            _SINCE_2_2,
+        ),
         Endpoint("commands", "SENDER", "emsp", _ocpi("CommandsSenderService"), sent),
         Endpoint("commands", "RECEIVER", "cpo", _ocpi("CommandsReceiverService"), received),
         Endpoint(

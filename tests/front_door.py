@@ -33,6 +33,7 @@ from evbridge.v1 import (
     delivery_pb2_grpc,
     disclosure_pb2_grpc,
     error_reason_pb2,
+    hub_client_pb2_grpc,
     integration_pb2,
     integration_pb2_grpc,
     location_pb2,
@@ -115,6 +116,7 @@ class Client:
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
         self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
+        self.hub_clients = _Stub(hub_client_pb2_grpc.HubClientServiceStub(channel), metadata)
         self.commands = _Stub(command_pb2_grpc.CommandServiceStub(channel), metadata)
         self.authorizations = _Stub(authorization_pb2_grpc.AuthorizationServiceStub(channel), metadata)
         self.tokens = _Stub(token_pb2_grpc.TokenServiceStub(channel), metadata)

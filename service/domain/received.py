@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -86,7 +87,7 @@ def item_id(item: Any, name: str) -> str:
     return id.casefold() if isinstance(id, str) else ""
 
 
-def cleared(message: Location | Tariff | Evse | Token | Session | Cdr) -> None:
+def cleared(message: Location | Tariff | Evse | Token | HubClient | Session | Cdr) -> None:
     """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood.
 
     A time before 1970, such as .NET's 0001-01-01, is taken for 1970: asyncpg makes that one -infinity.
@@ -118,7 +119,7 @@ def is_older(time: Timestamp, other: Timestamp) -> bool:
     return (time.seconds, time.nanos) < (other.seconds, other.nanos)
 
 
-def _parts(message: Location | Tariff | Evse | Token | Session | Cdr) -> Iterable[Any]:
+def _parts(message: Location | Tariff | Evse | Token | HubClient | Session | Cdr) -> Iterable[Any]:
     yield message
     if isinstance(message, Cdr):
         yield from message.tariffs

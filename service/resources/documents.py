@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_PENDING, Cdr
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -25,7 +26,7 @@ from service.domain.token import token_id
 from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
 from service.storage.received import Stored
 
-M = TypeVar("M", Location, Evse, Tariff, Token, Session, Cdr)
+M = TypeVar("M", Location, Evse, Tariff, Token, Session, Cdr, HubClient)
 C = TypeVar("C", Session, Cdr)
 
 R = TypeVar("R")
@@ -285,6 +286,16 @@ def tariff_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Tarif
     tariff, unread = _read(sender, Tariff, document)
     tariff.ClearField("etag")
     fit, repairs = repaired(_named(sender, key, tariff))
+    return fit, unread + repairs
+
+
+def hub_client_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[HubClient, Notices]:
+    """Raises InvalidArgument when it cannot be repaired."""
+    client, unread = _read(sender, HubClient, document)
+    client.ClearField("etag")
+    client.country_code, client.party_id = key.party
+    client.integration_id = sender.integration_id
+    fit, repairs = repaired(client)
     return fit, unread + repairs
 
 

@@ -10,6 +10,7 @@ from evbridge.v1.watch_pb2 import (
     WatchCompaniesRequest,
     WatchDeliveriesRequest,
     WatchEvseStatusRequest,
+    WatchHubClientsRequest,
     WatchIntegrationsRequest,
     WatchLocationsRequest,
     WatchSessionsRequest,
@@ -25,6 +26,7 @@ from service.watch.nouns import (
     COMPANIES,
     DELIVERIES,
     EVSE_STATUS,
+    HUB_CLIENTS,
     INTEGRATIONS,
     LOCATIONS,
     SESSIONS,
@@ -58,6 +60,10 @@ class WatchService:
 
     def WatchTokens(self, request: WatchTokensRequest, caller: Caller) -> Responses:
         return self._watch(TOKENS, request, caller, _side(request))
+
+    def WatchHubClients(self, request: WatchHubClientsRequest, caller: Caller) -> Responses:
+        only = request.integration_id
+        return self._watch(HUB_CLIENTS, request, caller, lambda change: change.integration_id == only)
 
     def WatchIntegrations(self, request: WatchIntegrationsRequest, caller: Caller) -> Responses:
         only = request.integration_id

@@ -372,6 +372,18 @@ CREATE TABLE heartbeat (
 );
 ALTER TABLE ONLY heartbeat ALTER COLUMN ballast SET STORAGE EXTERNAL;
 
+CREATE TABLE hub_client (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    role smallint NOT NULL,
+    status smallint NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL
+);
+
 CREATE TABLE idempotency (
     tenant_id text NOT NULL,
     method text NOT NULL,
@@ -767,6 +779,9 @@ ALTER TABLE ONLY gate_slot
 ALTER TABLE ONLY heartbeat
     ADD CONSTRAINT heartbeat_pkey PRIMARY KEY (one);
 
+ALTER TABLE ONLY hub_client
+    ADD CONSTRAINT hub_client_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
 ALTER TABLE ONLY idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (tenant_id, method, request_id);
 
@@ -1028,6 +1043,9 @@ ALTER TABLE ONLY gate_pause
 
 ALTER TABLE ONLY gate_slot
     ADD CONSTRAINT gate_slot_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY hub_client
+    ADD CONSTRAINT hub_client_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY idempotency
     ADD CONSTRAINT idempotency_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

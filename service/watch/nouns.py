@@ -12,6 +12,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
     OBJECT_KIND_DELIVERY,
     OBJECT_KIND_EVSE,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INTEGRATION,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
@@ -19,6 +20,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_TOKEN,
     ListDeliveriesRequest,
 )
+from evbridge.v1.hub_client_pb2 import HubClientKey, ListHubClientsRequest
 from evbridge.v1.integration_pb2 import ListIntegrationsRequest
 from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location, LocationKey
 from evbridge.v1.session_pb2 import ListSessionsRequest, SessionKey
@@ -31,6 +33,7 @@ from evbridge.v1.watch_pb2 import (
     CompanyChange,
     DeliveryChange,
     EvseStatusChange,
+    HubClientChange,
     IntegrationChange,
     LocationChange,
     SessionChange,
@@ -39,6 +42,7 @@ from evbridge.v1.watch_pb2 import (
     WatchIntegrationsRequest,
 )
 
+from service.domain.hub_client import hub_client_parts
 from service.domain.keys import OURS, EvseKey, ObjectKey
 from service.domain.pages import LOWEST, MAX_SIZE, framed, id_at
 from service.domain.token import token_parts
@@ -46,6 +50,7 @@ from service.storage.cdr import cdr_find, cdr_page
 from service.storage.company import company_find, company_page
 from service.storage.delivery import delivery_find, delivery_page
 from service.storage.feed import FeedChange
+from service.storage.hub_client import hub_client_find, hub_client_page
 from service.storage.integration import integration_find, integration_page
 from service.storage.location import evse_find, location_find, location_page
 from service.storage.pool import Database
@@ -206,6 +211,14 @@ def _cdr_page(database: Database, tenant_id: str, request: Any, side: str, last:
     return cdr_page(database, tenant_id, ListCdrsRequest(integration_id=side), last, MAX_SIZE)
 
 
+def _hub_client_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+    return hub_client_page(database, tenant_id, ListHubClientsRequest(integration_id=side), last, MAX_SIZE)
+
+
+async def _hub(database: Database, tenant_id: str, request: Any) -> list[str]:
+    return [request.integration_id]
+
+
 def _token_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
     return token_page(database, tenant_id, ListTokensRequest(integration_id=side), last, MAX_SIZE)
 
@@ -253,6 +266,15 @@ TARIFFS = Whole(
     tariff_find,
     _tariff_page,
     _sides,
+)
+HUB_CLIENTS = Whole(
+    OBJECT_KIND_HUB_CLIENT,
+    HubClientChange,
+    ObjectKey.parsed,
+    lambda key: {"key": HubClientKey(**hub_client_parts(key))},
+    hub_client_find,
+    _hub_client_page,
+    _hub,
 )
 TOKENS = Whole(
     OBJECT_KIND_TOKEN,

@@ -67,7 +67,7 @@ async def test_the_modules_are_offered_to_who_meets_a_provider(
 ) -> None:
     answer = await ask("GET", f"/ocpi/{version}", operator.registered)
     offered = {each["identifier"]: each for each in answer.body["data"]["endpoints"]}
-    assert len(answer.body["data"]["endpoints"]) == (15 if version > "2.2" else 7)  # where there are roles, both sides
+    assert len(answer.body["data"]["endpoints"]) == (16 if version > "2.2" else 7)  # where there are roles, both sides
     for module in ("locations", "tariffs"):
         assert offered[module]["url"] == f"{running.ocpi_url}{BASE}/{version}/{module}"
         assert offered[module].get("role") == ("RECEIVER" if version > "2.2" else None)

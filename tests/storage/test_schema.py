@@ -29,6 +29,7 @@ BOUNDED = {
     "gate_pause": "one of an integration and scope",
     "gate_slot": "one of an integration and request in flight",
     "heartbeat": "one row",
+    "hub_client": "one of a hub, party and role, as long as the integration is there",
     "integration": "what callers store, until they delete it",
     "marking": "one of an integration, kind and tariff, until all is marked",
     "partner_token": "the tokens of an integration that are valid; older ones go as newer ones are used",

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
@@ -27,7 +28,7 @@ from service.partners.ocpi.versions.form import Notice, Object, Pruning, replace
 
 __all__ = ["VERSIONS", "CodecError", "Notice", "Read", "Written", "object_from", "object_to", "parsed", "text_of"]
 
-M = TypeVar("M", Location, Evse, Connector, Tariff, Token, Session, Cdr)
+M = TypeVar("M", Location, Evse, Connector, Tariff, Token, Session, Cdr, HubClient)
 
 VERSIONS: Final[Mapping[str, ModuleType]] = {"2.1.1": v2_1_1, "2.2.1": v2_2_1, "2.3.0": v2_3_0}
 """The oldest first."""

@@ -59,6 +59,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Cdr of ours, in the same way."""
     OBJECT_KIND_TOKEN: _ObjectKind.ValueType  # 13
     """A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
+    OBJECT_KIND_HUB_CLIENT: _ObjectKind.ValueType  # 14
+    """A HubClient; it is recorded in changes and never delivered."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -93,6 +95,8 @@ OBJECT_KIND_CDR: ObjectKind.ValueType  # 12
 """A Cdr of ours, in the same way."""
 OBJECT_KIND_TOKEN: ObjectKind.ValueType  # 13
 """A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
+OBJECT_KIND_HUB_CLIENT: ObjectKind.ValueType  # 14
+"""A HubClient; it is recorded in changes and never delivered."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from evbridge.v1 import cdr_pb2 as _cdr_pb2
 from evbridge.v1 import company_pb2 as _company_pb2
 from evbridge.v1 import delivery_pb2 as _delivery_pb2
+from evbridge.v1 import hub_client_pb2 as _hub_client_pb2
 from evbridge.v1 import integration_pb2 as _integration_pb2
 from evbridge.v1 import location_pb2 as _location_pb2
 from evbridge.v1 import session_pb2 as _session_pb2
@@ -651,6 +652,100 @@ class TokenChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TokenChange: _TypeAlias = TokenChange  # noqa: Y015
+
+@_typing.final
+class WatchHubClientsRequest(_message.Message):
+    """The request of WatchHubClients."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsRequest.resume_token."""
+    snapshot: _builtins.bool
+    """See WatchLocationsRequest.snapshot."""
+    integration_id: _builtins.str
+    """Required. The integration with the hub."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "resume_token", b"resume_token", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHubClientsRequest: _TypeAlias = WatchHubClientsRequest  # noqa: Y015
+
+@_typing.final
+class WatchHubClientsResponse(_message.Message):
+    """A message of WatchHubClients."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsResponse.resume_token."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HubClientChange]:
+        """See WatchLocationsResponse.changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___HubClientChange] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHubClientsResponse: _TypeAlias = WatchHubClientsResponse  # noqa: Y015
+
+@_typing.final
+class HubClientChange(_message.Message):
+    """A party of a hub that changed, or is part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    HUB_CLIENT_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _hub_client_pb2.HubClientKey:
+        """The party and its role."""
+
+    @_builtins.property
+    def hub_client(self) -> _hub_client_pb2.HubClient:
+        """The party."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """See LocationChange.change_time."""
+
+    def __init__(
+        self,
+        *,
+        key: _hub_client_pb2.HubClientKey | None = ...,
+        hub_client: _hub_client_pb2.HubClient | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "hub_client", b"hub_client", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "hub_client", b"hub_client", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HubClientChange: _TypeAlias = HubClientChange  # noqa: Y015
 
 @_typing.final
 class WatchIntegrationsRequest(_message.Message):

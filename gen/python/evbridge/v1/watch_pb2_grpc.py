@@ -86,6 +86,11 @@ class WatchServiceStub:
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.FromString,
                 _registered_method=True)
+        self.WatchHubClients = channel.unary_stream(
+                '/evbridge.v1.WatchService/WatchHubClients',
+                request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsResponse.FromString,
+                _registered_method=True)
         self.WatchIntegrations = channel.unary_stream(
                 '/evbridge.v1.WatchService/WatchIntegrations',
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchIntegrationsRequest.SerializeToString,
@@ -182,6 +187,15 @@ class WatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchHubClients(self, request, context):
+        """Watches who is connected to hubs.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchIntegrations(self, request, context):
         """Watches integrations: what callers change, and their status.
 
@@ -241,6 +255,11 @@ def add_WatchServiceServicer_to_server(servicer, server):
                     servicer.WatchTokens,
                     request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.SerializeToString,
+            ),
+            'WatchHubClients': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchHubClients,
+                    request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsResponse.SerializeToString,
             ),
             'WatchIntegrations': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIntegrations,
@@ -442,6 +461,33 @@ class WatchService:
             '/evbridge.v1.WatchService/WatchTokens',
             evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.SerializeToString,
             evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchHubClients(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.WatchService/WatchHubClients',
+            evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.SerializeToString,
+            evbridge_dot_v1_dot_watch__pb2.WatchHubClientsResponse.FromString,
             options,
             channel_credentials,
             insecure,

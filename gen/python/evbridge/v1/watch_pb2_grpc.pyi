@@ -85,6 +85,11 @@ class WatchServiceStub:
 
     Errors: none of its own.
     """
+    WatchHubClients: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchHubClientsRequest, _watch_pb2.WatchHubClientsResponse]
+    """Watches who is connected to hubs.
+
+    Errors: none of its own.
+    """
     WatchIntegrations: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchIntegrationsRequest, _watch_pb2.WatchIntegrationsResponse]
     """Watches integrations: what callers change, and their status.
 
@@ -155,6 +160,11 @@ class WatchServiceAsyncStub(WatchServiceStub):
     """
     WatchTokens: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchTokensRequest, _watch_pb2.WatchTokensResponse]  # type: ignore[assignment]
     """Watches tokens.
+
+    Errors: none of its own.
+    """
+    WatchHubClients: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchHubClientsRequest, _watch_pb2.WatchHubClientsResponse]  # type: ignore[assignment]
+    """Watches who is connected to hubs.
 
     Errors: none of its own.
     """
@@ -261,6 +271,17 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchTokensResponse], _abc.AsyncIterator[_watch_pb2.WatchTokensResponse]]:
         """Watches tokens.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchHubClients(
+        self,
+        request: _watch_pb2.WatchHubClientsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchHubClientsResponse], _abc.AsyncIterator[_watch_pb2.WatchHubClientsResponse]]:
+        """Watches who is connected to hubs.
 
         Errors: none of its own.
         """

@@ -50,4 +50,4 @@ TO = {
     "Session": session_to,
     "Cdr": cdr_to,
 }
-FROM = dict.fromkeys(TO, same)
+FROM = dict.fromkeys((*TO, "HubClient"), same)

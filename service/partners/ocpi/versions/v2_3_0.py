@@ -131,6 +131,7 @@ FROM = {
     "Connector": same,
     "Tariff": tariff_from,
     "Token": same,
+    "HubClient": same,
     "Session": session_from,
     "Cdr": cdr_from,
 }
