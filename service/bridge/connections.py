@@ -9,11 +9,13 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
+
+from aiohttp import web
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ACCEPT_AGAIN_S = 0.1
 _BACKLOG = 128
 _MAX_HOPS = 20
+PIECE: Final = 8 << 10
+"""Bytes that are parsed in a few milliseconds, whatever they are."""
 
 
 class Arrival:
@@ -180,6 +184,64 @@ class Connections:
     def _close(self) -> None:
         for each in self._listening:
             each.close()
+
+
+class Connection(web.RequestHandler):
+    """A connection on which HTTP is spoken.
+
+    What arrives at once is parsed piece by piece, and others get their turn in between: a few bytes may be a chunk, and
+    tens of thousands of these in a block.
+    """
+
+    __slots__ = ("_pieces", "arrival")
+
+    def __init__(self, server: web.Server, arrival: Arrival, header_timeout_s: float) -> None:
+        # aiohttp counts its timeout from the beginning of a connection and from the last answer on, whatever arrives
+        # before the end of the headers. A refused request's body is not waited for: its sender may talk for a
+        # second. It would inflate a body before anybody has looked at who sends it.
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=header_timeout_s,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
+        self._pieces: deque[bytes] = deque()
+        self.arrival = arrival
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.arrival.made(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._pieces.clear()
+        self.arrival.lost()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= PIECE and not self._pieces:
+            super().data_received(data)
+            return
+        waiting = bool(self._pieces)
+        self._pieces.extend(data[start : start + PIECE] for start in range(0, len(data), PIECE))
+        if not waiting:
+            self._pause_transport_reading()
+            self._parse()
+
+    def _parse(self) -> None:
+        if self._pieces:
+            super().data_received(self._pieces[0])
+            if self._pieces:
+                self._pieces.popleft()
+            if self._pieces:
+                self._loop.call_soon(self._parse)
+            elif not (self._reading_paused or self._buffer_paused):
+                self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._pieces:
+            super()._resume_transport_reading()
 
 
 async def _connected(

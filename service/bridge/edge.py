@@ -10,7 +10,6 @@ import re
 import ssl
 import time
 import zlib
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from google.protobuf.message import Message
 
 from service.bridge.codec import CodecError
-from service.bridge.connections import Arrival, Connections, Network
+from service.bridge.connections import Arrival, Connection, Connections, Network
 from service.bridge.json_text import takes_long
 from service.bridge.registry import Operation, Parameter
 from service.bridge.transcode import from_http, match, reply_to_http
@@ -33,8 +32,6 @@ from service.bridge.transcode import from_http, match, reply_to_http
 _log = logging.getLogger(__name__)
 _NAMES = {status.value: status.name for status in HTTPStatus}
 _MAX_REPEATED = 255
-_PIECE = 8 << 10
-"""Bytes that are parsed in a few milliseconds, whatever they are."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 """What no id holds, and NUL no column of text."""
 _CONTINUED = web.RequestKey("continued", bool)
@@ -291,63 +288,14 @@ class Edge:
         return response
 
 
-class _Connection(web.RequestHandler):
-    """A connection whose requests are HTTP, or are refused as everything else is.
+class _Connection(Connection):
+    """One whose faults are refused as everything else is."""
 
-    What arrives at once is parsed piece by piece, and others get their turn in between: a few bytes may be a chunk, and
-    tens of thousands of these in a block.
-    """
-
-    __slots__ = ("_edge", "_pieces", "arrival")
+    __slots__ = ("_edge",)
 
     def __init__(self, edge: Edge, server: web.Server, arrival: Arrival, header_timeout_s: float) -> None:
-        # aiohttp counts its timeout from the beginning of a connection and from the last answer on, whatever arrives
-        # before the end of the headers. A refused request's body is not waited for: its sender may talk for a
-        # second. It would inflate a body before anybody has looked at who sends it.
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=header_timeout_s,
-            lingering_time=1.0,
-            auto_decompress=False,
-        )
+        super().__init__(server, arrival, header_timeout_s)
         self._edge = edge
-        self._pieces: deque[bytes] = deque()
-        self.arrival = arrival
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.arrival.made(transport)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._pieces.clear()
-        self.arrival.lost()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if len(data) <= _PIECE and not self._pieces:
-            super().data_received(data)
-            return
-        waiting = bool(self._pieces)
-        self._pieces.extend(data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
-        if not waiting:
-            self._pause_transport_reading()
-            self._parse()
-
-    def _parse(self) -> None:
-        if self._pieces:
-            super().data_received(self._pieces[0])
-            if self._pieces:
-                self._pieces.popleft()
-            if self._pieces:
-                self._loop.call_soon(self._parse)
-            elif not (self._reading_paused or self._buffer_paused):
-                self._resume_transport_reading()
-
-    def _resume_transport_reading(self) -> None:
-        if not self._pieces:
-            super()._resume_transport_reading()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

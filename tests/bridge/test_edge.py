@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from evbridge.partner.chargeprice.v1.company_pb2 import CompanyDocument
 
-from service.bridge.connections import Connections
-from service.bridge.edge import _PIECE, Call, Edge, Refused, Reply
+from service.bridge.connections import PIECE, Connections
+from service.bridge.edge import Call, Edge, Refused, Reply
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import match
 from service.cli.common import loop_factory
@@ -326,7 +326,7 @@ async def test_a_body_of_single_bytes_is_parsed_piece_by_piece(parsed: list[int]
         answer = await sent(port, CHUNKED + b"".join(b"1\r\n%c\r\n" % each for each in whole) + b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert taken == [whole]
-    assert max(parsed) == _PIECE
+    assert max(parsed) == PIECE
 
 
 async def test_the_body_of_who_is_refused_is_not_parsed(parsed: list[int]) -> None:
