@@ -10,7 +10,7 @@ from evbridge.v1.command_pb2 import Command
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
 from service.errors import EvbridgeError
-from service.storage.command import DueResult, command_claim, command_sent
+from service.storage.command import DueResult, command_again, command_claim, command_sent
 from service.storage.connection import describe
 from service.storage.integration import integration_get
 from service.storage.pool import Database
@@ -63,6 +63,7 @@ class Results:
             log.error("a result could not be brought", exc_info=error, extra={"database": describe(error)})
             return
         if problem and not due.is_last:
+            await command_again(self._database, due.tenant_id, command)
             return
         command.description = problem and f"the sender did not take the result: {problem}"[:500]
         await command_sent(self._database, due.tenant_id, command)

@@ -61,11 +61,16 @@ async def command_page(
 
 
 async def command_claim(database: Database) -> DueResult | None:
-    """The result that is due next, ours to bring for 20 seconds at least. None when there is none."""
+    """The result that is due next, ours to bring for 20 seconds. None when there is none."""
     row = await database.row(sql.command_claim)
     if row is None:
         return None
     return DueResult(row["tenant_id"], Command.FromString(row["payload"]), row["response_url"], row["is_last"])
+
+
+async def command_again(database: Database, tenant_id: str, command: Command) -> None:
+    """Its result was not taken, and is brought again."""
+    await database.run(sql.command_again, tenant_id, UUID(command.id))
 
 
 async def command_sent(database: Database, tenant_id: str, command: Command) -> None:

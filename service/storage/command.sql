@@ -36,9 +36,9 @@ WHERE before < $7
 ORDER BY position DESC
 
 -- name: command_claim
--- tenant: any, because one worker serves them all. The longer it has been tried, the later it is tried again.
+-- tenant: any, because one worker serves them all. Who dies with it leaves it to the next one after 20 seconds.
 UPDATE command AS c
-SET send_time = now() + greatest(interval '20 s', now() - c.result_time)
+SET send_time = now() + interval '20 s'
 FROM (
     SELECT tenant_id, command_id
     FROM command
@@ -49,6 +49,11 @@ FROM (
 ) AS due
 WHERE c.tenant_id = due.tenant_id AND c.command_id = due.command_id
 RETURNING c.tenant_id, c.payload, c.response_url, c.result_time < now() - interval '1 hour' AS is_last
+
+-- name: command_again
+-- The longer it has been tried, the later it is tried again.
+UPDATE command SET send_time = now() + least(greatest(interval '1 s', now() - result_time), interval '5 min')
+WHERE tenant_id = $1 AND command_id = $2
 
 -- name: command_sent
 UPDATE command SET payload = $3, send_time = NULL WHERE tenant_id = $1 AND command_id = $2

@@ -46,13 +46,16 @@ from evbridge.v1.command_pb2 import (
     StopSession,
     UnlockConnector,
 )
+from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, UpdatePartyRequest
 from google.type.decimal_pb2 import Decimal
 
-from tests.front_door import a_token, fails
+from tests.conftest import Tenant
+from tests.front_door import a_party, a_token, fails
+from tests.ocpi.door import Ask, Partner, ask, partner
 from tests.rpc.test_ocpi_tokens import HIS, registered
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 
-__all__ = ["sides"]
+__all__ = ["ask", "partner", "sides"]
 TAKEN = CommandResponse(result=COMMAND_RESPONSE_TYPE_ACCEPTED, timeout_s=30)
 
 
@@ -233,3 +236,55 @@ async def test_charging_profiles_are_set_cleared_and_read(sides: Sides, version:
         assert handed[1].get_active_charging_profile == reading
         assert done[1].result.profile == planned
         assert done[2].result.result == COMMAND_RESULT_TYPE_UNKNOWN
+
+
+async def test_a_result_is_brought_once_the_sender_is_there_again(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, TAKEN)
+
+        async with serving(cpo, serve) as handed:
+            request = starting(id=str(uuid4()))
+            assert (await send(emsp, request, timeout=2.0)).state == COMMAND_STATE_ACCEPTED
+            there, emsp.wire.to = emsp.wire.to, "http://127.0.0.1:1"  # where nobody listens
+            emsp.wire.carried.clear()
+            await report(cpo, handed[0], COMMAND_RESULT_TYPE_ACCEPTED)
+            while not emsp.wire.carried:
+                await asyncio.sleep(0.05)
+            assert not (await get(cpo, handed[0].id)).HasField("result_sent_time")
+            emsp.wire.to = there
+            while not (await get(cpo, handed[0].id)).HasField("result_sent_time"):
+                await asyncio.sleep(0.05)
+            assert (await get(emsp, request.id)).state == COMMAND_STATE_ENDED
+
+
+STOP = {"session_id": "S1", "response_url": "http://169.254.169.254/latest/meta-data"}
+
+
+@pytest.mark.parametrize(
+    ("command", "body", "word"),
+    [
+        ("STOP_SESSION", STOP, "response_url"),
+        ("STOP_SESSION", {"session_id": "S1"}, "response_url"),
+        ("STOP_SESSION", STOP | {"session_id": 7}, "session_id"),
+        ("STOP_SESSION", {"response_url": "http://x.example"}, "session_id"),
+        ("START_SESSION", STOP | {"location_id": "L1"}, "token"),
+        ("MAKE_COFFEE", STOP, "command"),
+    ],
+)
+async def test_a_command_that_is_not_understood_or_leads_elsewhere_is_refused(
+    ask: Ask, partner: Partner, tenant: Tenant, command: str, body: dict[str, Any], word: str
+) -> None:
+    refused = await ask("POST", f"/ocpi/cpo/2.2.1/commands/{command}", partner.registered, json=body)
+    assert (refused.status, refused.body["status_code"]) == (200, 2001)
+    assert word in refused.body["status_message"]
+    assert not (await tenant.reader.commands.ListCommands(ListCommandsRequest())).commands
+
+
+async def test_a_result_of_no_command_of_ours_is_unknown(ask: Ask, partner: Partner, tenant: Tenant) -> None:
+    await tenant.admin.parties.UpdateParty(UpdatePartyRequest(party=a_party(roles=[PARTY_ROLE_EMSP])))
+    for id in (uuid4(), "17"):
+        path = f"/ocpi/emsp/2.2.1/commands/STOP_SESSION/{id}"
+        answer = await ask("POST", path, partner.registered, json={"result": "ACCEPTED"})
+        assert answer.status == 404
