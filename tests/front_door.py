@@ -271,10 +271,11 @@ async def settled(client: Client, object_id: str, limit_s: float = 60.0) -> deli
 
 async def at_rest(client: Client, integration_id: str, limit_s: float = 60.0) -> Sequence[delivery_pb2.Delivery]:
     """The deliveries through an integration, once all came to rest."""
-    request = delivery_pb2.ListDeliveriesRequest(integration_id=integration_id)
+    request = delivery_pb2.ListDeliveriesRequest(integration_id=integration_id, page_size=1000)
     async with asyncio.timeout(limit_s):
         while True:
             page = await client.deliveries.ListDeliveries(request)
+            assert not page.next_page_token
             if all(each.state in AT_REST for each in page.deliveries):
                 return list(page.deliveries)
             await asyncio.sleep(0.02)

@@ -1,13 +1,16 @@
 """DeliveryService, and what deliveries do when the partner answers badly, late or not at all."""
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
+from aiohttp import web
 from evbridge.partner.chargeprice.v1.company_pb2 import CompanyAttributes, CompanyResource
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.company_pb2 import Company, DeleteCompanyRequest, UpsertCompanyRequest
@@ -30,6 +33,7 @@ from evbridge.v1.integration_pb2 import (
     DeleteIntegrationRequest,
     GetIntegrationRequest,
     Integration,
+    ListIntegrationsRequest,
     UpdateIntegrationRequest,
 )
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -38,14 +42,16 @@ from service.app import Evbridge
 from service.delivery import worker
 from service.domain.caller import Caller
 from service.domain.delivery import RetryPolicy, Streak, Verdict, verdict
-from service.errors import EvbridgeError
+from service.errors import DatabaseUnavailable, EvbridgeError
 from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import parse_fault
 from service.storage import changes
 from service.storage.changes import change_record
+from service.storage.connection import Connection
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, fails, settled
+from tests.partners import listening
 
 Code = grpc.StatusCode
 
@@ -566,3 +572,89 @@ async def test_a_control_that_marks_without_locking_the_integration_is_a_deadloc
     assert unlocked != changes.sql.delivery_mark.text
     monkeypatch.setattr(changes.sql, "delivery_mark", Statement("unlocked", unlocked), raising=False)
     assert await deletes_amid_a_change(tenant, running) != [None, None]
+
+
+async def test_while_partners_hang_the_others_are_served(tenant: Tenant) -> None:
+    """The control: what hangs is not there, and arrives once its partner answers."""
+    released = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.Response:
+        await released.wait()
+        return web.Response(status=503)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", hang)
+    async with AsyncExitStack() as stack:
+        hanging = await stack.enter_async_context(listening(application))
+        simulators = [Simulator(api_key="partner-key") for _ in range(15)]
+        for number, simulator in enumerate(simulators):
+            await integrate(tenant, f"works-{number}", await simulator.start())
+            stack.push_async_callback(simulator.stop)
+        for number in range(5):
+            await integrate(tenant, f"hangs-{number}", hanging)
+        companies = [a_company() for _ in range(3)]
+        for company in companies:
+            await upsert(tenant, company)
+        ids = {company.id for company in companies}
+        async with asyncio.timeout(60):
+            while any(simulator.companies.keys() != ids for simulator in simulators):
+                await asyncio.sleep(0.02)
+        arrived = await tenant.reader.deliveries.ListDeliveries(
+            ListDeliveriesRequest(integration_id="hangs-0", state=DELIVERY_STATE_DELIVERED)
+        )
+        assert not released.is_set() and not arrived.deliveries
+        released.set()
+
+
+async def integrate(tenant: Tenant, id: str, url: str) -> None:
+    request = CreateIntegrationRequest(integration=an_integration(url, id=id))
+    await tenant.admin.integrations.CreateIntegration(request)
+
+
+async def test_writes_and_deliveries_outlive_commits_whose_answer_is_lost(
+    connected: Tenant, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, soak: Callable[[int], int]
+) -> None:
+    """One commit in ten. The control, without request ids and with every second one, makes integrations twice."""
+    lost, share, commit = 0, 0.1, Connection.commit
+
+    async def unsure(self: Connection) -> None:
+        nonlocal lost
+        await commit(self)
+        if random.random() < share:
+            lost += 1
+            raise DatabaseUnavailable("the answer was lost")
+
+    monkeypatch.setattr(Connection, "commit", unsure)
+    writes = soak(300)
+    companies = [a_company() for _ in range(writes)]
+    for company in companies:
+        upserted = UpsertCompanyRequest(company=company, request_id=str(uuid4()))
+        await acknowledged(connected.writer.companies.UpsertCompany, upserted)
+    for number in range(writes):
+        created = CreateIntegrationRequest(
+            integration=an_integration(display_name=f"once {number}", enabled=False), request_id=str(uuid4())
+        )
+        await acknowledged(connected.admin.integrations.CreateIntegration, created)
+    async with asyncio.timeout(120):
+        while simulator.companies.keys() != {company.id for company in companies}:
+            await asyncio.sleep(0.02)
+    assert lost
+    share = 0.5
+    for number in range(30):
+        created = CreateIntegrationRequest(integration=an_integration(display_name=f"control {number}", enabled=False))
+        await acknowledged(connected.admin.integrations.CreateIntegration, created)
+    monkeypatch.undo()
+    assert {held.attributes.version for held in simulator.companies.values()} == {1}
+    page = await connected.reader.integrations.ListIntegrations(ListIntegrationsRequest(page_size=1000))
+    made = Counter(each.display_name.rpartition(" ")[0] for each in page.integrations)
+    assert made["once"] == writes and made["control"] > 30
+
+
+async def acknowledged(method: Callable[[Any], Awaitable[Any]], request: Any) -> None:
+    """Repeats the call while its outcome is not known."""
+    while True:
+        try:
+            await method(request)
+            return
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is Code.UNAVAILABLE, error
