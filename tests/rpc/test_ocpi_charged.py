@@ -84,8 +84,8 @@ async def bill(cpo: Side, id: str = "C1", **changes: Any) -> Cdr:
     return stored
 
 
-async def held_session(emsp: Side) -> Session:
-    key = SessionKey(**HERS, id="S1", integration_id=ID)
+async def held_session(emsp: Side, id: str = "S1") -> Session:
+    key = SessionKey(**HERS, id=id, integration_id=ID)
     session: Session = await emsp.client.sessions.GetSession(GetSessionRequest(key=key))
     return session
 
@@ -166,6 +166,12 @@ async def test_progress_is_told_every_so_often_and_the_state_of_charge_where_it_
         assert await pushed(cpo, emsp) == [("PATCH", S1)]
         held = await held_session(emsp)
         assert (len(held.charging_periods), held.status) == (2, SESSION_STATUS_COMPLETED)
+        told = Integration(id=ID, charging_period_interval_minutes=0, state_of_charge_sent=True)
+        await cpo.client.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=told))
+        await tell(cpo, id="S2", charging_periods=periods[:1])
+        await pushed(cpo, emsp)
+        (period,) = (await held_session(emsp, "S2")).charging_periods
+        assert {each.type for each in period.dimensions} == {energy.type, charge.type}
 
 
 @pytest.mark.parametrize("kind", ["cut", "lose_answer"])

@@ -386,7 +386,9 @@ class IntegrationModels(_message.Message):
     pull_cdr: _builtins.bool
     """We fetch CDRs, as sessions. eMabler: `pullCdr`."""
     pull_version_details: _builtins.bool
-    """We fetch the details of the partner's version again. eMabler: `pullVersionDetails`."""
+    """We fetch the details of the partner's version again. Stored only, for they are read whenever credentials are exchanged.
+    eMabler: `pullVersionDetails`.
+    """
     pull_interval_minutes: _builtins.int
     """Every how many minutes an ACTIVE integration fetches what it is to fetch, a tenth more or less, up to 10,080: 240 when 0."""
     push_token: _builtins.bool

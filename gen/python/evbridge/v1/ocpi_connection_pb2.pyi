@@ -81,8 +81,9 @@ class OcpiConnection(_message.Message):
     eMabler: `ocpiConnection.initialToken`, `credentialsInfo.initialToken`.
     """
     initial_role: Global___InterfaceRole.ValueType
-    """Required. Our side in the exchange of credentials: as SENDER we begin, as RECEIVER the partner does. As BOTH, we begin
-    when `endpoint_url` is set, else the partner does.
+    """Required. Our side in the exchange of credentials: as SENDER we begin, and `endpoint_url` is required; as RECEIVER the
+    partner does. As BOTH, we begin when `endpoint_url` is set, else the partner does. Stored only apart from that: the methods of
+    RegistrationService say who begins, for either side may have to begin anew.
     eMabler: `initialRole`, `credentialsExchangeRole`.
     """
     initial_token_set: _builtins.bool
