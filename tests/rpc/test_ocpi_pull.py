@@ -451,7 +451,7 @@ async def test_a_run_needs_something_to_pull_and_a_registration(
 ) -> None:
     await registered(tenant.admin, operator, IntegrationModels(), by_hand=running.database)
     assert outcome(await pulled(tenant.admin)) == "ENDPOINT_MISSING"
-    models = Integration(id=ID, models=IntegrationModels(pull_session=True, pull_location=True))
+    models = Integration(id=ID, models=IntegrationModels(pull_location=True))
     await tenant.admin.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=models))
     assert outcome(await pulled(tenant.admin)) == "OK"
     integration = an_integration_of("ocpi", "", id="other", models=BOTH)

@@ -28,7 +28,6 @@ from evbridge.v1.delivery_pb2 import (
     PEER_OBJECT_STATE_NONE,
     ObjectKind,
 )
-from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
@@ -45,6 +44,7 @@ from service.domain.location import tariffs_named
 from service.errors import PartnerNotFound, TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
 from service.partners.ocpi.mapping import object_to
+from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.session_delivery import SessionDelivery
 from service.storage.changes import delivery_mark_at
 from service.storage.delivery import (
@@ -58,7 +58,6 @@ from service.storage.delivery import (
     peer_sending,
     peer_tariffs_missing,
 )
-from service.storage.integration import integration_get
 from service.storage.pool import Database
 from service.storage.view import Viewed, view_get
 
@@ -90,10 +89,7 @@ class OcpiDeliverer:
         key = ObjectKey.parsed(claim.object_id)
         at = (claim.tenant_id, claim.integration_id)
         async with self._database.connection() as conn:
-            pushes = _Pushes(Integration.FromString(await integration_get(conn, *at)))
-            if platform_id := pushes.integration.ocpi.platform_integration_id:
-                lender = Integration.FromString(await integration_get(conn, claim.tenant_id, platform_id))
-                pushes = _Pushes(pushes.integration, lender)
+            pushes = _Pushes(await reached(conn, *at))
             peer = await peer_get(conn, claim.peer_key)
             viewed = await view_get(conn, *at, claim.object_kind, key)
         if claim.object_kind in (OBJECT_KIND_SESSION, OBJECT_KIND_CDR):
@@ -117,22 +113,17 @@ class OcpiDeliverer:
             return Delivered(known, 0, _UNSEEN, answered=False)
         if claim.object_kind == OBJECT_KIND_CDR:
             of = (self._database, self._channel, claim, viewed.parsed(Cdr))
-            return await CdrDelivery(*of, version=pushes.version, url=url).deliver(peer)
-        interval = timedelta(minutes=pushes.integration.charging_period_interval_minutes)
-        sending = SessionDelivery(self._database, self._channel, claim, peer, version=pushes.version, url=url)
+            return await CdrDelivery(*of, version=pushes.partner.version, url=url).deliver(peer)
+        interval = timedelta(minutes=pushes.partner.integration.charging_period_interval_minutes)
+        sending = SessionDelivery(self._database, self._channel, claim, peer, version=pushes.partner.version, url=url)
         return await sending.deliver(viewed.parsed(Session), interval)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pushes:
-    """What is pushed through an integration, and where; `lender` is the platform that the party is behind."""
+    """What is pushed through an integration, and where."""
 
-    integration: Integration
-    lender: Integration | None = None
-
-    @property
-    def version(self) -> str:
-        return (self.lender or self.integration).version_details.version
+    partner: Reached
 
     def url(self, kind: ObjectKind.ValueType) -> str:
         """Where objects of the kind go; "" for one that is not pushed."""
@@ -142,12 +133,12 @@ class _Pushes:
         """Why objects of the kind are not pushed."""
         if not self._wanted(kind):
             return f"not pushed: `models` asks for no push of {_MODULES[kind]}"
-        if not self.version:
+        if not self.partner.version:
             return "not pushed: the partner is not registered"
         return f"SERVED_BY_PULL: the partner has no receiver of {_MODULES[kind]} and asks for them"
 
     def _wanted(self, kind: ObjectKind.ValueType) -> bool:
-        models = self.integration.models
+        models = self.partner.integration.models
         wanted = {
             OBJECT_KIND_LOCATION: models.push_location,
             OBJECT_KIND_TARIFF: models.push_tariff,
@@ -159,12 +150,10 @@ class _Pushes:
 
     def _receiver(self, module: str) -> str:
         """In 2.1.1 modules have no side: a party that only is what owns such objects has no receivers of them there."""
-        stored = self.lender or self.integration
-        roles = {each.role for each in stored.partner_company_details}
+        roles = {each.role for each in self.partner.lender.partner_company_details}
         owner = PARTY_ROLE_EMSP if module == "tokens" else PARTY_ROLE_CPO
-        sides = {INTERFACE_ROLE_RECEIVER} | ({INTERFACE_ROLE_UNSPECIFIED} if roles != {owner} else set())
-        endpoints = stored.version_details.endpoints
-        return next((each.url for each in endpoints if each.identifier == module and each.role in sides), "")
+        without_side = [INTERFACE_ROLE_UNSPECIFIED] if roles != {owner} else []
+        return self.partner.endpoint(module, INTERFACE_ROLE_RECEIVER, *without_side)
 
 
 class _Attempt:
@@ -183,7 +172,7 @@ class _Attempt:
         if viewed is None or not (viewed.shown or self._is_known):
             return Delivered(None, 0, _UNSEEN, answered=False)
         wanted = viewed.parsed(Location)
-        if self._pushes.version == "2.1.1" and not wanted.publish:
+        if self._pushes.partner.version == "2.1.1" and not wanted.publish:
             if not self._is_known:
                 return Delivered(None, 0, "not sent: OCPI 2.1.1 cannot say that it is not published", answered=False)
             _withdraw(wanted)
@@ -244,7 +233,7 @@ class _Attempt:
 
     def _named(self, request: Any, token: Token) -> Any:
         """A request about the token, which in its version is RFID unless the URL says otherwise."""
-        type = object_to(token, self._pushes.version).object["type"]
+        type = object_to(token, self._pushes.partner.version).object["type"]
         made = request(country_code=token.country_code, party_id=token.party_id, token_uid=token.uid)
         if type != "RFID":
             made.type = type
@@ -253,7 +242,7 @@ class _Attempt:
     async def _patch_validity(self, token: Token) -> None:
         request = self._named(PatchTokenRequest, token)
         request.integration_id, request.url = self._claim.integration_id, self._url
-        written = object_to(token, self._pushes.version).object
+        written = object_to(token, self._pushes.partner.version).object
         request.object.update({name: written[name] for name in ("valid", "last_updated")})
         await self._sending(token.SerializeToString())
         async with disclosed(self._database, self._claim, token):
@@ -284,7 +273,7 @@ class _Attempt:
 
     async def _patch(self, location: Location, evse: Evse) -> None:
         bare = Evse(uid=evse.uid, status=evse.status, last_updated=evse.last_updated)
-        written = object_to(bare, self._pushes.version).object
+        written = object_to(bare, self._pushes.partner.version).object
         request = PatchEvseRequest(
             integration_id=self._claim.integration_id,
             url=self._url,
@@ -300,11 +289,11 @@ class _Attempt:
 
     async def _put(self, call: Any, request: Any, wanted: M) -> Delivered:
         request.integration_id, request.url = self._claim.integration_id, self._url
-        lost = await asyncio.to_thread(_write, request, wanted, self._pushes.version)
+        lost = await asyncio.to_thread(_write, request, wanted, self._pushes.partner.version)
         await self._sending(wanted.SerializeToString(), _tariff_keys(wanted))
         async with disclosed(self._database, self._claim, wanted):
             await call(request)
-        remark = f"; OCPI {self._pushes.version} has no place for {', '.join(lost)}" if lost else ""
+        remark = f"; OCPI {self._pushes.partner.version} has no place for {', '.join(lost)}" if lost else ""
         return Delivered(_holding(wanted), 0, f"stored at the partner{remark}"[:500])
 
     async def _delete(self, key: ObjectKey) -> Delivered:

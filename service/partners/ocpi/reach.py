@@ -6,6 +6,7 @@ from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_UNSPECIFIED, InterfaceRole
 
 from service.errors import EndpointMissing, NotRegistered
+from service.storage.connection import Connection
 from service.storage.integration import integration_get
 from service.storage.pool import Database
 
@@ -20,19 +21,27 @@ class Reached(NamedTuple):
     def version(self) -> str:
         return self.lender.version_details.version
 
+    def endpoint(self, module: str, *sides: InterfaceRole.ValueType) -> str:
+        """The first of the module's endpoints on these sides; empty without one."""
+        endpoints = self.lender.version_details.endpoints
+        return next((each.url for each in endpoints if each.identifier == module and each.role in sides), "")
+
     def url(self, module: str, side: InterfaceRole.ValueType) -> str:
         """The partner's side of a module; in 2.1.1 modules have none. Raises NotRegistered, EndpointMissing."""
+        self.check_registered()
+        if url := self.endpoint(module, side, INTERFACE_ROLE_UNSPECIFIED):
+            return url
+        raise EndpointMissing(f"the partner has no {InterfaceRole.Name(side).rpartition('_')[2].lower()} of {module}")
+
+    def check_registered(self) -> None:
+        """Raises NotRegistered."""
         if not self.lender.ocpi.their_token_set:
             raise NotRegistered("there is no token to call the partner with")
-        for each in self.lender.version_details.endpoints:
-            if each.identifier == module and each.role in (side, INTERFACE_ROLE_UNSPECIFIED):
-                return str(each.url)
-        raise EndpointMissing(f"the partner offers no {module} of that side")
 
 
-async def reached(database: Database, tenant_id: str, integration_id: str) -> Reached:
+async def reached(on: Connection | Database, tenant_id: str, integration_id: str) -> Reached:
     """Raises ResourceNotFound."""
-    stored = Integration.FromString(await integration_get(database, tenant_id, integration_id))
+    stored = Integration.FromString(await integration_get(on, tenant_id, integration_id))
     if platform_id := stored.ocpi.platform_integration_id:
-        return Reached(stored, Integration.FromString(await integration_get(database, tenant_id, platform_id)))
+        return Reached(stored, Integration.FromString(await integration_get(on, tenant_id, platform_id)))
     return Reached(stored, stored)

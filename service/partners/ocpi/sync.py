@@ -26,8 +26,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
 )
-from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, VersionDetails
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED, RunStep
 
@@ -39,13 +38,13 @@ from service.domain.origin import is_mass_removal
 from service.errors import (
     EndpointMissing,
     MassRemoval,
-    NotRegistered,
     PartnerError,
     PartnerFault,
     ResourceNotFound,
 )
 from service.partners.ocpi.mapping import parsed
 from service.partners.ocpi.paging import Paging, total_count
+from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.received import sender_of
 from service.partners.ocpi.taking import PER_PAGE, Listed, Taken, Taking
 from service.resources.documents import by_size
@@ -56,7 +55,6 @@ from service.resources.received_tariff import tariff_removed, tariffs_received
 from service.resources.received_token import tokens_gone, tokens_received
 from service.runs.worker import Progress, Tools
 from service.storage.connection import Connection
-from service.storage.integration import integration_get
 from service.storage.pool import Database
 from service.storage.pull import Pull, pull_begin, pull_end, pull_get, pull_read, pull_unseen
 from service.storage.quarantine import (
@@ -152,13 +150,9 @@ class OcpiSync:
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
         """Raises EndpointMissing, NotRegistered, MassRemoval, and what the channel raises."""
-        stored = await self._stored(run.tenant_id, run.integration_id)
-        lender = stored
-        if platform_id := stored.ocpi.platform_integration_id:
-            lender = await self._stored(run.tenant_id, platform_id)
-        if not lender.ocpi.their_token_set:
-            raise NotRegistered("there is no token to call the partner with")
-        wanted = [each for each in _LISTS if getattr(stored.models, each.model)]
+        partner = await reached(self._tools.database, run.tenant_id, run.integration_id)
+        partner.check_registered()
+        wanted = [each for each in _LISTS if getattr(partner.integration.models, each.model)]
         if not wanted:
             raise EndpointMissing("`models` asks for nothing to pull: set pull_location for example")
         if run.repeated:
@@ -166,28 +160,19 @@ class OcpiSync:
         if run.sync_options.quarantined:
             for each in wanted:
                 progress.begin(each.module)
-                await self._pulling(run, progress, stored, lender, each).again()
+                await _Pulling(self._tools, run, progress, partner, each).again()
             return
-        urls = {each.module: _url(lender.version_details, each.module) for each in wanted}
+        urls = {each.module: partner.url(each.module, INTERFACE_ROLE_SENDER) for each in wanted}
         for each in wanted:
             progress.begin(each.module)
-            await self._pulling(run, progress, stored, lender, each).all(urls[each.module])
-
-    def _pulling(
-        self, run: RunClaim, progress: Progress, stored: Integration, lender: Integration, of: Listed
-    ) -> "_Pulling":
-        return _Pulling(self._tools, run, progress, stored, lender.version_details.version, of)
-
-    async def _stored(self, tenant_id: str, integration_id: str) -> Integration:
-        return Integration.FromString(await integration_get(self._tools.database, tenant_id, integration_id))
+            await _Pulling(self._tools, run, progress, partner, each).all(urls[each.module])
 
 
 class _Pulling:
     """One list, as far as a run read it."""
 
-    def __init__(
-        self, tools: Tools, run: RunClaim, progress: Progress, stored: Integration, version: str, of: Listed
-    ) -> None:
+    def __init__(self, tools: Tools, run: RunClaim, progress: Progress, partner: Reached, of: Listed) -> None:
+        stored, version = partner.integration, partner.version
         self._database: Database = tools.database
         self._channel = tools.channel
         self._run = run
@@ -342,14 +327,6 @@ class _Pulling:
 
 def _parsed(texts: Sequence[str]) -> list[tuple[str, Any]]:
     return [("", parsed(text.encode())) for text in texts]
-
-
-def _url(details: VersionDetails, module: str) -> str:
-    """Where the partner sends the module's objects. Raises EndpointMissing."""
-    for each in details.endpoints:
-        if each.identifier == module and each.role != INTERFACE_ROLE_RECEIVER:
-            return str(each.url)
-    raise EndpointMissing(f"the partner offers no {module} to pull, which `models` asks for")
 
 
 def _raw(pages: Pages) -> Pages:
