@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_PENDING, Cdr
@@ -148,8 +147,9 @@ def _are_large(documents: Iterable[Any]) -> bool:
         value = waiting.pop()
         if isinstance(value, dict | list):
             values += len(value)
-            waiting += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, str) and len(value) > _MANY:
+            inner = value.values() if isinstance(value, dict) else value
+            waiting += [each for each in inner if each.__class__ is not str or len(each) > _MANY]
+        elif isinstance(value, str):
             values += len(value) // _VALUE
     return values >= _MANY
 
@@ -172,17 +172,16 @@ def whole_of(parts: Mapping[str, Document]) -> Document:
     return own | {"evses": [parts[uid] for uid in evses]} if evses or "evses" in own else own
 
 
-async def whole_sent(sender: Sender, key: ObjectKey, document: Document) -> Sent:
+def whole_sent(sender: Sender, key: ObjectKey, document: Document) -> Sent:
     """A location that was sent whole. An EVSE that cannot be repaired is left out, which does not remove it."""
     _check_count(document)
     own = parts_of(document)[""]
-    message, notices = await by_size(partial(location_of, sender, key, own), _without_evses(own))
+    message, notices = location_of(sender, key, own)
     listed = document.get("evses")
     evses: dict[str, tuple[Document, Evse]] = {}
     for number, each in enumerate(listed if isinstance(listed, list) else ()):
-        await asyncio.sleep(0)
         try:
-            evse, found = await by_size(partial(evse_of, sender, each), each)
+            evse, found = evse_of(sender, each)
             evses[evse.uid.casefold()] = each, evse
         except InvalidArgument as error:
             left_out = "the EVSE is left out"

@@ -82,7 +82,9 @@ async def location_received(
     """
     check_party(sender, key)
     check_patch(document, patch=patch)
-    whole = None if patch or place.evse_uid else await whole_sent(sender, key, document)
+    whole = None
+    if not (patch or place.evse_uid):
+        whole = await by_size(partial(whole_sent, sender, key, document), document)
 
     async def work(conn: Connection, now: datetime) -> Receipt | EvbridgeError:
         if patch and place.evse_uid and not place.connector_id and _is_status(document):
@@ -109,12 +111,14 @@ async def locations_received(
     sent: dict[ObjectKey, Sent] = {}
     kept = await kept_documents(database, caller, sender, [key for key, _ in documents], OBJECT_KIND_LOCATION)
     for key, document in dict(documents).items():
+        await asyncio.sleep(0)
         try:
             check_party(sender, key)
-            if await by_size(partial(Held(None, kept[key]).equals, sender, parts_of(document)), document):
-                results[key] = Receipt(Outcome.UNCHANGED)
+            read = await by_size(partial(_unless_held, sender, key, document, Held(None, kept[key])), document)
+            if read:
+                sent[key] = read
             else:
-                sent[key] = await whole_sent(sender, key, document)
+                results[key] = Receipt(Outcome.UNCHANGED)
         except EvbridgeError as error:
             results[key] = error
 
@@ -124,6 +128,10 @@ async def locations_received(
 
     results |= zip(sent, await transact(database, work) if sent else (), strict=True)
     return [results[key] for key, _ in documents]
+
+
+def _unless_held(sender: Sender, key: ObjectKey, document: Document, held: Held) -> Sent | None:
+    return None if held.equals(sender, parts_of(document)) else whole_sent(sender, key, document)
 
 
 async def locations_gone(database: Database, caller: Caller, keys: Sequence[ObjectKey]) -> int:

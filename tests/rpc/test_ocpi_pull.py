@@ -278,6 +278,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a time that is none": ({"last_updated": "soon"}, "/data/1/last_updated"),
     "a time far ahead": ({"last_updated": "2096-01-01T00:00:00Z"}, "/data/1/last_updated"),
     "no coordinates": ({"coordinates": None}, "/data/1/coordinates"),
+    "too deep": ({"own": json.loads("[" * 300 + "]" * 300)}, "/data/1"),
     "a number that is none": ({"own": [{"x": float("nan")}]}, "/data/1/own/0/x"),
 }
 

@@ -1,5 +1,7 @@
 """What becomes of objects that an OCPI operator's list shows: each is stored, repaired, or quarantined."""
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -50,6 +52,9 @@ class Listed(NamedTuple):
 
 PER_PAGE = 100
 _MAX_ID = 255
+_DEEPEST = 100
+"""Objects and lists within each other."""
+_encoded = json.JSONEncoder(check_circular=False).encode
 _COUNTED = {Outcome.CREATED: "created_count", Outcome.UPDATED: "updated_count"}
 
 
@@ -131,7 +136,8 @@ class Taking:
         receipts: dict[ObjectKey, Receipt | EvbridgeError] = {}
         sound: list[tuple[ObjectKey, Document]] = []
         for key, (_, document) in documents.items():
-            if (where := next(_unreadable(document), None)) is not None:
+            await asyncio.sleep(0)
+            if (where := await by_size(partial(_unkept, document), document)) is not None:
                 receipts[key] = InvalidArgument.field(where, "is no value of JSON that can be kept")
             else:
                 sound.append((key, document))
@@ -182,6 +188,23 @@ def _kept(value: Any) -> str:
         return text_of(as_read(value))
     except RecursionError:
         return ""
+
+
+def _unkept(document: Document) -> str | None:
+    """The path of something that cannot be kept: Python has no value for it, or it is nested too deeply."""
+    try:
+        text = _encoded(document)  # in C, and so much faster than looking
+    except (TypeError, RecursionError):
+        return "" if _is_deep(document) else next(_unreadable(document), None)
+    return "" if text.count("[") + text.count("{") > _DEEPEST and _is_deep(document) else None
+
+
+def _is_deep(document: Document) -> bool:
+    level: list[Any] = [document]
+    for _ in range(_DEEPEST):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for values in inner for each in values if isinstance(each, dict | list)]
+    return bool(level)
 
 
 def _unreadable(value: Any, path: str = "") -> Iterator[str]:
