@@ -406,7 +406,7 @@ async def _delivering(
         used = tools(store)
         deliverers = {each.type: each.deliverer(store, used.channel) for each in PARTNERS if each.deliverer}
         worker = DeliveryWorker(store, deliverers, retries, settings.delivery_poll_s, clock)
-        tellers = {each.type: each.commander(used) for each in PARTNERS if each.commander}
+        results = Results(store, {each.type: each.commander(used) for each in PARTNERS if each.commander})
         executors = {(kind, each.type): make(used) for each in PARTNERS for kind, make in each.runs.items()}
         runs = RunWorker(store, executors, settings.delivery_poll_s)
         work = (
@@ -418,7 +418,7 @@ async def _delivering(
             _watch(partial(markings_due, store), "objects that are to be marked"),
             _watch(partial(audits_due, store, processes), "CDRs to audit"),
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
-            _watch(Results(store, tellers).due, "results of commands"),
+            _watch(results.due, "results of commands"),
         )
         tasks = [asyncio.create_task(each) for each in work]
         try:
@@ -428,6 +428,7 @@ async def _delivering(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await results.stop(settings.drain_s)
             await used.recorder.close(settings.drain_s)
 
 

@@ -14,6 +14,7 @@ from service.storage.command import DueResult, command_again, command_claim, com
 from service.storage.connection import describe
 from service.storage.integration import integration_get
 from service.storage.pool import Database
+from service.workers import finish
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,10 @@ class Results:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return True
+
+    async def stop(self, limit_s: float) -> None:
+        """What is cut off is brought by the next worker that claims it."""
+        await finish(self._under_way, limit_s)
 
     async def _bring(self, due: DueResult) -> None:
         command, problem = due.command, ""
