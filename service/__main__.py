@@ -17,6 +17,7 @@ COMMANDS = {
     "import": "read locations and tariffs from files of OCPI objects",
     "export": "print locations or tariffs as OCPI objects",
     "ocpi": "check what an OCPI party does",
+    "reconcile": "write what was charged through an integration in a month, and what of it does not add up",
     "quote": "say what a session costs under a tariff, and why",
     "status": "show the state of each integration and of its deliveries",
     "health": "exit 0 when the server at EVBRIDGE_LISTEN is serving",

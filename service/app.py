@@ -61,6 +61,7 @@ from service.rpc.party import PartyService
 from service.rpc.pricing import PricingService
 from service.rpc.publication import PublicationService
 from service.rpc.quarantine import QuarantineService
+from service.rpc.reconciliation import ReconciliationService
 from service.rpc.registration import RegistrationService
 from service.rpc.run import RunService
 from service.rpc.server import Server, check_listening, ocpi_files
@@ -247,6 +248,7 @@ async def evbridge(
                 PricingService(store, processes),
                 SessionService(store, keys),
                 CdrService(store, keys),
+                ReconciliationService(store),
                 ChargerService(store, keys),
                 PublicationService(store, keys),
                 PartnerService(store, keys, registry, served.targets),

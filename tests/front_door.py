@@ -46,6 +46,7 @@ from evbridge.v1 import (
     publication_pb2,
     publication_pb2_grpc,
     quarantine_pb2_grpc,
+    reconciliation_pb2_grpc,
     registration_pb2_grpc,
     run_pb2_grpc,
     session_pb2_grpc,
@@ -115,6 +116,7 @@ class Client:
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
         self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
+        self.reconciliation = _Stub(reconciliation_pb2_grpc.ReconciliationServiceStub(channel), metadata)
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
         self.hub_clients = _Stub(hub_client_pb2_grpc.HubClientServiceStub(channel), metadata)
         self.commands = _Stub(command_pb2_grpc.CommandServiceStub(channel), metadata)

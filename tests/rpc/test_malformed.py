@@ -26,6 +26,7 @@ from evbridge.v1.partner_pb2 import (
     SetExchangeRecordingRequest,
 )
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
+from evbridge.v1.reconciliation_pb2 import ReconcileCdrsRequest
 from evbridge.v1.run_pb2 import RUN_KIND_DIAGNOSE, CancelRunRequest, ListRunFindingsRequest, StartRunRequest
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -102,6 +103,9 @@ class Caller:
             request.integration_id = self.ids["Integration"]
         elif isinstance(request, ListRunFindingsRequest):
             request.run_id = self.ids["Run"]
+        elif isinstance(request, ReconcileCdrsRequest):
+            request.end_time.seconds = 1
+            request.start_time.seconds = 0
         elif method.name in ("AnswerAuthorization", "AnswerCommand", "ReportCommandResult", "SendCommand"):
             request.id = str(uuid4())  # type: ignore[attr-defined]
         elif "id" in method.input_type.fields_by_name:
