@@ -20,6 +20,11 @@ _LISTS = {"evses": "uid", "connectors": "id"}
 """Lists of which each item has an id of its own: what is left out stays."""
 
 
+def is_text(text: str) -> bool:
+    """Whether a database takes it: no NUL, and no half of a character."""
+    return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text)
+
+
 def merged(kept: Document, patch: Document) -> Document:
     """What is kept with the members of the patch: objects are merged, null removes a member, lists are replaced.
 

@@ -25,7 +25,7 @@ from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP
 from google.protobuf.message import Message
 
-from service.bridge.addresses import check_given
+from service.bridge.addresses import UrlRefused, check_given, check_url
 from service.bridge.edge import Reply
 from service.domain.validation import validate
 from service.errors import EgressDenied
@@ -70,10 +70,16 @@ class CommandsReceiver:
         return Reply(body=enveloped(json.dumps(response_to(response, visit.version))))
 
     async def _check(self, response_url: str, visit: Visit) -> None:
-        """The result goes to the partner's own address, or to one that the integration names, and nowhere else."""
+        """The result goes to the partner's own address, or to one that the integration names, and nowhere else.
+
+        What could not be called then is refused now: afterwards nobody hears of it.
+        """
         target = await self._tools.targets.target(visit.tenant_id, visit.integration_id)
         try:
+            check_url(response_url, self._tools.policy)
             check_given(response_url, target.base_url, target.hosts)
+        except UrlRefused as wrong:
+            raise OcpiRefused(2001, f"response_url {wrong}") from None
         except EgressDenied:
             raise OcpiRefused(2001, "response_url must be at the address of your versions or modules") from None
 

@@ -21,6 +21,7 @@ from service.bridge.edge import Reply
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import Document
 from service.domain.token import token_id, token_key, token_key_of, token_type
+from service.domain.validation import validate
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import (
     caller_of,
@@ -62,6 +63,8 @@ class TokensSender:
             id=str(uuid4()), integration_id=visit.integration_id, uid=request.token_uid, type=type_in(request.type)
         )
         if visit.call.body.strip() and (place := place_from(await document_in(visit))):
+            with refusing():
+                validate(place)
             question.location.CopyFrom(place)
         if token := await self._token(question, visit):
             question.token.CopyFrom(token)

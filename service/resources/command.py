@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from evbridge.v1.command_pb2 import (
+    COMMAND_DIRECTION_RECEIVED,
+    COMMAND_DIRECTION_SENT,
     COMMAND_RESPONSE_TYPE_ACCEPTED,
     COMMAND_STATE_ACCEPTED,
     COMMAND_STATE_ENDED,
@@ -55,11 +57,13 @@ async def command_ended(
 ) -> Command:
     """What the charger did; the first result counts. `is_ours`: it is brought to who sent the command.
 
-    Raises ResourceNotFound for a command that went through none of the integrations, if any are named, and for one of
-    ours that was not taken.
+    Raises ResourceNotFound for a command of the other direction, for one that went through none of the integrations,
+    if any are named, and for one of ours that was not taken.
     """
 
     def ended(command: Command, now: Timestamp) -> bool:
+        if command.direction != (COMMAND_DIRECTION_RECEIVED if is_ours else COMMAND_DIRECTION_SENT):
+            raise ResourceNotFound.of("command", id)
         if integrations and command.integration_id not in integrations:
             raise ResourceNotFound.of("command", id)
         if is_ours and command.state not in (COMMAND_STATE_ACCEPTED, COMMAND_STATE_ENDED):

@@ -24,6 +24,7 @@ from evbridge.v1.authorization_pb2 import (
 )
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import TOKEN_TYPE_APP_USER
+from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, UpdatePartyRequest
 from evbridge.v1.token_pb2 import (
     WHITELIST_TYPE_ALLOWED_OFFLINE,
     WHITELIST_TYPE_ALWAYS,
@@ -31,11 +32,13 @@ from evbridge.v1.token_pb2 import (
 )
 from evbridge.v1.types_pb2 import DisplayText
 
-from tests.front_door import a_token, fails
+from tests.conftest import Tenant
+from tests.front_door import a_party, a_token, fails
+from tests.ocpi.door import Ask, Partner, ask, partner
 from tests.rpc.test_ocpi_tokens import HIS, pushed, registered, store
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 
-__all__ = ["sides"]
+__all__ = ["ask", "partner", "sides"]
 PLACE = LocationReferences(location_id="L1", evse_uids=["E1", "E2"])
 PUSHES = IntegrationModels(push_token=True)
 
@@ -118,6 +121,13 @@ async def test_a_service_that_listens_answers(sides: Sides, version: str) -> Non
             late = AnswerAuthorizationRequest(id=asked[0].id, allowed=ALLOWED_TYPE_BLOCKED)
             refused = await fails(emsp.client.authorizations.AnswerAuthorization(late))
             assert refused.reason == "RESOURCE_NOT_FOUND", "another answer was given"
+
+
+@pytest.mark.parametrize("place", [{"location_id": "\ud800"}, {"location_id": "L1", "evse_uids": ["\ud800"]}])
+async def test_a_place_that_is_none_is_refused(ask: Ask, partner: Partner, tenant: Tenant, place: Any) -> None:
+    await tenant.admin.parties.UpdateParty(UpdatePartyRequest(party=a_party(roles=[PARTY_ROLE_EMSP])))
+    answer = await ask("POST", "/ocpi/emsp/2.2.1/tokens/04AB/authorize", partner.registered, json=place)
+    assert answer.code == 2001
 
 
 async def test_a_service_that_does_not_answer_leaves_it_to_the_stored_token(sides: Sides) -> None:

@@ -49,6 +49,7 @@ from evbridge.v1.command_pb2 import (
 from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, UpdatePartyRequest
 from google.type.decimal_pb2 import Decimal
 
+from service.partners.ocpi.commands import result_from
 from tests.conftest import Tenant
 from tests.front_door import a_party, a_token, fails
 from tests.ocpi.door import Ask, Partner, ask, partner
@@ -173,6 +174,8 @@ async def test_a_late_result_is_kept_and_a_repeated_call_sends_nothing(sides: Si
             command = await send(emsp, request, timeout=4.0)
             assert (command.state, command.HasField("result")) == (COMMAND_STATE_ACCEPTED, False)
             assert command.HasField("expire_time")
+            refused = await fails(report(emsp, command, COMMAND_RESULT_TYPE_ACCEPTED))
+            assert refused.reason == "RESOURCE_NOT_FOUND", "it is the operator who says what a charger did"
             await report(cpo, handed[0], COMMAND_RESULT_TYPE_EVSE_OCCUPIED)
             again = await send(emsp, request)
             assert (again.state, again.result.result) == (COMMAND_STATE_ENDED, COMMAND_RESULT_TYPE_EVSE_OCCUPIED)
@@ -271,6 +274,10 @@ STOP = {"session_id": "S1", "response_url": "http://169.254.169.254/latest/meta-
         ("STOP_SESSION", {"response_url": "http://x.example"}, "session_id"),
         ("START_SESSION", STOP | {"location_id": "L1"}, "token"),
         ("MAKE_COFFEE", STOP, "command"),
+        ("STOP_SESSION", STOP | {"session_id": "\ud800"}, "session_id"),
+        ("STOP_SESSION", STOP | {"session_id": "S1", "response_url": "http://x.example/\0"}, "response_url"),
+        ("STOP_SESSION", STOP | {"session_id": "S1", "response_url": "http://x.example/?id=1"}, "query"),
+        ("RESERVE_NOW", {"expiry_date": "0001-01-01T00:00:00+23:59"}, "expiry_date"),
     ],
 )
 async def test_a_command_that_is_not_understood_or_leads_elsewhere_is_refused(
@@ -280,6 +287,11 @@ async def test_a_command_that_is_not_understood_or_leads_elsewhere_is_refused(
     assert (refused.status, refused.body["status_code"]) == (200, 2001)
     assert word in refused.body["status_message"]
     assert not (await tenant.reader.commands.ListCommands(ListCommandsRequest())).commands
+
+
+def test_half_a_character_in_a_text_costs_that_character() -> None:
+    result = result_from({"result": "ACCEPTED", "message": [{"language": "\ud800", "text": "no \ud800"}]})
+    assert result.messages[0].text == "no \ufffd"
 
 
 async def test_a_result_of_no_command_of_ours_is_unknown(ask: Ask, partner: Partner, tenant: Tenant) -> None:

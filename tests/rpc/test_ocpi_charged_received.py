@@ -76,6 +76,12 @@ async def test_patches_add_periods_whenever_they_come_and_all_else_is_as_new_as_
     assert (other.status, other.code) == (404, 2001)
 
 
+@pytest.mark.parametrize("member", ["id", "country_code", "party_id"])
+async def test_a_cdr_without_a_name_that_can_be_stored_is_refused(ask: Ask, operator: Partner, member: str) -> None:
+    for text in ("a\0", "\ud800"):
+        assert (await ask("POST", CDRS, operator.registered, json=CDR | {member: text})).code == 2001
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cdr_is_recorded_once_and_read_where_the_answer_says(
     ask: Ask, operator: Partner, tenant: Tenant, version: str

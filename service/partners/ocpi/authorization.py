@@ -19,6 +19,7 @@ from evbridge.v1.types_pb2 import DisplayText
 from google.protobuf.json_format import MessageToDict
 
 from service.bridge.channel import PartnerChannel
+from service.bridge.tidy import whole
 from service.domain.repair import repaired
 from service.domain.token import token_id
 from service.errors import InvalidArgument, PartnerFault
@@ -70,8 +71,8 @@ def place_from(value: Any) -> LocationReferences | None:
     if not (isinstance(value, dict) and isinstance(value.get("location_id"), str) and value["location_id"]):
         return None
     listed = value.get("evse_uids")
-    uids = [uid for uid in listed if isinstance(uid, str)] if isinstance(listed, list) else []
-    return LocationReferences(location_id=value["location_id"], evse_uids=uids)
+    uids = [whole(uid) for uid in listed if isinstance(uid, str) and uid] if isinstance(listed, list) else []
+    return LocationReferences(location_id=whole(value["location_id"]), evse_uids=uids)
 
 
 def authorization_to(said: Authorization, version: str) -> Object:

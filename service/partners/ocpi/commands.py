@@ -33,8 +33,10 @@ from google.protobuf.message import Message
 
 from service.bridge.codec import compile_codec
 from service.bridge.json_text import parse_json
+from service.bridge.tidy import whole
 from service.bridge.values import Trail, read_raw
 from service.domain.keys import PartyKey
+from service.domain.received import is_text
 from service.domain.repair import repaired
 from service.domain.validation import validate
 from service.errors import InvalidArgument, PartnerFault
@@ -182,6 +184,8 @@ def command_from(type: str, value: Object, version: str, owner: PartyKey | None)
             continue
         if each.name == "expiry_date":
             asked.expiry_date.FromDatetime(_time(given))
+        elif isinstance(given, str) and not is_text(given):
+            raise InvalidArgument.field(each.name, "must not hold NUL or half of a character")
         elif isinstance(given, str) or (each.name == "reservation_id" and str(given).isdecimal()):
             setattr(asked, each.name, str(given))
         else:
@@ -253,12 +257,13 @@ def _read_messages(message: Any, value: Any) -> None:
     given = value.get("message")
     for each in (given if isinstance(given, list) else [given])[:20]:
         if isinstance(each, dict) and isinstance(each.get("text"), str) and each["text"]:
-            message.messages.add(language=str(each.get("language", ""))[:2].lower(), text=each["text"][:512])
+            language = whole(str(each.get("language", "")))[:2].lower()
+            message.messages.add(language=language, text=whole(each["text"][:512]))
 
 
 def _time(given: Any) -> datetime:
     try:
         time = datetime.fromisoformat(given)
-    except (TypeError, ValueError):
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (OverflowError, TypeError, ValueError):
         raise InvalidArgument.field("expiry_date", "must be a time, such as 2030-06-03T19:30:00Z") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

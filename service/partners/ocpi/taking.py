@@ -16,7 +16,7 @@ from evbridge.v1.run_pb2 import RunStep
 from service.bridge.json_text import Unreadable, as_read, text_of
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
-from service.domain.received import Document
+from service.domain.received import Document, is_text
 from service.domain.token import token_id, token_type
 from service.errors import EvbridgeError, FieldViolation, InvalidArgument
 from service.partners.ocpi.files import notices_of
@@ -152,20 +152,15 @@ class Taking:
         if not isinstance(value, dict):
             raise _Nameless("", "must be an object")
         id, owner = value.get(self._of.id), self._owner or PartyKey("", "")
-        if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID and _is_text(id)):
+        if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID and is_text(id)):
             raise _Nameless(f"/{self._of.id}", f"is required: a text of 1 to {_MAX_ID} characters")
         if self._of.kind == OBJECT_KIND_TOKEN:
             id = token_id(_token_type(value.get("type")), id)
         named = value.get("country_code", owner.country_code), value.get("party_id", owner.party_id)
         for name, text, length in zip(("country_code", "party_id"), named, (2, 3), strict=True):
-            if not (isinstance(text, str) and len(text) == length and _is_text(text)):
+            if not (isinstance(text, str) and len(text) == length and is_text(text)):
                 raise _Nameless(f"/{name}", f"is required: {length} characters")
         return ObjectKey.of(*named, id, self._stored.id)
-
-
-def _is_text(text: str) -> bool:
-    """Whether a database takes it: no NUL, and no half of a character."""
-    return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text)
 
 
 class _Nameless(Exception):
