@@ -7,6 +7,7 @@ service/storage/partner_token.py.
 
 import asyncio
 import logging
+import re
 
 from evbridge.partner.ocpi.v2 import credentials_pb2 as ocpi
 from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_FAILED, Integration
@@ -31,6 +32,8 @@ from service.storage.partner_token import new_token, token_exchange
 
 log = logging.getLogger(__name__)
 
+_WITH_SECRET = re.compile(r"[?#]|^[^/]*//[^/]*@")
+"""A URL that may hold a secret: it is not logged, nor shown with the integration."""
 _CALL_BACK_S = 25.0
 """For reading the partner's versions, while it waits for our answer."""
 
@@ -75,6 +78,8 @@ class Credentials:
                 raise InvalidArgument.field("url", "is required: where the versions are")
         except InvalidArgument as wrong:
             raise OcpiRefused(2001, wrong.message) from None
+        if _WITH_SECRET.search(theirs.url):
+            raise await self._failed(visit, 3001, "url must not hold a user, a password or a query")
         details, plain = await self._call_back(stored, token, theirs.url, visit)
         found = Registered(token, plain, theirs.url, details, companies, hub_in(theirs))
         given = new_token()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from evbridge.v1.integration_pb2 import Integration, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import GetIntegrationRequest, Integration, UpdateIntegrationRequest
 from evbridge.v1.registration_pb2 import IssueInitialTokenRequest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -168,6 +168,14 @@ BODIES: dict[str, tuple[Any, int, int]] = {
     "nobody there": (json.dumps(BODY).encode(), 200, 3001),
     "too much": (b'"' + b"x" * (1 << 20) + b'"', 413, 2000),
 }
+
+
+@pytest.mark.parametrize("url", ["http://me:hidden@x.example/versions", "http://x.example/versions?key=hidden"])
+async def test_a_secret_in_a_url_is_not_shown(ask: Ask, partner: Partner, tenant: Tenant, url: str) -> None:
+    answer = await ask("POST", "/ocpi/2.2.1/credentials", partner.initial, json=BODY | {"url": url})
+    assert answer.code == 3001
+    shown = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id=ID))
+    assert shown.status_description and "hidden" not in f"{shown}{answer.body}"
 
 
 @pytest.mark.parametrize(("body", "status", "code"), BODIES.values(), ids=BODIES)
