@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import grpc
+from cryptography import x509
 
 from service.settings import Settings
 from service.storage.api_key import api_key_list
@@ -31,12 +32,24 @@ async def known_tenant(database: Database, tenant_id: str) -> None:
 
 
 def channel_to(settings: Settings, address: str) -> grpc.aio.Channel:
-    """A channel to the server of these settings."""
+    """A channel to the server of these settings, by whatever name its certificate has."""
     if not settings.tls_cert_file:
         return grpc.aio.insecure_channel(address)
     chain = Path(settings.tls_cert_file).read_bytes()
     own = (Path(settings.tls_key_file).read_bytes(), chain) if settings.tls_client_ca_file else (None, None)
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(chain, *own))
+    options = [("grpc.ssl_target_name_override", name) for name in _names(chain)[:1]]
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(chain, *own), options)
+
+
+def _names(chain: bytes) -> list[str]:
+    """The hosts that a certificate is for."""
+    try:
+        extensions = x509.load_pem_x509_certificates(chain)[0].extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return []
+    hosts = names.get_values_for_type(x509.DNSName)
+    return [host.replace("*", "any") for host in hosts] + list(map(str, names.get_values_for_type(x509.IPAddress)))
 
 
 def printable(text: str) -> str:

@@ -22,10 +22,11 @@ from service.settings import SettingError, Settings
 from tests.front_door import command, environment, settings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+LOOPBACK = x509.IPAddress(ip_address("127.0.0.1"))
 
 
-def certificate(directory: Path, name: str, of: str = "") -> tuple[str, str]:
-    """Writes a self-signed certificate for 127.0.0.1 and its key; the files, which begin with `of`."""
+def certificate(directory: Path, name: str, of: str = "", host: x509.GeneralName = LOOPBACK) -> tuple[str, str]:
+    """Writes a self-signed certificate for the host and its key; the files, which begin with `of`."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     made = (
@@ -36,7 +37,7 @@ def certificate(directory: Path, name: str, of: str = "") -> tuple[str, str]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
         .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
         .sign(key, hashes.SHA256())
     )
     chain_file, key_file = directory / f"{of}chain.pem", directory / f"{of}key.pem"
@@ -90,8 +91,10 @@ async def test_both_listeners_follow_renewed_certificates_and_health_speaks_tls(
             with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
                 await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
         tls = {name.upper(): file for name, file in files.items()}
-        told = await command(environment(database_url, LISTEN=running.address, **tls), "health")
-        assert (told.code, told.err) == (0, "")
+        for name in ("evbridge.acme.example", "*.acme.example"):
+            certificate(tmp_path, "elsewhere", host=x509.DNSName(name))
+            told = await command(environment(database_url, LISTEN=running.address, **tls), "health")
+            assert (told.code, told.err) == (0, "")
         told = await command(environment(database_url, LISTEN=address), "health")
         assert (told.code, told.err) == (1, f"evbridge: {address} answers UNAVAILABLE\n")
 
