@@ -17,6 +17,7 @@ from evbridge.v1.party_pb2 import Party
 from service.bridge.edge import Refused, Reply
 from service.domain.secret import Secret
 from service.errors import (
+    AlreadyRegistered,
     EndpointMissing,
     EvbridgeError,
     IntegrationHasNoParty,
@@ -83,12 +84,15 @@ class Credentials:
         details, plain = await self._call_back(stored, token, theirs.url, visit)
         found = Registered(token, plain, theirs.url, details, companies, hub_in(theirs))
         given = new_token()
-        async with self._database.transaction() as conn:
-            integration = await integration_lock(conn, visit.tenant_id, visit.integration_id)
-            if not await token_exchange(conn, visit.holder):
-                raise OcpiRefused(2000, "another request with this token was faster", status=409)
-            await register(conn, self._tools.keyring, visit.tenant_id, integration, found)
-            await token_give(conn, self._tools.keyring, visit.tenant_id, visit.integration_id, given)
+        try:
+            async with self._database.transaction() as conn:
+                integration = await integration_lock(conn, visit.tenant_id, visit.integration_id)
+                if not await token_exchange(conn, visit.holder):
+                    raise OcpiRefused(2000, "another request with this token was faster", status=409)
+                await register(conn, self._tools.keyring, visit.tenant_id, integration, found)
+                await token_give(conn, self._tools.keyring, visit.tenant_id, visit.integration_id, given)
+        except AlreadyRegistered as taken:
+            raise await self._failed(visit, 2001, taken.message) from None
         log.info("a partner registered", extra={"version": visit.version})
         return self._reply(ours, given, visit)
 

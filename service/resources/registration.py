@@ -15,12 +15,12 @@ from evbridge.v1.integration_pb2 import (
     IntegrationType,
 )
 from evbridge.v1.ocpi_connection_pb2 import PartnerCompany, VersionDetails
-from evbridge.v1.party_pb2 import Party
+from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, Party
 
 from service.domain.integration import token_parties
 from service.domain.keys import PartyKey
 from service.domain.secret import Secret
-from service.errors import IntegrationHasNoParty, OcpiNotServed, RunUnsupported
+from service.errors import AlreadyRegistered, IntegrationHasNoParty, OcpiNotServed, RunUnsupported
 from service.storage.changes import delivery_mark_issued
 from service.storage.connection import Connection
 from service.storage.integration import (
@@ -31,6 +31,7 @@ from service.storage.integration import (
     secret_forget,
     secrets_forget,
     secrets_put,
+    token_parties_taken,
 )
 from service.storage.keyring import Keyring
 from service.storage.marking import redeliver_all
@@ -106,7 +107,11 @@ async def token_give(
 async def register(
     conn: Connection, keyring: Keyring, tenant_id: str, integration: Integration, found: Registered
 ) -> None:
-    """Stores a registration. The integration is locked, and stored by this."""
+    """Stores a registration. The integration is locked, and stored by this.
+
+    Sessions and CDRs go to who issued the token, so an eMSP that we are, or that another integration is registered
+    with, is left out of what a hub says. Raises AlreadyRegistered when another partner says that it is one.
+    """
     ocpi = integration.ocpi
     ocpi.initial_token_set, ocpi.our_token_set, ocpi.their_token_set = False, True, True
     ocpi.plain_authorization, ocpi.partner_versions_url = found.plain_authorization, found.versions_url
@@ -118,6 +123,18 @@ async def register(
     integration.version_details.CopyFrom(found.details)
     del integration.partner_company_details[:]
     integration.partner_company_details.extend(found.companies)
+    if taken := await token_parties_taken(conn, tenant_id, integration.id, token_parties(integration)):
+        if not found.hub_party_id:
+            named = ", ".join(f"{party[:2]}*{party[2:]}" for party in sorted(taken))
+            raise AlreadyRegistered(
+                f"the partner says that it is {named}, who is registered elsewhere already: that has to end first"
+            )
+        del integration.partner_company_details[:]
+        integration.partner_company_details.extend(
+            each
+            for each in found.companies
+            if each.role != PARTY_ROLE_EMSP or each.country_code + each.party_id not in taken
+        )
     if integration.enabled:
         integration.status, integration.status_description = INTEGRATION_STATUS_ACTIVE, ""
     await integration_replace(conn, tenant_id, integration)

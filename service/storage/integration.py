@@ -88,6 +88,14 @@ async def integration_share(conn: Connection, tenant_id: str, integration_id: st
     return None if payload is None else Integration.FromString(payload)
 
 
+async def token_parties_taken(
+    conn: Connection, tenant_id: str, integration_id: str, parties: Collection[str]
+) -> set[str]:
+    """Which of these parties are ours, or those of another integration that is not behind this one."""
+    rows = await conn.rows(sql.token_parties_taken, tenant_id, integration_id, [*parties])
+    return {row["party"] for row in rows}
+
+
 async def integrations_behind(conn: Connection, tenant_id: str, platform_id: str) -> list[str]:
     """The integrations of the parties behind a platform, in their order."""
     return [row["integration_id"] for row in await conn.rows(sql.integrations_behind, tenant_id, platform_id)]

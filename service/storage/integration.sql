@@ -151,3 +151,15 @@ DELETE FROM secret WHERE tenant_id = $1 AND resource = $2 AND field = $3
 
 -- name: secrets_forget
 DELETE FROM secret WHERE tenant_id = $1 AND resource = $2
+
+-- name: token_parties_taken
+-- Which of the parties $3 are ours, or issue tokens through an integration that is not $2 nor behind it.
+SELECT each.party
+FROM unnest($3::text[]) AS each (party)
+WHERE EXISTS (
+    SELECT FROM integration
+    WHERE tenant_id = $1 AND integration_id <> $2 AND platform_integration_id <> $2 AND each.party = ANY(token_parties)
+) OR EXISTS (
+    SELECT FROM party
+    WHERE tenant_id = $1 AND country_code = left(each.party, 2) AND party_id = substr(each.party, 3)
+)

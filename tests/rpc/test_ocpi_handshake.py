@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from evbridge.v1.integration_pb2 import GetIntegrationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, GetIntegrationRequest
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_BOTH, OcpiConnection
+from evbridge.v1.party_pb2 import PartyKey
+from evbridge.v1.registration_pb2 import IssueInitialTokenRequest
 
 from service.partners.ocpi.party import OtherParty
 from tests.conftest import Tenant
+from tests.front_door import an_integration_of
 from tests.ocpi.door import ID, VERSIONS, Ask, Partner, ask, encoded, partner, text
 from tests.ocpi.party import TOKEN, Party, Said
 
@@ -63,6 +67,43 @@ async def test_of_two_requests_at_once_with_one_token_one_counts(ask: Ask, partn
     assert (await ask("GET", PATH, new)).code == 1000
     for old in (partner.initial, partner.registered, encoded(won.body["data"]["token"])):
         assert (await ask("GET", PATH, old)).status == 401
+
+
+def roles(*parties: tuple[str, str, str]) -> list[dict[str, Any]]:
+    return [
+        {"role": role, "country_code": country_code, "party_id": party_id, "business_details": {"name": "The New"}}
+        for role, country_code, party_id in parties
+    ]
+
+
+async def test_nobody_is_shown_what_is_for_a_provider_that_is_registered_elsewhere(
+    ask: Ask, partner: Partner, tenant: Tenant, other: Party
+) -> None:
+    """As a control, who is registered as that provider may say so again."""
+    emp, new = ("EMSP", "DE", "EMP"), ("EMSP", "NL", "TNM")
+    assert (await ask("POST", PATH, partner.initial, json=body(other, roles=roles(emp)))).code == 1000
+    integration = an_integration_of(
+        "ocpi",
+        "",
+        id="second",
+        parties=[PartyKey(country_code="DE", party_id="ABC")],
+        ocpi=OcpiConnection(initial_role=INTERFACE_ROLE_BOTH),
+    )
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    issued = await tenant.admin.registration.IssueInitialToken(IssueInitialTokenRequest(integration_id="second"))
+    for taken in (emp, ("EMSP", "DE", "ABC")):
+        refused = await ask("POST", PATH, encoded(issued.token), json=body(other, roles=roles(new, taken)))
+        assert (refused.status, refused.code) == (200, 2001)
+        assert f"DE*{taken[2]}, who is registered elsewhere" in refused.body["status_message"]
+    stored = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id="second"))
+    assert not (stored.ocpi.their_token_set or stored.partner_company_details)
+    assert "DE*ABC" in stored.status_description
+    hub = body(other, roles=roles(("HUB", "NL", "HUB"), new, emp), hub_party_id="NLHUB")
+    answer = await ask("POST", "/ocpi/2.3.0/credentials", encoded(issued.token), json=hub)
+    assert answer.code == 1000
+    stored = await tenant.reader.integrations.GetIntegration(GetIntegrationRequest(id="second"))
+    assert [each.party_id for each in stored.partner_company_details] == ["HUB", "TNM"]
+    assert (await ask("PUT", PATH, partner.registered, json=body(other, roles=roles(emp)))).code == 1000
 
 
 INSIDE = [
