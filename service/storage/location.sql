@@ -286,7 +286,7 @@ WITH held AS MATERIALIZED (
         WHERE evse.tenant_id = $1 AND evse.integration_id = '' AND evse.country_code = reported.country_code
             AND evse.party_id = reported.party_id AND evse.location_key = reported.location_key
             AND evse.key = reported.key AND evse.status <> 7
-        OFFSET 0
+        FOR UPDATE
     ) AS e
 ), written AS (
     UPDATE evse AS e
