@@ -28,7 +28,7 @@ from evbridge.v1.location_pb2 import (
     LocationKey,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
-from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, CreatePartyRequest, PartyKey
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, CreatePartyRequest, PartyKey, PartyRole
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from evbridge.v1.registration_pb2 import RegisterIntegrationRequest
 from evbridge.v1.run_pb2 import (
@@ -36,6 +36,8 @@ from evbridge.v1.run_pb2 import (
     RUN_KIND_SYNC,
     RUN_STATE_FAILED,
     RUN_STATE_SUCCEEDED,
+    RUN_STEP_STATE_FAILED,
+    RUN_STEP_STATE_SUCCEEDED,
     ListRunFindingsRequest,
     ListRunsRequest,
     Run,
@@ -46,6 +48,7 @@ from evbridge.v1.run_pb2 import (
     WaitRunRequest,
 )
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest, Tariff
+from evbridge.v1.token_pb2 import ListTokensRequest
 
 from service.app import Evbridge, evbridge
 from service.storage.pool import Database
@@ -86,6 +89,20 @@ def the_tariff(number: int) -> dict[str, Any]:
     return example("tariff", id=f"T{number}", last_updated=f"2026-03-0{number}T12:00:00Z")
 
 
+def the_token(number: int) -> dict[str, Any]:
+    return {
+        "country_code": "NL",
+        "party_id": "TNM",
+        "uid": f"U{number}",
+        "type": "RFID",
+        "contract_id": f"NL-TNM-C{number}",
+        "issuer": "The New",
+        "valid": True,
+        "whitelist": "ALLOWED",
+        "last_updated": "2026-03-01T12:00:00Z",
+    }
+
+
 @pytest.fixture
 async def operator() -> AsyncIterator[OcpiPartner]:
     """NL*TNM with three tariffs and five locations, two at a time."""
@@ -100,10 +117,14 @@ _BY_HAND = Statement("by_hand", "UPDATE integration SET pull_time = 'infinity'")
 
 
 async def registered(
-    client: Client, operator: OcpiPartner, models: IntegrationModels = BOTH, by_hand: Database | None = None
+    client: Client,
+    operator: OcpiPartner,
+    models: IntegrationModels = BOTH,
+    by_hand: Database | None = None,
+    role: PartyRole.ValueType = PARTY_ROLE_EMSP,
 ) -> None:
     """Of who pulls `by_hand` nothing begins by itself."""
-    await client.parties.CreateParty(CreatePartyRequest(party=a_party(roles=[PARTY_ROLE_EMSP])))
+    await client.parties.CreateParty(CreatePartyRequest(party=a_party(roles=[role])))
     integration = an_integration_of(
         "ocpi",
         "",
@@ -224,6 +245,38 @@ async def test_what_is_gone_from_the_whole_list_is_removed_and_comes_back(
         {"page_count": 3, "read_count": 5, "updated_count": 1, "unchanged_count": 4},
     ]
     assert not removed((await locations(client))["L1"])
+
+
+async def test_tokens_that_are_not_in_the_whole_list_are_invalid_until_they_are(
+    tenant: Tenant, running: Evbridge, operator: OcpiPartner
+) -> None:
+    operator.party_role, operator.modules = "EMSP", ("credentials", "tokens")
+    shown = [the_token(number) for number in range(1, 6)]
+    models = IntegrationModels(pull_tokens_all=True)
+    await registered(tenant.admin, operator, models, running.database, PARTY_ROLE_CPO)
+    valid: list[list[str]] = []
+    for listed in (shown, shown[1:], shown):
+        operator.lists["tokens"] = listed
+        assert outcome(await pulled(tenant.admin, whole=True)) == "OK"
+        page = await tenant.admin.tokens.ListTokens(ListTokensRequest(integration_id=ID))
+        valid.append([token.uid for token in page.tokens if token.valid])
+    assert valid == [["U1", "U2", "U3", "U4", "U5"], ["U2", "U3", "U4", "U5"], ["U1", "U2", "U3", "U4", "U5"]]
+
+
+async def test_a_module_that_the_partner_lacks_costs_no_other(
+    tenant: Tenant, running: Evbridge, operator: OcpiPartner
+) -> None:
+    models = IntegrationModels(pull_tariff=True, pull_session=True, pull_location=True)
+    await registered(tenant.admin, operator, by_hand=running.database)
+    update = UpdateIntegrationRequest(integration=Integration(id=ID, models=models))
+    await tenant.admin.integrations.UpdateIntegration(update)
+    await running.database.run(_BY_HAND)
+    run = await pulled(tenant.admin)
+    assert outcome(run) == "ENDPOINT_MISSING"
+    succeeded, failed = RUN_STEP_STATE_SUCCEEDED, RUN_STEP_STATE_FAILED
+    states = {"tariffs": succeeded, "locations": succeeded, "sessions": failed}
+    assert {step.name: step.state for step in run.steps} == states
+    assert run.steps[-1].description == "the partner has no sender of sessions"
 
 
 async def test_a_list_that_empties_removes_nothing_until_that_is_confirmed(

@@ -28,7 +28,7 @@ from evbridge.v1.delivery_pb2 import (
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
-from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED, RunStep
+from evbridge.v1.run_pb2 import RUN_STEP_STATE_FAILED, RUN_STEP_STATE_SUCCEEDED, RunStep
 
 from service.bridge.codec import Decoded, compile_codec
 from service.bridge.registry import Pages
@@ -149,7 +149,10 @@ class OcpiSync:
         self._tools = tools
 
     async def execute(self, run: RunClaim, progress: Progress) -> None:
-        """Raises EndpointMissing, NotRegistered, MassRemoval, and what the channel raises."""
+        """Reads each list that the partner has. Raises NotRegistered, MassRemoval, and what the channel raises.
+
+        Raises EndpointMissing at the end when the partner has not all that `models` asks for.
+        """
         partner = await reached(self._tools.database, run.tenant_id, run.integration_id)
         partner.check_registered()
         wanted = [each for each in _LISTS if getattr(partner.integration.models, each.model)]
@@ -162,10 +165,18 @@ class OcpiSync:
                 progress.begin(each.module)
                 await _Pulling(self._tools, run, progress, partner, each).again()
             return
-        urls = {each.module: partner.url(each.module, INTERFACE_ROLE_SENDER) for each in wanted}
+        missing: EndpointMissing | None = None
         for each in wanted:
             progress.begin(each.module)
-            await _Pulling(self._tools, run, progress, partner, each).all(urls[each.module])
+            try:
+                url = partner.url(each.module, INTERFACE_ROLE_SENDER)
+            except EndpointMissing as error:
+                missing = missing or error
+                progress.close(RUN_STEP_STATE_FAILED, error.message)
+                continue
+            await _Pulling(self._tools, run, progress, partner, each).all(url)
+        if missing:
+            raise missing
 
 
 class _Pulling:
@@ -309,10 +320,10 @@ class _Pulling:
                 "nothing was removed"
             )
         keys = [ObjectKey.parsed(each, self._stored.id) for each in unseen]
-        if self._of.kind == OBJECT_KIND_LOCATION:
+        if gone := _GONE.get(self._of.kind):
             for start in range(0, len(keys), PER_PAGE):
                 batch = keys[start : start + PER_PAGE]
-                self._step.removed_count += await locations_gone(self._database, self._caller, batch)
+                self._step.removed_count += await gone(self._database, self._caller, batch)
             return
         parties = frozenset(key.party for key in keys)
         sender = replace(sender_of(self._stored, self._version, PARTY_ROLE_CPO, (), None), parties=parties)
