@@ -70,6 +70,7 @@ class Recovery(Story):
             await self._report(status)
         await _until(lambda: 503 in exchanges.statuses)
         await self._report(location_pb2.EVSE_STATUS_OUTOFORDER)
+        await self._none_under_way()
         print(f"  {reports} reports are stored; the party still has {_statuses(party)}, and comes back")
         party.faults.clear()
         before = len(exchanges.statuses)
@@ -109,6 +110,15 @@ class Recovery(Story):
         shown = ParseDict({"rule": rule}, publication_pb2.CreatePublicationRuleRequest())
         await self._call(self._publication.CreatePublicationRule, shown)
         await self._delivered(_PUSHED)
+
+    async def _none_under_way(self) -> None:
+        """Whatever is sent from then on is the state as it is now."""
+        async with asyncio.timeout(60):
+            while True:
+                page = await self._deliveries.ListDeliveries(_PUSHED, metadata=self._credential, timeout=30)
+                if all(each.state != delivery_pb2.DELIVERY_STATE_IN_PROGRESS for each in page.deliveries):
+                    return
+                await asyncio.sleep(0.05)
 
     async def _report(self, status: location_pb2.EvseStatus.ValueType) -> None:
         key = location_pb2.LocationKey(country_code="BE", party_id="BEC", id="QUAY")

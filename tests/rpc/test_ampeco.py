@@ -52,7 +52,13 @@ from evbridge.v1.run_pb2 import (
     StartRunRequest,
     SyncOptions,
 )
-from evbridge.v1.tariff_pb2 import CreateTariffRequest, Tariff, TariffKey, UpdateTariffRequest
+from evbridge.v1.tariff_pb2 import (
+    TARIFF_TYPE_PROFILE_GREEN,
+    CreateTariffRequest,
+    Tariff,
+    TariffKey,
+    UpdateTariffRequest,
+)
 from google.protobuf.field_mask_pb2 import FieldMask
 
 import service.delivery.parts
@@ -808,8 +814,8 @@ async def test_a_tariff_that_would_cost_something_else_there_is_refused(
 
 @pytest.mark.parametrize("shown", [[["T1"], []], [["T1"], ["T2"]], [["T1", "T2"]]], ids=str)
 async def test_an_evse_has_one_tariff_there(connected: Tenant, ampeco: Simulator, shown: list[list[str]]) -> None:
-    for id in ("T1", "T2"):
-        await create_tariff(connected, id=id)
+    await create_tariff(connected, id="T1")
+    await create_tariff(connected, id="T2", type=TARIFF_TYPE_PROFILE_GREEN)
     connectors = [a_connector(str(number), tariff_ids=ids) for number, ids in enumerate(shown)]
     location = await create(connected, evses=[an_evse("E1", connectors=connectors)])
     await show(connected)

@@ -21,6 +21,7 @@ from service.errors import EndpointMissing
 from service.partners.ampeco.mapping_tariff import billing_of
 from service.partners.ocpi.delivery import _Pushes
 from service.partners.ocpi.party import check_pulled
+from service.partners.ocpi.reach import Reached
 from service.storage.integration import IntegrationTargets
 from service.storage.statements import Statement
 from tests.conftest import Tenant
@@ -99,7 +100,8 @@ async def follows(running: Evbridge, tenant: Tenant, integration: Integration) -
     plain = replace(target, integration_id="", integration=Integration(), secret=target.secret, grant=None)
     pushes, missing = [], ""
     if stored.HasField("ocpi"):
-        pushes = [_Pushes(stored).reason(kind) for kind in KINDS]
+        partner = _Pushes(Reached(stored, stored))
+        pushes = [partner.reason(kind) for kind in KINDS]
         try:
             check_pulled(VersionDetails(), stored.models)
         except EndpointMissing as error:
