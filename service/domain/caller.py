@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
+from urllib.parse import unquote
 
 from evbridge.options.v1.options_pb2 import Role
 
@@ -20,15 +22,29 @@ def waits_elsewhere() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant and the role (`evbridge.options.v1.Role`) of an API key. `key_id` is its public name.
+    """Whoever calls, through whichever door.
+
+    `actor` names them in logs, in the change feed and in runs: the id of an API key, `integration/<id>` for a partner,
+    a word without `/` for work of our own. `role` is an `evbridge.options.v1.Role`; `address` the one the call came
+    from, without its port, "" for work of our own.
 
     What a handler puts into `trailers` (ASCII) goes out as trailing metadata when the call ends well.
     """
 
     tenant_id: str
-    key_id: str
+    actor: str
     role: int
+    address: str = ""
     trailers: list[tuple[str, str]] = field(default_factory=list)
+
+    def of_call(self, peer: str) -> "Caller":
+        """The same for one call that came from `peer`, as grpc names it: `ipv4:127.0.0.1:50123`."""
+        return Caller(self.tenant_id, self.actor, self.role, _address(peer))
+
+
+@lru_cache
+def _address(peer: str) -> str:
+    return unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]")
 
 
 def role_name(role: int) -> str:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def caller_of(visit: Visit) -> Caller:
     """The partner, as the change feed names it."""
-    return Caller(visit.tenant_id, f"integration/{visit.integration_id}", ROLE_WRITER)
+    return Caller(visit.tenant_id, f"integration/{visit.integration_id}", ROLE_WRITER, visit.call.client)
 
 
 def unknown() -> OcpiRefused:

@@ -60,7 +60,7 @@ class Call:
         log_fields.set(self.fields)
 
     def describe(self, caller: Caller) -> None:
-        self.fields["tenant"], self.fields["key"] = caller.tenant_id, caller.key_id
+        self.fields["tenant"], self.fields["key"] = caller.tenant_id, caller.actor
         if name := self.metadata.get("x-request-id"):
             self.fields["request_id"] = str(name)[:100]
 

@@ -201,7 +201,7 @@ class Interceptors:
         remaining_s = context.time_remaining()
         call_deadline.set(time.monotonic() + (longest_s if remaining_s is None else min(remaining_s, longest_s)))
         limited = remaining_s is None or remaining_s > self._max_deadline_s
-        return request, Caller(caller.tenant_id, caller.key_id, caller.role), limited
+        return request, caller.of_call(context.peer()), limited
 
     async def _enter(self, call: Call, role: int, *, watches: bool = False) -> tuple[Caller, Entry]:
         if self._stopping:
@@ -211,7 +211,7 @@ class Interceptors:
         caller = await self._authenticator.caller(call.metadata, role)
         call.describe(caller)
         admission = self._watches if watches else self._admission
-        entry = call.entry = admission.enter(caller.key_id)
+        entry = call.entry = admission.enter(caller.actor)
         return caller, entry
 
     async def _requests(self, call: Call, context: Any, surroundings: "_Surroundings") -> AsyncIterator[Any]:

@@ -82,7 +82,7 @@ class PricingService:
         if small is not None:
             return small
         waits_elsewhere()
-        return await self._processes.run(caller.key_id, method, request.SerializeToString())
+        return await self._processes.run(caller.actor, method, request.SerializeToString())
 
     async def _tariff(self, source: QuotePriceRequest | ComparedTariff, caller: Caller, start: Timestamp) -> Tariff:
         """The stored one that is meant. Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""

@@ -54,7 +54,7 @@ async def change_record_many(
     if not changes:
         return
     object_ids, *others = zip(*changes, strict=True)
-    whose = caller.tenant_id, kind, caller.key_id
+    whose = caller.tenant_id, kind, caller.actor
     if len({change[1:] for change in changes}) == 1:  # as of statuses, which are many
         await conn.run(sql.change_record_alike, *whose, object_ids, *changes[0][1:])
     else:

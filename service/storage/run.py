@@ -92,7 +92,7 @@ async def run_start(
     run_id = _new_id(await change_time(conn))
     options = Run(sync_options=sync_options, credentials_options=credentials_options).SerializeToString()
     queued: UUID = await conn.value(
-        sql.run_start, caller.tenant_id, run_id, integration_id, kind, caller.key_id, options
+        sql.run_start, caller.tenant_id, run_id, integration_id, kind, caller.actor, options
     )
     if queued != run_id:
         raise RunInProgress(f"run {queued} of this kind is under way for the integration", run_id=str(queued))

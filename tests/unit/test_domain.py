@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+from evbridge.options.v1.options_pb2 import ROLE_READER
 from evbridge.v1.chargeprice_connection_pb2 import ChargepriceConnection
 from evbridge.v1.company_pb2 import Company, ListCompaniesRequest, ListCompaniesResponse
 from evbridge.v1.integration_pb2 import Integration
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import errors
+from service.domain.caller import Caller
 from service.domain.content import content_hash, etag_of
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.domain.fields import clear_output_only, keep_output_only, take_secrets
@@ -174,3 +176,17 @@ def test_output_only_fields_are_cleared_inside_lists_too() -> None:
         part.last_updated.FromSeconds(1)
     clear_output_only(location)
     assert location == Location(name="n", evses=[Evse(uid="E1", connectors=[Connector(id="1")])])
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:192.0.2.7:50123", "192.0.2.7"),
+        ("ipv6:%5B2001:db8::7%5D:50123", "2001:db8::7"),
+        ("ipv6:[fe80::1%25eth0]:50123", "fe80::1%eth0"),
+        ("unix:/run/evbridge.sock", ""),
+    ],
+)
+def test_a_caller_has_the_address_that_its_call_came_from(peer: str, address: str) -> None:
+    caller = Caller("acme", "a1b2c3d4", ROLE_READER, trailers=[("evbridge-rejected", "1")])
+    assert caller.of_call(peer) == Caller("acme", "a1b2c3d4", ROLE_READER, address)
