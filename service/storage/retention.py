@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR, OBJECT_KIND_SESSION, ObjectKind
+
 from service.storage.feed import feed_sweep
 from service.storage.pool import Database
-from service.storage.slices import in_slices
-from service.storage.statements import Statements
+from service.storage.slices import SLICE, in_slices
+from service.storage.statements import Statement, Statements
 
 sql = Statements.beside(__file__)
 
@@ -22,14 +24,16 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_exchanges,
         sql.retention_commands,
         sql.retention_quarantine,
+        sql.retention_tombstones,
+        sql.retention_deliveries,
+        sql.retention_tariffs,
+        sql.retention_locations,
+        sql.retention_tokens,
+        sql.retention_views,
     )
     for statement in of_age:
         await in_slices(database, statement, age)
-    await database.run(sql.retention_tombstones, age)
-    await database.run(sql.retention_deliveries, age)
-    for statement in (sql.retention_tariffs, sql.retention_locations, sql.retention_tokens, sql.retention_views):
-        await in_slices(database, statement, age)
-    await database.run(sql.retention_documents)
+    await in_slices(database, sql.retention_documents)
 
 
 async def tariff_revisions_sweep(database: Database, days: int) -> None:
@@ -39,8 +43,18 @@ async def tariff_revisions_sweep(database: Database, days: int) -> None:
 
 async def charged_sweep(database: Database, session_days: int, cdr_days: int) -> None:
     """Deletes sessions that last changed, and CDRs, so many days ago, with all that is known of them at partners."""
-    await database.run(sql.retention_sessions, timedelta(days=session_days))
-    await database.run(sql.retention_cdrs, timedelta(days=cdr_days))
+    await _charged_sweep(database, OBJECT_KIND_SESSION, sql.retention_sessions, session_days)
+    await _charged_sweep(database, OBJECT_KIND_CDR, sql.retention_cdrs, cdr_days)
+
+
+async def _charged_sweep(database: Database, kind: ObjectKind.ValueType, expired: Statement, days: int) -> None:
+    gone = SLICE
+    while gone == SLICE:
+        async with database.transaction() as conn:
+            rows = await conn.rows(expired, timedelta(days=days), SLICE)
+            if rows:
+                await conn.run(sql.retention_traces, kind, *map(list, zip(*rows, strict=True)))
+        gone = len(rows)
 
 
 async def heartbeat(database: Database) -> None:

@@ -48,6 +48,8 @@ from evbridge.v1.watch_pb2 import WatchCdrsRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
 
+from service.storage.retention import charged_sweep
+from service.storage.statements import Statement
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
 from tests.front_door import a_tariff, at_rest
 from tests.rpc.test_ocpi_push import HERS, a_place, pushed, pushing, received_tariff, registered, store
@@ -316,3 +318,43 @@ async def test_a_credit_cdr_arrives_as_one(sides: Sides) -> None:
         key = CdrKey(**HERS, id="C1-C", integration_id=ID)
         got = await emsp.client.cdrs.GetCdr(GetCdrRequest(key=key))
         assert (got.credit, got.credit_reference_id, got.total_cost) == (True, "C1", cost)
+
+
+AGE = "UPDATE session SET update_time = now() - interval '1000 days' WHERE key <> 's4'"
+AGE_CDRS = "UPDATE cdr SET update_time = now() - interval '1000 days'"
+TRACES = """
+SELECT (SELECT count(*) FROM delivery WHERE object_kind = $1),
+    (SELECT count(*) FROM partner_object WHERE object_kind = $1),
+    (SELECT count(*) FROM peer_object WHERE object_kind = $1),
+    (SELECT count(*) FROM received_document WHERE object_kind = $1)
+"""
+
+
+async def test_what_is_old_goes_in_slices_with_what_partners_were_shown_hold_and_sent(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.retention.SLICE", 2)
+
+    async def traces(side: Side, kind: ObjectKind.ValueType) -> list[int]:
+        row = await side.running.database.row(Statement("traces", TRACES), kind)
+        return [*(row or ())]
+
+    async with charging(sides) as (cpo, emsp):
+        for id in ("S1", "S2", "S3", "S4"):
+            await tell(cpo, id=id)
+        await bill(cpo)
+        await at_rest(cpo.client, ID)
+        sent, received = (await traces(cpo, OBJECT_KIND_SESSION)), (await traces(emsp, OBJECT_KIND_SESSION))
+        assert (sent[:3], received[3]) == ([4, 4, 4], 4)
+        for side in (cpo, emsp):
+            for age in (AGE, AGE_CDRS):
+                await side.running.database.run(Statement("age", age))
+            await charged_sweep(side.running.database, 400, 2000)
+        sent, received = (await traces(cpo, OBJECT_KIND_SESSION)), (await traces(emsp, OBJECT_KIND_SESSION))
+        assert (sent[:3], received[3]) == ([1, 1, 1], 1)
+        assert (await held_session(emsp, "S4")).id == "S4"
+        assert await held_cdrs(emsp) == ["C1"]
+        for side in (cpo, emsp):
+            await charged_sweep(side.running.database, 400, 400)
+        assert await held_cdrs(emsp) == []
+        assert [await traces(side, OBJECT_KIND_CDR) for side in (cpo, emsp)] == [[0, 0, 0, 0]] * 2
