@@ -1,31 +1,32 @@
-"""Pieces x elements -> the Quote: which component prices what, step_size once per session, sums, bounds."""
+"""Pieces x elements -> the Quote: which component prices what."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol
 
 from evbridge.v1 import pricing_pb2 as p
 from evbridge.v1 import tariff_pb2 as t
-from evbridge.v1.types_pb2 import Price
 
+from service.domain.pricing.bounds import bounded
 from service.domain.pricing.budget import Budget
 from service.domain.pricing.clock import zone_of
-from service.domain.pricing.numbers import (
-    CONTEXT,
-    HOUR_S,
-    PERCENT,
-    ZERO,
-    Rounder,
-    message,
-    number,
-    seconds,
-    settled,
-    stepped,
-    timestamp,
+from service.domain.pricing.lines import (
+    UNITS,
+    Category,
+    Gap,
+    Line,
+    cost_of,
+    rounded_total,
+    shown,
+    step_up,
+    sums,
+    totals,
+    unpriced,
 )
+from service.domain.pricing.notes import notes_on_limits, notes_on_taxes, notes_on_time
+from service.domain.pricing.numbers import CONTEXT, Rounder, seconds, timestamp
 from service.domain.pricing.pieces import Cuts, Market, Piece, most_strokes, undivided
-from service.domain.pricing.session import CUT_S, Period, Session, Span, session_of_periods, session_of_plan
+from service.domain.pricing.session import Period, Session, session_of_periods, session_of_plan
 from service.domain.pricing.tariff import (
     ENERGY,
     NOT_IN_SESSION,
@@ -33,13 +34,11 @@ from service.domain.pricing.tariff import (
     Compiled,
     Component,
     Element,
-    conditions,
     is_in_force,
     type_name,
 )
 from service.errors import InvalidArgument
 
-_WH = Decimal("0.001")
 _ONE = Decimal(1)
 _US_PER_CUT, _US_PER_PIECE, _US_PER_TEST = 1.5, 35, 0.25
 """What it takes to find out where a piece ends, to price it, and to ask each element and restriction about it."""
@@ -55,46 +54,6 @@ _TYPES: dict[int, Sequence[int]] = {
 _TIME, _PARKING_TIME = t.TARIFF_DIMENSION_TYPE_TIME, t.TARIFF_DIMENSION_TYPE_PARKING_TIME
 _TIMED = (_TIME, _PARKING_TIME)
 _LOCKED = t.TARIFF_DIMENSION_TYPE_ENERGY_SPOT_LOCKED
-_UNITS = {
-    p.COST_CATEGORY_FIXED: p.QUANTITY_UNIT_PIECE,
-    p.COST_CATEGORY_ENERGY: p.QUANTITY_UNIT_KWH,
-    p.COST_CATEGORY_TIME: p.QUANTITY_UNIT_SECOND,
-    p.COST_CATEGORY_PARKING: p.QUANTITY_UNIT_SECOND,
-    p.COST_CATEGORY_RESERVATION: p.QUANTITY_UNIT_SECOND,
-}
-Category: TypeAlias = "p.CostCategory.ValueType"
-Unit: TypeAlias = "p.QuantityUnit.ValueType"
-
-
-@dataclass(slots=True, eq=False)
-class _Line:
-    """A priced stretch of the session while it grows."""
-
-    category: Category
-    unit: Unit
-    component: Component
-    unit_price: Decimal
-    start: Decimal
-    end: Decimal
-    quantity: Decimal
-    billed: Decimal = ZERO
-    step_size: int = 0
-
-    @property
-    def has_vat(self) -> bool:
-        """Its amount with taxes is one of its own."""
-        return self.component.vat is not None or self.component.with_taxes
-
-
-@dataclass(slots=True, eq=False)
-class _Gap:
-    """An unpriced stretch of the session while it grows."""
-
-    category: Category
-    reason: str
-    start: Decimal
-    end: Decimal
-    quantity: Decimal
 
 
 class Request(Protocol):
@@ -211,10 +170,10 @@ class _Pricing:
             self._counts[t.TARIFF_DIMENSION_TYPE_SOCKET_COUNT] = Decimal(options.socket_count)
         if options.HasField("charger_count"):
             self._counts[t.TARIFF_DIMENSION_TYPE_CHARGER_COUNT] = Decimal(options.charger_count)
-        self._lines: list[_Line] = []
-        self._open: dict[tuple[Category, int], _Line] = {}
-        self._gaps: list[_Gap] = []
-        self._open_gaps: dict[Category, _Gap] = {}
+        self._lines: list[Line] = []
+        self._open: dict[tuple[Category, int], Line] = {}
+        self._gaps: list[Gap] = []
+        self._open_gaps: dict[Category, Gap] = {}
         self._charged_once: set[tuple[Category, int]] = set()
         self._notices = list(session.notices)
         self._within_period = False
@@ -244,9 +203,7 @@ class _Pricing:
                 self._price_reservation(piece, self._of(piece.period))
             else:
                 self._price(piece, self._of(piece.period))
-        for line in self._lines:
-            line.billed = line.quantity
-        self._step_up()
+        step_up(self._lines)
         self._lines.sort(key=lambda line: (line.category, line.start))
         return self._answer()
 
@@ -325,7 +282,7 @@ class _Pricing:
         if (category, component.type) not in self._charged_once:
             self._charged_once.add((category, component.type))
             unit = p.QUANTITY_UNIT_PIECE
-            self._lines.append(_Line(category, unit, component, component.price, time, time, count))
+            self._lines.append(Line(category, unit, component, component.price, time, time, count))
 
     def _extend(
         self, piece: Piece, category: Category, component: Component, unit_price: Decimal, quantity: Decimal
@@ -342,7 +299,7 @@ class _Pricing:
                 self._note_change(piece, changed and bool(line.unit_price or unit_price))
             elif gap and gap.end == piece.start:
                 self._note_change(piece, bool(unit_price))
-        line = _Line(category, _UNITS[category], component, unit_price, piece.start, piece.end, quantity)
+        line = Line(category, UNITS[category], component, unit_price, piece.start, piece.end, quantity)
         self._open[category, component.type] = line
         self._lines.append(line)
 
@@ -354,7 +311,7 @@ class _Pricing:
         if self._within_period:
             lines = [line for (kind, _), line in self._open.items() if kind == category and line.end == piece.start]
             self._note_change(piece, any(line.unit_price for line in lines))
-        gap = _Gap(category, reason, piece.start, piece.end, quantity)
+        gap = Gap(category, reason, piece.start, piece.end, quantity)
         self._open_gaps[category] = gap
         self._gaps.append(gap)
 
@@ -363,84 +320,22 @@ class _Pricing:
         if changed and not self._session.planned and start not in self.spanning[-1:]:
             self.spanning.append(start)
 
-    def _step_up(self) -> None:
-        """step_size, once for each energy type, for parking or else charging time, and for the reservation's time."""
-        groups: dict[tuple[Category, int], list[_Line]] = {}
-        for line in self._lines:
-            if line.unit != p.QUANTITY_UNIT_PIECE:
-                groups.setdefault((line.category, line.component.type), []).append(line)
-        if any(category == p.COST_CATEGORY_PARKING for category, _ in groups):
-            groups.pop((p.COST_CATEGORY_TIME, t.TARIFF_DIMENSION_TYPE_TIME), None)
-        for lines in groups.values():
-            last = lines[-1]
-            total = sum((line.quantity for line in lines), ZERO)
-            if total > 0 and (step := last.component.step_size):
-                unit = _WH if last.unit == p.QUANTITY_UNIT_KWH else _ONE
-                last.billed += stepped(total, step * unit) - total
-                last.step_size = step
-
     def _answer(self) -> p.Quote:
         rounder = Rounder(self._options.rounding)
-        costs = [_cost(line, rounder) for line in self._lines]
-        answer = p.Quote(
+        costs = [cost_of(line, rounder) for line in self._lines]
+        total = bounded(self._tariff, self._lines, sums(costs), expired=self._session.expired)
+        return p.Quote(
             tariff=self._tariff.revision,
             currency=self._tariff.source.currency,
             start_date_time=timestamp(self._session.start),
             end_date_time=timestamp(self._session.end),
-            totals=_totals(self._lines, costs, rounder),
-            lines=[_shown(line, cost, rounder) for line, cost in zip(self._lines, costs, strict=True)],
-            unpriced=[_unpriced(gap) for gap in sorted(self._gaps, key=lambda gap: (gap.category, gap.start))],
+            total_cost=rounded_total(total.excl, total.incl, rounder),
+            totals=totals(self._lines, costs, rounder),
+            clamps=total.clamps,
+            lines=[shown(line, cost, rounder) for line, cost in zip(self._lines, costs, strict=True)],
+            unpriced=[unpriced(gap) for gap in sorted(self._gaps, key=lambda gap: (gap.category, gap.start))],
+            notices=[*self._notices, *total.notices, *self._notes()],
         )
-        excl, incl = _sums(costs)
-        has_vat = any(line.has_vat for line in self._lines)
-        for name, bound, inclusive in self._bounds():
-            before = incl if inclusive else excl
-            if before is None:
-                continue
-            after = max(before, bound) if name.startswith("min") else min(before, bound)
-            if after == before:
-                continue
-            excl, incl = (excl, after) if inclusive else (after, incl)
-            if not inclusive or has_vat or name.endswith("incl_vat"):
-                answer.clamps.append(
-                    p.Clamp(bound=name, before=message(before), after=message(after), with_vat=inclusive)
-                )
-        has_vat = has_vat or incl != excl
-        answer.total_cost.CopyFrom(_rounded_total(excl, incl if has_vat else None, rounder))
-        answer.notices.extend((*self._notices, *self._notes()))
-        return answer
-
-    def _bounds(self) -> Iterator[tuple[str, Decimal, bool]]:
-        """(name, amount, whether it bounds the amount with VAT). The minimum comes first."""
-        source = self._tariff.source
-        if self._tariff.is_2_1_1:
-            return
-        for name, bound in (("min_price", source.min_price), ("max_price", source.max_price)):
-            if source.HasField(name) and not (name == "min_price" and self._session.expired):  # type: ignore[arg-type]
-                yield f"{name}.excl_vat", number(bound.excl_vat), False
-                if bound.HasField("incl_vat"):
-                    yield f"{name}.incl_vat", number(bound.incl_vat), True
-                else:
-                    yield from self._bound_with_vat(name, number(bound.excl_vat))
-
-    def _bound_with_vat(self, name: str, bound: Decimal) -> Iterator[tuple[str, Decimal, bool]]:
-        """What a bound without VAT means for the amount with it."""
-        rates = {line.component.vat for line in self._lines if line.unit_price}
-        if not any(line.has_vat for line in self._lines):
-            yield f"{name}.excl_vat", bound, True
-        elif any(line.component.with_taxes and line.component.vat is None for line in self._lines):
-            self._notices.append(f"{name} says no amount with taxes, and their rate is not known: it was not applied")
-        elif len(rates) == 1 and (rate := rates.pop()) is not None:
-            bound = settled(bound + bound * rate * PERCENT)
-            self._notices.append(
-                f"{name} says no amount with VAT: {message(bound).value} follows from the session's VAT of {rate:f} %"
-            )
-            yield f"{name}.excl_vat", bound, True
-        else:
-            self._notices.append(
-                f"{name} says no amount with VAT, and the session has no one rate: it bounds both amounts"
-            )
-            yield f"{name}.excl_vat", bound, True
 
     def _notes(self) -> list[str]:
         """What a reader should know besides the lines."""
@@ -452,15 +347,8 @@ class _Pricing:
             notes.append("the tariff is younger than the session")
         if not is_in_force(source, start):
             notes.append("the tariff was not in force at the session's start")
-        for quantity in ("power", "current"):
-            asked = [(period, limits) for period in periods if (limits := self._of(period).limits[quantity])]
-            if any(getattr(period, quantity) is None for period, _ in asked):
-                notes.append(f"the {quantity} is not known throughout: restrictions on it did not hold there")
-            if any(_astride(getattr(period, f"{quantity}_span"), limits) for period, limits in asked):
-                notes.append(
-                    f"a period's {quantity} was on both sides of a limit: its average decided, else its largest value"
-                )
-        notes += _notes_on_taxes(self._tariffs, self._lines)
+        notes += notes_on_limits(periods, self._of)
+        notes += notes_on_taxes(self._tariffs, self._lines)
         if self.spanning:
             others = f" (and {len(self.spanning) - 1} more)" if len(self.spanning) > 1 else ""
             notes.append(
@@ -470,7 +358,7 @@ class _Pricing:
         if self._session.metered_only:
             notes.append("the periods say ENERGY_IMPORT or ENERGY_EXPORT and no ENERGY: no energy was priced")
         if any(_price_any((*each.elements, *each.reservation, *each.expires), _TIMED) for each in self._tariffs):
-            notes += _notes_on_time(periods)
+            notes += notes_on_time(periods)
         if not self._named and any(period.tariff_id not in ("", source.id.casefold()) for period in periods):
             notes.append(f"the periods name other tariffs: all are priced with {source.id}")
         if len(self._tariffs) > 1:
@@ -482,35 +370,6 @@ def _price_any(elements: Iterable[Element], types: Iterable[int]) -> bool:
     return any(not element.types.isdisjoint(types) for element in elements)
 
 
-def _astride(span: Span, limits: Iterable[Decimal]) -> bool:
-    return span is not None and any(span[0] < limit <= span[1] for limit in limits)
-
-
-def _notes_on_time(periods: Iterable[Period]) -> Iterator[str]:
-    """On periods that say no time, and on the first that says another time than it lasted."""
-    silent = [period for period in periods if not period.time_s + period.parking_s]
-    if any(period.energy or period.end > period.start for period in silent):
-        yield "a period says neither TIME nor PARKING_TIME: nothing per hour is charged for it"
-    for period in periods:
-        said_s, length_s = period.time_s + period.parking_s, period.end - period.start
-        if said_s and abs(said_s - length_s) > CUT_S:
-            began = timestamp(period.start).ToJsonString()
-            yield f"the period from {began} says {said_s:.0f} s and lasted {length_s:.0f} s: what it says is charged"
-            return
-
-
-def _notes_on_taxes(tariffs: Iterable[Compiled], lines: Iterable[_Line]) -> Iterator[str]:
-    unnamed = any(line.component.vat is None and line.unit_price for line in lines)
-    included = {tariff.source.tax_included for tariff in tariffs}
-    components = [component for tariff in tariffs for component in tariff.components]
-    if unnamed and t.TAX_INCLUDED_YES in included:
-        yield "the prices hold taxes at a rate that the tariff does not say: amounts without taxes are not known"
-    if unnamed and t.TAX_INCLUDED_NO in included:
-        yield "tax_included is NO: taxes that the tariff names no vat for come on top"
-    if t.TAX_INCLUDED_NOT_APPLICABLE in included and any(component.source.HasField("vat") for component in components):
-        yield "tax_included is N/A: the vat of the tariff's components was not added"
-
-
 def _check_understood(tariff: Compiled) -> None:
     """Raises InvalidArgument for a tariff that holds what may change its prices in a way that is not known."""
     for place, pointer in enumerate(tariff.source.not_understood):
@@ -520,85 +379,3 @@ def _check_understood(tariff: Compiled) -> None:
         if component.type in SPOT:
             text = "is a spot price, which comes without taxes, while tax_included says that prices hold them"
             raise InvalidArgument.field(f"tariff.{component.path}.type", text)
-
-
-_Cost: TypeAlias = "tuple[Decimal | None, Decimal]"
-"""Without and with VAT. Without is None when a price holds taxes at a rate that is not known."""
-
-
-def _cost(line: _Line, rounder: Rounder) -> _Cost:
-    """VAT that is absent adds nothing."""
-    vat = line.component.vat
-    amount = line.billed * line.unit_price
-    if line.unit == p.QUANTITY_UNIT_SECOND:
-        amount /= HOUR_S
-    excl: Decimal | None = amount
-    incl = amount + amount * vat * PERCENT if vat is not None else amount
-    if line.component.with_taxes:
-        excl, incl = None if vat is None and amount else amount / (1 + (vat or ZERO) * PERCENT), amount
-    return None if excl is None else rounder.at(p.ROUNDING_LEVEL_LINE, excl), rounder.at(p.ROUNDING_LEVEL_LINE, incl)
-
-
-def _sums(costs: Iterable[_Cost]) -> _Cost:
-    excl: Decimal | None = ZERO
-    incl = ZERO
-    for without, with_vat in costs:
-        excl = None if excl is None or without is None else excl + without
-        incl += with_vat
-    return None if excl is None else settled(excl), settled(incl)
-
-
-def _price(excl: Decimal | None, incl: Decimal | None, rounder: Rounder, *levels: int) -> Price:
-    levels = levels or (p.ROUNDING_LEVEL_LINE, p.ROUNDING_LEVEL_TOTAL)
-    return Price(
-        excl_vat=None if excl is None else rounder.message(excl, *levels),
-        incl_vat=None if incl is None else rounder.message(incl, *levels),
-    )
-
-
-def _rounded_total(excl: Decimal | None, incl: Decimal | None, rounder: Rounder) -> Price:
-    rounded = [None if side is None else rounder.at(p.ROUNDING_LEVEL_TOTAL, side) for side in (excl, incl)]
-    return _price(rounded[0], rounded[1], rounder)
-
-
-def _totals(lines: Sequence[_Line], costs: Sequence[_Cost], rounder: Rounder) -> list[p.CategoryTotal]:
-    totals = []
-    for category in sorted({line.category for line in lines}):
-        mine = [(line, cost) for line, cost in zip(lines, costs, strict=True) if line.category == category]
-        excl, incl = _sums(cost for _, cost in mine)
-        has_vat = any(line.has_vat for line, _ in mine)
-        total = _rounded_total(excl, incl if has_vat else None, rounder)
-        totals.append(p.CategoryTotal(category=category, cost=total))
-    return totals
-
-
-def _shown(line: _Line, cost: _Cost, rounder: Rounder) -> p.QuoteLine:
-    component = line.component
-    vat = component.vat
-    return p.QuoteLine(
-        category=line.category,
-        component=component.path,
-        type=type_name(component.type),
-        start_date_time=timestamp(line.start),
-        end_date_time=timestamp(line.end),
-        unit=line.unit,
-        quantity=message(line.quantity),
-        billed_quantity=message(line.billed),
-        step_size=line.step_size,
-        unit_price=message(line.unit_price),
-        vat=None if vat is None else message(vat),
-        cost=_price(cost[0], cost[1] if line.has_vat else None, rounder, p.ROUNDING_LEVEL_LINE),
-        conditions=conditions(component.element.restrictions),
-        tariff_id=component.element.tariff_id,
-    )
-
-
-def _unpriced(gap: _Gap) -> p.UnpricedConsumption:
-    return p.UnpricedConsumption(
-        category=gap.category,
-        start_date_time=timestamp(gap.start),
-        end_date_time=timestamp(gap.end),
-        unit=_UNITS[gap.category],
-        quantity=message(gap.quantity),
-        reason=gap.reason,
-    )
