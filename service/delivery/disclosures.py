@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from google.protobuf.message import Message
 
 from service.errors import EvbridgeError
-from service.storage.delivery import Claim, PartKey
+from service.storage.delivery import Claim
 from service.storage.disclosure import disclosure_begin, disclosure_end
+from service.storage.peer import PartKey
 from service.storage.pool import Database
 
 

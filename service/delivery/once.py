@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
 from service.errors import EvbridgeError, PartnerError, PartnerFault, PartnerOutcomeUnknown, PartnerOutcomeUnsettled
-from service.storage.delivery import Claim, Peer, peer_gone, peer_sending
+from service.storage.delivery import Claim
+from service.storage.peer import Peer, peer_gone, peer_sending
 from service.storage.pool import Database
 
 

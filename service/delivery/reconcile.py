@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED
 
 from service.errors import PartnerChanged
-from service.storage.delivery import Peer
+from service.storage.peer import Peer
 
 
 @dataclass(frozen=True, slots=True)

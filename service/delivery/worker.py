@@ -27,7 +27,6 @@ from service.storage.clock import Clock
 from service.storage.connection import describe
 from service.storage.delivery import (
     Claim,
-    Peer,
     Waiting,
     attempt_record,
     delivery_claim,
@@ -37,11 +36,10 @@ from service.storage.delivery import (
     delivery_streak,
     delivery_unpark,
     delivery_waiting,
-    peer_acknowledged,
-    peer_gone,
 )
 from service.storage.gate import gate_failed, gate_hold, gate_succeeded
 from service.storage.integration import integration_lock, integration_pause, integration_status
+from service.storage.peer import Peer, peer_acknowledged, peer_gone
 from service.storage.pool import Database
 from service.telemetry import log_fields
 from service.workers import finish, while_leased, work_or_poll

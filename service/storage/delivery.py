@@ -1,4 +1,4 @@
-"""The way of objects to partners, as rows: what is due, who works on it, what the partner is known to hold."""
+"""The way of objects to partners, as rows: what is due, and who works on it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
-    PEER_OBJECT_STATE_LINKED,
     PEER_OBJECT_STATE_NONE,
-    PEER_OBJECT_STATE_UNKNOWN,
     Delivery,
     DeliveryAttempt,
     DeliveryState,
@@ -24,7 +22,6 @@ from evbridge.v1.delivery_pb2 import (
     ListDeliveriesRequest,
     ObjectKind,
     PeerObject,
-    PeerObjectState,
 )
 from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import IntegrationType
@@ -97,28 +94,6 @@ class Claim:
     @property
     def fence(self) -> tuple[str, UUID, int]:
         return self.tenant_id, self.delivery_id, self.lease_token
-
-
-class PartKey(NamedTuple):
-    """A part of an object: an EVSE `("e1",)` of a location, a connector `("e1", "1")` of that. No ids: the object."""
-
-    kind: ObjectKind.ValueType
-    ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What the partner is known to hold. `acknowledged_*` describe the state of it that we last saw.
-
-    `tariff_keys` are those that it names there, or may; deliverers that delete tariffs keep them.
-    """
-
-    state: PeerObjectState.ValueType = PEER_OBJECT_STATE_NONE
-    external_id: str = ""
-    acknowledged_version: int = 0
-    acknowledged_hash: bytes | None = None
-    sent_document: bytes | None = None
-    tariff_keys: tuple[str, ...] = ()
 
 
 async def delivery_get(database: Database | Connection, tenant_id: str, delivery_id: str) -> Delivery:
@@ -229,18 +204,18 @@ async def delivery_claim(database: Database, waiting: Waiting, lease_s: float) -
 
 async def delivery_renew(database: Database | Connection, claim: Claim) -> None:
     """The lease begins anew. Raises LeaseLost."""
-    _held(await database.value(sql.delivery_renew, *claim.fence, timedelta(seconds=claim.lease_s)))
+    held(await database.value(sql.delivery_renew, *claim.fence, timedelta(seconds=claim.lease_s)))
 
 
 async def delivery_hold(conn: Connection, claim: Claim) -> None:
     """Keeps the claim from ending until the transaction does. Raises LeaseLost."""
-    _held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
+    held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
 
 
 async def delivery_done(conn: Connection, claim: Claim, again_s: float | None = None) -> None:
     """Ends a claim with success; one that is held back is due again after `again_s`. Raises LeaseLost."""
     again = None if again_s is None else timedelta(seconds=again_s)
-    _held(await conn.value(sql.delivery_done, *claim.fence, claim.generation, again))
+    held(await conn.value(sql.delivery_done, *claim.fence, claim.generation, again))
 
 
 async def delivery_failed(
@@ -251,7 +226,7 @@ async def delivery_failed(
     delay = None if verdict.next is Next.WAIT else timedelta(seconds=delay_s)
     failing = is_of_partner(error) and not (parked and streak.proven)
     outcome = (parked, delay, verdict.counts, failing, error.reason, error.message)
-    _held(await conn.value(sql.delivery_failed, *claim.fence, claim.generation, *outcome))
+    held(await conn.value(sql.delivery_failed, *claim.fence, claim.generation, *outcome))
 
 
 async def delivery_streak(
@@ -296,116 +271,7 @@ async def attempt_record(
     )
 
 
-async def peer_get(conn: Connection, key: PeerKey) -> Peer:
-    row = await conn.row(sql.peer_get, *key)
-    return Peer() if row is None else Peer(**{**dict(row), "tariff_keys": tuple(row["tariff_keys"])})
-
-
-async def peers_known(
-    conn: Connection,
-    tenant_id: str,
-    integration_id: str,
-    object_kind: ObjectKind.ValueType,
-    keys: Collection[ObjectKey],
-) -> set[ObjectKey]:
-    """Those of the objects that were once sent to the partner, also when they have been deleted here since."""
-    ids = {str(key): key for key in keys}
-    rows = await conn.rows(sql.peers_known, tenant_id, integration_id, object_kind, [*ids])
-    return {ids[row["object_id"]] for row in rows}
-
-
-async def peers_linked(
-    conn: Connection,
-    tenant_id: str,
-    integration_id: str,
-    object_kind: ObjectKind.ValueType,
-    keys: Collection[ObjectKey],
-) -> set[ObjectKey]:
-    """Those of the objects that the partner holds for certain."""
-    ids = {str(key): key for key in keys}
-    rows = await conn.rows(sql.peers_linked, tenant_id, integration_id, object_kind, [*ids])
-    return {ids[row["object_id"]] for row in rows}
-
-
-async def peer_example(database: Database, claim: Claim) -> Peer | None:
-    """Any other object of the kind that the partner holds under an id, or a URL, of its own."""
-    row = await database.row(sql.peer_example, *claim.peer_key[:3])
-    return None if row is None else Peer(PEER_OBJECT_STATE_LINKED, **dict(row))
-
-
-async def peer_tariffs_missing(conn: Connection, claim: Claim, tariffs: Collection[ObjectKey]) -> list[ObjectKey]:
-    """Those that the partner is shown and does not hold for certain."""
-    rows = await conn.rows(sql.peer_tariffs_missing, claim.tenant_id, claim.integration_id, [*map(str, tariffs)])
-    return [ObjectKey.parsed(row["object_id"]) for row in rows]
-
-
-async def peer_naming(database: Database, claim: Claim) -> ObjectKey | None:
-    """A location that names the tariff of the claim at the partner, or may."""
-    found: str | None = await database.value(sql.peer_naming, claim.tenant_id, claim.integration_id, claim.object_id)
-    return None if found is None else ObjectKey.parsed(found)
-
-
-async def peer_sending(
-    database: Database, claim: Claim, peer: Peer, document: bytes | None, tariff_keys: Sequence[str] = ()
-) -> None:
-    """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner.
-
-    The lease begins anew, so that it outlasts the request. Raises LeaseLost: then nothing may be sent.
-    """
-    base = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash)
-    lease = (claim.delivery_id, claim.lease_token, timedelta(seconds=claim.lease_s))
-    _held(await database.value(sql.peer_sending, *claim.peer_key, *base, document, *lease, [*tariff_keys]))
-
-
-async def peer_acknowledged(conn: Connection, claim: Claim, peer: Peer) -> None:
-    """Raises LeaseLost."""
-    await delivery_hold(conn, claim)
-    state = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash, peer.sent_document)
-    await conn.run(sql.peer_acknowledged, *claim.peer_key, *state, [*peer.tariff_keys])
-
-
-async def peer_gone(conn: Connection, claim: Claim) -> None:
-    """The partner does not hold the object any more. Raises LeaseLost."""
-    await delivery_hold(conn, claim)
-    await conn.run(sql.peer_gone, *claim.peer_key)
-
-
-async def peer_parts(conn: Connection, claim: Claim) -> dict[PartKey, Peer]:
-    """What the partner is known to hold of the object's parts."""
-    rows = await conn.rows(sql.peer_parts, *claim.peer_key)
-    return {
-        PartKey(row["part_kind"], tuple(row["part_id"])): Peer(
-            row["state"], row["external_id"], sent_document=row["sent_document"]
-        )
-        for row in rows
-    }
-
-
-async def peer_part_ids(
-    conn: Connection, claim: Claim, kind: ObjectKind.ValueType, keys: Collection[ObjectKey], part: PartKey
-) -> dict[ObjectKey, str]:
-    """The partner's id of that part of each of those objects; without those it does not hold for certain."""
-    ids = {str(key): key for key in keys}
-    rows = await conn.rows(sql.peer_part_ids, claim.tenant_id, claim.integration_id, kind, [*ids], *part)
-    return {ids[row["object_id"]]: row["external_id"] for row in rows}
-
-
-async def peer_part_sending(database: Database, claim: Claim, part: PartKey, peer: Peer, document: bytes) -> None:
-    """As peer_sending, for a part. Raises LeaseLost."""
-    async with database.transaction() as conn:
-        await delivery_hold(conn, claim)
-        await delivery_renew(conn, claim)
-        state = (PEER_OBJECT_STATE_UNKNOWN, peer.external_id, document)
-        await conn.run(sql.peer_part_put, *claim.peer_key, *part, *state)
-
-
-async def peer_part_acknowledged(conn: Connection, claim: Claim, part: PartKey, peer: Peer) -> None:
-    """Raises LeaseLost."""
-    await delivery_hold(conn, claim)
-    await conn.run(sql.peer_part_put, *claim.peer_key, *part, peer.state, peer.external_id, peer.sent_document)
-
-
-def _held(found: object) -> None:
+def held(found: object) -> None:
     """Raises LeaseLost when a statement that the lease token fences found nothing."""
     if found is None:
         raise LeaseLost("another worker has the delivery, or it is gone")

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 
 from service.domain.keys import ObjectKey, stored_ids
 from service.errors import EvbridgeError, PartnerError, ResourceNotFound
-from service.storage.delivery import Claim, PartKey
+from service.storage.delivery import Claim
+from service.storage.peer import PartKey
 from service.storage.pool import Database
 from service.storage.slices import in_slices
 from service.storage.statements import Statements

@@ -32,8 +32,6 @@ from service.storage.company import company_put, company_tombstone
 from service.storage.connection import Connection
 from service.storage.delivery import (
     Claim,
-    PartKey,
-    Peer,
     Waiting,
     attempt_record,
     delivery_claim,
@@ -41,6 +39,14 @@ from service.storage.delivery import (
     delivery_failed,
     delivery_renew,
     delivery_waiting,
+)
+from service.storage.gate import gate_failed, gate_hold, gate_resume, gate_succeeded
+from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
+from service.storage.keyring import Keyring, SealBroken
+from service.storage.location import location_put, location_tombstone
+from service.storage.peer import (
+    PartKey,
+    Peer,
     peer_acknowledged,
     peer_get,
     peer_gone,
@@ -49,10 +55,6 @@ from service.storage.delivery import (
     peer_parts,
     peer_sending,
 )
-from service.storage.gate import gate_failed, gate_hold, gate_resume, gate_succeeded
-from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
-from service.storage.keyring import Keyring, SealBroken
-from service.storage.location import location_put, location_tombstone
 from service.storage.pool import Database
 from service.storage.retention import retention_sweep
 from service.storage.statements import Statement

@@ -5,7 +5,7 @@ from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE
 
 from service.delivery.reconcile import Held, reconciled
 from service.errors import PartnerChanged
-from service.storage.delivery import Peer
+from service.storage.peer import Peer
 
 NEVER = Peer()
 CREATING = Peer(state=PEER_OBJECT_STATE_UNKNOWN, sent_document=b"ours")

@@ -34,8 +34,9 @@ from service.partners.ampeco.mapping import charge_point_to, connector_to, evse_
 from service.partners.ampeco.mapping_tariff import billing_of, tariff_to
 from service.storage.changes import delivery_mark_at
 from service.storage.charger import charger_get
-from service.storage.delivery import Claim, PartKey, delivery_resume, peer_part_ids
+from service.storage.delivery import Claim, delivery_resume
 from service.storage.integration import integration_get
+from service.storage.peer import PartKey, peer_part_ids
 from service.storage.pool import Database
 
 GROUP = PartKey(OBJECT_KIND_TARIFF, ("group",))

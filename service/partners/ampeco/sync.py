@@ -60,9 +60,9 @@ from service.runs.importing import ImportStep
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.connection import Connection
-from service.storage.delivery import peers_known
 from service.storage.integration import integration_get
 from service.storage.location import location_imported, location_known
+from service.storage.peer import peers_known
 from service.storage.pool import Database
 from service.storage.quarantine import quarantine_leave, quarantine_put
 from service.storage.run import RunClaim, run_hold

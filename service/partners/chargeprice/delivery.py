@@ -26,7 +26,8 @@ from service.domain.content import content_hash
 from service.errors import PartnerNotFound, PartnerOutcomeUnknown, PartnerVersionConflict
 from service.partners.chargeprice.mapping import carries, comparable, document
 from service.storage.company import company_current
-from service.storage.delivery import Claim, Peer, PeerKey, peer_get, peer_sending
+from service.storage.delivery import Claim, PeerKey
+from service.storage.peer import Peer, peer_get, peer_sending
 from service.storage.pool import Database
 
 PARTNER = "chargeprice"

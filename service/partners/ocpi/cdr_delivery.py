@@ -16,7 +16,8 @@ from service.delivery.once import recorded
 from service.delivery.worker import Delivered
 from service.errors import EgressDenied, PartnerNotFound, PartnerOutcomeUnknown
 from service.partners.ocpi.mapping import object_to
-from service.storage.delivery import Claim, Peer, delivery_resume, peer_example
+from service.storage.delivery import Claim, delivery_resume
+from service.storage.peer import Peer, peer_example
 from service.storage.pool import Database
 
 _POST: Final = "/evbridge.partner.ocpi.v2.CdrsReceiverService/PostCdr"

@@ -47,11 +47,10 @@ from service.partners.ocpi.mapping import object_to
 from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.session_delivery import SessionDelivery
 from service.storage.changes import delivery_mark_at
-from service.storage.delivery import (
-    Claim,
+from service.storage.delivery import Claim, delivery_resume
+from service.storage.peer import (
     PartKey,
     Peer,
-    delivery_resume,
     peer_acknowledged,
     peer_get,
     peer_naming,

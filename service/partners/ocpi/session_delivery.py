@@ -19,7 +19,8 @@ from service.delivery.worker import Delivered
 from service.errors import PartnerNotFound, PartnerRejected
 from service.partners.ocpi.mapping import object_to
 from service.storage.changes import change_time
-from service.storage.delivery import Claim, Peer, peer_sending
+from service.storage.delivery import Claim
+from service.storage.peer import Peer, peer_sending
 from service.storage.pool import Database
 
 _PROGRESS: Final = ("charging_periods", "kwh", "total_cost", "last_updated")
