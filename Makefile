@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test soak check protos gen schema clients bench release-image lock audit clean
+.PHONY: help demo serve test soak check docs protos gen schema clients bench release-image lock audit clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ check: protos ## lint, types, layers, which tests are collected, and the contrac
 	$(BIN)/python -m tools.generate --check
 	$(BIN)/python -m tools.docs --check
 
+docs: $(INSTALLED) ## build the documentation as a site in site/, to be served by any web server
+	$(BIN)/python -m tools.site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 protos: $(INSTALLED) ## copy third-party protos to .deps/proto, for buf and protoc
 	@$(BIN)/python -m tools.third_party
 
@@ -58,7 +62,7 @@ release-image: protos ## make the present contract the one that `make check` com
 	$(BIN)/buf build protos --exclude-source-info --output gen/released.binpb
 
 lock: $(UV) ## write the lock files from pyproject.toml; UPGRADE=1 takes the newest versions
-	$(LOCK) --extra embedded --group dev --group bench --output-file requirements-dev.lock
+	$(LOCK) --extra embedded --group dev --group docs --group bench --output-file requirements-dev.lock
 	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
 	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
 
@@ -67,7 +71,7 @@ audit: $(INSTALLED) ## look the locked versions up in the vulnerability database
 
 clean: ## remove what can be made again; keeps .data, the database
 	rm -rf clients/*/gen clients/go/bin clients/typescript/dist clients/typescript/node_modules
-	rm -rf .venv .deps dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .deps dist site .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements-dev.lock pyproject.toml

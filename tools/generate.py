@@ -45,35 +45,36 @@ def refresh(generated: Path, *, check: bool = False) -> list[str]:
 
 def _outputs() -> dict[str, bytes]:
     """Returns the content of every generated file under its path."""
-    lay_out()
-    contract = sorted(_name(path, PROTOS) for path in PROTOS.rglob("*.proto"))
     with TemporaryDirectory() as folder:
         descriptors = Path(folder, "descriptors.binpb")
         out = Path(folder, "out")
         out.mkdir()
-        status = protoc.main(
-            [
-                "protoc",
-                f"--proto_path={PROTOS}",
-                f"--proto_path={THIRD_PARTY}",
-                f"--proto_path={files('grpc_tools') / '_proto'}",
-                f"--python_out={out}",
-                f"--grpc_python_out={out}",
-                *_plugin("mypy", out),
-                *_plugin("mypy_grpc", out),
-                f"--descriptor_set_out={descriptors}",
-                *contract,
-                VALIDATE_FILE,
-            ]
+        compile_contract(
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            *_plugin("mypy", out),
+            *_plugin("mypy_grpc", out),
+            f"--descriptor_set_out={descriptors}",
         )
-        if status:
-            raise SystemExit(status)
         compiled = FileDescriptorSet.FromString(descriptors.read_bytes())
         without_services = tuple(
             f"{file.name.removesuffix('.proto')}_pb2_grpc." for file in compiled.file if not file.service
         )
         outputs = {_name(path, out): path.read_bytes() for path in _sources(out)}
     return {name: content for name, content in outputs.items() if not name.startswith(without_services)}
+
+
+def compile_contract(*outputs: str) -> None:
+    """Runs protoc over all of protos/, with the options that say what it writes.
+
+    Raises SystemExit, after protoc has said why, when the contract does not compile.
+    """
+    lay_out()
+    contract = sorted(_name(path, PROTOS) for path in PROTOS.rglob("*.proto"))
+    folders = (PROTOS, THIRD_PARTY, files("grpc_tools") / "_proto")
+    status = protoc.main(["protoc", *(f"--proto_path={each}" for each in folders), *outputs, *contract, VALIDATE_FILE])
+    if status:
+        raise SystemExit(status)
 
 
 def _plugin(name: str, out: Path) -> tuple[str, str]:
