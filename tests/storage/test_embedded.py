@@ -15,6 +15,7 @@ import pytest
 
 from service.storage.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tests.front_door import data_directory
+from tests.postgres import processes_in
 
 OWNER = """
 import asyncio, sys
@@ -54,22 +55,12 @@ async def query(server: EmbeddedPostgres, sql: str) -> object:
         await connection.close()
 
 
-def processes_of(server: EmbeddedPostgres) -> set[int]:
-    """The server's processes: each works in the data directory."""
-    found = set()
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            if (process / "cwd").readlink() == server.data:
-                found.add(int(process.name))
-    return found
-
-
 def postmaster_of(server: EmbeddedPostgres) -> int:
     return int((server.data / "postmaster.pid").read_text().split()[0])
 
 
 async def until_gone(server: EmbeddedPostgres) -> None:
-    while processes_of(server):
+    while processes_in(server.data):
         await asyncio.sleep(0.02)
 
 
@@ -84,7 +75,7 @@ async def test_the_first_start_makes_a_private_server_on_a_socket_only(empty: Pa
     for directory in (server.data, server.socket, empty):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     await server.stop()
-    assert processes_of(server) == set()
+    assert processes_in(server.data) == set()
     assert not list(server.socket.iterdir())
 
 
@@ -93,7 +84,7 @@ async def test_two_that_start_at_once_share_one_server(empty: Path) -> None:
     assert await asyncio.gather(one.start(), other.start()) == [one.dsn(), one.dsn()]
     await one.stop()
     await other.stop()
-    assert processes_of(one) == set()
+    assert processes_in(one.data) == set()
 
 
 async def test_a_second_one_attaches_and_its_end_leaves_the_server_running(root: Path) -> None:
@@ -170,7 +161,7 @@ async def test_a_killed_server_comes_back_with_its_rows(root: Path) -> None:
         await asyncio.sleep(0.05)
     assert postmaster_of(server) != killed
     await server.stop()
-    assert processes_of(server) == set()
+    assert processes_in(server.data) == set()
 
 
 @pytest.mark.parametrize("server_too", [False, True], ids=["owner", "owner and server"])
