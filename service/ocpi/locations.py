@@ -53,21 +53,28 @@ class LocationsSender:
         return Reply(body=enveloped(text))
 
     async def GetEvse(self, request: ocpi.GetEvseRequest, visit: Visit) -> Reply:
-        return _part(await self._evse(request, visit), visit)
+        viewed, evse = await self._evse(request, visit)
+        return await self._part(viewed, evse, visit)
 
     async def GetConnector(self, request: ocpi.GetConnectorRequest, visit: Visit) -> Reply:
-        evse, id = await self._evse(request, visit), request.connector_id.casefold()
+        viewed, evse = await self._evse(request, visit)
+        id = request.connector_id.casefold()
         for connector in evse.connectors:
             if connector.id.casefold() == id:
-                return _part(connector, visit)
+                return await self._part(viewed, connector, visit)
         raise unknown()
 
-    async def _evse(self, request: Any, visit: Visit) -> Evse:
-        location = (await self._viewed(request.location_id, visit)).parsed(Location)
-        for evse in location.evses:
+    async def _evse(self, request: Any, visit: Visit) -> tuple[Viewed, Evse]:
+        viewed = await self._viewed(request.location_id, visit)
+        for evse in viewed.parsed(Location).evses:
             if evse.uid.casefold() == request.evse_uid.casefold():
-                return evse
+                return viewed, evse
         raise unknown()
+
+    async def _part(self, viewed: Viewed, part: P, visit: Visit) -> Reply:
+        """What is shown of a location is disclosed as that location."""
+        await disclose(self._tools, OBJECT_KIND_LOCATION, Location, [viewed], visit)
+        return Reply(body=enveloped(text_of(object_to(part, visit.version).object)))
 
     async def _viewed(self, id: str, visit: Visit) -> Viewed:
         """The location of any of our parties: OCPI's URL names none. Raises OcpiRefused."""
@@ -75,10 +82,6 @@ class LocationsSender:
         if viewed := await view_by_id(*view, id):
             return viewed
         raise unknown()
-
-
-def _part(part: P, visit: Visit) -> Reply:
-    return Reply(body=enveloped(text_of(object_to(part, visit.version).object)))
 
 
 class LocationsReceiver:

@@ -135,6 +135,10 @@ async def test_what_a_partner_pulls_is_counted_until_it_sees_something_else(
         DISCLOSURE_METHOD_SHOWN,
     )
     assert (shown.count, shown.request_id, shown.correlation_id) == (2, "r-1", "c-1")
+    for path in ("locations/L1/E1", "locations/L1/E1/1"):
+        await ask("GET", f"{BASE}/2.2.1/{path}", partner.registered, headers=names)
+    (shown,) = await disclosures(tenant, ID)
+    assert shown.count == 4
     assert shown.first_time.ToNanoseconds() < shown.latest_time.ToNanoseconds()
     location.name = "Renamed"
     request = UpdateLocationRequest(location=location, update_mask=FieldMask(paths=["name"]))

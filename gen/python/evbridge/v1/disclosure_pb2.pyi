@@ -34,7 +34,7 @@ class _DisclosureMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disc
     DISCLOSURE_METHOD_SENT: _DisclosureMethod.ValueType  # 1
     """We sent it."""
     DISCLOSURE_METHOD_SHOWN: _DisclosureMethod.ValueType  # 2
-    """The partner asked for it."""
+    """The partner asked for it, or for a part of it: an EVSE is disclosed as its location."""
 
 class DisclosureMethod(_DisclosureMethod, metaclass=_DisclosureMethodEnumTypeWrapper):
     """How a partner came by an object."""
@@ -44,7 +44,7 @@ DISCLOSURE_METHOD_UNSPECIFIED: DisclosureMethod.ValueType  # 0
 DISCLOSURE_METHOD_SENT: DisclosureMethod.ValueType  # 1
 """We sent it."""
 DISCLOSURE_METHOD_SHOWN: DisclosureMethod.ValueType  # 2
-"""The partner asked for it."""
+"""The partner asked for it, or for a part of it: an EVSE is disclosed as its location."""
 Global___DisclosureMethod: _TypeAlias = DisclosureMethod  # noqa: Y015
 
 @_typing.final
