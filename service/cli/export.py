@@ -1,19 +1,22 @@
-"""`evbridge export`."""
+"""`evbridge export`: objects as OCPI has them, or a whole tenant."""
 
 import argparse
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
-from service.app import migrated_url, opened
+from service.app import keyring, migrated_url, opened
 from service.cli.common import known_tenant
 from service.domain.keys import key_of
 from service.errors import EvbridgeError
 from service.partners.ocpi.mapping import VERSIONS, object_to, text_of
+from service.resources.tenant import FolderInvalid, Manifest, tenant_export
 from service.settings import Settings
+from service.storage.keyring import Keyring, SealBroken
 from service.storage.location import location_page
 from service.storage.pool import Database
 from service.storage.tariff import tariff_page
@@ -26,17 +29,59 @@ _KINDS: dict[str, tuple[Any, Any, Any]] = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("objects", choices=_KINDS)
-    parser.add_argument("--tenant", default="default", help="whose objects (default: %(default)s)")
+    parser.add_argument(
+        "what",
+        metavar="WHAT",
+        help="locations or tariffs: printed as OCPI objects; or a new directory, for all of a tenant",
+    )
+    parser.add_argument("--tenant", default="default", help="whose (default: %(default)s)")
     parser.add_argument("--version", choices=VERSIONS, default="2.2.1", help="of OCPI (default: %(default)s)")
+    parser.add_argument(
+        "--secrets-key",
+        type=Path,
+        metavar="FILE",
+        help="takes secrets and keys along, sealed with this one; made if need be",
+    )
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
+    if arguments.what in _KINDS:
+        await _objects(settings, arguments)
+    else:
+        await _tenant(settings, arguments)
+
+
+async def _tenant(settings: Settings, arguments: argparse.Namespace) -> None:
+    folder, path = Path(arguments.what), arguments.secrets_key
+    secrets_key = path and (Keyring.load(path) if path.exists() else Keyring.create(path))
+    async with migrated_url(settings) as url, opened(settings, url) as database:
+        await known_tenant(database, arguments.tenant)
+        keys = keyring(settings) if secrets_key else None
+        try:
+            manifest = await tenant_export(database, keys, arguments.tenant, folder, secrets_key)
+        except (FolderInvalid, SealBroken) as error:
+            sys.exit(f"evbridge: {error}")
+    print(f"exported: {manifest.rows} rows of the tenant {manifest.tenant} to {folder}")
+    for line in left_out(manifest):
+        print(f"left out: {line}")
+
+
+def left_out(manifest: Manifest) -> list[str]:
+    """What has to be made anew where the tenant goes."""
+    found = {
+        "the secrets of {}: give them again with UpdateIntegration": manifest.without_secrets,
+        "what the partners of {} sign in with: register them again": manifest.without_tokens,
+        "the API keys {}: make others with `evbridge keys create`": manifest.without_keys,
+    }
+    return [text.format(", ".join(sorted(names))) for text, names in found.items() if names]
+
+
+async def _objects(settings: Settings, arguments: argparse.Namespace) -> None:
     complete = True
     async with migrated_url(settings) as url, opened(settings, url) as database:
         await known_tenant(database, arguments.tenant)
         before = "["
-        async for message in _stored(database, arguments.tenant, arguments.objects):
+        async for message in _stored(database, arguments.tenant, arguments.what):
             try:
                 written, losses = object_to(message, arguments.version)
             except EvbridgeError as error:

@@ -1,4 +1,4 @@
-"""`evbridge import`."""
+"""`evbridge import`: OCPI objects in files, or a tenant that `evbridge export` wrote."""
 
 import argparse
 import sys
@@ -14,8 +14,9 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, Party
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import BusinessDetails
 
-from service.app import migrated_url, opened
+from service.app import keyring, migrated_url, opened
 from service.cli.common import known_tenant
+from service.cli.export import left_out
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.location import tariffs_named
@@ -26,13 +27,16 @@ from service.resources.location import LOCATIONS
 from service.resources.mutation import Upsert, put, put_one
 from service.resources.party import PARTIES
 from service.resources.tariff import TARIFFS
+from service.resources.tenant import FolderInvalid, hashes_fit, manifest_of, tenant_import
 from service.settings import Settings
 from service.storage.changes import change_time
 from service.storage.connection import Connection
+from service.storage.keyring import Keyring
 from service.storage.party import parties_hold
 from service.storage.pool import Database
 from service.storage.tariff import tariffs_hold
 
+_TENANT = "default"
 _BATCH = 100
 _NO_TARIFF = "is no tariff of the party, and left out: import its tariffs first"
 
@@ -42,8 +46,16 @@ class _Rehearsed(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, nargs="+", help="JSON: an OCPI Location or Tariff, or a list of them")
-    parser.add_argument("--tenant", default="default", help="who gets them (default: %(default)s)")
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="+",
+        help="JSON: an OCPI Location or Tariff, or a list of them; or the directory of an exported tenant",
+    )
+    parser.add_argument("--tenant", help=f"who gets them (default: {_TENANT}; of a directory, the tenant exported)")
+    parser.add_argument(
+        "--secrets-key", type=Path, metavar="FILE", help="what the secrets in a directory are sealed with"
+    )
     parser.add_argument("--party", type=_party, metavar="DE*ABC", help="the owner of objects that name none (2.1.1)")
     parser.add_argument("--time-zone", default="", help="for locations that name none, such as Europe/Oslo")
     parser.add_argument("--version", choices=VERSIONS, default="", help="of OCPI, when the file does not tell")
@@ -59,6 +71,36 @@ def _party(text: str) -> PartyKey:
 
 
 async def run(settings: Settings, arguments: argparse.Namespace) -> None:
+    if any(file.is_dir() for file in arguments.file):
+        await _folder(settings, arguments)
+    else:
+        await _files(settings, arguments)
+
+
+async def _folder(settings: Settings, arguments: argparse.Namespace) -> None:
+    if len(arguments.file) > 1 or arguments.dry_run:
+        sys.exit("evbridge: a directory is imported alone, and not rehearsed: all of it is stored or nothing")
+    (folder,), keys = arguments.file, keyring(settings)
+    secrets_key = arguments.secrets_key and Keyring.load(arguments.secrets_key)
+    async with migrated_url(settings) as url, opened(settings, url) as database:
+        try:
+            manifest = manifest_of(folder)
+            tenant_id = arguments.tenant or manifest.tenant
+            before = await tenant_import(database, keys, tenant_id, folder, manifest, secrets_key)
+        except FolderInvalid as error:
+            sys.exit(f"evbridge: nothing was imported: {error}")
+    if before:
+        print(f"the tenant {tenant_id} was made of this export on {before:%Y-%m-%d %H:%M} UTC; nothing was changed")
+        return
+    print(f"imported: the tenant {tenant_id}")
+    for line in left_out(manifest):
+        print(f"left out: {line}")
+    if manifest.digests and not hashes_fit(keys, tenant_id, manifest):
+        print("left out: API keys, and what partners sign in with: they need the same secrets keys and the same name")
+
+
+async def _files(settings: Settings, arguments: argparse.Namespace) -> None:
+    arguments.tenant = arguments.tenant or _TENANT
     entries = [entry for file in arguments.file for entry in _read(file, arguments)]
     async with migrated_url(settings) as url, opened(settings, url) as database:
         await known_tenant(database, arguments.tenant)

@@ -51,9 +51,13 @@ async def api_key_create(conn: Connection, keyring: Keyring, tenant_id: str, nam
     """Makes a key, and its tenant if need be. The returned text exists nowhere else."""
     key_id = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(8))
     key = f"evb_{key_id}_{secrets.token_urlsafe(32)}"
-    await conn.run(sql.tenant_ensure, tenant_id)
+    await tenant_ensure(conn, tenant_id)
     await conn.run(sql.api_key_insert, tenant_id, key_id, name, role, keyring.digest(PURPOSE, key.encode()))
     return Secret(key)
+
+
+async def tenant_ensure(conn: Connection, tenant_id: str) -> None:
+    await conn.run(sql.tenant_ensure, tenant_id)
 
 
 async def api_key_first(database: Database, keyring: Keyring, tenant_id: str, role: int) -> Secret | None:

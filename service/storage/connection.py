@@ -1,7 +1,7 @@
 """One connection to PostgreSQL: what a statement costs, and what a driver's error means."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -161,6 +161,26 @@ class Connection:
         """The number of rows it touched, 0 where that has no meaning."""
         count = (await self._run(self.raw.execute, statement, *args)).rpartition(" ")[2]
         return int(count) if count.isdecimal() else 0
+
+    async def stream(self, statement: Statement, *args: Any) -> AsyncIterator[asyncpg.Record]:
+        """Its rows, some at a time, within a transaction."""
+        self._in_step = False
+        async for row in self.raw.cursor(statement.text, *args):
+            yield row
+        self._in_step = True
+
+    async def columns(self, statement: Statement) -> dict[str, str]:
+        """The types of its columns, by their names."""
+        prepared = await self._run(self.raw.prepare, statement)
+        return {attribute.name: attribute.type.name for attribute in prepared.get_attributes()}
+
+    async def copy(
+        self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]], timeout_s: float
+    ) -> None:
+        """Adds records to a table, which are read while it goes on. Raises what reading them raises."""
+        self._in_step = False
+        await self.raw.copy_records_to_table(table, columns=columns, records=records, timeout=timeout_s)
+        self._in_step = True
 
     async def begin(self) -> None:
         await self._run(self.raw.execute, _BEGIN)

@@ -67,6 +67,11 @@ async def migrate(url: str, folder: Path = FOLDER) -> list[str]:
         await connection.close(timeout=5)  # gives the lock back
 
 
+def newest(folder: Path = FOLDER) -> str:
+    """The name of the last one of this build."""
+    return _files(folder)[-1].name
+
+
 async def pending(url: str, folder: Path = FOLDER) -> list[str]:
     """The names `migrate` would apply. Raises MigrationError as it does."""
     connection = await _connected(url)

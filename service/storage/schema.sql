@@ -703,6 +703,8 @@ CREATE TABLE tenant (
     tenant_id text NOT NULL,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
     change_floor xid8,
+    export_id uuid,
+    import_time timestamp with time zone,
     CONSTRAINT tenant_tenant_id_check CHECK ((tenant_id ~ '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
 );
 

@@ -49,6 +49,8 @@ class Side:
     running: Evbridge
     client: Client
     wire: "Wire"
+    database_url: str
+    key: str
 
     async def get(self) -> Integration:
         return await self.client.integrations.GetIntegration(GetIntegrationRequest(id=ID))
@@ -161,7 +163,7 @@ async def side(database_url: str, party_id: str, role: Any, **changes: Any) -> A
                 ocpi=OcpiConnection(initial_role=INTERFACE_ROLE_BOTH),
             )
             await client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
-            yield Side(running, client, wire)
+            yield Side(running, client, wire, database_url, key)
 
 
 Sides = Callable[..., Any]
