@@ -16,13 +16,21 @@ from service.domain.location import tariffs_named as tariffs_of
 from service.domain.location import unname
 from service.domain.publication import MAX_RULES, Publication, locations_named, tariffs_named
 from service.domain.tariff import first_together, has_ended
-from service.errors import EvbridgeError, FieldViolation, TooManyRules
+from service.errors import EvbridgeError, FieldViolation, InvalidArgument, TooManyRules
 from service.resources.mutation import Noun, Pending, dangling, store
 from service.resources.objects import active_together
 from service.storage.connection import Connection
 from service.storage.location import location_known, location_naming
 from service.storage.pool import Database
-from service.storage.publication import rule_count, rule_delete, rule_growing, rule_put, rules_hold, rules_now
+from service.storage.publication import (
+    rule_count,
+    rule_delete,
+    rule_growing,
+    rule_put,
+    rules_hold,
+    rules_now,
+    rules_viewer,
+)
 from service.storage.tariff import tariff_find, tariffs_hold, tariffs_share
 
 NOUN = "publication_rule"
@@ -159,12 +167,17 @@ async def publish(
 ) -> None:
     """Makes an object visible to integrations, in a rule of each that grows.
 
-    Raises ReferenceNotFound for an integration that does not exist, TooManyRules when one has no room for a new rule.
+    Raises ReferenceNotFound for an integration that does not exist, InvalidArgument for one that does not speak for the
+    object's party, TooManyRules when one has no room for a new rule.
     """
+    party = PartyKey(published.country_code, published.party_id)
     kind = OBJECT_KIND_TARIFF if isinstance(published, Tariff) else OBJECT_KIND_LOCATION
     # In one order, so that two calls wait for each other and never for themselves.
     for number, integration_id in sorted(enumerate(integration_ids), key=lambda each: each[1]):
-        await hold(conn, caller, integration_id, f"publish_to[{number}]")
+        path = f"publish_to[{number}]"
+        await hold(conn, caller, integration_id, path)
+        if not (await rules_viewer(conn, caller.tenant_id, integration_id)).meets(party):
+            raise InvalidArgument.field(path, f"does not speak for {party}: add the party to its `parties` first")
         before = await rule_growing(conn, caller.tenant_id, integration_id, kind)
         rule = PublicationRule()
         if before:

@@ -92,8 +92,8 @@ async def price(tenant: Tenant, id: str, type: int = 0, **more: Any) -> Any:
     return await tenant.writer.tariffs.CreateTariff(request)
 
 
-async def integrate(tenant: Tenant, id: str) -> None:
-    request = CreateIntegrationRequest(integration=an_integration(id=id, enabled=False))
+async def integrate(tenant: Tenant, id: str, **fields: Any) -> None:
+    request = CreateIntegrationRequest(integration=an_integration(id=id, enabled=False, **fields))
     await tenant.admin.integrations.CreateIntegration(request)
 
 
@@ -590,6 +590,17 @@ async def test_publish_to_is_bounded(market: Tenant, running: Evbridge) -> None:
         assert (failure.code, failure.reason) == (Code.FAILED_PRECONDITION, "TOO_MANY_RULES")
         assert failure.metadata == {"integration_id": "cp", "limit": "100"}
     await price(market, "T7", publish_to=["cp"])
+
+
+async def test_publish_to_an_integration_that_does_not_speak_for_the_party_is_refused(market: Tenant) -> None:
+    parties = [PartyKey(country_code="NL", party_id="OTH")]
+    await market.admin.parties.CreateParty(CreatePartyRequest(party=a_party(country_code="NL", party_id="OTH")))
+    await integrate(market, "nl", parties=parties)
+    for call in (locate(market, "L3", publish_to=["nl"]), price(market, "T4", publish_to=["nl"])):
+        failure = await fails(call)
+        assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert "DE*ABC" in failure.violations["publish_to[0]"]
+    assert [rule.id for rule in await rules(market)] == []
 
 
 async def test_publish_to_an_integration_that_does_not_exist_stores_nothing(market: Tenant) -> None:

@@ -1620,6 +1620,7 @@ class CreateLocationRequest(_message.Message):
     def publish_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Publishes it too, in the same transaction: the ids of up to 20 integrations, each once. It is added to a rule of each
         that names locations one by one and comes after all others (priority 1,000,000), see PublicationRule.from_publish_to.
+        An integration that does not speak for the party is refused (INVALID_FIELD): see `Integration.parties`.
         """
 
     @_builtins.property
