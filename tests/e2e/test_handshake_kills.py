@@ -1,5 +1,6 @@
 """Two processes exchange credentials and one of them is killed, at any step: an operator can always begin again."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,8 +19,9 @@ from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
+from tests.e2e.test_frozen import PROGRAM
 from tests.front_door import Client, Serving, a_party, an_integration_of, environment, serving
-from tests.rpc.test_registration import ID, REQUESTS, Side, Wire, confirmed, outcome
+from tests.rpc.test_registration import ID, REQUESTS, SPOKEN, Side, Wire, confirmed, leads_to, outcome
 
 
 class Kill(NamedTuple):
@@ -38,6 +40,8 @@ KILLS = [
     for victim in ("called", "caller")
     for answered in (False, True)
 ]
+HELD = [f"{table} SET lease_until" for table in ("run", "gate_slot", "delivery")] + ["command SET send_time"]
+"""What a process keeps from others for a while."""
 FIRST = [Kill("called", "POST", "/credentials", "called", True), Kill("called", "PUT", "/credentials", "caller", True)]
 """The worst: each side has stored another half."""
 
@@ -48,18 +52,21 @@ class Deadly(Wire):
 
     kill: Kill | None = None
     victim: "Process | None" = None
+    killed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def carry(self, request: web.Request) -> web.StreamResponse:
         kill, victim = self.kill, self.victim
-        if not (kill and victim and request.method == kill.method and request.path.endswith(kill.path)):
+        if not (kill and victim and leads_to(request, kill.method, kill.path)):
             return await self._forward(request)
         self.kill = None
+        await request.read()  # while there is somebody who sends it
         if kill.answered:
             answer = await self._forward(request)
             await victim.dies()
         else:
             await victim.dies()
             answer = web.Response(status=502) if kill.victim == "called" else await self._forward(request)
+        self.killed.set()
         if kill.victim == "called" and request.transport:
             request.transport.abort()
         return answer
@@ -73,12 +80,14 @@ class Process(Side):
     key: str = ""
     database_url: str = ""
     database: Any = None
+    program: Sequence[str] = PROGRAM
+    versions: str = SPOKEN["2.3.0"][0]
     server: Serving | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def starts(self) -> None:
-        environ = environment(self.database_url, PUBLIC_URL=self.wire.url)
-        self.server = await self.stack.enter_async_context(serving(environ))
+        environ = environment(self.database_url, PUBLIC_URL=self.wire.url, OCPI_VERSIONS=self.versions)
+        self.server = await self.stack.enter_async_context(serving(environ, program=self.program))
         here = re.search(r"which is (\S+)/ocpi/versions here", self.server.log)
         assert here, self.server.log
         self.wire.to = here[1]
@@ -92,15 +101,15 @@ class Process(Side):
 
     async def revives(self) -> None:
         await self.stack.aclose()
-        for table in ("run", "gate_slot"):
-            await self.database.run(Statement("time passes", f"UPDATE {table} SET lease_until = now()"))
+        for held in HELD:
+            await self.database.run(Statement("time passes", f"UPDATE {held} = now() WHERE {held.split()[-1]} > now()"))
         await self.starts()
         if run_id := (await self.get()).latest_run_id:
             await self.client.runs.WaitRun(WaitRunRequest(id=run_id))
 
 
 @asynccontextmanager
-async def process(database_url: str, keyring: Keyring, party_id: str, role: Any) -> AsyncIterator[Process]:
+async def process(database_url: str, keyring: Keyring, party_id: str, role: Any, **more: Any) -> AsyncIterator[Process]:
     database = Database(database_url, acquire_timeout_s=5.0)
     await database.open()
     try:
@@ -108,7 +117,7 @@ async def process(database_url: str, keyring: Keyring, party_id: str, role: Any)
             key = (await api_key_create(conn, keyring, "acme", "", 3)).reveal()
         async with Deadly().listening() as wire:
             assert isinstance(wire, Deadly)
-            side = Process(None, None, wire, key, database_url, database)  # type: ignore[arg-type]
+            side = Process(None, None, wire, key, database_url, database, **more)  # type: ignore[arg-type]
             await side.starts()
             try:
                 await side.client.parties.CreateParty(

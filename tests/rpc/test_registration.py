@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import aiohttp
@@ -88,6 +89,10 @@ class Side:
         )
 
 
+def leads_to(request: web.Request, method: str, end: str) -> bool:
+    return request.method == method and fnmatchcase(request.path, f"*{end}")
+
+
 def outcome(run: Run) -> str:
     return reasons.ErrorReason.Name(run.reason) if run.state == RUN_STATE_FAILED else "OK"
 
@@ -96,27 +101,51 @@ def outcome(run: Run) -> str:
 class Wire:
     """What lies between a side and who calls it: it cuts requests, or loses their answers.
 
-    `faults` are (method, end of the path, kind) of what fails next, twice: a read is repeated. `carried` are the
-    method and the path of all requests, `headers` what they said besides.
+    `faults` are (method, pattern of the path's end, kind) of what fails next, reads twice: they are repeated. Besides
+    the simulators' kinds there are "twice", as a network may do it, "late", which is cut until `catches_up` brings it,
+    and "down", from then on: while it `is_down` no request arrives. `carried` are the method and the path of all
+    requests, `headers` what they said besides, `answered` those that arrived: with X-Request-ID and status.
     """
 
     url: str = ""
     to: str = ""
-    faults: list[tuple[str, str, FaultKind]] = field(default_factory=list)
+    faults: list[tuple[str, str, str]] = field(default_factory=list)
+    is_down: bool = False
     carried: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    answered: list[tuple[str, str, str, int]] = field(default_factory=list)
+    late: list[web.Request] = field(default_factory=list)
 
     async def carry(self, request: web.Request) -> web.StreamResponse:
         self.carried.append((request.method, request.path))
         self.headers.append(dict(request.headers))
         for fault in self.faults:
-            if request.method == fault[0] and request.path.endswith(fault[1]):
+            if leads_to(request, *fault[:2]):
                 if request.method != "GET" or self.faults.count(fault) == 1:
                     self.faults.clear()
                 else:
                     self.faults.remove(fault)
-                return await misbehave(Fault(fault[2]), request, self._forward)
+                return await self._misbehave(fault[2], request)
+        if self.is_down:
+            return web.Response(status=503)
         return await self._forward(request)
+
+    async def catches_up(self) -> None:
+        """What is late arrives after all."""
+        while self.late:
+            await self._forward(self.late.pop(0))
+
+    async def _misbehave(self, kind: Any, request: web.Request) -> web.StreamResponse:
+        if kind == "twice":
+            await self._forward(request)
+            return await self._forward(request)
+        if kind == "down":
+            self.is_down = True
+            return web.Response(status=503)
+        if kind == "late":
+            await request.read()
+            self.late.append(request)
+        return await misbehave(Fault("cut" if kind == "late" else kind), request, self._forward)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {name: value for name, value in request.headers.items() if name not in ("Host", "Content-Length")}
@@ -129,6 +158,8 @@ class Wire:
             names = ("X-", "OCPI-", "Link", "Location")
             back = {name: value for name, value in answer.headers.items() if name.startswith(names)}
             text = await answer.read()
+            request_id = request.headers.get("X-Request-ID", "")
+            self.answered.append((request.method, request.path, request_id, answer.status))
             return web.Response(status=answer.status, body=text, content_type="application/json", headers=back)
 
     @asynccontextmanager
