@@ -221,7 +221,7 @@ async def evbridge(
             channel = PartnerChannel(
                 registry, targets, gate, egress, behaviours, recorder, record, authorise=oauth.authorise
             )
-            return Tools(database, targets, oauth, channel, recorder, keys, policy, door)
+            return Tools(database, targets, oauth, channel, recorder, keys, policy, door, processes)
 
         await integration_takes_refresh(store, takes)
         served = tools(store)

@@ -14,3 +14,16 @@ YER ZAR ZMW ZWG
 # Old CDRs and tariffs still name these.
 _WITHDRAWN_SINCE_2016: Final = "ANG BGN BYR CUC HRK MRO SLL STD VEF ZWL"
 CURRENCIES: Final = frozenset((_IN_USE + _WITHDRAWN_SINCE_2016).split())
+
+_WITHOUT_DECIMALS: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_WITH_THREE: Final = "BHD IQD JOD KWD LYD OMR TND"
+_DECIMALS: Final = {
+    **dict.fromkeys(_WITHOUT_DECIMALS.split(), 0),
+    **dict.fromkeys(_WITH_THREE.split(), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}
+
+
+def decimals(currency: str) -> int:
+    """How many an amount to pay has."""
+    return _DECIMALS.get(currency, 2)

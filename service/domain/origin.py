@@ -1,11 +1,13 @@
 """Imported objects: what was changed here since, which later imports leave alone."""
 
 import re
-from collections.abc import Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeVar
 
+from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
+from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import Origin
 from google.protobuf.message import Message
@@ -13,7 +15,7 @@ from google.protobuf.message import Message
 from service.domain.fields import clear_output_only
 from service.domain.masks import copy_field
 
-M = TypeVar("M", Tariff, Location, Charger)
+M = TypeVar("M", Tariff, Location, Charger, Session, Cdr)
 
 MASS: Final = 5
 """One in so many may be gone at once, and FEW may always be, but not all: more is a mass removal."""
@@ -47,7 +49,8 @@ def keep_origin(wanted: M, before: M) -> None:
         stored.CopyFrom(before)
         clear_output_only(stored)
         wanted.origin.CopyFrom(before.origin)
-        wanted.overrides[:] = sorted({*before.overrides, *_changes(stored, wanted)})
+        if _may_override(before):
+            _set_overrides(wanted, {*_overrides(before), *_changes(stored, wanted)})
 
 
 def set_origin(wanted: M, before: M | None, origin: Origin) -> None:
@@ -55,12 +58,13 @@ def set_origin(wanted: M, before: M | None, origin: Origin) -> None:
     wanted.origin.CopyFrom(origin)
     if before:
         wanted.origin.synced_time.CopyFrom(before.origin.synced_time)
-        wanted.overrides[:] = before.overrides
+        if _may_override(before):
+            _set_overrides(wanted, _overrides(before))
 
 
 def keep_overrides(wanted: M, before: M) -> None:
     """Puts back into an object that is imported again what was changed here."""
-    for path in before.overrides:
+    for path in _overrides(before):
         if (of_evse := _OF_AN_EVSE.fullmatch(path)) and isinstance(wanted, Location) and isinstance(before, Location):
             stored, evse = _evse(before, of_evse[1]), _evse(wanted, of_evse[1])
             if not of_evse[2]:
@@ -69,6 +73,19 @@ def keep_overrides(wanted: M, before: M) -> None:
                 copy_field(evse, stored, field)
         elif field := before.DESCRIPTOR.fields_by_name.get(path):
             copy_field(wanted, before, field)
+
+
+def _may_override(object: Any) -> bool:
+    """Sessions and CDRs are as they are there."""
+    return "overrides" in object.DESCRIPTOR.fields_by_name
+
+
+def _overrides(object: Any) -> list[str]:
+    return [*object.overrides] if _may_override(object) else []
+
+
+def _set_overrides(object: Any, paths: Iterable[str]) -> None:
+    object.overrides[:] = sorted(paths)
 
 
 def _changes(before: M, wanted: M) -> Iterator[str]:

@@ -23,13 +23,10 @@ from service.domain.location import connector_at
 from service.domain.pages import whole_response
 from service.domain.pricing.jobs import run_if_small, start_of
 from service.domain.pricing.lint import references
-from service.domain.pricing.numbers import seconds
-from service.domain.pricing.tariff import in_force
 from service.domain.status import status_of
 from service.errors import EvbridgeError, ResourceNotFound, TariffNotShown
 from service.processes.pool import Processes
-from service.resources.pricing import tariffs_of
-from service.resources.publication import publication_at
+from service.resources.pricing import tariff_shown, tariffs_of
 from service.storage.location import location_get
 from service.storage.party import parties_hold
 from service.storage.pool import Database
@@ -97,15 +94,14 @@ class PricingService:
     async def _tariff_shown(self, place: PartnerConnector, caller: Caller, start: Timestamp) -> Tariff:
         """Raises ResourceNotFound, TariffRevisionNotKept, TariffNotShown."""
         at = place.at if place.HasField("at") else start
-        publication = await publication_at(self._database, caller.tenant_id, place.integration_id, at)
         key = key_of(place.location)
         location = Location.FromString(await location_get(self._database, caller.tenant_id, key))
         named = connector_at(location, place.evse_uid, place.connector_id)
         if named is None:
             raise ResourceNotFound.of("connector", f"{key}/{place.evse_uid}/{place.connector_id}")
-        seen = [ids for row, column, ids in publication.connectors(location) if (row, column) == named]
-        keys = [ObjectKey.of(*key.party, id) for ids in seen for id in ids]
-        tariff = in_force([await self._tariff_at(caller, key, start) for key in keys], place.type, seconds(at))
+        tariff = await tariff_shown(
+            self._database, caller.tenant_id, place.integration_id, location, named, place.type, start, at
+        )
         if tariff is None:
             raise TariffNotShown(
                 "the partner sees no tariff of that type on the connector at that time",

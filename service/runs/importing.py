@@ -18,7 +18,13 @@ MAX_NAMED = 3
 """So many refused objects a step names."""
 
 
-def _text(given: Message | None) -> str:
+def violations_of(error: EvbridgeError, noun: str = "") -> list[FieldViolation]:
+    """Of an object that cannot be taken. `noun` is what the error's paths begin with."""
+    found = [FieldViolation(each.path.removeprefix(f"{noun}."), each.description) for each in error.violations]
+    return found or [FieldViolation("", error.message)]
+
+
+def text_of(given: Message | None) -> str:
     """As the partner writes it."""
     if given is None:
         return ""
@@ -45,11 +51,9 @@ class ImportStep:
 
     def refuse(self, id: object, error: EvbridgeError, noun: str = "", given: Message | None = None) -> None:
         """The object of that id cannot be taken. `noun` is what the error's paths begin with, `given` what was read."""
-        found = [FieldViolation(each.path.removeprefix(f"{noun}."), each.description) for each in error.violations] or [
-            FieldViolation("", error.message)
-        ]
+        found = violations_of(error, noun)
         self.progress.refused(str(id), found)
-        self._quarantine(str(id), found, _text(given))
+        self._quarantine(str(id), found, text_of(given))
         wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
         self.refused.append(f"{id}: {wrong}")
 

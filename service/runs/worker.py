@@ -16,6 +16,7 @@ from typing import Protocol
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.integration_pb2 import IntegrationType
 from evbridge.v1.run_pb2 import (
+    RUN_FINDING_OUTCOME_DIFFERENT,
     RUN_FINDING_OUTCOME_REFUSED,
     RUN_FINDING_OUTCOME_REPAIRED,
     RUN_STATE_CANCELLED,
@@ -40,6 +41,7 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.oauth import OAuth
 from service.bridge.ports import Targets
 from service.errors import DeadlineLimit, EvbridgeError, FieldViolation, LeaseLost, RunAbandoned
+from service.processes.pool import Processes
 from service.resources.registration import Door
 from service.runs.connecting import connecting_ended
 from service.storage.connection import describe
@@ -105,6 +107,10 @@ class Progress:
         self.report.steps[-1].repaired_count += 1
         self._find(RUN_FINDING_OUTCOME_REPAIRED, object_id, notices)
 
+    def different(self, object_id: str, violations: Iterable[FieldViolation]) -> None:
+        """The step under way takes an object of which the partner says something else than we find."""
+        self._find(RUN_FINDING_OUTCOME_DIFFERENT, object_id, violations)
+
     def _find(self, outcome: RunFindingOutcome.ValueType, object_id: str, violations: Iterable[FieldViolation]) -> None:
         step = self.report.steps[-1].name
         for violation in islice(violations, _MAX_FINDINGS_OF_AN_OBJECT):
@@ -156,6 +162,7 @@ class Tools:
     keyring: Keyring
     policy: EgressPolicy
     door: Door
+    processes: Processes
 
 
 class Executor(Protocol):

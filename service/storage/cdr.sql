@@ -105,6 +105,7 @@ WHERE c.tenant_id = next.tenant_id AND c.integration_id = next.integration_id AN
 RETURNING c.tenant_id, c.integration_id, c.country_code, c.party_id, c.key, c.payload
 
 -- name: cdr_audited
+-- Also one of which nothing could be said before.
 UPDATE cdr SET audit_state = $6, payload = $7
-WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4 AND audit_state = 1
+WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4 AND audit_state IN (1, 4)
 RETURNING true

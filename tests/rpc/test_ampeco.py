@@ -63,7 +63,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 import service.delivery.parts
 import service.partners.ampeco.delivery
-import service.partners.ampeco.sync
+import service.partners.ampeco.source
 import service.runs.worker
 from service.app import Evbridge
 from service.partners.ampeco.simulator import Simulator
@@ -222,7 +222,7 @@ async def test_a_control_that_does_not_look_at_its_lease_stores_what_is_old(
     async def nothing(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(service.partners.ampeco.sync, "run_hold", nothing)
+    monkeypatch.setattr(service.partners.ampeco.source, "run_hold", nothing)
     assert await overtaken(connected, running, ampeco, caplog) == 1
 
 

@@ -78,7 +78,7 @@ async def test_every_field_is_stored_and_comes_back(party: Tenant) -> None:
     sent = filled(Cdr.DESCRIPTOR, VALUES)
     stored = await create(party, sent)
     left = [path for path in unset(stored) if not path.startswith(("tariffs", "charging_periods"))]
-    assert left == ["credit", "credit_reference_id", "recipient_integration_id", "audit", "integration_id"]
+    assert left == ["credit", "credit_reference_id", "recipient_integration_id", "audit", "origin", "integration_id"]
     got = await party.reader.cdrs.GetCdr(GetCdrRequest(key=key(stored)))
     assert got == stored
     for name in ("create_time", "last_updated", "etag"):

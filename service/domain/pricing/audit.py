@@ -14,7 +14,7 @@ from service.domain.pricing.session import Session, session_of_periods
 from service.domain.pricing.tariff import Compiled
 from service.errors import InvalidArgument
 
-_TOTALS = {
+TOTALS = {
     "total_fixed_cost": p.COST_CATEGORY_FIXED,
     "total_energy_cost": p.COST_CATEGORY_ENERGY,
     "total_time_cost": p.COST_CATEGORY_TIME,
@@ -76,7 +76,7 @@ def _costs(cdr: p.AuditedCdr, found: p.Quote) -> Iterator[tuple[str, Decimal, De
     """(path, stated, computed). A credit CDR takes its total back; its other amounts are those of the first CDR."""
     yield from _price("total_cost", cdr.total_cost, found.total_cost, -1 if cdr.credit else 1)
     totals = {total.category: total.cost for total in found.totals}
-    for name, category in _TOTALS.items():
+    for name, category in TOTALS.items():
         if cdr.HasField(name):  # type: ignore[arg-type]
             yield from _price(name, getattr(cdr, name), totals.get(category, Price()), 1)
 

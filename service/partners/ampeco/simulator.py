@@ -23,6 +23,12 @@ class Simulator(simulator.Simulator):
         files = contract_files("evbridge.partner.ampeco.v3")
         super().__init__(Registry.of(files).operations.values(), api_key=api_key)
 
+    def charge(self, id: int, **members: Any) -> None:
+        """A session begins, goes on or ends: what changes of it."""
+        path, now = f"{SESSIONS}/{id}", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        held = self.objects.get(path, {"id": id, "status": "active", "startedAt": now, "energy": 0})
+        self.objects[path] = held | {"lastUpdatedAt": now} | members
+
     def new_id(self) -> int:
         return int(super().new_id())
 
@@ -128,6 +134,7 @@ def _url(call: Call, changed: Mapping[str, str]) -> str:
     return f"{url}?{urlencode([*kept, *changed.items()])}" if changed else url
 
 
+SESSIONS = "/public-api/resources/sessions/v1.0"
 _EVSES = "/public-api/resources/evses/v2.1"
 _CHARGE_POINTS = "/public-api/resources/charge-points/v2.0"
 _BELOW = re.compile(rf"{re.escape(_CHARGE_POINTS)}/([^/]+)/evses/[^/]+")

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.type import decimal_pb2 as _decimal_pb2
 import builtins as _builtins
@@ -31,6 +32,7 @@ class AmpecoConnection(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     TAXES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    SESSIONS_FROM_FIELD_NUMBER: _builtins.int
     base_url: _builtins.str
     """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user,
     query or fragment. The paths of the API begin with "/public-api" and are not part of it.
@@ -53,6 +55,12 @@ class AmpecoConnection(_message.Message):
         imported.
         """
 
+    @_builtins.property
+    def sessions_from(self) -> _timestamp_pb2.Timestamp:
+        """Sessions that started earlier are not imported; when unset, those that started before the integration was created. What was
+        billed another way until then is not billed again.
+        """
+
     def __init__(
         self,
         *,
@@ -62,10 +70,11 @@ class AmpecoConnection(_message.Message):
         currency: _builtins.str = ...,
         taxes: _abc.Iterable[Global___AmpecoTax] | None = ...,
         time_zone: _builtins.str = ...,
+        sessions_from: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sessions_from", b"sessions_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url", "currency", b"currency", "taxes", b"taxes", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url", "currency", b"currency", "sessions_from", b"sessions_from", "taxes", b"taxes", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

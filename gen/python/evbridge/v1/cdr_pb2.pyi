@@ -34,7 +34,7 @@ class _CdrAuditState:
 class _CdrAuditStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CdrAuditState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CDR_AUDIT_STATE_UNSPECIFIED: _CdrAuditState.ValueType  # 0
-    """It is not audited: it is one of ours."""
+    """It is not audited: it is one of ours that was not imported."""
     CDR_AUDIT_STATE_PENDING: _CdrAuditState.ValueType  # 1
     """It will be, in a moment."""
     CDR_AUDIT_STATE_EQUAL: _CdrAuditState.ValueType  # 2
@@ -48,7 +48,7 @@ class CdrAuditState(_CdrAuditState, metaclass=_CdrAuditStateEnumTypeWrapper):
     """How the audit of a CDR ended."""
 
 CDR_AUDIT_STATE_UNSPECIFIED: CdrAuditState.ValueType  # 0
-"""It is not audited: it is one of ours."""
+"""It is not audited: it is one of ours that was not imported."""
 CDR_AUDIT_STATE_PENDING: CdrAuditState.ValueType  # 1
 """It will be, in a moment."""
 CDR_AUDIT_STATE_EQUAL: CdrAuditState.ValueType  # 2
@@ -99,6 +99,7 @@ class Cdr(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     RECIPIENT_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
     """Required. The country code of the operator that owns it; stored in upper case."""
@@ -211,8 +212,13 @@ class Cdr(_message.Message):
     @_builtins.property
     def audit(self) -> Global___CdrAudit:
         """Output only. What its costs are found to be, of one that was received: it is priced again by its own tariffs, or by those that
-        were received, as they were at its start.
+        were received, as they were at its start. Of one that was made of an imported session: whether the operator's system
+        charged the same.
         """
+
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """Output only. Where its session was imported from, of one of ours."""
 
     def __init__(
         self,
@@ -251,11 +257,12 @@ class Cdr(_message.Message):
         etag: _builtins.str = ...,
         recipient_integration_id: _builtins.str = ...,
         audit: Global___CdrAudit | None = ...,
+        origin: _types_pb2.Origin | None = ...,
         integration_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "audit", b"audit", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "create_time", b"create_time", "credit", b"credit", "end_date_time", b"end_date_time", "home_charging_compensation", b"home_charging_compensation", "last_updated", b"last_updated", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "audit", b"audit", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "create_time", b"create_time", "credit", b"credit", "end_date_time", b"end_date_time", "home_charging_compensation", b"home_charging_compensation", "last_updated", b"last_updated", "origin", b"origin", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "audit", b"audit", "auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "country_code", b"country_code", "create_time", b"create_time", "credit", b"credit", "credit_reference_id", b"credit_reference_id", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "home_charging_compensation", b"home_charging_compensation", "id", b"id", "integration_id", b"integration_id", "invoice_reference_id", b"invoice_reference_id", "last_updated", b"last_updated", "meter_id", b"meter_id", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "remark", b"remark", "session_id", b"session_id", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "tariffs", b"tariffs", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "_home_charging_compensation", b"_home_charging_compensation", "audit", b"audit", "auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_location", b"cdr_location", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "country_code", b"country_code", "create_time", b"create_time", "credit", b"credit", "credit_reference_id", b"credit_reference_id", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "home_charging_compensation", b"home_charging_compensation", "id", b"id", "integration_id", b"integration_id", "invoice_reference_id", b"invoice_reference_id", "last_updated", b"last_updated", "meter_id", b"meter_id", "origin", b"origin", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "remark", b"remark", "session_id", b"session_id", "signed_data", b"signed_data", "start_date_time", b"start_date_time", "tariffs", b"tariffs", "total_cost", b"total_cost", "total_energy", b"total_energy", "total_energy_cost", b"total_energy_cost", "total_fixed_cost", b"total_fixed_cost", "total_parking_cost", b"total_parking_cost", "total_parking_time", b"total_parking_time", "total_reservation_cost", b"total_reservation_cost", "total_time", b"total_time", "total_time_cost", b"total_time_cost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__credit: _TypeAlias = _typing.Literal["credit"]  # noqa: Y015
     _WhichOneofArgType__credit: _TypeAlias = _typing.Literal["_credit", b"_credit"]  # noqa: Y015
@@ -285,7 +292,9 @@ class CdrAudit(_message.Message):
     """Why it was not audited, in words."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[_pricing_pb2.CdrDifference]:
-        """Where the CDR says something else by more than half a cent, or 0.005 kWh or hours."""
+        """Where the CDR says something else by more than half a cent, or 0.005 kWh or hours. Of one that was made of an imported
+        session: where the operator's system, which is what `stated` means then, charged something else.
+        """
 
     @_builtins.property
     def computed_cost(self) -> _types_pb2.Price:

@@ -86,7 +86,7 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     short, or the integration was changed during one.
     """
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
-    """The last delivery arrived, or the last exchange of a token succeeded. Where there is neither (EMABLER and HTTP): the last
+    """The last delivery arrived, or the last exchange of a token succeeded, or the first import did. Where there is neither (EMABLER and HTTP): the last
     call of the partner's rpcs succeeded.
     """
     INTEGRATION_STATUS_FAILED: _IntegrationStatus.ValueType  # 3
@@ -110,7 +110,7 @@ INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
 short, or the integration was changed during one.
 """
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
-"""The last delivery arrived, or the last exchange of a token succeeded. Where there is neither (EMABLER and HTTP): the last
+"""The last delivery arrived, or the last exchange of a token succeeded, or the first import did. Where there is neither (EMABLER and HTTP): the last
 call of the partner's rpcs succeeded.
 """
 INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
@@ -382,7 +382,9 @@ class IntegrationModels(_message.Message):
     pull_location: _builtins.bool
     """We fetch locations, in the same way. eMabler: `pullLocation`."""
     pull_session: _builtins.bool
-    """We fetch sessions, in the same way; the list is read whole only when a run is asked to. eMabler: `pullSession`."""
+    """We fetch sessions, in the same way; the list is read whole only when a run is asked to. AMPECO's become sessions and CDRs of
+    ours. eMabler: `pullSession`.
+    """
     pull_cdr: _builtins.bool
     """We fetch CDRs, as sessions. eMabler: `pullCdr`."""
     pull_version_details: _builtins.bool

@@ -49,8 +49,16 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
     ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
 
+    Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
+    clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
+    of the tariff that the token's provider sees on the connector, as it was at the session's start. A finding with
+    RUN_FINDING_OUTCOME_DIFFERENT says where AMPECO charged something else, and so does `Cdr.audit`. A session at a place that was not
+    imported, or with a token that is not stored here, is refused and quarantined; so is one that cannot be priced, but for the
+    session itself. What AMPECO started by itself is left out.
+
     Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
-    likely wrong than right: then nothing is removed, and of the locations only statuses are taken.
+    likely wrong than right: then nothing is removed, and of the locations only statuses are taken; sessions are read all the
+    same. From the first import on, others begin by themselves at intervals (IntegrationModels).
 
     INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` asks for become received objects of the
     integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
@@ -94,8 +102,16 @@ An object that breaks rules of this contract is repaired where it can be: a fiel
 properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
 ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
 
+Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
+clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
+of the tariff that the token's provider sees on the connector, as it was at the session's start. A finding with
+RUN_FINDING_OUTCOME_DIFFERENT says where AMPECO charged something else, and so does `Cdr.audit`. A session at a place that was not
+imported, or with a token that is not stored here, is refused and quarantined; so is one that cannot be priced, but for the
+session itself. What AMPECO started by itself is left out.
+
 Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
-likely wrong than right: then nothing is removed, and of the locations only statuses are taken.
+likely wrong than right: then nothing is removed, and of the locations only statuses are taken; sessions are read all the
+same. From the first import on, others begin by themselves at intervals (IntegrationModels).
 
 INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` asks for become received objects of the
 integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
@@ -198,6 +214,10 @@ class _RunFindingOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Run
     """It was taken, and this was repaired; or it is as the partner sent it and breaks a rule of OCPI: two tariffs of one type
     that hold at the same time on a connector.
     """
+    RUN_FINDING_OUTCOME_DIFFERENT: _RunFindingOutcome.ValueType  # 3
+    """It was taken, and the partner says something else than we find: it charged another price for a session, or changed one
+    whose CDR is recorded.
+    """
 
 class RunFindingOutcome(_RunFindingOutcome, metaclass=_RunFindingOutcomeEnumTypeWrapper):
     """What became of an object that a run found something wrong with."""
@@ -209,6 +229,10 @@ RUN_FINDING_OUTCOME_REFUSED: RunFindingOutcome.ValueType  # 1
 RUN_FINDING_OUTCOME_REPAIRED: RunFindingOutcome.ValueType  # 2
 """It was taken, and this was repaired; or it is as the partner sent it and breaks a rule of OCPI: two tariffs of one type
 that hold at the same time on a connector.
+"""
+RUN_FINDING_OUTCOME_DIFFERENT: RunFindingOutcome.ValueType  # 3
+"""It was taken, and the partner says something else than we find: it charged another price for a session, or changed one
+whose CDR is recorded.
 """
 Global___RunFindingOutcome: _TypeAlias = RunFindingOutcome  # noqa: Y015
 
@@ -397,8 +421,8 @@ class RunStep(_message.Message):
     name: _builtins.str
     """The step's name, in lower case: for DIAGNOSE "address", "credential", "answer" and "duration", and of an
     OCPI party one for each check of `evbridge ocpi check`, such as "locations.link"; for TOKEN_EXCHANGE "token"; for
-    CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal"; for SYNC of an OCPI
-    party "tariffs" and "locations".
+    CREDENTIALS "versions", "details", "credentials", "confirmation" and "removal"; for SYNC what is read, such as
+    "tariffs", "locations" and "sessions".
     """
     state: Global___RunStepState.ValueType
     """How it went."""
@@ -419,7 +443,9 @@ class RunStep(_message.Message):
     next_action: _builtins.str
     """Says what a person can do about it, or of a check what the partner should do; empty when the step went well."""
     page_count: _builtins.int
-    """How many pages of a list it read, of a SYNC of an OCPI party. So are the counts below; they go on when a run begins again."""
+    """How many pages of a list it read, of a SYNC of an OCPI party, and of AMPECO's sessions. So are the counts below; they go on when
+    a run begins again.
+    """
     read_count: _builtins.int
     """How many objects it read."""
     created_count: _builtins.int
@@ -485,8 +511,8 @@ class RunFinding(_message.Message):
     """The id that the partner gave the object; empty when it gave none that can be shown."""
     path: _builtins.str
     """The field: a path in our form of the object, such as "connectors[1].standard", or in the partner's form of a tariff;
-    of what could not be read, a JSON pointer into the partner's answer, such as "/data/3/name". Empty for the object as a
-    whole.
+    of what could not be read, a JSON pointer into the partner's answer, such as "/data/3/name"; of AMPECO's sessions one into
+    the session, such as "/idTag". Empty for the object as a whole.
     """
     description: _builtins.str
     """Says in words which rule the field breaks and, of a repair, what was done about it. Never a partner's own text."""
@@ -535,10 +561,10 @@ class SyncOptions(_message.Message):
     is. From an OCPI party it reads the whole list.
     """
     whole: _builtins.bool
-    """Of an OCPI party: reads the whole list, not only what changed since the last time."""
+    """Reads the whole lists, not only what changed since the last time; of AMPECO, the list of sessions."""
     quarantined: _builtins.bool
-    """Of an OCPI party: tries once more what is quarantined (QuarantineService) of what `models` asks for, and asks the partner
-    for nothing. For after a fix here, or a change of the integration.
+    """Tries once more what is quarantined (QuarantineService) of what `models` asks for, and asks the partner for nothing. For
+    after a fix here, or a change of the integration. Of AMPECO, that are sessions.
     """
     def __init__(
         self,

@@ -90,6 +90,7 @@ class Session(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     RECIPIENT_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
@@ -157,6 +158,10 @@ class Session(_message.Message):
         """Output only. When it was created here."""
 
     @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """Output only. Where it was imported from, of one of ours. The next import writes over what a call changed of it."""
+
+    @_builtins.property
     def location(self) -> _location_pb2.Location:
         """Output only. The location with its one EVSE and connector, as OCPI 2.1.1 wants it in place of three ids. It stands only in
         what a party is told, see Disclosure; of a location that is not stored here it is unset.
@@ -186,12 +191,13 @@ class Session(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         recipient_integration_id: _builtins.str = ...,
+        origin: _types_pb2.Origin | None = ...,
         integration_id: _builtins.str = ...,
         location: _location_pb2.Location | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr_token", b"cdr_token", "create_time", b"create_time", "end_date_time", b"end_date_time", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "start_date_time", b"start_date_time", "total_cost", b"total_cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr_token", b"cdr_token", "create_time", b"create_time", "end_date_time", b"end_date_time", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "origin", b"origin", "start_date_time", b"start_date_time", "total_cost", b"total_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "connector_id", b"connector_id", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "evse_uid", b"evse_uid", "id", b"id", "integration_id", b"integration_id", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "location_id", b"location_id", "meter_id", b"meter_id", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "start_date_time", b"start_date_time", "status", b"status", "total_cost", b"total_cost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "connector_id", b"connector_id", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "evse_uid", b"evse_uid", "id", b"id", "integration_id", b"integration_id", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "location_id", b"location_id", "meter_id", b"meter_id", "origin", b"origin", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "start_date_time", b"start_date_time", "status", b"status", "total_cost", b"total_cost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,10 +223,13 @@ class GetSessionRequest(_message.Message):
     INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     INCLUDE_FIELD_NUMBER: _builtins.int
+    WITH_CHARGING_PERIODS_FIELD_NUMBER: _builtins.int
     integration_id: _builtins.str
     """The integration to call through."""
     session_id: _builtins.int
     """Required. The id of the session."""
+    with_charging_periods: _builtins.bool
+    """Whether it tells its charging periods."""
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parts that AMPECO leaves out unless named: externalAppData."""
@@ -237,19 +240,24 @@ class GetSessionRequest(_message.Message):
         integration_id: _builtins.str | None = ...,
         session_id: _builtins.int | None = ...,
         include: _abc.Iterable[_builtins.str] | None = ...,
+        with_charging_periods: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_session_id", b"_session_id", "integration_id", b"integration_id", "session_id", b"session_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_session_id", b"_session_id", "_with_charging_periods", b"_with_charging_periods", "integration_id", b"integration_id", "session_id", b"session_id", "with_charging_periods", b"with_charging_periods"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_session_id", b"_session_id", "include", b"include", "integration_id", b"integration_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_session_id", b"_session_id", "_with_charging_periods", b"_with_charging_periods", "include", b"include", "integration_id", b"integration_id", "session_id", b"session_id", "with_charging_periods", b"with_charging_periods"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__integration_id: _TypeAlias = _typing.Literal["integration_id"]  # noqa: Y015
     _WhichOneofArgType__integration_id: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
+    _WhichOneofReturnType__with_charging_periods: _TypeAlias = _typing.Literal["with_charging_periods"]  # noqa: Y015
+    _WhichOneofArgType__with_charging_periods: _TypeAlias = _typing.Literal["_with_charging_periods", b"_with_charging_periods"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__integration_id) -> _WhichOneofReturnType__integration_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_charging_periods) -> _WhichOneofReturnType__with_charging_periods | None: ...
 
 Global___GetSessionRequest: _TypeAlias = GetSessionRequest  # noqa: Y015
 
