@@ -23,7 +23,11 @@ from tools.generate import PROTOS
 from tools.third_party import THIRD_PARTY, lay_out
 
 # In the order in which a newcomer reads them: each may build on the ones before.
-TYPED = ("README.md", "docs/tour.md", "docs/errors.md", "docs/production.md")
+TYPED = (
+    "README.md",
+    *("docs/first-ocpi-partner.md", "docs/pricing.md", "docs/chargeprice.md", "docs/tour.md"),
+    *("docs/errors.md", "docs/production.md"),
+)
 PARTNER = "docs/partner-in-a-file.md"
 
 
