@@ -25,6 +25,7 @@ from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
+from service.identity.authentication import Authenticator
 from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
@@ -43,7 +44,7 @@ from service.processes.serving import ServingProcesses, reserved
 from service.resources.question import Questions
 from service.resources.registration import Door
 from service.resources.run import syncs_due
-from service.rpc.authentication import Authenticator
+from service.rpc.api_key import KeyService
 from service.rpc.authorization import AuthorizationService
 from service.rpc.cdr import CdrService
 from service.rpc.charger import ChargerService
@@ -254,6 +255,7 @@ async def evbridge(
                 PartnerService(store, keys, registry, served.targets),
                 RunService(store, keys, supported),
                 QuarantineService(store, keys),
+                KeyService(store, keys, service_names()),
                 RegistrationService(store, keys, door, supported),
                 WatchService(feed),
             )
@@ -311,6 +313,13 @@ def targets_of(database: Database, keys: Keyring) -> IntegrationTargets:
     """Where integrations of every type lead."""
     partners = [file.GetOptions().Extensions[options.partner] for file in _contracts()]
     return IntegrationTargets(database, keys, partners)
+
+
+def service_names() -> frozenset[str]:
+    """The services that are served to callers."""
+    files = [*contract_files("evbridge.v1"), *_contracts()]
+    services = [service for file in files for service in file.services_by_name.values()]
+    return frozenset(each.full_name for each in services if not each.GetOptions().Extensions[options.internal])
 
 
 def _contracts() -> list[FileDescriptor]:

@@ -7,7 +7,9 @@
     │   ├── RequestIdReused
     │   └── ImmutableField
     ├── CredentialRequired          UNAUTHENTICATED
+    ├── CredentialExpired           UNAUTHENTICATED
     ├── RoleRequired                PERMISSION_DENIED
+    ├── KeyLimited                  PERMISSION_DENIED
     ├── ResourceNotFound            NOT_FOUND
     ├── ResourceExists              ALREADY_EXISTS
     ├── CdrRecorded                 ALREADY_EXISTS
@@ -50,6 +52,7 @@
     │   └── DatabaseFull
     ├── ServerBusy                  RESOURCE_EXHAUSTED   with RetryInfo
     ├── TooManyCalls                RESOURCE_EXHAUSTED   with RetryInfo
+    ├── RateLimited                 RESOURCE_EXHAUSTED   with RetryInfo
     ├── RequestTooLarge             RESOURCE_EXHAUSTED
     ├── RequestIncomplete           DEADLINE_EXCEEDED
     ├── ReaderTooSlow               RESOURCE_EXHAUSTED
@@ -157,9 +160,19 @@ class CredentialRequired(EvbridgeError):
     reason = reasons.CREDENTIAL_REQUIRED
 
 
+class CredentialExpired(EvbridgeError):
+    code = codes.UNAUTHENTICATED
+    reason = reasons.CREDENTIAL_EXPIRED
+
+
 class RoleRequired(EvbridgeError):
     code = codes.PERMISSION_DENIED
     reason = reasons.ROLE_REQUIRED
+
+
+class KeyLimited(EvbridgeError):
+    code = codes.PERMISSION_DENIED
+    reason = reasons.KEY_LIMITED
 
 
 class ResourceNotFound(EvbridgeError):
@@ -378,6 +391,11 @@ class ServerBusy(EvbridgeError):
 class TooManyCalls(EvbridgeError):
     code = codes.RESOURCE_EXHAUSTED
     reason = reasons.TOO_MANY_CALLS
+
+
+class RateLimited(EvbridgeError):
+    code = codes.RESOURCE_EXHAUSTED
+    reason = reasons.RATE_LIMITED
 
 
 class RequestTooLarge(EvbridgeError):

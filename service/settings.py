@@ -14,6 +14,10 @@ class SettingError(ValueError):
     """An environment variable that cannot be used. Names it, never its value."""
 
 
+class Limit(int):
+    """A count that may not be passed; 0 is none."""
+
+
 def _setting(name: str, default: Any, help: str, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"name": f"EVBRIDGE_{name}", "help": help})
 
@@ -62,6 +66,9 @@ class Settings:
     max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
     max_concurrent_rpcs: int = _setting("MAX_CONCURRENT_RPCS", 200, "calls beyond are RESOURCE_EXHAUSTED")
     max_concurrent_rpcs_per_key: int = _setting("MAX_CONCURRENT_RPCS_PER_KEY", 100, "the share of one key of these")
+    calls_per_minute: Limit = _setting(
+        "CALLS_PER_MINUTE", Limit(0), "of a key without a limit of its own, in each process; 0: any number"
+    )
     pricing_processes: int = _setting("PRICING_PROCESSES", 2, "for long quotes; one key has all but one of them")
     burst_s: float = _setting("BURST_S", 0.25, "how long calls may queue before load is shed")
     receive_s: float = _setting("RECEIVE_S", 10.0, "how long a call's message may take to arrive")
@@ -149,6 +156,12 @@ def _read_count(text: str) -> int:
     return count
 
 
+def _read_limit(text: str) -> Limit:
+    if (limit := Limit(text)) < 0:
+        raise ValueError
+    return limit
+
+
 def _read_seconds(text: str) -> float:
     if not 0 < (seconds := float(text)) < math.inf:
         raise ValueError
@@ -158,6 +171,7 @@ def _read_seconds(text: str) -> float:
 _READERS: dict[type, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
     int: (_read_count, "a whole number above 0"),
+    Limit: (_read_limit, "a whole number, 0 for no limit"),
     float: (_read_seconds, "a number above 0"),
     bool: (lambda text: _BOOLEANS[text.strip().lower()], "true or false"),
     type(Path()): (Path, "a path"),

@@ -22,6 +22,7 @@ import grpc
 from aiohttp import web
 from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
+    api_key_pb2_grpc,
     authorization_pb2_grpc,
     cdr_pb2_grpc,
     chargeprice_connection_pb2,
@@ -102,6 +103,7 @@ class Client:
 
     def __init__(self, channel: grpc.aio.Channel, key: str | None) -> None:
         metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self.keys = _Stub(api_key_pb2_grpc.KeyServiceStub(channel), metadata)
         self.companies = _Stub(company_pb2_grpc.CompanyServiceStub(channel), metadata)
         self.integrations = _Stub(integration_pb2_grpc.IntegrationServiceStub(channel), metadata)
         self.deliveries = _Stub(delivery_pb2_grpc.DeliveryServiceStub(channel), metadata)

@@ -14,7 +14,7 @@ from service.cli.common import channel_to, until_stopped
 from service.demo.data import fill
 from service.processes.serving import SERVES
 from service.settings import Settings
-from service.storage.api_key import api_key_create, api_key_revoke
+from service.storage.api_key import api_key_create, api_key_revoke, key_id_of
 
 if sys.platform != "win32":
     import resource
@@ -107,6 +107,5 @@ async def _fill(settings: Settings, running: Evbridge) -> None:
             async for _ in fill(channel, credential):
                 pass
     finally:
-        _, key_id, _ = key.reveal().split("_", 2)
-        await api_key_revoke(running.database, FIRST_TENANT, key_id)
+        await api_key_revoke(running.database, FIRST_TENANT, key_id_of(key))
     print(f"the tenant {FIRST_TENANT!r} holds the demo's data", file=sys.stderr)

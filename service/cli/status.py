@@ -30,7 +30,7 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
         if arguments.tenant:
             await known_tenant(database, arguments.tenant)
         targets = targets_of(database, keys)
-        for tenant in sorted({key.tenant_id for key in await api_key_list(database, arguments.tenant)}):
+        for tenant in sorted({tenant for tenant, _ in await api_key_list(database, arguments.tenant)}):
             after = ""
             while rows := await integration_page(database, tenant, ListIntegrationsRequest(), after, _PAGE):
                 for after, payload in rows:

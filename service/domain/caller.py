@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import cast
 from urllib.parse import unquote
@@ -21,6 +22,22 @@ def waits_elsewhere() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key is limited to beside its role: services by their full names, integrations, calls in a minute, an end.
+
+    What is empty is no limit.
+    """
+
+    services: frozenset[str] = frozenset()
+    integrations: frozenset[str] = frozenset()
+    calls_per_minute: int = 0
+    expire_time: datetime | None = None
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever calls, through whichever door.
 
@@ -35,11 +52,12 @@ class Caller:
     actor: str
     role: int
     address: str = ""
+    limits: Limits = UNLIMITED
     trailers: list[tuple[str, str]] = field(default_factory=list)
 
     def of_call(self, peer: str) -> "Caller":
         """The same for one call that came from `peer`, as grpc names it: `ipv4:127.0.0.1:50123`."""
-        return Caller(self.tenant_id, self.actor, self.role, _address(peer))
+        return Caller(self.tenant_id, self.actor, self.role, _address(peer), self.limits)
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""What the contract says about fields, compiled once per message type: output-only fields and secrets."""
+"""What the contract says about fields, compiled once per message type: output-only ones, secrets, integrations."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -44,6 +44,30 @@ def _inside(message: Message, names: tuple[str, ...]) -> Iterator[tuple[str, Mes
             yield from ((f"{name}[{number}]", item) for number, item in enumerate(value))
         elif message.HasField(name):
             yield name, value
+
+
+@cache
+def _naming(descriptor: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of its fields that name integrations, and of the messages of ours around such fields."""
+    naming = [field.name for field in descriptor.fields if field.GetOptions().Extensions[options.integration_id]]
+    around = [
+        field.name
+        for field in descriptor.fields
+        if (type := field.message_type) and type.file.package.startswith("evbridge.") and any(_naming(type))
+    ]
+    return tuple(naming), tuple(around)
+
+
+def integrations_named(message: Message) -> Iterator[str]:
+    """The integrations that the message says it is about; "" for each field that could say one and does not.
+
+    What a message says holds for those inside it that say nothing: of a rule for a partner, the keys of our locations.
+    """
+    naming, around = _naming(message.DESCRIPTOR)
+    for name in naming:
+        yield getattr(message, name)
+    for _, inner in _inside(message, around):
+        yield from (id for id in integrations_named(inner) if id or not naming)
 
 
 def clear_output_only(message: Message) -> None:

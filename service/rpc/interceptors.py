@@ -19,7 +19,6 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
 import grpc
-from evbridge.options.v1 import options_pb2 as options
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -38,8 +37,9 @@ from service.errors import (
     ReaderTooSlow,
     ServerStopping,
 )
+from service.identity.access import Access, Rates, check_integrations
+from service.identity.authentication import Authenticator
 from service.rpc.admission import Admission, Entry
-from service.rpc.authentication import Authenticator
 from service.rpc.call import Call
 from service.rpc.receiving import Receiver, Reply, abort, abort_later, parser, serialize, whole
 from service.settings import Settings
@@ -73,6 +73,7 @@ class Interceptors:
 
     def __init__(self, authenticator: Authenticator, settings: Settings) -> None:
         self._authenticator = authenticator
+        self._rates = Rates(settings.calls_per_minute)
         self._admission = Admission(
             calls=settings.max_concurrent_rpcs,
             per_key=settings.max_concurrent_rpcs_per_key,
@@ -144,7 +145,7 @@ class Interceptors:
                         reply = await (self._within_limit(work) if limited else work)
                         if reply is None:
                             break
-                        await self._authenticator.caller(call.metadata, surroundings.role)
+                        surroundings.access.check(await self._authenticator.caller(call.metadata))
                         timer = self._cut_later(call, context)
                         try:
                             yield reply
@@ -154,13 +155,13 @@ class Interceptors:
 
         return grpc.stream_stream_rpc_method_handler(serve, response_serializer=serialize)
 
-    def stream(self, rpc: str, role: int, request_type: type[Message], behaviour: Callable[..., Any]) -> Any:
-        """The grpc handler of a stream both ways: `behaviour(requests, context)`, for callers of at least `role`."""
-        surroundings = _Surroundings(rpc, role, request_type, logging.DEBUG)
+    def stream(self, rpc: str, access: Access, request_type: type[Message], behaviour: Callable[..., Any]) -> Any:
+        """The grpc handler of a stream both ways: `behaviour(requests, context)`."""
+        surroundings = _Surroundings(rpc, access, request_type, logging.DEBUG)
 
         async def serve(_: Any, context: Any) -> AsyncIterator[Message]:
             async with self._streaming(surroundings, context) as call:
-                await self._enter(call, role)
+                await self._enter(call, access)
                 async for reply in behaviour(self._requests(call, context, surroundings), context):
                     yield reply
 
@@ -189,13 +190,13 @@ class Interceptors:
 
         A call ends when its caller says, after `longest_s` at the latest.
         """
-        caller, entry = await self._enter(call, surroundings.role, watches=surroundings.watches)
+        caller, entry = await self._enter(call, surroundings.access, watches=surroundings.watches)
         data = await self._receiver.message(context)
         if len(data) > _COUNTED_BYTES:
             entry.hold(len(data))
         await entry.work()
         end_of_work.set(entry.wait_elsewhere)
-        request = await surroundings.request(data, entry)
+        request = await surroundings.request(data, entry, caller)
         if surroundings.repeatable and request.request_id:
             call.fields["request_id"] = request.request_id  # not before it is one: it might be a secret
         remaining_s = context.time_remaining()
@@ -203,13 +204,15 @@ class Interceptors:
         limited = remaining_s is None or remaining_s > self._max_deadline_s
         return request, caller.of_call(context.peer()), limited
 
-    async def _enter(self, call: Call, role: int, *, watches: bool = False) -> tuple[Caller, Entry]:
+    async def _enter(self, call: Call, access: Access, *, watches: bool = False) -> tuple[Caller, Entry]:
         if self._stopping:
             raise ServerStopping("the server is stopping", retry_after_s=0.5)
         if call.ambiguous:
             raise CredentialRequired("send one authorization header, not several")
-        caller = await self._authenticator.caller(call.metadata, role)
+        caller = await self._authenticator.caller(call.metadata)
         call.describe(caller)
+        access.check(caller)
+        self._rates.take(caller)
         admission = self._watches if watches else self._admission
         entry = call.entry = admission.enter(caller.actor)
         return caller, entry
@@ -287,9 +290,9 @@ class Interceptors:
 class _Surroundings:
     """What is known of a method before it is called."""
 
-    def __init__(self, rpc: str, role: int, request_type: type[Message], level: int, patch: str = "") -> None:
+    def __init__(self, rpc: str, access: Access, request_type: type[Message], level: int, patch: str = "") -> None:
         self.rpc = rpc
-        self.role = role
+        self.access = access
         self.level = level
         self.parse = parser(request_type)
         self.repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
@@ -301,25 +304,26 @@ class _Surroundings:
     def of(cls, method: MethodDescriptor, request_type: type[Message]) -> "_Surroundings":
         """Raises ValueError for a method without a role."""
         rpc = f"{method.containing_service.full_name}/{method.name}"
-        role = method.GetOptions().Extensions[options.role]
-        if role == options.ROLE_UNSPECIFIED:
-            raise ValueError(f"{rpc} names no role")
         patch = request_type.DESCRIPTOR.fields[0].name if method.name.startswith("Update") else ""
         level = logging.DEBUG if method.GetOptions().idempotency_level == _NO_SIDE_EFFECTS else logging.INFO
-        return cls(rpc, role, request_type, level, patch)
+        return cls(rpc, Access.to(method), request_type, level, patch)
 
-    async def request(self, data: bytes, entry: Entry) -> Any:
-        """The valid message of the bytes. Raises InvalidArgument, MalformedRequest, RequestTooLarge, TooManyCalls."""
+    async def request(self, data: bytes, entry: Entry, caller: Caller) -> Any:
+        """The valid message of the bytes, which is about nothing that is closed to the caller.
+
+        Raises InvalidArgument, MalformedRequest, KeyLimited, RequestTooLarge, TooManyCalls.
+        """
         if data.startswith(GZIP):
             data = await whole(data)
             entry.hold(len(data))
         if len(data) > _LONG_BYTES:
-            return await asyncio.to_thread(self._valid, data)
-        return self._valid(data)
+            return await asyncio.to_thread(self._valid, data, caller)
+        return self._valid(data, caller)
 
-    def _valid(self, data: bytes) -> Any:
+    def _valid(self, data: bytes, caller: Caller) -> Any:
         self._judge(data)
         request = self.parse(data)
+        check_integrations(caller, request)
         validate(request, patch=self._patch)
         return request
 

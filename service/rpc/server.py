@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from service.bridge.tls import Certificate, CertificateFiles
 from service.domain.sizes import MAX_BYTES
 from service.errors import DatabaseUnavailable
+from service.identity.access import Access
 from service.rpc import health
 from service.rpc.interceptors import Interceptors
 from service.settings import Settings
@@ -106,7 +107,7 @@ class Server:
         request_type = reflection_pb2.ServerReflectionRequest
         for name in _REFLECTION:
             handler = self._interceptors.stream(
-                f"{name}/ServerReflectionInfo", ROLE_READER, request_type, servicer.ServerReflectionInfo
+                f"{name}/ServerReflectionInfo", Access(ROLE_READER), request_type, servicer.ServerReflectionInfo
             )
             self._serve(name, {"ServerReflectionInfo": handler})
 

@@ -76,9 +76,9 @@ async def integration_lock(
     return Integration.FromString(payload)
 
 
-async def integration_find(database: Database, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
+async def integration_find(on: Database | Connection, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
     """Those of the integrations that exist, serialized."""
-    rows = await database.rows(sql.integration_find, tenant_id, [*ids])
+    rows = await on.rows(sql.integration_find, tenant_id, [*ids])
     return {row["integration_id"]: row["payload"] for row in rows}
 
 

@@ -77,6 +77,11 @@ CREATE TABLE api_key (
     digest bytea NOT NULL,
     create_time timestamp with time zone DEFAULT now() NOT NULL,
     revoke_time timestamp with time zone,
+    services text[] DEFAULT '{}'::text[] NOT NULL,
+    integrations text[] DEFAULT '{}'::text[] NOT NULL,
+    calls_per_minute integer DEFAULT 0 NOT NULL,
+    expire_time timestamp with time zone,
+    use_time timestamp with time zone,
     CONSTRAINT api_key_role_check CHECK (((role >= 1) AND (role <= 3)))
 );
 

@@ -48,7 +48,8 @@ SELECT resource, field, sealed, update_time
 FROM secret WHERE tenant_id = $1 ORDER BY resource, field
 
 -- name: tenant_api_key
-SELECT key_id, name, role, digest, create_time, revoke_time
+SELECT
+    key_id, name, role, digest, create_time, revoke_time, services, integrations, calls_per_minute, expire_time, use_time
 FROM api_key WHERE tenant_id = $1 ORDER BY key_id
 
 -- name: tenant_partner_token

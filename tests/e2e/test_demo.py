@@ -55,5 +55,5 @@ async def test_a_server_that_starts_filled_has_one_of_everything_and_leaves_no_k
                 )
     assert {integration.type for integration in page.integrations} == {*IntegrationType.values()} - {0}
     assert [location.id for location in seen.locations] == ["DEPOT", "LOC1"]
-    in_force = [key.name for key in await api_key_list(database) if key.revoke_time is None]
+    in_force = [key.name for _, key in await api_key_list(database) if not key.HasField("revoke_time")]
     assert in_force == ["reader", "reader"]

@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import grpc
 import pytest
+from evbridge.v1.api_key_pb2 import ListKeysResponse
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.company_pb2 import ListCompaniesRequest, UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR, RedeliverAllRequest
@@ -90,9 +91,11 @@ async def listed(address: str, key: str) -> dict[str, Any]:
 
 
 def numbered(answer: Message) -> Message:
-    """Without the ids of tokens, which each database numbers for itself."""
+    """Without the ids of tokens, which each database numbers for itself, and the last use of keys, which this is."""
     for token in answer.tokens if isinstance(answer, ListPartnerTokensResponse) else ():
         token.ClearField("id")
+    for key in answer.keys if isinstance(answer, ListKeysResponse) else ():
+        key.ClearField("last_use_time")
     return answer
 
 

@@ -19,8 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from service.app import Evbridge
 from service.domain.caller import waits_elsewhere
-from service.rpc import authentication, health, interceptors, receiving, server
-from service.rpc.authentication import Authenticator
+from service.identity import authentication
+from service.identity.authentication import Authenticator
+from service.rpc import health, interceptors, receiving, server
 from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server
 from tests.conftest import Tenant
@@ -415,7 +416,7 @@ async def test_guessed_keys_leave_the_database_to_the_others(
     serve: Serve, tenant: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = most = 0
-    look_up = authentication.api_key_caller
+    look_up = authentication.api_key_holder
 
     async def counted(*args: Any) -> Any:
         nonlocal asked, most
@@ -427,7 +428,7 @@ async def test_guessed_keys_leave_the_database_to_the_others(
         finally:
             asked -= 1
 
-    monkeypatch.setattr(authentication, "api_key_caller", counted)
+    monkeypatch.setattr(authentication, "api_key_holder", counted)
     good = tenant.keys["reader"]
     async with serve() as (channel, held):
         held.released.set()

@@ -31,9 +31,9 @@ from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
 from service.domain.target import Target
+from service.identity.authentication import Authenticator
 from service.partners.ampeco import mapping as ampeco
 from service.partners.chargeprice.simulator import Simulator
-from service.rpc.authentication import Authenticator
 from service.rpc.contract import ContractService
 from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server

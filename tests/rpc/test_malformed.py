@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from evbridge.options.v1 import options_pb2
 from evbridge.v1 import company_pb2, delivery_pb2, integration_pb2
+from evbridge.v1.api_key_pb2 import CreateKeyRequest
 from evbridge.v1.charger_pb2 import CreateChargerRequest
 from evbridge.v1.command_pb2 import Command
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
@@ -96,6 +98,8 @@ class Caller:
         elif method.name == "UpdatePublicationRule":
             request.rule.integration_id = self.ids["Integration"]  # type: ignore[attr-defined]
             request.rule.id = self.ids["PublicationRule"]  # type: ignore[attr-defined]
+        elif isinstance(request, CreateKeyRequest):
+            request.key.role = options_pb2.ROLE_READER
         elif isinstance(request, PreviewRequest):
             request.operation = "evbridge.partner.chargeprice.v1.CompanyService/ListCompanies"
             request.request["integration_id"] = self.ids["Integration"]
@@ -151,6 +155,7 @@ async def caller(idle: Evbridge) -> AsyncIterator[Caller]:
         rule = a_rule(integration_id=made.ids["Integration"])
         await client.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
         made.ids["PublicationRule"] = rule.id
+        made.ids["Key"] = key.split("_")[1]
         made.ids["Charger"] = (await client.chargers.CreateCharger(CreateChargerRequest(charger=a_charger()))).id
         run = StartRunRequest(integration_id=made.ids["Integration"], kind=RUN_KIND_DIAGNOSE)
         made.ids["Run"] = (await client.runs.StartRun(run)).id

@@ -33,7 +33,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65vbridge/v1/authorization.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x17\x65vbridge/v1/token.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x01\n\x15\x41uthorizeTokenRequest\x12!\n\x03uid\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xbaH\tr\x07\x10\x01\xb8\x83\xf9\x01$\xe8\xf7\x18\x01\x12.\n\x04type\x18\x02 \x01(\x0e\x32\x16.evbridge.v1.TokenTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\x12\x31\n\x08location\x18\x04 \x01(\x0b\x32\x1f.evbridge.v1.LocationReferences\x12\x14\n\x0c\x66ree_vending\x18\x05 \x01(\x08\"\xa3\x02\n\rAuthorization\x12)\n\x07\x61llowed\x18\x01 \x01(\x0e\x32\x18.evbridge.v1.AllowedType\x12!\n\x05token\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Token\x12\x31\n\x08location\x18\x03 \x01(\x0b\x32\x1f.evbridge.v1.LocationReferences\x12\x1f\n\x17\x61uthorization_reference\x18\x04 \x01(\t\x12&\n\x04info\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.DisplayText\x12\x30\n\x06source\x18\x06 \x01(\x0e\x32 .evbridge.v1.AuthorizationSource\x12\x16\n\x0eintegration_id\x18\x07 \x01(\t\"b\n\x12LocationReferences\x12#\n\x0blocation_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\'\n\tevse_uids\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\x07\"\tr\x07\x10\x01\xb8\x83\xf9\x01$\"C\n\x1aServeAuthorizationsRequest\x12%\n\x0eintegration_id\x18\x01 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\"T\n\x1bServeAuthorizationsResponse\x12\x35\n\tquestions\x18\x01 \x03(\x0b\x32\".evbridge.v1.AuthorizationQuestion\"\xac\x02\n\x15\x41uthorizationQuestion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0eintegration_id\x18\x02 \x01(\t\x12\x11\n\x03uid\x18\x03 \x01(\tB\x04\xe8\xf7\x18\x01\x12$\n\x04type\x18\x04 \x01(\x0e\x32\x16.evbridge.v1.TokenType\x12\x31\n\x08location\x18\x05 \x01(\x0b\x32\x1f.evbridge.v1.LocationReferences\x12!\n\x05token\x18\x06 \x01(\x0b\x32\x12.evbridge.v1.Token\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x02\n\x1a\x41nswerAuthorizationRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x39\n\x07\x61llowed\x18\x02 \x01(\x0e\x32\x18.evbridge.v1.AllowedTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\'\n\tevse_uids\x18\x03 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\x07\"\tr\x07\x10\x01\xb8\x83\xf9\x01$\x12+\n\x17\x61uthorization_reference\x18\x04 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12&\n\x04info\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.DisplayText\x12!\n\x05token\x18\x06 \x01(\x0b\x32\x12.evbridge.v1.Token*\xb3\x01\n\x0b\x41llowedType\x12\x1c\n\x18\x41LLOWED_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41LLOWED_TYPE_ALLOWED\x10\x01\x12\x18\n\x14\x41LLOWED_TYPE_BLOCKED\x10\x02\x12\x18\n\x14\x41LLOWED_TYPE_EXPIRED\x10\x03\x12\x1a\n\x16\x41LLOWED_TYPE_NO_CREDIT\x10\x04\x12\x1c\n\x18\x41LLOWED_TYPE_NOT_ALLOWED\x10\x05*\xce\x01\n\x13\x41uthorizationSource\x12$\n AUTHORIZATION_SOURCE_UNSPECIFIED\x10\x00\x12 \n\x1c\x41UTHORIZATION_SOURCE_PARTNER\x10\x01\x12\x1f\n\x1b\x41UTHORIZATION_SOURCE_STORED\x10\x02\x12\'\n#AUTHORIZATION_SOURCE_STORED_OFFLINE\x10\x03\x12%\n!AUTHORIZATION_SOURCE_FREE_VENDING\x10\x04\x32\xc1\x02\n\x14\x41uthorizationService\x12V\n\x0e\x41uthorizeToken\x12\".evbridge.v1.AuthorizeTokenRequest\x1a\x1a.evbridge.v1.Authorization\"\x04\x90\xf4\x18\x02\x12p\n\x13ServeAuthorizations\x12\'.evbridge.v1.ServeAuthorizationsRequest\x1a(.evbridge.v1.ServeAuthorizationsResponse\"\x04\x90\xf4\x18\x02\x30\x01\x12_\n\x13\x41nswerAuthorization\x12\'.evbridge.v1.AnswerAuthorizationRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x02\x42\'\n\x0f\x63om.evbridge.v1B\x12\x41uthorizationProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65vbridge/v1/authorization.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x17\x65vbridge/v1/token.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x01\n\x15\x41uthorizeTokenRequest\x12!\n\x03uid\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xbaH\tr\x07\x10\x01\xb8\x83\xf9\x01$\xe8\xf7\x18\x01\x12.\n\x04type\x18\x02 \x01(\x0e\x32\x16.evbridge.v1.TokenTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x03 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01\x12\x31\n\x08location\x18\x04 \x01(\x0b\x32\x1f.evbridge.v1.LocationReferences\x12\x14\n\x0c\x66ree_vending\x18\x05 \x01(\x08\"\xa3\x02\n\rAuthorization\x12)\n\x07\x61llowed\x18\x01 \x01(\x0e\x32\x18.evbridge.v1.AllowedType\x12!\n\x05token\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Token\x12\x31\n\x08location\x18\x03 \x01(\x0b\x32\x1f.evbridge.v1.LocationReferences\x12\x1f\n\x17\x61uthorization_reference\x18\x04 \x01(\t\x12&\n\x04info\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.DisplayText\x12\x30\n\x06source\x18\x06 \x01(\x0e\x32 .evbridge.v1.AuthorizationSource\x12\x16\n\x0eintegration_id\x18\x07 \x01(\t\"b\n\x12LocationReferences\x12#\n\x0blocation_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x98\x83\xf9\x01\x01\x12\'\n\tevse_uids\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\x07\"\tr\x07\x10\x01\xb8\x83\xf9\x01$\"G\n\x1aServeAuthorizationsRequest\x12)\n\x0eintegration_id\x18\x01 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01\"T\n\x1bServeAuthorizationsResponse\x12\x35\n\tquestions\x18\x01 \x03(\x0b\x32\".evbridge.v1.AuthorizationQuestion\"\xac\x02\n\x15\x41uthorizationQuestion\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0eintegration_id\x18\x02 \x01(\t\x12\x11\n\x03uid\x18\x03 \x01(\tB\x04\xe8\xf7\x18\x01\x12$\n\x04type\x18\x04 \x01(\x0e\x32\x16.evbridge.v1.TokenType\x12\x31\n\x08location\x18\x05 \x01(\x0b\x32\x1f.evbridge.v1.LocationReferences\x12!\n\x05token\x18\x06 \x01(\x0b\x32\x12.evbridge.v1.Token\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x02\n\x1a\x41nswerAuthorizationRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\x12\x39\n\x07\x61llowed\x18\x02 \x01(\x0e\x32\x18.evbridge.v1.AllowedTypeB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\'\n\tevse_uids\x18\x03 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\x07\"\tr\x07\x10\x01\xb8\x83\xf9\x01$\x12+\n\x17\x61uthorization_reference\x18\x04 \x01(\tB\n\xbaH\x07r\x05\xb8\x83\xf9\x01$\x12&\n\x04info\x18\x05 \x01(\x0b\x32\x18.evbridge.v1.DisplayText\x12!\n\x05token\x18\x06 \x01(\x0b\x32\x12.evbridge.v1.Token*\xb3\x01\n\x0b\x41llowedType\x12\x1c\n\x18\x41LLOWED_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41LLOWED_TYPE_ALLOWED\x10\x01\x12\x18\n\x14\x41LLOWED_TYPE_BLOCKED\x10\x02\x12\x18\n\x14\x41LLOWED_TYPE_EXPIRED\x10\x03\x12\x1a\n\x16\x41LLOWED_TYPE_NO_CREDIT\x10\x04\x12\x1c\n\x18\x41LLOWED_TYPE_NOT_ALLOWED\x10\x05*\xce\x01\n\x13\x41uthorizationSource\x12$\n AUTHORIZATION_SOURCE_UNSPECIFIED\x10\x00\x12 \n\x1c\x41UTHORIZATION_SOURCE_PARTNER\x10\x01\x12\x1f\n\x1b\x41UTHORIZATION_SOURCE_STORED\x10\x02\x12\'\n#AUTHORIZATION_SOURCE_STORED_OFFLINE\x10\x03\x12%\n!AUTHORIZATION_SOURCE_FREE_VENDING\x10\x04\x32\xc1\x02\n\x14\x41uthorizationService\x12V\n\x0e\x41uthorizeToken\x12\".evbridge.v1.AuthorizeTokenRequest\x1a\x1a.evbridge.v1.Authorization\"\x04\x90\xf4\x18\x02\x12p\n\x13ServeAuthorizations\x12\'.evbridge.v1.ServeAuthorizationsRequest\x1a(.evbridge.v1.ServeAuthorizationsResponse\"\x04\x90\xf4\x18\x02\x30\x01\x12_\n\x13\x41nswerAuthorization\x12\'.evbridge.v1.AnswerAuthorizationRequest\x1a\x16.google.protobuf.Empty\"\x07\x90\x02\x02\x90\xf4\x18\x02\x42\'\n\x0f\x63om.evbridge.v1B\x12\x41uthorizationProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,13 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHORIZETOKENREQUEST'].fields_by_name['type']._loaded_options = None
   _globals['_AUTHORIZETOKENREQUEST'].fields_by_name['type']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_AUTHORIZETOKENREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_AUTHORIZETOKENREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_AUTHORIZETOKENREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_LOCATIONREFERENCES'].fields_by_name['location_id']._loaded_options = None
   _globals['_LOCATIONREFERENCES'].fields_by_name['location_id']._serialized_options = b'\342A\001\002\272H\007r\005\230\203\371\001\001'
   _globals['_LOCATIONREFERENCES'].fields_by_name['evse_uids']._loaded_options = None
   _globals['_LOCATIONREFERENCES'].fields_by_name['evse_uids']._serialized_options = b'\272H\021\222\001\016\020\350\007\"\tr\007\020\001\270\203\371\001$'
   _globals['_SERVEAUTHORIZATIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_SERVEAUTHORIZATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_SERVEAUTHORIZATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_AUTHORIZATIONQUESTION'].fields_by_name['uid']._loaded_options = None
   _globals['_AUTHORIZATIONQUESTION'].fields_by_name['uid']._serialized_options = b'\350\367\030\001'
   _globals['_ANSWERAUTHORIZATIONREQUEST'].fields_by_name['id']._loaded_options = None
@@ -69,24 +69,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHORIZATIONSERVICE'].methods_by_name['ServeAuthorizations']._serialized_options = b'\220\364\030\002'
   _globals['_AUTHORIZATIONSERVICE'].methods_by_name['AnswerAuthorization']._loaded_options = None
   _globals['_AUTHORIZATIONSERVICE'].methods_by_name['AnswerAuthorization']._serialized_options = b'\220\002\002\220\364\030\002'
-  _globals['_ALLOWEDTYPE']._serialized_start=1671
-  _globals['_ALLOWEDTYPE']._serialized_end=1850
-  _globals['_AUTHORIZATIONSOURCE']._serialized_start=1853
-  _globals['_AUTHORIZATIONSOURCE']._serialized_end=2059
+  _globals['_ALLOWEDTYPE']._serialized_start=1679
+  _globals['_ALLOWEDTYPE']._serialized_end=1858
+  _globals['_AUTHORIZATIONSOURCE']._serialized_start=1861
+  _globals['_AUTHORIZATIONSOURCE']._serialized_end=2067
   _globals['_AUTHORIZETOKENREQUEST']._serialized_start=319
-  _globals['_AUTHORIZETOKENREQUEST']._serialized_end=537
-  _globals['_AUTHORIZATION']._serialized_start=540
-  _globals['_AUTHORIZATION']._serialized_end=831
-  _globals['_LOCATIONREFERENCES']._serialized_start=833
-  _globals['_LOCATIONREFERENCES']._serialized_end=931
-  _globals['_SERVEAUTHORIZATIONSREQUEST']._serialized_start=933
-  _globals['_SERVEAUTHORIZATIONSREQUEST']._serialized_end=1000
-  _globals['_SERVEAUTHORIZATIONSRESPONSE']._serialized_start=1002
-  _globals['_SERVEAUTHORIZATIONSRESPONSE']._serialized_end=1086
-  _globals['_AUTHORIZATIONQUESTION']._serialized_start=1089
-  _globals['_AUTHORIZATIONQUESTION']._serialized_end=1389
-  _globals['_ANSWERAUTHORIZATIONREQUEST']._serialized_start=1392
-  _globals['_ANSWERAUTHORIZATIONREQUEST']._serialized_end=1668
-  _globals['_AUTHORIZATIONSERVICE']._serialized_start=2062
-  _globals['_AUTHORIZATIONSERVICE']._serialized_end=2383
+  _globals['_AUTHORIZETOKENREQUEST']._serialized_end=541
+  _globals['_AUTHORIZATION']._serialized_start=544
+  _globals['_AUTHORIZATION']._serialized_end=835
+  _globals['_LOCATIONREFERENCES']._serialized_start=837
+  _globals['_LOCATIONREFERENCES']._serialized_end=935
+  _globals['_SERVEAUTHORIZATIONSREQUEST']._serialized_start=937
+  _globals['_SERVEAUTHORIZATIONSREQUEST']._serialized_end=1008
+  _globals['_SERVEAUTHORIZATIONSRESPONSE']._serialized_start=1010
+  _globals['_SERVEAUTHORIZATIONSRESPONSE']._serialized_end=1094
+  _globals['_AUTHORIZATIONQUESTION']._serialized_start=1097
+  _globals['_AUTHORIZATIONQUESTION']._serialized_end=1397
+  _globals['_ANSWERAUTHORIZATIONREQUEST']._serialized_start=1400
+  _globals['_ANSWERAUTHORIZATIONREQUEST']._serialized_end=1676
+  _globals['_AUTHORIZATIONSERVICE']._serialized_start=2070
+  _globals['_AUTHORIZATIONSERVICE']._serialized_end=2391
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65vbridge/v1/disclosure.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x04\n\nDisclosure\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x0bobject_kind\x18\x03 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x06method\x18\x05 \x01(\x0e\x32\x1d.evbridge.v1.DisclosureMethodB\x04\xe2\x41\x01\x03\x12\x34\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0blatest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63ount\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\t \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63orrelation_id\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04hash\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x08\x64ocument\x18\x0e \x01(\x0b\x32\x14.google.protobuf.AnyB\x04\xe2\x41\x01\x03\"2\n\x14GetDisclosureRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\x9b\x01\n\x16ListDisclosuresRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x1f\n\tobject_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\"`\n\x17ListDisclosuresResponse\x12,\n\x0b\x64isclosures\x18\x01 \x03(\x0b\x32\x17.evbridge.v1.Disclosure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*n\n\x10\x44isclosureMethod\x12!\n\x1d\x44ISCLOSURE_METHOD_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISCLOSURE_METHOD_SENT\x10\x01\x12\x1b\n\x17\x44ISCLOSURE_METHOD_SHOWN\x10\x02\x32\xd0\x01\n\x11\x44isclosureService\x12T\n\rGetDisclosure\x12!.evbridge.v1.GetDisclosureRequest\x1a\x17.evbridge.v1.Disclosure\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x65\n\x0fListDisclosures\x12#.evbridge.v1.ListDisclosuresRequest\x1a$.evbridge.v1.ListDisclosuresResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42$\n\x0f\x63om.evbridge.v1B\x0f\x44isclosureProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65vbridge/v1/disclosure.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1e\x65vbridge/v1/error_reason.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x04\n\nDisclosure\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eintegration_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x0bobject_kind\x18\x03 \x01(\x0e\x32\x17.evbridge.v1.ObjectKindB\x04\xe2\x41\x01\x03\x12\x17\n\tobject_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x06method\x18\x05 \x01(\x0e\x32\x1d.evbridge.v1.DisclosureMethodB\x04\xe2\x41\x01\x03\x12\x34\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0blatest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63ount\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12.\n\x06reason\x18\t \x01(\x0e\x32\x18.evbridge.v1.ErrorReasonB\x04\xe2\x41\x01\x03\x12\x19\n\x0bhttp_status\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x63orrelation_id\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04hash\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x08\x64ocument\x18\x0e \x01(\x0b\x32\x14.google.protobuf.AnyB\x04\xe2\x41\x01\x03\"2\n\x14GetDisclosureRequest\x12\x1a\n\x02id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa8\x83\xf9\x01\x01\"\x9f\x01\n\x16ListDisclosuresRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12*\n\x0eintegration_id\x18\x03 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\x12\x1f\n\tobject_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\xff\x01\xba\x01\x01\x00\"`\n\x17ListDisclosuresResponse\x12,\n\x0b\x64isclosures\x18\x01 \x03(\x0b\x32\x17.evbridge.v1.Disclosure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*n\n\x10\x44isclosureMethod\x12!\n\x1d\x44ISCLOSURE_METHOD_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44ISCLOSURE_METHOD_SENT\x10\x01\x12\x1b\n\x17\x44ISCLOSURE_METHOD_SHOWN\x10\x02\x32\xd0\x01\n\x11\x44isclosureService\x12T\n\rGetDisclosure\x12!.evbridge.v1.GetDisclosureRequest\x1a\x17.evbridge.v1.Disclosure\"\x07\x90\x02\x01\x90\xf4\x18\x01\x12\x65\n\x0fListDisclosures\x12#.evbridge.v1.ListDisclosuresRequest\x1a$.evbridge.v1.ListDisclosuresResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42$\n\x0f\x63om.evbridge.v1B\x0f\x44isclosureProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,23 +75,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['object_id']._loaded_options = None
   _globals['_LISTDISCLOSURESREQUEST'].fields_by_name['object_id']._serialized_options = b'\272H\tr\007\030\377\001\272\001\001\000'
   _globals['_DISCLOSURESERVICE'].methods_by_name['GetDisclosure']._loaded_options = None
   _globals['_DISCLOSURESERVICE'].methods_by_name['GetDisclosure']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_DISCLOSURESERVICE'].methods_by_name['ListDisclosures']._loaded_options = None
   _globals['_DISCLOSURESERVICE'].methods_by_name['ListDisclosures']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_DISCLOSUREMETHOD']._serialized_start=1123
-  _globals['_DISCLOSUREMETHOD']._serialized_end=1233
+  _globals['_DISCLOSUREMETHOD']._serialized_start=1127
+  _globals['_DISCLOSUREMETHOD']._serialized_end=1237
   _globals['_DISCLOSURE']._serialized_start=296
   _globals['_DISCLOSURE']._serialized_end=813
   _globals['_GETDISCLOSUREREQUEST']._serialized_start=815
   _globals['_GETDISCLOSUREREQUEST']._serialized_end=865
   _globals['_LISTDISCLOSURESREQUEST']._serialized_start=868
-  _globals['_LISTDISCLOSURESREQUEST']._serialized_end=1023
-  _globals['_LISTDISCLOSURESRESPONSE']._serialized_start=1025
-  _globals['_LISTDISCLOSURESRESPONSE']._serialized_end=1121
-  _globals['_DISCLOSURESERVICE']._serialized_start=1236
-  _globals['_DISCLOSURESERVICE']._serialized_end=1444
+  _globals['_LISTDISCLOSURESREQUEST']._serialized_end=1027
+  _globals['_LISTDISCLOSURESRESPONSE']._serialized_start=1029
+  _globals['_LISTDISCLOSURESRESPONSE']._serialized_end=1125
+  _globals['_DISCLOSURESERVICE']._serialized_start=1240
+  _globals['_DISCLOSURESERVICE']._serialized_end=1448
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,25 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "ROLE_REQUIRED", "domain": "evbridge", "metadata": { "required": "ADMIN", "role": "READER" } }
     """
+    CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 140
+    """UNAUTHENTICATED. The key's time is over. Ask an admin for another one.
+
+        { "reason": "CREDENTIAL_EXPIRED", "domain": "evbridge", "metadata": { "expire_time": "2027-01-01T00:00:00Z" } }
+    """
+    KEY_LIMITED: _ErrorReason.ValueType  # 143
+    """PERMISSION_DENIED. The key is limited to other services or integrations, or the request does not name the integration
+    that it is about; see Key.services and Key.integrations. For CreateKey: the key would be allowed more than its maker.
+
+        { "reason": "KEY_LIMITED", "domain": "evbridge",
+          "metadata": { "limit": "services", "service": "evbridge.v1.TariffService" } }
+        { "reason": "KEY_LIMITED", "domain": "evbridge", "metadata": { "limit": "integrations", "integration": "cp" } }
+    """
+    RATE_LIMITED: _ErrorReason.ValueType  # 144
+    """RESOURCE_EXHAUSTED. The caller has made as many calls as its limit allows, in this process. Wait as RetryInfo says,
+    send less, or ask an admin for a key with a higher `calls_per_minute`.
+
+        { "reason": "RATE_LIMITED", "domain": "evbridge", "metadata": { "calls_per_minute": "600" } }
+    """
     RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 8
     """NOT_FOUND. The object does not exist for the caller's tenant, or was deleted.
 
@@ -429,6 +448,25 @@ ROLE_REQUIRED: ErrorReason.ValueType  # 7
 """PERMISSION_DENIED. The key's role is below the one the method needs.
 
     { "reason": "ROLE_REQUIRED", "domain": "evbridge", "metadata": { "required": "ADMIN", "role": "READER" } }
+"""
+CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 140
+"""UNAUTHENTICATED. The key's time is over. Ask an admin for another one.
+
+    { "reason": "CREDENTIAL_EXPIRED", "domain": "evbridge", "metadata": { "expire_time": "2027-01-01T00:00:00Z" } }
+"""
+KEY_LIMITED: ErrorReason.ValueType  # 143
+"""PERMISSION_DENIED. The key is limited to other services or integrations, or the request does not name the integration
+that it is about; see Key.services and Key.integrations. For CreateKey: the key would be allowed more than its maker.
+
+    { "reason": "KEY_LIMITED", "domain": "evbridge",
+      "metadata": { "limit": "services", "service": "evbridge.v1.TariffService" } }
+    { "reason": "KEY_LIMITED", "domain": "evbridge", "metadata": { "limit": "integrations", "integration": "cp" } }
+"""
+RATE_LIMITED: ErrorReason.ValueType  # 144
+"""RESOURCE_EXHAUSTED. The caller has made as many calls as its limit allows, in this process. Wait as RetryInfo says,
+send less, or ask an admin for a key with a higher `calls_per_minute`.
+
+    { "reason": "RATE_LIMITED", "domain": "evbridge", "metadata": { "calls_per_minute": "600" } }
 """
 RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 8
 """NOT_FOUND. The object does not exist for the caller's tenant, or was deleted.

@@ -30,7 +30,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65vbridge/v1/hub_client.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x03\n\tHubClient\x12(\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12$\n\x08party_id\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12\x38\n\x04role\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x12\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\xc8\xf7\x18\x01\x12@\n\x06status\x18\x04 \x01(\x0e\x32\x1c.evbridge.v1.HubClientStatusB\x12\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\xc8\xf7\x18\x01\x12:\n\x0clast_updated\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xe2\x41\x01\x03\xc8\xf7\x18\x01\x12\x1c\n\x0eintegration_id\x18\x06 \x01(\tB\x04\xc8\xf7\x18\x03\x12\x39\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xe2\x41\x01\x03\xc8\xf7\x18\x03\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xc8\xf7\x18\x03\"t\n\x0cHubClientKey\x12\x14\n\x0c\x63ountry_code\x18\x01 \x01(\t\x12\x10\n\x08party_id\x18\x02 \x01(\t\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.PartyRole\x12\x16\n\x0eintegration_id\x18\x04 \x01(\t\"\xa7\x02\n\x15ListHubClientsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12#\n\x0c\x63ountry_code\x18\x04 \x01(\tB\r\xbaH\nr\x05\x88\x83\xf9\x01\x01\xd8\x01\x01\x12\x1f\n\x08party_id\x18\x05 \x01(\tB\r\xbaH\nr\x05\x90\x83\xf9\x01\x01\xd8\x01\x01\x12.\n\x04role\x18\x06 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\x06status\x18\x07 \x01(\x0e\x32\x1c.evbridge.v1.HubClientStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01\"^\n\x16ListHubClientsResponse\x12+\n\x0bhub_clients\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.HubClient\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb4\x01\n\x0fHubClientStatus\x12!\n\x1dHUB_CLIENT_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bHUB_CLIENT_STATUS_CONNECTED\x10\x01\x12\x1d\n\x19HUB_CLIENT_STATUS_OFFLINE\x10\x02\x12\x1d\n\x19HUB_CLIENT_STATUS_PLANNED\x10\x03\x12\x1f\n\x1bHUB_CLIENT_STATUS_SUSPENDED\x10\x04\x32v\n\x10HubClientService\x12\x62\n\x0eListHubClients\x12\".evbridge.v1.ListHubClientsRequest\x1a#.evbridge.v1.ListHubClientsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42#\n\x0f\x63om.evbridge.v1B\x0eHubClientProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65vbridge/v1/hub_client.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x03\n\tHubClient\x12(\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12$\n\x08party_id\x18\x02 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\xc8\xf7\x18\x01\x12\x38\n\x04role\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x12\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\xc8\xf7\x18\x01\x12@\n\x06status\x18\x04 \x01(\x0e\x32\x1c.evbridge.v1.HubClientStatusB\x12\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\xc8\xf7\x18\x01\x12:\n\x0clast_updated\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xe2\x41\x01\x03\xc8\xf7\x18\x01\x12\x1c\n\x0eintegration_id\x18\x06 \x01(\tB\x04\xc8\xf7\x18\x03\x12\x39\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xe2\x41\x01\x03\xc8\xf7\x18\x03\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xc8\xf7\x18\x03\"t\n\x0cHubClientKey\x12\x14\n\x0c\x63ountry_code\x18\x01 \x01(\t\x12\x10\n\x08party_id\x18\x02 \x01(\t\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.PartyRole\x12\x16\n\x0eintegration_id\x18\x04 \x01(\t\"\xab\x02\n\x15ListHubClientsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12*\n\x0eintegration_id\x18\x03 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\x12#\n\x0c\x63ountry_code\x18\x04 \x01(\tB\r\xbaH\nr\x05\x88\x83\xf9\x01\x01\xd8\x01\x01\x12\x1f\n\x08party_id\x18\x05 \x01(\tB\r\xbaH\nr\x05\x90\x83\xf9\x01\x01\xd8\x01\x01\x12.\n\x04role\x18\x06 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\x06status\x18\x07 \x01(\x0e\x32\x1c.evbridge.v1.HubClientStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01\"^\n\x16ListHubClientsResponse\x12+\n\x0bhub_clients\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.HubClient\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xb4\x01\n\x0fHubClientStatus\x12!\n\x1dHUB_CLIENT_STATUS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bHUB_CLIENT_STATUS_CONNECTED\x10\x01\x12\x1d\n\x19HUB_CLIENT_STATUS_OFFLINE\x10\x02\x12\x1d\n\x19HUB_CLIENT_STATUS_PLANNED\x10\x03\x12\x1f\n\x1bHUB_CLIENT_STATUS_SUSPENDED\x10\x04\x32v\n\x10HubClientService\x12\x62\n\x0eListHubClients\x12\".evbridge.v1.ListHubClientsRequest\x1a#.evbridge.v1.ListHubClientsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42#\n\x0f\x63om.evbridge.v1B\x0eHubClientProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,7 +59,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['country_code']._loaded_options = None
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['country_code']._serialized_options = b'\272H\nr\005\210\203\371\001\001\330\001\001'
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['party_id']._loaded_options = None
@@ -70,16 +70,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTHUBCLIENTSREQUEST'].fields_by_name['status']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_HUBCLIENTSERVICE'].methods_by_name['ListHubClients']._loaded_options = None
   _globals['_HUBCLIENTSERVICE'].methods_by_name['ListHubClients']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_HUBCLIENTSTATUS']._serialized_start=1133
-  _globals['_HUBCLIENTSTATUS']._serialized_end=1313
+  _globals['_HUBCLIENTSTATUS']._serialized_start=1137
+  _globals['_HUBCLIENTSTATUS']._serialized_end=1317
   _globals['_HUBCLIENT']._serialized_start=234
   _globals['_HUBCLIENT']._serialized_end=618
   _globals['_HUBCLIENTKEY']._serialized_start=620
   _globals['_HUBCLIENTKEY']._serialized_end=736
   _globals['_LISTHUBCLIENTSREQUEST']._serialized_start=739
-  _globals['_LISTHUBCLIENTSREQUEST']._serialized_end=1034
-  _globals['_LISTHUBCLIENTSRESPONSE']._serialized_start=1036
-  _globals['_LISTHUBCLIENTSRESPONSE']._serialized_end=1130
-  _globals['_HUBCLIENTSERVICE']._serialized_start=1315
-  _globals['_HUBCLIENTSERVICE']._serialized_end=1433
+  _globals['_LISTHUBCLIENTSREQUEST']._serialized_end=1038
+  _globals['_LISTHUBCLIENTSRESPONSE']._serialized_start=1040
+  _globals['_LISTHUBCLIENTSRESPONSE']._serialized_end=1134
+  _globals['_HUBCLIENTSERVICE']._serialized_start=1319
+  _globals['_HUBCLIENTSERVICE']._serialized_end=1437
 # @@protoc_insertion_point(module_scope)

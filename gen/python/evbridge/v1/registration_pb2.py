@@ -30,7 +30,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65vbridge/v1/registration.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x15\x65vbridge/v1/run.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n\x0cPartnerToken\x12\x10\n\x02id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07initial\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tconfirmed\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"|\n\x18IssueInitialTokenRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"@\n\x19IssueInitialTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0cversions_url\x18\x02 \x01(\t\"~\n\x1aRegisterIntegrationRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x90\x01\n\x18RotateCredentialsRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12\x12\n\nrevoke_now\x18\x02 \x01(\x08\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x80\x01\n\x1cUnregisterIntegrationRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"B\n\x18ListPartnerTokensRequest\x12&\n\x0eintegration_id\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\"F\n\x19ListPartnerTokensResponse\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.evbridge.v1.PartnerToken2\xf4\x03\n\x13RegistrationService\x12h\n\x11IssueInitialToken\x12%.evbridge.v1.IssueInitialTokenRequest\x1a&.evbridge.v1.IssueInitialTokenResponse\"\x04\x90\xf4\x18\x03\x12V\n\x13RegisterIntegration\x12\'.evbridge.v1.RegisterIntegrationRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x03\x12R\n\x11RotateCredentials\x12%.evbridge.v1.RotateCredentialsRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x03\x12Z\n\x15UnregisterIntegration\x12).evbridge.v1.UnregisterIntegrationRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x03\x12k\n\x11ListPartnerTokens\x12%.evbridge.v1.ListPartnerTokensRequest\x1a&.evbridge.v1.ListPartnerTokensResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42&\n\x0f\x63om.evbridge.v1B\x11RegistrationProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65vbridge/v1/registration.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x15\x65vbridge/v1/run.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n\x0cPartnerToken\x12\x10\n\x02id\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07initial\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tconfirmed\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x80\x01\n\x18IssueInitialTokenRequest\x12*\n\x0eintegration_id\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"@\n\x19IssueInitialTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0cversions_url\x18\x02 \x01(\t\"\x82\x01\n\x1aRegisterIntegrationRequest\x12*\n\x0eintegration_id\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x94\x01\n\x18RotateCredentialsRequest\x12*\n\x0eintegration_id\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\x12\x12\n\nrevoke_now\x18\x02 \x01(\x08\x12!\n\nrequest_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x84\x01\n\x1cUnregisterIntegrationRequest\x12*\n\x0eintegration_id\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\xa8\x83\xf9\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x18ListPartnerTokensRequest\x12*\n\x0eintegration_id\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01\"F\n\x19ListPartnerTokensResponse\x12)\n\x06tokens\x18\x01 \x03(\x0b\x32\x19.evbridge.v1.PartnerToken2\xf4\x03\n\x13RegistrationService\x12h\n\x11IssueInitialToken\x12%.evbridge.v1.IssueInitialTokenRequest\x1a&.evbridge.v1.IssueInitialTokenResponse\"\x04\x90\xf4\x18\x03\x12V\n\x13RegisterIntegration\x12\'.evbridge.v1.RegisterIntegrationRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x03\x12R\n\x11RotateCredentials\x12%.evbridge.v1.RotateCredentialsRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x03\x12Z\n\x15UnregisterIntegration\x12).evbridge.v1.UnregisterIntegrationRequest\x1a\x10.evbridge.v1.Run\"\x04\x90\xf4\x18\x03\x12k\n\x11ListPartnerTokens\x12%.evbridge.v1.ListPartnerTokensRequest\x1a&.evbridge.v1.ListPartnerTokensResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x42&\n\x0f\x63om.evbridge.v1B\x11RegistrationProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,23 +49,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTNERTOKEN'].fields_by_name['last_use_time']._loaded_options = None
   _globals['_PARTNERTOKEN'].fields_by_name['last_use_time']._serialized_options = b'\342A\001\003'
   _globals['_ISSUEINITIALTOKENREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_ISSUEINITIALTOKENREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_ISSUEINITIALTOKENREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_ISSUEINITIALTOKENREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ISSUEINITIALTOKENREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_REGISTERINTEGRATIONREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_REGISTERINTEGRATIONREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_REGISTERINTEGRATIONREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_REGISTERINTEGRATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REGISTERINTEGRATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_UNREGISTERINTEGRATIONREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_UNREGISTERINTEGRATIONREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_UNREGISTERINTEGRATIONREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_UNREGISTERINTEGRATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_UNREGISTERINTEGRATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\250\203\371\001\001\330\001\001'
   _globals['_LISTPARTNERTOKENSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_LISTPARTNERTOKENSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_LISTPARTNERTOKENSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_REGISTRATIONSERVICE'].methods_by_name['IssueInitialToken']._loaded_options = None
   _globals['_REGISTRATIONSERVICE'].methods_by_name['IssueInitialToken']._serialized_options = b'\220\364\030\003'
   _globals['_REGISTRATIONSERVICE'].methods_by_name['RegisterIntegration']._loaded_options = None
@@ -78,20 +78,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTRATIONSERVICE'].methods_by_name['ListPartnerTokens']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_PARTNERTOKEN']._serialized_start=234
   _globals['_PARTNERTOKEN']._serialized_end=426
-  _globals['_ISSUEINITIALTOKENREQUEST']._serialized_start=428
-  _globals['_ISSUEINITIALTOKENREQUEST']._serialized_end=552
-  _globals['_ISSUEINITIALTOKENRESPONSE']._serialized_start=554
-  _globals['_ISSUEINITIALTOKENRESPONSE']._serialized_end=618
-  _globals['_REGISTERINTEGRATIONREQUEST']._serialized_start=620
-  _globals['_REGISTERINTEGRATIONREQUEST']._serialized_end=746
-  _globals['_ROTATECREDENTIALSREQUEST']._serialized_start=749
-  _globals['_ROTATECREDENTIALSREQUEST']._serialized_end=893
-  _globals['_UNREGISTERINTEGRATIONREQUEST']._serialized_start=896
-  _globals['_UNREGISTERINTEGRATIONREQUEST']._serialized_end=1024
-  _globals['_LISTPARTNERTOKENSREQUEST']._serialized_start=1026
-  _globals['_LISTPARTNERTOKENSREQUEST']._serialized_end=1092
-  _globals['_LISTPARTNERTOKENSRESPONSE']._serialized_start=1094
-  _globals['_LISTPARTNERTOKENSRESPONSE']._serialized_end=1164
-  _globals['_REGISTRATIONSERVICE']._serialized_start=1167
-  _globals['_REGISTRATIONSERVICE']._serialized_end=1667
+  _globals['_ISSUEINITIALTOKENREQUEST']._serialized_start=429
+  _globals['_ISSUEINITIALTOKENREQUEST']._serialized_end=557
+  _globals['_ISSUEINITIALTOKENRESPONSE']._serialized_start=559
+  _globals['_ISSUEINITIALTOKENRESPONSE']._serialized_end=623
+  _globals['_REGISTERINTEGRATIONREQUEST']._serialized_start=626
+  _globals['_REGISTERINTEGRATIONREQUEST']._serialized_end=756
+  _globals['_ROTATECREDENTIALSREQUEST']._serialized_start=759
+  _globals['_ROTATECREDENTIALSREQUEST']._serialized_end=907
+  _globals['_UNREGISTERINTEGRATIONREQUEST']._serialized_start=910
+  _globals['_UNREGISTERINTEGRATIONREQUEST']._serialized_end=1042
+  _globals['_LISTPARTNERTOKENSREQUEST']._serialized_start=1044
+  _globals['_LISTPARTNERTOKENSREQUEST']._serialized_end=1114
+  _globals['_LISTPARTNERTOKENSRESPONSE']._serialized_start=1116
+  _globals['_LISTPARTNERTOKENSRESPONSE']._serialized_end=1186
+  _globals['_REGISTRATIONSERVICE']._serialized_start=1189
+  _globals['_REGISTRATIONSERVICE']._serialized_end=1689
 # @@protoc_insertion_point(module_scope)

@@ -38,7 +38,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/watch.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x15\x65vbridge/v1/cdr.proto\x1a\x19\x65vbridge/v1/company.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1c\x65vbridge/v1/hub_client.proto\x1a\x1d\x65vbridge/v1/integration.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x19\x65vbridge/v1/session.proto\x1a\x18\x65vbridge/v1/tariff.proto\x1a\x17\x65vbridge/v1/token.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x03\n\x15WatchLocationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"\\\n\x16WatchLocationsResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.LocationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x91\x01\n\x0eLocationChange\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\'\n\x08location\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Location\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x03\n\x16WatchEvseStatusRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"_\n\x17WatchEvseStatusResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.evbridge.v1.EvseStatusChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xf0\x01\n\x10\x45vseStatusChange\x12.\n\x0clocation_key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\x10\n\x08\x65vse_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x65vse_id\x18\x03 \x01(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.evbridge.v1.EvseStatus\x12/\n\x0bstatus_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x03\n\x13WatchTariffsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"X\n\x14WatchTariffsResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.evbridge.v1.TariffChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x0cTariffChange\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.evbridge.v1.TariffKey\x12#\n\x06tariff\x18\x02 \x01(\x0b\x32\x13.evbridge.v1.Tariff\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbf\x03\n\x14WatchSessionsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"Z\n\x15WatchSessionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.SessionChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x8d\x01\n\rSessionChange\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.evbridge.v1.SessionKey\x12%\n\x07session\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Session\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x03\n\x10WatchCdrsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"R\n\x11WatchCdrsResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.CdrChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"}\n\tCdrChange\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.evbridge.v1.CdrKey\x12\x1d\n\x03\x63\x64r\x18\x02 \x01(\x0b\x32\x10.evbridge.v1.Cdr\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x03\n\x12WatchTokensRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x0eintegration_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"V\n\x13WatchTokensResponse\x12)\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x18.evbridge.v1.TokenChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x85\x01\n\x0bTokenChange\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.evbridge.v1.TokenKey\x12!\n\x05token\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Token\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfc\x01\n\x16WatchHubClientsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12&\n\x0eintegration_id\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"^\n\x17WatchHubClientsResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.evbridge.v1.HubClientChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x96\x01\n\x0fHubClientChange\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.evbridge.v1.HubClientKey\x12*\n\nhub_client\x18\x02 \x01(\x0b\x32\x16.evbridge.v1.HubClient\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfd\x01\n\x18WatchIntegrationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"b\n\x19WatchIntegrationsResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.evbridge.v1.IntegrationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x7f\n\x11IntegrationChange\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x0bintegration\x18\x02 \x01(\x0b\x32\x18.evbridge.v1.Integration\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x15WatchCompaniesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"[\n\x16WatchCompaniesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.CompanyChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"s\n\rCompanyChange\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x07\x63ompany\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Company\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\x16WatchDeliveriesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12%\n\x0eintegration_id\x18\x03 \x01(\tB\r\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"]\n\x17WatchDeliveriesResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.DeliveryChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"v\n\x0e\x44\x65liveryChange\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65livery\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Delivery\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*T\n\tWatchSide\x12\x1a\n\x16WATCH_SIDE_UNSPECIFIED\x10\x00\x12\x17\n\x13WATCH_SIDE_RECEIVED\x10\x01\x12\x12\n\x0eWATCH_SIDE_ALL\x10\x02\x32\xfb\x07\n\x0cWatchService\x12\x64\n\x0eWatchLocations\x12\".evbridge.v1.WatchLocationsRequest\x1a#.evbridge.v1.WatchLocationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchEvseStatus\x12#.evbridge.v1.WatchEvseStatusRequest\x1a$.evbridge.v1.WatchEvseStatusResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12^\n\x0cWatchTariffs\x12 .evbridge.v1.WatchTariffsRequest\x1a!.evbridge.v1.WatchTariffsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x61\n\rWatchSessions\x12!.evbridge.v1.WatchSessionsRequest\x1a\".evbridge.v1.WatchSessionsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12U\n\tWatchCdrs\x12\x1d.evbridge.v1.WatchCdrsRequest\x1a\x1e.evbridge.v1.WatchCdrsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12[\n\x0bWatchTokens\x12\x1f.evbridge.v1.WatchTokensRequest\x1a .evbridge.v1.WatchTokensResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchHubClients\x12#.evbridge.v1.WatchHubClientsRequest\x1a$.evbridge.v1.WatchHubClientsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12m\n\x11WatchIntegrations\x12%.evbridge.v1.WatchIntegrationsRequest\x1a&.evbridge.v1.WatchIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x64\n\x0eWatchCompanies\x12\".evbridge.v1.WatchCompaniesRequest\x1a#.evbridge.v1.WatchCompaniesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchDeliveries\x12#.evbridge.v1.WatchDeliveriesRequest\x1a$.evbridge.v1.WatchDeliveriesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x42\x1f\n\x0f\x63om.evbridge.v1B\nWatchProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65vbridge/v1/watch.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x15\x65vbridge/v1/cdr.proto\x1a\x19\x65vbridge/v1/company.proto\x1a\x1a\x65vbridge/v1/delivery.proto\x1a\x1c\x65vbridge/v1/hub_client.proto\x1a\x1d\x65vbridge/v1/integration.proto\x1a\x1a\x65vbridge/v1/location.proto\x1a\x19\x65vbridge/v1/session.proto\x1a\x18\x65vbridge/v1/tariff.proto\x1a\x17\x65vbridge/v1/token.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n\x15WatchLocationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x04 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"\\\n\x16WatchLocationsResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.LocationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x91\x01\n\x0eLocationChange\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\'\n\x08location\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Location\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc5\x03\n\x16WatchEvseStatusRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x04 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"_\n\x17WatchEvseStatusResponse\x12.\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1d.evbridge.v1.EvseStatusChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xf0\x01\n\x10\x45vseStatusChange\x12.\n\x0clocation_key\x18\x01 \x01(\x0b\x32\x18.evbridge.v1.LocationKey\x12\x10\n\x08\x65vse_uid\x18\x02 \x01(\t\x12\x0f\n\x07\x65vse_id\x18\x03 \x01(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.evbridge.v1.EvseStatus\x12/\n\x0bstatus_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63hange_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc2\x03\n\x13WatchTariffsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x04 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"X\n\x14WatchTariffsResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.evbridge.v1.TariffChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x0cTariffChange\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.evbridge.v1.TariffKey\x12#\n\x06tariff\x18\x02 \x01(\x0b\x32\x13.evbridge.v1.Tariff\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc3\x03\n\x14WatchSessionsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x04 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"Z\n\x15WatchSessionsResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.SessionChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x8d\x01\n\rSessionChange\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.evbridge.v1.SessionKey\x12%\n\x07session\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Session\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbf\x03\n\x10WatchCdrsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x04 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"R\n\x11WatchCdrsResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.evbridge.v1.CdrChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"}\n\tCdrChange\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.evbridge.v1.CdrKey\x12\x1d\n\x03\x63\x64r\x18\x02 \x01(\x0b\x32\x10.evbridge.v1.Cdr\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x03\n\x12WatchTokensRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12.\n\x04side\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.WatchSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12)\n\x0eintegration_id\x18\x04 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x9e\x02\xbaH\x9a\x02\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\x1a\x93\x01\n\nwatch.side\x12Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\x1a*this.integration_id == \'\' || this.side < 2\"V\n\x13WatchTokensResponse\x12)\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x18.evbridge.v1.TokenChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x85\x01\n\x0bTokenChange\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.evbridge.v1.TokenKey\x12!\n\x05token\x18\x02 \x01(\x0b\x32\x12.evbridge.v1.Token\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x80\x02\n\x16WatchHubClientsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12*\n\x0eintegration_id\x18\x03 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\xa0\x83\xf9\x01\x01\xe0\xf4\x18\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"^\n\x17WatchHubClientsResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.evbridge.v1.HubClientChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x96\x01\n\x0fHubClientChange\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.evbridge.v1.HubClientKey\x12*\n\nhub_client\x18\x02 \x01(\x0b\x32\x16.evbridge.v1.HubClient\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x02\n\x18WatchIntegrationsRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12)\n\x0eintegration_id\x18\x03 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"b\n\x19WatchIntegrationsResponse\x12/\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1e.evbridge.v1.IntegrationChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x7f\n\x11IntegrationChange\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\x0bintegration\x18\x02 \x01(\x0b\x32\x18.evbridge.v1.Integration\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x01\n\x15WatchCompaniesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"[\n\x16WatchCompaniesResponse\x12+\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1a.evbridge.v1.CompanyChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"s\n\rCompanyChange\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x07\x63ompany\x18\x02 \x01(\x0b\x32\x14.evbridge.v1.Company\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xff\x01\n\x16WatchDeliveriesRequest\x12\x1d\n\x0cresume_token\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12)\n\x0eintegration_id\x18\x03 \x01(\tB\x11\xbaH\nr\x05\xa0\x83\xf9\x01\x01\xd8\x01\x01\xe0\xf4\x18\x01:\x88\x01\xbaH\x84\x01\x1a\x81\x01\n\x0ewatch.snapshot\x12\x44resume_token and snapshot exclude each other: a snapshot begins anew\x1a)this.resume_token == \'\' || !this.snapshot\"]\n\x17WatchDeliveriesResponse\x12,\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1b.evbridge.v1.DeliveryChange\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"v\n\x0e\x44\x65liveryChange\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08\x64\x65livery\x18\x02 \x01(\x0b\x32\x15.evbridge.v1.Delivery\x12/\n\x0b\x63hange_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*T\n\tWatchSide\x12\x1a\n\x16WATCH_SIDE_UNSPECIFIED\x10\x00\x12\x17\n\x13WATCH_SIDE_RECEIVED\x10\x01\x12\x12\n\x0eWATCH_SIDE_ALL\x10\x02\x32\xfb\x07\n\x0cWatchService\x12\x64\n\x0eWatchLocations\x12\".evbridge.v1.WatchLocationsRequest\x1a#.evbridge.v1.WatchLocationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchEvseStatus\x12#.evbridge.v1.WatchEvseStatusRequest\x1a$.evbridge.v1.WatchEvseStatusResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12^\n\x0cWatchTariffs\x12 .evbridge.v1.WatchTariffsRequest\x1a!.evbridge.v1.WatchTariffsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x61\n\rWatchSessions\x12!.evbridge.v1.WatchSessionsRequest\x1a\".evbridge.v1.WatchSessionsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12U\n\tWatchCdrs\x12\x1d.evbridge.v1.WatchCdrsRequest\x1a\x1e.evbridge.v1.WatchCdrsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12[\n\x0bWatchTokens\x12\x1f.evbridge.v1.WatchTokensRequest\x1a .evbridge.v1.WatchTokensResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchHubClients\x12#.evbridge.v1.WatchHubClientsRequest\x1a$.evbridge.v1.WatchHubClientsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12m\n\x11WatchIntegrations\x12%.evbridge.v1.WatchIntegrationsRequest\x1a&.evbridge.v1.WatchIntegrationsResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12\x64\n\x0eWatchCompanies\x12\".evbridge.v1.WatchCompaniesRequest\x1a#.evbridge.v1.WatchCompaniesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x12g\n\x0fWatchDeliveries\x12#.evbridge.v1.WatchDeliveriesRequest\x1a$.evbridge.v1.WatchDeliveriesResponse\"\x07\x90\x02\x01\x90\xf4\x18\x01\x30\x01\x42\x1f\n\x0f\x63om.evbridge.v1B\nWatchProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,7 +51,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHLOCATIONSREQUEST'].fields_by_name['side']._loaded_options = None
   _globals['_WATCHLOCATIONSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHLOCATIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHLOCATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHLOCATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHLOCATIONSREQUEST']._loaded_options = None
   _globals['_WATCHLOCATIONSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHEVSESTATUSREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -59,7 +59,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEVSESTATUSREQUEST'].fields_by_name['side']._loaded_options = None
   _globals['_WATCHEVSESTATUSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHEVSESTATUSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHEVSESTATUSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHEVSESTATUSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHEVSESTATUSREQUEST']._loaded_options = None
   _globals['_WATCHEVSESTATUSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHTARIFFSREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -67,7 +67,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTARIFFSREQUEST'].fields_by_name['side']._loaded_options = None
   _globals['_WATCHTARIFFSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHTARIFFSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHTARIFFSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHTARIFFSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHTARIFFSREQUEST']._loaded_options = None
   _globals['_WATCHTARIFFSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHSESSIONSREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -75,7 +75,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSESSIONSREQUEST'].fields_by_name['side']._loaded_options = None
   _globals['_WATCHSESSIONSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHSESSIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHSESSIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHSESSIONSREQUEST']._loaded_options = None
   _globals['_WATCHSESSIONSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHCDRSREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -83,7 +83,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHCDRSREQUEST'].fields_by_name['side']._loaded_options = None
   _globals['_WATCHCDRSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHCDRSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHCDRSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHCDRSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHCDRSREQUEST']._loaded_options = None
   _globals['_WATCHCDRSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHTOKENSREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -91,19 +91,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTOKENSREQUEST'].fields_by_name['side']._loaded_options = None
   _globals['_WATCHTOKENSREQUEST'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_WATCHTOKENSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHTOKENSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHTOKENSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHTOKENSREQUEST']._loaded_options = None
   _globals['_WATCHTOKENSREQUEST']._serialized_options = b'\272H\232\002\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot\032\223\001\n\nwatch.side\022Yintegration_id names what was received: it goes without side, or with WATCH_SIDE_RECEIVED\032*this.integration_id == \'\' || this.side < 2'
   _globals['_WATCHHUBCLIENTSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHHUBCLIENTSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_WATCHHUBCLIENTSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHHUBCLIENTSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001'
+  _globals['_WATCHHUBCLIENTSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\342A\001\002\272H\007r\005\240\203\371\001\001\340\364\030\001'
   _globals['_WATCHHUBCLIENTSREQUEST']._loaded_options = None
   _globals['_WATCHHUBCLIENTSREQUEST']._serialized_options = b'\272H\204\001\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot'
   _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHINTEGRATIONSREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHINTEGRATIONSREQUEST']._loaded_options = None
   _globals['_WATCHINTEGRATIONSREQUEST']._serialized_options = b'\272H\204\001\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot'
   _globals['_WATCHCOMPANIESREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -113,7 +113,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\004r\002\030@'
   _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['integration_id']._loaded_options = None
-  _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001'
+  _globals['_WATCHDELIVERIESREQUEST'].fields_by_name['integration_id']._serialized_options = b'\272H\nr\005\240\203\371\001\001\330\001\001\340\364\030\001'
   _globals['_WATCHDELIVERIESREQUEST']._loaded_options = None
   _globals['_WATCHDELIVERIESREQUEST']._serialized_options = b'\272H\204\001\032\201\001\n\016watch.snapshot\022Dresume_token and snapshot exclude each other: a snapshot begins anew\032)this.resume_token == \'\' || !this.snapshot'
   _globals['_WATCHSERVICE'].methods_by_name['WatchLocations']._loaded_options = None
@@ -136,68 +136,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSERVICE'].methods_by_name['WatchCompanies']._serialized_options = b'\220\002\001\220\364\030\001'
   _globals['_WATCHSERVICE'].methods_by_name['WatchDeliveries']._loaded_options = None
   _globals['_WATCHSERVICE'].methods_by_name['WatchDeliveries']._serialized_options = b'\220\002\001\220\364\030\001'
-  _globals['_WATCHSIDE']._serialized_start=6509
-  _globals['_WATCHSIDE']._serialized_end=6593
+  _globals['_WATCHSIDE']._serialized_start=6545
+  _globals['_WATCHSIDE']._serialized_end=6629
   _globals['_WATCHLOCATIONSREQUEST']._serialized_start=449
-  _globals['_WATCHLOCATIONSREQUEST']._serialized_end=897
-  _globals['_WATCHLOCATIONSRESPONSE']._serialized_start=899
-  _globals['_WATCHLOCATIONSRESPONSE']._serialized_end=991
-  _globals['_LOCATIONCHANGE']._serialized_start=994
-  _globals['_LOCATIONCHANGE']._serialized_end=1139
-  _globals['_WATCHEVSESTATUSREQUEST']._serialized_start=1142
-  _globals['_WATCHEVSESTATUSREQUEST']._serialized_end=1591
-  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_start=1593
-  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_end=1688
-  _globals['_EVSESTATUSCHANGE']._serialized_start=1691
-  _globals['_EVSESTATUSCHANGE']._serialized_end=1931
-  _globals['_WATCHTARIFFSREQUEST']._serialized_start=1934
-  _globals['_WATCHTARIFFSREQUEST']._serialized_end=2380
-  _globals['_WATCHTARIFFSRESPONSE']._serialized_start=2382
-  _globals['_WATCHTARIFFSRESPONSE']._serialized_end=2470
-  _globals['_TARIFFCHANGE']._serialized_start=2473
-  _globals['_TARIFFCHANGE']._serialized_end=2610
-  _globals['_WATCHSESSIONSREQUEST']._serialized_start=2613
-  _globals['_WATCHSESSIONSREQUEST']._serialized_end=3060
-  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=3062
-  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=3152
-  _globals['_SESSIONCHANGE']._serialized_start=3155
-  _globals['_SESSIONCHANGE']._serialized_end=3296
-  _globals['_WATCHCDRSREQUEST']._serialized_start=3299
-  _globals['_WATCHCDRSREQUEST']._serialized_end=3742
-  _globals['_WATCHCDRSRESPONSE']._serialized_start=3744
-  _globals['_WATCHCDRSRESPONSE']._serialized_end=3826
-  _globals['_CDRCHANGE']._serialized_start=3828
-  _globals['_CDRCHANGE']._serialized_end=3953
-  _globals['_WATCHTOKENSREQUEST']._serialized_start=3956
-  _globals['_WATCHTOKENSREQUEST']._serialized_end=4401
-  _globals['_WATCHTOKENSRESPONSE']._serialized_start=4403
-  _globals['_WATCHTOKENSRESPONSE']._serialized_end=4489
-  _globals['_TOKENCHANGE']._serialized_start=4492
-  _globals['_TOKENCHANGE']._serialized_end=4625
-  _globals['_WATCHHUBCLIENTSREQUEST']._serialized_start=4628
-  _globals['_WATCHHUBCLIENTSREQUEST']._serialized_end=4880
-  _globals['_WATCHHUBCLIENTSRESPONSE']._serialized_start=4882
-  _globals['_WATCHHUBCLIENTSRESPONSE']._serialized_end=4976
-  _globals['_HUBCLIENTCHANGE']._serialized_start=4979
-  _globals['_HUBCLIENTCHANGE']._serialized_end=5129
-  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_start=5132
-  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_end=5385
-  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_start=5387
-  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_end=5485
-  _globals['_INTEGRATIONCHANGE']._serialized_start=5487
-  _globals['_INTEGRATIONCHANGE']._serialized_end=5614
-  _globals['_WATCHCOMPANIESREQUEST']._serialized_start=5617
-  _globals['_WATCHCOMPANIESREQUEST']._serialized_end=5828
-  _globals['_WATCHCOMPANIESRESPONSE']._serialized_start=5830
-  _globals['_WATCHCOMPANIESRESPONSE']._serialized_end=5921
-  _globals['_COMPANYCHANGE']._serialized_start=5923
-  _globals['_COMPANYCHANGE']._serialized_end=6038
-  _globals['_WATCHDELIVERIESREQUEST']._serialized_start=6041
-  _globals['_WATCHDELIVERIESREQUEST']._serialized_end=6292
-  _globals['_WATCHDELIVERIESRESPONSE']._serialized_start=6294
-  _globals['_WATCHDELIVERIESRESPONSE']._serialized_end=6387
-  _globals['_DELIVERYCHANGE']._serialized_start=6389
-  _globals['_DELIVERYCHANGE']._serialized_end=6507
-  _globals['_WATCHSERVICE']._serialized_start=6596
-  _globals['_WATCHSERVICE']._serialized_end=7615
+  _globals['_WATCHLOCATIONSREQUEST']._serialized_end=901
+  _globals['_WATCHLOCATIONSRESPONSE']._serialized_start=903
+  _globals['_WATCHLOCATIONSRESPONSE']._serialized_end=995
+  _globals['_LOCATIONCHANGE']._serialized_start=998
+  _globals['_LOCATIONCHANGE']._serialized_end=1143
+  _globals['_WATCHEVSESTATUSREQUEST']._serialized_start=1146
+  _globals['_WATCHEVSESTATUSREQUEST']._serialized_end=1599
+  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_start=1601
+  _globals['_WATCHEVSESTATUSRESPONSE']._serialized_end=1696
+  _globals['_EVSESTATUSCHANGE']._serialized_start=1699
+  _globals['_EVSESTATUSCHANGE']._serialized_end=1939
+  _globals['_WATCHTARIFFSREQUEST']._serialized_start=1942
+  _globals['_WATCHTARIFFSREQUEST']._serialized_end=2392
+  _globals['_WATCHTARIFFSRESPONSE']._serialized_start=2394
+  _globals['_WATCHTARIFFSRESPONSE']._serialized_end=2482
+  _globals['_TARIFFCHANGE']._serialized_start=2485
+  _globals['_TARIFFCHANGE']._serialized_end=2622
+  _globals['_WATCHSESSIONSREQUEST']._serialized_start=2625
+  _globals['_WATCHSESSIONSREQUEST']._serialized_end=3076
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=3078
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=3168
+  _globals['_SESSIONCHANGE']._serialized_start=3171
+  _globals['_SESSIONCHANGE']._serialized_end=3312
+  _globals['_WATCHCDRSREQUEST']._serialized_start=3315
+  _globals['_WATCHCDRSREQUEST']._serialized_end=3762
+  _globals['_WATCHCDRSRESPONSE']._serialized_start=3764
+  _globals['_WATCHCDRSRESPONSE']._serialized_end=3846
+  _globals['_CDRCHANGE']._serialized_start=3848
+  _globals['_CDRCHANGE']._serialized_end=3973
+  _globals['_WATCHTOKENSREQUEST']._serialized_start=3976
+  _globals['_WATCHTOKENSREQUEST']._serialized_end=4425
+  _globals['_WATCHTOKENSRESPONSE']._serialized_start=4427
+  _globals['_WATCHTOKENSRESPONSE']._serialized_end=4513
+  _globals['_TOKENCHANGE']._serialized_start=4516
+  _globals['_TOKENCHANGE']._serialized_end=4649
+  _globals['_WATCHHUBCLIENTSREQUEST']._serialized_start=4652
+  _globals['_WATCHHUBCLIENTSREQUEST']._serialized_end=4908
+  _globals['_WATCHHUBCLIENTSRESPONSE']._serialized_start=4910
+  _globals['_WATCHHUBCLIENTSRESPONSE']._serialized_end=5004
+  _globals['_HUBCLIENTCHANGE']._serialized_start=5007
+  _globals['_HUBCLIENTCHANGE']._serialized_end=5157
+  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_start=5160
+  _globals['_WATCHINTEGRATIONSREQUEST']._serialized_end=5417
+  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_start=5419
+  _globals['_WATCHINTEGRATIONSRESPONSE']._serialized_end=5517
+  _globals['_INTEGRATIONCHANGE']._serialized_start=5519
+  _globals['_INTEGRATIONCHANGE']._serialized_end=5646
+  _globals['_WATCHCOMPANIESREQUEST']._serialized_start=5649
+  _globals['_WATCHCOMPANIESREQUEST']._serialized_end=5860
+  _globals['_WATCHCOMPANIESRESPONSE']._serialized_start=5862
+  _globals['_WATCHCOMPANIESRESPONSE']._serialized_end=5953
+  _globals['_COMPANYCHANGE']._serialized_start=5955
+  _globals['_COMPANYCHANGE']._serialized_end=6070
+  _globals['_WATCHDELIVERIESREQUEST']._serialized_start=6073
+  _globals['_WATCHDELIVERIESREQUEST']._serialized_end=6328
+  _globals['_WATCHDELIVERIESRESPONSE']._serialized_start=6330
+  _globals['_WATCHDELIVERIESRESPONSE']._serialized_end=6423
+  _globals['_DELIVERYCHANGE']._serialized_start=6425
+  _globals['_DELIVERYCHANGE']._serialized_end=6543
+  _globals['_WATCHSERVICE']._serialized_start=6632
+  _globals['_WATCHSERVICE']._serialized_end=7651
 # @@protoc_insertion_point(module_scope)

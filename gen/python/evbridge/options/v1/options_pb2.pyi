@@ -329,7 +329,10 @@ the same service that reads one page. Both take the same request and answer with
 the partner says where the next page is.
 """
 integration_id: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
-"""The field names the integration a partner call goes through. It routes and never travels."""
+"""The field names the integration that the request is about. A key that is limited to some may make no request without
+such a field, and all of them have to name one of the key's. In a partner's contract it says through which integration
+the call goes, and never travels.
+"""
 secret: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field is a secret: accepted on input, sealed at rest, never returned, logged or traced."""
 sink: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
