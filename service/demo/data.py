@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -29,19 +29,24 @@ class Call(NamedTuple):
         return ", ".join(_ids(self.request))
 
 
+async def made(channel: grpc.aio.Channel, credential: Credential, rpc: str, request: dict[str, Any]) -> Call:
+    """Makes the call `Service/Rpc` of evbridge.v1. Raises AioRpcError."""
+    service, name = rpc.split("/")
+    method = Default().FindServiceByName(f"evbridge.v1.{service}").methods_by_name[name]
+    message = ParseDict(request, GetMessageClass(method.input_type)())
+    call = channel.unary_unary(
+        f"/{method.containing_service.full_name}/{name}",
+        request_serializer=type(message).SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    return Call(method, message, await call(message, metadata=credential, timeout=30))
+
+
 async def fill(channel: grpc.aio.Channel, credential: Credential) -> AsyncIterator[Call]:
     """Makes the calls, in order. What already exists stays as it is. Raises AioRpcError for any other failure."""
     for entry in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
-        service, name = entry["rpc"].split("/")
-        method = Default().FindServiceByName(f"evbridge.v1.{service}").methods_by_name[name]
-        request = ParseDict(entry["request"], GetMessageClass(method.input_type)())
-        call = channel.unary_unary(
-            f"/{method.containing_service.full_name}/{name}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=GetMessageClass(method.output_type).FromString,
-        )
         try:
-            yield Call(method, request, await call(request, metadata=credential, timeout=30))
+            yield await made(channel, credential, entry["rpc"], entry["request"])
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise

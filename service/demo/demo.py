@@ -6,14 +6,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
+from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 
 from service.app import evbridge
+from service.demo.circle import Circle
 from service.demo.recovery import Exchanges, Recovery
 from service.demo.story import API_KEY, say
 from service.partners.ampeco import simulator as ampeco
 from service.partners.chargeprice.simulator import Simulator
 from service.partners.ocpi import simulator as ocpi
 from service.settings import Settings
+from service.storage.api_key import api_key_create
 
 
 async def demo() -> None:
@@ -53,6 +56,10 @@ async def demo() -> None:
                     )
                     await story.outage(ocpi_simulator, exchanges, midnight)
                     await story.midnight(ocpi_simulator, running.clock, midnight)
+                    async with running.database.transaction() as conn:
+                        key = await api_key_create(conn, running.keyring, "drivers", "", ROLE_ADMIN)
+                    exchanges.quiet = True
+                    await Circle(channel, credential, (("authorization", f"Bearer {key.reveal()}"),)).tell()
         finally:
             await simulator.stop()
             await ampeco_simulator.stop()

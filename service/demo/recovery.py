@@ -44,13 +44,15 @@ _PUSHED = delivery_pb2.ListDeliveriesRequest(integration_id="ocpi-demo")
 
 
 class Exchanges:
-    """Shows each as it ends, and keeps its status."""
+    """Shows each as it ends, unless it is `quiet`, and keeps its status."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
+        self.quiet = False
 
     def __call__(self, exchange: Exchange) -> None:
-        show_exchange(exchange)
+        if not self.quiet:
+            show_exchange(exchange)
         self.statuses.append(exchange.status)
 
 

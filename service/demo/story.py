@@ -55,6 +55,7 @@ API_KEY = "demo-key"
 COMPANY_ID = "1e49b853-36fc-47ed-9826-97828b5b2fdd"
 PROVIDER_ID = "2e49b853-36fc-47ed-9826-97828b5b2fdd"
 PARTNERS = ("hub", "fleet")
+MAX_SHOWN = 300
 M = TypeVar("M", bound=Message)
 _OF_COMPANY = delivery_pb2.ListDeliveriesRequest(object_id=COMPANY_ID)
 _DONE = (delivery_pb2.DELIVERY_STATE_DELIVERED, delivery_pb2.DELIVERY_STATE_PARKED)
@@ -299,7 +300,7 @@ class Story:
 def show_exchange(exchange: Exchange) -> None:
     """Without the tokens that OCPI's credentials carry."""
     sent, body = (
-        re.sub('("token":")[^"]+', r"\1***", each.decode(errors="replace"))
+        shortened(re.sub('("token":")[^"]+', r"\1***", each.decode(errors="replace")))
         for each in (exchange.request_body, exchange.response_body)
     )
     print(f"  HTTP {exchange.method} {exchange.url} {sent}")
@@ -327,6 +328,12 @@ def details(error: grpc.aio.AioRpcError, kind: type[M]) -> Iterator[M]:
 
 def say(text: str) -> None:
     print(f"\n{text}")
+
+
+def shortened(text: str) -> str:
+    """One line that can be read."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_SHOWN else f"{line[:MAX_SHOWN]}…"
 
 
 def compact(value: object) -> str:

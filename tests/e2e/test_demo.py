@@ -30,6 +30,10 @@ async def test_the_demo_tells_its_story_to_the_end_and_shows_two_different_views
     *_, put, deleted = [line.split()[1:3] for line in recovery.splitlines() if line.startswith("  HTTP ")]
     assert [put[0], deleted[0], deleted[1].rpartition("/")[2]] == ["PUT", "DELETE", "today"]
     assert "they name ['tomorrow'], and the tariff that ended is deleted there" in recovery
+    circle = ended.out[ended.out.index("17. One driver's evening") :].partition("\n\n")[0].splitlines()[1:]
+    steps = ["register", "token", "authorise", "start", "charge", "stop", "bill", "audit", "reconcile", "reconcile"]
+    assert [line.split()[0] for line in circle] == steps
+    assert [line.partition(" has ")[2] for line in circle[-2:]] == ["1 session, 1 CDR, 9 EUR, and 0 findings"] * 2
     table = ended.out[ended.out.index("EVSE, connector") :].splitlines()
     assert table[0].split() == ["EVSE,", "connector", "hub", "fleet"]
     assert table[1].split(maxsplit=3)[3].split("  ")[0] == "tariff roaming"

@@ -57,7 +57,7 @@ class Deadly(Wire):
     async def carry(self, request: web.Request) -> web.StreamResponse:
         kill, victim = self.kill, self.victim
         if not (kill and victim and leads_to(request, kill.method, kill.path)):
-            return await self._forward(request)
+            return await super().carry(request)
         self.kill = None
         await request.read()  # while there is somebody who sends it
         if kill.answered:

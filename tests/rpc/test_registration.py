@@ -128,7 +128,10 @@ class Wire:
                 return await self._misbehave(fault[2], request)
         if self.is_down:
             return web.Response(status=503)
-        return await self._forward(request)
+        try:
+            return await self._forward(request)
+        except aiohttp.ClientConnectionError:  # nobody is there, as a gateway says it
+            return web.Response(status=502)
 
     async def catches_up(self) -> None:
         """What is late arrives after all."""

@@ -1,6 +1,6 @@
 """An OCPI party with a first token: versions, modules, credentials, what it is pushed, and lists of its own.
 
-It calls nobody back.
+It calls nobody back. What two parties do of sessions, CDRs, tokens and commands is shown by two evbridges.
 """
 
 import base64
@@ -20,10 +20,8 @@ from service.bridge.values import scalar
 from service.simulator import simulator
 from service.simulator.objects import Object
 
-_MODULES = {
-    "2.1.1": ("cdrs", "commands", "credentials", "locations", "sessions", "tariffs", "tokens"),
-    "2.2.1": ("cdrs", "chargingprofiles", "commands", "credentials", "locations", "sessions", "tariffs", "tokens"),
-}
+_VERSIONS = ("2.1.1", "2.2.1")
+_MODULES = ("credentials", "locations", "tariffs")
 _LISTS = ("locations", "tariffs")
 _SHOWN = "LocationsSenderService/GetLocation"
 _LISTED = ("LocationsSenderService/ListLocations", "TariffsSenderService/ListTariffs")
@@ -156,13 +154,13 @@ class Simulator(simulator.Simulator):
 
     def got(self, operation: Operation, request: Message, call: Call) -> Any:
         if not operation.address_field:
-            return _envelope(data=[{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in _MODULES])
+            return _envelope(data=[{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in _VERSIONS])
         version = call.path.rpartition("/")[2]
-        if version not in _MODULES:
+        if version not in _VERSIONS:
             raise Refused(404)
         endpoints = [
             {"identifier": module, "url": f"{self.url}/ocpi/{version}/{module}", **role}
-            for module in _MODULES[version]
+            for module in _MODULES
             for role in (_roles(module) if version > "2.2" else [{}])
         ]
         return _envelope(data={"version": version, "endpoints": endpoints})
@@ -182,8 +180,7 @@ def _envelope(code: int = 1000, message: str = "Success", **members: Any) -> Obj
 
 def _roles(module: str) -> list[dict[str, str]]:
     """Of a module's endpoints, which have one address."""
-    roles = {"credentials": ("SENDER",), "tokens": ("SENDER",)} | dict.fromkeys(_LISTS, ("SENDER", "RECEIVER"))
-    return [{"role": role} for role in roles.get(module, ("RECEIVER",))]
+    return [{"role": role} for role in (("SENDER", "RECEIVER") if module in _LISTS else ("SENDER",))]
 
 
 def _is_served(operation: Operation) -> bool:
@@ -198,8 +195,7 @@ def _at_its_path(operation: Operation) -> Operation:
     if not operation.address_field:
         return replace(operation, path=("ocpi", "versions"))
     field: Any = operation.request_type.DESCRIPTOR.fields_by_name[operation.address_field]
-    modules = ("credentials", "locations", "tariffs")
-    module = (each for each in modules if f".{each.capitalize()}" in operation.name)
+    module = (each for each in _MODULES if f".{each.capitalize()}" in operation.name)
     return replace(operation, path=("ocpi", Parameter(field.name, field, scalar(field)), *module, *operation.path))
 
 
