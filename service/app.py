@@ -41,6 +41,7 @@ from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, uti
 from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
+from service.resources.personal_data import personal_data_sweep
 from service.resources.question import Questions
 from service.resources.registration import Door
 from service.resources.run import syncs_due
@@ -59,6 +60,7 @@ from service.rpc.interceptors import Interceptors
 from service.rpc.location import LocationService
 from service.rpc.partner import PartnerService
 from service.rpc.party import PartyService
+from service.rpc.personal_data import PersonalDataService
 from service.rpc.pricing import PricingService
 from service.rpc.publication import PublicationService
 from service.rpc.quarantine import QuarantineService
@@ -256,6 +258,7 @@ async def evbridge(
                 RunService(store, keys, supported),
                 QuarantineService(store, keys),
                 KeyService(store, keys, service_names()),
+                PersonalDataService(store, keys),
                 RegistrationService(store, keys, door, supported),
                 WatchService(feed),
             )
@@ -450,6 +453,7 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
             await retention_sweep(store, settings.retention_days)
             await tariff_revisions_sweep(store, settings.tariff_revision_days)
             await charged_sweep(store, settings.session_days, settings.cdr_days)
+            await personal_data_sweep(store, keys, settings.personal_data_days)
             if rewrapped := await secrets_rewrap(store, keys):
                 log.info("sealed under the new key", extra={"secrets": rewrapped})
         except Exception:

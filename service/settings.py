@@ -97,6 +97,9 @@ class Settings:
     )
     session_days: int = _setting("SESSION_DAYS", 400, "how long sessions are kept after they last changed")
     cdr_days: int = _setting("CDR_DAYS", 3650, "how long CDRs are kept; laws on accounts ask for years")
+    personal_data_days: int = _setting(
+        "PERSONAL_DATA_DAYS", 3650, "how long sessions and CDRs lead to drivers; a pseudonym stands there afterwards"
+    )
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -43,6 +43,7 @@ from evbridge.v1 import (
     partner_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
+    personal_data_pb2_grpc,
     pricing_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
@@ -113,6 +114,7 @@ class Client:
         self.chargers = _Stub(charger_pb2_grpc.ChargerServiceStub(channel), metadata)
         self.registration = _Stub(registration_pb2_grpc.RegistrationServiceStub(channel), metadata)
         self.runs = _Stub(run_pb2_grpc.RunServiceStub(channel), metadata)
+        self.personal_data = _Stub(personal_data_pb2_grpc.PersonalDataServiceStub(channel), metadata)
         self.quarantine = _Stub(quarantine_pb2_grpc.QuarantineServiceStub(channel), metadata)
         self.publication = _Stub(publication_pb2_grpc.PublicationServiceStub(channel), metadata)
         self.partners = _Stub(partner_pb2_grpc.PartnerServiceStub(channel), metadata)

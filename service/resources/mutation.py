@@ -19,6 +19,7 @@ from service.domain.content import etag_of
 from service.domain.fields import clear_output_only, lower_codes
 from service.domain.masks import merged
 from service.domain.origin import keep_origin, keep_overrides, set_origin
+from service.domain.personal_data import is_erased
 from service.domain.status import status_of
 from service.domain.validation import validate
 from service.domain.versions import check_etag, time_after
@@ -84,6 +85,28 @@ async def mutate(
                 await idempotency_keep(conn, caller.tenant_id, method, request_id, answer)
     except _Rehearsed:
         pass
+    return answer
+
+
+async def mutate_in_steps(
+    database: Database, keyring: Keyring, request: Any, caller: Caller, work: Callable[[], Awaitable[Message]]
+) -> bytes:
+    """The same for work in transactions of its own that may be done again, as it is when it was cut.
+
+    It is the work that undoes what it does for a `validate_only` request.
+    """
+    method, request_id = type(request).__name__, request.request_id.lower()
+    if not request_id or request.validate_only:
+        return (await work()).SerializeToString()
+    request.request_id = request_id
+    digests = keyring.digests(PURPOSE, request.SerializeToString(deterministic=True))
+    async with database.transaction() as conn:
+        given = await idempotency_claim(conn, caller.tenant_id, method, request_id, digests)
+    if given is not None:
+        return given
+    answer = (await work()).SerializeToString()
+    async with database.transaction() as conn:
+        await idempotency_keep(conn, caller.tenant_id, method, request_id, answer)
     return answer
 
 
@@ -201,6 +224,9 @@ class Upsert(Generic[M]):
             raise ResourceExists(f"{noun.noun} {id} already exists", resource=noun.noun, id=id)
         if not before and self._may_exist and not self._may_be_missing:
             raise ResourceNotFound.of(noun.noun, id)
+        if self.origin and is_erased(before):
+            erased: M = before
+            return erased
         noun.check_version(sent, before)
         wanted: Any = merged(before, sent, self._mask) if before else merged(sent, sent, ("*",))
         noun.keep(wanted, before)

@@ -12,6 +12,7 @@ from service.bridge.json_text import parse_json
 from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
+from service.domain.personal_data import is_erased
 from service.domain.received import Document, merged
 from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.resources.documents import Held, Notices, Sender, by_size
@@ -123,6 +124,9 @@ async def _store(
                 receipts.append(Receipt(Outcome.OLDER, notices))
                 continue
             before = locked.get(key)
+            if before and is_erased(before):
+                receipts.append(Receipt(Outcome.UNCHANGED, notices))
+                continue
             if of.once and before and before.etag != new.etag:
                 raise InvalidArgument.field(of.id, f"is that of a {of.noun} which is recorded with other content")
         except EvbridgeError as error:

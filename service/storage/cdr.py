@@ -61,6 +61,22 @@ async def cdr_put(
         raise EtagMismatch("one of the CDRs was recorded by another call at this moment")
 
 
+async def cdr_replace(
+    conn: Connection, tenant_id: str, cdrs: Sequence[Cdr], locked: Mapping[ObjectKey, Cdr | None]
+) -> None:
+    """Writes over CDRs that `cdr_lock` found, of which the token alone is another."""
+    tokens = [cdr.cdr_token for cdr in cdrs]
+    await conn.run(
+        sql.cdr_replace,
+        tenant_id,
+        *columns([key_of(cdr) for cdr in cdrs]),
+        [token.uid.casefold() for token in tokens],
+        [token.contract_id.casefold() for token in tokens],
+        [cdr.etag for cdr in cdrs],
+        [cdr.SerializeToString() for cdr in cdrs],
+    )
+
+
 def _columns(cdrs: Sequence[Cdr]) -> tuple[list[Any], ...]:
     return (
         *columns([key_of(cdr) for cdr in cdrs]),
@@ -89,6 +105,6 @@ async def cdr_audit_due(database: Database) -> tuple[str, ObjectKey, Cdr] | None
 
 
 async def cdr_audited(conn: Connection, tenant_id: str, key: ObjectKey, cdr: Cdr) -> bool:
-    """Stores what its audit found. False when another audit was first, or it is gone."""
+    """Stores what its audit found. False when another audit was first, or it is gone or changed."""
     payload = cdr.SerializeToString()
-    return bool(await conn.value(sql.cdr_audited, tenant_id, *key, cdr.audit.state, payload))
+    return bool(await conn.value(sql.cdr_audited, tenant_id, *key, cdr.audit.state, payload, cdr.etag))

@@ -49,6 +49,14 @@ FROM unnest(
 ON CONFLICT DO NOTHING
 RETURNING country_code, party_id, key
 
+-- name: cdr_replace
+UPDATE cdr AS c SET token_key = new.token_key, contract_key = new.contract_key, etag = new.etag, payload = new.payload
+FROM unnest(
+    $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[]
+) AS new (country_code, party_id, key, integration_id, token_key, contract_key, etag, payload)
+WHERE c.tenant_id = $1 AND c.integration_id = new.integration_id AND c.country_code = new.country_code
+    AND c.party_id = new.party_id AND c.key = new.key
+
 -- name: cdr_page
 SELECT to_char(start_time AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS') || country_code || party_id || key AS place, payload
 FROM (
@@ -108,4 +116,5 @@ RETURNING c.tenant_id, c.integration_id, c.country_code, c.party_id, c.key, c.pa
 -- Also one of which nothing could be said before.
 UPDATE cdr SET audit_state = $6, payload = $7
 WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4 AND audit_state IN (1, 4)
+    AND etag = $8
 RETURNING true

@@ -885,9 +885,13 @@ CREATE INDEX cdr_credited ON cdr USING btree (tenant_id, integration_id, country
 
 CREATE INDEX cdr_page ON cdr USING btree (tenant_id, integration_id, start_time, country_code, party_id, key);
 
+CREATE INDEX cdr_personal ON cdr USING btree (update_time) WHERE (contract_key !~~ 'erased-%'::text);
+
 CREATE INDEX cdr_session ON cdr USING btree (tenant_id, integration_id, session_key);
 
 CREATE INDEX cdr_token ON cdr USING btree (tenant_id, integration_id, token_party);
+
+CREATE INDEX cdr_token_named ON cdr USING btree (tenant_id, token_party, token_key);
 
 CREATE INDEX cdr_updated ON cdr USING btree (tenant_id, integration_id, update_time);
 
@@ -975,7 +979,11 @@ CREATE INDEX session_contract ON session USING btree (tenant_id, contract_key);
 
 CREATE INDEX session_page ON session USING btree (tenant_id, integration_id, start_time, country_code, party_id, key);
 
+CREATE INDEX session_personal ON session USING btree (update_time) WHERE (contract_key !~~ 'erased-%'::text);
+
 CREATE INDEX session_token ON session USING btree (tenant_id, integration_id, token_party);
+
+CREATE INDEX session_token_named ON session USING btree (tenant_id, token_party, token_key);
 
 CREATE INDEX session_updated ON session USING btree (tenant_id, integration_id, update_time);
 

@@ -508,7 +508,7 @@ class RunFinding(_message.Message):
     step: _builtins.str
     """The name of the step that found it: "evses"."""
     object_id: _builtins.str
-    """The id that the partner gave the object; empty when it gave none that can be shown."""
+    """The id that the partner gave the object; empty when it gave none that can be shown. Of a token it holds the uid."""
     path: _builtins.str
     """The field: a path in our form of the object, such as "connectors[1].standard", or in the partner's form of a tariff;
     of what could not be read, a JSON pointer into the partner's answer, such as "/data/3/name"; of AMPECO's sessions one into
