@@ -30,7 +30,7 @@ from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
 from service.ocpi.hub_clients import HubClientsReceiver
-from service.ocpi.listener import Endpoint, Listener
+from service.ocpi.listener import Endpoint, Listener, Webhook
 from service.ocpi.locations import LocationsReceiver, LocationsSender
 from service.ocpi.pages import Documents
 from service.ocpi.sessions import SessionsReceiver, SessionsSender
@@ -44,7 +44,7 @@ from service.processes.serving import ServingProcesses, reserved
 from service.resources.personal_data import personal_data_sweep
 from service.resources.question import Questions
 from service.resources.registration import Door
-from service.resources.run import syncs_due
+from service.resources.run import notified_due, syncs_due
 from service.rpc.api_key import KeyService
 from service.rpc.authorization import AuthorizationService
 from service.rpc.cdr import CdrService
@@ -333,7 +333,7 @@ def _contracts() -> list[FileDescriptor]:
 async def _listening(
     settings: Settings, served: Tools, registry: Registry, questions: Questions, shares_port: bool
 ) -> AsyncIterator[str]:
-    """Serves OCPI parties while entered; yields where."""
+    """Serves OCPI parties, and the webhooks of others, while entered; yields where."""
     if not settings.ocpi_listen:
         yield ""
         return
@@ -378,7 +378,14 @@ async def _listening(
         ),
     ]
     tries = Tries(settings.ocpi_unknown_per_minute)
-    listener = Listener(served.database, served.keyring, registry, served.door, endpoints, tries, settings.proxies())
+    webhooks = [
+        Webhook(Default().FindServiceByName(f"{each.contract}.{name}"), made(served))
+        for each in PARTNERS
+        for name, made in each.webhooks.items()
+    ]
+    listener = Listener(
+        served.database, served.keyring, registry, served.door, endpoints, webhooks, tries, settings.proxies()
+    )
     certificate = Certificate(ocpi_files(settings)) if settings.tls_cert_file else None
     url = await listener.start(settings.ocpi_listen, certificate, shares_port=shares_port)
     served.door.url = settings.public_url or url
@@ -432,6 +439,7 @@ async def _delivering(
             _watch(partial(markings_due, store), "objects that are to be marked"),
             _watch(partial(audits_due, store, processes), "CDRs to audit"),
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
+            _watch(partial(notified_due, store, executors), "what partners notified us of"),
             _watch(results.due, "results of commands"),
         )
         tasks = [asyncio.create_task(each) for each in work]

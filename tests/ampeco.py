@@ -3,7 +3,7 @@
 from typing import Any
 
 from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
-from evbridge.v1.integration_pb2 import CreateIntegrationRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest, Integration
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.run_pb2 import (
@@ -19,7 +19,7 @@ from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
 from service.partners.ampeco.simulator import Simulator
 from tests.conftest import Tenant
-from tests.front_door import a_party, an_integration_of
+from tests.front_door import Client, a_party, an_integration_of
 
 API = "/public-api/resources"
 LOCATIONS, CHARGE_POINTS, EVSES = f"{API}/locations/v2.0", f"{API}/charge-points/v2.0", f"{API}/evses/v2.1"
@@ -30,12 +30,15 @@ TAXES = [{"vat": {"value": "19"}, "tax_id": 7}]
 async def connect(tenant: Tenant, ampeco: Simulator) -> None:
     """Gives the tenant the party DE*ABC and an AMPECO integration that speaks for it."""
     await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    integration = the_integration(ampeco, parties=[{"country_code": "DE", "party_id": "ABC"}])
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+
+
+def the_integration(ampeco: Simulator, **changes: Any) -> Integration:
     connection = AmpecoConnection(base_url=ampeco.url, api_token="partner-key", currency="EUR", taxes=TAXES)
     connection.time_zone = "Europe/Berlin"
-    integration = an_integration_of(
-        "ampeco", id="am", ampeco=connection, parties=[{"country_code": "DE", "party_id": "ABC"}]
-    )
-    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    integration: Integration = an_integration_of("ampeco", id="am", ampeco=connection, **changes)
+    return integration
 
 
 def hold(ampeco: Simulator, collection: str, id: int, **members: Any) -> None:
@@ -84,10 +87,15 @@ def stock(ampeco: Simulator) -> None:
 
 
 async def sync(tenant: Tenant, **options: bool) -> Run:
+    return await sync_at(tenant.writer, **options)
+
+
+async def sync_at(client: Client, **options: bool) -> Run:
     sync_options = SyncOptions(**options) if options else None
     request = StartRunRequest(integration_id="am", kind=RUN_KIND_SYNC, sync_options=sync_options)
-    started = await tenant.writer.runs.StartRun(request)
-    return await tenant.reader.runs.WaitRun(WaitRunRequest(id=started.id))
+    started = await client.runs.StartRun(request)
+    run: Run = await client.runs.WaitRun(WaitRunRequest(id=started.id))
+    return run
 
 
 def steps(run: Run) -> dict[str, str]:

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
@@ -36,6 +36,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 """What no id holds, and NUL no column of text."""
 _CONTINUED = web.RequestKey("continued", bool)
 _ROUTE = web.RequestKey("route", str)
+STRANGER: Final = object()
+"""The peer of a request that its body alone says who sent: what holds for strangers holds for its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,8 @@ class Edge:
         client = self._connections.client(arrival, request.headers.getall("X-Forwarded-For", ()))
         call = Call(request.headers, path, parameters, client=client)
         async with self._authenticate(call) as peer:
-            arrival.let_in()
+            if peer is not STRANGER:
+                arrival.let_in()
             operation, serve, variables = self.route(request.method, path)
             request[_ROUTE] = operation.template
             call = replace(call, body=await read(request, self._body_timeout_s), peer=peer)

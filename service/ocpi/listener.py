@@ -29,9 +29,10 @@ from google.protobuf.message import Message
 
 from service.bridge.codec import Codec, CodecError
 from service.bridge.connections import Network
-from service.bridge.edge import Call, Edge, Refused, Reply
+from service.bridge.edge import STRANGER, Call, Edge, Refused, Reply
 from service.bridge.registry import Operation, Registry
 from service.bridge.tls import Certificate
+from service.bridge.transcode import match
 from service.domain.keys import PartyKey
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable, EvbridgeError
@@ -114,8 +115,19 @@ class Endpoint:
         return ("ocpi", *((self.ours,) if self.ours else ()), version, self.identifier)
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """What partners that speak no OCPI call. `serves` has a method for each rpc of `service`: request, Call -> Reply.
+
+    It judges by the body who calls, and raises Refused with 401 for strangers.
+    """
+
+    service: ServiceDescriptor
+    serves: Any
+
+
 class Listener:
-    """The routes of the endpoints, at the versions that `door` offers."""
+    """The routes of the endpoints, at the versions that `door` offers, and of webhooks beside them."""
 
     def __init__(
         self,
@@ -124,6 +136,7 @@ class Listener:
         registry: Registry,
         door: Door,
         endpoints: Iterable[Endpoint],
+        webhooks: Iterable[Webhook],
         tries: Tries,
         proxies: Collection[Network],
     ) -> None:
@@ -131,6 +144,11 @@ class Listener:
         self._keyring = keyring
         self._door = door
         self._endpoints = tuple(endpoints)
+        self._webhooks = [
+            (registry.operations[f"/{each.service.full_name}/{method.name}"], getattr(each.serves, method.name))
+            for each in webhooks
+            for method in each.service.methods
+        ]
         self._tries = tries
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._edge = Edge(
@@ -177,11 +195,23 @@ class Listener:
                     path = (*each.path(version), *operation.path)
                     yield replace(operation, path=path, body=_read_here(operation)), serve
 
+        for operation, serve in self._webhooks:
+            yield replace(operation, body=None), partial(self._called, serve)
+
     def _offered(self, endpoint: Endpoint) -> list[str]:
         return [version for version in self._door.versions if version in endpoint.versions]
 
     def _serving(self, module: str, version: str, serve: Any) -> Any:
         return partial(self._serve, module, version, serve)
+
+    async def _called(self, serve: Any, _: Operation, request: Message, call: Call) -> Reply:
+        """One request to a webhook. Raises Refused."""
+        try:
+            reply: Reply = await serve(request, call)
+        except DatabaseUnavailable:
+            raise Refused(503, headers={"Retry-After": "5"}) from None
+        self._tries.told(call.client, _before_the_body(call), known=True)
+        return reply
 
     async def _serve(self, module: str, version: str, serve: Any, _: Operation, request: Message, call: Call) -> Reply:
         """One request of a known partner, in its envelope. Raises Refused."""
@@ -223,14 +253,21 @@ class Listener:
         return holder if own is None else replace(holder, integration_id=own[0], enabled=own[1])
 
     @asynccontextmanager
-    async def _authenticate(self, call: Call) -> AsyncIterator[tuple[TokenHolder, Secret]]:
-        token = token_in(call.headers.get("Authorization", ""))
+    async def _authenticate(self, call: Call) -> AsyncIterator[Any]:
+        """Yields the holder of the token and the token, and STRANGER at a webhook."""
+        webhook = any(match(each, each.http_method, call.path) is not None for each, _ in self._webhooks)
+        token = None if webhook else token_in(call.headers.get("Authorization", ""))
         digests = self._keyring.digests(PURPOSE, token.reveal().encode()) if token else []
+        if webhook:
+            digests = _before_the_body(call)
         if not self._tries.admit(call.client, digests):
             # Each connection sends one request after another: what waits costs nothing, and so do those behind it.
             await asyncio.sleep(REFUSAL_PAUSE_S)
             message = "too many requests from this address had no known token"
             raise OcpiRefused(2000, message, status=429, headers={"Retry-After": "60"})
+        if webhook:
+            yield STRANGER
+            return
         try:
             holder = await token_holder(self._database, digests) if token else None
         except DatabaseUnavailable:
@@ -270,6 +307,11 @@ class Listener:
                 if visit.version > "2.2":
                     endpoint.role = each.side
         return Reply(ocpi.VersionDetailsResponse(data=details))
+
+
+def _before_the_body(call: Call) -> Sequence[bytes]:
+    """Who calls a webhook, before the body says it: one of that address that was let in there before."""
+    return [f"{call.client} {call.path}".encode()]
 
 
 def _aside(stored: Integration) -> str:

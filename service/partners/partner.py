@@ -29,7 +29,8 @@ class Partner:
     `contract` is the package of its API's protos, `behaviour` what they cannot say. It `takes` objects of these kinds:
     `deliverer` brings them; without one it is shown them when it asks. `comparer` reads what it
     holds of them, `authorizer` asks it whether a token may charge, `commander` sends it commands. `runs` makes the
-    executor of each kind of run that it knows.
+    executor of each kind of run that it knows. `webhooks` are the services of its contract that it calls here, by name,
+    and make what has a method for each of their rpcs: request, Call -> Reply.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Partner:
     authorizer: Callable[[Database, PartnerChannel], Any] | None = None
     commander: Callable[[Tools], Any] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
+    webhooks: Mapping[str, Callable[[Tools], Any]] = field(default_factory=dict)
 
     def simulator(self, *, api_key: str) -> "Front":
         """Plays it: the `Simulator` of the room's simulator.py or, without one, what its contract says."""

@@ -11,6 +11,7 @@ from service.domain.caller import Caller
 from service.errors import RunInProgress, RunUnsupported
 from service.storage.connection import Connection
 from service.storage.integration import integration_lock, integration_replace
+from service.storage.notified import notified_begin, notified_is_due
 from service.storage.pool import Database
 from service.storage.pull import pull_due
 from service.storage.run import run_start
@@ -29,6 +30,7 @@ def check_supported(supported: Supported, kind: RunKind.ValueType, type: Integra
 
 
 SCHEDULE = "schedule"
+NOTIFICATION = "notification"
 """In the place of the id of the key that asked for a run."""
 
 
@@ -43,6 +45,27 @@ async def syncs_due(database: Database, supported: Supported) -> bool:
         integration = await integration_lock(conn, tenant_id, integration_id)
         with suppress(RunInProgress):
             await run_begin(conn, Caller(tenant_id, SCHEDULE, ROLE_WRITER), integration, RUN_KIND_SYNC, supported)
+    return True
+
+
+async def notified_due(database: Database, supported: Supported) -> bool:
+    """Starts a run for one integration whose partner notified us. False when there is none.
+
+    While another one is under way it waits.
+    """
+    async with database.transaction() as conn:
+        due = await notified_begin(conn)
+        if due is None:
+            return False
+        tenant_id, integration_id, is_noted = due
+        if not is_noted:  # all was read by the run before
+            return True
+        integration = await integration_lock(conn, tenant_id, integration_id)
+        caller, options = Caller(tenant_id, NOTIFICATION, ROLE_WRITER), SyncOptions(notified=True)
+        try:
+            await run_begin(conn, caller, integration, RUN_KIND_SYNC, supported, options)
+        except RunInProgress:
+            await notified_is_due(conn, tenant_id, integration_id)
     return True
 
 

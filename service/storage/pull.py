@@ -105,3 +105,8 @@ async def pull_due(conn: Connection, types: Collection[IntegrationType.ValueType
     """(tenant, integration) of one of these types whose lists are due, locked; its next time is set."""
     row = await conn.row(sql.pull_due, [*types])
     return (row["tenant_id"], row["integration_id"]) if row else None
+
+
+async def pull_later(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """The lists are due again after an interval."""
+    await conn.run(sql.pull_later, tenant_id, integration_id)

@@ -107,3 +107,6 @@ UPDATE integration AS i SET pull_time = now() + i.pull_minutes * (0.9 + 0.2 * ra
 FROM next
 WHERE i.tenant_id = next.tenant_id AND i.integration_id = next.integration_id
 RETURNING i.tenant_id, i.integration_id
+
+-- name: pull_later
+UPDATE integration SET pull_time = now() + pull_minutes * interval '1 minute' WHERE tenant_id = $1 AND integration_id = $2

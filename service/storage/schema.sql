@@ -451,6 +451,21 @@ CREATE TABLE marking (
     slice_time timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE notified (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    object_kind smallint NOT NULL,
+    external_id text NOT NULL,
+    notify_time timestamp with time zone NOT NULL
+);
+
+CREATE TABLE notified_due (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    due_time timestamp with time zone,
+    begin_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+
 CREATE TABLE partner_document (
     tenant_id text NOT NULL,
     hash bytea NOT NULL,
@@ -804,6 +819,12 @@ ALTER TABLE ONLY location
 ALTER TABLE ONLY marking
     ADD CONSTRAINT marking_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, tariff);
 
+ALTER TABLE ONLY notified_due
+    ADD CONSTRAINT notified_due_pkey PRIMARY KEY (tenant_id, integration_id);
+
+ALTER TABLE ONLY notified
+    ADD CONSTRAINT notified_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, external_id);
+
 ALTER TABLE ONLY partner_document
     ADD CONSTRAINT partner_document_pkey PRIMARY KEY (tenant_id, hash);
 
@@ -938,6 +959,8 @@ CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integrat
 CREATE INDEX location_point ON location USING gist (point(longitude, latitude)) WHERE (delete_time IS NULL);
 
 CREATE INDEX marking_slice ON marking USING btree (slice_time);
+
+CREATE INDEX notified_due_time ON notified_due USING btree (due_time) WHERE (due_time IS NOT NULL);
 
 CREATE INDEX partner_object_age ON partner_object USING btree (last_updated) WHERE (NOT shown);
 
@@ -1076,6 +1099,12 @@ ALTER TABLE ONLY location
 
 ALTER TABLE ONLY marking
     ADD CONSTRAINT marking_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY notified_due
+    ADD CONSTRAINT notified_due_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY notified
+    ADD CONSTRAINT notified_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY partner_object
     ADD CONSTRAINT partner_object_tenant_id_hash_fkey FOREIGN KEY (tenant_id, hash) REFERENCES partner_document(tenant_id, hash);

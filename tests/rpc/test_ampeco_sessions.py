@@ -1,5 +1,6 @@
 """Sessions of an AMPECO: they become ours, and each that ends one CDR at our price."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,8 +14,10 @@ from evbridge.v1.cdr_pb2 import (
     ListCdrsRequest,
 )
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_SESSION
+from evbridge.v1.error_reason_pb2 import MASS_REMOVAL
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
+    CreateIntegrationRequest,
     GetIntegrationRequest,
     Integration,
     IntegrationModels,
@@ -28,8 +31,15 @@ from evbridge.v1.pricing_pb2 import (
     AuditedCdr,
     PricingOptions,
 )
+from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from evbridge.v1.quarantine_pb2 import GetQuarantinedObjectRequest, ListQuarantinedObjectsRequest, QuarantinedObject
-from evbridge.v1.run_pb2 import RUN_FINDING_OUTCOME_DIFFERENT, RUN_FINDING_OUTCOME_REPAIRED, RUN_STATE_SUCCEEDED
+from evbridge.v1.run_pb2 import (
+    RUN_FINDING_OUTCOME_DIFFERENT,
+    RUN_FINDING_OUTCOME_REPAIRED,
+    RUN_STATE_FAILED,
+    RUN_STATE_SUCCEEDED,
+    ListRunsRequest,
+)
 from evbridge.v1.session_pb2 import (
     SESSION_STATUS_ACTIVE,
     SESSION_STATUS_COMPLETED,
@@ -42,11 +52,31 @@ from evbridge.v1.tariff_pb2 import ListTariffsRequest
 from evbridge.v1.token_pb2 import CreateTokenRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from service.app import Evbridge
 from service.partners.ampeco.simulator import SESSIONS, Simulator
-from tests.ampeco import TARIFFS, alter, connect, findings, steps, stock, sync
+from service.runs import worker
+from service.storage.statements import Statement
+from tests.ampeco import (
+    EVSES,
+    LOCATIONS,
+    TARIFFS,
+    alter,
+    connect,
+    findings,
+    steps,
+    stock,
+    sync,
+    sync_at,
+    the_integration,
+)
 from tests.conftest import Tenant
-from tests.front_door import a_token
+from tests.front_door import a_rule, a_token, at_rest
+from tests.rpc.test_ocpi_push import HERS, pushing, registered
+from tests.rpc.test_registration import ID, Sides, sides
 
+__all__ = ["sides"]
+
+DUE = Statement("due", "UPDATE integration SET pull_time = now() WHERE tenant_id = $1")
 UID, START, END = "04AB12CD", "2026-03-02T10:00:00Z", "2026-03-02T11:30:00Z"
 PERIODS = [
     {"id": 1, "startedAt": START, "stoppedAt": "2026-03-02T11:00:00Z", "energy": 20000},
@@ -282,3 +312,75 @@ async def test_only_what_changed_is_read_page_by_page_once_it_was_begun(connecte
     assert (run.steps[-1].read_count, run.steps[-1].unchanged_count) == (1, 1)
     whole = await sync(connected, whole=True)
     assert (whole.steps[-1].read_count, whole.steps[-1].unchanged_count) == (105, 105)
+
+
+async def test_after_the_first_import_others_begin_by_themselves(
+    connected: Tenant, ampeco: Simulator, running: Evbridge
+) -> None:
+    await running.database.run(DUE, connected.name)
+    ampeco.charge(501, **WHERE)
+    await sync(connected)
+    ampeco.charge(501, **ENDED, **BILLED)
+    await running.database.run(DUE, connected.name)
+    async with asyncio.timeout(60):
+        while not await cdrs(connected):
+            await asyncio.sleep(0.05)
+    runs = (await connected.reader.runs.ListRuns(ListRunsRequest(integration_id="am"))).runs
+    assert [run.requested_by == "schedule" for run in runs] == [True, False]
+
+
+async def test_a_run_that_rests_goes_on_at_its_page(
+    connected: Tenant, ampeco: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "SLICE_S", 0.0)
+    for number in range(205):
+        ampeco.charge(1000 + number, **WHERE)
+    run = await sync(connected)
+    assert (run.state, run.steps[-1].page_count, run.steps[-1].created_count) == (RUN_STATE_SUCCEEDED, 3, 205)
+    asked = [each.path.partition("?")[0] for each in ampeco.requests]
+    assert (asked.count(LOCATIONS), asked.count(SESSIONS)) == (1, 3)
+
+
+async def test_lists_that_emptied_keep_no_session_from_being_read(connected: Tenant, ampeco: Simulator) -> None:
+    await sync(connected)
+    del ampeco.objects[f"{EVSES}/21"]
+    ampeco.charge(501, **WHERE | ENDED | BILLED)
+    run = await sync(connected)
+    assert (run.state, run.reason) == (RUN_STATE_FAILED, MASS_REMOVAL)
+    assert [cdr.id for cdr in await cdrs(connected)] == ["am-501"]
+
+
+async def test_a_provider_receives_the_session_the_cdr_and_the_price_that_it_was_shown(
+    sides: Sides, ampeco: Simulator
+) -> None:
+    """AMPECO -> operator -> provider, each an evbridge; a rule shows this provider a tariff of its own."""
+    models = IntegrationModels(push_session=True, push_cdr=True)
+    async with registered(sides, "2.2.1", models) as (cpo, emsp):
+        await pushing(emsp, IntegrationModels(push_token=True))
+        await emsp.client.tokens.CreateToken(CreateTokenRequest(token=a_token(party_id="MSP", uid=UID)))
+        await at_rest(emsp.client, ID)
+        stock(ampeco)
+        integration = the_integration(ampeco, parties=[HERS], models=IntegrationModels(pull_session=True))
+        integration.ampeco.sessions_from.seconds = 1_700_000_000
+        await cpo.client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        rule = a_rule(id="own", priority=1, integration_id=ID, assigned_tariffs=[{**HERS, "id": "T1"}])
+        await cpo.client.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
+        ampeco.charge(501, **WHERE, energy=1500)
+        await sync_at(cpo.client)
+        await at_rest(cpo.client, ID)
+        (held,) = (await emsp.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
+        assert (held.id, held.status, held.location_id) == ("am-501", SESSION_STATUS_ACTIVE, "am-1")
+        ampeco.charge(501, **ENDED, **BILLED)
+        for _ in range(2):
+            await sync_at(cpo.client)
+        await at_rest(cpo.client, ID)
+        (billed,) = (await emsp.client.cdrs.ListCdrs(ListCdrsRequest(integration_id=ID))).cdrs
+        assert (billed.id, billed.session_id, billed.cdr_token.party_id) == ("am-501", "am-501", "MSP")
+        assert ([each.id for each in billed.tariffs], billed.total_cost.excl_vat.value) == (["T1"], "5")
+        (held,) = (await emsp.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
+        assert (held.status, held.kwh.value) == (SESSION_STATUS_COMPLETED, "20")
+        (cdr,) = (await cpo.client.cdrs.ListCdrs(ListCdrsRequest())).cdrs
+        assert [(each.path, each.stated.value, each.computed.value) for each in cdr.audit.differences] == [
+            ("total_cost.excl_vat", "10", "5"),
+            ("total_cost.incl_vat", "11.9", "5.95"),
+        ]

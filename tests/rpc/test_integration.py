@@ -43,6 +43,7 @@ from service.app import Evbridge
 from service.bridge.egress import EgressPolicy
 from service.domain.caller import Caller
 from service.domain.fields import clear_output_only, take_secrets
+from service.domain.integration import secret_paths
 from service.domain.secret import Secret
 from service.errors import InvalidArgument
 from service.partners.chargeprice.simulator import Simulator
@@ -436,8 +437,9 @@ async def test_an_integration_of_every_type_is_named_after_it_and_needs_its_secr
         failure = await fails(created_as(tenant, without))
         assert (failure.reason, set(failure.violations)) == (
             "INVALID_FIELD",
-            {f"integration.{path}" for path in take_secrets(an_integration_of(type))},
+            {f"integration.{path}" for path in secret_paths(without, required=True)},
         )
+        assert failure.violations
 
 
 @BY_TYPE

@@ -47,6 +47,11 @@ async def test_an_address_has_a_few_tries_and_a_known_token_beside_it_any_number
         assert await ask(partner.initial, "198.51.100.8") == 200
         assert await ask(partner.initial, "198.51.100.7") == 200
         assert await ask(STRANGER, "2001:db8::1") == 401
+        # At a webhook the body says who calls: until it did, whoever calls is a stranger there, too.
+        for status in (401, 401, 401, 429):
+            url, headers = f"{running.ocpi_url}/ampeco/none/am/notifications", {"X-Forwarded-For": "198.51.100.9"}
+            async with http.post(url, data=b"{}", headers=headers) as answer:
+                assert answer.status == status
 
 
 def test_tries_come_back_with_time() -> None:

@@ -31,6 +31,8 @@ BOUNDED = {
     "heartbeat": "one row",
     "hub_client": "one of a hub, party and role, as long as the integration is there",
     "integration": "what callers store, until they delete it",
+    "notified": "one of an object that its partner told us of, until it is read: 10,000 of an integration",
+    "notified_due": "one of an integration",
     "marking": "one of an integration, kind and tariff, until all is marked",
     "partner_token": "the tokens of an integration that are valid; older ones go as newer ones are used",
     "party": "what callers store, until they delete it",

@@ -1,13 +1,16 @@
 """An AMPECO: numbers as ids, envelopes and pages by cursor or number, errors as its API writes them."""
 
+import hmac
 import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
+from aiohttp import ClientSession
 from google.protobuf.message import Message
 
 from service.bridge.edge import Call, Refused
@@ -28,6 +31,19 @@ class Simulator(simulator.Simulator):
         path, now = f"{SESSIONS}/{id}", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         held = self.objects.get(path, {"id": id, "status": "active", "startedAt": now, "energy": 0})
         self.objects[path] = held | {"lastUpdatedAt": now} | members
+
+    async def notify(self, event: str, **members: Any) -> list[int]:
+        """Calls all who subscribed to the event, signed with the token; the statuses of their answers."""
+        body = json.dumps({"notification": event, **members}).encode()
+        signature = hmac.new(self._api_key.encode(), body, sha256).hexdigest()
+        headers = {"X-Signature": signature, "Content-Type": "application/json"}
+        statuses = []
+        async with ClientSession(headers=headers) as http:
+            for held in self.objects.below(_NOTIFICATIONS):
+                if event in held["notifications"]:
+                    async with http.post(held["webhook"]["callbackUrl"], data=body) as answer:
+                        statuses.append(answer.status)
+        return statuses
 
     def new_id(self) -> int:
         return int(super().new_id())
@@ -135,6 +151,7 @@ def _url(call: Call, changed: Mapping[str, str]) -> str:
 
 
 SESSIONS = "/public-api/resources/sessions/v1.0"
+_NOTIFICATIONS = "/public-api/notifications/v2.0"
 _EVSES = "/public-api/resources/evses/v2.1"
 _CHARGE_POINTS = "/public-api/resources/charge-points/v2.0"
 _BELOW = re.compile(rf"{re.escape(_CHARGE_POINTS)}/([^/]+)/evses/[^/]+")

@@ -8,6 +8,7 @@ from service.partners.ampeco.sync_location import LocationImport
 from service.partners.ampeco.sync_session import SessionImport
 from service.runs.worker import Progress, Tools
 from service.storage.integration import integration_get, integration_status
+from service.storage.pull import pull_later
 from service.storage.run import RunClaim, run_hold
 
 
@@ -26,6 +27,9 @@ class AmpecoSync:
         sessions = SessionImport(self._tools, run, progress, integration)
         if run.sync_options.quarantined:
             await sessions.again()
+            return
+        if run.sync_options.notified:
+            await sessions.notified()
             return
         removal = None
         if not await sessions.begun():
@@ -46,3 +50,4 @@ class AmpecoSync:
             async with self._tools.database.transaction() as conn:
                 await run_hold(conn, run)
                 await integration_status(conn, run.tenant_id, run.integration_id, INTEGRATION_STATUS_ACTIVE, "")
+                await pull_later(conn, run.tenant_id, run.integration_id)

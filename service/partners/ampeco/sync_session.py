@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from evbridge.partner.ampeco.v3.session_pb2 import ListSessionsRequest
+from evbridge.partner.ampeco.v3.session_pb2 import GetSessionRequest, ListSessionsRequest
 from evbridge.partner.ampeco.v3.session_pb2 import Session as AmpecoSession
+from evbridge.partner.ampeco.v3.session_pb2_grpc import SessionServiceStub
 from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_NOT_AUDITED, Cdr, CdrAudit
 from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR, OBJECT_KIND_SESSION
@@ -26,7 +27,15 @@ from service.bridge.codec import CodecError, compile_codec
 from service.domain.billing import Place, compared
 from service.domain.keys import ObjectKey, charger_key
 from service.domain.token import token_id
-from service.errors import EvbridgeError, FieldViolation, InvalidArgument, PartnerFault, ResourceNotFound
+from service.errors import (
+    EvbridgeError,
+    FieldViolation,
+    InvalidArgument,
+    PartnerError,
+    PartnerFault,
+    PartnerNotFound,
+    ResourceNotFound,
+)
 from service.partners.ampeco.mapping import time_of
 from service.partners.ampeco.mapping_session import charged, is_remote_start, session_from
 from service.partners.ampeco.source import CONTRACT, PER_PAGE, Source
@@ -41,6 +50,7 @@ from service.storage.changes import UPDATE, Change, change_time
 from service.storage.charger import charger_get
 from service.storage.connection import Connection
 from service.storage.location import location_find
+from service.storage.notified import notified_is_due, notified_page, notified_read
 from service.storage.pull import Pull, pull_begin, pull_end, pull_get, pull_read
 from service.storage.quarantine import Quarantined, quarantine_again, quarantine_put, quarantine_release
 from service.storage.run import RunClaim, run_findings_keep
@@ -138,6 +148,39 @@ class SessionImport(Source):
             after = rows[-1].position
             await self._take([codec.decode(row.document).message for row in rows])
         self._end()
+
+    async def notified(self) -> None:
+        """Reads those that notifications named, each by its id. Raises what the channel raises: they are due again."""
+        self._begin()
+        of = (self._run.tenant_id, self._run.integration_id)
+        while noted := await notified_page(self._database, *of, OBJECT_KIND_SESSION, PER_PAGE):
+            try:
+                remotes = [remote for id in noted if (remote := await self._read(id))]
+            except PartnerError:
+                async with self._writing() as conn:
+                    await notified_is_due(conn, *of)
+                raise
+            await self._take(remotes)
+            async with self._writing() as conn:
+                await notified_read(conn, *of, OBJECT_KIND_SESSION, noted)
+        self._end()
+
+    async def _read(self, id: str) -> AmpecoSession | None:
+        """None for one that is not there, or cannot be read."""
+        request = GetSessionRequest(integration_id=self._integration.id, session_id=int(id), with_charging_periods=True)
+        try:
+            answer = await self._channel.stub(SessionServiceStub, self._run.tenant_id).GetSession(request)
+        except PartnerNotFound:
+            self._left_out["not there"] += 1
+            return None
+        except PartnerFault as error:
+            self._step.read_count += 1
+            found = [FieldViolation("", error.message)]
+            self._progress.refused(id, found)
+            self._refused.append(Quarantined(id, id, found, ""))
+            return None
+        remote: AmpecoSession = answer.data
+        return remote
 
     def _begin(self) -> None:
         self._progress.begin("sessions")

@@ -30,7 +30,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import decimal_pb2 as google_dot_type_dot_decimal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#evbridge/v1/ampeco_connection.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"\xe2\x03\n\x10\x41mpecoConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12*\n\tapi_token\x18\x02 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1b\n\rapi_token_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x08\x63urrency\x18\x04 \x01(\tB\x0b\xbaH\x04r\x02\x18\x03\xb0\xf7\x18\x03\x12\xec\x01\n\x05taxes\x18\x05 \x03(\x0b\x32\x16.evbridge.v1.AmpecoTaxB\xc4\x01\xbaH\xc0\x01\x92\x01\x02\x10\x32\xba\x01\xb7\x01\n\x13\x61mpeco.taxes_unique\x12\x14\x65\x61\x63h VAT stands once\x1a\x89\x01this.map(t, !has(t.vat) ? \'\' : t.vat.value.matches(\'^[0-9]{1,3}([.][0-9]{1,12})?$\') ? string(double(t.vat.value)) : t.vat.value).unique()\x12\x1e\n\ttime_zone\x18\x06 \x01(\tB\x0b\xbaH\x04r\x02\x18@\xb0\xf7\x18\x01\x12\x31\n\rsessions_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\tAmpecoTax\x12-\n\x03vat\x18\x01 \x01(\x0b\x32\x14.google.type.DecimalB\n\xba\xf7\x18\x06\x08\x03\x10\x01\x18\x64\x12\x17\n\x06tax_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42*\n\x0f\x63om.evbridge.v1B\x15\x41mpecoConnectionProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#evbridge/v1/ampeco_connection.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19google/type/decimal.proto\"\xbc\x04\n\x10\x41mpecoConnection\x12$\n\x08\x62\x61se_url\x18\x01 \x01(\tB\x12\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xff\x01\x80\xf5\x18\x01\x12*\n\tapi_token\x18\x02 \x01(\tB\x17\xe2\x41\x02\x02\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12\x1b\n\rapi_token_set\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x08\x63urrency\x18\x04 \x01(\tB\x0b\xbaH\x04r\x02\x18\x03\xb0\xf7\x18\x03\x12\xec\x01\n\x05taxes\x18\x05 \x03(\x0b\x32\x16.evbridge.v1.AmpecoTaxB\xc4\x01\xbaH\xc0\x01\x92\x01\x02\x10\x32\xba\x01\xb7\x01\n\x13\x61mpeco.taxes_unique\x12\x14\x65\x61\x63h VAT stands once\x1a\x89\x01this.map(t, !has(t.vat) ? \'\' : t.vat.value.matches(\'^[0-9]{1,3}([.][0-9]{1,12})?$\') ? string(double(t.vat.value)) : t.vat.value).unique()\x12\x1e\n\ttime_zone\x18\x06 \x01(\tB\x0b\xbaH\x04r\x02\x18@\xb0\xf7\x18\x01\x12\x31\n\rsessions_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x12notification_token\x18\x08 \x01(\tB\x16\xe2\x41\x01\x04\xbaH\x0br\x06\xc0\x83\xf9\x01\x80\x04\xd8\x01\x01\xe8\xf4\x18\x01\x12$\n\x16notification_token_set\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\"S\n\tAmpecoTax\x12-\n\x03vat\x18\x01 \x01(\x0b\x32\x14.google.type.DecimalB\n\xba\xf7\x18\x06\x08\x03\x10\x01\x18\x64\x12\x17\n\x06tax_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42*\n\x0f\x63om.evbridge.v1B\x15\x41mpecoConnectionProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,12 +50,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AMPECOCONNECTION'].fields_by_name['taxes']._serialized_options = b'\272H\300\001\222\001\002\0202\272\001\267\001\n\023ampeco.taxes_unique\022\024each VAT stands once\032\211\001this.map(t, !has(t.vat) ? \'\' : t.vat.value.matches(\'^[0-9]{1,3}([.][0-9]{1,12})?$\') ? string(double(t.vat.value)) : t.vat.value).unique()'
   _globals['_AMPECOCONNECTION'].fields_by_name['time_zone']._loaded_options = None
   _globals['_AMPECOCONNECTION'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@\260\367\030\001'
+  _globals['_AMPECOCONNECTION'].fields_by_name['notification_token']._loaded_options = None
+  _globals['_AMPECOCONNECTION'].fields_by_name['notification_token']._serialized_options = b'\342A\001\004\272H\013r\006\300\203\371\001\200\004\330\001\001\350\364\030\001'
+  _globals['_AMPECOCONNECTION'].fields_by_name['notification_token_set']._loaded_options = None
+  _globals['_AMPECOCONNECTION'].fields_by_name['notification_token_set']._serialized_options = b'\342A\001\003'
   _globals['_AMPECOTAX'].fields_by_name['vat']._loaded_options = None
   _globals['_AMPECOTAX'].fields_by_name['vat']._serialized_options = b'\272\367\030\006\010\003\020\001\030d'
   _globals['_AMPECOTAX'].fields_by_name['tax_id']._loaded_options = None
   _globals['_AMPECOTAX'].fields_by_name['tax_id']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_AMPECOCONNECTION']._serialized_start=243
-  _globals['_AMPECOCONNECTION']._serialized_end=725
-  _globals['_AMPECOTAX']._serialized_start=727
-  _globals['_AMPECOTAX']._serialized_end=810
+  _globals['_AMPECOCONNECTION']._serialized_end=815
+  _globals['_AMPECOTAX']._serialized_start=817
+  _globals['_AMPECOTAX']._serialized_end=900
 # @@protoc_insertion_point(module_scope)

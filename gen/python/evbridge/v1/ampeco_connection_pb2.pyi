@@ -33,6 +33,8 @@ class AmpecoConnection(_message.Message):
     TAXES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     SESSIONS_FROM_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_TOKEN_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_TOKEN_SET_FIELD_NUMBER: _builtins.int
     base_url: _builtins.str
     """Required. The customer's host, for example "https://acme.charge.ampeco.tech": an absolute https URL without user,
     query or fragment. The paths of the API begin with "/public-api" and are not part of it.
@@ -49,6 +51,12 @@ class AmpecoConnection(_message.Message):
     """
     time_zone: _builtins.str
     """The time zone of locations that AMPECO tells without one, a name of the IANA database such as "Europe/Oslo"."""
+    notification_token: _builtins.str
+    """Input only. The access token that subscribed us to notifications, with which AMPECO signs them: 1 to 512 printable ASCII
+    characters. When it was never set, that is `api_token`. Left out of an update, the stored one stays.
+    """
+    notification_token_set: _builtins.bool
+    """Output only. Whether a notification token is stored."""
     @_builtins.property
     def taxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AmpecoTax]:
         """The operator's taxes there, up to 50, each VAT once. A tariff whose VAT is not among them is neither sent nor
@@ -71,10 +79,12 @@ class AmpecoConnection(_message.Message):
         taxes: _abc.Iterable[Global___AmpecoTax] | None = ...,
         time_zone: _builtins.str = ...,
         sessions_from: _timestamp_pb2.Timestamp | None = ...,
+        notification_token: _builtins.str = ...,
+        notification_token_set: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sessions_from", b"sessions_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url", "currency", b"currency", "sessions_from", b"sessions_from", "taxes", b"taxes", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "api_token_set", b"api_token_set", "base_url", b"base_url", "currency", b"currency", "notification_token", b"notification_token", "notification_token_set", b"notification_token_set", "sessions_from", b"sessions_from", "taxes", b"taxes", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

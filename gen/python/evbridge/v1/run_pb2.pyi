@@ -304,7 +304,7 @@ class Run(_message.Message):
     description: _builtins.str
     """Says the reason in words. Never a partner's own text."""
     requested_by: _builtins.str
-    """The id of the API key that asked for it; "schedule" for one that began by itself."""
+    """The id of the API key that asked for it; "schedule" for one that began by itself, "notification" after a partner's."""
     @_builtins.property
     def progress(self) -> Global___RunProgress:
         """How much of it is done."""
@@ -548,6 +548,7 @@ class SyncOptions(_message.Message):
     ALLOW_MASS_REMOVAL_FIELD_NUMBER: _builtins.int
     WHOLE_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
+    NOTIFIED_FIELD_NUMBER: _builtins.int
     include_roaming: _builtins.bool
     """What the partner only shows for a roaming operator."""
     include_private: _builtins.bool
@@ -566,6 +567,10 @@ class SyncOptions(_message.Message):
     """Tries once more what is quarantined (QuarantineService) of what `models` asks for, and asks the partner for nothing. For
     after a fix here, or a change of the integration. Of AMPECO, that are sessions.
     """
+    notified: _builtins.bool
+    """Of AMPECO: reads the sessions that notifications named, one by one, and no list. Such a run begins by itself, soon after a
+    notification.
+    """
     def __init__(
         self,
         *,
@@ -576,10 +581,11 @@ class SyncOptions(_message.Message):
         allow_mass_removal: _builtins.bool = ...,
         whole: _builtins.bool = ...,
         quarantined: _builtins.bool = ...,
+        notified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming", "quarantined", b"quarantined", "whole", b"whole"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_mass_removal", b"allow_mass_removal", "include_demo", b"include_demo", "include_personal", b"include_personal", "include_private", b"include_private", "include_roaming", b"include_roaming", "notified", b"notified", "quarantined", b"quarantined", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
