@@ -78,8 +78,12 @@ _MESSAGES: dict[str, Mapping[str, type[Message]]] = {
 }
 TABLES = (*_MESSAGES,)
 """What a tenant consists of, so ordered that a row comes after those that it refers to."""
-LEFT_BEHIND = frozenset({"access_token", "change", "gate_slot", "idempotency", "listener", "question"})
-"""What is of one database only: tokens that are asked for anew, the change feed, answers to repeat, who waits."""
+LEFT_BEHIND = frozenset(
+    {"access_token", "change", "gate_slot", "idempotency", "listener", "notified", "notified_due", "question"}
+)
+"""What is of one database only: tokens that are asked for anew, the change feed, answers to repeat, who waits, and what
+a partner told and nobody read yet, which the next import finds.
+"""
 
 _INFINITE = {"infinity": datetime.max, "-infinity": datetime.min}  # as the driver has them
 _NAMES = {time: name for name, time in _INFINITE.items()}
