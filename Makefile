@@ -9,7 +9,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test soak check docs protos gen schema clients bench release-image lock audit clean
+.PHONY: help demo serve test soak check docs protos gen schema clients bench release-protos release-image lock audit clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,18 +45,21 @@ docs: $(INSTALLED) ## build the documentation as a site in site/, to be served b
 protos: $(INSTALLED) ## copy third-party protos to .deps/proto, for buf and protoc
 	@$(BIN)/python -m tools.third_party
 
-gen: $(INSTALLED) ## generate gen/python from protos/, and the tables of docs/
+gen: $(INSTALLED) ## generate gen/ from protos/, and the tables of docs/
 	$(BIN)/python -m tools.generate
 	$(BIN)/python -m tools.docs
 
 schema: $(INSTALLED) ## write service/storage/schema.sql from the migrations
 	$(BIN)/python -m tools.schema
 
-clients: $(INSTALLED) ## generate and compile the clients in clients/; LANGUAGES=go makes that one only
+clients: $(INSTALLED) ## generate and compile the clients in Go and TypeScript; LANGUAGES=java makes that one
 	$(BIN)/python -m tools.clients $(or $(LANGUAGES),go typescript)
 
 bench: $(INSTALLED) ## measure, in two minutes; `.venv/bin/python -m bench --full` fills larger tables too
 	$(BIN)/python -m bench
+
+release-protos: $(INSTALLED) ## pack the protos with their imports and a descriptor image, into dist/
+	$(BIN)/python -m tools.release_protos
 
 release-image: protos ## make the present contract the one that `make check` compares with
 	$(BIN)/buf build protos --exclude-source-info --output gen/released.binpb
@@ -70,7 +73,7 @@ audit: $(INSTALLED) ## look the locked versions up in the vulnerability database
 	-$(BIN)/pip-audit --requirement requirements-dev.lock --require-hashes --disable-pip
 
 clean: ## remove what can be made again; keeps .data, the database
-	rm -rf clients/*/gen clients/go/bin clients/typescript/dist clients/typescript/node_modules
+	rm -rf clients/*/gen clients/go/bin clients/java/target clients/typescript/dist clients/typescript/node_modules
 	rm -rf .venv .deps dist site .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

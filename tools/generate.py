@@ -1,4 +1,4 @@
-"""Generates gen/python from the contract: `python -m tools.generate`, or with `--check` only tells what is stale.
+"""Generates gen/ from the contract: `python -m tools.generate`, or with `--check` only tells what is stale.
 
 The generated code is committed, so that a clone works and a review sees what a contract change does to callers.
 buf/validate is generated with it because ours imports it and no wheel brings it for google.protobuf.
@@ -91,14 +91,20 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.generate", description="Generates gen/python from protos/.")
+    parser = argparse.ArgumentParser(prog="python -m tools.generate", description="Generates gen/ from protos/.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
     check = parser.parse_args().check
-    stale = refresh(GENERATED, check=check)
+    stale = [f"python/{name}" for name in refresh(GENERATED, check=check)]
+    from tools import service_config  # reads what was just generated
+
+    if not service_config.TARGET.exists() or service_config.TARGET.read_text() != service_config.text():
+        stale.append(service_config.TARGET.name)
+        if not check:
+            service_config.TARGET.write_text(service_config.text())
     for name in stale:
-        print(f"{'stale' if check else 'refreshed'}: gen/python/{name}")
+        print(f"{'stale' if check else 'refreshed'}: gen/{name}")
     if check and stale:
-        print("gen/python does not match protos/: run `make gen` and commit the result", file=sys.stderr)
+        print("gen/ does not match protos/: run `make gen` and commit the result", file=sys.stderr)
         return 1
     return 0
 

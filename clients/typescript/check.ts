@@ -5,6 +5,7 @@ import { toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { PartySchema, PartyService, type Party } from "./gen/evbridge/v1/party_pb.js";
+import { retry } from "./retry.js";
 import { BadRequestSchema, ErrorInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 
 const [address] = process.argv.slice(2);
@@ -19,7 +20,7 @@ const authorize: Interceptor = (next) => (request) => {
 };
 const parties = createClient(
   PartyService,
-  createGrpcTransport({ baseUrl: `http://${address}`, interceptors: [authorize], defaultTimeoutMs: 20_000 }),
+  createGrpcTransport({ baseUrl: `http://${address}`, interceptors: [retry, authorize], defaultTimeoutMs: 20_000 }),
 );
 
 async function listed(): Promise<Party[]> {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	config "evbridge"
 	evbridge "evbridge/gen/evbridge/v1"
 )
 
@@ -38,7 +39,11 @@ func main() {
 	if len(os.Args) != 2 || key == "" {
 		log.Fatal("usage: EVBRIDGE_KEY=evb_... check HOST:PORT")
 	}
-	connection, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient(
+		os.Args[1],
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(config.ServiceConfig),
+	)
 	if err != nil {
 		log.Fatal(err)
 	}
