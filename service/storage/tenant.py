@@ -70,6 +70,8 @@ _MESSAGES: dict[str, Mapping[str, type[Message]]] = {
     "run": {"progress": Run, "steps": Run, "options": Run},
     "run_finding": {"payload": RunFinding},
     "command": {"payload": Command},
+    "notified": {},
+    "notified_due": {},
     "gate_budget": {},
     "gate_pause": {},
     "exchange": {"payload": Exchange},

@@ -176,6 +176,14 @@ FROM run_finding WHERE tenant_id = $1 ORDER BY run_id, lease_token, number
 SELECT command_id, integration_id, direction, state, payload, response_url, create_time, send_time, result_time
 FROM command WHERE tenant_id = $1 ORDER BY position
 
+-- name: tenant_notified
+SELECT integration_id, object_kind, external_id, notify_time
+FROM notified WHERE tenant_id = $1 ORDER BY integration_id, object_kind, external_id
+
+-- name: tenant_notified_due
+SELECT integration_id, due_time, begin_time
+FROM notified_due WHERE tenant_id = $1 ORDER BY integration_id
+
 -- name: tenant_gate_budget
 SELECT integration_id, period, used, reset_time
 FROM gate_budget WHERE tenant_id = $1 ORDER BY integration_id, period
