@@ -16,7 +16,7 @@ from tests.front_door import data_directory
 
 _DATABASE = "evbridge"
 # What is killed here are processes, and no machine: what they wrote is there without a sync.
-_QUICK = ("fsync=off", "full_page_writes=off", "max_wal_size=128MB")
+_QUICK = ("fsync=off", "full_page_writes=off", "max_wal_size=128MB", "wal_retrieve_retry_interval=100ms")
 
 
 def processes_in(directory: Path) -> set[int]:
@@ -47,13 +47,33 @@ class Server(EmbeddedPostgres):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
 
+    async def freeze(self, backend_type: str) -> None:
+        pid = await self.run(f"SELECT pid FROM pg_stat_activity WHERE backend_type = '{backend_type}'")
+        os.kill(int(str(pid)), signal.SIGSTOP)
+
+    async def forget(self) -> None:
+        """What is written from now on reaches no disk."""
+        await self.run("CHECKPOINT", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()")
+        await self.freeze("walwriter")
+
     async def run(self, *statements: str) -> object:
-        """The value of the last one."""
+        """Returns the value of the last one."""
         connection = await asyncpg.connect(self.dsn())
         try:
             return [await connection.fetchval(statement) for statement in statements][-1]
         finally:
             await connection.close()
+
+
+@asynccontextmanager
+async def a_server() -> AsyncIterator[Server]:
+    with data_directory() as directory:
+        server = Server(directory / "a", _QUICK)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,7 @@ class Pair:
 
     async def hold_back(self) -> None:
         """What is written from now on does not reach the standby."""
-        os.kill(int(str(await self.primary.run("SELECT pid FROM pg_stat_replication"))), signal.SIGSTOP)
+        await self.primary.freeze("walsender")
 
     async def promote_standby(self) -> None:
         await self.standby.run("SELECT pg_promote()")

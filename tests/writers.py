@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +41,8 @@ class Writers:
         self.integrations: list[Integration] = []
         self.companies: list[Company] = []
         self.repetitions = 0
+        self.answered: dict[int, list[float]] = {}
+        """When each client had its acknowledgements, by a monotonic clock."""
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -59,6 +62,7 @@ class Writers:
         await asyncio.wait(self._tasks)
 
     async def _work(self, worker: int) -> None:
+        answered = self.answered.setdefault(worker, [])
         async with grpc.aio.insecure_channel(self._address, IMPATIENT) as channel:
             client = Client(channel, self._key)
             for number in itertools.count():
@@ -70,7 +74,9 @@ class Writers:
                 if self._request_ids:
                     create.request_id, upsert.request_id = str(uuid4()), str(uuid4())
                     self.companies.append(await self._acknowledged(client.companies.UpsertCompany, upsert))
+                    answered.append(time.monotonic())
                 self.integrations.append(await self._acknowledged(client.integrations.CreateIntegration, create))
+                answered.append(time.monotonic())
 
     async def _acknowledged(self, method: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
         while True:

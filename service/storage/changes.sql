@@ -76,7 +76,11 @@ ON CONFLICT DO NOTHING
 RETURNING request_id
 
 -- name: idempotency_find
-SELECT digest, answer FROM idempotency WHERE tenant_id = $1 AND method = $2 AND request_id = $3
+-- Writes a word to the log, so that the commit waits for a synchronous standby: the answer may be of a call that gave up
+-- waiting for it.
+SELECT digest, answer, pg_logical_emit_message(true, 'evbridge', 'answered again')
+FROM idempotency
+WHERE tenant_id = $1 AND method = $2 AND request_id = $3
 
 -- name: idempotency_keep
 UPDATE idempotency SET answer = $4 WHERE tenant_id = $1 AND method = $2 AND request_id = $3

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -35,6 +36,7 @@ _SHORT = ("the database is short of something", 1.0)
 _CONFLICT = ("another transaction was in the way", 0.1)
 
 _FULL_S = 10.0
+_GLANCE_S = 1.0
 
 # SQLSTATE or its beginning -> what the caller is told, and after how many seconds to try again.
 _PASSING = {
@@ -93,14 +95,17 @@ def host_urls(url: str) -> list[str]:
 
 
 async def connect(hosts: list[str], *, timeout_s: float, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """Tries each of `host_urls` for `timeout_s`; the one that answers comes first from now on.
+    """Tries each of `host_urls`; the one that answers comes first from now on.
 
+    One that never answers must not hide the next: of several each has a moment, then those that were slow `timeout_s`.
     Raises driver errors, and SettingError for PgBouncer where the server itself is expected.
     """
     failure: Exception | None = None
-    for url in tuple(hosts):
+    glance_s = min(_GLANCE_S, timeout_s) if len(hosts) > 1 else timeout_s
+    slow: list[str] = []
+    for url, limit_s in chain(((each, glance_s) for each in tuple(hosts)), ((each, timeout_s) for each in slow)):
         try:
-            raw: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, timeout=timeout_s, **options)
+            raw: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url, timeout=limit_s, **options)
         except asyncpg.ProtocolViolationError:
             raise SettingError(
                 "what answers at the database's URL refuses the parameters that a session begins with, as PgBouncer "
@@ -108,6 +113,8 @@ async def connect(hosts: list[str], *, timeout_s: float, **options: Any) -> "asy
             ) from None
         except (OSError, asyncpg.PostgresError, asyncpg.TargetServerAttributeNotMatched) as error:
             failure = error
+            if isinstance(error, TimeoutError) and limit_s < timeout_s:
+                slow.append(url)
         else:
             hosts.remove(url)
             hosts.insert(0, url)
