@@ -42,10 +42,12 @@ from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
 from service.resources.personal_data import personal_data_sweep
+from service.resources.audit import Sealer, audit_sweep
 from service.resources.question import Questions
 from service.resources.registration import Door
 from service.resources.run import notified_due, syncs_due
 from service.rpc.api_key import KeyService
+from service.rpc.audit import AuditService
 from service.rpc.authorization import AuthorizationService
 from service.rpc.cdr import CdrService
 from service.rpc.charger import ChargerService
@@ -100,6 +102,7 @@ PARTNERS: tuple[Partner, ...] = tuple(
 FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 _DUE_S = 1.0
+_SEAL_S = 10.0
 _SINCE_2_2 = ("2.3.0", "2.2.1")
 _BOOKMARK_S = 10.0
 
@@ -241,13 +244,14 @@ async def evbridge(
                 IntegrationService(store, keys, policy, supported, takes),
                 DeliveryService(store, keys, comparers),
                 DisclosureService(store),
+                AuditService(store),
                 PartyService(store, keys),
                 LocationService(store, keys),
                 TariffService(store, keys),
                 TokenService(store, keys),
-                AuthorizationService(store, questions, authorizers),
+                AuthorizationService(store, keys, questions, authorizers),
                 HubClientService(store),
-                CommandService(store, questions, commanders),
+                CommandService(store, keys, questions, commanders),
                 PricingService(store, processes),
                 SessionService(store, keys),
                 CdrService(store, keys),
@@ -263,7 +267,7 @@ async def evbridge(
                 WatchService(feed),
             )
             | {
-                each: ContractService(each, registry, served.channel, store, called)
+                each: ContractService(each, registry, served.channel, store, keys, called)
                 for each in registry.services
                 if not each.GetOptions().Extensions[options.internal]
             },
@@ -441,6 +445,7 @@ async def _delivering(
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
             _watch(partial(notified_due, store, executors), "what partners notified us of"),
             _watch(results.due, "results of commands"),
+            _watch(Sealer(store, keys).due, "audit events to seal", _SEAL_S),
         )
         tasks = [asyncio.create_task(each) for each in work]
         try:
@@ -462,6 +467,7 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
             await tariff_revisions_sweep(store, settings.tariff_revision_days)
             await charged_sweep(store, settings.session_days, settings.cdr_days)
             await personal_data_sweep(store, keys, settings.personal_data_days)
+            await audit_sweep(store, keys, settings.audit_days)
             if rewrapped := await secrets_rewrap(store, keys):
                 log.info("sealed under the new key", extra={"secrets": rewrapped})
         except Exception:
@@ -469,7 +475,7 @@ async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
         await asyncio.sleep(_SWEEP_S)
 
 
-async def _watch(due: Callable[[], Awaitable[bool]], what: str) -> None:
+async def _watch(due: Callable[[], Awaitable[bool]], what: str, pause_s: float = _DUE_S) -> None:
     """Does what is due, one after another, and looks again."""
     while True:
         try:
@@ -477,7 +483,7 @@ async def _watch(due: Callable[[], Awaitable[bool]], what: str) -> None:
                 pass
         except Exception as error:
             log.warning("looking for what is due failed", extra={"what": what, "problem": describe(error)})
-        await asyncio.sleep(_DUE_S)
+        await asyncio.sleep(pause_s)
 
 
 def _ocpi(name: str) -> ServiceDescriptor:

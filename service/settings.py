@@ -100,6 +100,7 @@ class Settings:
     personal_data_days: int = _setting(
         "PERSONAL_DATA_DAYS", 3650, "how long sessions and CDRs lead to drivers; a pseudonym stands there afterwards"
     )
+    audit_days: int = _setting("AUDIT_DAYS", 400, "how long it is kept who changed what")
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @classmethod

@@ -136,6 +136,16 @@ class Tenant:
     admin: Client
 
 
+async def tenant_of(running: Evbridge, channel: grpc.aio.Channel) -> Tenant:
+    """A new one, with a key for each role."""
+    name = f"t-{secrets.token_hex(6)}"
+    keys = {}
+    async with running.database.transaction() as conn:
+        for role, number in ROLES.items():
+            keys[role] = (await api_key_create(conn, running.keyring, name, role, number)).reveal()
+    return Tenant(name, keys, **{role: Client(channel, key) for role, key in keys.items()})
+
+
 @pytest.fixture(scope="session")
 async def shared_database_url(postgres: str, template_database: str) -> AsyncIterator[str]:
     """One database for all tests that only need a tenant of their own."""
@@ -165,15 +175,7 @@ async def channel(running: Evbridge) -> AsyncIterator[grpc.aio.Channel]:
 
 @pytest.fixture
 def new_tenant(running: Evbridge, channel: grpc.aio.Channel) -> Callable[[], Awaitable[Tenant]]:
-    async def make() -> Tenant:
-        name = f"t-{secrets.token_hex(6)}"
-        keys = {}
-        async with running.database.transaction() as conn:
-            for role, number in ROLES.items():
-                keys[role] = (await api_key_create(conn, running.keyring, name, role, number)).reveal()
-        return Tenant(name, keys, **{role: Client(channel, key) for role, key in keys.items()})
-
-    return make
+    return lambda: tenant_of(running, channel)
 
 
 @pytest.fixture

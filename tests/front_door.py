@@ -23,6 +23,7 @@ from aiohttp import web
 from evbridge.options.v1 import options_pb2
 from evbridge.v1 import (
     api_key_pb2_grpc,
+    audit_pb2_grpc,
     authorization_pb2_grpc,
     cdr_pb2_grpc,
     chargeprice_connection_pb2,
@@ -124,6 +125,7 @@ class Client:
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
         self.hub_clients = _Stub(hub_client_pb2_grpc.HubClientServiceStub(channel), metadata)
         self.commands = _Stub(command_pb2_grpc.CommandServiceStub(channel), metadata)
+        self.audit = _Stub(audit_pb2_grpc.AuditServiceStub(channel), metadata)
         self.authorizations = _Stub(authorization_pb2_grpc.AuthorizationServiceStub(channel), metadata)
         self.tokens = _Stub(token_pb2_grpc.TokenServiceStub(channel), metadata)
         self.watch = _Stub(watch_pb2_grpc.WatchServiceStub(channel), metadata)

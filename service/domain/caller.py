@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from evbridge.options.v1.options_pb2 import Role
 
+from service.domain.audit import Trail
+
 call_deadline: ContextVar[float] = ContextVar("call_deadline")
 """When the call under way ends at the latest, by the monotonic clock."""
 
@@ -45,7 +47,8 @@ class Caller:
     a word without `/` for work of our own. `role` is an `evbridge.options.v1.Role`; `address` the one the call came
     from, without its port, "" for work of our own.
 
-    What a handler puts into `trailers` (ASCII) goes out as trailing metadata when the call ends well.
+    What a handler puts into `trailers` (ASCII) goes out as trailing metadata when the call ends well; the `trail`
+    gathers what the call changes.
     """
 
     tenant_id: str
@@ -54,6 +57,7 @@ class Caller:
     address: str = ""
     limits: Limits = UNLIMITED
     trailers: list[tuple[str, str]] = field(default_factory=list)
+    trail: Trail = field(default_factory=Trail)
 
     def of_call(self, peer: str) -> "Caller":
         """The same for one call that came from `peer`, as grpc names it: `ipv4:127.0.0.1:50123`."""

@@ -126,6 +126,33 @@ def hide_secrets(message: Message) -> None:
         hide_secrets(inner)
 
 
+def secrets_set(message: Message, prefix: str = "") -> Iterator[str]:
+    """The paths of the secrets that are set."""
+    _, secrets, _, below = _fields(message.DESCRIPTOR)
+    yield from (prefix + name for name in secrets if getattr(message, name))
+    for path, inner in _inside(message, below):
+        yield from secrets_set(inner, f"{prefix}{path}.")
+
+
+def fields_changed(before: Message | None, after: Message, prefix: str = "") -> Iterator[str]:
+    """The paths of the fields that differ, without what only we set. A list, and a message of others, is one value."""
+    before = type(after)() if before is None else before
+    ours = (*_fields(after.DESCRIPTOR)[0], "etag")
+    for field in after.DESCRIPTOR.fields:
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if field.name in ours or (old == new and _has(before, field.name) == _has(after, field.name)):
+            continue
+        inside = None if field.is_repeated else field.message_type
+        if inside and inside.file.package.startswith("evbridge."):
+            yield from fields_changed(old, new, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def _has(message: Message, name: str) -> bool:
+    return message.DESCRIPTOR.fields_by_name[name].has_presence and message.HasField(name)
+
+
 def _take(message: Message, prefix: str) -> Iterator[tuple[str, Secret]]:
     _, secrets, _, below = _fields(message.DESCRIPTOR)
     for name in secrets:

@@ -84,6 +84,11 @@ _TIME = "%Y%m%d%H%M%S%f"
 _TIME_LENGTH = 20
 
 
+def place_of(time: datetime, id: str) -> str:
+    """A place in a list in the order of times."""
+    return f"{time.astimezone(UTC):{_TIME}}{id}"
+
+
 def id_at(place: str) -> str:
     """What stands behind the time in a place of a list in the order of times."""
     return place[_TIME_LENGTH:]

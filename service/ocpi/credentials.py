@@ -13,6 +13,7 @@ from evbridge.partner.ocpi.v2 import credentials_pb2 as ocpi
 from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_FAILED, Integration
 from evbridge.v1.ocpi_connection_pb2 import VersionDetails
 from evbridge.v1.party_pb2 import Party
+from google.protobuf.message import Message
 
 from service.bridge.edge import Refused, Reply
 from service.domain.secret import Secret
@@ -25,14 +26,19 @@ from service.errors import (
     ResourceNotFound,
 )
 from service.ocpi.listener import OcpiRefused, Visit
+from service.ocpi.modules import caller_of
 from service.partners.ocpi.party import OtherParty, check_pulled, companies_of, credentials_of, hub_in, token_in
+from service.resources.audit import audit_call
 from service.resources.registration import Registered, own_parties, register, token_give, unregister
 from service.runs.worker import Tools
+from service.storage.audit import audit_place
+from service.storage.connection import Connection
 from service.storage.integration import integration_get, integration_lock, integration_status
 from service.storage.partner_token import new_token, token_exchange
 
 log = logging.getLogger(__name__)
 
+_Registering = ocpi.PostCredentialsRequest | ocpi.PutCredentialsRequest
 _WITH_SECRET = re.compile(r"[?#]|^[^/]*//[^/]*@")
 """A URL that may hold a secret: it is not logged, nor shown with the integration."""
 _CALL_BACK_S = 25.0
@@ -54,12 +60,12 @@ class Credentials:
     async def PostCredentials(self, request: ocpi.PostCredentialsRequest, visit: Visit) -> Reply:
         if not visit.holder.initial:
             raise _not_allowed("the token is one of a registration: use PUT", "GET, PUT, DELETE")
-        return await self._register(request.credentials, visit)
+        return await self._register(request, visit)
 
     async def PutCredentials(self, request: ocpi.PutCredentialsRequest, visit: Visit) -> Reply:
         if visit.holder.initial:
             raise _not_allowed("not registered yet: use POST", "GET, POST")
-        return await self._register(request.credentials, visit)
+        return await self._register(request, visit)
 
     async def DeleteCredentials(self, request: ocpi.DeleteCredentialsRequest, visit: Visit) -> Reply:
         if visit.holder.initial:
@@ -67,10 +73,12 @@ class Credentials:
         async with self._database.transaction() as conn:
             integration = await integration_lock(conn, visit.tenant_id, visit.integration_id)
             await unregister(conn, visit.tenant_id, integration)
+            await self._audit(conn, request, visit)
         log.info("a partner unregistered")
         return Reply(ocpi.DeleteCredentialsResponse())
 
-    async def _register(self, theirs: ocpi.Credentials, visit: Visit) -> Reply:
+    async def _register(self, request: _Registering, visit: Visit) -> Reply:
+        theirs = request.credentials
         stored, ours = await self._stored(visit)
         try:
             token = token_in(theirs, Secret(theirs.token))
@@ -91,10 +99,17 @@ class Credentials:
                     raise OcpiRefused(2000, "another request with this token was faster", status=409)
                 await register(conn, self._tools.keyring, visit.tenant_id, integration, found)
                 await token_give(conn, self._tools.keyring, visit.tenant_id, visit.integration_id, given)
+                await self._audit(conn, request, visit)
         except AlreadyRegistered as taken:
             raise await self._failed(visit, 2001, taken.message) from None
         log.info("a partner registered", extra={"version": visit.version})
         return self._reply(ours, given, visit)
+
+    async def _audit(self, conn: Connection, request: Message, visit: Visit) -> None:
+        """Writes down that the partner did it."""
+        caller = caller_of(visit)
+        caller.trail.add("integration", [visit.integration_id], 1)
+        await audit_call(conn, self._tools.keyring, caller, await audit_place(conn), request)
 
     async def _call_back(
         self, stored: Integration, token: Secret, url: str, visit: Visit

@@ -1,4 +1,4 @@
-"""Commands to chargers: what changes one, step by step. Each step is a transaction of its own."""
+"""Commands to chargers: what changes one, each step in a transaction of its own, or in the caller's."""
 
 import asyncio
 import time
@@ -23,13 +23,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.errors import ResourceNotFound
 from service.storage.changes import change_time
 from service.storage.command import command_get, command_lock, command_put
+from service.storage.connection import Connection
 from service.storage.pool import Database
 
 _LOOK_S: Final = 0.05
 _OVER: Final = (COMMAND_STATE_REFUSED, COMMAND_STATE_ENDED, COMMAND_STATE_FAILED)
 
 
-async def command_answered(database: Database, tenant_id: str, id: str, response: CommandResponse) -> Command:
+async def command_answered(store: Database | Connection, tenant_id: str, id: str, response: CommandResponse) -> Command:
     """What the operator said at once. A result that was quicker stays. Raises ResourceNotFound."""
 
     def answered(command: Command, now: Timestamp) -> bool:
@@ -43,11 +44,11 @@ async def command_answered(database: Database, tenant_id: str, id: str, response
             command.state = COMMAND_STATE_ACCEPTED if taken else COMMAND_STATE_REFUSED
         return True
 
-    return await _changed(database, tenant_id, id, answered)
+    return await _changed(store, tenant_id, id, answered)
 
 
 async def command_ended(
-    database: Database,
+    store: Database | Connection,
     tenant_id: str,
     id: str,
     result: CommandResult,
@@ -74,7 +75,7 @@ async def command_ended(
         command.state = COMMAND_STATE_ENDED
         return True
 
-    return await _changed(database, tenant_id, id, ended, brings_result=is_ours)
+    return await _changed(store, tenant_id, id, ended, brings_result=is_ours)
 
 
 async def command_failed(
@@ -102,18 +103,20 @@ async def command_awaited(database: Database, tenant_id: str, id: str, limit_s: 
 
 
 async def _changed(
-    database: Database,
+    store: Database | Connection,
     tenant_id: str,
     id: str,
     change: Callable[[Command, Timestamp], bool],
     *,
     brings_result: bool = False,
 ) -> Command:
-    async with database.transaction() as conn:
-        command = await command_lock(conn, tenant_id, id)
-        now = Timestamp()
-        now.FromDatetime(await change_time(conn))
-        if change(command, now):
-            command.update_time.CopyFrom(now)
-            await command_put(conn, tenant_id, command, brings_result=brings_result)
-        return command
+    if isinstance(store, Database):
+        async with store.transaction() as conn:
+            return await _changed(conn, tenant_id, id, change, brings_result=brings_result)
+    command = await command_lock(store, tenant_id, id)
+    now = Timestamp()
+    now.FromDatetime(await change_time(store))
+    if change(command, now):
+        command.update_time.CopyFrom(now)
+        await command_put(store, tenant_id, command, brings_result=brings_result)
+    return command

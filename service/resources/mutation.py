@@ -1,4 +1,5 @@
-"""The only way to write: one transaction, an answer that can be repeated, a rehearsal; and the steps of each change.
+"""The only way to write: one transaction, an answer that can be repeated, a rehearsal, an audit event; and the steps of
+each change.
 
 What callers change are objects of a `Noun`: `put` merges, validates, cleans, stamps, writes and records them, one or
 many at once; `delete` deletes one.
@@ -7,16 +8,26 @@ many at once; `delete` deletes one.
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_EVSE,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+    ObjectKind,
+)
 from evbridge.v1.types_pb2 import Origin
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from service.domain.caller import Caller
 from service.domain.content import etag_of
-from service.domain.fields import clear_output_only, lower_codes
+from service.domain.fields import clear_output_only, fields_changed, lower_codes, secrets_set
+from service.domain.keys import ObjectKey
 from service.domain.masks import merged
 from service.domain.origin import keep_origin, keep_overrides, set_origin
 from service.domain.personal_data import is_erased
@@ -31,13 +42,14 @@ from service.errors import (
     ResourceExists,
     ResourceNotFound,
 )
+from service.resources.audit import audit_call
+from service.storage.audit import audit_place
 from service.storage.changes import (
     CREATE,
     DELETE,
     UPDATE,
     Change,
     change_record_many,
-    change_time,
     idempotency_claim,
     idempotency_keep,
 )
@@ -61,7 +73,7 @@ async def mutate(
     caller: Caller,
     work: Callable[[Connection, datetime], Awaitable[Message]],
 ) -> bytes:
-    """Runs `work` in a transaction and returns its answer serialized.
+    """Runs `work` in a transaction, with the audit event of the call, and returns its answer serialized.
 
     With a `request_id` the answer is stored in the same transaction and given again to the same request; the request is
     remembered as a keyed hash, for it may hold a secret. With `validate_only` all is done and then undone.
@@ -78,11 +90,13 @@ async def mutate(
                 given = await idempotency_claim(conn, caller.tenant_id, method, request_id, digests)
                 if given is not None:
                     return given
-            answer = (await work(conn, await change_time(conn))).SerializeToString()
+            place = await audit_place(conn)
+            answer = (await work(conn, place.time)).SerializeToString()
             if getattr(request, "validate_only", False):
                 raise _Rehearsed
             if request_id:
                 await idempotency_keep(conn, caller.tenant_id, method, request_id, answer)
+            await audit_call(conn, keyring, caller, place, request)
     except _Rehearsed:
         pass
     return answer
@@ -213,6 +227,10 @@ class Upsert(Generic[M]):
         except InvalidArgument as violation:
             self.violation = violation
 
+    def secrets(self) -> Iterator[str]:
+        """The paths of the secrets that were sent."""
+        return secrets_set(self._sent)
+
     def resolved(self, before: Any) -> M:
         """The object as it is wanted, valid and without what only we set. Raises what is wrong with it."""
         noun, sent, id = self.noun, self._sent, self.noun.shown(self.key)
@@ -276,6 +294,8 @@ async def put(conn: Connection, caller: Caller, now: datetime, upserts: Sequence
     }
     refused = await noun.refused(conn, caller.tenant_id, pending) if pending else {}
     stored = await store(conn, caller, now, noun, {key: pending[key] for key in pending if key not in refused}, locked)
+    caller.trail.name(path for upsert in upserts if upsert.key in stored for path in upsert.secrets())
+    caller.trail.refused += len(upserts) - len(stored)
     return [
         result if isinstance(result, EvbridgeError) else refused.get(upsert.key) or stored[upsert.key]
         for upsert, result in zip(upserts, results, strict=True)
@@ -295,7 +315,10 @@ async def store(
     changed = {key: each for key, each in stored.items() if each is not pending[key].before}
     await noun.write(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
     changes = [Change(str(key), UPDATE if locked.get(key) else CREATE, _etag(each)) for key, each in changed.items()]
-    await record(conn, caller, noun.kind, changes)
+    await change_record_many(conn, caller, noun.kind, changes)
+    caller.trail.add(_type(noun.kind), [*map(noun.shown, stored)], len(changed))
+    for key, each in changed.items():
+        caller.trail.name(fields_changed(pending[key].before, each))
     return stored
 
 
@@ -316,7 +339,8 @@ async def delete(conn: Connection, caller: Caller, noun: Noun[M], key: Any, requ
         raise ResourceNotFound.of(noun.noun, noun.shown(key))
     check_etag(request.etag, _etag(stored), noun.noun, noun.shown(key))
     await noun.remove(conn, caller.tenant_id, key)
-    await record(conn, caller, noun.kind, [Change(str(key), DELETE, _etag(stored))])
+    await change_record_many(conn, caller, noun.kind, [Change(str(key), DELETE, _etag(stored))])
+    caller.trail.add(_type(noun.kind), [noun.shown(key)], 1)
     return Empty()
 
 
@@ -334,6 +358,7 @@ def dangling(resource: str, id: str, violations: tuple[FieldViolation, ...]) -> 
 async def record(conn: Connection, caller: Caller, kind: ObjectKind.ValueType, changes: Sequence[Change]) -> None:
     """Records who changed what, and makes the objects due wherever they are delivered."""
     await change_record_many(conn, caller, kind, changes)
+    caller.trail.add(_type(kind), [_shown(kind, each.object_id) for each in changes], len(changes))
 
 
 def _resolved(upserts: Sequence[Upsert[M]], locked: Mapping[Any, M | None]) -> Iterator[M | EvbridgeError]:
@@ -369,6 +394,25 @@ def _stamped(noun: Noun[M], pending: Pending[M], now: datetime) -> M:
     if pending.imported:
         wanted.origin.synced_time.FromDatetime(now)
     return pending.wanted
+
+
+_OF_PARTIES = {
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_EVSE,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_SESSION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+}
+
+
+def _shown(kind: ObjectKind.ValueType, object_id: str) -> str:
+    return ObjectKey.parsed(object_id).shown if kind in _OF_PARTIES else object_id
+
+
+@cache
+def _type(kind: ObjectKind.ValueType) -> str:
+    return ObjectKind.Name(kind).removeprefix("OBJECT_KIND_").lower()
 
 
 def _etag(object: Any) -> str:

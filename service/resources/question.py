@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from service.errors import ResourceNotFound, ServerStopping
+from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.question import (
     Kind,
@@ -86,7 +87,8 @@ class Questions:
         finally:
             await listener_gone(self.database, tenant_id, kind, listener)
 
-    async def answer(self, tenant_id: str, kind: Kind, question_id: str, answer: bytes) -> None:
-        """Raises ResourceNotFound for one that does not wait for an answer."""
-        if not await question_answer(self.database, tenant_id, kind, UUID(question_id), answer):
-            raise ResourceNotFound.of("question", question_id)
+
+async def question_answered_by(conn: Connection, tenant_id: str, kind: Kind, question_id: str, answer: bytes) -> None:
+    """Raises ResourceNotFound for one that does not wait for an answer."""
+    if not await question_answer(conn, tenant_id, kind, UUID(question_id), answer):
+        raise ResourceNotFound.of("question", question_id)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
 from typing import Final, Protocol
 
 from evbridge.v1.authorization_pb2 import (
@@ -31,8 +32,11 @@ from service.domain.caller import Caller, call_deadline, waits_elsewhere
 from service.domain.pages import framed
 from service.domain.token import token_id
 from service.errors import InvalidArgument, PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable, ResourceNotFound
-from service.resources.question import Kind, Questions
+from service.resources.mutation import mutate
+from service.resources.question import Kind, Questions, question_answered_by
+from service.storage.connection import Connection
 from service.storage.integration import integration_get
+from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.token import tokens_named
 
@@ -56,10 +60,12 @@ class AuthorizationService:
     def __init__(
         self,
         database: Database,
+        keyring: Keyring,
         questions: Questions,
         authorizers: Mapping[IntegrationType.ValueType, Authorizer],
     ) -> None:
         self._database = database
+        self._keyring = keyring
         self._questions = questions
         self._authorizers = authorizers
 
@@ -86,10 +92,13 @@ class AuthorizationService:
         async for questions in self._questions.listen(caller.tenant_id, Kind.AUTHORIZATION, request.integration_id):
             yield framed(questions)
 
-    async def AnswerAuthorization(self, request: AnswerAuthorizationRequest, caller: Caller) -> Empty:
-        answer = request.SerializeToString(deterministic=True)
-        await self._questions.answer(caller.tenant_id, Kind.AUTHORIZATION, request.id, answer)
-        return Empty()
+    async def AnswerAuthorization(self, request: AnswerAuthorizationRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Empty:
+            answer = request.SerializeToString(deterministic=True)
+            await question_answered_by(conn, caller.tenant_id, Kind.AUTHORIZATION, request.id, answer)
+            return Empty()
+
+        return await mutate(self._database, self._keyring, request, caller, work)
 
     async def _token(self, request: AuthorizeTokenRequest, caller: Caller) -> Token | None:
         """As it is kept: what was received through the integration, or ours first."""

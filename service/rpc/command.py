@@ -30,12 +30,17 @@ from service.errors import (
     PartnerOutcomeUnknown,
     ResourceExists,
 )
+from service.resources.audit import audited_partner_call
 from service.resources.command import command_answered, command_awaited, command_ended, command_failed
-from service.resources.question import Kind, Questions
+from service.resources.mutation import mutate
+from service.resources.question import Kind, Questions, question_answered_by
 from service.storage.command import command_get, command_insert, command_page
+from service.storage.connection import Connection
 from service.storage.integration import integration_get
+from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
+_SEND: Final = "evbridge.v1.CommandService/SendCommand"
 _ANSWER_S: Final = 0.5
 """What is left of the caller's time when a result is not waited for any more."""
 
@@ -52,9 +57,14 @@ class CommandService:
     """`commanders`: by the type of the integration."""
 
     def __init__(
-        self, database: Database, questions: Questions, commanders: Mapping[IntegrationType.ValueType, Commander]
+        self,
+        database: Database,
+        keyring: Keyring,
+        questions: Questions,
+        commanders: Mapping[IntegrationType.ValueType, Commander],
     ) -> None:
         self._database = database
+        self._keyring = keyring
         self._questions = questions
         self._commanders = commanders
 
@@ -69,7 +79,8 @@ class CommandService:
             raise IntegrationDisabled(f"the integration {integration.id} is disabled", id=integration.id)
         waits_elsewhere()
         if await command_insert(self._database, caller.tenant_id, command, ""):
-            await self._sent(commander, command, caller)
+            async with audited_partner_call(self._database, self._keyring, caller, _SEND, integration.id, request):
+                await self._sent(commander, command, caller)
         else:
             await self._check_same(command, caller)
         return await command_awaited(self._database, caller.tenant_id, command.id, _left_s())
@@ -87,13 +98,19 @@ class CommandService:
         async for commands in self._questions.listen(caller.tenant_id, Kind.COMMAND, request.integration_id):
             yield framed(commands)
 
-    async def AnswerCommand(self, request: AnswerCommandRequest, caller: Caller) -> Command:
-        answer = request.response.SerializeToString(deterministic=True)
-        await self._questions.answer(caller.tenant_id, Kind.COMMAND, request.id, answer)
-        return await command_answered(self._database, caller.tenant_id, request.id, request.response)
+    async def AnswerCommand(self, request: AnswerCommandRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Command:
+            answer = request.response.SerializeToString(deterministic=True)
+            await question_answered_by(conn, caller.tenant_id, Kind.COMMAND, request.id, answer)
+            return await command_answered(conn, caller.tenant_id, request.id, request.response)
 
-    async def ReportCommandResult(self, request: ReportCommandResultRequest, caller: Caller) -> Command:
-        return await command_ended(self._database, caller.tenant_id, request.id, request.result, is_ours=True)
+        return await mutate(self._database, self._keyring, request, caller, work)
+
+    async def ReportCommandResult(self, request: ReportCommandResultRequest, caller: Caller) -> bytes:
+        async def work(conn: Connection, now: datetime) -> Command:
+            return await command_ended(conn, caller.tenant_id, request.id, request.result, is_ours=True)
+
+        return await mutate(self._database, self._keyring, request, caller, work)
 
     async def _sent(self, commander: Commander, command: Command, caller: Caller) -> None:
         of = (self._database, caller.tenant_id, command.id)

@@ -8,7 +8,7 @@ after the page's number, `2#/data/0/id`) and what is wrong there.
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
 
 from evbridge.v1.integration_pb2 import (
@@ -32,7 +32,9 @@ from service.errors import (
     PartnerCredentialRefused,
     ResourceNotFound,
 )
+from service.resources.audit import audited_partner_call
 from service.resources.integration import status_found
+from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
 _MAX_REJECTED = 20
@@ -48,8 +50,10 @@ class ContractService:
         registry: Registry,
         channel: PartnerChannel,
         database: Database,
+        keyring: Keyring,
         status_by_calls: Collection[IntegrationType.ValueType],
     ) -> None:
+        self._keyring = keyring
         self._status_by_calls = status_by_calls
         self._channel = channel
         self._database = database
@@ -62,7 +66,7 @@ class ContractService:
 
     async def _call(self, operation: Operation, request: Message, caller: Caller) -> Message:
         target = await self._target(operation, request, caller)
-        async with self._watching_status(target.integration, caller):
+        async with self._audited(operation, request, caller), self._watching_status(target.integration, caller):
             left_s = call_deadline.get() - time.monotonic()
             answer = await self._channel.call(
                 operation, request, tenant_id=caller.tenant_id, timeout_s=left_s, target=target
@@ -85,6 +89,14 @@ class ContractService:
                 rejected += [f"{number}#{each.pointer or '/'} {each.problem}" for each in shown]
                 yield answer.message
         _add_rejected(caller, count, rejected)
+
+    def _audited(self, operation: Operation, request: Message, caller: Caller) -> AbstractAsyncContextManager[None]:
+        """Around a call that may change something at the partner, its event."""
+        if operation.safe:
+            return nullcontext()
+        id: str = getattr(request, operation.integration_field)
+        rpc = operation.name.removeprefix("/")
+        return audited_partner_call(self._database, self._keyring, caller, rpc, id, request)
 
     @asynccontextmanager
     async def _watching_status(self, integration: Integration, caller: Caller) -> AsyncIterator[None]:

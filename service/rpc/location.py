@@ -119,6 +119,7 @@ class LocationService:
             await statuses_changed(conn, caller, changed)
             answer.unknown_reports.extend(sorted(reported[key].number for key in unknown))
             answer.changed_count = len(changed)
+            caller.trail.refused += len(unknown) + len(answer.refused_reports)
             return answer
 
         return await mutate(self._database, self._keyring, request, caller, work)

@@ -4,6 +4,7 @@ from datetime import timedelta
 from enum import IntEnum
 from uuid import UUID
 
+from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -50,9 +51,9 @@ async def question_take(
     return [row["payload"] for row in rows]
 
 
-async def question_answer(database: Database, tenant_id: str, kind: Kind, question_id: UUID, answer: bytes) -> bool:
+async def question_answer(conn: Connection, tenant_id: str, kind: Kind, question_id: UUID, answer: bytes) -> bool:
     """False when there is none that waits for it."""
-    return await database.value(sql.question_answer, tenant_id, question_id, kind, answer) is not None
+    return await conn.value(sql.question_answer, tenant_id, question_id, kind, answer) is not None
 
 
 async def listener_seen(database: Database, tenant_id: str, kind: Kind, listener_id: UUID, integration_id: str) -> None:

@@ -85,6 +85,37 @@ CREATE TABLE api_key (
     CONSTRAINT api_key_role_check CHECK (((role >= 1) AND (role <= 3)))
 );
 
+CREATE TABLE audit_event (
+    tenant_id text NOT NULL,
+    event_id bigint NOT NULL,
+    event_time timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    rpc text NOT NULL,
+    object_id text NOT NULL,
+    open boolean NOT NULL,
+    digest bytea NOT NULL,
+    payload bytea NOT NULL
+);
+
+CREATE SEQUENCE audit_event_id
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE audit_seal (
+    tenant_id text NOT NULL,
+    seal_id bigint NOT NULL,
+    last_event_id bigint NOT NULL,
+    event_count integer NOT NULL,
+    events_hash bytea NOT NULL,
+    previous bytea NOT NULL,
+    digest bytea NOT NULL,
+    anchor bytea,
+    seal_time timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE cdr (
     tenant_id text NOT NULL,
     integration_id text DEFAULT ''::text NOT NULL,
@@ -753,6 +784,12 @@ ALTER TABLE ONLY api_key
 ALTER TABLE ONLY api_key
     ADD CONSTRAINT api_key_pkey PRIMARY KEY (tenant_id, key_id);
 
+ALTER TABLE ONLY audit_event
+    ADD CONSTRAINT audit_event_pkey PRIMARY KEY (tenant_id, event_id);
+
+ALTER TABLE ONLY audit_seal
+    ADD CONSTRAINT audit_seal_pkey PRIMARY KEY (tenant_id, seal_id);
+
 ALTER TABLE ONLY cdr
     ADD CONSTRAINT cdr_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
 
@@ -893,6 +930,12 @@ ALTER TABLE ONLY tenant
 
 ALTER TABLE ONLY token
     ADD CONSTRAINT token_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
+CREATE INDEX audit_event_object ON audit_event USING btree (tenant_id, object_id, event_time, event_id) WHERE (object_id <> ''::text);
+
+CREATE INDEX audit_event_open ON audit_event USING btree (tenant_id, event_time) WHERE open;
+
+CREATE INDEX audit_event_page ON audit_event USING btree (tenant_id, event_time, event_id);
 
 CREATE INDEX cdr_age ON cdr USING btree (update_time);
 

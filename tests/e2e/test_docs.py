@@ -26,7 +26,7 @@ from tools.third_party import THIRD_PARTY, lay_out
 TYPED = (
     "README.md",
     *("docs/first-ocpi-partner.md", "docs/pricing.md", "docs/chargeprice.md", "docs/tour.md"),
-    *("docs/errors.md", "docs/production.md"),
+    *("docs/errors.md", "docs/production.md", "docs/audit.md"),
 )
 PARTNER = "docs/partner-in-a-file.md"
 

@@ -319,7 +319,10 @@ async def serving_things(
     )
     limits = settings("", max_deadline_s=max_deadline_s)
     interceptors = Interceptors(Authenticator(running.database, running.keyring), limits)
-    services = {each: ContractService(each, registry, partners, running.database, ()) for each in registry.services}
+    services = {
+        each: ContractService(each, registry, partners, running.database, running.keyring, ())
+        for each in registry.services
+    }
     server = Server(settings("", reflection=False), running.database, interceptors, services)
     async with grpc.aio.insecure_channel(await server.start()) as channel:
         try:

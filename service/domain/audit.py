@@ -1,0 +1,88 @@
+"""What an audit event says of a call: ids of objects and names of fields, never values."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+
+from evbridge.v1.audit_pb2 import AuditEvent
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+_MAX_IDS: Final = 10
+_MAX_FIELDS: Final = 50
+_IDS: Final = {"id", "delivery_id", "integration_id"}
+_HOW: Final = _IDS | {"request_id", "validate_only", "update_mask", "allow_missing", "etag"}
+"""Fields of a request that name an object, or say how it is to be changed and not what."""
+
+
+@dataclass(slots=True)
+class Objects:
+    """Objects of one type: the ids of the first, and how many there are that changed."""
+
+    ids: list[str] = field(default_factory=list)
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Trail:
+    """What a call has changed so far, by the type of the objects; the fields; and how many objects it refused."""
+
+    objects: dict[str, Objects] = field(default_factory=dict)
+    fields: dict[str, None] = field(default_factory=dict)
+    refused: int = 0
+
+    def add(self, type: str, ids: Sequence[str], changed: int) -> None:
+        """Objects with these ids were dealt with; some of them changed."""
+        objects = self.objects.setdefault(type, Objects())
+        objects.ids += ids[: _MAX_IDS - len(objects.ids)]
+        objects.count += changed
+
+    def name(self, paths: Iterable[str]) -> None:
+        """Fields were changed."""
+        for path in paths if len(self.fields) < _MAX_FIELDS else ():
+            self.fields[path] = None
+
+
+def event_of(request: Message, trail: Trail) -> AuditEvent:
+    """What a request and a trail say of a call; others know who called, when and from where."""
+    rpc, noun = _rpc(request.DESCRIPTOR)
+    event = AuditEvent(rpc=rpc, refused_count=trail.refused)
+    if trail.objects:
+        event.object_type = noun if noun in trail.objects else next(iter(trail.objects))
+        objects = trail.objects[event.object_type]
+        event.object_ids.extend(objects.ids)
+        event.object_count = objects.count
+    else:
+        for name, type in (("id", noun), ("delivery_id", noun), ("integration_id", "integration")):
+            if id := getattr(request, name, ""):
+                event.object_type, event.object_count = type, 1
+                event.object_ids.append(id)
+                break
+    event.fields.extend([*(trail.fields or _set_by(request, without=noun))][:_MAX_FIELDS])
+    return event
+
+
+def event_of_partner_call(rpc: str, integration_id: str, request: Message) -> AuditEvent:
+    """What there is to say of a call to a partner before it is made."""
+    event = AuditEvent(rpc=rpc, object_type="integration", object_ids=[integration_id])
+    event.fields.extend(_set_by(request, without="")[:_MAX_FIELDS])
+    return event
+
+
+def _set_by(request: Message, without: str) -> list[str]:
+    return [each.name for each, _ in request.ListFields() if each.name not in _HOW and each.name != without]
+
+
+@cache
+def _rpc(request: Descriptor) -> tuple[str, str]:
+    """The rpc that takes such requests, and the noun that its service is named after."""
+    service, method = next(
+        (service, method)
+        for service in request.file.services_by_name.values()
+        for method in service.methods
+        if method.input_type is request
+    )
+    noun = re.sub("(?<=.)([A-Z])", r"_\1", service.name.removesuffix("Service")).lower()
+    return f"{service.full_name}/{method.name}", noun
