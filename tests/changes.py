@@ -4,7 +4,9 @@ from collections.abc import Awaitable
 from typing import Any
 from uuid import uuid4
 
+from evbridge.options.v1.options_pb2 import ROLE_READER
 from evbridge.v1 import (
+    api_key_pb2,
     authorization_pb2,
     cdr_pb2,
     charger_pb2,
@@ -91,6 +93,9 @@ async def every_change(tenant: Tenant, running: Evbridge) -> None:
     await admin.sessions.BatchUpsertSessions(session_pb2.BatchUpsertSessionsRequest(sessions=[session]))
     await admin.cdrs.CreateCdr(cdr_pb2.CreateCdrRequest(cdr=a_cdr()))
     await admin.cdrs.BatchCreateCdrs(cdr_pb2.BatchCreateCdrsRequest(cdrs=[a_cdr(), a_cdr()]))
+    key = api_key_pb2.Key(role=ROLE_READER, name="of the test")
+    made = await admin.keys.CreateKey(api_key_pb2.CreateKeyRequest(key=key))
+    await admin.keys.RevokeKey(api_key_pb2.RevokeKeyRequest(id=made.key.id))
     await _parties(tenant)
     await _deliveries(tenant, cp)
     await _rules(tenant, cp)

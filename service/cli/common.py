@@ -1,14 +1,18 @@
 """What several commands need."""
 
 import asyncio
+import getpass
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import IO
 
 import grpc
 from cryptography import x509
+from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 
+from service.domain.caller import Caller
 from service.settings import Settings
 from service.storage.api_key import api_key_list
 from service.storage.pool import Database
@@ -22,6 +26,11 @@ async def until_stopped(parent: IO[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
+
+
+def operator(tenant_id: str) -> Caller:
+    """Who types a command, as the audit names them."""
+    return Caller(tenant_id, f"cli:{getpass.getuser()}", ROLE_ADMIN, socket.gethostname())
 
 
 async def known_tenant(database: Database, tenant_id: str) -> None:

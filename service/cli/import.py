@@ -8,14 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, Party
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import BusinessDetails
 
 from service.app import keyring, migrated_url, opened
-from service.cli.common import known_tenant
+from service.cli.common import known_tenant, operator
 from service.cli.export import left_out
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey, key_of
@@ -23,6 +22,7 @@ from service.domain.location import tariffs_named
 from service.errors import EvbridgeError, FieldViolation
 from service.partners.ocpi.files import Entry, entry_of, notices_of, values_in
 from service.partners.ocpi.mapping import VERSIONS, CodecError, Notice
+from service.resources.audit import audit_command
 from service.resources.location import LOCATIONS
 from service.resources.mutation import Upsert, put, put_one
 from service.resources.party import PARTIES
@@ -38,6 +38,7 @@ from service.storage.tariff import tariffs_hold
 
 _TENANT = "default"
 _BATCH = 100
+_COMMAND = "evbridge import"
 _NO_TARIFF = "is no tariff of the party, and left out: import its tariffs first"
 
 
@@ -86,7 +87,7 @@ async def _folder(settings: Settings, arguments: argparse.Namespace) -> None:
         try:
             manifest = manifest_of(folder)
             tenant_id = arguments.tenant or manifest.tenant
-            before = await tenant_import(database, keys, tenant_id, folder, manifest, secrets_key)
+            before = await tenant_import(database, keys, operator(tenant_id), folder, manifest, secrets_key)
         except FolderInvalid as error:
             sys.exit(f"evbridge: nothing was imported: {error}")
     if before:
@@ -104,7 +105,7 @@ async def _files(settings: Settings, arguments: argparse.Namespace) -> None:
     entries = [entry for file in arguments.file for entry in _read(file, arguments)]
     async with migrated_url(settings) as url, opened(settings, url) as database:
         await known_tenant(database, arguments.tenant)
-        work = Import(database, arguments.tenant)
+        work = Import(database, keyring(settings), arguments.tenant)
         with suppress(_Rehearsed):
             await work.all(entries, rehearsed=arguments.dry_run)
     print(f"{'would be stored' if arguments.dry_run else 'stored'}: {work.stored} of {len(entries)} objects")
@@ -133,10 +134,11 @@ def _say(before: str, notices: Sequence[Notice]) -> None:
 class Import:
     """Stores objects as ours, tariffs before the locations that name them; `stored` counts them."""
 
-    def __init__(self, database: Database, tenant_id: str) -> None:
+    def __init__(self, database: Database, keyring: Keyring, tenant_id: str) -> None:
         self.stored = 0
         self._database = database
-        self._caller = Caller(tenant_id, "", ROLE_WRITER)
+        self._keyring = keyring
+        self._tenant_id = tenant_id
 
     async def all(self, entries: Sequence[Entry], *, rehearsed: bool) -> None:
         """In transactions of a hundred objects, or in one that is rolled back: then it raises _Rehearsed."""
@@ -155,12 +157,13 @@ class Import:
 
     async def _store(self, conn: Connection, batch: Sequence[Entry]) -> None:
         messages: list[Any] = [entry.message for entry in batch]
-        now = await change_time(conn)
-        await self._make_parties(conn, now, messages)
+        now, caller = await change_time(conn), operator(self._tenant_id)
+        await self._make_parties(conn, caller, now, messages)
         locations = [(entry.pointer, entry.message) for entry in batch if isinstance(entry.message, Location)]
         await self._leave_out_unknown_tariffs(conn, locations)
         noun: Any = TARIFFS if isinstance(messages[0], Tariff) else LOCATIONS
-        results = await put(conn, self._caller, now, [Upsert(noun, message, "object") for message in messages])
+        results = await put(conn, caller, now, [Upsert(noun, message, "object") for message in messages])
+        await audit_command(conn, self._keyring, caller, _COMMAND)
         for entry, result in zip(batch, results, strict=True):
             if not isinstance(result, EvbridgeError):
                 self.stored += 1
@@ -168,20 +171,20 @@ class Import:
             within = (FieldViolation(each.path.partition(".")[2], each.description) for each in result.violations)
             _say("refused: ", [*notices_of(entry.pointer, within)] or [Notice(entry.pointer, result.message)])
 
-    async def _make_parties(self, conn: Connection, now: datetime, messages: Sequence[Any]) -> None:
+    async def _make_parties(self, conn: Connection, caller: Caller, now: datetime, messages: Sequence[Any]) -> None:
         """Makes the owners that there are not yet."""
         owners = {key_of(message).party: message for message in reversed(messages)}
-        for owner in sorted(owners.keys() - await parties_hold(conn, self._caller.tenant_id, owners)):
+        for owner in sorted(owners.keys() - await parties_hold(conn, self._tenant_id, owners)):
             name = owners[owner].operator.name if isinstance(owners[owner], Location) else ""
             details = BusinessDetails(name=name or str(owner))
             party = Party(**owner._asdict(), roles=[PARTY_ROLE_CPO], business_details=details)
-            await put_one(conn, self._caller, now, Upsert(PARTIES, party, "party"))
+            await put_one(conn, caller, now, Upsert(PARTIES, party, "party"))
             print(f"new party: {owner}, as a CPO")
 
     async def _leave_out_unknown_tariffs(self, conn: Connection, locations: Sequence[tuple[str, Location]]) -> None:
         """A connector may name a tariff that nobody has: it stays without."""
         named = {key for _, location in locations for _, key in tariffs_named(location)}
-        unknown = named - await tariffs_hold(conn, self._caller.tenant_id, named) if named else set()
+        unknown = named - await tariffs_hold(conn, self._tenant_id, named) if named else set()
         for pointer, location in locations if unknown else ():
             found = (FieldViolation(path, _NO_TARIFF) for path, key in tariffs_named(location) if key in unknown)
             _say("", [*notices_of(pointer, found)])

@@ -10,10 +10,11 @@ from evbridge.v1.api_key_pb2 import Key
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.app import keyring, migrated_url, opened, service_names
-from service.cli.common import printable
-from service.domain.caller import Caller, role_name
+from service.cli.common import operator, printable
+from service.domain.caller import role_name
 from service.domain.validation import validate
 from service.resources.api_key import key_make
+from service.resources.audit import audit_command
 from service.settings import Settings
 from service.storage.api_key import api_key_list, api_key_revoke, new_key
 from service.storage.changes import change_time
@@ -81,8 +82,9 @@ async def _create(settings: Settings, arguments: argparse.Namespace) -> None:
         opened(settings, url) as database,
         database.transaction() as conn,
     ):
-        maker = Caller(arguments.tenant, "", ROLE_ADMIN)
+        maker = operator(arguments.tenant)
         await key_make(conn, keys, maker, await change_time(conn), key, secret, service_names())
+        await audit_command(conn, keys, maker, "evbridge keys create")
     print(secret.reveal())
 
 
@@ -119,7 +121,14 @@ def _shown(time: Timestamp) -> str:
 
 
 async def _revoke(settings: Settings, arguments: argparse.Namespace) -> None:
-    async with migrated_url(settings, brief=True) as url, opened(settings, url) as database:
-        if not await api_key_revoke(database, arguments.tenant, arguments.key_id):
+    keys, revoker = keyring(settings), operator(arguments.tenant)
+    async with (
+        migrated_url(settings, brief=True) as url,
+        opened(settings, url) as database,
+        database.transaction() as conn,
+    ):
+        if not await api_key_revoke(conn, arguments.tenant, arguments.key_id):
             sys.exit(f"evbridge: tenant {arguments.tenant} has no key {arguments.key_id} in force")
+        revoker.trail.add("key", [arguments.key_id], 1)
+        await audit_command(conn, keys, revoker, "evbridge keys revoke")
     print(f"revoked {arguments.key_id}: it stops working within 5 seconds")

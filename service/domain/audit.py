@@ -48,31 +48,46 @@ class Trail:
 def event_of(request: Message, trail: Trail) -> AuditEvent:
     """What a request and a trail say of a call; others know who called, when and from where."""
     rpc, noun = _rpc(request.DESCRIPTOR)
-    event = AuditEvent(rpc=rpc, refused_count=trail.refused)
-    if trail.objects:
-        event.object_type = noun if noun in trail.objects else next(iter(trail.objects))
-        objects = trail.objects[event.object_type]
-        event.object_ids.extend(objects.ids)
-        event.object_count = objects.count
-    else:
+    event = AuditEvent(rpc=rpc)
+    _tell(event, trail, noun)
+    if not trail.objects:
         for name, type in (("id", noun), ("delivery_id", noun), ("integration_id", "integration")):
             if id := getattr(request, name, ""):
                 event.object_type, event.object_count = type, 1
                 event.object_ids.append(id)
                 break
-    event.fields.extend([*(trail.fields or _set_by(request, without=noun))][:_MAX_FIELDS])
+    if not trail.fields:
+        event.fields.extend(_set_by(request, without=noun))
+    return event
+
+
+def event_of_command(command: str, trail: Trail) -> AuditEvent:
+    """What there is to say of a command at the command line, `evbridge keys create`."""
+    event = AuditEvent(rpc=command)
+    _tell(event, trail, "")
     return event
 
 
 def event_of_partner_call(rpc: str, integration_id: str, request: Message) -> AuditEvent:
     """What there is to say of a call to a partner before it is made."""
     event = AuditEvent(rpc=rpc, object_type="integration", object_ids=[integration_id])
-    event.fields.extend(_set_by(request, without="")[:_MAX_FIELDS])
+    event.fields.extend(_set_by(request, without=""))
     return event
 
 
+def _tell(event: AuditEvent, trail: Trail, noun: str) -> None:
+    """Of several types of objects those that are called `noun`, or those of which there are most."""
+    if trail.objects:
+        type = max(trail.objects, key=lambda each: (each == noun, trail.objects[each].count))
+        event.object_type, event.object_count = type, trail.objects[type].count
+        event.object_ids.extend(trail.objects[type].ids)
+    event.refused_count = trail.refused
+    event.fields.extend([*trail.fields][:_MAX_FIELDS])
+
+
 def _set_by(request: Message, without: str) -> list[str]:
-    return [each.name for each, _ in request.ListFields() if each.name not in _HOW and each.name != without]
+    names = (field.name for field, _ in request.ListFields())
+    return [name for name in names if name not in _HOW and name != without][:_MAX_FIELDS]
 
 
 @cache

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from evbridge.v1.api_key_pb2 import Key
 
 from service.domain.caller import Caller
-from service.domain.fields import clear_output_only
+from service.domain.fields import clear_output_only, fields_changed
 from service.domain.secret import Secret
 from service.errors import FieldViolation, InvalidArgument, KeyLimited
 from service.resources.mutation import dangling
@@ -46,6 +46,8 @@ async def key_make(
             where = FieldViolation(f"key.integrations[{number}]", "is not an integration of the tenant")
             raise dangling("integration", id, (where,))
     await api_key_insert(conn, keyring, maker.tenant_id, wanted, secret)
+    maker.trail.add("key", [wanted.id], 1)
+    maker.trail.name(fields_changed(None, wanted))
 
 
 def _check_maker(maker: Caller, wanted: Key) -> None:

@@ -18,7 +18,7 @@ from evbridge.v1.error_reason_pb2 import PARTNER_OUTCOME_UNKNOWN
 from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 
-from service.domain.audit import event_of, event_of_partner_call
+from service.domain.audit import event_of, event_of_command, event_of_partner_call
 from service.domain.caller import Caller
 from service.errors import EvbridgeError
 from service.storage.audit import (
@@ -73,6 +73,11 @@ async def audit_call(conn: Connection, keyring: Keyring, caller: Caller, place: 
     event = event_of(request, caller.trail)
     event.request_id = getattr(request, "request_id", "")
     await audit(conn, keyring, caller, place, event)
+
+
+async def audit_command(conn: Connection, keyring: Keyring, caller: Caller, command: str) -> None:
+    """Writes the event of a command, `evbridge keys create`, that changed what its caller's trail says."""
+    await audit(conn, keyring, caller, await audit_place(conn), event_of_command(command, caller.trail))
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from service.domain.caller import Caller
+from service.resources.audit import audit_command
 from service.storage.api_key import tenant_ensure
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring, SealBroken, associated
@@ -119,13 +121,13 @@ def manifest_of(folder: Path) -> Manifest:
 
 
 async def tenant_import(
-    database: Database, keyring: Keyring, tenant_id: str, folder: Path, manifest: Manifest, secrets_key: Keyring | None
+    database: Database, keyring: Keyring, caller: Caller, folder: Path, manifest: Manifest, secrets_key: Keyring | None
 ) -> datetime | None:
-    """Reads a folder whose manifest was checked, as one transaction: all of it or nothing.
+    """Reads a folder whose manifest was checked into the caller's tenant, as one transaction: all of it or nothing.
 
     When the tenant was made of this export before, returns when, and changes nothing. Raises FolderInvalid.
     """
-    export_id = UUID(manifest.export_id)
+    tenant_id, export_id = caller.tenant_id, UUID(manifest.export_id)
     async with database.transaction() as conn:
         await tenant_ensure(conn, tenant_id)
         made = await tenant_lock(conn, tenant_id)
@@ -138,6 +140,8 @@ async def tenant_import(
                 continue
             await _fill(conn, tenant_id, table, folder / f"{table}.jsonl", keyring, manifest, secrets_key)
         await tenant_imported(conn, tenant_id, export_id)
+        caller.trail.add("tenant", [tenant_id], 1)
+        await audit_command(conn, keyring, caller, "evbridge import")
     return None
 
 

@@ -81,10 +81,13 @@ _MESSAGES: dict[str, Mapping[str, type[Message]]] = {
 TABLES = (*_MESSAGES,)
 """What a tenant consists of, so ordered that a row comes after those that it refers to."""
 LEFT_BEHIND = frozenset(
-    {"access_token", "change", "gate_slot", "idempotency", "listener", "notified", "notified_due", "question"}
+    {
+        *("access_token", "audit_event", "audit_seal", "change", "gate_slot", "idempotency", "listener", "notified"),
+        *("notified_due", "question"),
+    }
 )
-"""What is of one database only: tokens that are asked for anew, the change feed, answers to repeat, who waits, and what
-a partner told and nobody read yet, which the next import finds.
+"""What is of one database only: tokens that are asked for anew, the audit and its chain, the change feed, answers to
+repeat, who waits, and what a partner told and nobody read yet, which the next import finds.
 """
 
 _INFINITE = {"infinity": datetime.max, "-infinity": datetime.min}  # as the driver has them

@@ -1,10 +1,14 @@
 """AuditService: every call that changes something is written down, and what is done to the rows is found out."""
 
 import base64
+import getpass
+import json
 import re
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -32,7 +36,18 @@ from service.storage.pool import Database
 from service.storage.statements import Statement
 from tests.changes import CHANGING, every_change
 from tests.conftest import Tenant, created, tenant_of
-from tests.front_door import KEYS, a_company, a_location, a_party, an_integration, fails, settings
+from tests.e2e.test_files import EXAMPLES
+from tests.front_door import (
+    KEYS,
+    a_company,
+    a_location,
+    a_party,
+    an_integration,
+    command,
+    environment,
+    fails,
+    settings,
+)
 from tests.ocpi.door import ID, Ask, Partner, ask, partner
 
 __all__ = ["ask", "partner"]
@@ -317,3 +332,26 @@ async def test_a_partner_that_registers_is_an_event(ask: Ask, partner: Partner, 
         f"integration/{ID}",
     )
     assert (event.object_type, [*event.object_ids], event.address) == ("integration", [ID], "127.0.0.1")
+
+
+async def test_a_command_that_changes_something_is_an_event(
+    tenant: Tenant, shared_database_url: str, tmp_path: Path
+) -> None:
+    """Who looks in the database's audit sees the operator too."""
+    await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
+    environ, of = environment(shared_database_url), ("--tenant", tenant.name)
+    made = await command(environ, "keys", "create", "--role", "reader", "--name", "the secret purpose", *of)
+    key_id = made.out.split("_")[1]
+    assert (await command(environ, "keys", "revoke", key_id, *of)).code == 0
+    file = tmp_path / "tariff.json"
+    file.write_text((EXAMPLES / "tariff_2.2.1.json").read_text())
+    assert (await command(environ, "import", str(file), *of)).code == 0
+    found = (await events(tenant))[:-1]
+    assert [(event.rpc, event.object_type, [*event.object_ids]) for event in found] == [
+        ("evbridge import", "tariff", ["DE*ABC*" + json.loads(file.read_text())["id"]]),
+        ("evbridge keys revoke", "key", [key_id]),
+        ("evbridge keys create", "key", [key_id]),
+    ]
+    assert {(event.actor, event.address) for event in found} == {(f"cli:{getpass.getuser()}", socket.gethostname())}
+    assert [*found[2].fields] == ["name", "role"]
+    assert "purpose" not in str(found)

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class AuditServiceStub:
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
-    changed something there. Events hold names of fields and ids, never values. They are kept
-    for 400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
+    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -50,8 +50,8 @@ class AuditServiceStub:
 
 class AuditServiceServicer:
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
-    changed something there. Events hold names of fields and ids, never values. They are kept
-    for 400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
+    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -86,8 +86,8 @@ def add_AuditServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
-    changed something there. Events hold names of fields and ids, never values. They are kept
-    for 400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
+    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class AuditServiceStub:
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
-    changed something there. Events hold names of fields and ids, never values. They are kept
-    for 400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
+    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -50,8 +50,8 @@ class AuditServiceStub:
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
-    changed something there. Events hold names of fields and ids, never values. They are kept
-    for 400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
+    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -68,8 +68,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
-    changed something there. Events hold names of fields and ids, never values. They are kept
-    for 400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
+    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
