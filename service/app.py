@@ -41,8 +41,8 @@ from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, uti
 from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
-from service.resources.personal_data import personal_data_sweep
 from service.resources.audit import Sealer, audit_sweep
+from service.resources.personal_data import personal_data_sweep
 from service.resources.question import Questions
 from service.resources.registration import Door
 from service.resources.run import notified_due, syncs_due
@@ -244,7 +244,7 @@ async def evbridge(
                 IntegrationService(store, keys, policy, supported, takes),
                 DeliveryService(store, keys, comparers),
                 DisclosureService(store),
-                AuditService(store),
+                AuditService(store, keys),
                 PartyService(store, keys),
                 LocationService(store, keys),
                 TariffService(store, keys),

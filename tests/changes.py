@@ -17,6 +17,7 @@ from evbridge.v1 import (
     location_pb2,
     partner_pb2,
     party_pb2,
+    personal_data_pb2,
     publication_pb2,
     quarantine_pb2,
     registration_pb2,
@@ -96,6 +97,8 @@ async def every_change(tenant: Tenant, running: Evbridge) -> None:
     key = api_key_pb2.Key(role=ROLE_READER, name="of the test")
     made = await admin.keys.CreateKey(api_key_pb2.CreateKeyRequest(key=key))
     await admin.keys.RevokeKey(api_key_pb2.RevokeKeyRequest(id=made.key.id))
+    erased = personal_data_pb2.ErasePersonalDataRequest(contract_id="DE-ABC-C99999999-X")
+    await admin.personal_data.ErasePersonalData(erased)
     await _parties(tenant)
     await _deliveries(tenant, cp)
     await _rules(tenant, cp)

@@ -48,7 +48,7 @@ class Trail:
 def event_of(request: Message, trail: Trail) -> AuditEvent:
     """What a request and a trail say of a call; others know who called, when and from where."""
     rpc, noun = _rpc(request.DESCRIPTOR)
-    event = AuditEvent(rpc=rpc)
+    event = AuditEvent(rpc=rpc, request_id=getattr(request, "request_id", ""))
     _tell(event, trail, noun)
     if not trail.objects:
         for name, type in (("id", noun), ("delivery_id", noun), ("integration_id", "integration")):

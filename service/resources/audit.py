@@ -7,18 +7,19 @@ can write to the database but has no key can neither make up nor change an event
 
 import hmac
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from evbridge.v1.audit_pb2 import AuditEvent
-from evbridge.v1.error_reason_pb2 import PARTNER_OUTCOME_UNKNOWN
+from evbridge.v1.error_reason_pb2 import ERROR_REASON_UNSPECIFIED, ErrorReason
+from evbridge.v1.error_reason_pb2 import PARTNER_OUTCOME_UNKNOWN as OUTCOME_UNKNOWN
 from google.protobuf.message import DecodeError, Message
 from opentelemetry import trace
 
-from service.domain.audit import event_of, event_of_command, event_of_partner_call
+from service.domain.audit import event_of, event_of_command
 from service.domain.caller import Caller
 from service.errors import EvbridgeError
 from service.storage.audit import (
@@ -46,15 +47,61 @@ from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)
 
-_EVENT, _SEAL, _ANCHOR = "audit-event", "audit-seal", "audit-anchor"
+_EVENT, _SEAL, _ANCHOR, _TOKEN = "audit-event", "audit-seal", "audit-anchor", "audit-token"
+_HIDDEN = "token-"
 _ABANDONED = timedelta(minutes=10)
 _MAX_PROBLEMS = 20
 
 
-async def audit(
+async def audit_call(conn: Connection, keyring: Keyring, caller: Caller, place: AuditPlace, request: Message) -> None:
+    """Writes the event of a call that changed what its caller's trail says."""
+    await _write(conn, keyring, caller, place, event_of(request, caller.trail))
+
+
+async def audit_command(conn: Connection, keyring: Keyring, caller: Caller, command: str) -> None:
+    """Writes the event of a command, `evbridge keys create`, that changed what its caller's trail says."""
+    await _write(conn, keyring, caller, await audit_place(conn), event_of_command(command, caller.trail))
+
+
+@asynccontextmanager
+async def audited(
+    database: Database, keyring: Keyring, caller: Caller, describe: Callable[[], AuditEvent]
+) -> AsyncIterator[None]:
+    """The event of what is no transaction, as a call to a partner: written before, and ended with what became of it."""
+    event = describe()
+    event.reason = OUTCOME_UNKNOWN
+    async with database.transaction() as conn:
+        place = await audit_place(conn)
+        await _write(conn, keyring, caller, place, event, open=True)
+    reason: ErrorReason.ValueType = OUTCOME_UNKNOWN
+    try:
+        yield
+        reason = ERROR_REASON_UNSPECIFIED
+    except EvbridgeError as error:
+        reason = error.reason
+        raise
+    finally:
+        event = describe()
+        event.reason = reason
+        row = _row(keyring, caller, place, event, open=False)
+        with suppress(EvbridgeError):  # the event says then that nobody knows
+            await audit_end(database, caller.tenant_id, row)
+
+
+def audit_object_ids(keyring: Keyring, tenant_id: str, object_id: str) -> list[str]:
+    """By what events are found that are about an object."""
+    name = object_id.casefold()
+    return [name, *(_HIDDEN + each.hex() for each in keyring.digests(_TOKEN, associated(tenant_id, name)))]
+
+
+async def _write(
     conn: Connection, keyring: Keyring, caller: Caller, place: AuditPlace, event: AuditEvent, *, open: bool = False
 ) -> None:
-    """Writes an event of this transaction. An `open` one is ended by `audit_end`."""
+    await audit_insert(conn, caller.tenant_id, _row(keyring, caller, place, event, open=open))
+
+
+def _row(keyring: Keyring, caller: Caller, place: AuditPlace, event: AuditEvent, *, open: bool) -> AuditRow:
+    """Signed. The uid of a token leads to a driver, who may be erased: events have a digest in its place."""
     event.id = str(place.event_id)
     event.event_time.FromDatetime(place.time)
     event.actor, event.address = caller.actor, caller.address
@@ -62,45 +109,11 @@ async def audit(
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         event.trace_id = trace.format_trace_id(span.trace_id)
+    if event.object_type == "token":
+        event.object_ids[:] = [audit_object_ids(keyring, caller.tenant_id, id)[1] for id in event.object_ids]
     payload = event.SerializeToString()
     digest = keyring.digest(_EVENT, _signed(caller.tenant_id, place.event_id, payload))
-    row = AuditRow(place.event_id, place.time, event.actor, event.rpc, _object_id(event), open, digest, payload)
-    await audit_insert(conn, caller.tenant_id, row)
-
-
-async def audit_call(conn: Connection, keyring: Keyring, caller: Caller, place: AuditPlace, request: Message) -> None:
-    """Writes the event of a call that changed what its caller's trail says."""
-    event = event_of(request, caller.trail)
-    event.request_id = getattr(request, "request_id", "")
-    await audit(conn, keyring, caller, place, event)
-
-
-async def audit_command(conn: Connection, keyring: Keyring, caller: Caller, command: str) -> None:
-    """Writes the event of a command, `evbridge keys create`, that changed what its caller's trail says."""
-    await audit(conn, keyring, caller, await audit_place(conn), event_of_command(command, caller.trail))
-
-
-@asynccontextmanager
-async def audited_partner_call(
-    database: Database, keyring: Keyring, caller: Caller, rpc: str, integration_id: str, request: Message
-) -> AsyncIterator[None]:
-    """The event of a call to a partner: written before it is made, for nobody knows whether it will be answered."""
-    event = event_of_partner_call(rpc, integration_id, request)
-    event.reason = PARTNER_OUTCOME_UNKNOWN
-    async with database.transaction() as conn:
-        place = await audit_place(conn)
-        await audit(conn, keyring, caller, place, event, open=True)
-    try:
-        yield
-        event.ClearField("reason")
-    except EvbridgeError as error:
-        event.reason = error.reason
-        raise
-    finally:
-        payload = event.SerializeToString()
-        digest = keyring.digest(_EVENT, _signed(caller.tenant_id, place.event_id, payload))
-        with suppress(EvbridgeError):  # the event says then that nobody knows
-            await audit_end(database, caller.tenant_id, place.event_id, digest, payload)
+    return AuditRow(place.event_id, place.time, event.actor, event.rpc, _object_id(event), open, digest, payload)
 
 
 class Sealer:

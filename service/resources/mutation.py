@@ -24,6 +24,7 @@ from evbridge.v1.types_pb2 import Origin
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from service.domain.audit import event_of
 from service.domain.caller import Caller
 from service.domain.content import etag_of
 from service.domain.fields import clear_output_only, fields_changed, lower_codes, secrets_set
@@ -42,7 +43,7 @@ from service.errors import (
     ResourceExists,
     ResourceNotFound,
 )
-from service.resources.audit import audit_call
+from service.resources.audit import audit_call, audited
 from service.storage.audit import audit_place
 from service.storage.changes import (
     CREATE,
@@ -110,15 +111,22 @@ async def mutate_in_steps(
     It is the work that undoes what it does for a `validate_only` request.
     """
     method, request_id = type(request).__name__, request.request_id.lower()
-    if not request_id or request.validate_only:
+    if request.validate_only:
         return (await work()).SerializeToString()
+
+    async def audited_work() -> bytes:
+        async with audited(database, keyring, caller, lambda: event_of(request, caller.trail)):
+            return (await work()).SerializeToString()
+
+    if not request_id:
+        return await audited_work()
     request.request_id = request_id
     digests = keyring.digests(PURPOSE, request.SerializeToString(deterministic=True))
     async with database.transaction() as conn:
         given = await idempotency_claim(conn, caller.tenant_id, method, request_id, digests)
     if given is not None:
         return given
-    answer = (await work()).SerializeToString()
+    answer = await audited_work()
     async with database.transaction() as conn:
         await idempotency_keep(conn, caller.tenant_id, method, request_id, answer)
     return answer

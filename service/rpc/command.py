@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from evbridge.v1.command_pb2 import (
 )
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
+from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, call_deadline, waits_elsewhere
 from service.domain.pages import framed, list_response, page_size, position_before
 from service.errors import (
@@ -30,7 +32,7 @@ from service.errors import (
     PartnerOutcomeUnknown,
     ResourceExists,
 )
-from service.resources.audit import audited_partner_call
+from service.resources.audit import audited
 from service.resources.command import command_answered, command_awaited, command_ended, command_failed
 from service.resources.mutation import mutate
 from service.resources.question import Kind, Questions, question_answered_by
@@ -79,7 +81,8 @@ class CommandService:
             raise IntegrationDisabled(f"the integration {integration.id} is disabled", id=integration.id)
         waits_elsewhere()
         if await command_insert(self._database, caller.tenant_id, command, ""):
-            async with audited_partner_call(self._database, self._keyring, caller, _SEND, integration.id, request):
+            describe = partial(event_of_partner_call, _SEND, integration.id, request)
+            async with audited(self._database, self._keyring, caller, describe):
                 await self._sent(commander, command, caller)
         else:
             await self._check_same(command, caller)

@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
+from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, call_deadline
 from service.domain.target import Target
 from service.errors import (
@@ -32,7 +33,7 @@ from service.errors import (
     PartnerCredentialRefused,
     ResourceNotFound,
 )
-from service.resources.audit import audited_partner_call
+from service.resources.audit import audited
 from service.resources.integration import status_found
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
@@ -95,8 +96,8 @@ class ContractService:
         if operation.safe:
             return nullcontext()
         id: str = getattr(request, operation.integration_field)
-        rpc = operation.name.removeprefix("/")
-        return audited_partner_call(self._database, self._keyring, caller, rpc, id, request)
+        describe = partial(event_of_partner_call, operation.name.removeprefix("/"), id, request)
+        return audited(self._database, self._keyring, caller, describe)
 
     @asynccontextmanager
     async def _watching_status(self, integration: Integration, caller: Caller) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """Audit events as rows, and the seals that chain them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class AuditPlace(NamedTuple):
 
 
 class AuditRow(NamedTuple):
-    """An event as it is stored. `open`: a call to a partner under way."""
+    """An event as it is stored. `open`: under way, as a call to a partner."""
 
     event_id: int
     event_time: datetime
@@ -74,23 +74,28 @@ async def audit_insert(conn: Connection, tenant_id: str, row: AuditRow) -> None:
     await conn.run(sql.audit_insert, tenant_id, *row)
 
 
-async def audit_end(database: Database, tenant_id: str, event_id: int, digest: bytes, payload: bytes) -> None:
-    """Says how a call to a partner ended, unless that took too long."""
-    await database.run(sql.audit_end, tenant_id, event_id, digest, payload)
+async def audit_end(database: Database, tenant_id: str, row: AuditRow) -> None:
+    """Says how an open one ended, unless that took too long."""
+    await database.run(sql.audit_end, tenant_id, row.event_id, row.object_id, row.digest, row.payload)
 
 
 async def audit_page(
-    database: Database, tenant_id: str, request: ListAuditEventsRequest, after: str, size: int
+    database: Database,
+    tenant_id: str,
+    request: ListAuditEventsRequest,
+    object_ids: Collection[str],
+    after: str,
+    size: int,
 ) -> tuple[list[bytes], str]:
     """Serialized events after that place, newest first, and the place behind which there may be more; "" for none.
 
-    Raises InvalidPageToken.
+    `object_ids`: by what those of the object that the request names are found. Raises InvalidPageToken.
     """
     before = (time_at(after), _number(id_at(after))) if after else _LAST
     times = (_time(request.start_time), _time(request.end_time) if request.HasField("end_time") else _LAST[0])
     filters = (*before, *times, request.actor, request.rpc, _LOOKED, size + 1)
     if request.object_id:
-        rows = await database.rows(sql.audit_page_of_object, tenant_id, *filters, request.object_id.casefold())
+        rows = await database.rows(sql.audit_page_of_object, tenant_id, *filters, object_ids)
     else:
         rows = await database.rows(sql.audit_page, tenant_id, *filters)
     page = rows[:size]

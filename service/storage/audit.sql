@@ -7,7 +7,8 @@ INSERT INTO audit_event (tenant_id, event_id, event_time, actor, rpc, object_id,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: audit_end
-UPDATE audit_event SET open = false, digest = $3, payload = $4 WHERE tenant_id = $1 AND event_id = $2 AND open
+UPDATE audit_event SET open = false, object_id = $3, digest = $4, payload = $5
+WHERE tenant_id = $1 AND event_id = $2 AND open
 
 -- name: audit_page
 -- The events before the place ($2, $3), of which the actor $6 and the rpc $7 are looked for among the next $8. The last one
@@ -27,14 +28,14 @@ ORDER BY event_time DESC, event_id DESC
 LIMIT $9
 
 -- name: audit_page_of_object
--- The same among the events of the one object $10.
+-- The same among the events of the one object that is called one of $10.
 SELECT event_time, event_id, number, CASE WHEN found THEN payload END AS payload
 FROM (
     SELECT
         event_time, event_id, payload, $6 IN ('', actor) AND $7 IN ('', rpc) AS found,
         row_number() OVER (ORDER BY event_time DESC, event_id DESC) AS number
     FROM audit_event
-    WHERE tenant_id = $1 AND object_id = $10 AND object_id <> ''
+    WHERE tenant_id = $1 AND object_id = ANY($10::text[]) AND object_id <> ''
         AND (event_time, event_id) < ($2, $3) AND event_time >= $4 AND event_time < $5
     ORDER BY event_time DESC, event_id DESC
     LIMIT $8

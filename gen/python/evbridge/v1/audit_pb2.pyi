@@ -62,8 +62,9 @@ class AuditEvent(_message.Message):
     trace_id: _builtins.str
     """The trace that it belongs to (W3C), 32 hexadecimal digits; empty without one."""
     reason: _error_reason_pb2.ErrorReason.ValueType
-    """Why a call to a partner failed. Unspecified: it was done. PARTNER_OUTCOME_UNKNOWN also while there is no answer yet,
-    or when evbridge was stopped before there was one. What fails here changes nothing, and has no event.
+    """Why a call to a partner failed, or an erasure that may be done in part. Unspecified: it was done.
+    PARTNER_OUTCOME_UNKNOWN also while it is under way, or when evbridge was stopped meanwhile. Whatever else fails changes
+    nothing, and has no event.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
@@ -71,7 +72,9 @@ class AuditEvent(_message.Message):
 
     @_builtins.property
     def object_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which objects, the first ten of them, as errors and deliveries name them: "DE*ABC*L1"."""
+        """Which objects, the first ten of them, as errors and deliveries name them: "DE*ABC*L1". A token, whose uid leads to a
+        driver, is named by a digest: look for it with `object_id`.
+        """
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
