@@ -159,6 +159,8 @@ async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncItera
         direct = settings.database_direct_url or url
         try:
             names = await (migrate if settings.migrate else pending)(direct)
+        except SettingError:
+            raise
         except ValueError:
             raise SettingError("EVBRIDGE_DATABASE_URL or EVBRIDGE_DATABASE_DIRECT_URL is no PostgreSQL URL") from None
         except OSError as error:

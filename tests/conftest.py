@@ -1,6 +1,7 @@
 """What tests of every folder share: a PostgreSQL server, a fresh database per test, keys, and how often to repeat.
 
 EVBRIDGE_TEST_DATABASE_URL names a server to use instead of the embedded one; its role must be able to create databases.
+EVBRIDGE_TEST_PGBOUNCER names a PgBouncer beside that of the system.
 EVBRIDGE_SOAK=1 repeats random tests ten times as often.
 EVBRIDGE_OCPI_EXAMPLES names a folder of wire examples of OCPI 2.2.1, for example the specification's.
 """

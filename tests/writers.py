@@ -24,6 +24,8 @@ IMPATIENT = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 PARTNER = "cp"
+LEASES_END = tuple(f"UPDATE {table} SET lease_until = now()" for table in ("delivery", "gate_slot"))
+"""What was under way when something went away is claimed again after these, as it is 20 seconds later without them."""
 
 
 class Writers:

@@ -161,14 +161,14 @@ class EmbeddedPostgres:
         return lock
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        as_user = await _as_user()
+        user = await as_user()
         binaries = await self._binaries()
         if not self.data.exists():
             fresh = self.root / "data.new"
             shutil.rmtree(fresh, ignore_errors=True)
             # The C locale sorts by code point on every system; a system's locales differ and change with its updates.
             initdb = (binaries / "initdb", "-D", fresh, "-U", "evbridge", "--auth=trust", "-E", "UTF8", "--no-locale")
-            await _output(*as_user, *map(str, initdb))
+            await _output(*user, *map(str, initdb))
             fresh.rename(self.data)
         self.socket.mkdir(mode=0o700, exist_ok=True)
         await self._clear_predecessor()
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
         log_file = os.open(self.root / "postgres.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             self._server = await asyncio.create_subprocess_exec(
-                *(*as_user, *dies_with_us, str(binaries / "postgres"), "-D", str(self.data), "-k", str(self.socket)),
+                *(*user, *dies_with_us, str(binaries / "postgres"), "-D", str(self.data), "-k", str(self.socket)),
                 *settings,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log_file,
@@ -259,7 +259,7 @@ async def _major(binaries: Path) -> str:
     return version[0] if version else "unknown"
 
 
-async def _as_user() -> list[str]:
+async def as_user() -> list[str]:
     """What to put before a command so that PostgreSQL, which refuses uid 0, runs for root.
 
     Inside the user namespace it is uid 1000, outside the files stay root's.

@@ -21,7 +21,7 @@ from service.storage.keyring import Keyring
 from service.storage.statements import Statement
 from tests.front_door import Client, a_company, fails, settings
 from tests.postgres import Pair, Server, a_pair, a_server
-from tests.writers import Writers, all_arrive_once, connect, is_all_there_once, lost
+from tests.writers import LEASES_END, Writers, all_arrive_once, connect, is_all_there_once, lost
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class Work:
 
     async def is_there_once(self, server: Server) -> None:
         await is_all_there_once(self.writers, self.address, self.key)
-        # What was under way is claimed again when its lease has ended.
-        await server.run(*(f"UPDATE {table} SET lease_until = now()" for table in ("delivery", "gate_slot")))
+        await server.run(*LEASES_END)
         await all_arrive_once(self.writers, self.partner)
 
     async def lost(self) -> set[str]:
