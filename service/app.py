@@ -25,7 +25,7 @@ from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
 from service.errors import DatabaseUnavailable
-from service.identity.authentication import Authenticator
+from service.identity.authentication import authenticating
 from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
@@ -219,6 +219,7 @@ async def evbridge(
         migrated_url(settings) as url,
         opened(settings, url) as store,
         aclosing(Egress(policy)) as egress,
+        authenticating(settings, store, keys, egress, policy) as authenticator,
         aclosing(Processes(settings.pricing_processes)) as processes,
         _following(settings, url) as feed,
     ):
@@ -240,7 +241,7 @@ async def evbridge(
         server = Server(
             settings,
             store,
-            Interceptors(Authenticator(store, keys), settings),
+            Interceptors(authenticator, settings),
             _by_descriptor(
                 CompanyService(store, keys),
                 IntegrationService(store, keys, policy, supported, takes),

@@ -8,6 +8,8 @@
     │   └── ImmutableField
     ├── CredentialRequired          UNAUTHENTICATED
     ├── CredentialExpired           UNAUTHENTICATED
+    ├── JwtInvalid                  UNAUTHENTICATED
+    ├── JwtKeysUnavailable          UNAUTHENTICATED      with RetryInfo
     ├── RoleRequired                PERMISSION_DENIED
     ├── KeyLimited                  PERMISSION_DENIED
     ├── ResourceNotFound            NOT_FOUND
@@ -163,6 +165,16 @@ class CredentialRequired(EvbridgeError):
 class CredentialExpired(EvbridgeError):
     code = codes.UNAUTHENTICATED
     reason = reasons.CREDENTIAL_EXPIRED
+
+
+class JwtInvalid(EvbridgeError):
+    code = codes.UNAUTHENTICATED
+    reason = reasons.JWT_INVALID
+
+
+class JwtKeysUnavailable(EvbridgeError):
+    code = codes.UNAUTHENTICATED
+    reason = reasons.JWT_KEYS_UNAVAILABLE
 
 
 class RoleRequired(EvbridgeError):

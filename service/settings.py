@@ -61,6 +61,15 @@ class Settings:
     ocpi_unknown_per_minute: int = _setting(
         "OCPI_UNKNOWN_PER_MINUTE", 60, "requests of one address without a known token; more are HTTP 429"
     )
+    jwt_issuer: str = _setting("JWT_ISSUER", "", "whose JSON Web Tokens are accepted too: their `iss`; empty: nobody's")
+    jwt_audience: str = _setting("JWT_AUDIENCE", "", "the `aud` that their tokens for us have")
+    jwt_jwks_url: str = _setting("JWT_JWKS_URL", "", "where the issuer's keys are: a public https URL of a JWK Set")
+    jwt_algorithms: str = _setting(
+        "JWT_ALGORITHMS", "RS256,ES256", "that sign them: RS, PS or ES with 256, 384 or 512, EdDSA"
+    )
+    jwt_tenant_claim: str = _setting("JWT_TENANT_CLAIM", "tenant", "the claim, or the path to it, with the tenant")
+    jwt_role_claim: str = _setting("JWT_ROLE_CLAIM", "role", "the same for the role: reader, writer, admin, or a list")
+    jwt_leeway_s: float = _setting("JWT_LEEWAY_S", 30.0, "how far the issuer's clock may differ")
     reflection: bool = _setting("REFLECTION", True, "serve reflection, to callers with a key")
     first_key: bool = _setting("FIRST_KEY", True, "on an empty database, make an admin key and print it once")
     max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
@@ -136,6 +145,10 @@ class Settings:
             raise SettingError("EVBRIDGE_OCPI_VERSIONS must be some of 2.3.0,2.2.1,2.1.1")
         if not _PUBLIC_URL.fullmatch(settings.public_url):
             raise SettingError("EVBRIDGE_PUBLIC_URL must be an http or https URL without a slash at its end")
+        if len({bool(each) for each in (settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url)}) > 1:
+            raise SettingError("EVBRIDGE_JWT_ISSUER, EVBRIDGE_JWT_AUDIENCE and EVBRIDGE_JWT_JWKS_URL go together")
+        if not set(settings.jwt_algorithms.split(",")) <= set(JWT_ALGORITHMS):
+            raise SettingError(f"EVBRIDGE_JWT_ALGORITHMS must be some of {','.join(JWT_ALGORITHMS)}")
         if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
         return settings
@@ -148,6 +161,9 @@ class Settings:
 
 # Read elsewhere: by the test suite, by the search for PostgreSQL's binaries and by `evbridge ocpi check`.
 _OTHERS = {"EVBRIDGE_TEST_DATABASE_URL", "EVBRIDGE_SOAK", "EVBRIDGE_PG_BIN", "EVBRIDGE_OCPI_TOKEN"}
+
+JWT_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Of signatures by key pairs: whoever can verify a token of another kind can make one."""
 
 _PUBLIC_URL = re.compile(r"(https?://[^\s/?#]+(/[^\s/?#]+)*)?")
 

@@ -1,5 +1,6 @@
 """Who is calling, as the credential says, and how long they wait."""
 
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from urllib.parse import unquote
 from evbridge.options.v1.options_pb2 import Role
 
 from service.domain.audit import Trail
+
+TENANT_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 call_deadline: ContextVar[float] = ContextVar("call_deadline")
 """When the call under way ends at the latest, by the monotonic clock."""
@@ -43,9 +46,9 @@ UNLIMITED = Limits()
 class Caller:
     """Whoever calls, through whichever door.
 
-    `actor` names them in logs, in the change feed and in runs: the id of an API key, `integration/<id>` for a partner,
-    a word without `/` for work of our own. `role` is an `evbridge.options.v1.Role`; `address` the one the call came
-    from, without its port, "" for work of our own.
+    `actor` names them in logs, in the change feed and in runs: the id of an API key, `jwt/<subject>` for a token's,
+    `integration/<id>` for a partner, a word without `/` for work of our own. `role` is an `evbridge.options.v1.Role`;
+    `address` the one the call came from, without its port, "" for work of our own.
 
     What a handler puts into `trailers` (ASCII) goes out as trailing metadata when the call ends well; the `trail`
     gathers what the call changes.

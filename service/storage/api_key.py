@@ -95,6 +95,10 @@ async def api_key_insert(conn: Connection, keyring: Keyring, tenant_id: str, des
     described.create_time.FromDatetime(made)
 
 
+async def tenant_exists(database: Database, tenant_id: str) -> bool:
+    return bool(await database.value(sql.tenant_exists, tenant_id))
+
+
 async def tenant_ensure(conn: Connection, tenant_id: str) -> None:
     await conn.run(sql.tenant_ensure, tenant_id)
 

@@ -20,6 +20,9 @@ SELECT EXISTS (SELECT FROM api_key)
 -- tenant: any, because it lets one of several starting processes make the first key.
 SELECT pg_advisory_xact_lock(7290311)
 
+-- name: tenant_exists
+SELECT EXISTS (SELECT FROM tenant WHERE tenant_id = $1)
+
 -- name: tenant_ensure
 INSERT INTO tenant (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING
 

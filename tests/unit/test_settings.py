@@ -33,6 +33,10 @@ def test_values_are_read_by_their_type() -> None:
         ({"EVBRIDGE_REFLEXION": "true"}, "EVBRIDGE_REFLEXION"),
         ({"EVBRIDGE_TLS_CERT_FILE": "cert.pem"}, "EVBRIDGE_TLS_KEY_FILE"),
         ({"EVBRIDGE_LOG_LEVEL": "loud"}, "EVBRIDGE_LOG_LEVEL"),
+        ({"EVBRIDGE_CALLS_PER_MINUTE": "-1"}, "EVBRIDGE_CALLS_PER_MINUTE"),
+        ({"EVBRIDGE_JWT_ISSUER": "https://login.example.com"}, "EVBRIDGE_JWT_JWKS_URL"),
+        ({"EVBRIDGE_JWT_ALGORITHMS": "HS256"}, "EVBRIDGE_JWT_ALGORITHMS"),
+        ({"EVBRIDGE_JWT_ALGORITHMS": "none"}, "EVBRIDGE_JWT_ALGORITHMS"),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not(environ: dict[str, str], named: str) -> None:

@@ -62,9 +62,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "ROLE_REQUIRED", "domain": "evbridge", "metadata": { "required": "ADMIN", "role": "READER" } }
     """
     CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 140
-    """UNAUTHENTICATED. The key's time is over. Ask an admin for another one.
+    """UNAUTHENTICATED. The key's or the token's time is over. Ask an admin for another key, the issuer for another token.
 
         { "reason": "CREDENTIAL_EXPIRED", "domain": "evbridge", "metadata": { "expire_time": "2027-01-01T00:00:00Z" } }
+    """
+    JWT_INVALID: _ErrorReason.ValueType  # 141
+    """UNAUTHENTICATED. The JSON Web Token is none that the settings accept; `problem` says why: malformed, algorithm, key,
+    signature, not_yet, issuer, audience, claim (one is missing), subject, tenant (none, or one that does not exist) or role. A key
+    that the issuer has just begun to sign with is known within a minute.
+
+        { "reason": "JWT_INVALID", "domain": "evbridge", "metadata": { "problem": "audience" } }
+    """
+    JWT_KEYS_UNAVAILABLE: _ErrorReason.ValueType  # 142
+    """UNAUTHENTICATED. Tokens cannot be verified, because the issuer's keys could not be read from EVBRIDGE_JWT_JWKS_URL since
+    the server started, or for a day; its log says why. API keys work.
+
+        { "reason": "JWT_KEYS_UNAVAILABLE", "domain": "evbridge", "metadata": {} }
     """
     KEY_LIMITED: _ErrorReason.ValueType  # 143
     """PERMISSION_DENIED. The key is limited to other services or integrations, or the request does not name the integration
@@ -450,9 +463,22 @@ ROLE_REQUIRED: ErrorReason.ValueType  # 7
     { "reason": "ROLE_REQUIRED", "domain": "evbridge", "metadata": { "required": "ADMIN", "role": "READER" } }
 """
 CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 140
-"""UNAUTHENTICATED. The key's time is over. Ask an admin for another one.
+"""UNAUTHENTICATED. The key's or the token's time is over. Ask an admin for another key, the issuer for another token.
 
     { "reason": "CREDENTIAL_EXPIRED", "domain": "evbridge", "metadata": { "expire_time": "2027-01-01T00:00:00Z" } }
+"""
+JWT_INVALID: ErrorReason.ValueType  # 141
+"""UNAUTHENTICATED. The JSON Web Token is none that the settings accept; `problem` says why: malformed, algorithm, key,
+signature, not_yet, issuer, audience, claim (one is missing), subject, tenant (none, or one that does not exist) or role. A key
+that the issuer has just begun to sign with is known within a minute.
+
+    { "reason": "JWT_INVALID", "domain": "evbridge", "metadata": { "problem": "audience" } }
+"""
+JWT_KEYS_UNAVAILABLE: ErrorReason.ValueType  # 142
+"""UNAUTHENTICATED. Tokens cannot be verified, because the issuer's keys could not be read from EVBRIDGE_JWT_JWKS_URL since
+the server started, or for a day; its log says why. API keys work.
+
+    { "reason": "JWT_KEYS_UNAVAILABLE", "domain": "evbridge", "metadata": {} }
 """
 KEY_LIMITED: ErrorReason.ValueType  # 143
 """PERMISSION_DENIED. The key is limited to other services or integrations, or the request does not name the integration
