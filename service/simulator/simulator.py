@@ -96,6 +96,10 @@ class Simulator(Front):
         """What is held once `sent` has taken the place of `before`. Raises Refused."""
         return sent
 
+    async def acted(self, operation: Operation, request: Message) -> Object | None:
+        """Does what a POST asks for that creates nothing. The body of its answer, None for an empty one."""
+        return None
+
     def holds(self, path: str) -> bool:
         """Whether there is the object that a longer path goes through."""
         return path in self.objects
@@ -140,7 +144,8 @@ class Simulator(Front):
             case "DELETE":
                 return self._delete(operation, call.path)
             case "POST" if _shape(operation) not in self._collections:
-                return _empty(operation)
+                done = await self.acted(operation, request)
+                return _empty(operation) if done is None else _reply(operation, done)
         if operation.body is None or operation.body.form is None:
             return _empty(operation)  # a list or a single value is no object to hold
         return (self._create if operation.http_method == "POST" else self._change)(operation, request, call)

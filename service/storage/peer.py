@@ -138,6 +138,16 @@ async def peer_part_ids(
     return {ids[row["object_id"]]: row["external_id"] for row in rows}
 
 
+async def part_found(
+    database: Database, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType, external_id: str
+) -> tuple[ObjectKey, PartKey] | None:
+    """The part that has this id at the partner, and the object that it is of."""
+    row = await database.row(sql.peer_part_found, tenant_id, integration_id, kind, external_id)
+    if row is None:
+        return None
+    return ObjectKey.parsed(row["object_id"]), PartKey(row["part_kind"], tuple(row["part_id"]))
+
+
 async def peer_part_sending(database: Database, claim: Claim, part: PartKey, peer: Peer, document: bytes) -> None:
     """As peer_sending, for a part. Raises LeaseLost."""
     async with database.transaction() as conn:

@@ -44,6 +44,12 @@ FROM peer_part
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = ANY($4::text[])
     AND part_kind = $5 AND part_id = $6::text[] AND state = 3
 
+-- name: peer_part_found
+SELECT object_id, part_kind, part_id
+FROM peer_part
+WHERE tenant_id = $1 AND integration_id = $2 AND part_kind = $3 AND external_id = $4 AND state = 3
+LIMIT 1
+
 -- name: peer_part_put
 INSERT INTO peer_part
     (tenant_id, integration_id, object_kind, object_id, part_kind, part_id, state, external_id, sent_document,

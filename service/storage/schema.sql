@@ -1019,6 +1019,8 @@ CREATE INDEX peer_object_parts ON peer_object USING btree (tenant_id, integratio
 
 CREATE INDEX peer_object_tariffs ON peer_object USING gin (tariff_keys) WHERE (tariff_keys <> '{}'::text[]);
 
+CREATE INDEX peer_part_external_id ON peer_part USING btree (tenant_id, integration_id, part_kind, external_id);
+
 CREATE INDEX publication_rule_growing ON publication_rule USING btree (tenant_id, integration_id, growing) WHERE (growing <> 0);
 
 CREATE INDEX publication_rule_order ON publication_rule USING btree (tenant_id, integration_id, priority, rule_id);

@@ -25,7 +25,7 @@ from tools.third_party import THIRD_PARTY, lay_out
 # In the order in which a newcomer reads them: each may build on the ones before.
 TYPED = (
     "README.md",
-    *("docs/first-ocpi-partner.md", "docs/pricing.md", "docs/chargeprice.md", "docs/tour.md"),
+    *("docs/first-ocpi-partner.md", "docs/pricing.md", "docs/chargeprice.md", "docs/tour.md", "docs/ampeco.md"),
     *("docs/errors.md", "docs/production.md", "docs/audit.md"),
 )
 PARTNER = "docs/partner-in-a-file.md"
@@ -38,7 +38,7 @@ async def test_the_pages_can_be_typed_as_they_stand(database_url: str, tmp_path:
         reader(database_url, running.address, tmp_path) as person,
     ):
         for page in TYPED:
-            await person.read(page)
+            await person.read(page, {"http://127.0.0.1:50052": running.ocpi_url})
 
 
 @pytest.fixture

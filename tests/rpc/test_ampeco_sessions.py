@@ -13,7 +13,7 @@ from evbridge.v1.cdr_pb2 import (
     Cdr,
     ListCdrsRequest,
 )
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_SESSION
+from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, OBJECT_KIND_SESSION
 from evbridge.v1.error_reason_pb2 import MASS_REMOVAL
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -23,6 +23,7 @@ from evbridge.v1.integration_pb2 import (
     IntegrationModels,
     UpdateIntegrationRequest,
 )
+from evbridge.v1.location_pb2 import CreateLocationRequest
 from evbridge.v1.pricing_pb2 import (
     CDR_DIMENSION_TYPE_ENERGY,
     CDR_DIMENSION_TYPE_PARKING_TIME,
@@ -48,7 +49,7 @@ from evbridge.v1.session_pb2 import (
     ListSessionsRequest,
     Session,
 )
-from evbridge.v1.tariff_pb2 import ListTariffsRequest
+from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest
 from evbridge.v1.token_pb2 import CreateTokenRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -70,12 +71,13 @@ from tests.ampeco import (
     the_integration,
 )
 from tests.conftest import Tenant
-from tests.front_door import a_rule, a_token, at_rest
+from tests.front_door import a_connector, a_location, a_rule, a_tariff, a_token, an_evse, at_rest
 from tests.rpc.test_ocpi_push import HERS, pushing, registered
 from tests.rpc.test_registration import ID, Sides, sides
 
 __all__ = ["sides"]
 
+LATER = Statement("later", "UPDATE integration SET pull_time = now() + interval '1 day' WHERE tenant_id = $1")
 DUE = Statement("due", "UPDATE integration SET pull_time = now() WHERE tenant_id = $1")
 UID, START, END = "04AB12CD", "2026-03-02T10:00:00Z", "2026-03-02T11:30:00Z"
 PERIODS = [
@@ -97,9 +99,13 @@ async def ampeco() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def connected(tenant: Tenant, ampeco: Simulator) -> Tenant:
-    """A tenant whose AMPECO has a priced connector, and that imports its sessions. A driver's card is known."""
+async def connected(tenant: Tenant, ampeco: Simulator, running: Evbridge) -> Tenant:
+    """A tenant whose AMPECO has a priced connector, and that imports its sessions. A driver's card is known.
+
+    No import begins by itself meanwhile.
+    """
     await connect(tenant, ampeco)
+    await running.database.run(LATER, tenant.name)
     stock(ampeco)
     await changed(tenant, models=IntegrationModels(pull_session=True))
     await changed(tenant, ampeco=AmpecoConnection(sessions_from=Timestamp(seconds=1_700_000_000)))
@@ -216,10 +222,10 @@ async def test_it_costs_what_the_tariff_said_when_it_began(connected: Tenant, am
 UNFIT: list[tuple[dict[str, Any], str, str]] = [
     ({"idTag": "unknown"}, "/idTag", "is not a token that is stored here, of ours or of a provider"),
     ({"idTag": None}, "/idTag", "is required: without a token nobody knows who pays"),
-    ({"chargePointId": 99}, "/chargePointId", "is not a charge point that was imported"),
-    ({"chargePointId": 12}, "/chargePointId", "is not a charge point that was imported"),
-    ({"evseId": 99}, "/evseId", "is not an EVSE that was imported"),
-    ({"connectorId": 99}, "/connectorId", "is not a connector of the EVSE that was imported"),
+    ({"chargePointId": 99}, "/chargePointId", "is not a charge point that was imported or delivered"),
+    ({"chargePointId": 12}, "/chargePointId", "is not a charge point that was imported or delivered"),
+    ({"evseId": 99}, "/evseId", "is not an EVSE that was imported or delivered"),
+    ({"connectorId": 99}, "/connectorId", "is not a connector of the EVSE that was imported or delivered"),
     ({"status": "unknown"}, "/status", "is not one that OCPI has"),
     ({"startedAt": "yesterday"}, "/startedAt", "is required"),
     ({"status": "finished"}, "/stoppedAt", "is required of a session that is finished"),
@@ -274,6 +280,27 @@ async def test_a_session_without_a_price_waits_for_one_and_is_free_only_where_am
     await sync(connected)
     await sync(connected, quarantined=True)
     assert sorted(cdr.id for cdr in await cdrs(connected)) == ["am-501", "am-502"]
+
+
+async def test_a_session_at_a_location_that_was_delivered_is_ours_too(connected: Tenant, ampeco: Simulator) -> None:
+    await connected.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T1")))
+    evse = an_evse("E1", connectors=[a_connector(tariff_ids=["T1"]), a_connector("2", tariff_ids=["T1"])])
+    location = a_location(id="L1", evses=[evse])
+    request = CreateLocationRequest(location=location, publish_to=["am"])
+    await connected.writer.locations.CreateLocation(request)
+    assert {each.state for each in await at_rest(connected.reader, "am")} == {DELIVERY_STATE_DELIVERED}
+    (there,) = [held for path, held in ampeco.objects.items() if path.startswith(EVSES) and held["id"] not in (21, 22)]
+    connectors = [held["id"] for path, held in ampeco.objects.items() if "/connectors/" in path]
+    at = {"chargePointId": there["chargePointId"], "evseId": there["id"], "connectorId": max(connectors)}
+    ampeco.charge(501, **WHERE | ENDED | at)
+    ampeco.charge(502, **WHERE | ENDED | at | {"connectorId": None})
+    await sync(connected)
+    (cdr,) = await cdrs(connected)
+    place = cdr.cdr_location
+    assert (place.id, place.evse_uid, place.connector_id, cdr.total_cost.excl_vat.value) == ("L1", "E1", "2", "5.00")
+    assert [(each.object_id, each.violations[0].path) for each in await quarantined(connected)] == [
+        ("502", "/connectorId")
+    ]
 
 
 async def test_periods_that_are_not_all_of_a_session_are_not_billed(connected: Tenant, ampeco: Simulator) -> None:

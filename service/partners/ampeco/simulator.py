@@ -28,9 +28,26 @@ class Simulator(simulator.Simulator):
 
     def charge(self, id: int, **members: Any) -> None:
         """A session begins, goes on or ends: what changes of it."""
-        path, now = f"{SESSIONS}/{id}", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        path, now = f"{SESSIONS}/{id}", _now()
         held = self.objects.get(path, {"id": id, "status": "active", "startedAt": now, "energy": 0})
         self.objects[path] = held | {"lastUpdatedAt": now} | members
+
+    async def acted(self, operation: Operation, request: Message) -> Object | None:
+        """A session that is started takes 20 kWh, and has them when it is stopped."""
+        asked: Any = request
+        match operation.name.rpartition("/")[2]:
+            case "StartSession":
+                id, session = self.new_id(), asked.session
+                place = {"chargePointId": asked.charge_point_id, "evseId": asked.evse_id}
+                connector = {"connectorId": session.connector_id} if session.HasField("connector_id") else {}
+                self.charge(id, **place, **connector, idTag=session.id_tag)
+            case "StopSession" if f"{SESSIONS}/{asked.session_id}" in self.objects:
+                id = asked.session_id
+                self.charge(id, status="finished", energy=20_000, stoppedAt=_now())
+            case _:
+                return None
+        await self.notify("SessionStartStopNotification", session=self.objects[f"{SESSIONS}/{id}"])
+        return {"success": True, "sessionId": id}
 
     async def notify(self, event: str, **members: Any) -> list[int]:
         """Calls all who subscribed to the event, signed with the token; the statuses of their answers."""
@@ -55,7 +72,7 @@ class Simulator(simulator.Simulator):
             raise Refused(422, problems={"/network/id": "The network id has already been taken."})
         if not simulator.knows(operation, "lastUpdatedAt"):
             return sent
-        return sent | {"lastUpdatedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+        return sent | {"lastUpdatedAt": _now()}
 
     def holds(self, path: str) -> bool:
         """An EVSE may have been made on its own or below its charge point."""
@@ -111,6 +128,10 @@ class Simulator(simulator.Simulator):
 
     def error_headers(self, status: int) -> Mapping[str, str]:
         return {"X-RateLimit-Limit": "1000", "X-RateLimit-Remaining": "0"} if status == 429 else {}
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _ocpp_identity(charge_point: Object) -> Any:

@@ -5,7 +5,7 @@ session and its CDR are stored in one transaction, and both have one id: however
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,19 +14,16 @@ from evbridge.partner.ampeco.v3.session_pb2 import GetSessionRequest, ListSessio
 from evbridge.partner.ampeco.v3.session_pb2 import Session as AmpecoSession
 from evbridge.partner.ampeco.v3.session_pb2_grpc import SessionServiceStub
 from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_NOT_AUDITED, Cdr, CdrAudit
-from evbridge.v1.charger_pb2 import Charger
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR, OBJECT_KIND_SESSION
 from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.location_pb2 import TOKEN_TYPE_RFID, Location, TokenType
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED, RunStep
 from evbridge.v1.session_pb2 import SESSION_STATUS_COMPLETED, Session
-from evbridge.v1.token_pb2 import Token
+from evbridge.v1.tariff_pb2 import Tariff
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.bridge.codec import CodecError, compile_codec
 from service.domain.billing import Place, compared
-from service.domain.keys import ObjectKey, charger_key
-from service.domain.token import token_id
+from service.domain.keys import ObjectKey, key_of
 from service.errors import (
     EvbridgeError,
     FieldViolation,
@@ -34,10 +31,10 @@ from service.errors import (
     PartnerError,
     PartnerFault,
     PartnerNotFound,
-    ResourceNotFound,
 )
 from service.partners.ampeco.mapping import time_of
 from service.partners.ampeco.mapping_session import charged, is_remote_start, session_from
+from service.partners.ampeco.references import place_of, token_of
 from service.partners.ampeco.source import CONTRACT, PER_PAGE, Source
 from service.resources.billing import billed, tariff_of
 from service.resources.cdr import CDRS
@@ -47,21 +44,17 @@ from service.runs.importing import text_of, violations_of
 from service.runs.worker import Progress, Tools
 from service.storage.cdr import cdr_audited, cdr_find
 from service.storage.changes import UPDATE, Change, change_time
-from service.storage.charger import charger_get
 from service.storage.connection import Connection
-from service.storage.location import location_find
 from service.storage.notified import notified_is_due, notified_page, notified_read
 from service.storage.pull import Pull, pull_begin, pull_end, pull_get, pull_read
 from service.storage.quarantine import Quarantined, quarantine_again, quarantine_put, quarantine_release
 from service.storage.run import RunClaim, run_findings_keep
 from service.storage.session import session_find
-from service.storage.token import tokens_named
 
 OVERLAP: Final = timedelta(minutes=10)
 """How much of what was read before is read again: a page may move while it is read."""
 _LIST: Final = f"{CONTRACT}.SessionService/StreamSessions"
 _MAX_PAGES: Final = 100_000
-_TYPES: Final = sorted((type for type in TokenType.values() if type), key=lambda type: type != TOKEN_TYPE_RFID)
 _COUNTS: Final = (
     "page_count",
     "read_count",
@@ -199,20 +192,16 @@ class SessionImport(Source):
         self._progress.count(self._step.read_count, description="reads sessions")
         shown = {each.id: each for each in remotes}
         self._step.unchanged_count += len(remotes) - len(shown)
-        keys = {id: self._key(id) for id in shown}
+        places = await self._places(shown.values())
+        keys = {id: ObjectKey.of(*key_of(place.location).party, self._id(id)) for id, place in places.items()}
         sessions = await session_find(self._database, self._run.tenant_id, keys.values())
         cdrs = await cdr_find(self._database, self._run.tenant_id, keys.values())
         made: list[_Made] = []
-        for id, remote in shown.items():
-            key = keys[id]
-            if why := self._why_not(remote):
-                self._left_out[why] += 1
-                continue
+        for id, place in places.items():
             try:
-                before = Session.FromString(sessions[key]) if key in sessions else None
-                made.append(await self._made(remote, before, Cdr.FromString(cdrs[key]) if key in cdrs else None))
+                made.append(await self._made(shown[id], place, sessions.get(keys[id]), cdrs.get(keys[id])))
             except EvbridgeError as error:
-                self._refuse(remote, violations_of(error))
+                self._refuse(shown[id], violations_of(error))
         async with self._writing() as conn:
             await self._store(conn, made, sessions)
             refused, self._refused = self._refused, []
@@ -220,79 +209,60 @@ class SessionImport(Source):
             taken = shown.keys() - {each.key for each in refused}
             await quarantine_release(conn, self._run, OBJECT_KIND_SESSION, taken)
 
+    async def _places(self, remotes: Iterable[AmpecoSession]) -> dict[str, Place]:
+        """Where each is, by its id there; without those that are left out or refused."""
+        places: dict[str, Place] = {}
+        for remote in remotes:
+            if why := self._why_not(remote):
+                self._left_out[why] += 1
+                continue
+            try:
+                places[remote.id] = await place_of(self._database, self._run.tenant_id, self._integration, remote)
+            except InvalidArgument as error:
+                self._refuse(remote, violations_of(error))
+        return places
+
     def _why_not(self, remote: AmpecoSession) -> str:
         start = time_of(remote.started_at)
         if start and start.ToDatetime(UTC) < self._from.ToDatetime(UTC):
             return "started before sessions_from"
         return "started by AMPECO itself" if is_remote_start(remote) else ""
 
-    async def _made(self, remote: AmpecoSession, before: Session | None, billed_before: Cdr | None) -> _Made:
-        """Raises what keeps it from being a session; what keeps that from being billed is noted."""
-        place, (token, provider_id) = await self._place(remote), await self._token(remote)
+    async def _made(self, remote: AmpecoSession, place: Place, held: bytes | None, held_cdr: bytes | None) -> _Made:
+        """Of what is held already, the session and the CDR. Raises InvalidArgument when it cannot be a session.
+
+        What keeps it from being billed is noted.
+        """
+        token = await token_of(self._database, self._run.tenant_id, remote)
         session, notices = session_from(remote, place, token, self._integration.ampeco.currency)
         if notices:
             self._progress.repaired(remote.id, notices)
-        made = _Made(remote, self._named(session, remote.id))
+        session.country_code, session.party_id = key_of(place.location).party
+        session.id = self._id(remote.id)
+        made = _Made(remote, session, Cdr.FromString(held_cdr) if held_cdr else None)
+        before = Session.FromString(held or b"")
         try:
-            # What it was told to cost by first stays.
-            named = before if before and before.charging_periods else session
-            tariff = await tariff_of(self._database, self._run.tenant_id, named, place, provider_id)
+            # The tariff that it began with stays.
+            begun = before if before.charging_periods else session
+            tariff = await tariff_of(self._database, self._run.tenant_id, begun, place, token.integration_id)
             for period in session.charging_periods:
                 period.tariff_id = tariff.id if tariff else ""
             if session.status == SESSION_STATUS_COMPLETED:
-                if tariff is None and not _is_free(remote):
-                    raise InvalidArgument.field(
-                        "/connectorId", "has no tariff here: it was not imported, or is not shown"
-                    )
-                made.cdr = billed_before or await billed(
-                    self._tools.processes, self._run.tenant_id, session, place, tariff
-                )
-                made.audit = self._audit(remote, made.cdr)
-                session.total_cost.CopyFrom(made.cdr.total_cost)
-                if billed_before:
-                    self._compare(remote, session, billed_before)
+                await self._price(made, place, tariff)
         except EvbridgeError as error:
             self._refuse(remote, _of_cdr(violations_of(error)))
         return made
 
-    async def _place(self, remote: AmpecoSession) -> Place:
-        """Raises InvalidArgument when it is at none that was imported."""
-        if not remote.HasField("charge_point_id"):
-            raise InvalidArgument.field("/chargePointId", "is required")
-        try:
-            key = charger_key(self._id(remote.charge_point_id))
-            charger = Charger.FromString(await charger_get(self._database, self._run.tenant_id, key))
-        except ResourceNotFound:
-            raise InvalidArgument.field("/chargePointId", "is not a charge point that was imported") from None
-        site = ObjectKey.of(self._party.country_code, self._party.party_id, charger.site_id)
-        found = await location_find(self._database, self._run.tenant_id, [site])
-        location = Location.FromString(found.get(site, b""))
-        evse = next((each for each in location.evses if each.uid == str(remote.evse_id)), None)
-        if evse is None:
-            raise InvalidArgument.field("/evseId", "is not an EVSE that was imported")
-        connectors = [each.id for each in evse.connectors]
-        # A charge point with one connector may name none.
-        named = str(remote.connector_id) if remote.HasField("connector_id") else connectors[0]
-        place = Place.of(location, evse.uid, named)
-        if place is None or (len(connectors) > 1 and not remote.HasField("connector_id")):
-            raise InvalidArgument.field("/connectorId", "is not a connector of the EVSE that was imported")
-        return place
-
-    async def _token(self, remote: AmpecoSession) -> tuple[Token, str]:
-        """The one that it was started with, and the integration that it was received through.
-
-        Raises InvalidArgument when no provider is known to have issued it, or several are.
-        """
-        if not remote.id_tag:
-            raise InvalidArgument.field("/idTag", "is required: without a token nobody knows who pays")
-        for type in _TYPES:
-            tokens = await tokens_named(self._database, self._run.tenant_id, token_id(type, remote.id_tag))
-            valid = [token for token in tokens if token.valid] or tokens
-            if len(valid) > 1:
-                raise InvalidArgument.field("/idTag", "is a token of several providers")
-            if valid:
-                return valid[0], valid[0].integration_id
-        raise InvalidArgument.field("/idTag", "is not a token that is stored here, of ours or of a provider")
+    async def _price(self, made: _Made, place: Place, tariff: Tariff | None) -> None:
+        """Makes the CDR, unless there is one. Raises InvalidArgument when it has no price."""
+        if made.cdr:
+            self._compare(made.remote, made.session, made.cdr)
+        elif tariff is None and not _is_free(made.remote):
+            raise InvalidArgument.field("/connectorId", "has no tariff here: it was not imported, or is not shown")
+        else:
+            made.cdr = await billed(self._tools.processes, self._run.tenant_id, made.session, place, tariff)
+        made.audit = self._audit(made.remote, made.cdr)
+        made.session.total_cost.CopyFrom(made.cdr.total_cost)
 
     def _audit(self, remote: AmpecoSession, cdr: Cdr) -> CdrAudit:
         price = charged(remote)
@@ -349,7 +319,7 @@ class SessionImport(Source):
         for each in ended:
             # What was not final when it was recorded.
             if each not in new and each.cdr and each.audit and each.audit.state != CDR_AUDIT_STATE_NOT_AUDITED:
-                key = self._key(each.remote.id)
+                key = key_of(each.session)
                 each.cdr.audit.CopyFrom(each.audit)
                 if await cdr_audited(conn, self._run.tenant_id, key, each.cdr):
                     await record(conn, self._caller, OBJECT_KIND_CDR, [Change(str(key), UPDATE, each.cdr.etag)])

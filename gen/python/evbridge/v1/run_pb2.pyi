@@ -52,9 +52,9 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
     clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
     of the tariff that the token's provider sees on the connector, as it was at the session's start. A finding with
-    RUN_FINDING_OUTCOME_DIFFERENT says where AMPECO charged something else, and so does `Cdr.audit`. A session at a place that was not
-    imported, or with a token that is not stored here, is refused and quarantined; so is one that cannot be priced, but for the
-    session itself. What AMPECO started by itself is left out.
+    RUN_FINDING_OUTCOME_DIFFERENT says where AMPECO charged something else, and so does `Cdr.audit`. A session at a place that was neither
+    imported nor delivered, or with a token that is not stored here, is refused and quarantined; so is one that cannot be priced,
+    but for the session itself. What AMPECO started by itself is left out.
 
     Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
     likely wrong than right: then nothing is removed, and of the locations only statuses are taken; sessions are read all the
@@ -105,9 +105,9 @@ ListRunFindings lists both. An object that the partner shows twice counts as it 
 Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
 clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
 of the tariff that the token's provider sees on the connector, as it was at the session's start. A finding with
-RUN_FINDING_OUTCOME_DIFFERENT says where AMPECO charged something else, and so does `Cdr.audit`. A session at a place that was not
-imported, or with a token that is not stored here, is refused and quarantined; so is one that cannot be priced, but for the
-session itself. What AMPECO started by itself is left out.
+RUN_FINDING_OUTCOME_DIFFERENT says where AMPECO charged something else, and so does `Cdr.audit`. A session at a place that was neither
+imported nor delivered, or with a token that is not stored here, is refused and quarantined; so is one that cannot be priced,
+but for the session itself. What AMPECO started by itself is left out.
 
 Fails with INTEGRATION_HAS_NO_PARTY, and with MASS_REMOVAL when so much is gone at the partner that its lists are more
 likely wrong than right: then nothing is removed, and of the locations only statuses are taken; sessions are read all the
