@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class AuditServiceStub:
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
     changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
-    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    400 days (a setting), and sealed in a chain.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -51,7 +51,7 @@ class AuditServiceStub:
 class AuditServiceAsyncStub(AuditServiceStub):
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
     changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
-    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    400 days (a setting), and sealed in a chain.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
@@ -69,7 +69,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Says who changed what, from where and when: each call that changed something here, each call to a partner that may have
     changed something there, and what commands changed. Events hold names of fields and ids, never values. They are kept for
-    400 days (a setting), and sealed in a chain that `evbridge doctor` verifies.
+    400 days (a setting), and sealed in a chain.
 
     Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
     INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
