@@ -71,14 +71,15 @@ class Rates:
         if not limit:
             return
         now, who = self._clock(), (caller.tenant_id, caller.actor)
-        full_at = max(now, self._full_at.get(who, now)) + 60 / limit
-        wait_s = full_at - now - max(_BURST_S, 60 / limit)
+        each_s = 60 / limit
+        fills_s = max(0.0, self._full_at.get(who, now) - now)
+        wait_s = fills_s + each_s - max(_BURST_S, each_s)  # of a full bucket exactly 0, whatever the clock says
         if wait_s > 0:
             message = f"the key has made the {limit} calls of a minute that it may make"
             raise RateLimited(message, retry_after_s=wait_s, calls_per_minute=str(limit))
         if len(self._full_at) >= _MAX_BUCKETS:
             self._make_room(now)
-        self._full_at[who] = full_at
+        self._full_at[who] = now + fills_s + each_s
 
     def _make_room(self, now: float) -> None:
         """Forgets the buckets that are full, and all when that is not enough."""

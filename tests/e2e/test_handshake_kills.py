@@ -77,8 +77,6 @@ class Process(Side):
     """A side whose server is a process of its own. `running` is none."""
 
     wire: Deadly
-    key: str = ""
-    database_url: str = ""
     database: Any = None
     program: Sequence[str] = PROGRAM
     versions: str = SPOKEN["2.3.0"][0]
@@ -117,7 +115,7 @@ async def process(database_url: str, keyring: Keyring, party_id: str, role: Any,
             key = (await api_key_create(conn, keyring, "acme", "", 3)).reveal()
         async with Deadly().listening() as wire:
             assert isinstance(wire, Deadly)
-            side = Process(None, None, wire, key, database_url, database, **more)  # type: ignore[arg-type]
+            side = Process(None, None, wire, database_url, key, database, **more)  # type: ignore[arg-type]
             await side.starts()
             try:
                 await side.client.parties.CreateParty(

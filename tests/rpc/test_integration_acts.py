@@ -45,6 +45,8 @@ ELSEWHERE = {
     "charging_period_interval_minutes": ("tests/rpc/test_ocpi_charged.py", "charging_period_interval_minutes=60"),
     "state_of_charge_sent": ("tests/rpc/test_ocpi_charged.py", "state_of_charge_sent=True"),
     "free_vending_with_idtag_allowed": ("tests/rpc/test_authorization.py", "free_vending_with_idtag_allowed=True"),
+    "ampeco.notification_token": ("tests/rpc/test_ampeco_notifications.py", 'notification_token="another-key"'),
+    "ampeco.sessions_from": ("tests/rpc/test_ampeco_sessions.py", "integration.ampeco.sessions_from.seconds = "),
     "ampeco.time_zone": ("tests/rpc/test_ampeco_import.py", 'lambda it: it.time_zone, "Europe/Berlin"'),
 }
 

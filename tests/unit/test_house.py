@@ -56,7 +56,7 @@ def test_a_server_imports_no_simulator() -> None:
 
 def test_the_side_of_an_object_is_bound_but_where_only_ours_count() -> None:
     """What is delivered, what a party of ours owns, and whose status is reported, is ours."""
-    nouns = ("changes", "location", "marking", "party", "retention")
+    nouns = ("changes", "location", "marking", "party", "personal_data", "retention")
     ours = [f"storage/{noun}.sql" for noun in nouns]
     assert [
         path
