@@ -20,6 +20,7 @@ from service.bridge.oauth import OAuth
 from service.bridge.ports import Recorder
 from service.bridge.registry import Registry, contract_files
 from service.bridge.tls import Certificate
+from service.delivery.backlog import BacklogGauges
 from service.delivery.results import Results
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
@@ -440,6 +441,7 @@ async def _delivering(
         work = (
             worker.run(),
             runs.run(),
+            BacklogGauges(store).run(),
             _sweep(store, keys, settings),
             _watch(partial(rules_due, store, clock), "rules that come into force or end"),
             _watch(partial(tariffs_due, store, clock), "tariffs that end"),

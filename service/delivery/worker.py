@@ -166,7 +166,8 @@ class DeliveryWorker:
                 failure = EvbridgeError("a fault inside evbridge; the log has the details")
         elapsed_s = time.monotonic() - started
         reason = reasons.ErrorReason.Name(failure.reason) if failure else "OK"
-        self._attempts.add(1, {"evbridge.outcome": reason})
+        whose = {"evbridge.tenant.id": claim.tenant_id, "evbridge.integration.id": claim.integration_id}
+        self._attempts.add(1, {**whose, "evbridge.outcome": reason})
         if failure:
             await self._record_failure(claim, failure, elapsed_s)
         else:

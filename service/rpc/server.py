@@ -13,6 +13,7 @@ from evbridge.options.v1.options_pb2 import ROLE_READER
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from opentelemetry import metrics
 
 from service.bridge.tls import Certificate, CertificateFiles
 from service.domain.sizes import MAX_BYTES
@@ -25,6 +26,9 @@ from service.storage.pool import Database
 from service.storage.retention import heartbeat
 
 log = logging.getLogger(__name__)
+_writable = metrics.get_meter("evbridge").create_gauge(
+    "evbridge.database.writable", description="1 while the database takes writes, 0 while it does not."
+)
 
 _REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 _PROBE_S = 2.0
@@ -162,6 +166,7 @@ class Server:
         except Exception:
             log.exception("the health check broke")
             writable = False
+        _writable.set(int(writable))
         for service in ("", *self._services):
             await self._health.set(service, writable)
 

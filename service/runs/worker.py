@@ -248,7 +248,8 @@ class RunWorker:
                     await run_end(conn, claim, progress.report, state, error)
                 reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
                 log.info("run ended", extra={"kind": kind, "outcome": reason})
-                self._ends.add(1, {"evbridge.run.kind": kind, "evbridge.outcome": reason})
+                whose = {"evbridge.tenant.id": claim.tenant_id, "evbridge.integration.id": claim.integration_id}
+                self._ends.add(1, {**whose, "evbridge.run.kind": kind, "evbridge.outcome": reason})
             except _Resting:
                 await run_rest(self._database, claim, progress.report)
             except LeaseLost as lost:

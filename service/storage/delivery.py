@@ -24,7 +24,7 @@ from evbridge.v1.delivery_pb2 import (
     PeerObject,
 )
 from evbridge.v1.error_reason_pb2 import ErrorReason
-from evbridge.v1.integration_pb2 import IntegrationType
+from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
 
 from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
 from service.domain.keys import ObjectKey, stored_ids
@@ -55,6 +55,17 @@ class Waiting:
     tenant_id: str
     integration_id: str
     type: IntegrationType.ValueType
+
+
+class Backlog(NamedTuple):
+    """An integration, and what waits for it: `waiting_s` is how long the oldest does, 0 when nothing waits."""
+
+    tenant_id: str
+    integration_id: str
+    status: IntegrationStatus.ValueType
+    waiting: int
+    parked: int
+    waiting_s: float
 
 
 class PeerKey(NamedTuple):
@@ -188,6 +199,11 @@ async def delivery_summary(database: Database, tenant_id: str, integration_id: s
         attempts = await conn.row(sql.delivery_recent_attempts, tenant_id, integration_id, MAX_RECENT)
     assert states is not None and attempts is not None  # noqa: S101
     return DeliverySummary(**dict(states), **dict(attempts))
+
+
+async def delivery_backlog(database: Database) -> list[Backlog]:
+    """Of every integration of all tenants."""
+    return [Backlog(**dict(row)) for row in await database.rows(sql.delivery_backlog, MAX_COUNT)]
 
 
 async def delivery_waiting(database: Database) -> list[Waiting]:

@@ -154,6 +154,32 @@ FROM (
     LIMIT $3
 ) AS recent
 
+-- name: delivery_backlog
+-- tenant: any, because operators watch them all. Counts as far as $1. What waits for another object to be there is not due.
+SELECT
+    i.tenant_id, i.integration_id, i.status, waiting.count AS waiting, parked.count AS parked,
+    COALESCE(EXTRACT(epoch FROM now() - waiting.oldest), 0)::float8 AS waiting_s
+FROM integration AS i
+CROSS JOIN LATERAL (
+    SELECT count(*), min(few.pending_time) AS oldest
+    FROM (
+        SELECT d.pending_time
+        FROM delivery AS d
+        WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state IN (1, 2)
+            AND d.due_time < 'infinity'
+        ORDER BY d.pending_time
+        LIMIT $1
+    ) AS few
+) AS waiting
+CROSS JOIN LATERAL (
+    SELECT count(*)
+    FROM (
+        SELECT FROM delivery AS d
+        WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state = 4
+        LIMIT $1
+    ) AS few
+) AS parked
+
 -- name: delivery_waiting
 -- tenant: any, because one worker serves them all.
 SELECT i.tenant_id, i.integration_id, i.type

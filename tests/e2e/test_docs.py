@@ -26,7 +26,7 @@ from tools.third_party import THIRD_PARTY, lay_out
 TYPED = (
     "README.md",
     *("docs/first-ocpi-partner.md", "docs/pricing.md", "docs/chargeprice.md", "docs/tour.md", "docs/ampeco.md"),
-    *("docs/errors.md", "docs/production.md", "docs/audit.md"),
+    *("docs/errors.md", "docs/production.md", "docs/audit.md", "docs/deploy.md", "docs/runbook.md"),
 )
 PARTNER = "docs/partner-in-a-file.md"
 
