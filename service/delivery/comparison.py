@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import UUID
 
 from evbridge.v1.delivery_pb2 import FieldDifference
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from service.storage.delivery import PeerKey
+from service.storage.delivery import Claim, PeerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,23 @@ class Comparer(Protocol):
         ...
 
 
+def reading(key: PeerKey) -> Claim:
+    """For what takes a claim and is only to read: it holds no delivery, so nothing can be written with it."""
+    return Claim(
+        **key._asdict(),
+        delivery_id=UUID(int=0),
+        generation=0,
+        lease_token=0,
+        failed_attempts=0,
+        verify=False,
+        overwrite=False,
+        healthy=True,
+        lease_s=0.0,
+    )
+
+
 def differences(compared: Compared) -> Iterator[FieldDifference]:
-    """The fields in which they are not all the same, by their paths. A list counts as one value."""
+    """The fields in which they are not all the same, by their paths. A list whose items have no ids is one value."""
     ours, sent, remote = (_values(each) for each in (compared.ours, compared.sent, compared.remote))
     for path in sorted({*ours, *sent, *remote}):
         values = (ours.get(path, ""), sent.get(path, ""), remote.get(path, ""))
@@ -46,5 +62,15 @@ def _leaves(members: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, st
     for name, value in members.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
+        elif items := _by_id(value):
+            for id, item in items.items():
+                yield from _leaves(item, f"{prefix}{name}[{id}].")
         else:
             yield prefix + name, json.dumps(value, ensure_ascii=False)
+
+
+def _by_id(value: Any) -> dict[str, dict[str, Any]]:
+    """The items of a list that have ids, such as EVSEs; none where one has no id, or the same as another one."""
+    items = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    named = {str(each.get("uid") or each.get("id") or ""): each for each in items}
+    return named if "" not in named and len(named) == len(items) and items == value else {}

@@ -5,9 +5,9 @@ made again. An update that may have been lost is repeated; what we send wins ove
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE, ObjectKind
 from google.protobuf.message import Message
@@ -72,11 +72,16 @@ class Parts:
         self._end = time.monotonic() + LIMIT_S
 
     @classmethod
-    async def of(cls, database: Database, claim: Claim) -> "Parts":
+    async def of(cls, database: Database, claim: Claim) -> Self:
         async with database.connection() as conn:
             held = await peer_parts(conn, claim)
             held[PartKey(claim.object_kind)] = await peer_get(conn, claim.peer_key)
         return cls(database, claim, held)
+
+    @property
+    def held(self) -> Mapping[PartKey, Peer]:
+        """What the partner is known to hold, by part."""
+        return self._held
 
     @property
     def peer(self) -> Peer:
@@ -185,6 +190,23 @@ class Parts:
             else:
                 await peer_part_acknowledged(conn, self._claim, key, peer)
         self._held[key] = peer
+
+
+class Rehearsal(Parts):
+    """An attempt that sends nothing: `wanted` are the parts as it would bring them."""
+
+    def __init__(self, database: Database, claim: Claim, held: dict[PartKey, Peer]) -> None:
+        super().__init__(database, claim, held)
+        self.wanted: dict[PartKey, Message] = {}
+
+    async def bring(self, calls: Calls[M], wanted: M, *ids: str, may_create: bool = True) -> str:
+        """A part that is not there yet has the id 0."""
+        key = PartKey(calls.kind, ids)
+        self._brought.add(key)
+        external_id = self._held.get(key, Peer()).external_id
+        if external_id or may_create:
+            self.wanted[key] = calls.form.FromString(wanted.SerializeToString())
+        return external_id or "0"
 
 
 def _cleared(sent: Any, wanted: Any, prefix: str = "") -> Iterator[str]:

@@ -5,10 +5,10 @@ shown before a location that names it, and stays for as long as one does. No loc
 is shown by who speaks for its owner. Sessions and CDRs are seen where they go, whatever the rules.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
@@ -68,6 +68,27 @@ async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
     return await of[claim.object_kind]()
 
 
+class Look(NamedTuple):
+    """What is known of a view and, as of now, what the partner is to see of the object and how that is shown to it."""
+
+    viewed: Viewed | None
+    seen: Any
+    shown: Any
+
+
+async def view_now(database: Database, claim: Claim, clock: Clock) -> Look:
+    """Changes nothing; all that `view_refresh` would have to write, it would write from this."""
+    view = _View(database, claim, clock)
+    of: dict[ObjectKind.ValueType, Callable[[], Awaitable[Look]]] = {
+        OBJECT_KIND_TARIFF: view.tariff_now,
+        OBJECT_KIND_LOCATION: view.location_now,
+        OBJECT_KIND_TOKEN: view.token_now,
+        OBJECT_KIND_SESSION: view.session_now,
+        OBJECT_KIND_CDR: view.cdr_now,
+    }
+    return await of[claim.object_kind]()
+
+
 async def view_shown(database: Database, claim: Claim, form: type[M]) -> M | None:
     """The object as the partner sees it; None when it does not."""
     key = ObjectKey.parsed(claim.object_id)
@@ -87,12 +108,10 @@ class _View:
 
     async def location(self) -> str:
         """Tariffs that the partner sees by it, or not any more, are due there."""
-        viewed, now = await self._viewed()
-        before = viewed.parsed(Location) if viewed else None
-        seen = await self._seen_location(now)
-        shown = location_shown(seen, before, timestamp_of(now))
+        viewed, seen, shown = await self.location_now()
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
+        before = viewed.parsed(Location) if viewed else None
         named, named_before = _named(shown), _named(before)
         tariffs = {key: await self._ours(key) for key in sorted(named - named_before)}
         async with self._writing() as conn:
@@ -104,29 +123,44 @@ class _View:
             await delivery_mark_at(conn, *self._at, OBJECT_KIND_TARIFF, named ^ named_before)
         return _outcome(seen, changed=True)
 
+    async def location_now(self) -> Look:
+        viewed, now = await self._viewed()
+        before = viewed.parsed(Location) if viewed else None
+        seen = await self._seen_location(now)
+        return Look(viewed, seen, location_shown(seen, before, timestamp_of(now)))
+
     async def tariff(self) -> str:
         """One that a shown location names is due again when it does not any more."""
-        viewed, now = await self._viewed()
-        seen = await self._seen_tariff(now)
-        shown = tariff_shown(seen)
+        viewed, seen, shown = await self.tariff_now()
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
         async with self._writing() as conn:
             await view_put(conn, *self._at, OBJECT_KIND_TARIFF, self._key, _document(shown), shown=seen is not None)
         return _outcome(seen, changed=True)
 
+    async def tariff_now(self) -> Look:
+        viewed, now = await self._viewed()
+        seen = await self._seen_tariff(now)
+        return Look(viewed, seen, tariff_shown(seen))
+
     async def token(self) -> str:
-        viewed, _ = await self._viewed()
-        seen = await self._seen_token()
-        shown = token_shown(seen, viewed.parsed(Token) if viewed else None)
+        viewed, seen, shown = await self.token_now()
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
         async with self._writing() as conn:
             await view_put(conn, *self._at, OBJECT_KIND_TOKEN, self._key, _document(shown), shown=seen is not None)
         return _outcome(seen, changed=True)
 
+    async def token_now(self) -> Look:
+        viewed, _ = await self._viewed()
+        seen = await self._seen_token()
+        return Look(viewed, seen, token_shown(seen, viewed.parsed(Token) if viewed else None))
+
     async def session(self) -> str:
         """It is seen where it goes, and nowhere else."""
+        return await self._put_charged(await self.session_now())
+
+    async def session_now(self) -> Look:
         viewed, _ = await self._viewed()
         at = (self._database, self._claim.tenant_id)
         async with self._database.connection() as conn:
@@ -136,18 +170,22 @@ class _View:
         before = viewed.parsed(Session) if viewed else None
         told = integration.state_of_charge_sent
         shown = session_shown(seen, before, location, state_of_charge=told) if seen else None
-        return await self._put_charged(viewed, seen, shown)
+        return Look(viewed, seen, shown)
 
     async def cdr(self) -> str:
         """In the same way."""
+        return await self._put_charged(await self.cdr_now())
+
+    async def cdr_now(self) -> Look:
         viewed, _ = await self._viewed()
         async with self._database.connection() as conn:
             integration = Integration.FromString(await integration_get(conn, *self._at))
         found = await cdr_find(self._database, self._claim.tenant_id, [self._key])
         seen = _addressed(integration, found.get(self._key), Cdr)
-        return await self._put_charged(viewed, seen, cdr_shown(seen) if seen else None)
+        return Look(viewed, seen, cdr_shown(seen) if seen else None)
 
-    async def _put_charged(self, viewed: Viewed | None, seen: C | None, shown: C | None) -> str:
+    async def _put_charged(self, look: Look) -> str:
+        viewed, seen, shown = look
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
         async with self._writing() as conn:

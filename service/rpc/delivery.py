@@ -83,7 +83,7 @@ class DeliveryService:
         response = CompareWithPartnerResponse(differences=differences(compared))
         for name in ("ours", "sent", "remote"):
             if (message := getattr(compared, name)) is not None:
-                getattr(response, name).Pack(message)
+                getattr(response, name).Pack(message, deterministic=True)  # a Struct has no order
         return response
 
     async def RetryParkedDeliveries(self, request: RetryParkedDeliveriesRequest, caller: Caller) -> bytes:

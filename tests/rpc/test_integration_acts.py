@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from service.app import Evbridge
 from service.errors import EndpointMissing
 from service.partners.ampeco.mapping_tariff import billing_of
-from service.partners.ocpi.delivery import _Pushes
+from service.partners.ocpi.delivery import Pushes
 from service.partners.ocpi.party import check_pulled
 from service.partners.ocpi.reach import Reached
 from service.storage.integration import IntegrationTargets
@@ -102,7 +102,7 @@ async def follows(running: Evbridge, tenant: Tenant, integration: Integration) -
     plain = replace(target, integration_id="", integration=Integration(), secret=target.secret, grant=None)
     pushes, missing = [], ""
     if stored.HasField("ocpi"):
-        partner = _Pushes(Reached(stored, stored))
+        partner = Pushes(Reached(stored, stored))
         pushes = [partner.reason(kind) for kind in KINDS]
         try:
             check_pulled(VersionDetails(), stored.models)

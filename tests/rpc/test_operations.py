@@ -201,19 +201,36 @@ async def test_a_comparison_names_the_fields_that_differ(connected: Tenant, simu
     assert gone.sent.Unpack(held) and held.attributes.name == "Ours"
 
 
-async def test_what_cannot_be_compared_is_refused(
-    connected: Tenant, simulator: Simulator, ampeco: Ampeco, new_tenant: Callable[[], Any]
-) -> None:
+async def test_a_comparison_goes_through_all_that_ampeco_holds(connected: Tenant, ampeco: Ampeco) -> None:
     await connect(connected, ampeco)
     await connected.writer.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(id="T1")))
     rule = a_rule(integration_id="am")
     await connected.admin.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
-    (delivery,) = await at_rest(connected.reader, "am")
-    request = CompareWithPartnerRequest(delivery_id=delivery.id)
-    failure = await fails(connected.reader.deliveries.CompareWithPartner(request))
-    assert set(failure.violations) == {"delivery_id"}
+    place = a_location(evses=[an_evse("E1", connectors=[a_connector(tariff_ids=["T1"])])])
+    await connected.writer.locations.CreateLocation(CreateLocationRequest(location=place))
+    deliveries = {each.object_kind: each for each in await at_rest(connected.reader, "am")}
+    before = len(ampeco.requests)
+    for delivery in deliveries.values():
+        same = await compare(connected, delivery)
+        assert (same.ours, same.sent, [*same.differences]) == (same.sent, same.remote, []), same
+    (evse,) = (path for path in ampeco.objects if "/evses/" in path and "connectors" not in path)
+    ampeco.objects[evse] = ampeco.objects[evse] | {"status": "disabled", "label": "theirs alone"}
+    found = (await compare(connected, deliveries[OBJECT_KIND_LOCATION])).differences
+    assert [(each.path, each.ours, each.remote) for each in found] == [("evses.e1.status", '"enabled"', '"disabled"')]
+    del ampeco.objects[evse]
+    gone = (await compare(connected, deliveries[OBJECT_KIND_LOCATION])).differences
+    assert {each.remote for each in gone} == {""} and {each.path.split(".")[0] for each in gone} == {
+        "evses",
+        "connectors",
+    }
+    assert {each.method for each in ampeco.requests[before:]} == {"GET"}
+
+
+async def test_what_cannot_be_compared_is_refused(
+    connected: Tenant, simulator: Simulator, new_tenant: Callable[[], Any]
+) -> None:
     delivery = await settled(connected.reader, (await upserted(connected)).id)
-    request.delivery_id = delivery.id
+    request = CompareWithPartnerRequest(delivery_id=delivery.id)
     other = await new_tenant()
     assert (await fails(other.reader.deliveries.CompareWithPartner(request))).reason == "RESOURCE_NOT_FOUND"
     simulator.inject("1000*GET=status:503")

@@ -5,6 +5,7 @@ from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO
 from evbridge.v1.run_pb2 import RUN_KIND_SYNC
 
 from service.partners.ampeco import mapping
+from service.partners.ampeco.comparison import AmpecoComparer
 from service.partners.ampeco.delivery import AmpecoDeliverer
 from service.partners.ampeco.sync import AmpecoSync
 from service.partners.ampeco.webhook import AmpecoWebhook
@@ -17,6 +18,7 @@ PARTNER = Partner(
     behaviour=mapping,
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION),
     deliverer=AmpecoDeliverer,
+    comparer=AmpecoComparer,
     runs={RUN_KIND_SYNC: AmpecoSync},
     webhooks={"WebhookService": AmpecoWebhook},
 )

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from evbridge.partner.ampeco.v3.charge_point_pb2 import (
     ChargePoint,
     CreateChargePointRequest,
+    GetChargePointRequest,
     ListChargePointsRequest,
     UpdateChargePointRequest,
 )
@@ -20,6 +21,8 @@ from evbridge.partner.ampeco.v3.evse_pb2 import (
     CreateConnectorRequest,
     CreateEvseRequest,
     Evse,
+    GetConnectorRequest,
+    GetEvseRequest,
     ListConnectorsRequest,
     ListEvsesRequest,
     UpdateConnectorRequest,
@@ -28,6 +31,7 @@ from evbridge.partner.ampeco.v3.evse_pb2 import (
 from evbridge.partner.ampeco.v3.evse_pb2_grpc import EvseServiceStub
 from evbridge.partner.ampeco.v3.location_pb2 import (
     CreateLocationRequest,
+    GetLocationRequest,
     ListLocationsRequest,
     Location,
     UpdateLocationRequest,
@@ -35,6 +39,7 @@ from evbridge.partner.ampeco.v3.location_pb2 import (
 from evbridge.partner.ampeco.v3.location_pb2_grpc import LocationServiceStub
 from evbridge.partner.ampeco.v3.tariff_group_pb2 import (
     CreateTariffGroupRequest,
+    GetTariffGroupRequest,
     ListTariffGroupsRequest,
     ReplaceTariffGroupRequest,
     TariffGroup,
@@ -42,6 +47,7 @@ from evbridge.partner.ampeco.v3.tariff_group_pb2 import (
 from evbridge.partner.ampeco.v3.tariff_group_pb2_grpc import TariffGroupServiceStub
 from evbridge.partner.ampeco.v3.tariff_pb2 import (
     CreateTariffRequest,
+    GetTariffRequest,
     ListTariffsRequest,
     ReplaceTariffRequest,
     Tariff,
@@ -72,7 +78,7 @@ def _same_external_id(held: Any, wanted: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PartCalls(Generic[M]):
-    """An rpc, and how its request is made, to create a part, to update it, and to list those that it may be.
+    """An rpc, and how its request is made, to create a part, to update it, to list those that it may be, to read it.
 
     `looks_like`: whether one that AMPECO holds is the part that was sent.
     """
@@ -82,6 +88,7 @@ class PartCalls(Generic[M]):
     creating: tuple[Rpc, Callable[[M], Message]]
     updating: tuple[Rpc, Callable[[int, M, FieldMask], Message]]
     listing: tuple[Rpc, Callable[[M], Message]]
+    reading: tuple[Rpc, Callable[[int], Message]]
     looks_like: Callable[[Any, M], bool] = _same_external_id
     partner: str = "ampeco"
 
@@ -95,6 +102,12 @@ class PartCalls(Generic[M]):
         mask = FieldMask(paths=[path for path in cleared if path != "tariff_group_id"])
         rpc, request = self.updating
         await rpc(request(int(external_id), wanted, mask))
+
+    async def read(self, external_id: str) -> M:
+        """Raises PartnerNotFound."""
+        rpc, request = self.reading
+        found: M = (await rpc(request(int(external_id)))).data
+        return found
 
     async def listed(self, wanted: M) -> AsyncIterator[tuple[str, bool]]:
         rpc, request = self.listing
@@ -125,6 +138,7 @@ class Ampeco:
                 ),
             ),
             (stub.StreamTariffs, lambda _: ListTariffsRequest(integration_id=at, cursor="")),
+            (stub.GetTariff, lambda id: GetTariffRequest(integration_id=at, tariff_id=id)),
         )
 
     def tariff_groups(self) -> PartCalls[TariffGroup]:
@@ -141,6 +155,7 @@ class Ampeco:
                 ),
             ),
             (stub.StreamTariffGroups, lambda _: ListTariffGroupsRequest(integration_id=at, cursor="")),
+            (stub.GetTariffGroup, lambda id: GetTariffGroupRequest(integration_id=at, tariff_group_id=id)),
             looks_like=lambda held, wanted: bool(held.name == wanted.name),
         )
 
@@ -162,6 +177,7 @@ class Ampeco:
                     integration_id=at, cursor="", filter_external_id=wanted.external_id
                 ),
             ),
+            (stub.GetLocation, lambda id: GetLocationRequest(integration_id=at, location_id=id)),
         )
 
     def charge_points(self) -> PartCalls[ChargePoint]:
@@ -182,6 +198,7 @@ class Ampeco:
                     integration_id=at, cursor="", filter_location_id=wanted.location_id
                 ),
             ),
+            (stub.GetChargePoint, lambda id: GetChargePointRequest(integration_id=at, charge_point_id=id)),
         )
 
     def evses(self) -> PartCalls[Evse]:
@@ -202,6 +219,7 @@ class Ampeco:
                     integration_id=at, cursor="", filter_charge_point_id=wanted.charge_point_id
                 ),
             ),
+            (stub.GetEvse, lambda id: GetEvseRequest(integration_id=at, evse_id=id)),
         )
 
     def connectors(self, charge_point_id: int, evse_id: int, others: Collection[str]) -> PartCalls[Connector]:
@@ -219,5 +237,6 @@ class Ampeco:
                 ),
             ),
             (stub.StreamConnectors, lambda _: ListConnectorsRequest(integration_id=at, **place)),
+            (stub.GetConnector, lambda id: GetConnectorRequest(integration_id=at, connector_id=id, **place)),
             looks_like=lambda held, wanted: held.type == wanted.type and str(held.id) not in others,
         )

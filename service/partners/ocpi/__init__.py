@@ -13,6 +13,7 @@ from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIN
 from service.partners.ocpi import errors
 from service.partners.ocpi.authorization import OcpiAuthorizer
 from service.partners.ocpi.commands import OcpiCommander
+from service.partners.ocpi.comparison import OcpiComparer
 from service.partners.ocpi.credentials import Credentials
 from service.partners.ocpi.delivery import OcpiDeliverer
 from service.partners.ocpi.diagnosis import OcpiDiagnosis
@@ -26,6 +27,7 @@ PARTNER = Partner(
     behaviour=errors,
     takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_SESSION, OBJECT_KIND_CDR),
     deliverer=OcpiDeliverer,
+    comparer=OcpiComparer,
     authorizer=OcpiAuthorizer,
     commander=OcpiCommander,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},

@@ -88,7 +88,7 @@ class OcpiDeliverer:
         key = ObjectKey.parsed(claim.object_id)
         at = (claim.tenant_id, claim.integration_id)
         async with self._database.connection() as conn:
-            pushes = _Pushes(await reached(conn, *at))
+            pushes = Pushes(await reached(conn, *at))
             peer = await peer_get(conn, claim.peer_key)
             viewed = await view_get(conn, *at, claim.object_kind, key)
         if claim.object_kind in (OBJECT_KIND_SESSION, OBJECT_KIND_CDR):
@@ -103,7 +103,7 @@ class OcpiDeliverer:
             return await attempt.token(viewed)
         return await attempt.tariff(key, viewed)
 
-    async def _charged(self, claim: Claim, pushes: "_Pushes", peer: Peer, viewed: Viewed | None) -> Delivered:
+    async def _charged(self, claim: Claim, pushes: "Pushes", peer: Peer, viewed: Viewed | None) -> Delivered:
         """A session or a CDR. What the partner was sent stays known, whatever is pushed: nothing takes it back."""
         known = None if peer.state == PEER_OBJECT_STATE_NONE else peer
         if not (url := pushes.url(claim.object_kind)):
@@ -119,7 +119,7 @@ class OcpiDeliverer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pushes:
+class Pushes:
     """What is pushed through an integration, and where."""
 
     partner: Reached
@@ -156,7 +156,7 @@ class _Pushes:
 
 
 class _Attempt:
-    def __init__(self, database: Database, channel: PartnerChannel, claim: Claim, pushes: _Pushes, peer: Peer) -> None:
+    def __init__(self, database: Database, channel: PartnerChannel, claim: Claim, pushes: Pushes, peer: Peer) -> None:
         self._database = database
         self._claim = claim
         self._pushes = pushes

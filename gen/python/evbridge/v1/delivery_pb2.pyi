@@ -485,7 +485,10 @@ Global___CompareWithPartnerRequest: _TypeAlias = CompareWithPartnerRequest  # no
 
 @_typing.final
 class CompareWithPartnerResponse(_message.Message):
-    """The response of CompareWithPartner. All three are messages of the partner's contract, without what only the partner sets."""
+    """The response of CompareWithPartner. All three are messages of the partner's contract, without what only the partner sets:
+    Chargeprice's company; an OCPI object as a google.protobuf.Struct, without `last_updated`; what AMPECO holds as several
+    objects as a Struct of them all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -536,7 +539,7 @@ class FieldDifference(_message.Message):
     SENT_FIELD_NUMBER: _builtins.int
     REMOTE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Its path in the messages: "attributes.name"."""
+    """Its path in the messages: "attributes.name"; an item of a list by its id: "evses[E1].status"."""
     ours: _builtins.str
     """What would be sent now."""
     sent: _builtins.str

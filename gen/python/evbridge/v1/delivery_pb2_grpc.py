@@ -120,10 +120,11 @@ class DeliveryServiceServicer:
 
     def CompareWithPartner(self, request, context):
         """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
-        last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+        last. Changes nothing. An OCPI party need not let its copy be read.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
-        FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
+        FAILED_PRECONDITION (INTEGRATION_DISABLED; ENDPOINT_MISSING when the partner's copy cannot be read), those of what cannot
+        be sent (TARIFF_NOT_REPRESENTABLE and the like) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

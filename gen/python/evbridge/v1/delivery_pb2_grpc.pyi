@@ -59,10 +59,11 @@ class DeliveryServiceStub:
     """
     CompareWithPartner: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.CompareWithPartnerRequest, _delivery_pb2.CompareWithPartnerResponse]
     """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
-    last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+    last. Changes nothing. An OCPI party need not let its copy be read.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
-    FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
+    FAILED_PRECONDITION (INTEGRATION_DISABLED; ENDPOINT_MISSING when the partner's copy cannot be read), those of what cannot
+    be sent (TARIFF_NOT_REPRESENTABLE and the like) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
     """
     RetryParkedDeliveries: _grpc.UnaryUnaryMultiCallable[_delivery_pb2.RetryParkedDeliveriesRequest, _delivery_pb2.RetryParkedDeliveriesResponse]
     """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
@@ -115,10 +116,11 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     """
     CompareWithPartner: _aio.UnaryUnaryMultiCallable[_delivery_pb2.CompareWithPartnerRequest, _delivery_pb2.CompareWithPartnerResponse]  # type: ignore[assignment]
     """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
-    last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+    last. Changes nothing. An OCPI party need not let its copy be read.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
-    FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
+    FAILED_PRECONDITION (INTEGRATION_DISABLED; ENDPOINT_MISSING when the partner's copy cannot be read), those of what cannot
+    be sent (TARIFF_NOT_REPRESENTABLE and the like) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
     """
     RetryParkedDeliveries: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RetryParkedDeliveriesRequest, _delivery_pb2.RetryParkedDeliveriesResponse]  # type: ignore[assignment]
     """Makes every PARKED delivery of an integration due now, as RetryDelivery does with one.
@@ -192,10 +194,11 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_pb2.CompareWithPartnerResponse, _abc.Awaitable[_delivery_pb2.CompareWithPartnerResponse]]:
         """Reads what the partner holds of a delivery's object, and says how it differs from what would be sent now and what was sent
-        last. Changes nothing. Companies at Chargeprice are compared; others not yet.
+        last. Changes nothing. An OCPI party need not let its copy be read.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND); INVALID_ARGUMENT (INVALID_FIELD) for what cannot be compared;
-        FAILED_PRECONDITION (INTEGRATION_DISABLED) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
+        FAILED_PRECONDITION (INTEGRATION_DISABLED; ENDPOINT_MISSING when the partner's copy cannot be read), those of what cannot
+        be sent (TARIFF_NOT_REPRESENTABLE and the like) and those of the partner's rpcs (PARTNER_UNAVAILABLE and the like).
         """
 
     @_abc_1.abstractmethod
