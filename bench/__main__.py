@@ -2,7 +2,20 @@
 
 import sys
 
-from bench import bridge, codec, deliveries, locations, ocpi, overload, pricing, pull, rpc, watch, workers
+from bench import (
+    bridge,
+    codec,
+    deliveries,
+    locations,
+    ocpi,
+    overload,
+    pricing,
+    pull,
+    reconciliation,
+    rpc,
+    watch,
+    workers,
+)
 
 if __name__ == "__main__":
     rpc.report()
@@ -13,6 +26,7 @@ if __name__ == "__main__":
     deliveries.report(deliveries.FULL_SIZES if "--full" in sys.argv[1:] else deliveries.SIZES)
     ocpi.report()
     pull.report(pull.FULL_COUNT if "--full" in sys.argv[1:] else pull.COUNT)
+    reconciliation.report(reconciliation.FULL_COUNT if "--full" in sys.argv[1:] else reconciliation.COUNT)
     watch.report()
     workers.report()
     overload.report()
