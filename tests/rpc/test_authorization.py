@@ -123,6 +123,21 @@ async def test_a_service_that_listens_answers(sides: Sides, version: str) -> Non
             assert refused.reason == "RESOURCE_NOT_FOUND", "another answer was given"
 
 
+async def test_an_answer_about_another_token_is_refused(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+
+        def answer(question: AuthorizationQuestion) -> AnswerAuthorizationRequest:
+            token = a_token(**HIS, uid="04ab" if question.uid == "04AB" else "OTHER")
+            return AnswerAuthorizationRequest(id=question.id, allowed=ALLOWED_TYPE_ALLOWED, token=token)
+
+        async with serving(emsp, answer) as asked:
+            assert (await authorize(cpo, "04AB")).allowed == ALLOWED_TYPE_ALLOWED, "case says nothing"
+            refused = await fails(authorize(cpo, "MINE"))
+            assert refused.reason == "PARTNER_FAULT"
+            assert "another token" in refused.message
+            assert [each.uid for each in asked] == ["04AB", "MINE"]
+
+
 @pytest.mark.parametrize("place", [{"location_id": "\ud800"}, {"location_id": "L1", "evse_uids": ["\ud800"]}])
 async def test_a_place_that_is_none_is_refused(ask: Ask, partner: Partner, tenant: Tenant, place: Any) -> None:
     await tenant.admin.parties.UpdateParty(UpdatePartyRequest(party=a_party(roles=[PARTY_ROLE_EMSP])))

@@ -50,7 +50,9 @@ class OcpiAuthorizer:
         stub = self._channel.stub(TokensSenderServiceStub, tenant_id)
         answer: Any = await stub.AuthorizeToken(request, timeout=timeout_s)
         owner = next(iter(owners(there.integration, PARTY_ROLE_EMSP)), None)
-        found = authorization_from(MessageToDict(answer.data), there.version, owner)
+        data = MessageToDict(answer.data)
+        check_about(data, asked.uid)
+        found = authorization_from(data, there.version, owner)
         found.source, found.integration_id = AUTHORIZATION_SOURCE_PARTNER, integration_id
         return found
 
@@ -86,6 +88,14 @@ def authorization_to(said: Authorization, version: str) -> Object:
         made["token"] = object_to(said.token, version).object
         made |= {"authorization_reference": said.authorization_reference} if said.authorization_reference else {}
     return made
+
+
+def check_about(value: Any, uid: str) -> None:
+    """Raises PartnerFault for what was said of another token. OCPI 2.1.1 names none."""
+    token = value.get("token")
+    named = token.get("uid") if isinstance(token, dict) else None
+    if isinstance(named, str) and named.lower() != uid.lower():
+        raise PartnerFault("the answer of ocpi is about another token", partner="ocpi", http_status=200)
 
 
 def authorization_from(value: Any, version: str, owner: Any) -> Authorization:
