@@ -24,7 +24,8 @@ from service.partners.ocpi.files import Entry, entry_of, notices_of, values_in
 from service.partners.ocpi.mapping import VERSIONS, CodecError, Notice
 from service.resources.audit import audit_command
 from service.resources.location import LOCATIONS
-from service.resources.mutation import Upsert, put, put_one
+from service.resources.mutation import put, put_one
+from service.resources.noun import Upsert
 from service.resources.party import PARTIES
 from service.resources.tariff import TARIFFS
 from service.resources.tenant import FolderInvalid, hashes_fit, manifest_of, tenant_import

@@ -9,7 +9,7 @@ from service.domain.caller import Caller
 from service.domain.fields import clear_output_only, fields_changed
 from service.domain.secret import Secret
 from service.errors import FieldViolation, InvalidArgument, KeyLimited
-from service.resources.mutation import dangling
+from service.resources.noun import dangling
 from service.storage.api_key import api_key_insert
 from service.storage.connection import Connection
 from service.storage.integration import integration_find

@@ -11,7 +11,7 @@ from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
 from service.errors import CdrCredited, CdrRecorded, EvbridgeError, FieldViolation, InvalidArgument
 from service.resources.charged import Charged, mark_recipients
-from service.resources.mutation import Pending, dangling
+from service.resources.noun import Pending, dangling
 from service.storage.cdr import cdr_credits, cdr_lock, cdr_put
 from service.storage.connection import Connection
 

@@ -10,7 +10,7 @@ from evbridge.v1.session_pb2 import Session
 from service.domain.charged import token_party
 from service.domain.keys import ObjectKey, key_of
 from service.errors import EvbridgeError, FieldViolation, ResourceNotFound
-from service.resources.mutation import Pending, dangling
+from service.resources.noun import Pending, dangling
 from service.resources.objects import Owned
 from service.storage.changes import Recipient, delivery_mark_recipients
 from service.storage.connection import Connection

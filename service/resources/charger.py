@@ -10,7 +10,8 @@ from evbridge.v1.types_pb2 import Origin
 from service.domain.caller import Caller
 from service.domain.charger import keep_sockets
 from service.domain.keys import charger_key
-from service.resources.mutation import Noun, Upsert, put_one
+from service.resources.mutation import put_one
+from service.resources.noun import Noun, Upsert
 from service.storage.charger import charger_delete, charger_insert, charger_lock_many, charger_replace
 from service.storage.connection import Connection
 

@@ -6,7 +6,7 @@ from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY
 
 from service.domain.versions import check_version
-from service.resources.mutation import Noun
+from service.resources.noun import Noun
 from service.storage.company import company_lock, company_put, company_tombstone
 from service.storage.connection import Connection
 

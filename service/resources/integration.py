@@ -43,7 +43,7 @@ from service.errors import (
     ReferenceNotFound,
     ResourceNotFound,
 )
-from service.resources.mutation import Noun, Pending, dangling
+from service.resources.noun import Noun, Pending, dangling
 from service.storage.access_token import access_token_forget
 from service.storage.connection import Connection
 from service.storage.integration import (

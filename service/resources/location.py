@@ -14,7 +14,8 @@ from service.domain.keys import EvseKey, ObjectKey, charger_key
 from service.domain.location import keep_evses, location_etag, stamp_evses, tariffs_named, tariffs_shared
 from service.domain.tariff import first_together
 from service.errors import EvbridgeError, FieldViolation, InvalidArgument, SiteHasNoChargers
-from service.resources.mutation import Pending, dangling, record
+from service.resources.mutation import record
+from service.resources.noun import Pending, dangling
 from service.resources.objects import Owned, active_together
 from service.storage.changes import UPDATE, Change, delivery_mark_at
 from service.storage.charger import charger_lock_many, charger_lock_site, charger_replace

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.domain.validation import validate
 from service.errors import EvbridgeError, FieldViolation, ReceivedIsReadOnly, ReferenceNotFound, TariffsActiveTogether
-from service.resources.mutation import Noun, Pending, dangling
+from service.resources.noun import Noun, Pending, dangling
 from service.storage.connection import Connection
 from service.storage.party import parties_hold
 from service.storage.tariff import tariffs_hold

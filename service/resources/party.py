@@ -7,7 +7,7 @@ from evbridge.v1.party_pb2 import Party
 
 from service.domain.keys import PartyKey
 from service.errors import PartyInUse
-from service.resources.mutation import Noun
+from service.resources.noun import Noun
 from service.storage.connection import Connection
 from service.storage.party import party_delete, party_insert, party_lock, party_objects, party_replace
 

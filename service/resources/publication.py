@@ -17,7 +17,8 @@ from service.domain.location import unname
 from service.domain.publication import MAX_RULES, Publication, locations_named, tariffs_named
 from service.domain.tariff import first_together, has_ended
 from service.errors import EvbridgeError, FieldViolation, InvalidArgument, TooManyRules
-from service.resources.mutation import Noun, Pending, dangling, store
+from service.resources.mutation import store
+from service.resources.noun import Noun, Pending, dangling
 from service.resources.objects import active_together
 from service.storage.connection import Connection
 from service.storage.location import location_known, location_naming

@@ -9,7 +9,7 @@ from evbridge.v1.tariff_pb2 import Tariff, TariffKey
 from service.domain.keys import ObjectKey, key_of
 from service.domain.tariff import are_together, validity
 from service.errors import EvbridgeError, TariffInUse
-from service.resources.mutation import Pending
+from service.resources.noun import Pending
 from service.resources.objects import Owned, active_together
 from service.storage.connection import Connection
 from service.storage.location import evses_naming

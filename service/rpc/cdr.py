@@ -15,7 +15,8 @@ from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.resources.cdr import CDRS
-from service.resources.mutation import Upsert, add_results, mutate, mutate_one, put
+from service.resources.mutation import add_results, mutate, mutate_one, put
+from service.resources.noun import Upsert
 from service.storage.cdr import cdr_get, cdr_get_many, cdr_page
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring

@@ -12,7 +12,8 @@ from service.domain.caller import Caller
 from service.domain.keys import charger_key
 from service.domain.pages import key_before, list_response, page_size
 from service.resources.charger import CHARGERS
-from service.resources.mutation import Upsert, mutate_delete, mutate_one
+from service.resources.mutation import mutate_delete, mutate_one
+from service.resources.noun import Upsert
 from service.storage.charger import charger_get, charger_page
 from service.storage.keyring import Keyring
 from service.storage.pool import Database

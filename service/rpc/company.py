@@ -10,7 +10,8 @@ from evbridge.v1.company_pb2 import (
 from service.domain.caller import Caller
 from service.domain.pages import list_response, page_size, uuid_before
 from service.resources.company import COMPANIES
-from service.resources.mutation import Upsert, mutate_delete, mutate_one
+from service.resources.mutation import mutate_delete, mutate_one
+from service.resources.noun import Upsert
 from service.storage.company import company_get, company_page
 from service.storage.keyring import Keyring
 from service.storage.pool import Database

@@ -20,7 +20,8 @@ from service.domain.caller import Caller
 from service.domain.pages import key_before, list_response, page_size
 from service.errors import InvalidArgument
 from service.resources.integration import Integrations
-from service.resources.mutation import Upsert, mutate, mutate_delete, put_one, record
+from service.resources.mutation import mutate, mutate_delete, put_one, record
+from service.resources.noun import Upsert
 from service.resources.run import Supported, run_begin
 from service.storage.changes import UPDATE, Change
 from service.storage.connection import Connection

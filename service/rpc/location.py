@@ -29,7 +29,8 @@ from service.domain.pages import batch_response, key_before, list_response, page
 from service.domain.status import status_of
 from service.errors import InvalidArgument, ReceivedIsReadOnly
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
-from service.resources.mutation import Upsert, add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.noun import Upsert
 from service.resources.objects import check_ours
 from service.resources.publication import publish
 from service.storage.connection import Connection

@@ -11,7 +11,8 @@ from evbridge.v1.party_pb2 import (
 from service.domain.caller import Caller
 from service.domain.keys import PartyKey
 from service.domain.pages import key_before, list_response, page_size
-from service.resources.mutation import Upsert, mutate_delete, mutate_one
+from service.resources.mutation import mutate_delete, mutate_one
+from service.resources.noun import Upsert
 from service.resources.party import PARTIES
 from service.storage.keyring import Keyring
 from service.storage.party import party_get, party_page

@@ -40,7 +40,8 @@ from service.domain.publication import (
     tariffs_named,
 )
 from service.errors import InvalidPageToken
-from service.resources.mutation import Upsert, delete, mutate, put_one
+from service.resources.mutation import delete, mutate, put_one
+from service.resources.noun import Upsert
 from service.resources.publication import (
     BATCH,
     Ended,

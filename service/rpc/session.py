@@ -15,7 +15,8 @@ from evbridge.v1.session_pb2 import (
 from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.resources.mutation import Upsert, add_results, mutate, mutate_one, put
+from service.resources.mutation import add_results, mutate, mutate_one, put
+from service.resources.noun import Upsert
 from service.resources.session import SESSIONS
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring

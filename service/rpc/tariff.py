@@ -17,7 +17,8 @@ from evbridge.v1.tariff_pb2 import (
 from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.resources.mutation import Upsert, add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.noun import Upsert
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
 from service.storage.connection import Connection

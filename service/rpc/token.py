@@ -16,7 +16,8 @@ from evbridge.v1.token_pb2 import (
 from service.domain.caller import Caller
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.domain.token import token_key
-from service.resources.mutation import Upsert, add_results, mutate, mutate_delete, mutate_one, put
+from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put
+from service.resources.noun import Upsert
 from service.resources.token import TOKENS
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring

@@ -14,7 +14,7 @@ from evbridge.v1.types_pb2 import Origin
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
 from service.domain.origin import imported_id
-from service.resources.mutation import Upsert
+from service.resources.noun import Upsert
 from service.resources.objects import Owned
 from service.runs.worker import Progress, Tools
 from service.storage.connection import Connection

@@ -48,7 +48,8 @@ from service.partners.ampeco.mapping_tariff import billing_of, tariff_from
 from service.partners.ampeco.source import CONTRACT, PER_PAGE, Source
 from service.resources.charger import charger_import
 from service.resources.location import LOCATIONS, Locations, statuses_import
-from service.resources.mutation import Upsert, put
+from service.resources.mutation import put
+from service.resources.noun import Upsert
 from service.resources.objects import Owned
 from service.resources.tariff import TARIFFS
 from service.runs.importing import ImportStep
