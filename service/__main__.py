@@ -20,6 +20,7 @@ COMMANDS = {
     "reconcile": "write what was charged through an integration in a month, and what of it does not add up",
     "quote": "say what a session costs under a tariff, and why",
     "status": "show the state of each integration and of its deliveries",
+    "doctor": "say what is wrong with the settings, files and database of this process, and what to do",
     "health": "exit 0 when the server at EVBRIDGE_LISTEN is serving",
 }
 
@@ -54,7 +55,7 @@ def _run(module: ModuleType, arguments: argparse.Namespace) -> None:
     from service.telemetry import configure_logging, configure_telemetry, shutdown_telemetry
 
     try:
-        settings = Settings.from_environ()
+        settings = getattr(module, "settings", Settings.from_environ)()
         configure_logging("WARNING" if arguments.command == "demo" else settings.log_level)
         configure_telemetry()
         with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -2,9 +2,13 @@
 
 import asyncio
 import getpass
+import json
 import signal
 import socket
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +17,7 @@ from cryptography import x509
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 
 from service.domain.caller import Caller
+from service.domain.verdict import Finding, Outcome
 from service.settings import Settings
 from service.storage.api_key import api_key_list
 from service.storage.pool import Database
@@ -64,6 +69,40 @@ def _names(chain: bytes) -> list[str]:
 def printable(text: str) -> str:
     """Text that somebody else wrote, without what a terminal would act on."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """A report of checks, for people or for machines."""
+    print(_findings_json(findings) if as_json else _findings_text(findings))
+
+
+def _findings_text(findings: Sequence[Finding]) -> str:
+    width = max(len(each.check) for each in findings)
+    indent = " " * (width + 10)
+    lines = []
+    for each in _without_repeats(findings):
+        lines.append(f"{each.outcome.value:<8} {each.check:<{width}} {each.seen}")
+        if each.advice:
+            lines += [f"{indent}wanted: {each.wanted}", f"{indent}to do: {each.advice}"]
+    counts = Counter(each.outcome for each in findings)
+    told = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
+    return "\n".join([*lines, f"{len(findings)} checks: {told}"])
+
+
+def _without_repeats(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Checks in a row that are skipped for one reason are told as one."""
+    for (outcome, seen), group in groupby(findings, lambda each: (each.outcome, each.seen)):
+        alike = [*group]
+        if outcome is Outcome.SKIPPED and alike[1:]:
+            yield alike[0]._replace(seen=f"and up to {alike[-1].check}: {seen}")
+        else:
+            yield from alike
+
+
+def _findings_json(findings: Sequence[Finding]) -> str:
+    return json.dumps(
+        [each._asdict() | {"outcome": each.outcome.value} for each in findings], indent=2, ensure_ascii=False
+    )
 
 
 def loop_factory() -> asyncio.AbstractEventLoop:

@@ -1,24 +1,21 @@
 """`evbridge ocpi`."""
 
 import argparse
-import json
 import os
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from itertools import groupby
 
 from service.bridge.addresses import EgressPolicy, UrlRefused, check_url
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.ports import Permit
 from service.bridge.registry import Registry, contract_files
+from service.cli.common import print_findings
 from service.domain.secret import Secret
 from service.domain.target import Target
+from service.domain.verdict import Outcome
 from service.errors import ResourceNotFound
-from service.partners.ocpi.checks import Finding
-from service.partners.ocpi.checks.verdict import Outcome
 from service.partners.ocpi.diagnosis import diagnosed
 from service.settings import Settings
 
@@ -53,7 +50,7 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
         channel = PartnerChannel(registry, gate, gate, egress, {})
         target = Target("", "", "ocpi", arguments.url, Secret(token), 1, secret=Secret(token))
         found = await diagnosed(channel, target, policy)
-    print(_json(found) if arguments.json else _text(found))
+    print_findings(found, as_json=arguments.json)
     if found[0].outcome is not Outcome.PASS:
         sys.exit(2)
     sys.exit(any(each.outcome is Outcome.FAIL for each in found))
@@ -73,32 +70,3 @@ class _Gate:
 def _give_up(problem: str) -> None:
     print(f"evbridge: {problem}", file=sys.stderr)
     sys.exit(2)
-
-
-def _text(findings: Sequence[Finding]) -> str:
-    width = max(len(each.check) for each in findings)
-    indent = " " * (width + 10)
-    lines = []
-    for each in _without_repeats(findings):
-        lines.append(f"{each.outcome.value:<8} {each.check:<{width}} {each.seen}")
-        if each.advice:
-            lines += [f"{indent}wanted: {each.wanted}", f"{indent}to do: {each.advice}"]
-    counts = Counter(each.outcome for each in findings)
-    told = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
-    return "\n".join([*lines, f"{len(findings)} checks: {told}"])
-
-
-def _without_repeats(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Checks in a row that are skipped for one reason are told as one."""
-    for (outcome, seen), group in groupby(findings, lambda each: (each.outcome, each.seen)):
-        alike = [*group]
-        if outcome is Outcome.SKIPPED and alike[1:]:
-            yield alike[0]._replace(seen=f"and up to {alike[-1].check}: {seen}")
-        else:
-            yield from alike
-
-
-def _json(findings: Sequence[Finding]) -> str:
-    return json.dumps(
-        [each._asdict() | {"outcome": each.outcome.value} for each in findings], indent=2, ensure_ascii=False
-    )

@@ -18,8 +18,9 @@ from service.bridge.transcode import HttpRequest
 from service.domain.integration import credentials_token
 from service.domain.secret import Secret
 from service.domain.target import Target
+from service.domain.verdict import Finding, Outcome
 from service.errors import EvbridgeError, PartnerRateLimited
-from service.partners.ocpi.checks import Finding, findings
+from service.partners.ocpi.checks import findings
 from service.partners.ocpi.checks.evidence import (
     LIMIT,
     MODULES,
@@ -31,7 +32,6 @@ from service.partners.ocpi.checks.evidence import (
     query_of,
     text_in,
 )
-from service.partners.ocpi.checks.verdict import Outcome
 from service.partners.ocpi.mapping import CodecError, parsed
 from service.partners.ocpi.party import VERSIONS, OtherParty
 from service.runs.diagnosis import Diagnosis

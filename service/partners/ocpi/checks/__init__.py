@@ -6,21 +6,11 @@ Source: OCPI 2.1.1, 2.2.1 and 2.3.0: transport and format, status codes, version
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
+from service.domain.verdict import Finding, Outcome, Verdict, skipped
 from service.partners.ocpi.checks import answers, lists
 from service.partners.ocpi.checks.evidence import MODULES, Evidence, NotAsked
-from service.partners.ocpi.checks.verdict import Outcome, Verdict, skipped
-
-
-class Finding(NamedTuple):
-    """The result of one check; `advice` is empty unless there is something to do."""
-
-    check: str
-    outcome: Outcome
-    wanted: str
-    seen: str
-    advice: str
 
 
 @dataclass(frozen=True, slots=True)

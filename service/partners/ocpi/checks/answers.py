@@ -4,16 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from service.bridge.addresses import origin
-from service.partners.ocpi.checks.evidence import (
-    CLOCKS_DIFFER,
-    MAX_VERSIONS,
-    Evidence,
-    Seen,
-    is_callable,
-    text_in,
-    time_in,
-)
-from service.partners.ocpi.checks.verdict import (
+from service.domain.verdict import (
     Outcome,
     Verdict,
     failed,
@@ -24,6 +15,15 @@ from service.partners.ocpi.checks.verdict import (
     skipped,
     warned,
     word,
+)
+from service.partners.ocpi.checks.evidence import (
+    CLOCKS_DIFFER,
+    MAX_VERSIONS,
+    Evidence,
+    Seen,
+    is_callable,
+    text_in,
+    time_in,
 )
 from service.partners.ocpi.party import VERSIONS
 

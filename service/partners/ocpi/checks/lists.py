@@ -6,6 +6,17 @@ from typing import Any
 
 from service.bridge.addresses import origin
 from service.domain.keys import PartyKey
+from service.domain.verdict import (
+    Outcome,
+    Verdict,
+    failed,
+    fails_with,
+    joined,
+    passed,
+    shown,
+    skipped,
+    warned,
+)
 from service.partners.ocpi.checks import answers
 from service.partners.ocpi.checks.evidence import (
     CLOCKS_DIFFER,
@@ -16,17 +27,6 @@ from service.partners.ocpi.checks.evidence import (
     query_of,
     text_in,
     time_in,
-)
-from service.partners.ocpi.checks.verdict import (
-    Outcome,
-    Verdict,
-    failed,
-    fails_with,
-    joined,
-    passed,
-    shown,
-    skipped,
-    warned,
 )
 from service.partners.ocpi.files import Entry, entry_of
 

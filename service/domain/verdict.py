@@ -19,10 +19,20 @@ class Outcome(Enum):
 
 
 class Verdict(NamedTuple):
-    """`seen` says in words what the party did."""
+    """`seen` says in words what there was."""
 
     outcome: Outcome
     seen: str
+
+
+class Finding(NamedTuple):
+    """The result of one check; `advice` is empty unless there is something to do."""
+
+    check: str
+    outcome: Outcome
+    wanted: str
+    seen: str
+    advice: str
 
 
 def shown(text: str) -> str:
