@@ -49,8 +49,7 @@ class SessionDelivery:
             if again_s > 0:
                 held = f"held back: charging periods are told every {interval}"
                 return Delivered(self._peer, 0, held, answered=False, again_s=again_s)
-        whole, lost = await asyncio.to_thread(_written, wanted, self._version)
-        patch = None if sent is None else _patch(_written(sent, self._version)[0], whole, self._version)
+        whole, lost, patch = await asyncio.to_thread(_told, sent, wanted, self._version)
         names: Any = {"country_code": wanted.country_code, "party_id": wanted.party_id, "session_id": wanted.id}
         await peer_sending(self._database, self._claim, self._peer, wanted.SerializeToString())
         async with disclosed(self._database, self._claim, wanted):
@@ -87,10 +86,13 @@ class SessionDelivery:
         return (due - now).total_seconds()
 
 
-def _written(session: Session, version: str) -> tuple[dict[str, Any], list[str]]:
-    """The object of the version, and the paths of what is not in it."""
-    written = object_to(session, version)
-    return written.object, [loss.path for loss in written.losses]
+def _told(
+    sent: Session | None, wanted: Session, version: str
+) -> tuple[dict[str, Any], list[str], dict[str, Any] | None]:
+    """The object of the version, the paths of what is not in it, and the patch that makes it of what was sent."""
+    written = object_to(wanted, version)
+    patch = None if sent is None else _patch(object_to(sent, version).object, written.object, version)
+    return written.object, [loss.path for loss in written.losses], patch
 
 
 def _patch(before: dict[str, Any], after: dict[str, Any], version: str) -> dict[str, Any] | None:
