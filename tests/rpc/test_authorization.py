@@ -87,6 +87,18 @@ async def test_a_provider_is_asked_and_its_tokens_answer(sides: Sides, version: 
         assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "PARTNER_NOT_FOUND")
 
 
+async def test_an_answer_that_is_a_list_of_one_is_that_one(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+        await store(emsp, a_token(**HIS, uid="04AB", whitelist=WHITELIST_TYPE_NEVER))
+        plain = await authorize(cpo, "04AB")
+        emsp.wire.faults = [("POST", "/authorize", "listed:1")]
+        assert await authorize(cpo, "04AB") == plain
+        for count in (0, 2):
+            emsp.wire.faults = [("POST", "/authorize", f"listed:{count}")]
+            failure = await fails(authorize(cpo, "04AB"))
+            assert "does not say what is allowed" in failure.message, failure
+
+
 @pytest.mark.parametrize("version", SPOKEN)
 async def test_a_service_that_listens_answers(sides: Sides, version: str) -> None:
     async with registered(sides, version) as (cpo, emsp):

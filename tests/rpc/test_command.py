@@ -203,6 +203,22 @@ async def test_an_answer_that_is_lost_leaves_the_command_open_for_its_result(sid
             assert len(handed) == 1, "a charger may have done it: it is sent once"
 
 
+async def test_a_response_that_is_a_list_of_one_is_that_one(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+
+        async def serve(command: Command) -> None:
+            await answer(cpo, command, TAKEN)
+            await report(cpo, command, COMMAND_RESULT_TYPE_REJECTED)
+
+        async with serving(cpo, serve):
+            cpo.wire.faults = [("POST", "/START_SESSION", "listed:1")]
+            assert (await send(emsp, starting(id=str(uuid4())))).result.result == COMMAND_RESULT_TYPE_REJECTED
+            for count in (0, 2):
+                cpo.wire.faults = [("POST", "/START_SESSION", f"listed:{count}")]
+                failure = await fails(send(emsp, starting(id=str(uuid4()))))
+                assert "does not say whether it takes it" in failure.message, failure
+
+
 @pytest.mark.parametrize("version", SPOKEN)
 async def test_charging_profiles_are_set_cleared_and_read(sides: Sides, version: str) -> None:
     period = ChargingProfilePeriod(start_period=0, limit=Decimal(value="11000.5"))

@@ -1,5 +1,6 @@
 """Two evbridges register with each other over real HTTP, in every version, and go on whichever side dies."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -103,8 +104,9 @@ class Wire:
 
     `faults` are (method, pattern of the path's end, kind) of what fails next, reads twice: they are repeated. Besides
     the simulators' kinds there are "twice", as a network may do it, "late", which is cut until `catches_up` brings it,
-    and "down", from then on: while it `is_down` no request arrives. `carried` are the method and the path of all
-    requests, `headers` what they said besides, `answered` those that arrived: with X-Request-ID and status.
+    "listed:N", whose object is answered as a list of it N times, and "down", from then on: while it `is_down` no
+    request arrives. `carried` are the method and the path of all requests, `headers` what they said besides,
+    `answered` those that arrived: with X-Request-ID and status.
     """
 
     url: str = ""
@@ -142,6 +144,11 @@ class Wire:
         if kind == "twice":
             await self._forward(request)
             return await self._forward(request)
+        if kind.startswith("listed:"):
+            answer: Any = await self._forward(request)
+            envelope = json.loads(answer.body)
+            listed = envelope | {"data": [envelope["data"]] * int(kind.removeprefix("listed:"))}
+            return web.json_response(listed, status=answer.status)
         if kind == "down":
             self.is_down = True
             return web.Response(status=503)

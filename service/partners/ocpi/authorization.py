@@ -16,14 +16,13 @@ from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER
 from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP
 from evbridge.v1.token_pb2 import Token
 from evbridge.v1.types_pb2 import DisplayText
-from google.protobuf.json_format import MessageToDict
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.tidy import whole
 from service.domain.repair import repaired
 from service.domain.token import token_id
 from service.errors import InvalidArgument, PartnerFault
-from service.partners.ocpi.mapping import CodecError, object_from, object_to
+from service.partners.ocpi.mapping import CodecError, answered, object_from, object_to
 from service.partners.ocpi.reach import reached
 from service.partners.ocpi.received import owners
 from service.storage.pool import Database
@@ -50,7 +49,7 @@ class OcpiAuthorizer:
         stub = self._channel.stub(TokensSenderServiceStub, tenant_id)
         answer: Any = await stub.AuthorizeToken(request, timeout=timeout_s)
         owner = next(iter(owners(there.integration, PARTY_ROLE_EMSP)), None)
-        data = MessageToDict(answer.data)
+        data = answered(answer.data)
         check_about(data, asked.uid)
         found = authorization_from(data, there.version, owner)
         found.source, found.integration_id = AUTHORIZATION_SOURCE_PARTNER, integration_id

@@ -15,7 +15,7 @@ from service.bridge.values import Trail, read_raw
 from service.delivery.once import recorded
 from service.delivery.worker import Delivered
 from service.errors import EgressDenied, PartnerNotFound, PartnerOutcomeUnknown
-from service.partners.ocpi.mapping import object_to
+from service.partners.ocpi.mapping import answered, object_to
 from service.storage.delivery import Claim, delivery_resume
 from service.storage.peer import Peer, peer_example
 from service.storage.pool import Database
@@ -70,7 +70,7 @@ class CdrDelivery:
             return "" if certain and error.partner_code.startswith("2") else None
         except EgressDenied:
             return None
-        id = dict(answer.data).get("id")
+        id = answered(answer.data).get("id")
         return url if isinstance(id, str) and id.casefold() == self._cdr.id.casefold() else None
 
     async def _url_by_example(self) -> str:

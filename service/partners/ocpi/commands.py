@@ -40,7 +40,7 @@ from service.domain.received import is_text
 from service.domain.repair import repaired
 from service.domain.validation import validate
 from service.errors import InvalidArgument, PartnerFault
-from service.partners.ocpi.mapping import CodecError, object_from, object_to
+from service.partners.ocpi.mapping import CodecError, answered, object_from, object_to
 from service.partners.ocpi.reach import reached
 from service.runs.worker import Tools
 
@@ -102,7 +102,7 @@ class OcpiCommander:
             request.object.update(command_to(command, there.version) | {"response_url": answer_to})
             commands = self._channel.stub(CommandsReceiverServiceStub, tenant_id)
             answer = await commands.PostCommand(request, timeout=timeout_s)
-        return response_from(MessageToDict(answer.data))
+        return response_from(answered(answer.data))
 
     async def tell(self, tenant_id: str, command: Command, response_url: str) -> None:
         """Brings the result of a command to who sent it. Raises what the channel raises."""

@@ -15,7 +15,9 @@ from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
 from evbridge.v1.token_pb2 import Token
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.codec import compile_codec
 from service.bridge.json_text import CodecError, parse_json, parse_tolerantly, text_of
@@ -26,7 +28,18 @@ from service.errors import FieldViolation, InvalidArgument, ObjectNotRepresentab
 from service.partners.ocpi.versions import v2_1_1, v2_2_1, v2_3_0
 from service.partners.ocpi.versions.form import Notice, Object, Pruning, replaced
 
-__all__ = ["VERSIONS", "CodecError", "Notice", "Read", "Written", "object_from", "object_to", "parsed", "text_of"]
+__all__ = [
+    "VERSIONS",
+    "CodecError",
+    "Notice",
+    "Read",
+    "Written",
+    "answered",
+    "object_from",
+    "object_to",
+    "parsed",
+    "text_of",
+]
 
 M = TypeVar("M", Location, Evse, Connector, Tariff, Token, Session, Cdr, HubClient)
 
@@ -55,6 +68,13 @@ class Read(NamedTuple, Generic[M]):
 
     message: M
     notices: tuple[Notice, ...]
+
+
+def answered(data: Struct) -> Object:
+    """The single object of an answer. Some partners answer with a list of one, which a Struct holds under "0"."""
+    value: Object = MessageToDict(data)
+    only = value.get("0") if len(value) == 1 else None
+    return only if isinstance(only, dict) else value
 
 
 def object_to(message: M, version: str) -> Written:
