@@ -189,6 +189,18 @@ async def test_a_cdr_whose_answer_is_lost_is_looked_for_before_it_is_sent_again(
         assert await held_cdrs(emsp) == ["C1", "C2"]
 
 
+@pytest.mark.parametrize(("count", "state"), [(1, DELIVERY_STATE_DELIVERED), (2, DELIVERY_STATE_PARKED)])
+async def test_a_cdr_that_is_answered_as_a_list_of_one_is_there(sides: Sides, count: int, state: Any) -> None:
+    """A list of two does not say which of them it is."""
+    async with charging(sides) as (cpo, emsp):
+        await bill(cpo, "C1")
+        await pushed(cpo, emsp)
+        emsp.wire.faults = [("POST", "/cdrs", "lose_answer"), ("GET", "/C2", f"listed:{count}")]
+        await bill(cpo, "C2")
+        assert await pushed(cpo, emsp) == [("POST", "cdrs"), ("GET", "cdrs/DE/CPO/C2")]
+        assert (await delivery(cpo, OBJECT_KIND_CDR, "DE*CPO*C2")).state == state
+
+
 async def test_the_first_cdr_of_all_whose_answer_is_lost_waits_until_it_can_be_looked_for(sides: Sides) -> None:
     async with charging(sides) as (cpo, emsp):
         emsp.wire.faults.append(("POST", "/cdrs", "cut"))

@@ -123,10 +123,10 @@ class Wire:
         self.headers.append(dict(request.headers))
         for fault in self.faults:
             if leads_to(request, *fault[:2]):
-                if request.method != "GET" or self.faults.count(fault) == 1:
-                    self.faults.clear()
-                else:
+                if request.method == "GET":
                     self.faults.remove(fault)
+                else:
+                    self.faults = [each for each in self.faults if each != fault]
                 return await self._misbehave(fault[2], request)
         if self.is_down:
             return web.Response(status=503)

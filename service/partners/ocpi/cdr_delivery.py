@@ -9,13 +9,13 @@ from evbridge.partner.ocpi.v2.cdrs_pb2 import GetCdrAtRequest, PostCdrRequest
 from evbridge.partner.ocpi.v2.cdrs_pb2_grpc import CdrsReceiverServiceStub
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR
+from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.values import Trail, read_raw
 from service.delivery.once import recorded
 from service.delivery.worker import Delivered
 from service.errors import EgressDenied, PartnerNotFound, PartnerOutcomeUnknown
-from service.partners.ocpi.mapping import answered, object_to
+from service.partners.ocpi.mapping import answered, object_to, struct_of
 from service.storage.delivery import Claim, delivery_resume
 from service.storage.peer import Peer, peer_example
 from service.storage.pool import Database
@@ -53,9 +53,8 @@ class CdrDelivery:
         return delivered
 
     async def create(self) -> str:
-        written = await asyncio.to_thread(object_to, self._cdr, self._version)
         request = PostCdrRequest(integration_id=self._claim.integration_id, url=self._url)
-        request.object.update(read_raw(written.object, Trail()))
+        request.object.CopyFrom(await asyncio.to_thread(_body, self._cdr, self._version))
         operation = self._channel.registry.operations[_POST]
         answer = await self._channel.call(operation, request, tenant_id=self._claim.tenant_id)
         return _location(answer.headers, self._url)
@@ -81,6 +80,10 @@ class CdrDelivery:
         id = quote(Cdr.FromString(example.sent_document or b"").id, safe="")
         base, _, last = example.external_id.rpartition("/")
         return f"{base}/{last.replace(id, quote(self._cdr.id, safe=''))}" if id and last.count(id) == 1 else ""
+
+
+def _body(cdr: Cdr, version: str) -> Struct:
+    return struct_of(object_to(cdr, version).object)
 
 
 def _location(headers: Mapping[str, str], url: str) -> str:

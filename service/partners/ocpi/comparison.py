@@ -27,16 +27,14 @@ from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.values import Trail, read_raw
 from service.delivery.comparison import Compared, reading
 from service.delivery.views import view_now
 from service.domain.keys import ObjectKey
 from service.errors import EndpointMissing, EvbridgeError, PartnerError, PartnerNotFound, PartnerRejected
 from service.partners.ocpi.delivery import Pushes
-from service.partners.ocpi.mapping import CodecError, object_from, object_to, parsed
+from service.partners.ocpi.mapping import CodecError, object_from, object_to, parsed, struct_of
 from service.partners.ocpi.reach import reached
 from service.storage.clock import Clock
 from service.storage.delivery import PeerKey
@@ -139,9 +137,7 @@ def _known(held: dict[str, Any], named: Any, version: str) -> dict[str, Any]:
 
 
 def _plain(written: dict[str, Any]) -> Message:
-    made = Struct()
-    made.update(read_raw(_timeless(written), Trail()))
-    return made
+    return struct_of(_timeless(written))
 
 
 def _timeless(value: Any) -> Any:

@@ -36,14 +36,13 @@ from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.values import Trail, read_raw
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
 from service.errors import PartnerNotFound, TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
-from service.partners.ocpi.mapping import object_to
+from service.partners.ocpi.mapping import object_to, struct_of
 from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.session_delivery import SessionDelivery
 from service.storage.changes import delivery_mark_at
@@ -341,7 +340,7 @@ def _holding(wanted: Location | Tariff | Token) -> Peer:
 def _write(request: Any, wanted: M, version: str) -> list[str]:
     """Puts it into the request; the paths of what is not in that."""
     written = object_to(wanted, version)
-    request.object.update(read_raw(written.object, Trail()))
+    request.object.CopyFrom(struct_of(written.object))
     return [loss.path for loss in written.losses]
 
 

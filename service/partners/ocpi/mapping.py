@@ -21,6 +21,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.codec import compile_codec
 from service.bridge.json_text import CodecError, parse_json, parse_tolerantly, text_of
+from service.bridge.values import Trail, read_raw
 from service.domain.fields import clear_output_only
 from service.domain.keys import PartyKey
 from service.domain.mapping import Loss, missing
@@ -38,6 +39,7 @@ __all__ = [
     "object_from",
     "object_to",
     "parsed",
+    "struct_of",
     "text_of",
 ]
 
@@ -75,6 +77,13 @@ def answered(data: Struct) -> Object:
     value: Object = MessageToDict(data)
     only = value.get("0") if len(value) == 1 else None
     return only if isinstance(only, dict) else value
+
+
+def struct_of(object: Object) -> Struct:
+    """An object as a request holds it."""
+    struct = Struct()
+    struct.update(read_raw(object, Trail()))
+    return struct
 
 
 def object_to(message: M, version: str) -> Written:

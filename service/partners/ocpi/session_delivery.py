@@ -11,13 +11,13 @@ from evbridge.partner.ocpi.v2.sessions_pb2 import PatchSessionRequest, PutSessio
 from evbridge.partner.ocpi.v2.sessions_pb2_grpc import SessionsReceiverServiceStub
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED
 from evbridge.v1.session_pb2 import Session
+from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.channel import PartnerChannel
-from service.bridge.values import Trail, read_raw
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
 from service.errors import PartnerNotFound, PartnerRejected
-from service.partners.ocpi.mapping import object_to
+from service.partners.ocpi.mapping import object_to, struct_of
 from service.storage.changes import change_time
 from service.storage.delivery import Claim
 from service.storage.peer import Peer, peer_sending
@@ -55,15 +55,15 @@ class SessionDelivery:
         async with disclosed(self._database, self._claim, wanted):
             if patch is None or not await self._patched(PatchSessionRequest(**self._to, **names), patch):
                 request = PutSessionRequest(**self._to, **names)
-                request.object.update(read_raw(whole, Trail()))
+                request.object.CopyFrom(whole)
                 await self._sessions.PutSession(request)
         remark = f"; OCPI {self._version} has no place for {', '.join(lost)}" if lost else ""
         holding = Peer(PEER_OBJECT_STATE_LINKED, wanted.id, sent_document=wanted.SerializeToString())
         return Delivered(holding, 0, f"stored at the partner{remark}"[:500])
 
-    async def _patched(self, request: PatchSessionRequest, patch: dict[str, Any]) -> bool:
+    async def _patched(self, request: PatchSessionRequest, patch: Struct) -> bool:
         """False when the partner has no such session, or does not take the patch: then it gets the whole one."""
-        request.object.update(read_raw(patch, Trail()))
+        request.object.CopyFrom(patch)
         try:
             await self._sessions.PatchSession(request)
         except (PartnerNotFound, PartnerRejected):
@@ -86,13 +86,12 @@ class SessionDelivery:
         return (due - now).total_seconds()
 
 
-def _told(
-    sent: Session | None, wanted: Session, version: str
-) -> tuple[dict[str, Any], list[str], dict[str, Any] | None]:
+def _told(sent: Session | None, wanted: Session, version: str) -> tuple[Struct, list[str], Struct | None]:
     """The object of the version, the paths of what is not in it, and the patch that makes it of what was sent."""
     written = object_to(wanted, version)
     patch = None if sent is None else _patch(object_to(sent, version).object, written.object, version)
-    return written.object, [loss.path for loss in written.losses], patch
+    lost = [loss.path for loss in written.losses]
+    return struct_of(written.object), lost, None if patch is None else struct_of(patch)
 
 
 def _patch(before: dict[str, Any], after: dict[str, Any], version: str) -> dict[str, Any] | None:
