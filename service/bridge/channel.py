@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import grpc
 from google.protobuf.message import Message
 
-from service import errors
 from service.bridge.addresses import check_given, leads_away, origin
 from service.bridge.codec import Decoded
 from service.bridge.display import credential_query
@@ -26,6 +25,8 @@ from service.bridge.registry import Operation, Pages, Registry, at_path
 from service.bridge.sender import Sender
 from service.bridge.transcode import HttpRequest, to_http
 from service.domain.integration import routing_from
+from service.domain.partner_error import PartnerFault
+from service.errors import InvalidArgument
 
 _MAX_PAGES = 1000
 _LARGE_BYTES = 16 << 10
@@ -125,7 +126,7 @@ class PartnerChannel:
             if not page.next_link:
                 return
             start, target = page.next_link, None
-        raise errors.PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=pages.page.partner.name)
+        raise PartnerFault(f"the list has more than {_MAX_PAGES} pages", partner=pages.page.partner.name)
 
     async def page(
         self,
@@ -183,11 +184,11 @@ async def through(
     """
     integration_id: str = getattr(request, operation.integration_field)
     if not integration_id:
-        raise errors.InvalidArgument.field(operation.integration_field, "is required")
+        raise InvalidArgument.field(operation.integration_field, "is required")
     target = target or await targets.target(tenant_id, integration_id)
     if name := operation.address_field:
         if not (url := getattr(request, name)):
-            raise errors.InvalidArgument.field(name, "is required")
+            raise InvalidArgument.field(name, "is required")
         target = replace(target, base_url=check_given(url, target.base_url, target.hosts))
     if operation.routed and target.routing:
         target = replace(target, routing={**target.routing, **routing_from(request)})
@@ -221,7 +222,7 @@ def _query_of(link: str, operation: Operation, target: Target, request: HttpRequ
         query = parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=100)
         same = origin(url) == origin(base_url)
     except ValueError:
-        raise errors.PartnerFault(f"the next page of {target.partner} has no URL", partner=target.partner) from None
+        raise PartnerFault(f"the next page of {target.partner} has no URL", partner=target.partner) from None
     if not same:
         _log.warning("%s: the next page is on another origin", operation.name)
         raise leads_away(origin(url)[1])

@@ -14,13 +14,20 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 from opentelemetry import trace
 
-from service import errors
 from service.bridge.addresses import check_given
 from service.bridge.egress import AddressDenied, Answer, Egress, EgressError
 from service.bridge.json_text import CodecError, parse_tolerantly
 from service.bridge.ports import AccessToken, Grant, Target, Tokens
 from service.bridge.transcode import HttpRequest
+from service.domain.partner_error import (
+    PartnerCredentialRefused,
+    PartnerError,
+    PartnerFault,
+    PartnerRateLimited,
+    PartnerUnavailable,
+)
 from service.domain.secret import Secret
+from service.errors import EgressDenied
 from service.telemetry import TO_PARTNERS
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -60,7 +67,7 @@ class OAuth:
                 if token is None:
                     token = await asyncio.shield(self._asking(target, spent))
         except TimeoutError:
-            raise errors.PartnerUnavailable("no access token came in time", partner=target.partner) from None
+            raise PartnerUnavailable("no access token came in time", partner=target.partner) from None
         return replace(target, credential=token.value, base_url=token.base_url or target.base_url)
 
     async def exchange(self, target: Target) -> AccessToken:
@@ -81,16 +88,16 @@ class OAuth:
             answer = await self._post(target, target.grant)
         except AddressDenied as error:
             host = urlsplit(target.grant.token_url).hostname or ""
-            raise errors.EgressDenied(f"a request for an access token was held back: {error}", host=host) from None
+            raise EgressDenied(f"a request for an access token was held back: {error}", host=host) from None
         except EgressError as error:
-            raise errors.PartnerUnavailable(f"no access token: {error}", partner=target.partner) from None
+            raise PartnerUnavailable(f"no access token: {error}", partner=target.partner) from None
         members = _members(answer)
         if answer.status not in (200, 201):
             raise _refused(target, answer.status, members)
         value, address = members.get("access_token"), members.get("instance_url")
         bearer = str(members.get("token_type") or "Bearer").lower() == "bearer"
         if not (bearer and isinstance(value, str) and _TOKEN.fullmatch(value)):
-            raise errors.PartnerFault(
+            raise PartnerFault(
                 f"{target.partner} answered with no bearer token", partner=target.partner, http_status=answer.status
             )
         base_url = ""
@@ -160,15 +167,15 @@ def _members(answer: Answer) -> dict[str, Any]:
     return members if isinstance(members, dict) else {}
 
 
-def _refused(target: Target, status: int, members: dict[str, Any]) -> errors.PartnerError:
+def _refused(target: Target, status: int, members: dict[str, Any]) -> PartnerError:
     code = members.get("error")
-    error_class: type[errors.PartnerError] = errors.PartnerFault
+    error_class: type[PartnerError] = PartnerFault
     if status in (400, 401, 403):
-        error_class = errors.PartnerCredentialRefused
+        error_class = PartnerCredentialRefused
     elif status == 429:
-        error_class = errors.PartnerRateLimited
+        error_class = PartnerRateLimited
     elif status in (408, 502, 503, 504):
-        error_class = errors.PartnerUnavailable
+        error_class = PartnerUnavailable
     return error_class(
         f"{target.partner} gave out no access token: HTTP status {status}",
         partner=target.partner,

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 
 from evbridge.v1.partner_pb2 import RepairedAnswers
 
-from service import errors
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.egress import Answer, EgressError
 from service.bridge.json_text import parse_tolerantly, takes_long
@@ -23,6 +22,7 @@ from service.bridge.statuses import caller_was_short, limit_reached_s, refused, 
 from service.bridge.transcode import HttpRequest, reply_from_http
 from service.domain.caller import waits_elsewhere
 from service.domain.fields import take_secrets
+from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Sender:
         deadline = clock() + allowed_s
         try:
             decoded = await self._attempt(operation, target, request, deadline)
-        except (errors.PartnerUnavailable, errors.PartnerOutcomeUnknown) as error:
+        except (PartnerUnavailable, PartnerOutcomeUnknown) as error:
             pause_s = random.uniform(0.05, 0.25)
             if not operation.idempotent or error.retry_after_s is not None or clock() + pause_s >= deadline:
                 raise
@@ -117,7 +117,7 @@ class Sender:
         except CodecError as error:
             problem = str(error)
         _log.warning("%s: the answer is unreadable: %s", operation.name, problem)
-        raise (errors.PartnerFault if operation.safe else errors.PartnerOutcomeUnknown)(
+        raise (PartnerFault if operation.safe else PartnerOutcomeUnknown)(
             f"the answer of {target.partner} breaks its contract: {problem}",
             partner=target.partner,
             http_status=answer.status,

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from service import errors
 from service.bridge.addresses import server
 from service.bridge.egress import (
     CONNECT_TIMEOUT_S,
@@ -19,6 +18,18 @@ from service.bridge.egress import (
 from service.bridge.ports import Behaviour, Refusal, Target
 from service.bridge.redaction import redacted_text
 from service.bridge.registry import Operation
+from service.domain.partner_error import (
+    PartnerCredentialRefused,
+    PartnerError,
+    PartnerFault,
+    PartnerNotFound,
+    PartnerOutcomeUnknown,
+    PartnerRateLimited,
+    PartnerRejected,
+    PartnerUnavailable,
+    PartnerVersionConflict,
+)
+from service.errors import EgressDenied, EvbridgeError, FieldViolation
 
 _NOT_IN_A_CODE = re.compile(r"[^A-Za-z0-9_.-]")
 _MAX_TEXT = 200
@@ -29,31 +40,31 @@ _RATE_LIMIT_PAUSE_S = 10.0
 """What a 429 that does not say when to try again asks for."""
 
 # 503 and 429 are said at the door: the request was not carried out.
-_BY_STATUS: Mapping[int, type[errors.PartnerError]] = {
-    401: errors.PartnerCredentialRefused,
-    403: errors.PartnerCredentialRefused,
-    404: errors.PartnerNotFound,
-    408: errors.PartnerUnavailable,
-    409: errors.PartnerVersionConflict,
-    410: errors.PartnerNotFound,
-    412: errors.PartnerVersionConflict,
-    429: errors.PartnerRateLimited,
-    502: errors.PartnerUnavailable,
-    503: errors.PartnerUnavailable,
-    504: errors.PartnerUnavailable,
+_BY_STATUS: Mapping[int, type[PartnerError]] = {
+    401: PartnerCredentialRefused,
+    403: PartnerCredentialRefused,
+    404: PartnerNotFound,
+    408: PartnerUnavailable,
+    409: PartnerVersionConflict,
+    410: PartnerNotFound,
+    412: PartnerVersionConflict,
+    429: PartnerRateLimited,
+    502: PartnerUnavailable,
+    503: PartnerUnavailable,
+    504: PartnerUnavailable,
 }
 # Behind these a request that changes something may still have been, or be, carried out.
 _PERHAPS_CARRIED_OUT = frozenset({408, 502, 504})
 
 
-def refused(operation: Operation, target: Target, answer: Answer, behaviour: Behaviour | None) -> errors.PartnerError:
+def refused(operation: Operation, target: Target, answer: Answer, behaviour: Behaviour | None) -> PartnerError:
     """The error that an answer which is not 2xx stands for; `behaviour` reads its body."""
     body = answer.body or b""
     refusal = behaviour.explain(answer.status, body) if behaviour and len(body) <= _MAX_EXPLAINED else Refusal()
-    fallback = errors.PartnerRejected if 400 <= answer.status < 500 else errors.PartnerFault
+    fallback = PartnerRejected if 400 <= answer.status < 500 else PartnerFault
     error_class = _BY_STATUS.get(answer.status, fallback)
     if answer.status in _PERHAPS_CARRIED_OUT and not operation.safe:
-        error_class = errors.PartnerOutcomeUnknown
+        error_class = PartnerOutcomeUnknown
     now = datetime.now(UTC)
     return error_class(
         f"{target.partner} answered with HTTP status {answer.status}",
@@ -62,7 +73,7 @@ def refused(operation: Operation, target: Target, answer: Answer, behaviour: Beh
         partner_code=_NOT_IN_A_CODE.sub("", redacted_text(refusal.code[:_MAX_READ], target))[:100],
         partner_message=_text(refusal.message, target),
         violations=tuple(
-            errors.FieldViolation(
+            FieldViolation(
                 _text(_field_path(each.path, operation) or each.path, target), _text(each.description, target)
             )
             for each in refusal.violations[:_MAX_VIOLATIONS]
@@ -71,14 +82,12 @@ def refused(operation: Operation, target: Target, answer: Answer, behaviour: Beh
     )
 
 
-def unanswered(operation: Operation, target: Target, error: EgressError) -> errors.EvbridgeError:
+def unanswered(operation: Operation, target: Target, error: EgressError) -> EvbridgeError:
     """The error that stands for a request without an answer: one that changes something may have been carried out."""
     if isinstance(error, AddressDenied):
-        return errors.EgressDenied(
-            f"a request to {target.partner} was held back: {error}", host=server(target.base_url)[0]
-        )
+        return EgressDenied(f"a request to {target.partner} was held back: {error}", host=server(target.base_url)[0])
     no_effect = operation.safe or isinstance(error, ConnectFailed)
-    return (errors.PartnerUnavailable if no_effect else errors.PartnerOutcomeUnknown)(
+    return (PartnerUnavailable if no_effect else PartnerOutcomeUnknown)(
         f"no answer from {target.partner}: {error}", partner=target.partner
     )
 

@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
-from service.errors import EvbridgeError, PartnerError, PartnerFault, PartnerOutcomeUnknown, PartnerOutcomeUnsettled
+from service.domain.partner_error import PartnerError, PartnerFault, PartnerOutcomeUnknown, PartnerOutcomeUnsettled
+from service.errors import EvbridgeError
 from service.storage.delivery import Claim
 from service.storage.peer import Peer, peer_gone, peer_sending
 from service.storage.pool import Database

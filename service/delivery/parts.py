@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
-from service.errors import DeliveryUnfinished, PartnerChanged, PartnerNotFound, PartnerOutcomeUnknown
+from service.domain.partner_error import PartnerChanged, PartnerNotFound, PartnerOutcomeUnknown
+from service.errors import DeliveryUnfinished
 from service.storage.delivery import Claim
 from service.storage.peer import (
     PartKey,

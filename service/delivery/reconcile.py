@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED
 
-from service.errors import PartnerChanged
+from service.domain.partner_error import PartnerChanged
 from service.storage.peer import Peer
 
 

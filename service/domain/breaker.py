@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from service.errors import EvbridgeError, PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable
+from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable
+from service.errors import EvbridgeError
 
 
 class Scope(IntEnum):

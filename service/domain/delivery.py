@@ -4,12 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 
-from service.errors import (
-    DatabaseUnavailable,
-    DeliveryUnfinished,
-    EgressDenied,
-    EvbridgeError,
-    ObjectNotRepresentable,
+from service.domain.partner_error import (
     PartnerChanged,
     PartnerCredentialRefused,
     PartnerError,
@@ -20,6 +15,13 @@ from service.errors import (
     PartnerRateLimited,
     PartnerUnavailable,
     PartnerVersionConflict,
+)
+from service.errors import (
+    DatabaseUnavailable,
+    DeliveryUnfinished,
+    EgressDenied,
+    EvbridgeError,
+    ObjectNotRepresentable,
     TariffNotDelivered,
     TariffNotRepresentable,
     TariffStillNamed,

@@ -30,8 +30,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller, call_deadline, waits_elsewhere
 from service.domain.pages import framed
+from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable
 from service.domain.token import token_id
-from service.errors import InvalidArgument, PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable, ResourceNotFound
+from service.errors import InvalidArgument, ResourceNotFound
 from service.resources.mutation import mutate
 from service.resources.question import Kind, Questions, question_answered_by
 from service.storage.connection import Connection

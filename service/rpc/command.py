@@ -24,14 +24,8 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationType
 from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, call_deadline, waits_elsewhere
 from service.domain.pages import framed, list_response, page_size, position_before
-from service.errors import (
-    EvbridgeError,
-    IntegrationDisabled,
-    InvalidArgument,
-    PartnerFault,
-    PartnerOutcomeUnknown,
-    ResourceExists,
-)
+from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown
+from service.errors import EvbridgeError, IntegrationDisabled, InvalidArgument, ResourceExists
 from service.resources.audit import audited
 from service.resources.command import command_answered, command_awaited, command_ended, command_failed
 from service.resources.mutation import mutate

@@ -25,14 +25,9 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
 from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, call_deadline
+from service.domain.partner_error import PartnerCredentialRefused
 from service.domain.target import Target
-from service.errors import (
-    EvbridgeError,
-    IntegrationDisabled,
-    InvalidArgument,
-    PartnerCredentialRefused,
-    ResourceNotFound,
-)
+from service.errors import EvbridgeError, IntegrationDisabled, InvalidArgument, ResourceNotFound
 from service.resources.audit import audited
 from service.resources.integration import status_found
 from service.storage.keyring import Keyring

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from service.errors import PartnerCredentialRefused, PartnerError
+from service.domain.partner_error import PartnerCredentialRefused, PartnerError
 from service.runs.worker import Progress, Tools
 from service.storage.run import RunClaim
 

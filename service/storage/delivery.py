@@ -28,7 +28,8 @@ from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
 
 from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
 from service.domain.keys import ObjectKey, stored_ids
-from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, PartnerError, ResourceNotFound
+from service.domain.partner_error import PartnerError
+from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.slices import SLICE

@@ -13,7 +13,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from service.domain.keys import ObjectKey, stored_ids
-from service.errors import EvbridgeError, PartnerError, ResourceNotFound
+from service.domain.partner_error import PartnerError
+from service.errors import EvbridgeError, ResourceNotFound
 from service.storage.delivery import Claim
 from service.storage.peer import PartKey
 from service.storage.pool import Database

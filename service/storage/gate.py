@@ -30,8 +30,9 @@ from evbridge.v1.partner_pb2 import (
 from service.domain.breaker import Breaker, Scope, is_failure
 from service.domain.budget import Permit, Slice, budgets, slice_of
 from service.domain.delivery import RetryPolicy
+from service.domain.partner_error import PartnerRateLimited, PartnerUnavailable
 from service.domain.target import Target
-from service.errors import DatabaseUnavailable, EvbridgeError, PartnerRateLimited, PartnerUnavailable
+from service.errors import DatabaseUnavailable, EvbridgeError
 from service.storage.connection import Connection
 from service.storage.pool import Database
 from service.storage.statements import Statements

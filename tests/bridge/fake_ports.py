@@ -10,9 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from service.bridge.ports import Exchange, Permit
+from service.domain.partner_error import PartnerRateLimited
 from service.domain.secret import Secret
 from service.domain.target import Target
-from service.errors import PartnerRateLimited, ResourceNotFound
+from service.errors import ResourceNotFound
 from tests.partners import listening
 
 KEY = "key-4711-canary"

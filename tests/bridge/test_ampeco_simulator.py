@@ -17,7 +17,8 @@ from service.bridge.egress import Egress
 from service.bridge.registry import Registry, contract_files
 from service.bridge.transcode import to_http
 from service.bridge.wire import inlined
-from service.errors import EvbridgeError, PartnerCredentialRefused, PartnerNotFound, PartnerRejected
+from service.domain.partner_error import PartnerCredentialRefused, PartnerNotFound, PartnerRejected
+from service.errors import EvbridgeError
 from service.partners.ampeco import mapping as ampeco_errors
 from service.partners.ampeco.simulator import Simulator
 from tests.bridge.fake_ports import KEY, FakePorts

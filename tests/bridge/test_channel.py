@@ -30,7 +30,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service import errors
 from service.bridge import channel as channel_module
 from service.bridge import sender
 from service.bridge.channel import PartnerChannel
@@ -39,11 +38,8 @@ from service.bridge.ports import Exchange
 from service.bridge.registry import Registry
 from service.bridge.transcode import to_http
 from service.domain.exchange import kept
-from service.domain.secret import Secret
-from service.errors import (
-    EgressDenied,
-    EvbridgeError,
-    InvalidArgument,
+from service.domain.partner_error import (
+    PartnerChanged,
     PartnerCredentialRefused,
     PartnerError,
     PartnerFault,
@@ -53,8 +49,9 @@ from service.errors import (
     PartnerRejected,
     PartnerUnavailable,
     PartnerVersionConflict,
-    ResourceNotFound,
 )
+from service.domain.secret import Secret
+from service.errors import EgressDenied, EvbridgeError, InvalidArgument, ResourceNotFound
 from service.partners.ampeco import mapping as ampeco
 from tests.bridge.fake_ports import KEY, FakePorts, Partner, a_partner, http_date
 from tests.contracts import INTEGRATION_ID, ITEMS, REQUIRED, contract, field, message
@@ -886,4 +883,4 @@ async def test_a_partners_complaints_name_our_fields(partner: Partner, egress: E
 
 def test_the_table_has_a_row_for_every_class() -> None:
     named = {cls for _, *classes in STATUSES for cls in classes}
-    assert named == set(PartnerError.__subclasses__()) - {errors.PartnerChanged}
+    assert named == set(PartnerError.__subclasses__()) - {PartnerChanged}

@@ -18,8 +18,7 @@ from evbridge.partner.chargeprice.v1.company_pb2_grpc import CompanyServiceStub
 from evbridge.v1.company_pb2 import Company
 
 from service.bridge.channel import PartnerChannel
-from service.errors import (
-    EvbridgeError,
+from service.domain.partner_error import (
     PartnerCredentialRefused,
     PartnerError,
     PartnerFault,
@@ -30,6 +29,7 @@ from service.errors import (
     PartnerUnavailable,
     PartnerVersionConflict,
 )
+from service.errors import EvbridgeError
 from service.partners.chargeprice import mapping as chargeprice
 from service.partners.chargeprice.simulator import Simulator
 from service.simulator.faults import Fault, parse_fault

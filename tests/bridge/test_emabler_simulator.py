@@ -10,7 +10,7 @@ from evbridge.partner.emabler.v2.integration_pb2_grpc import IntegrationServiceS
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.registry import Registry, contract_files
-from service.errors import PartnerCredentialRefused, PartnerError, PartnerNotFound, PartnerRejected
+from service.domain.partner_error import PartnerCredentialRefused, PartnerError, PartnerNotFound, PartnerRejected
 from service.partners.emabler import errors as emabler_errors
 from service.partners.emabler.simulator import Simulator
 from tests.bridge.fake_ports import KEY, FakePorts

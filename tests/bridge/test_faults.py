@@ -22,10 +22,7 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.ports import Permit
 from service.bridge.registry import Registry, contract_files
-from service.domain.secret import Secret
-from service.domain.target import Target
-from service.errors import (
-    EvbridgeError,
+from service.domain.partner_error import (
     PartnerCredentialRefused,
     PartnerError,
     PartnerFault,
@@ -36,6 +33,9 @@ from service.errors import (
     PartnerUnavailable,
     PartnerVersionConflict,
 )
+from service.domain.secret import Secret
+from service.domain.target import Target
+from service.errors import EvbridgeError
 from service.partners.ampeco import mapping as ampeco_errors
 from service.partners.ampeco import simulator as ampeco
 from service.partners.emabler import errors as emabler_errors

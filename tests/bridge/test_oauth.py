@@ -17,9 +17,10 @@ from service.bridge.oauth import OAuth
 from service.bridge.ports import Exchange
 from service.bridge.registry import Registry
 from service.domain.delivery import RetryPolicy
+from service.domain.partner_error import PartnerCredentialRefused, PartnerUnavailable
 from service.domain.secret import Secret
 from service.domain.target import AccessToken
-from service.errors import EgressDenied, PartnerCredentialRefused, PartnerUnavailable
+from service.errors import EgressDenied
 from service.storage.access_token import AccessTokens, sql
 from service.storage.api_key import api_key_create
 from service.storage.gate import PartnerGate

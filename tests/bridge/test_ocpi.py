@@ -10,10 +10,7 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.ports import Enveloped
 from service.bridge.registry import Registry
-from service.domain.target import Target
-from service.errors import (
-    EgressDenied,
-    InvalidArgument,
+from service.domain.partner_error import (
     PartnerCredentialRefused,
     PartnerError,
     PartnerFault,
@@ -21,6 +18,8 @@ from service.errors import (
     PartnerRejected,
     PartnerUnavailable,
 )
+from service.domain.target import Target
+from service.errors import EgressDenied, InvalidArgument
 from service.partners.ocpi import errors as ocpi
 from tests.bridge.fake_ports import FakePorts
 from tests.partners import OcpiPartner

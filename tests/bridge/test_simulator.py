@@ -13,13 +13,8 @@ from google.protobuf.message import Message
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress
 from service.bridge.registry import Operation, Registry
-from service.errors import (
-    EvbridgeError,
-    PartnerCredentialRefused,
-    PartnerFault,
-    PartnerNotFound,
-    PartnerRejected,
-)
+from service.domain.partner_error import PartnerCredentialRefused, PartnerFault, PartnerNotFound, PartnerRejected
+from service.errors import EvbridgeError
 from service.simulator import objects
 from service.simulator.faults import Fault
 from service.simulator.front import MAX_REQUESTS

@@ -17,8 +17,8 @@ from service.app import PARTNERS
 from service.bridge.channel import PartnerChannel
 from service.bridge.egress import Egress, EgressPolicy
 from service.bridge.registry import Registry, contract_files
+from service.domain.partner_error import PartnerError
 from service.domain.validation import validate
-from service.errors import PartnerError
 from tests.bridge.fake_ports import FakePorts
 from tests.golden.recorder import Recorder, cases
 

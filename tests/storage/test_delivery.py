@@ -24,8 +24,9 @@ from service.domain.breaker import Scope
 from service.domain.caller import Caller
 from service.domain.delivery import Next, Streak, Verdict
 from service.domain.keys import ObjectKey
+from service.domain.partner_error import PartnerFault
 from service.domain.secret import Secret
-from service.errors import LeaseLost, PartnerFault, RequestIdReused
+from service.errors import LeaseLost, RequestIdReused
 from service.storage.api_key import api_key_create, api_key_first
 from service.storage.changes import CREATE, change_record, idempotency_claim, idempotency_keep
 from service.storage.company import company_put, company_tombstone

@@ -9,16 +9,16 @@ from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_CHARGEPRICE, Integratio
 from service.domain.breaker import Scope
 from service.domain.budget import Slice
 from service.domain.delivery import RetryPolicy
-from service.domain.secret import Secret
-from service.domain.target import Target
-from service.errors import (
-    EvbridgeError,
+from service.domain.partner_error import (
     PartnerFault,
     PartnerOutcomeUnknown,
     PartnerRateLimited,
     PartnerRejected,
     PartnerUnavailable,
 )
+from service.domain.secret import Secret
+from service.domain.target import Target
+from service.errors import EvbridgeError
 from service.storage.gate import PartnerGate, gate_resume, sql
 from service.storage.integration import integration_insert
 from service.storage.pool import Database

@@ -31,7 +31,8 @@ from evbridge.v1.run_pb2 import (
 )
 
 from service.domain.caller import Caller
-from service.errors import EvbridgeError, LeaseLost, PartnerFault, ResourceNotFound, RunEnded, RunInProgress
+from service.domain.partner_error import PartnerFault
+from service.errors import EvbridgeError, LeaseLost, ResourceNotFound, RunEnded, RunInProgress
 from service.runs.connecting import found
 from service.runs.worker import MAX_ATTEMPTS, MAX_STEPS, Progress, RunWorker
 from service.storage.api_key import api_key_create

@@ -11,14 +11,34 @@ from evbridge.v1.location_pb2 import Connector, Evse, Location
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import errors
 from service.domain.caller import Caller
 from service.domain.content import content_hash, etag_of
 from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
 from service.domain.fields import clear_output_only, keep_output_only, take_secrets
 from service.domain.pages import MAX_BYTES, key_before, list_response, page_size, token_after
+from service.domain.partner_error import (
+    PartnerChanged,
+    PartnerCredentialRefused,
+    PartnerFault,
+    PartnerNotFound,
+    PartnerOutcomeUnknown,
+    PartnerRateLimited,
+    PartnerRejected,
+    PartnerUnavailable,
+    PartnerVersionConflict,
+)
 from service.domain.secret import Secret
 from service.domain.versions import check_version
+from service.errors import (
+    DatabaseUnavailable,
+    DeliveryUnfinished,
+    EgressDenied,
+    EvbridgeError,
+    InvalidPageToken,
+    TariffNotDelivered,
+    TariffNotRepresentable,
+    VersionConflict,
+)
 
 KEYS = st.text(min_size=1, max_size=40).filter(lambda key: "\0" not in key)
 
@@ -30,7 +50,7 @@ def test_a_page_token_gives_its_key_back_to_the_same_filters_only(key: str, is_c
     request.page_size = 99
     assert key_before(request) == key
     request.is_cpo = not is_cpo
-    with pytest.raises(errors.InvalidPageToken):
+    with pytest.raises(InvalidPageToken):
         key_before(request)
 
 
@@ -38,7 +58,7 @@ def test_a_page_token_gives_its_key_back_to_the_same_filters_only(key: str, is_c
 def test_no_text_is_taken_for_a_token_by_chance(text: str) -> None:
     request = ListCompaniesRequest(page_token=text)
     if text:
-        with pytest.raises(errors.InvalidPageToken):
+        with pytest.raises(InvalidPageToken):
             key_before(request)
 
 
@@ -115,7 +135,7 @@ def test_only_the_version_that_follows_is_taken(sent: int, current: int) -> None
     if sent == current + 1:
         check_version(sent, current)
     else:
-        with pytest.raises(errors.VersionConflict):
+        with pytest.raises(VersionConflict):
             check_version(sent, current)
 
 
@@ -124,28 +144,28 @@ PARTNER = {"partner": "p"}
 VERDICTS = {
     # error: what happens after the 1st failure, after the last one at a partner that takes other objects, and after any
     # at one that takes nothing.
-    errors.PartnerUnavailable("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
-    errors.PartnerRateLimited("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
-    errors.PartnerCredentialRefused("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
-    errors.EgressDenied(""): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
-    errors.PartnerOutcomeUnknown("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
-    errors.PartnerFault("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
-    errors.PartnerFault("", **PARTNER, http_status=520): (Next.RETRY, Next.PARK, Next.PAUSE),
-    errors.PartnerFault("", **PARTNER, http_status=501): (Next.PARK, Next.PARK, Next.PAUSE),
-    errors.PartnerVersionConflict("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
-    errors.PartnerNotFound("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
-    errors.PartnerRejected("", **PARTNER): (Next.PARK, Next.PARK, Next.PAUSE),
-    errors.PartnerChanged("", **PARTNER): (Next.PARK, Next.PARK, Next.PARK),
-    errors.TariffNotRepresentable(""): (Next.PARK, Next.PARK, Next.PARK),
-    errors.TariffNotDelivered(""): (Next.WAIT, Next.WAIT, Next.WAIT),
-    errors.DeliveryUnfinished(""): (Next.RETRY, Next.RETRY, Next.RETRY),
-    errors.DatabaseUnavailable(""): (Next.RETRY, Next.RETRY, Next.RETRY),
-    errors.EvbridgeError(""): (Next.RETRY, Next.PARK, Next.PARK),
+    PartnerUnavailable("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    PartnerRateLimited("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    PartnerCredentialRefused("", **PARTNER): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    EgressDenied(""): (Next.PAUSE, Next.PAUSE, Next.PAUSE),
+    PartnerOutcomeUnknown("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    PartnerFault("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    PartnerFault("", **PARTNER, http_status=520): (Next.RETRY, Next.PARK, Next.PAUSE),
+    PartnerFault("", **PARTNER, http_status=501): (Next.PARK, Next.PARK, Next.PAUSE),
+    PartnerVersionConflict("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    PartnerNotFound("", **PARTNER): (Next.RETRY, Next.PARK, Next.PAUSE),
+    PartnerRejected("", **PARTNER): (Next.PARK, Next.PARK, Next.PAUSE),
+    PartnerChanged("", **PARTNER): (Next.PARK, Next.PARK, Next.PARK),
+    TariffNotRepresentable(""): (Next.PARK, Next.PARK, Next.PARK),
+    TariffNotDelivered(""): (Next.WAIT, Next.WAIT, Next.WAIT),
+    DeliveryUnfinished(""): (Next.RETRY, Next.RETRY, Next.RETRY),
+    DatabaseUnavailable(""): (Next.RETRY, Next.RETRY, Next.RETRY),
+    EvbridgeError(""): (Next.RETRY, Next.PARK, Next.PARK),
 }
 
 
 @pytest.mark.parametrize(("error", "expected"), VERDICTS.items(), ids=lambda value: type(value).__name__)
-def test_a_failure_is_judged(error: errors.EvbridgeError, expected: tuple[Next, Next, Next]) -> None:
+def test_a_failure_is_judged(error: EvbridgeError, expected: tuple[Next, Next, Next]) -> None:
     first = verdict(error, 1, Streak(), POLICY)
     last = verdict(error, 3, Streak(failures=1, alike=1, proven=True), POLICY)
     outage = verdict(error, 1000, Streak(failures=2000, alike=3), POLICY)
@@ -154,7 +174,7 @@ def test_a_failure_is_judged(error: errors.EvbridgeError, expected: tuple[Next, 
 
 @given(st.sampled_from([*VERDICTS]), st.integers(1, 100), st.integers(1, 100), st.integers(1, 100))
 def test_no_answer_of_a_partner_that_takes_nothing_wears_an_object_out(
-    error: errors.EvbridgeError, failed_attempts: int, failures: int, alike: int
+    error: EvbridgeError, failed_attempts: int, failures: int, alike: int
 ) -> None:
     judged = verdict(error, failed_attempts, Streak(failures, alike), POLICY)
     if judged.next is Next.PARK:

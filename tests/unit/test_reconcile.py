@@ -4,7 +4,7 @@ import pytest
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_UNKNOWN
 
 from service.delivery.reconcile import Held, reconciled
-from service.errors import PartnerChanged
+from service.domain.partner_error import PartnerChanged
 from service.storage.peer import Peer
 
 NEVER = Peer()

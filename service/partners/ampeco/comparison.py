@@ -20,7 +20,7 @@ from service.bridge.channel import PartnerChannel
 from service.delivery.comparison import Compared, reading
 from service.delivery.parts import Rehearsal
 from service.delivery.views import view_now
-from service.errors import PartnerNotFound
+from service.domain.partner_error import PartnerNotFound
 from service.partners.ampeco.calls import Ampeco, PartCalls
 from service.partners.ampeco.delivery import GROUP, AmpecoDeliverer
 from service.storage.clock import Clock

@@ -24,14 +24,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.bridge.codec import CodecError, compile_codec
 from service.domain.billing import Place, compared
 from service.domain.keys import ObjectKey, key_of
-from service.errors import (
-    EvbridgeError,
-    FieldViolation,
-    InvalidArgument,
-    PartnerError,
-    PartnerFault,
-    PartnerNotFound,
-)
+from service.domain.partner_error import PartnerError, PartnerFault, PartnerNotFound
+from service.errors import EvbridgeError, FieldViolation, InvalidArgument
 from service.partners.ampeco.mapping import time_of
 from service.partners.ampeco.mapping_session import charged, is_remote_start, session_from
 from service.partners.ampeco.references import place_of, token_of

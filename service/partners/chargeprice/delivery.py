@@ -23,7 +23,7 @@ from service.delivery.disclosures import disclosed
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
 from service.domain.content import content_hash
-from service.errors import PartnerNotFound, PartnerOutcomeUnknown, PartnerVersionConflict
+from service.domain.partner_error import PartnerNotFound, PartnerOutcomeUnknown, PartnerVersionConflict
 from service.partners.chargeprice.mapping import carries, comparable, document
 from service.storage.company import company_current
 from service.storage.delivery import Claim, PeerKey

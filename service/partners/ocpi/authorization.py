@@ -19,9 +19,10 @@ from evbridge.v1.types_pb2 import DisplayText
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.tidy import whole
+from service.domain.partner_error import PartnerFault
 from service.domain.repair import repaired
 from service.domain.token import token_id
-from service.errors import InvalidArgument, PartnerFault
+from service.errors import InvalidArgument
 from service.partners.ocpi.mapping import CodecError, answered, object_from, object_to
 from service.partners.ocpi.reach import reached
 from service.partners.ocpi.received import owners

@@ -14,7 +14,8 @@ from google.protobuf.struct_pb2 import Struct
 from service.bridge.channel import PartnerChannel
 from service.delivery.once import recorded
 from service.delivery.worker import Delivered
-from service.errors import EgressDenied, PartnerNotFound, PartnerOutcomeUnknown
+from service.domain.partner_error import PartnerNotFound, PartnerOutcomeUnknown
+from service.errors import EgressDenied
 from service.partners.ocpi.mapping import answered, object_to, struct_of
 from service.storage.delivery import Claim, delivery_resume
 from service.storage.peer import Peer, peer_example

@@ -36,10 +36,11 @@ from service.bridge.json_text import parse_json
 from service.bridge.tidy import whole
 from service.bridge.values import Trail, read_raw
 from service.domain.keys import PartyKey
+from service.domain.partner_error import PartnerFault
 from service.domain.received import is_text
 from service.domain.repair import repaired
 from service.domain.validation import validate
-from service.errors import InvalidArgument, PartnerFault
+from service.errors import InvalidArgument
 from service.partners.ocpi.mapping import CodecError, answered, object_from, object_to
 from service.partners.ocpi.reach import reached
 from service.runs.worker import Tools

@@ -14,6 +14,7 @@ from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.run_pb2 import CREDENTIALS_ACTION_UNREGISTER, RUN_STEP_STATE_SKIPPED
 
 from service.domain.integration import base_url
+from service.domain.partner_error import PartnerCredentialRefused, PartnerError, PartnerFault
 from service.domain.secret import Secret
 from service.errors import (
     AlreadyRegistered,
@@ -25,9 +26,6 @@ from service.errors import (
     InvalidArgument,
     NoCommonVersion,
     NotRegistered,
-    PartnerCredentialRefused,
-    PartnerError,
-    PartnerFault,
     TokenRejected,
 )
 from service.partners.ocpi.party import (

@@ -40,7 +40,8 @@ from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
-from service.errors import PartnerNotFound, TariffNotDelivered, TariffStillNamed
+from service.domain.partner_error import PartnerNotFound
+from service.errors import TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
 from service.partners.ocpi.mapping import object_to, struct_of
 from service.partners.ocpi.reach import Reached, reached

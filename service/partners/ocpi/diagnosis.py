@@ -16,10 +16,11 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.redaction import SHORTEST, redacted_body, redacted_text
 from service.bridge.transcode import HttpRequest
 from service.domain.integration import credentials_token
+from service.domain.partner_error import PartnerRateLimited
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.domain.verdict import Finding, Outcome
-from service.errors import EvbridgeError, PartnerRateLimited
+from service.errors import EvbridgeError
 from service.partners.ocpi.checks import findings
 from service.partners.ocpi.checks.evidence import (
     LIMIT,

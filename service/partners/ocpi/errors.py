@@ -5,7 +5,7 @@ from google.protobuf.message import Message
 
 from service.bridge.codec import CodecError, compile_codec
 from service.bridge.ports import Refusal
-from service.errors import (
+from service.domain.partner_error import (
     PartnerError,
     PartnerFault,
     PartnerNotFound,

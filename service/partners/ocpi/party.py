@@ -34,10 +34,11 @@ from service.bridge.addresses import EgressPolicy, UrlRefused, check_url
 from service.bridge.channel import PartnerChannel
 from service.bridge.codec import Decoded
 from service.domain.integration import credentials_token
+from service.domain.partner_error import PartnerCredentialRefused, PartnerFault
 from service.domain.secret import Secret
 from service.domain.target import Target
 from service.domain.validation import validate
-from service.errors import EndpointMissing, InvalidArgument, NoCommonVersion, PartnerCredentialRefused, PartnerFault
+from service.errors import EndpointMissing, InvalidArgument, NoCommonVersion
 
 VERSIONS = ("2.3.0", "2.2.1", "2.1.1")
 """Those that we speak, the highest first."""

@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 from service.bridge.channel import PartnerChannel
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
-from service.errors import PartnerNotFound, PartnerRejected
+from service.domain.partner_error import PartnerNotFound, PartnerRejected
 from service.partners.ocpi.mapping import object_to, struct_of
 from service.storage.changes import change_time
 from service.storage.delivery import Claim

@@ -35,13 +35,8 @@ from service.bridge.registry import Pages
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
 from service.domain.origin import is_mass_removal
-from service.errors import (
-    EndpointMissing,
-    MassRemoval,
-    PartnerError,
-    PartnerFault,
-    ResourceNotFound,
-)
+from service.domain.partner_error import PartnerError, PartnerFault
+from service.errors import EndpointMissing, MassRemoval, ResourceNotFound
 from service.partners.ocpi.mapping import parsed
 from service.partners.ocpi.paging import Paging, total_count
 from service.partners.ocpi.reach import Reached, reached
