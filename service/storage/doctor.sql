@@ -3,7 +3,11 @@
 SELECT
     current_setting('server_version') AS version,
     pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
-    clock_timestamp() AS time
+    clock_timestamp() AS time,
+    current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean AS crash_safe,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('synchronous_standby_names') AS synchronous_standbys,
+    (SELECT count(*) FROM pg_stat_replication) AS standbys
 
 -- name: doctor_leases
 -- tenant: any, because workers work for all. What a worker died on, and what is due and nobody takes, for $1.

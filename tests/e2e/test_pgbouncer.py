@@ -1,5 +1,6 @@
 """Through PgBouncer in transaction mode: calls, deliveries and watches work; one that loses statements is refused."""
 
+import re
 from collections.abc import Callable
 
 import grpc
@@ -13,7 +14,7 @@ from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
-from tests.front_door import Client, settings
+from tests.front_door import Client, command, environment, settings
 from tests.pgbouncer import bouncing, programs
 from tests.writers import CLIENTS, LEASES_END, Writers, all_arrive_once, connect, is_all_there_once
 
@@ -66,6 +67,11 @@ async def test_one_that_loses_statements_is_refused(database_url: str, new: bool
         with pytest.raises(SettingError, match=r"version 1\.21 or later, with max_prepared_statements above 0"):
             async with evbridge(settings(bouncer.url, pgbouncer=True, database_direct_url=database_url)):
                 pass
+        environ = environment(bouncer.url, PGBOUNCER="true", DATABASE_DIRECT_URL=database_url)
+        examined = await command(environ, "doctor")
+    assert examined.code == 1
+    assert re.search(r"FAIL +database.server +PgBouncer loses prepared statements", examined.out)
+    assert re.search(rf"{'PASS' if new else 'FAIL'} +database.pgbouncer +PgBouncer 1\.", examined.out)
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["since 1.21", "before 1.21"])

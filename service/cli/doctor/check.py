@@ -2,15 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 import asyncpg
 
 from service.domain.verdict import Finding, Outcome, Verdict, failed, skipped
 from service.errors import EvbridgeError
+from service.resources.audit import Chain
 from service.settings import SettingError, Settings
 from service.storage.connection import describe
 from service.storage.keyring import Keyring, KeyringInvalid
 from service.storage.pool import Database
+
+SOON: Final = timedelta(days=14)
+"""In which what ends has to be renewed."""
 
 
 @dataclass
@@ -29,6 +35,8 @@ class Seen:
     keys: Keyring | None = None
     keyless: str = ""
     """Why there are no keys."""
+    chains: Sequence[Chain] | None = None
+    """Of each tenant, once they are read: that can take minutes."""
 
 
 class NotSeen(Exception):

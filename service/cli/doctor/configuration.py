@@ -11,13 +11,12 @@ from typing import Final
 
 from cryptography import x509
 
-from service.cli.doctor.check import Check, NotSeen, Seen
+from service.cli.doctor.check import SOON, Check, NotSeen, Seen
 from service.domain.verdict import Verdict, failed, passed, warned
 from service.rpc.server import grpc_files
 from service.settings import SettingError, Settings
 
 _LOOPBACK: Final = ("127.0.0.1", "[::1]", "localhost")
-_SOON: Final = timedelta(days=14)
 
 
 def settings_of(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -111,7 +110,7 @@ def _certificates(seen: Seen) -> Verdict:
     end, file = min(ends)
     told = f"{file} is valid until {end:%Y-%m-%d %H:%M} UTC"
     left = end - datetime.now(UTC)
-    return failed(told) if left < timedelta(0) else warned(told) if left < _SOON else passed(told)
+    return failed(told) if left < timedelta(0) else warned(told) if left < SOON else passed(told)
 
 
 def _data_dir(seen: Seen) -> Verdict:

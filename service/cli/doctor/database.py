@@ -1,16 +1,19 @@
 """Checks of the database and of the work in it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from service.cli.doctor.check import Check, Seen, database_of, keys_of
-from service.domain.verdict import Verdict, failed, passed, warned
-from service.resources.audit import chain_verified
-from service.storage.doctor import parked, server_state, stuck, tenants
+from service.cli.doctor.check import SOON, Check, NotSeen, Seen, database_of, keys_of
+from service.domain.verdict import Verdict, failed, joined, passed, warned, word
+from service.resources.audit import Chain, chain_verified
+from service.storage.api_key import api_key_list
+from service.storage.doctor import parked, pgbouncer_version, server_state, stuck, tenants
 
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
 _LATE: Final = timedelta(minutes=5)
 _MAX_NAMED: Final = 5
+_PGBOUNCER: Final = (1, 21)
 
 
 async def _server(seen: Seen) -> Verdict:
@@ -37,6 +40,43 @@ async def _clock(seen: Seen) -> Verdict:
     return warned(told) if apart > _CLOCKS_DIFFER else passed(told)
 
 
+async def _durability(seen: Seen) -> Verdict:
+    state = await server_state(database_of(seen))
+    names, commits = state.synchronous_standbys, f"synchronous_commit is {state.synchronous_commit}"
+    if not state.crash_safe:
+        return warned("fsync or full_page_writes is off: when its machine crashes, the database can be lost")
+    if state.synchronous_commit == "off":
+        return warned(f"{commits}: what was acknowledged in the last moment before a crash is lost")
+    if names and state.synchronous_commit == "local":
+        return warned(f"{commits}: standbys are named ({names}), and no write waits for them")
+    if names and not state.standbys:
+        return failed(f"every write waits for standbys ({names}), and none is there")
+    waited = names or "none of them, so a failover loses the last moment"
+    standbys = f"{state.standbys} standbys, writes wait for {waited}" if state.standbys else "no standby"
+    return passed(f"{commits}; {standbys}")
+
+
+async def _pgbouncer(seen: Seen) -> Verdict:
+    if not seen.settings.pgbouncer:
+        raise NotSeen("EVBRIDGE_PGBOUNCER is not set")
+    version = await pgbouncer_version(seen.settings.database_url)
+    if version is None:
+        database_of(seen)
+        return passed("it keeps prepared statements; this user may not see its version")
+    told = f"PgBouncer {'.'.join(map(str, version))}"
+    return failed(told) if version < _PGBOUNCER else passed(told)
+
+
+async def _api_keys(seen: Seen) -> Verdict:
+    now, told = datetime.now(UTC), list[str]()
+    for tenant, key in await api_key_list(database_of(seen)):
+        end = key.expire_time.ToDatetime(UTC)
+        if key.HasField("expire_time") and not key.HasField("revoke_time") and abs(end - now) < SOON:
+            name = f" ({word(key.name)})" if key.name else ""
+            told.append(f"{key.id}{name} of {tenant} {'ended' if end < now else 'ends'} {end:%Y-%m-%d %H:%M} UTC")
+    return warned(joined(told)) if told else passed("none ends within two weeks")
+
+
 async def _leases(seen: Seen) -> Verdict:
     found = await stuck(database_of(seen), _LATE)
     told = ", ".join(
@@ -58,23 +98,24 @@ async def _parked(seen: Seen) -> Verdict:
     return warned(", ".join(named[:_MAX_NAMED]) + more) if named else passed("no delivery is parked")
 
 
-async def _chain(seen: Seen) -> Verdict:
+async def _chains(seen: Seen) -> Sequence[Chain]:
     database, keys = database_of(seen), keys_of(seen)
-    events, problems = 0, list[str]()
-    for tenant in await tenants(database):
-        chain = await chain_verified(database, keys, tenant)
-        events += chain.events
-        problems += [f"{tenant}: {problem}" for problem in chain.problems]
-    return failed("; ".join(problems)) if problems else passed(f"{events} sealed events are as they were sealed")
+    if seen.chains is None:
+        seen.chains = [await chain_verified(database, keys, tenant) for tenant in await tenants(database)]
+    return seen.chains
+
+
+async def _chain(seen: Seen) -> Verdict:
+    chains = await _chains(seen)
+    if problems := [f"{chain.tenant_id}: {problem}" for chain in chains for problem in chain.problems]:
+        return failed("; ".join(problems))
+    return passed(f"{sum(chain.events for chain in chains)} sealed events are as they were sealed")
 
 
 async def _unsealed(seen: Seen) -> Verdict:
-    database, keys = database_of(seen), keys_of(seen)
-    count, since = 0, None
-    for tenant in await tenants(database):
-        chain = await chain_verified(database, keys, tenant)
-        count += chain.unsealed
-        since = min(filter(None, (since, chain.unsealed_since)), default=None)
+    chains = await _chains(seen)
+    count = sum(chain.unsealed for chain in chains)
+    since = min((chain.unsealed_since for chain in chains if chain.unsealed_since), default=None)
     if since is None:
         return passed("every event is sealed")
     told = f"{count} events, the oldest of {since:%Y-%m-%d %H:%M:%S} UTC"
@@ -94,6 +135,25 @@ CHECKS: Final = (
         "clocks less than 5 s apart",
         "Let both machines take their time from NTP.",
         _clock,
+    ),
+    Check(
+        "database.durability",
+        "what is acknowledged stays, whatever crashes",
+        "On the server: fsync, full_page_writes and synchronous_commit = on; bring its standbys back, or take them out "
+        "of synchronous_standby_names.",
+        _durability,
+    ),
+    Check(
+        "database.pgbouncer",
+        "1.21 or later, in transaction mode, max_prepared_statements above 0",
+        "Update PgBouncer, or let EVBRIDGE_DATABASE_URL lead to the server itself.",
+        _pgbouncer,
+    ),
+    Check(
+        "keys.api",
+        "API keys that do not end within two weeks",
+        "Make another (`evbridge keys create`), give it to who uses this one, then `evbridge keys revoke` this one.",
+        _api_keys,
     ),
     Check(
         "work.leases",
