@@ -21,7 +21,6 @@ from evbridge.v1.delivery_pb2 import (
 )
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO, Integration
 
-from service.app import database_url
 from service.cli.common import loop_factory
 from service.settings import Settings
 from service.storage.delivery import Waiting, delivery_claim, delivery_page, delivery_summary, delivery_waiting
@@ -29,6 +28,7 @@ from service.storage.feed import feed_read
 from service.storage.integration import integration_delete, integration_insert, integration_lock
 from service.storage.marking import markings_due, redeliver_all
 from service.storage.migrations import migrate
+from service.storage.opening import database_url
 from service.storage.pool import Database
 
 SIZES = (1_000, 100_000)

@@ -43,12 +43,12 @@ from google.protobuf.json_format import MessageToDict
 from bench import load, peers, servers
 from bench.rounds import BURST_S, Child, Round, child, play, ratio, show
 from bench.sample import location
-from service.app import database_url
 from service.domain.keys import ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES, token_after
 from service.settings import Settings
 from service.storage.evse_payload import evse_payload
 from service.storage.location import sql
+from service.storage.opening import database_url
 
 ROUNDS = 5
 SECONDS = 0.7

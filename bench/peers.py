@@ -22,9 +22,9 @@ import uvicorn
 from fastapi import FastAPI, HTTPException
 
 from bench import load, servers
-from service.app import database_url
 from service.cli.common import loop_factory
 from service.settings import Settings
+from service.storage.opening import database_url
 
 
 class Query(NamedTuple):

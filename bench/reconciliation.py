@@ -23,12 +23,12 @@ from evbridge.v1.types_pb2 import Price
 from google.type.decimal_pb2 import Decimal
 
 from bench.rounds import child
-from service.app import database_url
 from service.cli.common import loop_factory
 from service.resources.reconciliation import reconciliation
 from service.settings import Settings
 from service.storage.integration import integration_insert
 from service.storage.migrations import migrate
+from service.storage.opening import database_url
 from service.storage.pool import Database
 
 COUNT = 20_000

@@ -20,9 +20,10 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
-from service.app import database_url, evbridge
+from service.app import evbridge
 from service.cli.common import loop_factory
 from service.settings import Settings
+from service.storage.opening import database_url
 from service.telemetry import configure_logging
 
 _Handler = Callable[[bytes, Any], Awaitable[bytes]]

@@ -7,7 +7,6 @@ from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
@@ -25,27 +24,18 @@ from service.delivery.results import Results
 from service.delivery.worker import DeliveryWorker
 from service.domain.delivery import RetryPolicy
 from service.domain.secret import Secret
-from service.errors import DatabaseUnavailable
 from service.identity.authentication import authenticating
-from service.ocpi.cdrs import CdrsReceiver, CdrsSender
-from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
-from service.ocpi.credentials import Credentials
-from service.ocpi.hub_clients import HubClientsReceiver
-from service.ocpi.listener import Endpoint, Listener, Webhook
-from service.ocpi.locations import LocationsReceiver, LocationsSender
-from service.ocpi.pages import Documents
-from service.ocpi.sessions import SessionsReceiver, SessionsSender
-from service.ocpi.tariffs import TariffsReceiver, TariffsSender
-from service.ocpi.tokens import TokensReceiver, TokensSender
+from service.ocpi.endpoints import endpoints
+from service.ocpi.listener import Listener, Webhook
 from service.ocpi.tries import Tries
 from service.partners import ampeco, chargeprice, emabler, ocpi, salesforce, utility_cloud
 from service.partners.partner import Partner
 from service.processes.pool import Processes
 from service.processes.serving import ServingProcesses, reserved
-from service.resources.audit import Sealer, audit_sweep
-from service.resources.personal_data import personal_data_sweep
+from service.resources.audit import Sealer
 from service.resources.question import Questions
 from service.resources.registration import Door
+from service.resources.retention import sweep
 from service.resources.run import notified_due, syncs_due
 from service.rpc.api_key import KeyService
 from service.rpc.audit import AuditService
@@ -77,22 +67,19 @@ from service.rpc.token import TokenService
 from service.rpc.watch import WatchService
 from service.runs.auditing import audits_due
 from service.runs.worker import RunWorker, Tools
-from service.settings import SettingError, Settings
+from service.settings import Settings
 from service.storage.access_token import AccessTokens
 from service.storage.api_key import api_key_first
 from service.storage.clock import Clock
 from service.storage.connection import describe
-from service.storage.disclosure import disclosure_sweep
-from service.storage.embedded import EmbeddedPostgres
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets, integration_takes_refresh, secrets_rewrap
+from service.storage.integration import IntegrationTargets, integration_takes_refresh
 from service.storage.keyring import Keyring
 from service.storage.marking import markings_due, tariffs_due
-from service.storage.migrations import migrate, pending
+from service.storage.opening import keyring, migrated_url, opened
 from service.storage.pool import Database
 from service.storage.publication import rules_due
-from service.storage.retention import charged_sweep, retention_sweep, tariff_revisions_sweep
 from service.watch.feed import Feed
 
 log = logging.getLogger(__name__)
@@ -104,7 +91,6 @@ FIRST_TENANT = "default"
 _SWEEP_S = 3600.0
 _DUE_S = 1.0
 _SEAL_S = 10.0
-_SINCE_2_2 = ("2.3.0", "2.2.1")
 _BOOKMARK_S = 10.0
 
 
@@ -122,74 +108,6 @@ class Evbridge:
     clock: Clock
     first_key: Secret | None
     ocpi_url: str = ""
-
-
-@asynccontextmanager
-async def database_url(settings: Settings, *, brief: bool = False) -> AsyncIterator[str]:
-    """The named database, or the embedded one for as long as it is entered, which is `brief` for a command."""
-    if settings.database_url:
-        yield settings.database_url
-        return
-    embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute(), brief=brief)
-    try:
-        yield await embedded.start()
-    finally:
-        await embedded.stop()
-
-
-def keyring(settings: Settings) -> Keyring:
-    """From the settings; beside the embedded database a key file is made. Raises SettingError when there is none."""
-    if settings.secrets_keys:
-        return Keyring.parse(settings.secrets_keys)
-    if settings.secrets_keys_file:
-        return Keyring.load(Path(settings.secrets_keys_file))
-    if settings.database_url:
-        raise SettingError("with EVBRIDGE_DATABASE_URL, set EVBRIDGE_SECRETS_KEYS_FILE or EVBRIDGE_SECRETS_KEYS too")
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = settings.data_dir / "secrets.keys"
-    return Keyring.load(path) if path.exists() else Keyring.create(path)
-
-
-@asynccontextmanager
-async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncIterator[str]:
-    """The database's URL, once its schema is current.
-
-    Raises SettingError when it is not and may not be made so, or when the URL is none; DatabaseUnavailable.
-    """
-    async with database_url(settings, brief=brief) as url:
-        direct = settings.database_direct_url or url
-        try:
-            names = await (migrate if settings.migrate else pending)(direct)
-        except SettingError:
-            raise
-        except ValueError:
-            raise SettingError("EVBRIDGE_DATABASE_URL or EVBRIDGE_DATABASE_DIRECT_URL is no PostgreSQL URL") from None
-        except OSError as error:
-            raise DatabaseUnavailable(f"the database cannot be reached: {error.strerror or 'no answer'}") from None
-        if names and not settings.migrate:
-            raise SettingError(f"{len(names)} migrations are pending: run `evbridge migrate` first")
-        for name in names:
-            log.info("migrated", extra={"migration": name})
-        yield url
-
-
-@asynccontextmanager
-async def opened(settings: Settings, url: str, *, name: str = "evbridge", size: int = 0) -> AsyncIterator[Database]:
-    """A pool. Few calls ever wait for its connections (`service.rpc.admission`): those wait as long as a statement may
-    hold one.
-    """
-    database = Database(
-        url,
-        size=size or settings.database_pool_size,
-        pgbouncer=settings.pgbouncer,
-        application_name=name,
-        acquire_timeout_s=5.0,
-    )
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 @asynccontextmanager
@@ -345,54 +263,20 @@ async def _listening(
     if not settings.ocpi_listen:
         yield ""
         return
-    documents, sent, received = Documents(), CommandsSender(served), CommandsReceiver(served, questions)
-    endpoints = [
-        Endpoint("credentials", "SENDER", "", _ocpi("CredentialsService"), Credentials(served)),
-        Endpoint("locations", "SENDER", "cpo", _ocpi("LocationsSenderService"), LocationsSender(served, documents)),
-        Endpoint("locations", "RECEIVER", "emsp", _ocpi("LocationsReceiverService"), LocationsReceiver(served)),
-        Endpoint("tariffs", "SENDER", "cpo", _ocpi("TariffsSenderService"), TariffsSender(served, documents)),
-        Endpoint("tariffs", "RECEIVER", "emsp", _ocpi("TariffsReceiverService"), TariffsReceiver(served)),
-        Endpoint("tokens", "SENDER", "emsp", _ocpi("TokensSenderService"), TokensSender(served, documents, questions)),
-        Endpoint("tokens", "RECEIVER", "cpo", _ocpi("TokensReceiverService"), TokensReceiver(served)),
-        Endpoint("sessions", "SENDER", "cpo", _ocpi("SessionsSenderService"), SessionsSender(served, documents)),
-        Endpoint("sessions", "RECEIVER", "emsp", _ocpi("SessionsReceiverService"), SessionsReceiver(served)),
-        Endpoint("cdrs", "SENDER", "cpo", _ocpi("CdrsSenderService"), CdrsSender(served, documents)),
-        Endpoint("cdrs", "RECEIVER", "emsp", _ocpi("CdrsReceiverService"), CdrsReceiver(served)),
-        Endpoint(
-            "hubclientinfo",
-            "RECEIVER",
-            "",
-            _ocpi("HubClientInfoReceiverService"),
-            HubClientsReceiver(served),
-            _SINCE_2_2,
-        ),
-        Endpoint("commands", "SENDER", "emsp", _ocpi("CommandsSenderService"), sent),
-        Endpoint("commands", "RECEIVER", "cpo", _ocpi("CommandsReceiverService"), received),
-        Endpoint(
-            "chargingprofiles",
-            "SENDER",
-            "emsp",
-            _ocpi("ChargingProfilesSenderService"),
-            ChargingProfilesSender(sent),
-            _SINCE_2_2,
-        ),
-        Endpoint(
-            "chargingprofiles",
-            "RECEIVER",
-            "cpo",
-            _ocpi("ChargingProfilesReceiverService"),
-            ChargingProfilesReceiver(received),
-            _SINCE_2_2,
-        ),
-    ]
-    tries = Tries(settings.ocpi_unknown_per_minute)
     webhooks = [
         Webhook(Default().FindServiceByName(f"{each.contract}.{name}"), made(served))
         for each in PARTNERS
         for name, made in each.webhooks.items()
     ]
     listener = Listener(
-        served.database, served.keyring, registry, served.door, endpoints, webhooks, tries, settings.proxies()
+        served.database,
+        served.keyring,
+        registry,
+        served.door,
+        endpoints(served, questions),
+        webhooks,
+        Tries(settings.ocpi_unknown_per_minute),
+        settings.proxies(),
     )
     certificate = Certificate(ocpi_files(settings)) if settings.tls_cert_file else None
     url = await listener.start(settings.ocpi_listen, certificate, shares_port=shares_port)
@@ -442,7 +326,7 @@ async def _delivering(
             worker.run(),
             runs.run(),
             BacklogGauges(store).run(),
-            _sweep(store, keys, settings),
+            _watch(partial(sweep, store, keys, settings), "what is past its time", _SWEEP_S),
             _watch(partial(rules_due, store, clock), "rules that come into force or end"),
             _watch(partial(tariffs_due, store, clock), "tariffs that end"),
             _watch(partial(markings_due, store), "objects that are to be marked"),
@@ -464,22 +348,6 @@ async def _delivering(
             await used.recorder.close(settings.drain_s)
 
 
-async def _sweep(store: Database, keys: Keyring, settings: Settings) -> None:
-    while True:
-        try:
-            await disclosure_sweep(store, settings.disclosure_days)
-            await retention_sweep(store, settings.retention_days)
-            await tariff_revisions_sweep(store, settings.tariff_revision_days)
-            await charged_sweep(store, settings.session_days, settings.cdr_days)
-            await personal_data_sweep(store, keys, settings.personal_data_days)
-            await audit_sweep(store, keys, settings.audit_days)
-            if rewrapped := await secrets_rewrap(store, keys):
-                log.info("sealed under the new key", extra={"secrets": rewrapped})
-        except Exception:
-            log.exception("the sweep broke")
-        await asyncio.sleep(_SWEEP_S)
-
-
 async def _watch(due: Callable[[], Awaitable[bool]], what: str, pause_s: float = _DUE_S) -> None:
     """Does what is due, one after another, and looks again."""
     while True:
@@ -487,12 +355,9 @@ async def _watch(due: Callable[[], Awaitable[bool]], what: str, pause_s: float =
             while await due():
                 pass
         except Exception as error:
-            log.warning("looking for what is due failed", extra={"what": what, "problem": describe(error)})
+            problem = {"what": what, "problem": describe(error)}
+            log.warning("looking for what is due failed", extra=problem, exc_info=True)
         await asyncio.sleep(pause_s)
-
-
-def _ocpi(name: str) -> ServiceDescriptor:
-    return Default().FindServiceByName(f"evbridge.partner.ocpi.v2.{name}")
 
 
 def _by_descriptor(*services: object) -> dict[ServiceDescriptor, object]:

@@ -9,7 +9,6 @@ from typing import Any
 from evbridge.v1.location_pb2 import ListLocationsRequest, Location
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 
-from service.app import keyring, migrated_url, opened
 from service.cli.common import known_tenant
 from service.domain.keys import key_of
 from service.errors import EvbridgeError
@@ -18,6 +17,7 @@ from service.resources.tenant import FolderInvalid, Manifest, tenant_export
 from service.settings import Settings
 from service.storage.keyring import Keyring, SealBroken
 from service.storage.location import location_page
+from service.storage.opening import keyring, migrated_url, opened
 from service.storage.pool import Database
 from service.storage.tariff import tariff_page
 

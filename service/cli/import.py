@@ -13,7 +13,6 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, Party
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.types_pb2 import BusinessDetails
 
-from service.app import keyring, migrated_url, opened
 from service.cli.common import known_tenant, operator
 from service.cli.export import left_out
 from service.domain.caller import Caller
@@ -33,6 +32,7 @@ from service.settings import Settings
 from service.storage.changes import change_time
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
+from service.storage.opening import keyring, migrated_url, opened
 from service.storage.party import parties_hold
 from service.storage.pool import Database
 from service.storage.tariff import tariffs_hold

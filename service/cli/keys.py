@@ -8,7 +8,7 @@ from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
 from evbridge.v1.api_key_pb2 import Key
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.app import keyring, migrated_url, opened, service_names
+from service.app import service_names
 from service.cli.common import operator, printable
 from service.domain.caller import TENANT_ID, role_name
 from service.domain.validation import validate
@@ -17,6 +17,7 @@ from service.resources.audit import audit_command
 from service.settings import Settings
 from service.storage.api_key import api_key_list, api_key_revoke, new_key
 from service.storage.changes import change_time
+from service.storage.opening import keyring, migrated_url, opened
 
 ROLES = {role_name(number).lower(): number for number in (ROLE_READER, ROLE_WRITER, ROLE_ADMIN)}
 

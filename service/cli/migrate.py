@@ -2,8 +2,8 @@
 
 import argparse
 
-from service.app import migrated_url
 from service.settings import Settings
+from service.storage.opening import migrated_url
 
 
 async def run(settings: Settings, _: argparse.Namespace) -> None:

@@ -20,12 +20,12 @@ from evbridge.v1.reconciliation_pb2 import (
 )
 from google.protobuf.json_format import MessageToJson
 
-from service.app import migrated_url, opened
 from service.cli.common import known_tenant
 from service.domain.keys import key_of
 from service.domain.time_zones import time_zone, time_zones
 from service.resources.reconciliation import reconciliation
 from service.settings import Settings
+from service.storage.opening import migrated_url, opened
 
 _TOTALS = (
     *("side", "currency", "operator", "provider", "tariffs", "cdrs", "credits"),

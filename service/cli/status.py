@@ -8,7 +8,7 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationStatus, ListInte
 from evbridge.v1.partner_pb2 import BreakerState, OperationClass, PartnerStatus
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.app import keyring, migrated_url, opened, targets_of
+from service.app import targets_of
 from service.cli.common import known_tenant, printable
 from service.domain.integration import type_name
 from service.errors import ResourceNotFound
@@ -16,6 +16,7 @@ from service.resources.partner import partner_status
 from service.settings import Settings
 from service.storage.api_key import api_key_list
 from service.storage.integration import integration_page
+from service.storage.opening import keyring, migrated_url, opened
 
 _PAGE = 100
 

@@ -15,7 +15,7 @@ from service.runs.worker import Tools
 _ROLES = ("CPO", "EMSP", "HUB", "NAP", "NSP", "OTHER", "SCSP")
 
 
-class HubClientsReceiver:
+class HubClientInfoReceiver:
     """evbridge.partner.ocpi.v2.HubClientInfoReceiverService, served."""
 
     def __init__(self, tools: Tools) -> None:

@@ -96,6 +96,10 @@ class Visit:
         return self.holder.integration_id
 
 
+Side = Literal["SENDER", "RECEIVER"]
+Ours = Literal["cpo", "emsp", ""]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One side of a module. `serves` has a method for each rpc of `service`: request, Visit -> Reply. Raises Refused.
@@ -105,8 +109,8 @@ class Endpoint:
     """
 
     identifier: str
-    side: Literal["SENDER", "RECEIVER"]
-    ours: Literal["cpo", "emsp", ""]
+    side: Side
+    ours: Ours
     service: ServiceDescriptor
     serves: Any
     versions: Sequence[str] = VERSIONS

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 
-from service.app import database_url, keyring, opened
 from service.cli.common import print_findings
 from service.cli.doctor import configuration, database
 from service.cli.doctor.check import Seen
@@ -19,6 +18,7 @@ from service.storage.connection import describe
 from service.storage.embedded import EmbeddedPostgresError
 from service.storage.keyring import Keyring, KeyringInvalid
 from service.storage.migrations import MigrationError, pending
+from service.storage.opening import database_url, keyring, opened
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
