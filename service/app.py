@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_HTTP
@@ -77,6 +78,7 @@ from service.storage.gate import PartnerGate
 from service.storage.integration import IntegrationTargets, integration_takes_refresh
 from service.storage.keyring import Keyring
 from service.storage.marking import markings_due, tariffs_due
+from service.storage.notices import Notices
 from service.storage.opening import keyring, migrated_url, opened
 from service.storage.pool import Database
 from service.storage.publication import rules_due
@@ -141,6 +143,7 @@ async def evbridge(
         authenticating(settings, store, keys, egress, policy) as authenticator,
         aclosing(Processes(settings.pricing_processes)) as processes,
         _following(settings, url) as feed,
+        _noticing(settings, url) as notices,
     ):
 
         def tools(database: Database) -> Tools:
@@ -156,7 +159,7 @@ async def evbridge(
         comparers = {each.type: each.comparer(store, served.channel) for each in PARTNERS if each.comparer}
         authorizers = {each.type: each.authorizer(store, served.channel) for each in PARTNERS if each.authorizer}
         commanders = {each.type: each.commander(served) for each in PARTNERS if each.commander}
-        questions = Questions(store, min(_BOOKMARK_S, settings.max_deadline_s / 3))
+        questions = Questions(store, notices, min(_BOOKMARK_S, settings.max_deadline_s / 3))
         server = Server(
             settings,
             store,
@@ -293,12 +296,26 @@ async def _following(settings: Settings, url: str) -> AsyncIterator[Feed]:
     bookmark_s = min(_BOOKMARK_S, settings.max_deadline_s / 3)
     async with opened(settings, url, name="evbridge-watch", size=2) as store:
         feed = Feed(store, settings.watch_poll_s, bookmark_s)
-        following = asyncio.create_task(feed.run())
-        try:
+        async with _meanwhile(feed.run()):
             yield feed
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _noticing(settings: Settings, url: str) -> AsyncIterator[Notices]:
+    """Notices, heard while entered; where the server itself cannot be reached, none are."""
+    notices = Notices(settings.database_direct_url or ("" if settings.pgbouncer else url))
+    async with _meanwhile(notices.run()):
+        yield notices
+
+
+@asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ class Settings:
         "DATABASE_URL", "", "PostgreSQL >= 14; empty: an embedded server in DATA_DIR", secret=True
     )
     database_direct_url: str = _setting(
-        "DATABASE_DIRECT_URL", "", "the server behind PgBouncer, for migrations", secret=True
+        "DATABASE_DIRECT_URL", "", "the server behind PgBouncer, for migrations and notices", secret=True
     )
     database_pool_size: int = _setting("DATABASE_POOL_SIZE", 10, "connections for calls; delivery uses as many again")
     pgbouncer: bool = _setting("PGBOUNCER", False, "DATABASE_URL is PgBouncer >= 1.21 in transaction mode")

@@ -191,6 +191,19 @@ _WAITED_FOR = Statement(
 )
 
 
+_NOTICES = Statement(
+    "notices_heard",
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'evbridge-notices' AND state = 'idle'"
+    " AND datname = current_database() AND query LIKE '%pg_notify%'",
+)
+
+
+async def notices_heard(database: Database, processes: int) -> None:
+    """Returns once so many processes hear notices."""
+    while await database.value(_NOTICES) < processes:
+        await asyncio.sleep(0.01)
+
+
 async def beside(database: Database, work: Statement, *args: Any, call: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
     """Begins a call that has to wait for a transaction which does `work`, ends that, and returns the call.
 

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
-from evbridge.v1.command_pb2 import Command
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
 from service.errors import EvbridgeError
+from service.resources.command import Commander
 from service.storage.command import DueResult, command_again, command_claim, command_sent
 from service.storage.connection import describe
 from service.storage.integration import integration_get
@@ -23,20 +23,12 @@ _LIMIT_S: Final = 15.0
 """Shorter than a claim lasts."""
 
 
-class Teller(Protocol):
-    """Brings results to one type of partners."""
-
-    async def tell(self, tenant_id: str, command: Command, response_url: str) -> None:
-        """Raises EvbridgeError."""
-        ...
-
-
 class Results:
-    """`tellers`: by the type of the integration. Nobody waits for a partner that does not answer."""
+    """`commanders`: by the type of the integration. Nobody waits for a partner that does not answer."""
 
-    def __init__(self, database: Database, tellers: Mapping[IntegrationType.ValueType, Teller]) -> None:
+    def __init__(self, database: Database, commanders: Mapping[IntegrationType.ValueType, Commander]) -> None:
         self._database = database
-        self._tellers = tellers
+        self._commanders = commanders
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def due(self) -> bool:
@@ -56,9 +48,9 @@ class Results:
         command, problem = due.command, ""
         try:
             payload = await integration_get(self._database, due.tenant_id, command.integration_id)
-            teller = self._tellers[Integration.FromString(payload).type]
+            commander = self._commanders[Integration.FromString(payload).type]
             async with asyncio.timeout(_LIMIT_S):
-                await teller.tell(due.tenant_id, command, due.response_url)
+                await commander.tell(due.tenant_id, command, due.response_url)
             command.result_sent_time.FromDatetime(datetime.now(UTC))
         except EvbridgeError as error:
             problem = error.message

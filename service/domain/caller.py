@@ -1,12 +1,13 @@
 """Who is calling, as the credential says, and how long they wait."""
 
 import re
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 from urllib.parse import unquote
 
 from evbridge.options.v1.options_pb2 import Role
@@ -17,6 +18,15 @@ TENANT_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 call_deadline: ContextVar[float] = ContextVar("call_deadline")
 """When the call under way ends at the latest, by the monotonic clock."""
+
+_ANSWER_S: Final = 0.5
+"""What is kept of a call's time to bring its answer home."""
+
+
+def time_to_wait_s() -> float:
+    """How long the call under way may wait for somebody else."""
+    return max(call_deadline.get() - time.monotonic() - _ANSWER_S, _ANSWER_S)
+
 
 end_of_work: ContextVar[Callable[[], None]] = ContextVar("end_of_work", default=lambda: None)
 

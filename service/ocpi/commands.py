@@ -38,6 +38,7 @@ from service.resources.question import Kind, Questions
 from service.runs.worker import Tools
 from service.storage.command import command_get, command_insert
 from service.storage.integration import integration_get
+from service.storage.notices import Notices
 
 _ANSWER_S: Final = 10.0
 """How long a service may take to say whether it takes a command."""
@@ -139,8 +140,9 @@ class ChargingProfilesSender:
 class CommandsSender:
     """evbridge.partner.ocpi.v2.CommandsSenderService, served: results of commands of ours."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, notices: Notices) -> None:
         self._database = tools.database
+        self._notices = notices
 
     async def PostCommandResult(self, request: ocpi.PostCommandResultRequest, visit: Visit) -> Reply:
         return await self.ended(request.command_id, visit)
@@ -157,6 +159,7 @@ class CommandsSender:
             await command_ended(
                 self._database, visit.tenant_id, id, result_from(document), is_ours=False, integrations=through
             )
+        self._notices.tell(id)
         return Reply(body=enveloped())
 
     async def _through(self, id: str, visit: Visit) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ _SINCE_2_2 = ("2.3.0", "2.2.1")
 
 
 def endpoints(served: Tools, questions: Questions) -> list[Endpoint]:
-    documents, sent, received = Documents(), CommandsSender(served), CommandsReceiver(served, questions)
+    documents, sent = Documents(), CommandsSender(served, questions.notices)
+    received = CommandsReceiver(served, questions)
     return [
         _endpoint("credentials", "SENDER", "", Credentials(served)),
         _endpoint("locations", "SENDER", "cpo", LocationsSender(served, documents)),

@@ -15,6 +15,8 @@ from service.bridge.ports import Behaviour
 from service.bridge.registry import Registry, contract_files
 from service.delivery.comparison import Comparer
 from service.delivery.worker import Deliverer
+from service.resources.authorization import Authorizer
+from service.resources.command import Commander
 from service.runs.worker import Executor, Tools
 from service.storage.pool import Database
 
@@ -40,8 +42,8 @@ class Partner:
     takes: Collection[ObjectKind.ValueType] = ()
     deliverer: Callable[[Database, PartnerChannel], Deliverer] | None = None
     comparer: Callable[[Database, PartnerChannel], Comparer] | None = None
-    authorizer: Callable[[Database, PartnerChannel], Any] | None = None
-    commander: Callable[[Tools], Any] | None = None
+    authorizer: Callable[[Database, PartnerChannel], Authorizer] | None = None
+    commander: Callable[[Tools], Commander] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
     webhooks: Mapping[str, Callable[[Tools], Any]] = field(default_factory=dict)
 

@@ -1,9 +1,8 @@
 """Commands to chargers: what changes one, each step in a transaction of its own, or in the caller's."""
 
-import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from evbridge.v1.command_pb2 import (
     COMMAND_DIRECTION_RECEIVED,
@@ -24,10 +23,22 @@ from service.errors import ResourceNotFound
 from service.storage.changes import change_time
 from service.storage.command import command_get, command_lock, command_put
 from service.storage.connection import Connection
+from service.storage.notices import Notices
 from service.storage.pool import Database
 
-_LOOK_S: Final = 0.05
 _OVER: Final = (COMMAND_STATE_REFUSED, COMMAND_STATE_ENDED, COMMAND_STATE_FAILED)
+
+
+class Commander(Protocol):
+    """Speaks with one type of partners about commands."""
+
+    async def send(self, tenant_id: str, command: Command, timeout_s: float) -> CommandResponse:
+        """To an operator. Raises EvbridgeError."""
+        ...
+
+    async def tell(self, tenant_id: str, command: Command, response_url: str) -> None:
+        """Brings the result of one to who sent it. Raises EvbridgeError."""
+        ...
 
 
 async def command_answered(store: Database | Connection, tenant_id: str, id: str, response: CommandResponse) -> Command:
@@ -92,14 +103,16 @@ async def command_failed(
     return await _changed(database, tenant_id, id, failed)
 
 
-async def command_awaited(database: Database, tenant_id: str, id: str, limit_s: float) -> bytes:
+async def command_awaited(database: Database, notices: Notices, tenant_id: str, id: str, limit_s: float) -> bytes:
     """The serialized command once it is over, or as it is after `limit_s`. Raises ResourceNotFound."""
     end = time.monotonic() + limit_s
-    while True:
-        payload = await command_get(database, tenant_id, id)
-        if Command.FromString(payload).state in _OVER or time.monotonic() >= end:
-            return payload
-        await asyncio.sleep(_LOOK_S)
+    with notices.about(id) as news:
+        while True:
+            payload = await command_get(database, tenant_id, id)
+            left_s = end - time.monotonic()
+            if left_s <= 0 or Command.FromString(payload).state in _OVER:
+                return payload
+            await news.wait(left_s)
 
 
 async def _changed(

@@ -1,9 +1,8 @@
 """Questions that services of the tenant's answer while a partner waits.
 
-They are rows, so who asks, who listens and who answers may be different processes; whoever waits looks again.
+They are rows, so who asks, who listens and who answers may be different processes. Notices wake whoever waits.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -11,6 +10,7 @@ from uuid import UUID, uuid4
 
 from service.errors import ResourceNotFound, ServerStopping
 from service.storage.connection import Connection
+from service.storage.notices import Notices
 from service.storage.pool import Database
 from service.storage.question import (
     Kind,
@@ -25,7 +25,6 @@ from service.storage.question import (
 __all__ = ["Kind", "Questions"]
 
 HANDED_AGAIN_S: Final = 3.0
-_LOOK_S: Final = 0.025
 _SEEN_EVERY_S: Final = 2.0
 _HEARD_S: Final = 10.0
 """How long somebody who does not say so any more is taken to listen."""
@@ -37,26 +36,29 @@ _GRACE_S: Final = 0.25
 class Questions:
     """`stop` ends who listens."""
 
-    def __init__(self, database: Database, still_there_s: float) -> None:
+    def __init__(self, database: Database, notices: Notices, still_there_s: float) -> None:
         self.database = database
+        self.notices = notices
         self._still_there_s = still_there_s
         self._stopped = False
 
     def stop(self) -> None:
         self._stopped = True
+        self.notices.stir()
 
     async def ask(
         self, tenant_id: str, kind: Kind, question_id: UUID, integration_id: str, payload: bytes, lasts_s: float
     ) -> bytes | None:
         """The answer to a partner's question; None when nobody listens to it, or nobody answers in time."""
-        end = time.monotonic() + lasts_s
+        end = time.monotonic() + lasts_s + _GRACE_S
         of = (self.database, tenant_id, kind, question_id, integration_id)
-        if not await question_ask(*of, payload, lasts_s=lasts_s, heard_s=_HEARD_S):
-            return None
         answer = None
-        while answer is None and time.monotonic() < end + _GRACE_S:
-            await asyncio.sleep(_LOOK_S)
-            answer = await question_answered(self.database, tenant_id, question_id)
+        with self.notices.about(str(question_id)) as news:
+            if await question_ask(*of, payload, lasts_s=lasts_s, heard_s=_HEARD_S):
+                self.notices.tell(_listeners(tenant_id, kind))
+                while answer is None and (left_s := end - time.monotonic()) > 0:
+                    await news.wait(left_s)
+                    answer = await question_answered(self.database, tenant_id, question_id)
         return answer
 
     async def listen(self, tenant_id: str, kind: Kind, integration_id: str) -> AsyncGenerator[list[bytes], None]:
@@ -65,27 +67,30 @@ class Questions:
         Raises ServerStopping.
         """
         listener, seen, told = uuid4(), 0.0, 0.0
-        try:
-            while not self._stopped:
-                now = time.monotonic()
-                if now - seen >= _SEEN_EVERY_S or not seen:
-                    await listener_seen(self.database, tenant_id, kind, listener, integration_id)
-                    seen = now
-                questions = (
-                    []
-                    if not told
-                    else await question_take(
-                        self.database, tenant_id, kind, integration_id, again_s=HANDED_AGAIN_S, limit=_AT_ONCE
-                    )
-                )
-                if questions or now - told >= self._still_there_s or not told:
-                    told = now
-                    yield questions
-                else:
-                    await asyncio.sleep(_LOOK_S)
-            raise ServerStopping("the server is stopping", retry_after_s=0.5)
-        finally:
-            await listener_gone(self.database, tenant_id, kind, listener)
+        of = (self.database, tenant_id, kind)
+        with self.notices.about(_listeners(tenant_id, kind)) as news:
+            try:
+                while not self._stopped:
+                    now = time.monotonic()
+                    if now - seen >= _SEEN_EVERY_S or not seen:
+                        await listener_seen(*of, listener, integration_id)
+                        seen = now
+                    questions: list[bytes] = []
+                    if told:
+                        questions = await question_take(*of, integration_id, again_s=HANDED_AGAIN_S, limit=_AT_ONCE)
+                    if questions or now - told >= self._still_there_s or not told:
+                        told = now
+                        yield questions
+                    else:
+                        await news.wait(_SEEN_EVERY_S)
+                raise ServerStopping("the server is stopping", retry_after_s=0.5)
+            finally:
+                await listener_gone(*of, listener)
+
+
+def _listeners(tenant_id: str, kind: Kind) -> str:
+    """The topic of those who listen."""
+    return f"{tenant_id}/{kind:d}"
 
 
 async def question_answered_by(conn: Connection, tenant_id: str, kind: Kind, question_id: str, answer: bytes) -> None:

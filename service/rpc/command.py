@@ -1,10 +1,9 @@
 """evbridge.v1.CommandService."""
 
-import time
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import uuid4
 
 from evbridge.v1.command_pb2 import (
@@ -12,7 +11,6 @@ from evbridge.v1.command_pb2 import (
     COMMAND_STATE_PENDING,
     AnswerCommandRequest,
     Command,
-    CommandResponse,
     GetCommandRequest,
     ListCommandsRequest,
     ReportCommandResultRequest,
@@ -22,14 +20,15 @@ from evbridge.v1.command_pb2 import (
 from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
 from service.domain.audit import event_of_partner_call
-from service.domain.caller import Caller, call_deadline, waits_elsewhere
-from service.domain.pages import framed, list_response, page_size, position_before
+from service.domain.caller import Caller, time_to_wait_s, waits_elsewhere
+from service.domain.pages import list_response, page_size, position_before
 from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown
 from service.errors import EvbridgeError, IntegrationDisabled, InvalidArgument, ResourceExists
 from service.resources.audit import audited
-from service.resources.command import command_answered, command_awaited, command_ended, command_failed
+from service.resources.command import Commander, command_answered, command_awaited, command_ended, command_failed
 from service.resources.mutation import mutate
-from service.resources.question import Kind, Questions, question_answered_by
+from service.resources.question import Kind, Questions
+from service.rpc.question import Asked
 from service.storage.command import command_get, command_insert, command_page
 from service.storage.connection import Connection
 from service.storage.integration import integration_get
@@ -37,16 +36,6 @@ from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
 _SEND: Final = "evbridge.v1.CommandService/SendCommand"
-_ANSWER_S: Final = 0.5
-"""What is left of the caller's time when a result is not waited for any more."""
-
-
-class Commander(Protocol):
-    """Sends commands to one type of operators."""
-
-    async def send(self, tenant_id: str, command: Command, timeout_s: float) -> CommandResponse:
-        """Raises EvbridgeError."""
-        ...
 
 
 class CommandService:
@@ -61,7 +50,8 @@ class CommandService:
     ) -> None:
         self._database = database
         self._keyring = keyring
-        self._questions = questions
+        self._notices = questions.notices
+        self._questions = Asked(questions, keyring, Kind.COMMAND)
         self._commanders = commanders
 
     async def SendCommand(self, request: SendCommandRequest, caller: Caller) -> bytes:
@@ -80,7 +70,7 @@ class CommandService:
                 await self._sent(commander, command, caller)
         else:
             await self._check_same(command, caller)
-        return await command_awaited(self._database, caller.tenant_id, command.id, _left_s())
+        return await command_awaited(self._database, self._notices, caller.tenant_id, command.id, time_to_wait_s())
 
     async def GetCommand(self, request: GetCommandRequest, caller: Caller) -> bytes:
         return await command_get(self._database, caller.tenant_id, request.id)
@@ -90,18 +80,14 @@ class CommandService:
         rows = await command_page(self._database, caller.tenant_id, request, before, size + 1)
         return list_response(request, rows, size)
 
-    async def ServeCommands(self, request: ServeCommandsRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
-        waits_elsewhere()
-        async for commands in self._questions.listen(caller.tenant_id, Kind.COMMAND, request.integration_id):
-            yield framed(commands)
+    def ServeCommands(self, request: ServeCommandsRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
+        return self._questions.serve(request, caller)
 
     async def AnswerCommand(self, request: AnswerCommandRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> Command:
-            answer = request.response.SerializeToString(deterministic=True)
-            await question_answered_by(conn, caller.tenant_id, Kind.COMMAND, request.id, answer)
+        async def reply(conn: Connection) -> Command:
             return await command_answered(conn, caller.tenant_id, request.id, request.response)
 
-        return await mutate(self._database, self._keyring, request, caller, work)
+        return await self._questions.answer(request, caller, request.response, reply)
 
     async def ReportCommandResult(self, request: ReportCommandResultRequest, caller: Caller) -> bytes:
         async def work(conn: Connection, now: datetime) -> Command:
@@ -112,12 +98,15 @@ class CommandService:
     async def _sent(self, commander: Commander, command: Command, caller: Caller) -> None:
         of = (self._database, caller.tenant_id, command.id)
         try:
-            response = await commander.send(caller.tenant_id, command, _left_s())
+            response = await commander.send(caller.tenant_id, command, time_to_wait_s())
         except EvbridgeError as error:
             may_have_arrived = isinstance(error, PartnerOutcomeUnknown | PartnerFault)
             await command_failed(*of, error.message, for_certain=not may_have_arrived)
             raise
-        await command_answered(*of, response)
+        else:
+            await command_answered(*of, response)
+        finally:
+            self._notices.tell(command.id)
 
     async def _check_same(self, command: Command, caller: Caller) -> None:
         """Raises ResourceExists when the id names another command."""
@@ -139,7 +128,3 @@ def _command(request: Any) -> Command:
     )
     command.create_time.FromDatetime(datetime.now(UTC))
     return command
-
-
-def _left_s() -> float:
-    return max(call_deadline.get() - time.monotonic() - _ANSWER_S, _ANSWER_S)

@@ -1,6 +1,5 @@
 """evbridge.v1.RunService."""
 
-import time
 from datetime import datetime
 
 from evbridge.v1.run_pb2 import (
@@ -13,7 +12,7 @@ from evbridge.v1.run_pb2 import (
     WaitRunRequest,
 )
 
-from service.domain.caller import Caller, call_deadline
+from service.domain.caller import Caller, time_to_wait_s
 from service.domain.pages import HIGHEST, list_response, number_before, page_size, uuid_before
 from service.resources.mutation import mutate
 from service.resources.run import Supported, run_begin
@@ -22,9 +21,6 @@ from service.storage.integration import integration_lock
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.run import run_cancel, run_findings_page, run_get, run_page, run_wait
-
-_ANSWER_S = 0.5
-"""What is kept of a call's time to bring its answer home."""
 
 
 class RunService:
@@ -63,7 +59,7 @@ class RunService:
         return await mutate(self._database, self._keyring, request, caller, work)
 
     async def WaitRun(self, request: WaitRunRequest, caller: Caller) -> Run:
-        limit_s = call_deadline.get() - time.monotonic() - _ANSWER_S
+        limit_s = time_to_wait_s()
         if request.HasField("timeout"):
             limit_s = min(limit_s, request.timeout.seconds + request.timeout.nanos / 1e9)
         after = request.after_update_time if request.HasField("after_update_time") else None

@@ -32,8 +32,12 @@ from evbridge.v1.token_pb2 import (
 )
 from evbridge.v1.types_pb2 import DisplayText
 
+from service.app import evbridge
+from service.resources import question as questions
+from service.storage import notices
+from service.storage.question import question_answered
 from tests.conftest import Tenant
-from tests.front_door import a_party, a_token, fails
+from tests.front_door import Client, a_party, a_token, fails, notices_heard, settings
 from tests.ocpi.door import Ask, Partner, ask, partner
 from tests.rpc.test_ocpi_tokens import HIS, pushed, registered, store
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
@@ -163,6 +167,45 @@ async def test_a_service_that_does_not_answer_leaves_it_to_the_stored_token(side
         async with serving(emsp, lambda question: None) as asked:
             assert (await authorize(cpo, "04AB")).allowed == ALLOWED_TYPE_ALLOWED
             assert asked and {each.uid for each in asked} == {"04AB"}
+
+
+@pytest.mark.parametrize("notified", [True, False])
+async def test_a_question_is_asked_and_answered_at_different_processes(
+    notified: bool,
+    ask: Ask,
+    partner: Partner,
+    tenant: Tenant,
+    shared_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who waits looks once, when there is something to see; without notices, again and again."""
+    monkeypatch.setattr(notices, "LOOK_ANYWAY_S", 60.0 if notified else 0.025)
+    if not notified:
+        monkeypatch.setattr(notices.Notices, "tell", lambda *_: None)
+    looks: list[Any] = []
+
+    async def looked(*of: Any) -> bytes | None:
+        looks.append(of)
+        return await question_answered(*of)
+
+    monkeypatch.setattr(questions, "question_answered", looked)
+    await tenant.admin.parties.UpdateParty(UpdatePartyRequest(party=a_party(roles=[PARTY_ROLE_EMSP])))
+    async with evbridge(settings(shared_database_url)) as other, grpc.aio.insecure_channel(other.address) as there:
+        await notices_heard(other.database, 2)
+        service = Client(there, tenant.keys["writer"]).authorizations
+        stream: Any = service.ServeAuthorizations(ServeAuthorizationsRequest())
+        assert not (await stream.read()).questions
+        path = "/ocpi/emsp/2.2.1/tokens/POOR/authorize"
+        asked = asyncio.create_task(ask("POST", path, partner.registered))
+        while not (handed := (await stream.read()).questions):
+            pass
+        await asyncio.sleep(0.2)
+        token = a_token(country_code="DE", party_id="ABC", uid="POOR")
+        given = AnswerAuthorizationRequest(id=handed[0].id, allowed=ALLOWED_TYPE_NO_CREDIT, token=token)
+        await service.AnswerAuthorization(given)
+        assert (await asked).body["data"]["allowed"] == "NO_CREDIT"
+        stream.cancel()
+    assert (len(looks) == 1) == notified
 
 
 async def test_the_whitelist_mode_says_who_is_asked(sides: Sides) -> None:

@@ -73,13 +73,15 @@ async def test_recordings_under_way_are_stored_before_a_server_has_stopped(
 async def test_a_control_that_does_not_wait_for_them_loses_some(
     database_url: str, database: Database, keyring: Keyring, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closing, close = asyncio.Event(), Database.close
+    closing, close, closed_ones = asyncio.Event(), Database.close, []
 
     async def at_once(_: ExchangeRecorder, limit_s: float) -> None:
         pass
 
     async def closed(self: Database, grace_s: float = 5.0) -> None:
-        asyncio.get_running_loop().call_soon(closing.set)
+        closed_ones.append(self)
+        if len(closed_ones) == 2:  # after the watchers' pool the one that records
+            asyncio.get_running_loop().call_soon(closing.set)
         await close(self, grace_s)
 
     monkeypatch.setattr(ExchangeRecorder, "close", at_once)
