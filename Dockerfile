@@ -6,10 +6,10 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 # Without pip: the builder's own installs into it, and the image needs none.
 RUN python -m venv --without-pip /opt/evbridge
 WORKDIR /build
-COPY requirements.lock requirements-dev.lock ./
+COPY requirements.lock requirements-build.lock ./
 RUN pip --python /opt/evbridge/bin/python install --require-hashes --requirement requirements.lock
-# The build backend, by its hash: the development lock holds it. It stays behind in this stage.
-RUN pip install --require-hashes --requirement requirements-dev.lock
+# What builds the wheel stays behind in this stage.
+RUN pip install --require-hashes --requirement requirements-build.lock
 COPY . .
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
     && pip --python /opt/evbridge/bin/python install --no-deps --no-index /wheel/*.whl

@@ -4,12 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UV := .deps/uv/bin/uv
-LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test soak check docs protos gen schema clients bench release-protos release-image lock audit clean
+.PHONY: help demo serve test soak check docs protos gen schema clients bench release-protos release-image wheel sbom lock audit clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,10 +64,17 @@ release-protos: $(INSTALLED) ## pack the protos with their imports and a descrip
 release-image: protos ## make the present contract the one that `make check` compares with
 	$(BIN)/buf build protos --exclude-source-info --output gen/released.binpb
 
+wheel: $(INSTALLED) ## build the wheel, into dist/: the same bytes from the same sources
+	$(BIN)/python -m hatchling build --target wheel --directory dist
+
+sbom: $(INSTALLED) ## write the bill of materials of what ships (CycloneDX), into dist/
+	$(BIN)/python -m tools.sbom
+
 lock: $(UV) ## write the lock files from pyproject.toml; UPGRADE=1 takes the newest versions
-	$(LOCK) --extra embedded --group dev --group docs --group bench --output-file requirements-dev.lock
-	$(LOCK) --constraint requirements-dev.lock --output-file requirements.lock
-	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
+	$(LOCK) pyproject.toml --extra embedded --group dev --group docs --group bench --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --constraint requirements-dev.lock --output-file requirements.lock
+	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
+	@! grep -nE '://|--(index|extra-index|find-links)' requirements*.lock
 
 audit: $(INSTALLED) ## look the locked versions up in the vulnerability databases (informational)
 	-$(BIN)/pip-audit --requirement requirements-dev.lock --require-hashes --disable-pip

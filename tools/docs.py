@@ -6,11 +6,13 @@ A table stands between `<!-- table: NAME, written by make gen -->` and the next 
 import argparse
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
 
 from service.partners.ocpi.checks import CHECKS
 from service.settings import Settings
+from tools import sbom
 from tools.third_party import ROOT
 
 _REASONS = ROOT / "protos" / "evbridge" / "v1" / "error_reason.proto"
@@ -51,7 +53,16 @@ def _checks() -> Iterator[str]:
             yield f"| `{check.id}` | {check.wanted} | {check.advice} |"
 
 
-_TABLES = {"settings": _settings, "reasons": _reasons, "checks": _checks}
+def _licenses() -> Iterator[str]:
+    yield from ("| license | packages |", "|---|---|")
+    names = defaultdict(list)
+    for package in sbom.packages(sbom.LOCK.read_text(encoding="utf-8")):
+        names[package.license].append(package.name)
+    for license, of in sorted(names.items()):
+        yield f"| {license} | {', '.join(of)} |"
+
+
+_TABLES = {"settings": _settings, "reasons": _reasons, "checks": _checks, "licenses": _licenses}
 
 
 def main() -> int:

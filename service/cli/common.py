@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import json
+import os
 import signal
 import socket
 import sys
@@ -35,7 +36,11 @@ async def until_stopped(parent: IO[str] | None = None) -> None:
 
 def operator(tenant_id: str) -> Caller:
     """Who types a command, as the audit names them."""
-    return Caller(tenant_id, f"cli:{getpass.getuser()}", ROLE_ADMIN, socket.gethostname())
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # as in the image, whose user has no name
+        user = str(os.getuid())
+    return Caller(tenant_id, f"cli:{user}", ROLE_ADMIN, socket.gethostname())
 
 
 async def known_tenant(database: Database, tenant_id: str) -> None:
