@@ -9,6 +9,7 @@ import copy
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -401,7 +402,7 @@ class Serving:
 async def serving(
     environ: dict[str, str], *arguments: str, program: Sequence[str] = ("-m", "service")
 ) -> AsyncIterator[Serving]:
-    """A server that takes calls. It is told to stop at the end, if it still runs."""
+    """A server that takes calls. It is told to stop at the end, if it still runs or was stopped by a signal."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *program, "serve", *arguments),
         env=environ,
@@ -417,6 +418,7 @@ async def serving(
     finally:
         if process.returncode is None:
             process.terminate()
+            process.send_signal(signal.SIGCONT)
         await (reading or server.ended())
 
 

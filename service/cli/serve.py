@@ -1,6 +1,7 @@
 """`evbridge serve`."""
 
 import argparse
+import asyncio
 import dataclasses
 import gc
 import sys
@@ -12,7 +13,7 @@ from evbridge.options.v1.options_pb2 import ROLE_ADMIN
 from service.app import FIRST_TENANT, Evbridge, evbridge, evbridge_processes
 from service.cli.common import channel_to, until_stopped
 from service.demo.data import fill
-from service.processes.serving import SERVES
+from service.processes.serving import tell_parent
 from service.settings import Settings
 from service.storage.api_key import api_key_create, api_key_revoke, key_id_of
 
@@ -66,12 +67,12 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    """One of several processes: tells its parent when it serves, and ends with it."""
+    """One of several processes: tells its parent that it serves, until it is drained, and ends with it."""
     async with evbridge(settings, shares_ports=True):
         _settle()
-        sys.stdout.buffer.write(SERVES)
-        sys.stdout.buffer.flush()
+        telling = asyncio.create_task(tell_parent())
         await until_stopped(sys.stdin)
+    telling.cancel()
 
 
 def open_files() -> None:

@@ -15,14 +15,31 @@ from opentelemetry import metrics
 from service.workers import work_or_poll
 
 log = logging.getLogger(__name__)
-_restarts = metrics.get_meter(__name__).create_counter(
+_meter = metrics.get_meter(__name__)
+_restarts = _meter.create_counter(
     "evbridge.process.restarts", description="Serving processes that died and were started again."
 )
+_silent = _meter.create_gauge("evbridge.process.silent", description="Serving processes that show no sign of life.")
 
-SERVES = b"serves\n"
-"""What a process writes to standard output once it serves. It ends when its standard input does: with its parent."""
+_SERVES = b"serves\n"
+"""What a process writes to standard output every second from when it serves. It ends when its standard input does: with
+its parent."""
+_BEAT_S = 1.0
+_LISTEN_S = 2.0
+_SILENT, _HUNG = 3, 15
+"""For so many times `_LISTEN_S` nothing was heard of a process that is silent, or that hangs and is killed. The parent
+counts its own rounds: when it stood still itself, with the whole machine perhaps, that is one."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.2, 30.0, 60.0
 _LAST_S = 10.0  # after the drain
+
+
+async def tell_parent() -> None:
+    """In a process that serves: shows that its event loop turns. Never returns."""
+    os.set_blocking(sys.stdout.fileno(), False)
+    while True:
+        with suppress(OSError):  # it stands still, or has ended
+            os.write(sys.stdout.fileno(), _SERVES)
+        await asyncio.sleep(_BEAT_S)
 
 
 @contextmanager
@@ -50,6 +67,7 @@ class ServingProcesses:
         self._environ = environ
         self._drain_s = drain_s
         self._processes: set[subprocess.Popen[bytes]] = set()
+        self._silent: set[subprocess.Popen[bytes]] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -57,6 +75,7 @@ class ServingProcesses:
         """Returns when all serve. Raises OSError when one ends instead; what it had to say stands in the log."""
         loop = asyncio.get_running_loop()
         serving: list[asyncio.Future[None]] = [loop.create_future() for _ in range(self._count)]
+        _silent.set(0)
         self._keepers = [asyncio.create_task(self._keep(each)) for each in serving]
         await asyncio.gather(*serving)
 
@@ -97,14 +116,39 @@ class ServingProcesses:
             output = asyncio.StreamReader()
             loop = asyncio.get_running_loop()
             await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), process.stdout)
-            if await output.readline() == SERVES and not serving.done():
+            if await output.readline() and not serving.done():
                 serving.set_result(None)
-            await output.read()  # its end
+            await self._listen(process, output)
             return await asyncio.to_thread(process.wait)
         finally:
             self._processes.discard(process)
+            self._heard(process)
             process.kill()
             process.stdin.close()  # type: ignore[union-attr]
+
+    async def _listen(self, process: "subprocess.Popen[bytes]", output: asyncio.StreamReader) -> None:
+        """Until the end of what a process that serves writes. Kills it when it hangs."""
+        rounds = 0
+        while True:
+            try:
+                async with asyncio.timeout(_LISTEN_S):
+                    if not await output.readline():
+                        return
+                rounds = 0
+                self._heard(process)
+            except TimeoutError:
+                rounds += 1
+                if rounds == _SILENT:
+                    log.warning("a serving process is silent", extra={"pid": process.pid})
+                    self._silent.add(process)
+                    _silent.set(len(self._silent))
+                if rounds == _HUNG:
+                    log.error("a serving process hangs and is killed", extra={"pid": process.pid})
+                    process.kill()
+
+    def _heard(self, process: "subprocess.Popen[bytes]") -> None:
+        self._silent.discard(process)
+        _silent.set(len(self._silent))
 
 
 def _child(environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":

@@ -45,7 +45,7 @@ _PASSING = {
     "25006": ("the database takes no writes at the moment", 1.0),  # read_only_sql_transaction: a former primary
     "40001": _CONFLICT,  # serialization_failure
     "40P01": _CONFLICT,  # deadlock_detected
-    "53300": _GONE,  # too_many_connections
+    "53300": ("the database has no connection left: max_connections is too low for all of its clients", 1.0),
     "53": _SHORT,  # insufficient resources: memory, a limit of its configuration
     "55P03": _CONFLICT,  # lock_not_available
     "57014": _BUSY,  # query_canceled, by statement_timeout

@@ -41,6 +41,7 @@ _SETTINGS = (
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "jit=off",
+    "max_connections=400",  # 16 serving processes
     # The application reports failed statements; the server's own report would carry row values.
     "log_min_messages=log",
     "log_checkpoints=off",

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import grpc
@@ -57,9 +57,9 @@ async def admin_key(database: Database, keyring: Keyring) -> str:
 
 
 async def overtaken(
-    database: Database, database_url: str, key: str, simulator: Simulator, program: Sequence[str]
+    database: Database, database_url: str, key: str, simulator: Simulator, program: Sequence[str], others: int = 1
 ) -> tuple[Serving, list[tuple[str, int]], str]:
-    """A server is stopped while it delivers a company, another one delivers a newer state, then the first goes on.
+    """A server is stopped while it delivers a company, others deliver a newer state, then the first goes on.
 
     Returns the first server, what the partner stored, and the name that the company has there.
     """
@@ -77,10 +77,13 @@ async def overtaken(
         frozen.process.send_signal(signal.SIGSTOP)
         while simulator.in_flight:
             await asyncio.sleep(0.01)
-        async with serving(environ) as other, grpc.aio.insecure_channel(other.address) as channel:
-            client = Client(channel, key)
+        async with AsyncExitStack() as stack:
+            other = await stack.enter_async_context(serving(environ))
+            client = Client(await stack.enter_async_context(grpc.aio.insecure_channel(other.address)), key)
             company.version, company.name = 2, "New"
             await client.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+            for _ in range(others - 1):
+                await stack.enter_async_context(serving(environ))
             for table in ("delivery", "gate_slot"):
                 await database.run(Statement("over", f"UPDATE {table} SET lease_until = now()"))
             assert (await settled(client, company.id)).state == DELIVERY_STATE_DELIVERED
@@ -96,9 +99,10 @@ async def overtaken(
 
 
 async def test_a_server_that_wakes_after_its_lease_sends_nothing_more(
-    database: Database, database_url: str, admin_key: str, simulator: Simulator
+    database: Database, database_url: str, admin_key: str, simulator: Simulator, soak: Callable[[int], int]
 ) -> None:
-    frozen, stored, name = await overtaken(database, database_url, admin_key, simulator, PROGRAM)
+    others = max(soak(7), 2)
+    frozen, stored, name = await overtaken(database, database_url, admin_key, simulator, PROGRAM, others)
     assert "an attempt was given up" in frozen.log
     assert (len(stored), name) == (1, "New")
 

@@ -91,7 +91,9 @@ async def exported(database_url: str, database: Database, keyring: Keyring, simu
             await _until(bodies, "evbridge_runs_total", "evbridge_watch_oldest_transaction_age_seconds")
             os.kill(min(children(server.process.pid)), signal.SIGKILL)
             # The process that takes its place measures first of all what waits.
-            await _until(bodies, "evbridge_process_restarts_total", "evbridge_integration_status")
+            await _until(
+                bodies, "evbridge_process_restarts_total", "evbridge_process_silent", "evbridge_integration_status"
+            )
     return exported_by(bodies)
 
 

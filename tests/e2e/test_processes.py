@@ -21,6 +21,13 @@ from tests.front_door import Client, Serving, a_company, data_directory, environ
 pytestmark = pytest.mark.timeout(120)
 
 
+# A parent that waits 20 seconds less for a sign of life.
+IMPATIENT = (
+    "-c",
+    "import service.processes.serving as serving; from service.__main__ import main; serving._HUNG = 5; main()",
+)
+
+
 def children(process_id: int, name: bytes = b"--worker") -> set[int]:
     """The processes that it started and that run, of those with the name in their command."""
     found = set()
@@ -50,22 +57,35 @@ async def key(database: Database, keyring: Keyring) -> str:
         return (await api_key_create(conn, keyring, "acme", "", 3)).reveal()
 
 
-async def test_a_process_that_is_killed_is_started_again_and_calls_go_on(database_url: str, key: str) -> None:
-    async with serving(environment(database_url), "--workers", "2") as server:
+async def replaced(server: Serving, key: str, lost: int) -> set[int]:
+    """Waits until another process serves in the place of `lost`, and calls are answered; those that serve."""
+    answered = 0
+    while len(now := children(server.process.pid) - {lost}) < 2 or answered < 20:
+        try:
+            async with client_of(server, key) as client:
+                await client.companies.ListCompanies(ListCompaniesRequest(), timeout=1)
+            answered += 1
+        except grpc.aio.AioRpcError as error:
+            assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return now
+
+
+async def test_a_process_that_is_killed_or_hangs_is_started_again_and_calls_go_on(database_url: str, key: str) -> None:
+    async with serving(environment(database_url), "--workers", "2", program=IMPATIENT) as server:
         before = children(server.process.pid)
         assert len(before) == 2
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
-        answered = 0
-        while len(now := children(server.process.pid) - {killed}) < 2 or answered < 20:
-            try:
-                async with client_of(server, key) as client:
-                    await client.companies.ListCompanies(ListCompaniesRequest())
-                answered += 1
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.UNAVAILABLE
+        now = await replaced(server, key, killed)
         assert before & now == before - {killed}
-    assert "a serving process ended and is started again" in server.log
+        assert "hangs" not in server.log
+        frozen = min(now)
+        os.kill(frozen, signal.SIGSTOP)
+        assert frozen not in await replaced(server, key, frozen)
+        await gone({frozen})
+    assert f'"a serving process is silent", "pid": {frozen}' in server.log
+    assert f'"a serving process hangs and is killed", "pid": {frozen}' in server.log
+    assert server.log.count("a serving process ended and is started again") == 2
 
 
 async def test_all_are_drained_when_the_parent_is_told_to_stop(database_url: str, key: str) -> None:
