@@ -15,6 +15,7 @@ from service.errors import InvalidArgument, InvalidPageToken
 DEFAULT_SIZE = 50
 MAX_SIZE = 1000
 MAX_BYTES = 1 << 20
+HIGHEST_POSITION = (1 << 63) - 1
 LOWEST, HIGHEST = UUID(int=0), UUID(int=(1 << 128) - 1)
 MAX_BATCH_BYTES = 3 << 20  # clients take 4 MiB unless told otherwise
 
@@ -74,8 +75,8 @@ def number_before(request: Message) -> int:
 
 def position_before(request: Message) -> int:
     """`key_before` for a list in the reverse order of 64-bit numbers. Raises InvalidPageToken."""
-    key = key_before(request) or str((1 << 63) - 1)
-    if not (key.isascii() and key.isdigit()) or int(key) >= 1 << 63:
+    key = key_before(request) or str(HIGHEST_POSITION)
+    if not (key.isascii() and key.isdigit()) or int(key) > HIGHEST_POSITION:
         raise InvalidPageToken("the page token is damaged")
     return int(key)
 

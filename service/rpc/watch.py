@@ -7,6 +7,7 @@ from evbridge.v1.watch_pb2 import (
     WATCH_SIDE_ALL,
     WATCH_SIDE_RECEIVED,
     WatchCdrsRequest,
+    WatchCommandsRequest,
     WatchCompaniesRequest,
     WatchDeliveriesRequest,
     WatchEvseStatusRequest,
@@ -23,6 +24,7 @@ from service.storage.feed import FeedChange
 from service.watch.feed import Feed
 from service.watch.nouns import (
     CDRS,
+    COMMANDS,
     COMPANIES,
     DELIVERIES,
     EVSE_STATUS,
@@ -64,6 +66,10 @@ class WatchService:
     def WatchHubClients(self, request: WatchHubClientsRequest, caller: Caller) -> Responses:
         only = request.integration_id
         return self._watch(HUB_CLIENTS, request, caller, lambda change: change.integration_id == only)
+
+    def WatchCommands(self, request: WatchCommandsRequest, caller: Caller) -> Responses:
+        only = request.integration_id
+        return self._watch(COMMANDS, request, caller, lambda change: only in ("", change.integration_id))
 
     def WatchIntegrations(self, request: WatchIntegrationsRequest, caller: Caller) -> Responses:
         only = request.integration_id

@@ -1,5 +1,6 @@
 """Commands to chargers as rows: the serialized message, and whether its result is to be brought to who sent it."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 from uuid import UUID
 
@@ -36,6 +37,12 @@ async def command_get(database: Database, tenant_id: str, id: str) -> bytes:
     if payload is None:
         raise ResourceNotFound.of("command", id)
     return payload
+
+
+async def command_find(database: Database, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
+    """Those of the commands that exist, serialized."""
+    rows = await database.rows(sql.command_get_many, tenant_id, [*map(UUID, ids)])
+    return {str(row["command_id"]): row["payload"] for row in rows}
 
 
 async def command_lock(conn: Connection, tenant_id: str, id: str) -> Command:

@@ -7,6 +7,9 @@ RETURNING command_id
 -- name: command_get
 SELECT payload FROM command WHERE tenant_id = $1 AND command_id = $2
 
+-- name: command_get_many
+SELECT command_id, payload FROM command WHERE tenant_id = $1 AND command_id = ANY($2::uuid[])
+
 -- name: command_lock
 SELECT payload FROM command WHERE tenant_id = $1 AND command_id = $2 FOR UPDATE
 

@@ -1,5 +1,20 @@
 -- What the migrations make, to read and to compare. Written by `make schema`; nothing applies it.
 
+CREATE FUNCTION command_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    changed record := coalesce(NEW, OLD);
+BEGIN
+    INSERT INTO change (tenant_id, integration_id, object_kind, object_id, operation, key_id, etag)
+    VALUES (
+        changed.tenant_id, changed.integration_id, 15, changed.command_id,
+        CASE TG_OP WHEN 'INSERT' THEN 'create' WHEN 'DELETE' THEN 'delete' ELSE 'update' END, '', ''
+    );
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION delivery_changed() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1062,6 +1077,10 @@ CREATE INDEX tariff_revision_age ON tariff_revision USING btree (end_time);
 CREATE INDEX token_contract ON token USING btree (tenant_id, contract_key);
 
 CREATE INDEX token_named ON token USING btree (tenant_id, key);
+
+CREATE TRIGGER command_changed AFTER UPDATE ON command FOR EACH ROW WHEN ((new.payload <> old.payload)) EXECUTE FUNCTION command_changed();
+
+CREATE TRIGGER command_made AFTER INSERT OR DELETE ON command FOR EACH ROW EXECUTE FUNCTION command_changed();
 
 CREATE TRIGGER delivery_changed AFTER UPDATE ON delivery FOR EACH ROW WHEN (((new.state <> old.state) AND (new.state <> 2))) EXECUTE FUNCTION delivery_changed();
 

@@ -6,9 +6,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from evbridge.v1.cdr_pb2 import CdrKey, ListCdrsRequest
+from evbridge.v1.command_pb2 import Command, ListCommandsRequest
 from evbridge.v1.company_pb2 import ListCompaniesRequest
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_COMMAND,
     OBJECT_KIND_COMPANY,
     OBJECT_KIND_DELIVERY,
     OBJECT_KIND_EVSE,
@@ -30,6 +32,7 @@ from evbridge.v1.watch_pb2 import (
     WATCH_SIDE_ALL,
     WATCH_SIDE_UNSPECIFIED,
     CdrChange,
+    CommandChange,
     CompanyChange,
     DeliveryChange,
     EvseStatusChange,
@@ -44,9 +47,10 @@ from evbridge.v1.watch_pb2 import (
 
 from service.domain.hub_client import hub_client_parts
 from service.domain.keys import OURS, EvseKey, ObjectKey
-from service.domain.pages import LOWEST, MAX_SIZE, framed, id_at
+from service.domain.pages import HIGHEST_POSITION, LOWEST, MAX_SIZE, framed, id_at
 from service.domain.token import token_parts
 from service.storage.cdr import cdr_find, cdr_page
+from service.storage.command import command_find, command_page
 from service.storage.company import company_find, company_page
 from service.storage.delivery import delivery_find, delivery_page
 from service.storage.feed import FeedChange
@@ -231,6 +235,15 @@ async def _integration_page(
     return [] if last else [*(await integration_find(database, tenant_id, [request.integration_id])).items()]
 
 
+async def _command_page(
+    database: Database, tenant_id: str, request: Any, side: str, last: str
+) -> list[tuple[str, bytes]]:
+    """By its position, which has the length of a time, and its id."""
+    wanted, before = ListCommandsRequest(integration_id=request.integration_id), int(last[:20] or HIGHEST_POSITION)
+    rows = await command_page(database, tenant_id, wanted, before, MAX_SIZE)
+    return [(f"{position:0>20}{Command.FromString(payload).id}", payload) for position, payload in rows]
+
+
 def _company_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
     return company_page(database, tenant_id, ListCompaniesRequest(), UUID(last) if last else LOWEST, MAX_SIZE)
 
@@ -308,5 +321,6 @@ CDRS = Whole(
 INTEGRATIONS = Whole(
     OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page, _ours
 )
+COMMANDS = Whole(OBJECT_KIND_COMMAND, CommandChange, _plain, _id, command_find, _command_page, _ours, id_at)
 COMPANIES = Whole(OBJECT_KIND_COMPANY, CompanyChange, _plain, _id, company_find, _company_page, _ours)
 DELIVERIES = Whole(OBJECT_KIND_DELIVERY, DeliveryChange, _plain, _id, delivery_find, _delivery_page, _ours)

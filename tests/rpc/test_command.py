@@ -47,6 +47,7 @@ from evbridge.v1.command_pb2 import (
     UnlockConnector,
 )
 from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, UpdatePartyRequest
+from evbridge.v1.watch_pb2 import WatchCommandsRequest
 from google.type.decimal_pb2 import Decimal
 
 from service.partners.ocpi.commands import result_from
@@ -55,6 +56,7 @@ from tests.front_door import a_party, a_token, fails
 from tests.ocpi.door import Ask, Partner, ask, partner
 from tests.rpc.test_ocpi_tokens import HIS, registered
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
+from tests.rpc.test_watch import watching
 
 __all__ = ["ask", "partner", "sides"]
 TAKEN = CommandResponse(result=COMMAND_RESPONSE_TYPE_ACCEPTED, timeout_s=30)
@@ -184,6 +186,26 @@ async def test_a_late_result_is_kept_and_a_repeated_call_sends_nothing(sides: Si
             assert (await fails(send(emsp, other))).reason == "RESOURCE_EXISTS"
             while not (await get(cpo, handed[0].id)).HasField("result_sent_time"):
                 await asyncio.sleep(0.05)
+
+
+async def test_commands_are_watched_from_where_a_watch_ended(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp), serving(cpo, lambda command: answer(cpo, command, TAKEN)) as handed:
+        commands = emsp.client.watch.WatchCommands
+        async with watching(commands, WatchCommandsRequest(integration_id=ID)) as watch:
+            sent = await send(emsp, starting(), timeout=2.0)
+            taken = await watch.until(lambda change: change.command.state == COMMAND_STATE_ACCEPTED)
+            assert (taken.id, taken.command.start_session.location_id) == (sent.id, "L1")
+        await report(cpo, handed[0], COMMAND_RESULT_TYPE_EVSE_OCCUPIED)
+        async with watching(commands, WatchCommandsRequest(resume_token=watch.token)) as resumed:
+            ended = await resumed.until(lambda change: change.command.state == COMMAND_STATE_ENDED)
+            assert ended.command.result.result == COMMAND_RESULT_TYPE_EVSE_OCCUPIED
+            other = await send(
+                emsp, SendCommandRequest(integration_id=ID, stop_session=StopSession(session_id="S")), timeout=2.0
+            )
+        async with watching(commands, WatchCommandsRequest(snapshot=True)) as snapshot:
+            assert [change.id for change in snapshot.changes] == [other.id, sent.id]
+        async with watching(commands, WatchCommandsRequest(snapshot=True, integration_id="other")) as nothing:
+            assert nothing.changes == []
 
 
 async def test_an_answer_that_is_lost_leaves_the_command_open_for_its_result(sides: Sides) -> None:

@@ -61,6 +61,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
     OBJECT_KIND_HUB_CLIENT: _ObjectKind.ValueType  # 14
     """A HubClient; it is recorded in changes and never delivered."""
+    OBJECT_KIND_COMMAND: _ObjectKind.ValueType  # 15
+    """A Command; it is recorded in changes and never delivered."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -97,6 +99,8 @@ OBJECT_KIND_TOKEN: ObjectKind.ValueType  # 13
 """A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
 OBJECT_KIND_HUB_CLIENT: ObjectKind.ValueType  # 14
 """A HubClient; it is recorded in changes and never delivered."""
+OBJECT_KIND_COMMAND: ObjectKind.ValueType  # 15
+"""A Command; it is recorded in changes and never delivered."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from evbridge.v1 import cdr_pb2 as _cdr_pb2
+from evbridge.v1 import command_pb2 as _command_pb2
 from evbridge.v1 import company_pb2 as _company_pb2
 from evbridge.v1 import delivery_pb2 as _delivery_pb2
 from evbridge.v1 import hub_client_pb2 as _hub_client_pb2
@@ -746,6 +747,98 @@ class HubClientChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HubClientChange: _TypeAlias = HubClientChange  # noqa: Y015
+
+@_typing.final
+class WatchCommandsRequest(_message.Message):
+    """The request of WatchCommands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsRequest.resume_token."""
+    snapshot: _builtins.bool
+    """See WatchLocationsRequest.snapshot. The newest command comes first."""
+    integration_id: _builtins.str
+    """Only commands through this integration."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "resume_token", b"resume_token", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCommandsRequest: _TypeAlias = WatchCommandsRequest  # noqa: Y015
+
+@_typing.final
+class WatchCommandsResponse(_message.Message):
+    """A message of WatchCommands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsResponse.resume_token."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommandChange]:
+        """See WatchLocationsResponse.changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___CommandChange] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCommandsResponse: _TypeAlias = WatchCommandsResponse  # noqa: Y015
+
+@_typing.final
+class CommandChange(_message.Message):
+    """A command that changed, or is part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The command's id, a UUID."""
+    @_builtins.property
+    def command(self) -> _command_pb2.Command:
+        """The command; unset when it is no longer kept."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """See LocationChange.change_time."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        command: _command_pb2.Command | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "command", b"command"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "command", b"command", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandChange: _TypeAlias = CommandChange  # noqa: Y015
 
 @_typing.final
 class WatchIntegrationsRequest(_message.Message):

@@ -91,6 +91,11 @@ class WatchServiceStub:
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsResponse.FromString,
                 _registered_method=True)
+        self.WatchCommands = channel.unary_stream(
+                '/evbridge.v1.WatchService/WatchCommands',
+                request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchCommandsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchCommandsResponse.FromString,
+                _registered_method=True)
         self.WatchIntegrations = channel.unary_stream(
                 '/evbridge.v1.WatchService/WatchIntegrations',
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchIntegrationsRequest.SerializeToString,
@@ -196,6 +201,15 @@ class WatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchCommands(self, request, context):
+        """Watches commands, sent and received: each answer, and each result however late it comes.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchIntegrations(self, request, context):
         """Watches integrations: what callers change, and their status.
 
@@ -260,6 +274,11 @@ def add_WatchServiceServicer_to_server(servicer, server):
                     servicer.WatchHubClients,
                     request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsResponse.SerializeToString,
+            ),
+            'WatchCommands': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCommands,
+                    request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchCommandsRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchCommandsResponse.SerializeToString,
             ),
             'WatchIntegrations': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchIntegrations,
@@ -488,6 +507,33 @@ class WatchService:
             '/evbridge.v1.WatchService/WatchHubClients',
             evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.SerializeToString,
             evbridge_dot_v1_dot_watch__pb2.WatchHubClientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCommands(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.WatchService/WatchCommands',
+            evbridge_dot_v1_dot_watch__pb2.WatchCommandsRequest.SerializeToString,
+            evbridge_dot_v1_dot_watch__pb2.WatchCommandsResponse.FromString,
             options,
             channel_credentials,
             insecure,

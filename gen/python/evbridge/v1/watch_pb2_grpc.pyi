@@ -90,6 +90,11 @@ class WatchServiceStub:
 
     Errors: none of its own.
     """
+    WatchCommands: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchCommandsRequest, _watch_pb2.WatchCommandsResponse]
+    """Watches commands, sent and received: each answer, and each result however late it comes.
+
+    Errors: none of its own.
+    """
     WatchIntegrations: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchIntegrationsRequest, _watch_pb2.WatchIntegrationsResponse]
     """Watches integrations: what callers change, and their status.
 
@@ -165,6 +170,11 @@ class WatchServiceAsyncStub(WatchServiceStub):
     """
     WatchHubClients: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchHubClientsRequest, _watch_pb2.WatchHubClientsResponse]  # type: ignore[assignment]
     """Watches who is connected to hubs.
+
+    Errors: none of its own.
+    """
+    WatchCommands: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchCommandsRequest, _watch_pb2.WatchCommandsResponse]  # type: ignore[assignment]
+    """Watches commands, sent and received: each answer, and each result however late it comes.
 
     Errors: none of its own.
     """
@@ -282,6 +292,17 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchHubClientsResponse], _abc.AsyncIterator[_watch_pb2.WatchHubClientsResponse]]:
         """Watches who is connected to hubs.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchCommands(
+        self,
+        request: _watch_pb2.WatchCommandsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchCommandsResponse], _abc.AsyncIterator[_watch_pb2.WatchCommandsResponse]]:
+        """Watches commands, sent and received: each answer, and each result however late it comes.
 
         Errors: none of its own.
         """
