@@ -27,13 +27,11 @@ class ServerState(NamedTuple):
     """How many follow."""
 
 
-class Stuck(NamedTuple):
-    """Work that a worker died on (deliveries, runs), and work that nobody takes (queued runs, untaken deliveries)."""
+class StuckRuns(NamedTuple):
+    """Of `abandoned` ones the worker is gone, `queued` ones nobody takes."""
 
-    deliveries: int
-    runs: int
+    abandoned: int
     queued: int
-    untaken: int
 
 
 async def server_state(database: Database) -> ServerState:
@@ -54,9 +52,9 @@ async def pgbouncer_version(url: str) -> tuple[int, ...] | None:
         console.terminate()
 
 
-async def stuck(database: Database, since: timedelta) -> Stuck:
-    (row,) = await database.rows(sql.doctor_leases, since)
-    return Stuck(*row)
+async def stuck_runs(database: Database, late: timedelta) -> StuckRuns:
+    (row,) = await database.rows(sql.doctor_runs, late)
+    return StuckRuns(*row)
 
 
 async def parked(database: Database) -> dict[tuple[str, str], int]:

@@ -9,22 +9,11 @@ SELECT
     current_setting('synchronous_standby_names') AS synchronous_standbys,
     (SELECT count(*) FROM pg_stat_replication) AS standbys
 
--- name: doctor_leases
--- tenant: any, because workers work for all. What a worker died on, and what is due and nobody takes, for $1.
+-- name: doctor_runs
+-- tenant: any, because workers work for all. Those of which the worker is gone for $1, and those that nobody takes for as long.
 SELECT
-    (SELECT count(*) FROM delivery WHERE state = 2 AND lease_until < now() - $1::interval) AS deliveries,
-    (SELECT count(*) FROM run WHERE state = 2 AND lease_until < now() - $1::interval) AS runs,
-    (SELECT count(*) FROM run WHERE state = 1 AND create_time < now() - $1::interval) AS queued,
-    (
-        SELECT count(*)
-        FROM delivery AS d
-        JOIN integration AS i USING (tenant_id, integration_id)
-        WHERE d.state = 1 AND d.due_time < now() - $1::interval AND i.enabled AND i.pause_time IS NULL
-            AND NOT EXISTS (
-                SELECT FROM gate_pause AS p
-                WHERE p.tenant_id = d.tenant_id AND p.integration_id = d.integration_id AND p.resume_time > now() - $1::interval
-            )
-    ) AS untaken
+    (SELECT count(*) FROM run WHERE state = 2 AND lease_until < now() - $1::interval) AS abandoned,
+    (SELECT count(*) FROM run WHERE state = 1 AND create_time < now() - $1::interval) AS queued
 
 -- name: doctor_parked
 -- tenant: any, because the operator's command line looks at all.

@@ -11,16 +11,19 @@ from typing import Any
 
 import grpc
 import pytest
+from evbridge.v1.company_pb2 import UpsertCompanyRequest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from evbridge.v1.party_pb2 import CreatePartyRequest
 
 from service.app import Evbridge, evbridge
 from service.resources.audit import Sealer, chain_verified
 from service.storage.statements import Statement
 from tests.conftest import Tenant, created, tenant_of
-from tests.front_door import a_party, command, data_directory, environment, settings
+from tests.front_door import a_company, a_party, an_integration, command, data_directory, environment, settings
 from tests.postgres import Server
 
 TAMPERED = Statement("tampering", "UPDATE audit_event SET actor = 'somebody' WHERE tenant_id = $1")
+LATE = Statement("late", "UPDATE delivery SET due_time = due_time - interval '6 minutes' WHERE tenant_id = $1")
 SKIPPED = {"settings.public-url", "tls.certificates", "database.pgbouncer"}
 TOLD_OF_TESTS = {
     *("settings.public-url", "settings.egress", "keys.secrets"),
@@ -119,6 +122,20 @@ async def test_a_tampered_audit_chain_is_found(audited: tuple[Evbridge, Tenant, 
     assert {id for id, each in found.items() if each["outcome"] == "FAIL"} == {"audit.chain"}
     assert re.search(f"{tenant.name}: event .* is not as it was written", found["audit.chain"]["seen"])
     assert found["audit.chain"]["advice"]
+
+
+async def test_deliveries_that_nobody_takes_are_found(audited: tuple[Evbridge, Tenant, dict[str, str]]) -> None:
+    server, tenant, environ = audited
+    await tenant.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=an_integration(id="cp")))
+    await tenant.writer.companies.UpsertCompany(UpsertCompanyRequest(company=a_company()))
+    for late in (False, True):
+        if late:
+            await server.database.run(LATE, tenant.name)
+        _, found = await examined(environ)
+        assert found["work.untaken"]["outcome"] == ("WARN" if late else "PASS")
+        said = (await command(environ, "status", "--tenant", tenant.name)).out
+        assert ("no process takes its deliveries: 1 is due, for 6 minutes\n" in said) == late
+        assert ("NOW " in said) == late
 
 
 async def test_without_its_database_it_says_all_that_it_can(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from service.cli.doctor.check import SOON, Check, NotSeen, Seen, database_of, ke
 from service.domain.verdict import Verdict, failed, joined, passed, warned, word
 from service.resources.audit import Chain, chain_verified
 from service.storage.api_key import api_key_list
-from service.storage.doctor import parked, pgbouncer_version, server_state, stuck, tenants
+from service.storage.doctor import parked, pgbouncer_version, server_state, stuck_runs, tenants
+from service.storage.status import troubles
 
 _CLOCKS_DIFFER: Final = timedelta(seconds=5)
 _LATE: Final = timedelta(minutes=5)
@@ -77,18 +78,14 @@ async def _api_keys(seen: Seen) -> Verdict:
     return warned(joined(told)) if told else passed("none ends within two weeks")
 
 
-async def _leases(seen: Seen) -> Verdict:
-    found = await stuck(database_of(seen), _LATE)
-    told = ", ".join(
-        f"{count} {what}"
-        for count, what in (
-            (found.deliveries, "deliveries and"),
-            (found.runs, "runs whose worker is gone"),
-            (found.queued, "runs and"),
-            (found.untaken, "deliveries that nobody takes"),
-        )
-    )
-    return warned(told) if any(found) else passed("no work waits for a worker")
+async def _untaken(seen: Seen) -> Verdict:
+    database = database_of(seen)
+    runs = await stuck_runs(database, _LATE)
+    deliveries = sum(each.untaken for each in await troubles(database, _LATE))
+    if deliveries or any(runs):
+        untaken = f"{deliveries} deliveries and {runs.queued} runs that nobody takes"
+        return warned(f"{untaken}, {runs.abandoned} runs whose worker is gone")
+    return passed("no work waits for a worker")
 
 
 async def _parked(seen: Seen) -> Verdict:
@@ -156,10 +153,10 @@ CHECKS: Final = (
         _api_keys,
     ),
     Check(
-        "work.leases",
+        "work.untaken",
         "no work that is due for 5 minutes without a worker",
         "See that a process runs with EVBRIDGE_DELIVERY=true and look for errors in its log.",
-        _leases,
+        _untaken,
     ),
     Check(
         "work.parked",
