@@ -13,6 +13,7 @@ from bench import (
     pull,
     reconciliation,
     rpc,
+    sending,
     watch,
     workers,
 )
@@ -25,6 +26,7 @@ if __name__ == "__main__":
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)
     deliveries.report(deliveries.FULL_SIZES if "--full" in sys.argv[1:] else deliveries.SIZES)
     ocpi.report()
+    sending.report(sending.FULL_COUNT if "--full" in sys.argv[1:] else sending.COUNT)
     pull.report(pull.FULL_COUNT if "--full" in sys.argv[1:] else pull.COUNT)
     reconciliation.report(reconciliation.FULL_COUNT if "--full" in sys.argv[1:] else reconciliation.COUNT)
     watch.report()

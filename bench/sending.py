@@ -1,11 +1,12 @@
 """What one OCPI party is sent, CDRs and locations, beside a bare loop that sends the same bodies to it.
 
 evbridge is a process of its own, with PostgreSQL, and so is the partner, which says when the first and the last came.
-The loop is aiohttp's client with one connection, one request after another. Processor time is the sender's, without
-PostgreSQL's.
+It answers at once, and then as late as one that is far away. The loop is aiohttp's client with one connection, one
+request after another. Processor time is the sender's, without PostgreSQL's.
 """
 
 import asyncio
+import itertools
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -75,6 +76,8 @@ VERSION = "2.2.1"
 _BATCH = 50
 _ID, _TENANT = "provider", "acme"
 _LIMIT_S = 200.0
+_LATE_S = 0.03
+_numbers = itertools.count()
 
 
 class _Came(NamedTuple):
@@ -105,13 +108,21 @@ async def _report(count: int) -> None:
             print(f"{'':12}{'a second':>10}{'loop':>8}{'of loop':>9}{'CPU us':>9}{'loop':>8}")
             async with grpc.aio.insecure_channel(address) as channel:
                 bearer = (("authorization", f"Bearer {key}"),)
-                for kind in ("cdrs", "locations"):
-                    await _measure(kind, channel, bearer, server, receiver, url, count)
+                rule = PublicationRule(integration_id=_ID, id="all", effect=PUBLICATION_EFFECT_VISIBLE)
+                rule.connectors.CopyFrom(ConnectorSelection(everything=True))
+                publication: Any = PublicationServiceStub(channel)
+                await publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule), metadata=bearer)
+                for late_s in (0.0, _LATE_S):
+                    print(f"answered after {1000 * late_s:.0f} ms")
+                    receiver.ask(late_s)
+                    for kind in ("cdrs", "locations"):
+                        await _measure(kind, channel, bearer, server, receiver, url, count)
 
 
 async def _measure(kind: str, channel: Any, bearer: Any, server: Child, receiver: Child, url: str, count: int) -> None:
     method, path = {"cdrs": ("POST", "/cdrs"), "locations": ("PUT", "/locations/DE/WAT/{}")}[kind]
-    objects = [_cdr(number) if kind == "cdrs" else location(number) for number in range(count)]
+    taken = next(_numbers) * count
+    objects = [_cdr(taken + number) if kind == "cdrs" else location(taken + number) for number in range(count)]
     bodies = [text_of(object_to(each, VERSION).object).encode() for each in objects]
     begun = process_time()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
@@ -150,11 +161,6 @@ async def _store(kind: str, channel: Any, bearer: Any, objects: Sequence[Any]) -
             locations: Any = LocationServiceStub(channel)
             answer = await locations.BatchUpsertLocations(request, metadata=bearer)
         assert not any(result.HasField("error") for result in answer.results), answer
-    if kind == "locations":
-        rule = PublicationRule(integration_id=_ID, id="all", effect=PUBLICATION_EFFECT_VISIBLE)
-        rule.connectors.CopyFrom(ConnectorSelection(everything=True))
-        publication: Any = PublicationServiceStub(channel)
-        await publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule), metadata=bearer)
 
 
 def _came(receiver: Child, *, keep: bool = False) -> _Came:
@@ -164,17 +170,24 @@ def _came(receiver: Child, *, keep: bool = False) -> _Came:
 
 
 def partner(pipe: Connection) -> None:
-    """A process's main: tells its URL, then, as often as it is asked, what came."""
+    """A process's main: tells its URL, then, as often as it is asked, what came.
+
+    A number says how late it answers from then on.
+    """
     times: list[float] = []
+
+    late_s = 0.0
 
     async def take(request: web.Request) -> web.Response:
         await request.read()
         times.append(perf_counter())
+        await asyncio.sleep(late_s)
         place = {"Location": f"{request.url}/{len(times)}"} if request.method == "POST" else {}
         text = '{"status_code": 1000, "timestamp": "2026-01-01T00:00:00Z"}'
         return web.Response(text=text, status=201, headers=place, content_type="application/json")
 
     async def run() -> None:
+        nonlocal late_s
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", take)
         runner = web.AppRunner(application, access_log=None)
@@ -183,9 +196,10 @@ def partner(pipe: Connection) -> None:
         pipe.send(f"http://127.0.0.1:{runner.addresses[0][1]}")
         with suppress(EOFError):
             while True:
-                keep = await asyncio.to_thread(pipe.recv)
+                asked = await asyncio.to_thread(pipe.recv)
                 pipe.send(_Came(len(times), times[-1] - times[0] if times else 0.0))
-                if not keep:
+                late_s = asked if isinstance(asked, float) else late_s
+                if asked is not True:
                     times.clear()
         await runner.cleanup()
 

@@ -161,10 +161,8 @@ class _View:
         return await self._put_charged(await self.session_now())
 
     async def session_now(self) -> Look:
-        viewed, _ = await self._viewed()
         at = (self._database, self._claim.tenant_id)
-        async with self._database.connection() as conn:
-            integration = Integration.FromString(await integration_get(conn, *self._at))
+        viewed, integration = await self._viewed_through()
         seen = _addressed(integration, (await session_find(*at, [self._key])).get(self._key), Session)
         location = await self._location_of(seen) if seen else None
         before = viewed.parsed(Session) if viewed else None
@@ -177,9 +175,7 @@ class _View:
         return await self._put_charged(await self.cdr_now())
 
     async def cdr_now(self) -> Look:
-        viewed, _ = await self._viewed()
-        async with self._database.connection() as conn:
-            integration = Integration.FromString(await integration_get(conn, *self._at))
+        viewed, integration = await self._viewed_through()
         found = await cdr_find(self._database, self._claim.tenant_id, [self._key])
         seen = _addressed(integration, found.get(self._key), Cdr)
         return Look(viewed, seen, cdr_shown(seen) if seen else None)
@@ -205,6 +201,12 @@ class _View:
         async with self._database.connection() as conn:
             viewed = await view_get(conn, *self._at, self._claim.object_kind, self._key)
             return viewed, await change_time(conn)
+
+    async def _viewed_through(self) -> tuple[Viewed | None, Integration]:
+        """The row as it is, and the integration."""
+        async with self._database.connection() as conn:
+            viewed = await view_get(conn, *self._at, self._claim.object_kind, self._key)
+            return viewed, Integration.FromString(await integration_get(conn, *self._at))
 
     async def _seen_location(self, now: datetime) -> Location | None:
         try:

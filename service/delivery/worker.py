@@ -1,5 +1,7 @@
 """Finds what is due and sees that it arrives: one task per integration, so that none waits for another.
 
+Of one integration objects go one after another at first, and several at once while they arrive.
+
 Any number of processes may run one. A delivery is claimed with a lease, which is renewed while it is worked on, and a
 fencing token: without it nothing is sent or stored. How requests of one integration are spread over processes is the
 gate's business.
@@ -49,6 +51,10 @@ log = logging.getLogger(__name__)
 LEASE_S = 20.0
 """Longer than a request may take: one that leaves is over before somebody else can claim its delivery."""
 MAX_INTEGRATIONS = 64
+MAX_AT_ONCE = 8
+"""Objects of one integration: few, since the connections to the database are shared by all."""
+ONE_MORE_AFTER = 8
+"""So many objects that arrived in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,10 @@ class Delivered:
 
 class Deliverer(Protocol):
     """Brings objects to one type of partner."""
+
+    async def at_once(self, tenant_id: str, integration_id: str) -> int:
+        """How many objects may be on their way to the partner at a time. Raises EvbridgeError."""
+        ...
 
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises EvbridgeError when it did not arrive, or when that is not known; LeaseLost before it sends anything
@@ -121,21 +131,41 @@ class DeliveryWorker:
                 self._under_way[key] = asyncio.create_task(self._deliver_all(waiting))
 
     async def _deliver_all(self, waiting: Waiting) -> None:
-        """Delivers for one integration, one object after another, until nothing is due."""
+        """Delivers for one integration until nothing is due."""
         log_fields.set({"tenant": waiting.tenant_id, "integration": waiting.integration_id})
+        deliverer = self._deliverers.get(waiting.type)
+        attempts: set[asyncio.Task[bool]] = set()
+        arrived = 0
         try:
-            while not self._stopping and (claim := await delivery_claim(self._database, waiting, LEASE_S)):
-                await self._attempt(claim, self._deliverers.get(waiting.type))
-        except LeaseLost as lost:
-            log.warning("an attempt was given up", extra={"problem": str(lost)})
-        except Exception as error:
-            # The lease brings the delivery back; the pause keeps a broken database from being asked in a circle.
-            log.warning("a delivery could not be worked on", extra={"problem": describe(error)})
-            await asyncio.sleep(1)
+            at_most = await _at_once(waiting, deliverer)
+            async with asyncio.TaskGroup() as group:
+                while not self._stopping and (claim := await self._claimed(waiting)):
+                    attempts.add(group.create_task(self._tried(claim, deliverer)))
+                    while len(attempts) >= min(1 + arrived // ONE_MORE_AFTER, at_most):
+                        done, attempts = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+                        arrived = arrived + len(done) if all(each.result() for each in done) else 0
         finally:
             # What became due meanwhile is found at once.
             del self._under_way[waiting.tenant_id, waiting.integration_id]
             self._wake.set()
+
+    async def _claimed(self, waiting: Waiting) -> Claim | None:
+        try:
+            return await delivery_claim(self._database, waiting, LEASE_S)
+        except Exception as error:
+            await _broken(error)
+            return None
+
+    async def _tried(self, claim: Claim, deliverer: Deliverer | None) -> bool:
+        """Whether the object arrived. Raises nothing: what else is on its way goes on."""
+        try:
+            return await self._attempt(claim, deliverer)
+        except LeaseLost as lost:
+            log.warning("an attempt was given up", extra={"problem": str(lost)})
+        except Exception as error:
+            # The lease brings the delivery back.
+            await _broken(error)
+        return False
 
     async def _deliver(self, claim: Claim, deliverer: Deliverer | None) -> Delivered:
         """Without a deliverer the partner asks for its view itself."""
@@ -144,8 +174,8 @@ class DeliveryWorker:
             return Delivered(None, 0, description, answered=False)
         return await deliverer.deliver(claim)
 
-    async def _attempt(self, claim: Claim, deliverer: Deliverer | None) -> None:
-        """Raises LeaseLost."""
+    async def _attempt(self, claim: Claim, deliverer: Deliverer | None) -> bool:
+        """Whether the object arrived. Raises LeaseLost."""
         started = time.monotonic()
         failure: EvbridgeError | None = None
         attributes = {"evbridge.integration.id": claim.integration_id}
@@ -172,6 +202,7 @@ class DeliveryWorker:
             await self._record_failure(claim, failure, elapsed_s)
         else:
             await self._record_success(claim, delivered, elapsed_s)
+        return failure is None
 
     # Rows are locked in one order everywhere: an integration, its pauses, its deliveries, what its partner holds.
 
@@ -219,3 +250,19 @@ class DeliveryWorker:
         if error.retry_after_s is not None:
             return error.retry_after_s
         return self._policy.backoff_s(failures, random.random())
+
+
+async def _at_once(waiting: Waiting, deliverer: Deliverer | None) -> int:
+    """One when the partner is not known well enough to say: the attempt tells why."""
+    if deliverer is None:
+        return 1
+    try:
+        return min(await deliverer.at_once(waiting.tenant_id, waiting.integration_id), MAX_AT_ONCE)
+    except EvbridgeError:
+        return 1
+
+
+async def _broken(error: Exception) -> None:
+    """The pause keeps a broken database from being asked in a circle."""
+    log.warning("a delivery could not be worked on", extra={"problem": describe(error)})
+    await asyncio.sleep(1)

@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from evbridge.v1.cdr_pb2 import (
     CDR_AUDIT_STATE_DIFFERENT,
     CDR_AUDIT_STATE_EQUAL,
     CDR_AUDIT_STATE_NOT_AUDITED,
     CDR_AUDIT_STATE_PENDING,
+    BatchCreateCdrsRequest,
     Cdr,
     CdrAudit,
     CdrKey,
@@ -31,7 +33,7 @@ from evbridge.v1.delivery_pb2 import (
     RetryDeliveryRequest,
 )
 from evbridge.v1.error_reason_pb2 import OBJECT_NOT_REPRESENTABLE, PARTNER_OUTCOME_UNKNOWN
-from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import Integration, IntegrationModels, RequestLimits, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import TOKEN_TYPE_OTHER
 from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_ENERGY, CDR_DIMENSION_TYPE_STATE_OF_CHARGE, CdrDimension
 from evbridge.v1.run_pb2 import RUN_KIND_SYNC, ListRunsRequest, Run, StartRunRequest
@@ -48,6 +50,7 @@ from evbridge.v1.watch_pb2 import WatchCdrsRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
 
+from service.delivery.worker import ONE_MORE_AFTER
 from service.storage.retention import charged_sweep
 from service.storage.statements import Statement
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
@@ -214,6 +217,37 @@ async def test_the_first_cdr_of_all_whose_answer_is_lost_waits_until_it_can_be_l
         assert await held_cdrs(emsp) == ["C1", "C2"]
         posts = [each for each in await pushed(cpo, emsp) if each == ("POST", "cdrs")]
         assert len(posts) == 3  # the one that was cut, C2, and C1 once it was known not to be there
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 1), (3, 2)])
+async def test_a_backlog_is_sent_several_at_once_and_one_request_is_left_for_calls(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, limit: int, most: int
+) -> None:
+    under_way: list[int] = []
+    together = asyncio.Event()
+
+    async with charging(sides) as (cpo, emsp):
+        forward = emsp.wire._forward
+
+        async def forward_together(request: web.Request) -> web.StreamResponse:
+            """Answers no later request until a second one is there, if there may be one."""
+            under_way.append(1 + (under_way[-1] if under_way else 0))
+            if under_way[-1] == most:
+                together.set()
+            if len(under_way) > 2 * ONE_MORE_AFTER:
+                await together.wait()
+            answer = await forward(request)
+            under_way.append(under_way[-1] - 1)
+            return answer
+
+        monkeypatch.setattr(emsp.wire, "_forward", forward_together)
+        limited = Integration(id=ID, limits=RequestLimits(max_concurrent_requests=limit))
+        await cpo.client.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=limited))
+        cdrs = [a_cdr(**HERS, id=f"C{number}", cdr_token=TOKEN) for number in range(2 * ONE_MORE_AFTER)]
+        await cpo.client.cdrs.BatchCreateCdrs(BatchCreateCdrsRequest(cdrs=cdrs))
+        await at_rest(cpo.client, ID)
+        assert await held_cdrs(emsp) == sorted(cdr.id for cdr in cdrs)
+        assert max(under_way) == most
 
 
 async def test_somebody_may_decide_that_it_is_sent_again(sides: Sides) -> None:

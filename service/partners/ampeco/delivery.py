@@ -53,6 +53,10 @@ class AmpecoDeliverer:
         self._database = database
         self._channel = channel
 
+    async def at_once(self, tenant_id: str, integration_id: str) -> int:
+        """One: what it holds as several resources is put together of several requests."""
+        return 1
+
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises TariffNotRepresentable, TariffNotDelivered, what Parts raise, and what the channel raises."""
         form: Any = Tariff if claim.object_kind == OBJECT_KIND_TARIFF else Location

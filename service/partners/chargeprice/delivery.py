@@ -40,6 +40,10 @@ class ChargepriceDeliverer:
         self._database = database
         self._channel = channel
 
+    async def at_once(self, tenant_id: str, integration_id: str) -> int:
+        """One: it takes no more."""
+        return 1
+
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises PartnerChanged for someone else's change at the partner, LeaseLost, and what the channel raises."""
         try:

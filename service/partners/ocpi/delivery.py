@@ -83,6 +83,11 @@ class OcpiDeliverer:
         self._database = database
         self._channel = channel
 
+    async def at_once(self, tenant_id: str, integration_id: str) -> int:
+        """All requests that may be under way but one, which is left for calls."""
+        target = await self._channel.target(tenant_id, integration_id)
+        return max(1, target.max_concurrent_requests - 1)
+
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises TariffNotDelivered, TariffStillNamed, LeaseLost, and what the channel and a mapping raise."""
         key = ObjectKey.parsed(claim.object_id)
