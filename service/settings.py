@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ class SettingError(ValueError):
 
 class Limit(int):
     """A count that may not be passed; 0 is none."""
+
+
+class Reflection(StrEnum):
+    """AUTO: as long as nobody but this machine is listened to."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
 
 
 def _setting(name: str, default: Any, help: str, *, secret: bool = False) -> Any:
@@ -70,7 +79,9 @@ class Settings:
     jwt_tenant_claim: str = _setting("JWT_TENANT_CLAIM", "tenant", "the claim, or the path to it, with the tenant")
     jwt_role_claim: str = _setting("JWT_ROLE_CLAIM", "role", "the same for the role: reader, writer, admin, or a list")
     jwt_leeway_s: float = _setting("JWT_LEEWAY_S", 30.0, "how far the issuer's clock may differ")
-    reflection: bool = _setting("REFLECTION", True, "serve reflection, to callers with a key")
+    reflection: Reflection = _setting(
+        "REFLECTION", Reflection.AUTO, "on, off, or auto (on loopback only): show the contract to callers with a key"
+    )
     first_key: bool = _setting("FIRST_KEY", True, "on an empty database, make an admin key and print it once")
     max_deadline_s: float = _setting("MAX_DEADLINE_S", 30.0, "the longest a call may take, and the default")
     max_concurrent_rpcs: int = _setting("MAX_CONCURRENT_RPCS", 200, "calls beyond are RESOURCE_EXHAUSTED")
@@ -153,10 +164,18 @@ class Settings:
             raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
         return settings
 
+    def reflects(self) -> bool:
+        return self.reflection is Reflection.ON or (self.reflection is Reflection.AUTO and is_loopback(self.listen))
+
     def proxies(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """Raises ValueError."""
         named = (text.strip() for text in self.ocpi_trusted_proxies.split(","))
         return [ipaddress.ip_network(text) for text in named if text]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nobody but this machine can reach the host of "host:port"."""
+    return address.rpartition(":")[0] in ("127.0.0.1", "[::1]", "localhost")
 
 
 # Read elsewhere: by the test suite, by the search for PostgreSQL's binaries and by `evbridge ocpi check`.
@@ -188,11 +207,18 @@ def _read_seconds(text: str) -> float:
     return seconds
 
 
+def _read_reflection(text: str) -> Reflection:
+    if (word := text.strip().lower()) == Reflection.AUTO:
+        return Reflection.AUTO
+    return Reflection.ON if _BOOLEANS[word] else Reflection.OFF
+
+
 _READERS: dict[type, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
     int: (_read_count, "a whole number above 0"),
     Limit: (_read_limit, "a whole number, 0 for no limit"),
     float: (_read_seconds, "a number above 0"),
+    Reflection: (_read_reflection, "auto, on or off"),
     bool: (lambda text: _BOOLEANS[text.strip().lower()], "true or false"),
     type(Path()): (Path, "a path"),
 }

@@ -47,9 +47,11 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
     async with evbridge_processes(settings, arguments.workers) if several else evbridge(settings) as running:
         if running.first_key:
             scheme = "" if settings.tls_cert_file else "-plaintext "
+            header = f"authorization: Bearer {running.first_key.reveal()}"
+            use = f"grpcurl {scheme}-H '{header}' {running.address} list" if settings.reflects() else header
             print(
                 f"The first key, an admin of the tenant {FIRST_TENANT!r}, is shown this once:\n\n"
-                f"  grpcurl {scheme}-H 'authorization: Bearer {running.first_key.reveal()}' {running.address} list\n\n"
+                f"  {use}\n\n"
                 f"Another one: {_another_key()}",
                 file=sys.stderr,
             )

@@ -21,7 +21,7 @@ from service.errors import DatabaseUnavailable
 from service.identity.access import Access
 from service.rpc import health
 from service.rpc.interceptors import Interceptors
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.storage.pool import Database
 from service.storage.retention import heartbeat
 
@@ -90,7 +90,7 @@ class Server:
         self._server.add_registered_method_handlers(health.NAME, self._health.handlers())
         for service, implementation in implementations.items():
             self._register(service, implementation)
-        if settings.reflection:
+        if settings.reflects():
             self._register_reflection()
 
     def _register(self, service: ServiceDescriptor, implementation: object) -> None:
@@ -188,7 +188,7 @@ def check_listening(settings: Settings, *, shares_port: bool = False) -> None:
 def _check_address(settings: Settings, address: str, name: str, shares_port: bool) -> None:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if host not in ("127.0.0.1", "::1", "localhost") and not (settings.tls_cert_file or settings.allow_plaintext):
+    if not (is_loopback(address) or settings.tls_cert_file or settings.allow_plaintext):
         raise OSError(f"{address} is not loopback: set EVBRIDGE_TLS_CERT_FILE, or EVBRIDGE_ALLOW_PLAINTEXT=true")
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)

@@ -37,6 +37,7 @@ from service.partners.chargeprice.simulator import Simulator
 from service.rpc.contract import ContractService
 from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server
+from service.settings import Reflection
 from service.simulator.faults import Fault
 from service.storage.connection import Connection
 from service.storage.gate import PartnerGate
@@ -323,7 +324,7 @@ async def serving_things(
         each: ContractService(each, registry, partners, running.database, running.keyring, ())
         for each in registry.services
     }
-    server = Server(settings("", reflection=False), running.database, interceptors, services)
+    server = Server(settings("", reflection=Reflection.OFF), running.database, interceptors, services)
     async with grpc.aio.insecure_channel(await server.start()) as channel:
         try:
             yield channel

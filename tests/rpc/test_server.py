@@ -27,7 +27,7 @@ from service.identity.authentication import Authenticator
 from service.partners.chargeprice.simulator import Simulator
 from service.rpc.interceptors import Interceptors
 from service.rpc.server import Server
-from service.settings import SettingError, Settings
+from service.settings import Reflection, SettingError, Settings
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
@@ -270,13 +270,27 @@ async def test_a_malformed_question_to_reflection_is_told_so(
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "MALFORMED_REQUEST")
 
 
-async def test_without_reflection_there_is_none(database_url: str, admin_key: str) -> None:
+BEYOND = {"listen": "127.0.0.2:0", "allow_plaintext": True}
+"""An address that need not be this machine's alone, for all that the server knows."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "reflects"),
+    [({"reflection": Reflection.OFF}, False), (BEYOND, False), (BEYOND | {"reflection": Reflection.ON}, True)],
+    ids=["off", "beyond this machine", "beyond this machine, asked for"],
+)
+async def test_without_reflection_there_is_none(
+    database_url: str, admin_key: str, changes: dict[str, Any], reflects: bool
+) -> None:
     async with (
-        evbridge(settings(database_url, delivery=False, reflection=False)) as running,
+        evbridge(settings(database_url, delivery=False, ocpi_listen="", **changes)) as running,
         grpc.aio.insecure_channel(running.address) as channel,
     ):
-        failure = await fails(reflect(channel, REFLECTION[0], admin_key, list_services=""))
-        assert failure.code is Code.UNIMPLEMENTED
+        asked = reflect(channel, REFLECTION[0], admin_key, list_services="")
+        if reflects:
+            assert (await asked).list_services_response.service
+        else:
+            assert (await fails(asked)).code is Code.UNIMPLEMENTED
 
 
 @pytest.fixture

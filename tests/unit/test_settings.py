@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import SettingError, Settings
+from service.settings import Reflection, SettingError, Settings
 
 
 def test_values_are_read_by_their_type() -> None:
@@ -18,8 +18,18 @@ def test_values_are_read_by_their_type() -> None:
             "HOME": "/root",
         }
     )
-    assert (read.listen, read.database_pool_size, read.drain_s, read.reflection) == ("[::1]:1", 3, 0.5, False)
+    assert (read.listen, read.database_pool_size, read.drain_s, read.reflection) == ("[::1]:1", 3, 0.5, Reflection.OFF)
     assert read.data_dir == Path("/tmp/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "here", "beyond"),
+    [("", True, False), ("auto", True, False), ("on", True, True), ("TRUE", True, True), ("false", False, False)],
+)
+def test_reflection_is_for_this_machine_unless_asked_for(text: str, here: bool, beyond: bool) -> None:
+    asked = {"EVBRIDGE_REFLECTION": text} if text else {}
+    for listen, reflects in (("localhost:1", here), ("[::1]:1", here), ("0.0.0.0:1", beyond), ("[::]:1", beyond)):
+        assert Settings.from_environ({**asked, "EVBRIDGE_LISTEN": listen}).reflects() is reflects
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from cryptography import x509
 from service.cli.doctor.check import SOON, Check, NotSeen, Seen
 from service.domain.verdict import Verdict, failed, passed, warned
 from service.rpc.server import grpc_files
-from service.settings import SettingError, Settings
-
-_LOOPBACK: Final = ("127.0.0.1", "[::1]", "localhost")
+from service.settings import SettingError, Settings, is_loopback
 
 
 def settings_of(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -46,7 +44,7 @@ def _values(seen: Seen) -> Verdict:
 def _listeners(seen: Seen) -> Verdict:
     settings = seen.settings
     addresses = [each for each in (settings.listen, settings.ocpi_listen) if each]
-    open = [each for each in addresses if each.rpartition(":")[0] not in _LOOPBACK]
+    open = [each for each in addresses if not is_loopback(each)]
     if not open or settings.tls_cert_file:
         return passed(f"{' and '.join(addresses)}{', with TLS' if settings.tls_cert_file else ''}")
     if settings.allow_plaintext:
