@@ -2,6 +2,7 @@
 
 EVBRIDGE_TEST_DATABASE_URL names a server to use instead of the embedded one; its role must be able to create databases.
 EVBRIDGE_TEST_PGBOUNCER names a PgBouncer beside that of the system.
+EVBRIDGE_TEST_RELEASE names the commit of a release to serve beside.
 EVBRIDGE_SOAK=1 repeats random tests ten times as often.
 EVBRIDGE_OCPI_EXAMPLES names a folder of wire examples of OCPI 2.2.1, for example the specification's.
 """

@@ -8,12 +8,14 @@ import base64
 import copy
 import multiprocessing
 import os
+import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -310,6 +312,15 @@ def data_directory() -> Iterator[Path]:
     room = shutil.disk_usage(memory).free if memory.is_dir() else 0
     with tempfile.TemporaryDirectory(prefix="evb", dir=memory if room > ROOM_BYTES else "/tmp") as directory:
         yield Path(directory)
+
+
+def free_address() -> str:
+    """One that nobody listens on, and no call is made from."""
+    while True:
+        port = random.randrange(15_000, 30_000)  # below those that a system gives out
+        with suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def environment(database_url: str, **changes: object) -> dict[str, str]:

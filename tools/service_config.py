@@ -17,7 +17,8 @@ _RETRY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # As CANCELLED gRPC ends what arrives in the moment in which a server's port closes.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 
 

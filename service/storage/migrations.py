@@ -1,16 +1,20 @@
 """Brings a database to the schema of this build: numbered files, applied once, in order, never taken back.
 
     NNNN_name.sql        runs in one transaction; a line "-- step: name" runs that step after it, in the same one
-    NNNN_name.notx.sql   one statement outside a transaction, such as CREATE INDEX CONCURRENTLY
+    NNNN_name.notx.sql   one statement outside a transaction, such as CREATE INDEX CONCURRENTLY IF NOT EXISTS
 
-Any number of processes may start at once. The previous version keeps running meanwhile, so a migration gives up a lock
-it does not get quickly, lets the queries behind it pass, and tries again.
+Any number of processes may start at once, and die at any moment: what they began is begun again. The last release keeps
+running meanwhile, so a migration gives up a lock it does not get quickly, lets the queries behind it pass, and tries
+again. It may also start again afterwards: the database says which builds may.
 """
 
 import asyncio
 import hashlib
+import logging
 import random
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +25,13 @@ from service.storage.statements import Statements
 from service.storage.steps import STEPS
 
 FOLDER = Path(__file__).parent / "migrations"
+LAST_RELEASE = "0078_tenants_that_moved.sql"
+"""The newest of the last release. A build that knows it may serve the database once this build has migrated it."""
+log = logging.getLogger(__name__)
 sql = Statements.beside(__file__)
 
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+(\.notx)?\.sql")
+_REPEATABLE = re.compile(r"\bIF (NOT )?EXISTS\b")
 _STEP = re.compile(r"^-- step: ([a-z_]+)$", re.MULTILINE)
 _LOCK = 0x65_76_62_72_69_64_67_65  # "evbridge": the advisory lock of whoever migrates
 _LOCK_WAIT_S = 600.0
@@ -46,11 +54,12 @@ class _Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
-async def migrate(url: str, folder: Path = FOLDER) -> list[str]:
+async def migrate(url: str, folder: Path = FOLDER, last_release: str = LAST_RELEASE) -> list[str]:
     """Applies what is pending and returns its names. `url` must lead to the server itself, not to PgBouncer.
 
-    Raises MigrationError when the database was migrated by a newer build, when an applied file was edited, or when a
-    file fails; the files before it stay applied. Raises driver errors when the database cannot be reached.
+    Raises MigrationError when the database was migrated by a build later than the next release, when an applied file
+    was edited, or when a file fails; the files before it stay applied. Raises driver errors when the database cannot
+    be reached.
     """
     connection = await _connected(url)
     try:
@@ -58,6 +67,8 @@ async def migrate(url: str, folder: Path = FOLDER) -> list[str]:
             return []
         await _lock(connection)
         await connection.execute(sql.migration_table.text)
+        await connection.execute(sql.migration_floor_table.text)
+        await connection.execute(sql.migration_floor_raise.text, last_release)
         applied = []
         for migration in await _pending(connection, folder):  # another process may have been faster
             await _apply(connection, migration)
@@ -83,7 +94,10 @@ async def pending(url: str, folder: Path = FOLDER) -> list[str]:
 
 async def _connected(url: str) -> "asyncpg.Connection[asyncpg.Record]":
     settings = {"application_name": "evbridge-migrate", "statement_timeout": "0", "lock_timeout": "200ms"}
-    return await connect(host_urls(url), timeout_s=5, server_settings=settings)
+    connection = await connect(host_urls(url), timeout_s=5, server_settings=settings)
+    with suppress(asyncpg.PostgresError):  # Where a server cannot, the next one waits for what a dead process began.
+        await connection.execute("SET client_connection_check_interval = '1s'")
+    return connection
 
 
 async def _lock(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -101,7 +115,8 @@ async def _pending(connection: "asyncpg.Connection[asyncpg.Record]", folder: Pat
     applied: dict[str, str] = {}
     if await connection.fetchval(sql.migration_any.text):
         applied = {row["name"]: row["sha256"] for row in await connection.fetch(sql.migration_list.text)}
-    if unknown := sorted(applied.keys() - {migration.name for migration in ours}):
+    unknown = sorted(applied.keys() - {migration.name for migration in ours})
+    if unknown and not await _is_next_release(connection, unknown, ours[-1].name):
         raise MigrationError(
             f"the database was migrated by a newer build: this one does not know {', '.join(unknown)}; start that build"
         )
@@ -114,6 +129,18 @@ async def _pending(connection: "asyncpg.Connection[asyncpg.Record]", folder: Pat
     return missing
 
 
+async def _is_next_release(
+    connection: "asyncpg.Connection[asyncpg.Record]", unknown: Sequence[str], newest: str
+) -> bool:
+    """Whether what this build does not know was made by the release after it, beside which it may serve."""
+    if unknown[0] < newest or not await connection.fetchval(sql.migration_floor_any.text):
+        return False
+    if await connection.fetchval(sql.migration_floor.text) > newest:
+        return False
+    log.warning("the next release has migrated the database", extra={"migrations": ", ".join(unknown)})
+    return True
+
+
 def _files(folder: Path) -> list[_Migration]:
     migrations: dict[str, _Migration] = {}
     for path in sorted(folder.glob("*.sql")):
@@ -122,7 +149,10 @@ def _files(folder: Path) -> list[_Migration]:
             raise MigrationError(f"{path.name} is not named NNNN_name.sql or NNNN_name.notx.sql")
         if match[1] in migrations:
             raise MigrationError(f"{path.name} and {migrations[match[1]].name} have the same number")
-        migrations[match[1]] = _Migration(path.name, path.read_text(encoding="utf-8"), in_transaction=not match[2])
+        text = path.read_text(encoding="utf-8")
+        if match[2] and not _REPEATABLE.search(text):  # its process may die before it has written down that it is done
+            raise MigrationError(f"{path.name} cannot be repeated: write IF NOT EXISTS or IF EXISTS")
+        migrations[match[1]] = _Migration(path.name, text, in_transaction=not match[2])
     return list(migrations.values())
 
 

@@ -6,6 +6,27 @@ CREATE TABLE IF NOT EXISTS schema_migration (
     apply_time timestamptz NOT NULL DEFAULT now()
 )
 
+-- name: migration_floor_table
+-- tenant: any, because the schema belongs to the database.
+-- The newest migration that a build has to know if it is to serve here.
+CREATE TABLE IF NOT EXISTS schema_floor (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    name text NOT NULL
+)
+
+-- name: migration_floor_raise
+-- tenant: any, because the schema belongs to the database.
+INSERT INTO schema_floor (name) VALUES ($1)
+ON CONFLICT (one) DO UPDATE SET name = excluded.name WHERE schema_floor.name < excluded.name
+
+-- name: migration_floor_any
+-- tenant: any, because the schema belongs to the database.
+SELECT to_regclass('schema_floor') IS NOT NULL
+
+-- name: migration_floor
+-- tenant: any, because the schema belongs to the database.
+SELECT name FROM schema_floor
+
 -- name: migration_lock
 -- tenant: any, because the schema belongs to the database.
 SELECT pg_try_advisory_lock($1)

@@ -708,6 +708,12 @@ CREATE TABLE run_finding (
     payload bytea NOT NULL
 );
 
+CREATE TABLE schema_floor (
+    one boolean DEFAULT true NOT NULL,
+    name text NOT NULL,
+    CONSTRAINT schema_floor_one_check CHECK (one)
+);
+
 CREATE TABLE schema_migration (
     name text NOT NULL,
     sha256 text NOT NULL,
@@ -924,6 +930,9 @@ ALTER TABLE ONLY run_finding
 
 ALTER TABLE ONLY run
     ADD CONSTRAINT run_pkey PRIMARY KEY (tenant_id, run_id);
+
+ALTER TABLE ONLY schema_floor
+    ADD CONSTRAINT schema_floor_pkey PRIMARY KEY (one);
 
 ALTER TABLE ONLY schema_migration
     ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (name);

@@ -1,10 +1,8 @@
 """The server is killed without warning, again and again: what it acknowledged is there, once."""
 
 import asyncio
-import contextlib
 import random
 import signal
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from service.partners.chargeprice.simulator import Simulator
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
-from tests.front_door import Serving, data_directory, environment, serving
+from tests.front_door import Serving, data_directory, environment, free_address, serving
 from tests.postgres import processes_in
 from tests.writers import Writers, all_arrive_once, connect, is_all_there_once, stored
 
@@ -30,12 +28,8 @@ async def kill(server: Serving) -> None:
 
 @pytest.fixture
 def address() -> str:
-    """One that nobody listens on, and no call is made from: a server that is started again keeps its address."""
-    while True:
-        port = random.randrange(15_000, 30_000)  # below those that a system gives out
-        with contextlib.suppress(OSError), socket.socket() as free:
-            free.bind(("127.0.0.1", port))
-            return f"127.0.0.1:{port}"
+    """A server that is started again keeps it."""
+    return free_address()
 
 
 @pytest.fixture

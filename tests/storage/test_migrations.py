@@ -1,6 +1,7 @@
 """A database reaches the schema of this build once, in order, and never silently another."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from google.protobuf.json_format import Error, MessageToJson
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.app import Evbridge
-from service.storage.migrations import FOLDER, MigrationError, migrate, pending
+from service.storage.migrations import FOLDER, LAST_RELEASE, MigrationError, migrate, pending
 from service.storage.statements import Statement
 from service.storage.steps import STEPS, printable_times, pull_schedules
 from tests.conftest import Tenant
@@ -32,9 +33,10 @@ NO_TIME = Timestamp(seconds=-(1 << 40))
 
 FILES = {
     "0001_first.sql": "CREATE TABLE first (id int); CREATE TABLE second (id int);",
-    "0002_index.notx.sql": "-- Built beside its readers.\nCREATE INDEX CONCURRENTLY first_id ON first (id)",
+    "0002_index.notx.sql": "-- Beside its readers.\nCREATE INDEX CONCURRENTLY IF NOT EXISTS first_id ON first (id)",
     "0003_third.sql": "ALTER TABLE second ADD COLUMN third int",
 }
+BOOKS = {"schema_migration", "schema_floor"}
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ async def test_pending_files_are_applied_in_order_and_once(
     assert await pending(empty_database_url, folder) == list(FILES)
     assert await tables(connection) == set()
     assert await migrate(empty_database_url, folder) == list(FILES)
-    assert await tables(connection) == {"first", "second", "schema_migration"}
+    assert await tables(connection) == {"first", "second", *BOOKS}
     assert await migrate(empty_database_url, folder) == []
     assert await pending(empty_database_url, folder) == []
 
@@ -84,6 +86,15 @@ async def test_four_that_start_at_once_apply_each_file_once(empty_database_url: 
 async def test_the_migrations_of_this_build_fit_an_empty_database(empty_database_url: str) -> None:
     names = await pending(empty_database_url)
     assert await migrate(empty_database_url) == names == sorted(path.name for path in FOLDER.glob("*.sql"))
+
+
+def test_an_index_of_a_table_that_is_there_is_built_beside_its_writers() -> None:
+    """Since the last release, whose tables have rows."""
+    for path in FOLDER.glob("*.sql"):
+        text = path.read_text(encoding="utf-8")
+        new = re.findall(r"CREATE TABLE (\w+)", text)
+        for table in re.findall(r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)\w+ ON (\w+)", text):
+            assert path.name <= LAST_RELEASE or table in new, f"{path.name}: make it in a .notx.sql, CONCURRENTLY"
 
 
 async def test_parts_that_a_partner_holds_move_to_a_table_of_their_own(
@@ -128,6 +139,30 @@ async def test_a_database_of_a_newer_build_is_refused(empty_database_url: str, f
         await migrate(empty_database_url, folder)
 
 
+async def test_the_release_before_may_start_on_the_database_and_the_one_before_that_may_not(
+    empty_database_url: str, folder: Path
+) -> None:
+    await migrate(empty_database_url, folder, "0002_index.notx.sql")
+    (folder / "0003_third.sql").unlink()
+    assert await migrate(empty_database_url, folder) == []
+    (folder / "0002_index.notx.sql").unlink()
+    with pytest.raises(MigrationError, match=r"newer build.* 0002_index\.notx\.sql, 0003_third\.sql"):
+        await migrate(empty_database_url, folder)
+
+
+async def test_a_database_that_was_upgraded_twice_is_not_for_the_first_of_three_releases(
+    empty_database_url: str, folder: Path
+) -> None:
+    await migrate(empty_database_url, folder, "0002_index.notx.sql")
+    (folder / "0004_fourth.sql").write_text("CREATE TABLE fourth (id int)")
+    await migrate(empty_database_url, folder, "0003_third.sql")
+    await migrate(empty_database_url, folder, "0002_index.notx.sql")  # a build that does not know better
+    for name in ("0004_fourth.sql", "0003_third.sql"):
+        (folder / name).unlink()
+    with pytest.raises(MigrationError, match="newer build"):
+        await migrate(empty_database_url, folder)
+
+
 async def test_a_file_that_slipped_in_before_an_applied_one_is_refused(empty_database_url: str, folder: Path) -> None:
     (folder / "0002_index.notx.sql").unlink()
     await migrate(empty_database_url, folder)
@@ -143,13 +178,22 @@ async def test_a_file_without_a_place_in_the_order_is_refused(empty_database_url
         await migrate(empty_database_url, folder)
 
 
+async def test_a_file_outside_a_transaction_that_cannot_be_repeated_is_refused(
+    empty_database_url: str, folder: Path
+) -> None:
+    """It would fail once the process had died between its statement and the note that it is done."""
+    (folder / "0004_again.notx.sql").write_text("CREATE INDEX CONCURRENTLY second_id ON second (id)")
+    with pytest.raises(MigrationError, match=r"0004_again\.notx\.sql cannot be repeated: write IF NOT EXISTS"):
+        await migrate(empty_database_url, folder)
+
+
 async def test_a_failing_file_leaves_nothing_of_itself_and_keeps_those_before_it(
     empty_database_url: str, connection: asyncpg.Connection, folder: Path
 ) -> None:
     (folder / "0004_fourth.sql").write_text("CREATE TABLE fourth (id int); INSERT INTO nowhere VALUES (1)")
     with pytest.raises(MigrationError, match=r"0004_fourth\.sql failed: UndefinedTableError sqlstate=42P01"):
         await migrate(empty_database_url, folder)
-    assert await tables(connection) == {"first", "second", "schema_migration"}
+    assert await tables(connection) == {"first", "second", *BOOKS}
     assert await pending(empty_database_url, folder) == ["0004_fourth.sql"]
 
 
@@ -254,4 +298,4 @@ async def test_a_step_runs_with_its_file(
     monkeypatch.setitem(STEPS, "look", step)
     (folder / "0004_look.sql").write_text("CREATE TABLE fourth (id int);\n-- step: look\n")
     await migrate(empty_database_url, folder)
-    assert seen == [{"first", "second", "fourth", "schema_migration"}]
+    assert seen == [{"first", "second", "fourth", *BOOKS}]

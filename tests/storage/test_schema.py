@@ -44,6 +44,7 @@ BOUNDED = {
     "received_document": "goes with the received object",
     "repaired_answer": "one of an integration and operation",
     "run_finding": "goes with its run",
+    "schema_floor": "one row",
     "schema_migration": "one of a migration",
     "secret": "one of an integration and field",
     "tenant": "made by hand",
