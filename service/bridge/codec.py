@@ -102,17 +102,23 @@ class Codec:
         """Returns the message and what was left out of its pages. Raises CodecError."""
         if self._may_be_blank and not text.strip():
             return Decoded(self._new())
-        value = None
         try:
             value = parse_json(text)
-            return self._read(value, Trail(quick=True))
-        except (ValueError, TypeError, OverflowError):
-            return self._carefully(text, value)
+        except CodecError:
+            if not self._lenient:
+                raise
+            trail = Trail(lenient=True)
+            value = parse_tolerantly(text)
+            trail.repaired("is not quite JSON")
+            return self._carefully(value, trail)
+        return self.decode_value(value)
 
     def decode_value(self, value: Any) -> Decoded:
         """As decode, of what parse_json returned. Raises CodecError."""
-        trail = Trail(lenient=self._lenient)
-        return self._read(trail.tidied(self._means, value), trail)
+        try:
+            return self._read(value, Trail(quick=True))
+        except (ValueError, TypeError, OverflowError):
+            return self._carefully(value, Trail(lenient=self._lenient))
 
     def field_path(self, names: Sequence[str]) -> str:
         """Where in our message the value stands that has these names and positions on the wire; "" when nowhere."""
@@ -129,14 +135,8 @@ class Codec:
             within = fields[name][-1].message_type
         return path
 
-    def _carefully(self, text: bytes | str, value: Any) -> Decoded:
-        """Reads what a quick reading could not; `value` is None when the text is no JSON."""
-        trail = Trail(lenient=self._lenient)
-        if value is None and not self._lenient:
-            value = parse_json(text)
-        elif value is None:
-            value = parse_tolerantly(text)
-            trail.repaired("is not quite JSON")
+    def _carefully(self, value: Any, trail: Trail) -> Decoded:
+        """Reads what a quick reading could not."""
         return self._read(trail.tidied(self._means, value), trail)
 
     def _read(self, value: Any, trail: Trail) -> Decoded:

@@ -1,5 +1,6 @@
 """JSON text -> Python values with exact numbers, and how many values a text holds. Pure."""
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -167,26 +168,38 @@ def as_read(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """JSON of what was parsed, numbers with the same digits."""
-    pieces: list[str] = []
-    _write(value, pieces.append)
-    return "".join(pieces)
+    """JSON of what was parsed, in ASCII, numbers with the same digits."""
+    try:
+        return _written(value).decode().encode("ascii", _ESCAPED).decode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        pieces: list[str] = []
+        _write(value, pieces.append)
+        return "".join(pieces)
+
+
+def size_of(value: Any) -> tuple[int, int]:
+    """The bytes of its JSON and the values in it, or more. Raises what writing it raises.
+
+    Writing costs less than looking: that takes a nanosecond for a byte.
+    """
+    text = _written(value)
+    return len(text), values_in(text)
 
 
 def _write(value: Any, add: Callable[[str], None]) -> None:
     if isinstance(value, dict):
         before = "{"
         for name, item in value.items():
-            add(f"{before}{encode_basestring_ascii(name)}: ")
+            add(f"{before}{encode_basestring_ascii(name)}:")
             _write(item, add)
-            before = ", "
+            before = ","
         add("}" if value else "{}")
     elif isinstance(value, list):
         before = "["
         for item in value:
             add(before)
             _write(item, add)
-            before = ", "
+            before = ","
         add("]" if value else "[]")
     elif isinstance(value, Number) or type(value) is int:
         add(str(value))
@@ -194,3 +207,22 @@ def _write(value: Any, add: Callable[[str], None]) -> None:
         add(encode_basestring_ascii(value))
     else:
         add(_CONSTANTS[value])
+
+
+def _digits(value: Any) -> msgspec.Raw:
+    """How a Number is written, the only value that the encoder does not know."""
+    if not isinstance(value, Number):
+        raise TypeError(f"{type(value).__qualname__} is no value of JSON")
+    return msgspec.Raw(value.encode())
+
+
+def _escaped(fault: UnicodeError) -> tuple[str, int]:
+    """Writes what is not ASCII so that JSON says the same."""
+    if not isinstance(fault, UnicodeEncodeError):
+        raise fault
+    return encode_basestring_ascii(fault.object[fault.start : fault.end])[1:-1], fault.end
+
+
+_written = msgspec.json.Encoder(enc_hook=_digits).encode
+_ESCAPED: Final = "evbridge.json"
+codecs.register_error(_ESCAPED, _escaped)

@@ -9,6 +9,7 @@ CDR what it bills.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.location_pb2 import Hours, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from google.api import field_behavior_pb2 as behavior
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from service.domain.country import alpha_3
@@ -87,13 +88,29 @@ def _found(message: Message) -> Sequence[FieldViolation]:
 
 
 def _too_long(message: Message, above: str = "") -> Iterator[FieldViolation]:
-    for field, value in message.ListFields():
-        path = above + field.name
-        if field.is_repeated and len(value) > (most := _rules(field).repeated.max_items or len(value)):
-            yield FieldViolation(path, f"must contain no more than {most} items")
-        elif field.message_type is not None:
-            for at, each in enumerate(value) if field.is_repeated else ((None, value),):
-                yield from _too_long(each, f"{path}." if at is None else f"{path}[{at}].")
+    for name, most, inside in _lists(message.DESCRIPTOR):
+        items = getattr(message, name)
+        if isinstance(items, Message):
+            if message.HasField(name):
+                yield from _too_long(items, f"{above}{name}.")
+        elif most and len(items) > most:
+            yield FieldViolation(above + name, f"must contain no more than {most} items")
+        elif inside:
+            for at, each in enumerate(items):
+                yield from _too_long(each, f"{above}{name}[{at}].")
+
+
+@cache
+def _lists(descriptor: Descriptor) -> Sequence[tuple[str, int, bool]]:
+    """Its fields that can be too long, or hold what can: their names, how long they may be, whether they hold such."""
+    found = []
+    for field in descriptor.fields:
+        most = _rules(field).repeated.max_items if field.is_repeated else 0
+        message = field.message_type
+        inside = message is not None and message.full_name.startswith("evbridge.") and bool(_lists(message))
+        if most or inside:
+            found.append((field.name, most, inside))
+    return found
 
 
 class _Repair:

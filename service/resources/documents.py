@@ -4,7 +4,7 @@ A document may be a whole location, an EVSE or a connector of one, or a patch of
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -16,7 +16,7 @@ from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
-from service.bridge.json_text import CodecError, parse_json, text_of
+from service.bridge.json_text import CodecError, parse_json, size_of, text_of
 from service.domain.charged import token_party
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import Document, cleared, is_older, item, item_id, merged, with_item
@@ -33,8 +33,8 @@ R = TypeVar("R")
 MAX_EVSES = 1000
 _MANY = 1000
 """Values that are read in a few milliseconds."""
-_VALUE = 16
-"""Characters of a text that take about as long as a value."""
+_LARGE = 1 << 16
+"""Bytes that are."""
 
 Notices = tuple[FieldViolation, ...]
 """What was repaired or left out: paths of ours, or of the document."""
@@ -141,17 +141,12 @@ async def by_size(work: Callable[[], R], *documents: Any) -> R:
     return await asyncio.to_thread(work) if _are_large(documents) else work()
 
 
-def _are_large(documents: Iterable[Any]) -> bool:
-    values, waiting = 0, [*documents]
-    while waiting and values < _MANY:
-        value = waiting.pop()
-        if isinstance(value, dict | list):
-            values += len(value)
-            inner = value.values() if isinstance(value, dict) else value
-            waiting += [each for each in inner if each.__class__ is not str or len(each) > _MANY]
-        elif isinstance(value, str):
-            values += len(value) // _VALUE
-    return values >= _MANY
+def _are_large(documents: Any) -> bool:
+    try:
+        size, values = size_of(documents)
+    except (ValueError, RecursionError):
+        return True
+    return values >= _MANY or size >= _LARGE
 
 
 def parts_of(document: Document) -> dict[str, Document]:

@@ -60,7 +60,7 @@ async def test_what_cannot_be_taken_is_kept_as_it_was_sent_until_it_can_be(
     }
     assert json.loads(kept["NL*TNM*L1"].document) == listed[0]
     assert json.loads(kept[""].document) == nameless
-    assert '"own": NaN' in kept["NL*TNM*L2"].document
+    assert '"own":NaN' in kept["NL*TNM*L2"].document
     assert all(each.document == "" and each.size == len(kept[id].document) for id, each in found.items())
     assert {(each.run_id, each.count, each.integration_id) for each in found.values()} == {(run.id, 1, ID)}
 

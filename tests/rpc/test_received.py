@@ -425,7 +425,7 @@ async def test_a_page_is_taken_one_by_one(partner: Partner) -> None:
 async def test_the_evses_of_a_location_are_limited_together(partner: Partner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locations, "MAX_LOCATION", 10_000)
     await partner.put(a_document())
-    await partner.put(an_evse("E2", 1, note="x" * 8900), Place("E2"))
+    await partner.put(an_evse("E2", 1, note="x" * 9000), Place("E2"))
     held = await partner.document()
     for status, place in (("x" * 3000, Place("E1")), ("AVAILABLE", Place("E3"))):
         with pytest.raises(InvalidArgument, match="makes the location larger than 10,000 characters"):

@@ -1,12 +1,13 @@
-"""JSON text: what is parsed quickly is what the standard library parses."""
+"""JSON text: what is parsed quickly is what the standard library parses, and is written as it was."""
 
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.bridge.json_text import CodecError, Number, parse_json
+from service.bridge.json_text import CodecError, Number, parse_json, text_of
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -50,3 +51,18 @@ def test_a_text_is_read_as_the_standard_library_reads_it(text: str) -> None:
         parsed = CodecError
     assert parsed == expected
     assert repr(parsed) == repr(expected), "1 and 1.0, or 1.1 and 1.10, are different texts"
+
+
+@given(values)
+@example(["\ud800", "\u00e4", "\U0001f600", "\0", {"\ud800": 10**30}])
+@example("9" * 300)
+def test_what_was_parsed_is_written_in_ascii_with_the_same_digits(value: Any) -> None:
+    parsed = parse_json(json.dumps(value))
+    written = text_of(parsed)
+    assert written.isascii()
+    assert repr(parse_json(written)) == repr(parsed)
+
+
+@pytest.mark.parametrize("digits", ["0.10", "1e400", "-1.5E+3", "123456789012345678901234567890.50"])
+def test_a_number_keeps_its_digits(digits: str) -> None:
+    assert text_of(parse_json(f'{{"price":{digits}}}')) == f'{{"price":{digits}}}'

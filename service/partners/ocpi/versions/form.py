@@ -1,7 +1,7 @@
 """What a release of OCPI has of our messages, read from the contract's options; and objects without the rest. Pure."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -18,6 +18,7 @@ Object = dict[str, Any]
 _ELSE: Final = {"EvseStatus": "UNKNOWN"}
 """What the value of an enum is read as that is none of it."""
 _WITHOUT_ZONE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
+_SINGLE: Final = frozenset({str, int, bool, Number})
 _SEVERAL: Final = (dict, list, Unreadable)
 _DECIMALS: Final = 12
 _ROUNDING: Final = Context(prec=100, rounding=ROUND_HALF_EVEN)
@@ -31,11 +32,12 @@ class Notice(NamedTuple):
 
 
 class _Member(NamedTuple):
-    """`values`: the names of an enum's; `otherwise` what others are read as."""
+    """`plain`: its only value stays as it is. `values`: the names of an enum's; `otherwise` what others are read as."""
 
     field: FieldDescriptor
     inner: Descriptor | None
     required: bool
+    plain: bool
     values: frozenset[str] | None = None
     otherwise: str | None = None
 
@@ -63,16 +65,20 @@ class Pruning:
         return kept
 
     def _object(self, descriptor: Descriptor, value: Object) -> Object | None:
-        members = _members(descriptor, self._release)
+        members, required = _members(descriptor, self._release)
         found: Object = {}
         for name, item in value.items():
+            member = members.get(name)
+            if member is not None and member.plain and type(item) in _SINGLE:
+                found[name] = item  # as most are, and so without a trail
+                continue
             self._trail.append(name)
-            if name not in members:
+            if member is None:
                 self._note("is not known")
-            elif item is not None and (kept := self._kept(members[name], item)) is not None:
+            elif item is not None and (kept := self._kept(member, item)) is not None:
                 found[name] = kept
             self._trail.pop()
-        self._lacking = [name for name, member in members.items() if member.required and name not in found]
+        self._lacking = [name for name in required if name not in found]
         for name in self._lacking:
             if value.get(name) is None:
                 self._trail.append(name)
@@ -142,12 +148,14 @@ def replaced(value: Object, name: str, change: Callable[[Object], Object]) -> Ob
 
 
 @cache
-def _members(descriptor: Descriptor, release: int) -> Mapping[str, _Member]:
-    return {
+def _members(descriptor: Descriptor, release: int) -> tuple[Mapping[str, _Member], Sequence[str]]:
+    """By their names, and which are required."""
+    members = {
         field.name: _member(field, release)
         for field in descriptor.fields
         if field.GetOptions().Extensions[options.ocpi_since] <= release
     }
+    return members, [name for name, member in members.items() if member.required]
 
 
 def _member(field: FieldDescriptor, release: int) -> _Member:
@@ -155,13 +163,13 @@ def _member(field: FieldDescriptor, release: int) -> _Member:
     inner = message if message is not None and message.full_name.startswith("evbridge.") else None
     required = behavior.REQUIRED in field.GetOptions().Extensions[behavior.field_behavior]
     if enum is None:
-        return _Member(field, inner, required)
+        return _Member(field, inner, required, message is None and not field.is_repeated)
     values = frozenset(
         name
         for number, name in enum_names(enum).items()
         if enum.values_by_number[number].GetOptions().Extensions[options.value_ocpi_since] <= release
     )
-    return _Member(field, inner, required, values, _ELSE.get(enum.name))
+    return _Member(field, inner, required, False, values, _ELSE.get(enum.name))
 
 
 def _plain(digits: Number) -> Number:
