@@ -10,7 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.app import service_names
 from service.cli.common import operator, printable
-from service.domain.caller import TENANT_ID, role_name
+from service.domain.caller import role_name
+from service.domain.keys import LOWER_CASE_ID
 from service.domain.validation import validate
 from service.resources.api_key import key_make
 from service.resources.audit import audit_command
@@ -50,7 +51,7 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def _slug(text: str) -> str:
     """Raises ArgumentTypeError for what cannot name a tenant."""
-    if not TENANT_ID.fullmatch(text):
+    if not LOWER_CASE_ID.fullmatch(text):
         raise argparse.ArgumentTypeError("use lower-case letters, digits and '-', a letter first, 63 at most")
     return text
 

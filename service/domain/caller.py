@@ -1,6 +1,5 @@
 """Who is calling, as the credential says, and how long they wait."""
 
-import re
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -13,8 +12,6 @@ from urllib.parse import unquote
 from evbridge.options.v1.options_pb2 import Role
 
 from service.domain.audit import Trail
-
-TENANT_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 call_deadline: ContextVar[float] = ContextVar("call_deadline")
 """When the call under way ends at the latest, by the monotonic clock."""

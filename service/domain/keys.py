@@ -1,8 +1,14 @@
-"""The names of OCPI objects. They ignore case: country and party are kept in upper case, ids are compared folded."""
+"""The names of OCPI objects, and ids of our own.
+
+Those of OCPI ignore case: country and party are kept in upper case, ids are compared folded.
+"""
 
 import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol
+
+LOWER_CASE_ID: Final = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+"""What ids of tenants and integrations look like: the contract's rule of that name, for what comes in no request."""
 
 
 class PartyKey(NamedTuple):

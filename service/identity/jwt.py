@@ -8,7 +8,8 @@ from typing import Any
 import jwt
 from evbridge.options.v1.options_pb2 import ROLE_ADMIN, ROLE_READER, ROLE_WRITER
 
-from service.domain.caller import TENANT_ID, Caller, role_name
+from service.domain.caller import Caller, role_name
+from service.domain.keys import LOWER_CASE_ID
 from service.errors import CredentialExpired, JwtInvalid
 from service.identity.issuer_keys import IssuerKeys
 from service.settings import Settings
@@ -79,7 +80,7 @@ class JwtVerifier:
 
     def _tenant(self, claims: Mapping[str, Any]) -> str:
         tenant = _claim(claims, self._tenant_claim)
-        if not (isinstance(tenant, str) and TENANT_ID.fullmatch(tenant)):
+        if not (isinstance(tenant, str) and LOWER_CASE_ID.fullmatch(tenant)):
             raise JwtInvalid(f"the token names no tenant in its claim {self._tenant_claim}", problem="tenant")
         return tenant
 

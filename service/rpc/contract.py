@@ -5,7 +5,6 @@ One class for every service of every partner. Objects of a page that could not b
 after the page's number, `2#/data/0/id`) and what is wrong there.
 """
 
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
@@ -25,6 +24,7 @@ from service.bridge.channel import PartnerChannel
 from service.bridge.registry import Operation, Pages, Registry
 from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, call_deadline
+from service.domain.keys import LOWER_CASE_ID
 from service.domain.partner_error import PartnerCredentialRefused
 from service.domain.target import Target
 from service.errors import EvbridgeError, IntegrationDisabled, InvalidArgument, ResourceNotFound
@@ -34,7 +34,6 @@ from service.storage.keyring import Keyring
 from service.storage.pool import Database
 
 _MAX_REJECTED = 20
-_INTEGRATION_ID = re.compile("[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class ContractService:
@@ -128,7 +127,7 @@ class ContractService:
         )
         if not id:
             raise InvalidArgument.field(operation.integration_field, "is required")
-        if not _INTEGRATION_ID.fullmatch(id):
+        if not LOWER_CASE_ID.fullmatch(id):
             raise wrong
         try:
             target = await self._channel.target(caller.tenant_id, id)

@@ -82,12 +82,11 @@ TABLES = (*_MESSAGES,)
 """What a tenant consists of, so ordered that a row comes after those that it refers to."""
 LEFT_BEHIND = frozenset(
     {
-        *("access_token", "audit_event", "audit_seal", "change", "gate_slot", "idempotency", "listener", "notified"),
-        *("notified_due", "question"),
+        *("access_token", "audit_event", "audit_seal", "change", "gate_slot", "idempotency", "listener", "question"),
     }
 )
 """What is of one database only: tokens that are asked for anew, the audit and its chain, the change feed, answers to
-repeat, who waits, and what a partner told and nobody read yet, which the next import finds.
+repeat, and who waits.
 """
 
 _INFINITE = {"infinity": datetime.max, "-infinity": datetime.min}  # as the driver has them

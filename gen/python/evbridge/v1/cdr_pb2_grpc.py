@@ -30,9 +30,7 @@ class CdrServiceStub:
     token, and those that operators sent. A CDR is named by country code, party id and id. It is recorded once and never
     changed or deleted by a call: a credit CDR takes it back. It is kept for EVBRIDGE_CDR_DAYS.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel):
@@ -73,9 +71,7 @@ class CdrServiceServicer:
     token, and those that operators sent. A CDR is named by country code, party id and id. It is recorded once and never
     changed or deleted by a call: a credit CDR takes it back. It is kept for EVBRIDGE_CDR_DAYS.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def CreateCdr(self, request, context):
@@ -169,9 +165,7 @@ class CdrService:
     token, and those that operators sent. A CDR is named by country code, party id and id. It is recorded once and never
     changed or deleted by a call: a credit CDR takes it back. It is kept for EVBRIDGE_CDR_DAYS.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @staticmethod

@@ -31,9 +31,7 @@ class CdrServiceStub:
     token, and those that operators sent. A CDR is named by country code, party id and id. It is recorded once and never
     changed or deleted by a call: a credit CDR takes it back. It is kept for EVBRIDGE_CDR_DAYS.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -77,9 +75,7 @@ class CdrServiceAsyncStub(CdrServiceStub):
     token, and those that operators sent. A CDR is named by country code, party id and id. It is recorded once and never
     changed or deleted by a call: a credit CDR takes it back. It is kept for EVBRIDGE_CDR_DAYS.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -119,9 +115,7 @@ class CdrServiceServicer(metaclass=_abc_1.ABCMeta):
     token, and those that operators sent. A CDR is named by country code, party id and id. It is recorded once and never
     changed or deleted by a call: a credit CDR takes it back. It is kept for EVBRIDGE_CDR_DAYS.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

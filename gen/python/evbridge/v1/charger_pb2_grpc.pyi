@@ -31,9 +31,7 @@ class ChargerServiceStub:
     """Keeps the chargers: the hardware of a site as the operator knows it. They are delivered to nobody; a location can be
     created from those of its site, see CreateLocationRequest.create_empty.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -76,9 +74,7 @@ class ChargerServiceAsyncStub(ChargerServiceStub):
     """Keeps the chargers: the hardware of a site as the operator knows it. They are delivered to nobody; a location can be
     created from those of its site, see CreateLocationRequest.create_empty.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -117,9 +113,7 @@ class ChargerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the chargers: the hardware of a site as the operator knows it. They are delivered to nobody; a location can be
     created from those of its site, see CreateLocationRequest.create_empty.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

@@ -31,9 +31,7 @@ class CompanyServiceStub:
     """Keeps the companies of the charging market (operators, providers) as Chargeprice models them, and delivers them to
     every enabled Chargeprice integration of the tenant.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -70,9 +68,7 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     """Keeps the companies of the charging market (operators, providers) as Chargeprice models them, and delivers them to
     every enabled Chargeprice integration of the tenant.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,9 +101,7 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the companies of the charging market (operators, providers) as Chargeprice models them, and delivers them to
     every enabled Chargeprice integration of the tenant.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

@@ -32,9 +32,7 @@ class DeliveryServiceStub:
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -92,9 +90,7 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -148,9 +144,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     A delivery is not a message in a queue: it is the standing duty to bring one object's current state to one partner.
     Any number of changes while a partner is away become one request afterwards.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

@@ -30,9 +30,7 @@ class DisclosureServiceStub:
     """Says what partners were sent and shown, and when: each request that carries an object of ours or deletes it, and each
     object in an answer to an OCPI party, but for one EVSE or connector that it asked for alone. What is older than 90 days (a setting) is forgotten.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -55,9 +53,7 @@ class DisclosureServiceAsyncStub(DisclosureServiceStub):
     """Says what partners were sent and shown, and when: each request that carries an object of ours or deletes it, and each
     object in an answer to an OCPI party, but for one EVSE or connector that it asked for alone. What is older than 90 days (a setting) is forgotten.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,9 +72,7 @@ class DisclosureServiceServicer(metaclass=_abc_1.ABCMeta):
     """Says what partners were sent and shown, and when: each request that carries an object of ours or deletes it, and each
     object in an answer to an OCPI party, but for one EVSE or connector that it asked for alone. What is older than 90 days (a setting) is forgotten.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

@@ -417,6 +417,14 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     carries, under the domain "evbridge". The gRPC code is written behind each. Values may be added; clients treat an
     unknown one by its code.
 
+    The errors that any method can return stand here, and not in the comments of the methods:
+
+    - the request is not valid: MALFORMED_REQUEST, INVALID_FIELD, REQUEST_TOO_LARGE, REQUEST_INCOMPLETE;
+    - the caller is not let in: CREDENTIAL_REQUIRED, CREDENTIAL_EXPIRED, JWT_INVALID, JWT_KEYS_UNAVAILABLE, ROLE_REQUIRED,
+      KEY_LIMITED;
+    - too much at once: RATE_LIMITED, TOO_MANY_CALLS, SERVER_BUSY; of a stream, READER_TOO_SLOW;
+    - the server cannot answer now: DATABASE_UNAVAILABLE, DATABASE_FULL, SERVER_STOPPING, DEADLINE_LIMIT, INTERNAL_FAULT.
+
     The metadata of every PARTNER_* reason holds `retryable`: "true" when the call had no effect there and may be repeated,
     after RetryInfo's pause if there is one. When the partner answered, `http_status`; when it said so, `partner_code` (its
     own code) and `partner_message` (its own words, up to 200 characters, without credentials). google.rpc.BadRequest names

@@ -29,9 +29,7 @@ if _version_not_supported:
 class IntegrationServiceStub:
     """Keeps the integrations: each is one connection to one partner.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel):
@@ -80,9 +78,7 @@ class IntegrationServiceStub:
 class IntegrationServiceServicer:
     """Keeps the integrations: each is one connection to one partner.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def CreateIntegration(self, request, context):
@@ -210,9 +206,7 @@ def add_IntegrationServiceServicer_to_server(servicer, server):
 class IntegrationService:
     """Keeps the integrations: each is one connection to one partner.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @staticmethod

@@ -29,9 +29,7 @@ class PersonalDataServiceStub:
     """Erases what is stored about a driver. What the contract marks as personal data (`personal_data`: uids of tokens, ids of
     contracts and the like) is hidden in logs, traces and recorded exchanges anyway.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel):
@@ -51,9 +49,7 @@ class PersonalDataServiceServicer:
     """Erases what is stored about a driver. What the contract marks as personal data (`personal_data`: uids of tokens, ids of
     contracts and the like) is hidden in logs, traces and recorded exchanges anyway.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def ErasePersonalData(self, request, context):
@@ -93,9 +89,7 @@ class PersonalDataService:
     """Erases what is stored about a driver. What the contract marks as personal data (`personal_data`: uids of tokens, ids of
     contracts and the like) is hidden in logs, traces and recorded exchanges anyway.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @staticmethod

@@ -30,9 +30,7 @@ class PersonalDataServiceStub:
     """Erases what is stored about a driver. What the contract marks as personal data (`personal_data`: uids of tokens, ids of
     contracts and the like) is hidden in logs, traces and recorded exchanges anyway.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -58,9 +56,7 @@ class PersonalDataServiceAsyncStub(PersonalDataServiceStub):
     """Erases what is stored about a driver. What the contract marks as personal data (`personal_data`: uids of tokens, ids of
     contracts and the like) is hidden in logs, traces and recorded exchanges anyway.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -82,9 +78,7 @@ class PersonalDataServiceServicer(metaclass=_abc_1.ABCMeta):
     """Erases what is stored about a driver. What the contract marks as personal data (`personal_data`: uids of tokens, ids of
     contracts and the like) is hidden in logs, traces and recorded exchanges anyway.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

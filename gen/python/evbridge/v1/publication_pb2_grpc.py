@@ -48,9 +48,7 @@ class PublicationServiceStub:
 
     `publish` of a location concerns drivers, not partners: it hides nothing here.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel):
@@ -124,9 +122,7 @@ class PublicationServiceServicer:
 
     `publish` of a location concerns drivers, not partners: it hides nothing here.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def CreatePublicationRule(self, request, context):
@@ -283,9 +279,7 @@ class PublicationService:
 
     `publish` of a location concerns drivers, not partners: it hides nothing here.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @staticmethod

@@ -33,9 +33,7 @@ class QuarantineServiceStub:
     `sync_options.quarantined` tries again what an OCPI party sent. What is pushed to us and refused is not kept: the partner is
     told. Of an integration up to 10,000 objects are kept; what was not seen for 30 days (a setting) is forgotten.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -65,9 +63,7 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     `sync_options.quarantined` tries again what an OCPI party sent. What is pushed to us and refused is not kept: the partner is
     told. Of an integration up to 10,000 objects are kept; what was not seen for 30 days (a setting) is forgotten.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -93,9 +89,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     `sync_options.quarantined` tries again what an OCPI party sent. What is pushed to us and refused is not kept: the partner is
     told. Of an integration up to 10,000 objects are kept; what was not seen for 30 days (a setting) is forgotten.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

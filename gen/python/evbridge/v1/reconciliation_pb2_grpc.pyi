@@ -30,9 +30,7 @@ class ReconciliationServiceStub:
     """Says what was charged through an integration in a period, and what of it does not add up: what a finance team looks at
     before it pays or sends an invoice. `evbridge reconcile` writes the same as files.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -53,9 +51,7 @@ class ReconciliationServiceAsyncStub(ReconciliationServiceStub):
     """Says what was charged through an integration in a period, and what of it does not add up: what a finance team looks at
     before it pays or sends an invoice. `evbridge reconcile` writes the same as files.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -72,9 +68,7 @@ class ReconciliationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Says what was charged through an integration in a period, and what of it does not add up: what a finance team looks at
     before it pays or sends an invoice. `evbridge reconcile` writes the same as files.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

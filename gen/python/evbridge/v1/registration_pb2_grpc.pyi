@@ -38,10 +38,8 @@ class RegistrationServiceStub:
     A token that the partner has keeps working until it uses a newer one for more than reading versions: an answer that is
     lost locks nobody out.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT), and with NOT_FOUND (RESOURCE_NOT_FOUND) and
-    FAILED_PRECONDITION (RUN_UNSUPPORTED) for an integration that is not there or not of INTEGRATION_TYPE_OCPI.
+    Every method may fail with NOT_FOUND (RESOURCE_NOT_FOUND) and FAILED_PRECONDITION (RUN_UNSUPPORTED) for an integration
+    that is not there or not of INTEGRATION_TYPE_OCPI. See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -85,10 +83,8 @@ class RegistrationServiceAsyncStub(RegistrationServiceStub):
     A token that the partner has keeps working until it uses a newer one for more than reading versions: an answer that is
     lost locks nobody out.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT), and with NOT_FOUND (RESOURCE_NOT_FOUND) and
-    FAILED_PRECONDITION (RUN_UNSUPPORTED) for an integration that is not there or not of INTEGRATION_TYPE_OCPI.
+    Every method may fail with NOT_FOUND (RESOURCE_NOT_FOUND) and FAILED_PRECONDITION (RUN_UNSUPPORTED) for an integration
+    that is not there or not of INTEGRATION_TYPE_OCPI. See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -128,10 +124,8 @@ class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
     A token that the partner has keeps working until it uses a newer one for more than reading versions: an answer that is
     lost locks nobody out.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT), and with NOT_FOUND (RESOURCE_NOT_FOUND) and
-    FAILED_PRECONDITION (RUN_UNSUPPORTED) for an integration that is not there or not of INTEGRATION_TYPE_OCPI.
+    Every method may fail with NOT_FOUND (RESOURCE_NOT_FOUND) and FAILED_PRECONDITION (RUN_UNSUPPORTED) for an integration
+    that is not there or not of INTEGRATION_TYPE_OCPI. See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod

@@ -30,9 +30,7 @@ class SessionServiceStub:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel):
@@ -78,9 +76,7 @@ class SessionServiceServicer:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def CreateSession(self, request, context):
@@ -188,9 +184,7 @@ class SessionService:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @staticmethod

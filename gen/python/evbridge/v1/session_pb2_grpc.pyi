@@ -31,9 +31,7 @@ class SessionServiceStub:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_typing.overload
@@ -82,9 +80,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -129,9 +125,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
-    Every method may also fail with UNAUTHENTICATED (CREDENTIAL_REQUIRED), PERMISSION_DENIED (ROLE_REQUIRED),
-    INVALID_ARGUMENT (MALFORMED_REQUEST, INVALID_FIELD), UNAVAILABLE (DATABASE_UNAVAILABLE, SERVER_STOPPING),
-    DEADLINE_EXCEEDED (DEADLINE_LIMIT) and INTERNAL (INTERNAL_FAULT).
+    See ErrorReason for the errors that any method can return.
     """
 
     @_abc_1.abstractmethod
