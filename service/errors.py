@@ -211,9 +211,9 @@ class TariffNotRepresentable(FailedPrecondition):
 
     @classmethod
     def at(cls, violations: Sequence[FieldViolation], message: str, *, partner: str, id: str) -> Self:
-        """With the fields in the message too, which is what a delivery keeps of it."""
-        paths = ", ".join(each.path for each in violations)
-        return cls(f"{message}: {paths}"[:500], violations=tuple(violations), partner=partner, id=id)
+        """With what is wrong in the message too, which is what a delivery keeps of it."""
+        wrong = "; ".join(f"{each.path}: {each.description}" for each in violations)
+        return cls(f"{message}: {wrong}"[:500], violations=tuple(violations), partner=partner, id=id)
 
 
 class IntegrationHasNoParty(FailedPrecondition):

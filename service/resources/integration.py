@@ -6,7 +6,12 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_INTEGRATION, OBJECT_KIND_TOKEN, OBJECT_KIND_UNSPECIFIED
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_INTEGRATION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+    OBJECT_KIND_UNSPECIFIED,
+)
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_PENDING,
@@ -109,16 +114,20 @@ class Integrations(Noun[Integration]):
     ) -> None:
         for integration in objects:
             before = locked.get(integration.id) or Integration()
+            takes = self._takes.get(integration.type, ())
             speaks_for_others = {*_parties(integration)} != {*_parties(before)}
             if integration.id not in locked:
-                await integration_insert(conn, tenant_id, integration, self._takes.get(integration.type, ()))
+                await integration_insert(conn, tenant_id, integration, takes)
             else:
                 await integration_replace(conn, tenant_id, integration)
                 if _pushed(integration) != _pushed(before):
                     await redeliver_all(conn, tenant_id, integration.id, OBJECT_KIND_UNSPECIFIED)
+                # How a tariff is written there may be a matter of the connection, such as which tax is which.
+                if connection_of(integration) != connection_of(before) and OBJECT_KIND_TARIFF in takes:
+                    await mark_all(conn, tenant_id, integration.id, OBJECT_KIND_TARIFF)
                 if speaks_for_others:
                     await mark_affected(conn, tenant_id, integration.id, EVERYTHING)
-            if speaks_for_others and OBJECT_KIND_TOKEN in self._takes.get(integration.type, ()):
+            if speaks_for_others and OBJECT_KIND_TOKEN in takes:
                 await mark_all(conn, tenant_id, integration.id, OBJECT_KIND_TOKEN)
             if self._moved:
                 await secrets_forget(conn, tenant_id, integration.id)

@@ -75,6 +75,7 @@ from tests.ampeco import (
     GROUPS,
     LOCATIONS,
     TARIFFS,
+    TAXES,
     alter,
     connect,
     hold,
@@ -793,14 +794,14 @@ async def test_no_tariff_is_created_twice(connected: Tenant, ampeco: Simulator, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "path"),
+    ("changes", "wrong"),
     [
-        ({"currency": "SEK"}, "currency"),
-        ({"max_price": {"excl_vat": {"value": "10"}}}, "max_price"),
+        ({"currency": "SEK"}, "currency: AMPECO's operator has another"),
+        ({"max_price": {"excl_vat": {"value": "10"}}}, "max_price: the other side has no place for it"),
     ],
 )
 async def test_a_tariff_that_would_cost_something_else_there_is_refused(
-    connected: Tenant, ampeco: Simulator, changes: dict[str, Any], path: str
+    connected: Tenant, ampeco: Simulator, changes: dict[str, Any], wrong: str
 ) -> None:
     tariff = await create_tariff(connected, **changes)
     key = TariffKey(country_code="DE", party_id="ABC", id=tariff.id)
@@ -808,8 +809,30 @@ async def test_a_tariff_that_would_cost_something_else_there_is_refused(
     delivery = await arrived(connected, tariff)
     assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.TARIFF_NOT_REPRESENTABLE)
     assert delivery.object_kind == OBJECT_KIND_TARIFF
-    assert delivery.description.endswith(f": {path}")
+    assert delivery.description == f"the tariff would have other prices there: {wrong}"
     assert ampeco.requests == []
+
+
+async def test_a_tariff_is_tried_again_when_its_tax_becomes_known(connected: Tenant, ampeco: Simulator) -> None:
+    (component,) = a_tariff().elements[0].price_components
+    component.vat.value = "21"
+    tariff = await create_tariff(connected, elements=[{"price_components": [component]}])
+    location = await create(connected, evses=[an_evse("E1", connectors=[a_connector(tariff_ids=[tariff.id])])])
+    await show(connected)
+    parked = await arrived(connected, tariff)
+    assert (parked.state, parked.reason) == (DELIVERY_STATE_PARKED, reasons.TARIFF_NOT_REPRESENTABLE)
+    assert parked.description.endswith("elements[0].price_components[0].vat: AMPECO's operator has no one tax for it")
+
+    async def update(path: str, **integration: Any) -> None:
+        request = UpdateIntegrationRequest(integration={"id": "am", **integration}, update_mask={"paths": [path]})
+        await connected.admin.integrations.UpdateIntegration(request)
+
+    await update("models", models={"pull_session": False})
+    assert await arrived(connected, tariff) == parked
+    taxes = [*TAXES, {"vat": {"value": "21"}, "tax_id": 8}]
+    await update("ampeco.taxes", ampeco={"taxes": taxes})
+    assert (await arrived(connected, location)).state == DELIVERY_STATE_DELIVERED
+    assert [each["pricing"]["taxID"] for path, each in ampeco.objects.items() if path.startswith(TARIFFS)] == [8]
 
 
 @pytest.mark.parametrize("shown", [[["T1"], []], [["T1"], ["T2"]], [["T1", "T2"]]], ids=str)
@@ -821,5 +844,5 @@ async def test_an_evse_has_one_tariff_there(connected: Tenant, ampeco: Simulator
     await show(connected)
     delivery = await arrived(connected, location)
     assert (delivery.state, delivery.reason) == (DELIVERY_STATE_PARKED, reasons.TARIFF_NOT_REPRESENTABLE)
-    assert delivery.description.endswith("evses[0].connectors")
+    assert delivery.description.endswith("evses[0].connectors: AMPECO has one tariff for the whole EVSE")
     assert "POST locations/v2.0" not in calls(ampeco)
