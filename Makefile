@@ -52,7 +52,7 @@ gen: $(INSTALLED) ## generate gen/ from protos/, and the tables of docs/
 schema: $(INSTALLED) ## write service/storage/schema.sql from the migrations
 	$(BIN)/python -m tools.schema
 
-clients: $(INSTALLED) ## generate and compile the clients in Go and TypeScript; LANGUAGES=java makes that one
+clients: $(INSTALLED) ## generate and compile the clients in Go and TypeScript; LANGUAGES='cpp java' makes those
 	$(BIN)/python -m tools.clients $(or $(LANGUAGES),go typescript)
 
 bench: $(INSTALLED) ## measure, in two minutes; `.venv/bin/python -m bench --full` fills larger tables too
@@ -80,7 +80,7 @@ audit: $(INSTALLED) ## look the locked versions up in the vulnerability database
 	-$(BIN)/pip-audit --requirement requirements-dev.lock --require-hashes --disable-pip
 
 clean: ## remove what can be made again; keeps .data, the database
-	rm -rf clients/*/gen clients/go/bin clients/java/target clients/typescript/dist clients/typescript/node_modules
+	rm -rf clients/*/gen clients/cpp/build clients/go/bin clients/java/target clients/typescript/dist clients/typescript/node_modules
 	rm -rf .venv .deps dist site .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

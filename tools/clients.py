@@ -1,6 +1,7 @@
 """Generates and compiles the clients in clients/: `python -m tools.clients go typescript`, or only one of them.
 
-What it makes is not committed. The plugins come at the versions of go.sum, package-lock.json and pom.xml.
+What it makes is not committed. The plugins come at the versions of go.sum, package-lock.json and pom.xml; for C++ they
+are the system's.
 """
 
 import argparse
@@ -21,7 +22,7 @@ class Language:
     """The commands that make a client, run in its folder."""
 
     download: tuple[str, ...]
-    # Asks the same registry for something else: when this fails too, there is no way to it.
+    # Asks the same registry for something else, or the compiler for gRPC: when this fails too, there is no way to it.
     reach: tuple[str, ...]
     compile: tuple[str, ...]
     # The programs that show the client at work.
@@ -57,11 +58,22 @@ LANGUAGES = {
         check=(*_JAVA, "com.evbridge.example.Check"),
         watch=(*_JAVA, "com.evbridge.example.Watch"),
     ),
+    "cpp": Language(
+        download=("cmake", "-S", ".", "-B", "build"),
+        reach=("c++", "-x", "c++", "-fsyntax-only", "-include", "grpcpp/grpcpp.h", "/dev/null"),
+        compile=("cmake", "--build", "build", "--parallel", "2"),
+        check=("build/check",),
+        watch=("build/watch",),
+    ),
 }
 
 
 def download(name: str) -> None:
-    """Brings what the client's lock file names. Raises CalledProcessError when it cannot."""
+    """Brings the protos that ours import, and what the client's lock file names, or finds it on the system.
+
+    Raises CalledProcessError when it cannot.
+    """
+    lay_out()
     subprocess.run(LANGUAGES[name].download, cwd=CLIENTS / name, check=True)
 
 
@@ -70,7 +82,6 @@ def build(name: str) -> None:
 
     Raises CalledProcessError, after the tool has said why, when the contract or the check program does not compile.
     """
-    lay_out()
     template, generated = CLIENTS / name / "buf.gen.yaml", CLIENTS / name / "gen"
     if template.exists():  # Maven has plugins of its own
         buf = Path(sys.executable).with_name("buf")

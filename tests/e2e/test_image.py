@@ -1,5 +1,6 @@
 """What is released works without the repository: the wheel, and the image, by the steps of its Dockerfile."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -95,7 +96,7 @@ def steps() -> Iterator[str]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.environ.get("EVBRIDGE_SOAK") != "1", reason="it downloads packages for minutes: EVBRIDGE_SOAK=1")
-def test_the_steps_of_the_image_make_a_server(running: Evbridge, wheel: Path, tmp_path: Path) -> None:
+async def test_the_steps_of_the_image_make_a_server(running: Evbridge, wheel: Path, tmp_path: Path) -> None:
     """In folders of the test's, where a container has its own."""
     sources = copied(tmp_path / "build", context())
     subprocess.run((sys.executable, "-m", "venv", tmp_path / "python"), check=True)
@@ -111,6 +112,5 @@ def test_the_steps_of_the_image_make_a_server(running: Evbridge, wheel: Path, tm
     assert made.read_bytes() == wheel.read_bytes()
     evbridge = str(tmp_path / "opt" / "evbridge" / "bin" / "evbridge")
     for address, status in ((running.address, 0), ("127.0.0.1:1", 1)):
-        health = (evbridge, "health")
-        probe = subprocess.run(health, cwd="/", env={"EVBRIDGE_LISTEN": address}, capture_output=True, check=False)
-        assert probe.returncode == status, probe.stderr
+        probe = await asyncio.create_subprocess_exec(evbridge, "health", cwd="/", env={"EVBRIDGE_LISTEN": address})
+        assert await probe.wait() == status
