@@ -15,6 +15,7 @@ from service.bridge.codec import Codec, CodecError, Decoded
 from service.bridge.json_text import parse_json
 from service.bridge.registry import Operation, Parameter
 from service.bridge.values import Unwritable, from_url_text, to_url_text
+from service.domain.keys import is_segment
 from service.errors import InvalidArgument
 
 
@@ -115,7 +116,7 @@ def match(operation: Operation, method: str, raw_path: str) -> Mapping[str, str]
         except UnicodeDecodeError:
             return None
         if isinstance(segment, Parameter):
-            if _leaves_its_place(text):
+            if not is_segment(text):
                 return None
             variables[segment.name] = text
         elif text != unquote(segment):
@@ -140,14 +141,9 @@ def _segment(request: Message, variable: Parameter) -> str:
     if not within.HasField(name):
         raise InvalidArgument.field(variable.name, "is required: it is part of the address")
     text = _text(variable, getattr(within, name))
-    if _leaves_its_place(text):
+    if not is_segment(text):
         raise InvalidArgument.field(variable.name, 'must not be empty and have no part that is "." or ".."')
     return text
-
-
-def _leaves_its_place(text: str) -> bool:
-    """Whether a server that decodes "%2F" before it resolves dots would read another path."""
-    return not text or any(part in (".", "..") for part in text.replace("\\", "/").split("/"))
 
 
 def _below(message: Message, names: Iterable[str]) -> Message:

@@ -258,7 +258,7 @@ async def _at_once(waiting: Waiting, deliverer: Deliverer | None) -> int:
         return 1
     try:
         return min(await deliverer.at_once(waiting.tenant_id, waiting.integration_id), MAX_AT_ONCE)
-    except EvbridgeError:
+    except Exception:
         return 1
 
 

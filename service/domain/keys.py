@@ -111,6 +111,14 @@ def columns(keys: Iterable[ObjectKey]) -> tuple[list[str], ...]:
     return tuple([key[place] for key in ordered] for place in range(len(ObjectKey._fields)))
 
 
+def is_segment(text: str) -> bool:
+    """Whether a URL can hold the text as one segment of its path.
+
+    A server that decodes "%2F" before it resolves dots would read another path where a part of it is dots.
+    """
+    return bool(text) and not any(part in (".", "..") for part in text.replace("\\", "/").split("/"))
+
+
 class EvseKey(NamedTuple):
     """An EVSE of a location. `key` is its folded uid."""
 

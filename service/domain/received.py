@@ -1,7 +1,7 @@
 """Documents that a partner sent: how parts of one are put into what is kept of it, and which of two is newer."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.hub_client_pb2 import HubClient
@@ -12,10 +12,13 @@ from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.domain.fields import clear_output_only
+from service.domain.keys import is_segment
 
 Document = dict[str, Any]
 """A JSON object, with exact numbers."""
 
+_MAX_ID = 255
+ID_RULE = f"a text of 1 to {_MAX_ID} printable characters that can stand in a URL"
 _LISTS = {"evses": "uid", "connectors": "id"}
 """Lists of which each item has an id of its own: what is left out stays."""
 
@@ -23,6 +26,13 @@ _LISTS = {"evses": "uid", "connectors": "id"}
 def is_text(text: str) -> bool:
     """Whether a database takes it: no NUL, and no half of a character."""
     return not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text)
+
+
+def is_id(value: Any) -> TypeGuard[str]:
+    """Whether an object of that id can be kept, and asked for at a URL that holds the id."""
+    if not isinstance(value, str) or len(value) > _MAX_ID:
+        return False
+    return bool(value.strip()) and value.isprintable() and is_segment(value)
 
 
 def merged(kept: Document, patch: Document) -> Document:

@@ -10,15 +10,13 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 
 from service.bridge.edge import Reply
 from service.domain.keys import ObjectKey, PartyKey
-from service.domain.received import Document, is_text
+from service.domain.received import ID_RULE, Document, is_id, is_text
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import caller_of, document_in, done, key_in, refusing, sender_of, shown, stored_of, unknown
 from service.ocpi.pages import Documents, page
 from service.partners.ocpi.received import owners
 from service.resources.received_cdr import cdr_received, received_cdr
 from service.runs.worker import Tools
-
-_MAX_ID = 255
 
 
 class CdrsSender:
@@ -64,8 +62,8 @@ def _key(document: Document, owner: PartyKey, visit: Visit) -> ObjectKey:
     """The CDR in the body; in 2.1.1 it says nothing of its owner. Raises OcpiRefused."""
     id = document.get("id")
     party = document.get("country_code", owner.country_code), document.get("party_id", owner.party_id)
-    if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID and is_text(id)):
-        raise OcpiRefused(2001, "id is required")
+    if not is_id(id):
+        raise OcpiRefused(2001, f"id is required: {ID_RULE}")
     if not all(isinstance(text, str) and text and is_text(text) for text in party):
         raise OcpiRefused(2001, "country_code and party_id are required")
     return ObjectKey.of(*party, id, visit.integration_id)

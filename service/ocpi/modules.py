@@ -16,7 +16,7 @@ from service.bridge.json_text import CodecError, parse_json, takes_long, text_of
 from service.bridge.messages import MAX_DEPTH
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
-from service.domain.received import Document
+from service.domain.received import ID_RULE, Document, is_id
 from service.errors import InvalidArgument, ResourceNotFound
 from service.ocpi.listener import OcpiRefused, Visit, timestamp
 from service.partners.ocpi import received
@@ -46,8 +46,15 @@ async def stored_of(tools: Tools, visit: Visit) -> Integration:
     return Integration.FromString(payload)
 
 
+def check_id(id: str) -> None:
+    """Raises OcpiRefused for an id in a URL that none of the partner's objects may have."""
+    if not is_id(id):
+        raise OcpiRefused(2001, f"the id of the URL must be {ID_RULE}", status=404)
+
+
 def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:
-    """The object of the partner that the request's URL names."""
+    """The object of the partner that the request's URL names. Raises OcpiRefused."""
+    check_id(id)
     return ObjectKey.of(request.country_code, request.party_id, id, visit.integration_id)
 
 

@@ -20,6 +20,7 @@ from service.resources.noun import Upsert
 from service.storage.cdr import cdr_get, cdr_get_many, cdr_page
 from service.storage.connection import Connection
 from service.storage.keyring import Keyring
+from service.storage.peer import peer_cdr_at
 from service.storage.pool import Database
 
 
@@ -32,7 +33,8 @@ class CdrService:
         return await mutate_one(self._database, self._keyring, request, caller, Upsert(CDRS, request.cdr, "cdr"))
 
     async def GetCdr(self, request: GetCdrRequest, caller: Caller) -> bytes:
-        return await cdr_get(self._database, caller.tenant_id, key_of(request.key))
+        at = (self._database, caller.tenant_id)
+        return await cdr_get(*at, await peer_cdr_at(*at, request.url) if request.url else key_of(request.key))
 
     async def BatchGetCdrs(self, request: BatchGetCdrsRequest, caller: Caller) -> bytes:
         return batch_response(

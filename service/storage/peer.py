@@ -14,6 +14,7 @@ from evbridge.v1.delivery_pb2 import (
 )
 
 from service.domain.keys import ObjectKey
+from service.errors import ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.delivery import Claim, PeerKey, delivery_hold, delivery_renew, held
 from service.storage.pool import Database
@@ -79,6 +80,14 @@ async def peer_example(database: Database, claim: Claim) -> Peer | None:
     """Any other object of the kind that the partner holds under an id, or a URL, of its own."""
     row = await database.row(sql.peer_example, *claim.peer_key[:3])
     return None if row is None else Peer(PEER_OBJECT_STATE_LINKED, **dict(row))
+
+
+async def peer_cdr_at(database: Database, tenant_id: str, url: str) -> ObjectKey:
+    """The CDR of ours that a partner holds at the URL. Raises ResourceNotFound."""
+    found: str | None = await database.value(sql.peer_cdr_at, tenant_id, url)
+    if found is None:
+        raise ResourceNotFound.of("cdr", url)
+    return ObjectKey.parsed(found)
 
 
 async def peer_tariffs_missing(conn: Connection, claim: Claim, tariffs: Collection[ObjectKey]) -> list[ObjectKey]:

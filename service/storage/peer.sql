@@ -97,5 +97,13 @@ FROM peer_object
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND state = 3 AND external_id <> ''
 LIMIT 1
 
+-- name: peer_cdr_at
+-- The CDR (12) that a partner said to hold there; should two have said so, the later one.
+SELECT object_id
+FROM peer_object
+WHERE tenant_id = $1 AND object_kind = 12 AND external_id = $2 AND external_id <> ''
+ORDER BY acknowledge_time DESC
+LIMIT 1
+
 -- name: peer_gone
 DELETE FROM peer_object WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4

@@ -1039,6 +1039,8 @@ CREATE INDEX partner_object_updated ON partner_object USING btree (tenant_id, in
 
 CREATE UNIQUE INDEX partner_token_digest ON partner_token USING btree (digest);
 
+CREATE INDEX peer_object_cdr_url ON peer_object USING btree (tenant_id, external_id) WHERE ((object_kind = 12) AND (external_id <> ''::text));
+
 CREATE INDEX peer_object_parts ON peer_object USING btree (tenant_id, integration_id, split_part(object_id, '	'::text, 1)) WHERE (strpos(object_id, '	'::text) > 0);
 
 CREATE INDEX peer_object_tariffs ON peer_object USING gin (tariff_keys) WHERE (tariff_keys <> '{}'::text[]);

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
 from aiohttp import web
 from evbridge.v1.cdr_pb2 import (
@@ -54,7 +55,7 @@ from service.delivery.worker import ONE_MORE_AFTER
 from service.storage.retention import charged_sweep
 from service.storage.statements import Statement
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
-from tests.front_door import a_tariff, at_rest
+from tests.front_door import a_tariff, at_rest, fails
 from tests.rpc.test_ocpi_push import HERS, a_place, pushed, pushing, received_tariff, registered, store
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 from tests.rpc.test_watch import watching
@@ -177,6 +178,21 @@ async def test_progress_is_told_every_so_often_and_the_state_of_charge_where_it_
         await pushed(cpo, emsp)
         (period,) = (await held_session(emsp, "S2")).charging_periods
         assert {each.type for each in period.dimensions} == {energy.type, charge.type}
+
+
+async def test_a_cdr_is_found_by_the_url_that_the_partner_calls_it_by(sides: Sides) -> None:
+    async with charging(sides) as (cpo, emsp):
+        bills = [await bill(cpo, id) for id in ("C1", "C2")]
+        await at_rest(cpo.client, ID)
+        for each in bills:
+            url = (await delivery(cpo, OBJECT_KIND_CDR, f"DE*CPO*{each.id}")).peer_object.external_id
+            assert url.startswith(emsp.wire.url) and url.endswith(each.id)
+            assert await cpo.client.cdrs.GetCdr(GetCdrRequest(url=url)) == each
+        elsewhere = await fails(cpo.client.cdrs.GetCdr(GetCdrRequest(url=f"{url}9")))
+        assert (elsewhere.code, elsewhere.reason) == (grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND")
+        assert (await fails(emsp.client.cdrs.GetCdr(GetCdrRequest(url=url)))).reason == "RESOURCE_NOT_FOUND"
+        for neither in (GetCdrRequest(), GetCdrRequest(url=url, key=CdrKey(**HERS, id="C1"))):
+            assert (await fails(cpo.client.cdrs.GetCdr(neither))).code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("kind", ["cut", "lose_answer"])

@@ -82,6 +82,21 @@ async def test_a_cdr_without_a_name_that_can_be_stored_is_refused(ask: Ask, oper
         assert (await ask("POST", CDRS, operator.registered, json=CDR | {member: text})).code == 2001
 
 
+async def test_an_id_is_taken_only_where_it_can_be_asked_for(ask: Ask, operator: Partner) -> None:
+    for id in ("..", " ", "a/../b", "a\\.", "a\tb"):
+        assert (await ask("POST", CDRS, operator.registered, json=CDR | {"id": id})).code == 2001, id
+    for id in ("a/b", "...", "a b ", "%2F", "?#"):
+        made = await ask("POST", CDRS, operator.registered, json=CDR | {"id": id})
+        assert made.code == 1000, id
+        shown = await ask(
+            "GET", urlsplit(made.headers["Location"])._replace(scheme="", netloc="").geturl(), operator.registered
+        )
+        assert shown.body["data"]["id"] == id
+    for place in ("sessions", "locations", "tariffs"):
+        nameless = await ask("PUT", f"{BASE}/2.2.1/{place}/NL/TNM/%20", operator.registered, json=SESSION | {"id": " "})
+        assert (nameless.status, nameless.code) == (404, 2001), place
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cdr_is_recorded_once_and_read_where_the_answer_says(
     ask: Ask, operator: Partner, tenant: Tenant, version: str

@@ -43,7 +43,7 @@ async def test_what_cannot_be_taken_is_kept_as_it_was_sent_until_it_can_be(
     listed = operator.lists["locations"]
     listed[0] |= {"coordinates": None, "own": [1.50, "é"]}
     listed[1] |= {"last_updated": "soon", "own": float("nan")}
-    listed[2] = nameless = {"name": "nobody"}
+    listed[2] = nameless = {"name": "nobody", "id": ".."}
     run = await pulled(client, whole=True)
     assert (outcome(run), run.steps[1].refused_count) == ("OK", 3)
     found = await quarantined(client, object_kind=OBJECT_KIND_LOCATION)

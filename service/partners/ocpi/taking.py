@@ -16,7 +16,7 @@ from evbridge.v1.run_pb2 import RunStep
 from service.bridge.json_text import Unreadable, as_read, text_of
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
-from service.domain.received import Document, is_text
+from service.domain.received import ID_RULE, Document, is_id, is_text
 from service.domain.token import token_id, token_type
 from service.errors import EvbridgeError, FieldViolation, InvalidArgument
 from service.partners.ocpi.files import notices_of
@@ -51,7 +51,6 @@ class Listed(NamedTuple):
 
 
 PER_PAGE = 100
-_MAX_ID = 255
 _DEEPEST = 100
 """Objects and lists within each other."""
 _encoded = json.JSONEncoder(check_circular=False).encode
@@ -152,8 +151,8 @@ class Taking:
         if not isinstance(value, dict):
             raise _Nameless("", "must be an object")
         id, owner = value.get(self._of.id), self._owner or PartyKey("", "")
-        if not (isinstance(id, str) and 0 < len(id) <= _MAX_ID and is_text(id)):
-            raise _Nameless(f"/{self._of.id}", f"is required: a text of 1 to {_MAX_ID} characters")
+        if not is_id(id):
+            raise _Nameless(f"/{self._of.id}", f"is required: {ID_RULE}")
         if self._of.kind == OBJECT_KIND_TOKEN:
             id = token_id(_token_type(value.get("type")), id)
         named = value.get("country_code", owner.country_code), value.get("party_id", owner.party_id)

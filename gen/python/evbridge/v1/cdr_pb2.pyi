@@ -542,18 +542,24 @@ class GetCdrRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Where a partner holds the CDR, of ours: the URL that it gave when it took the CDR, up to 2,000 characters. A delivery says it as
+    its `peer_object.external_id`.
+    """
     @_builtins.property
     def key(self) -> Global___CdrKey:
-        """Required. The CDR's key."""
+        """The CDR's key. Either this or `url`."""
 
     def __init__(
         self,
         *,
         key: Global___CdrKey | None = ...,
+        url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

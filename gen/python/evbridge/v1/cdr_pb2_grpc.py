@@ -87,7 +87,7 @@ class CdrServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCdr(self, request, context):
-        """Returns one CDR.
+        """Returns one CDR, by its key or by the URL that a partner calls it by.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
         """

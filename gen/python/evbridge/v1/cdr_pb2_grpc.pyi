@@ -47,7 +47,7 @@ class CdrServiceStub:
     at this moment; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetCdr: _grpc.UnaryUnaryMultiCallable[_cdr_pb2.GetCdrRequest, _cdr_pb2.Cdr]
-    """Returns one CDR.
+    """Returns one CDR, by its key or by the URL that a partner calls it by.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
     """
@@ -88,7 +88,7 @@ class CdrServiceAsyncStub(CdrServiceStub):
     at this moment; INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     GetCdr: _aio.UnaryUnaryMultiCallable[_cdr_pb2.GetCdrRequest, _cdr_pb2.Cdr]  # type: ignore[assignment]
-    """Returns one CDR.
+    """Returns one CDR, by its key or by the URL that a partner calls it by.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
     """
@@ -138,7 +138,7 @@ class CdrServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cdr_pb2.GetCdrRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cdr_pb2.Cdr, _abc.Awaitable[_cdr_pb2.Cdr]]:
-        """Returns one CDR.
+        """Returns one CDR, by its key or by the URL that a partner calls it by.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND).
         """
