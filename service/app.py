@@ -159,6 +159,7 @@ async def evbridge(
         comparers = {each.type: each.comparer(store, served.channel) for each in PARTNERS if each.comparer}
         authorizers = {each.type: each.authorizer(store, served.channel) for each in PARTNERS if each.authorizer}
         commanders = {each.type: each.commander(served) for each in PARTNERS if each.commander}
+        tellers = {each.type: each.preferences(store, served.channel) for each in PARTNERS if each.preferences}
         questions = Questions(store, notices, min(_BOOKMARK_S, settings.max_deadline_s / 3))
         server = Server(
             settings,
@@ -178,7 +179,7 @@ async def evbridge(
                 HubClientService(store),
                 CommandService(store, keys, questions, commanders),
                 PricingService(store, processes),
-                SessionService(store, keys),
+                SessionService(store, keys, questions, tellers),
                 CdrService(store, keys),
                 ReconciliationService(store),
                 ChargerService(store, keys),

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from evbridge.options.v1.options_pb2 import ROLE_READER
 from evbridge.v1 import (
@@ -32,6 +32,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from service.app import Evbridge
 from service.storage.command import command_insert
 from service.storage.question import Kind, listener_seen, question_ask
+from service.storage.session import session_put
 from service.storage.statements import Statement
 from tests.charged import a_cdr, a_session
 from tests.conftest import Tenant
@@ -50,7 +51,7 @@ from tests.front_door import (
 from tests.rpc.test_access import METHODS
 from tests.rpc.test_malformed import QUARANTINED
 
-_ASKING = {"AuthorizeToken", "ServeAuthorizations", "ServeCommands"}
+_ASKING = {"AuthorizeToken", "ServeAuthorizations", "ServeChargingPreferences", "ServeCommands"}
 """They ask, or listen, and change nothing."""
 CHANGING = {
     f"{method.containing_service.full_name}/{method.name}"
@@ -168,31 +169,37 @@ async def _runs(tenant: Tenant, running: Evbridge, cp: str, hub: str) -> None:
 
 
 async def _questions(tenant: Tenant, running: Evbridge, hub: str) -> None:
-    """What partners ask, and commands; the one that is sent does not arrive."""
+    """What partners ask, and commands; what is sent does not arrive."""
     commands = tenant.admin.commands
     stop = command_pb2.StopSession(session_id="S1")
     sent = command_pb2.SendCommandRequest(integration_id=hub, id=str(uuid4()), stop_session=stop)
     await fails(commands.SendCommand(sent))
     accepted = command_pb2.CommandResponse(result=command_pb2.COMMAND_RESPONSE_TYPE_ACCEPTED, timeout_s=30)
     received = command_pb2.COMMAND_DIRECTION_RECEIVED
-    id = uuid4()
-    command = command_pb2.Command(id=str(id), integration_id=hub, direction=received, state=1, stop_session=stop)
+    ids = {kind: str(uuid4()) for kind in Kind}
+    id = ids[Kind.COMMAND]
+    command = command_pb2.Command(id=id, integration_id=hub, direction=received, state=1, stop_session=stop)
     await command_insert(running.database, tenant.name, command, "")
-    for kind in Kind:
+    for kind, each in ids.items():
         of = (running.database, tenant.name, kind)
         await listener_seen(*of, uuid4(), hub)
-        assert await question_ask(*of, id, hub, b"", lasts_s=60, heard_s=60)
-        if kind is Kind.COMMAND:
-            await commands.AnswerCommand(command_pb2.AnswerCommandRequest(id=str(id), response=accepted))
-        else:
-            allowed = authorization_pb2.ALLOWED_TYPE_ALLOWED
-            answer = authorization_pb2.AnswerAuthorizationRequest(id=str(id), allowed=allowed)
-            await tenant.admin.authorizations.AnswerAuthorization(answer)
-            id = uuid4()
-            command.id = str(id)
-            await command_insert(running.database, tenant.name, command, "")
+        assert await question_ask(*of, UUID(each), hub, b"", lasts_s=60, heard_s=60)
+    await commands.AnswerCommand(command_pb2.AnswerCommandRequest(id=id, response=accepted))
+    allowed = authorization_pb2.AnswerAuthorizationRequest(
+        id=ids[Kind.AUTHORIZATION], allowed=authorization_pb2.ALLOWED_TYPE_ALLOWED
+    )
+    await tenant.admin.authorizations.AnswerAuthorization(allowed)
+    preferred = session_pb2.AnswerChargingPreferencesRequest(id=ids[Kind.CHARGING_PREFERENCES], response=1)
+    await tenant.admin.sessions.AnswerChargingPreferences(preferred)
+    session = a_session(integration_id=hub)
+    async with running.database.transaction() as conn:
+        await session_put(conn, tenant.name, [session], {})
+    wanted = session_pb2.SetChargingPreferencesRequest(key=_key(session_pb2.SessionKey, session))
+    wanted.key.integration_id = hub
+    wanted.charging_preferences.profile_type = token_pb2.PROFILE_TYPE_CHEAP
+    await fails(tenant.admin.sessions.SetChargingPreferences(wanted))
     done = command_pb2.CommandResult(result=command_pb2.COMMAND_RESULT_TYPE_ACCEPTED)
-    await commands.ReportCommandResult(command_pb2.ReportCommandResultRequest(id=str(id), result=done))
+    await commands.ReportCommandResult(command_pb2.ReportCommandResultRequest(id=id, result=done))
 
 
 def _key(form: Any, object: Any) -> Any:

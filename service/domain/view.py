@@ -20,7 +20,7 @@ P = TypeVar("P", Evse, Connector)
 
 _OURS: tuple[Any, ...] = (
     *("create_time", "etag", "last_updated", "origin", "overrides"),
-    "recipient_integration_id",
+    *("charging_preferences", "recipient_integration_id"),
 )
 
 

@@ -31,7 +31,8 @@ from service.domain.validation import validate
 from service.errors import EgressDenied
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import document_in, enveloped, refusing, stored_of, unknown
-from service.partners.ocpi.commands import command_from, profile_from, response_to, result_from
+from service.partners.ocpi.commands import command_from, response_to, result_from
+from service.partners.ocpi.plain import plain_from
 from service.partners.ocpi.received import owners
 from service.resources.command import command_answered, command_ended
 from service.resources.question import Kind, Questions
@@ -86,10 +87,7 @@ class CommandsReceiver:
 
     async def _answered(self, command: Command, visit: Visit) -> CommandResponse:
         """What a service says, which is stored then; or that there is none."""
-        payload = command.SerializeToString()
-        answer = await self._questions.ask(
-            visit.tenant_id, Kind.COMMAND, UUID(command.id), command.integration_id, payload, _ANSWER_S
-        )
+        answer = await self._questions.ask(visit.tenant_id, Kind.COMMAND, command, _ANSWER_S)
         if answer is not None:
             return CommandResponse.FromString(answer)
         refused = CommandResponse(result=COMMAND_RESPONSE_TYPE_REJECTED)
@@ -111,7 +109,7 @@ class ChargingProfilesReceiver:
     async def PutProfile(self, request: profiles.PutProfileRequest, visit: Visit) -> Reply:
         document = await document_in(visit)
         with refusing():
-            profile = profile_from(ChargingProfile, document.get("charging_profile"), "charging_profile")
+            profile = plain_from(ChargingProfile, document.get("charging_profile"), "charging_profile")
         asked = SetChargingProfile(session_id=request.session_id, charging_profile=profile)
         url = document.get("response_url")
         url = url if isinstance(url, str) else ""

@@ -33,7 +33,7 @@ def endpoints(served: Tools, questions: Questions) -> list[Endpoint]:
         _endpoint("tariffs", "RECEIVER", "emsp", TariffsReceiver(served)),
         _endpoint("tokens", "SENDER", "emsp", TokensSender(served, documents, questions)),
         _endpoint("tokens", "RECEIVER", "cpo", TokensReceiver(served)),
-        _endpoint("sessions", "SENDER", "cpo", SessionsSender(served, documents)),
+        _endpoint("sessions", "SENDER", "cpo", SessionsSender(served, documents, questions)),
         _endpoint("sessions", "RECEIVER", "emsp", SessionsReceiver(served)),
         _endpoint("cdrs", "SENDER", "cpo", CdrsSender(served, documents)),
         _endpoint("cdrs", "RECEIVER", "emsp", CdrsReceiver(served)),

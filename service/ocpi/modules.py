@@ -4,12 +4,15 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
+from evbridge.v1.authorization_pb2 import AuthorizationQuestion
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.party_pb2 import PartyRole
+from evbridge.v1.session_pb2 import ChargingPreferencesQuestion
 
 from service.bridge.edge import Reply
 from service.bridge.json_text import CodecError, parse_json, takes_long, text_of
@@ -116,6 +119,13 @@ def done(receipt: Receipt, key: ObjectKey) -> Reply:
             extra={"object": key.shown, "outcome": receipt.outcome.value, "notices": len(receipt.notices)},
         )
     return Reply(body=enveloped(), status=201 if receipt.outcome is Outcome.CREATED else 200)
+
+
+def timed(question: AuthorizationQuestion | ChargingPreferencesQuestion, lasts_s: float) -> None:
+    """It is asked now, and over then."""
+    now = datetime.now(UTC)
+    question.create_time.FromDatetime(now)
+    question.expire_time.FromDatetime(now + timedelta(seconds=lasts_s))
 
 
 def enveloped(data: str = "") -> bytes:

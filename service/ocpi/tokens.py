@@ -1,8 +1,7 @@
 """OCPI's tokens module: what a partner sees of ours, and what providers push to us. Source: OCPI 2.2.1, tokens."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from evbridge.partner.ocpi.v2 import tokens_pb2 as ocpi
 from evbridge.v1.authorization_pb2 import (
@@ -34,6 +33,7 @@ from service.ocpi.modules import (
     sender_of,
     shown,
     stored_of,
+    timed,
 )
 from service.ocpi.pages import Documents, page
 from service.partners.ocpi.authorization import authorization_to, place_from
@@ -82,13 +82,8 @@ class TokensSender:
         return next(ours, None)
 
     async def _said(self, question: AuthorizationQuestion, tenant_id: str) -> Authorization:
-        now = datetime.now(UTC)
-        question.create_time.FromDatetime(now)
-        question.expire_time.FromDatetime(now + timedelta(seconds=_ANSWER_S))
-        payload = question.SerializeToString()
-        answer = await self._questions.ask(
-            tenant_id, Kind.AUTHORIZATION, UUID(question.id), question.integration_id, payload, _ANSWER_S
-        )
+        timed(question, _ANSWER_S)
+        answer = await self._questions.ask(tenant_id, Kind.AUTHORIZATION, question, _ANSWER_S)
         said, token = Authorization(), question.token if question.HasField("token") else None
         if answer is not None:
             given = AnswerAuthorizationRequest.FromString(answer)

@@ -16,6 +16,7 @@ from service.bridge.registry import Registry, contract_files
 from service.delivery.comparison import Comparer
 from service.delivery.worker import Deliverer
 from service.resources.authorization import Authorizer
+from service.resources.charging_preferences import PreferencesTeller
 from service.resources.command import Commander
 from service.runs.worker import Executor, Tools
 from service.storage.pool import Database
@@ -29,10 +30,10 @@ class Partner:
     """A kind of partner, and the type of the integrations with it.
 
     `contract` is the package of its API's protos, `behaviour` what they cannot say. It `takes` objects of these kinds:
-    `deliverer` brings them; without one it is shown them when it asks. `comparer` reads what it
-    holds of them, `authorizer` asks it whether a token may charge, `commander` sends it commands. `runs` makes the
-    executor of each kind of run that it knows. `webhooks` are the services of its contract that it calls here, by name,
-    and make what has a method for each of their rpcs: request, Call -> Reply.
+    `deliverer` brings them; without one it is shown them when it asks. `comparer` reads what it holds of them,
+    `authorizer` asks it whether a token may charge, `commander` sends it commands, `preferences` tells it how drivers
+    want to be charged. `runs` makes the executor of each kind of run that it knows. `webhooks` are the services of its
+    contract that it calls here, by name, and make what has a method for each of their rpcs: request, Call -> Reply.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Partner:
     comparer: Callable[[Database, PartnerChannel], Comparer] | None = None
     authorizer: Callable[[Database, PartnerChannel], Authorizer] | None = None
     commander: Callable[[Tools], Commander] | None = None
+    preferences: Callable[[Database, PartnerChannel], PreferencesTeller] | None = None
     runs: Mapping[RunKind.ValueType, Callable[[Tools], Executor]] = field(default_factory=dict)
     webhooks: Mapping[str, Callable[[Tools], Any]] = field(default_factory=dict)
 

@@ -8,6 +8,10 @@ from collections.abc import AsyncGenerator
 from typing import Final
 from uuid import UUID, uuid4
 
+from evbridge.v1.authorization_pb2 import AuthorizationQuestion
+from evbridge.v1.command_pb2 import Command
+from evbridge.v1.session_pb2 import ChargingPreferencesQuestion
+
 from service.errors import ResourceNotFound, ServerStopping
 from service.storage.connection import Connection
 from service.storage.notices import Notices
@@ -22,7 +26,9 @@ from service.storage.question import (
     question_take,
 )
 
-__all__ = ["Kind", "Questions"]
+__all__ = ["Kind", "Question", "Questions"]
+
+Question = AuthorizationQuestion | Command | ChargingPreferencesQuestion
 
 HANDED_AGAIN_S: Final = 3.0
 _SEEN_EVERY_S: Final = 2.0
@@ -46,12 +52,11 @@ class Questions:
         self._stopped = True
         self.notices.stir()
 
-    async def ask(
-        self, tenant_id: str, kind: Kind, question_id: UUID, integration_id: str, payload: bytes, lasts_s: float
-    ) -> bytes | None:
+    async def ask(self, tenant_id: str, kind: Kind, question: Question, lasts_s: float) -> bytes | None:
         """The answer to a partner's question; None when nobody listens to it, or nobody answers in time."""
+        question_id, payload = UUID(question.id), question.SerializeToString()
         end = time.monotonic() + lasts_s + _GRACE_S
-        of = (self.database, tenant_id, kind, question_id, integration_id)
+        of = (self.database, tenant_id, kind, question_id, question.integration_id)
         answer = None
         with self.notices.about(str(question_id)) as news:
             if await question_ask(*of, payload, lasts_s=lasts_s, heard_s=_HEARD_S):

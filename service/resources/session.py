@@ -1,6 +1,7 @@
 """Sessions of ours: how they are stored."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_SESSION
 from evbridge.v1.session_pb2 import Session, SessionKey
@@ -26,6 +27,10 @@ class Sessions(Charged[Session]):
     ) -> None:
         await session_put(conn, tenant_id, objects, locked)
         await mark_recipients(conn, tenant_id, self.kind, objects, locked)
+
+    def stamp(self, wanted: Session, before: Session | None, now: datetime) -> None:
+        if before and before.HasField("charging_preferences"):
+            wanted.charging_preferences.CopyFrom(before.charging_preferences)
 
     async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
         raise AssertionError("a session is not deleted")

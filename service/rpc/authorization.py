@@ -21,7 +21,6 @@ from evbridge.v1.token_pb2 import (
     WHITELIST_TYPE_ALWAYS,
     Token,
 )
-from google.protobuf.empty_pb2 import Empty
 
 from service.domain.caller import Caller, time_to_wait_s
 from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable
@@ -30,7 +29,6 @@ from service.errors import InvalidArgument, ResourceNotFound
 from service.resources.authorization import Authorizer, authorization_of
 from service.resources.question import Kind, Questions
 from service.rpc.question import Asked
-from service.storage.connection import Connection
 from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
@@ -71,10 +69,7 @@ class AuthorizationService:
         return self._questions.serve(request, caller)
 
     async def AnswerAuthorization(self, request: AnswerAuthorizationRequest, caller: Caller) -> bytes:
-        async def reply(conn: Connection) -> Empty:
-            return Empty()
-
-        return await self._questions.answer(request, caller, request, reply)
+        return await self._questions.answer(request, caller, request)
 
     async def _token(self, request: AuthorizeTokenRequest, caller: Caller) -> Token | None:
         """As it is kept: what was received through the integration, or ours first."""

@@ -16,6 +16,7 @@ class Kind(IntEnum):
 
     AUTHORIZATION = 1
     COMMAND = 2
+    CHARGING_PREFERENCES = 3
 
 
 async def question_ask(

@@ -12,6 +12,7 @@ from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_DIAGNOSE, RUN_KIN
 
 from service.partners.ocpi import errors
 from service.partners.ocpi.authorization import OcpiAuthorizer
+from service.partners.ocpi.charging_preferences import OcpiPreferences
 from service.partners.ocpi.commands import OcpiCommander
 from service.partners.ocpi.comparison import OcpiComparer
 from service.partners.ocpi.credentials import Credentials
@@ -30,5 +31,6 @@ PARTNER = Partner(
     comparer=OcpiComparer,
     authorizer=OcpiAuthorizer,
     commander=OcpiCommander,
+    preferences=OcpiPreferences,
     runs={RUN_KIND_DIAGNOSE: OcpiDiagnosis, RUN_KIND_CREDENTIALS: Credentials, RUN_KIND_SYNC: OcpiSync},
 )

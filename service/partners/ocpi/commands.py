@@ -6,7 +6,7 @@ and are not cancelled.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from evbridge.partner.ocpi.v2.charging_profiles_pb2 import (
     DeleteProfileRequest,
@@ -16,7 +16,7 @@ from evbridge.partner.ocpi.v2.charging_profiles_pb2 import (
 from evbridge.partner.ocpi.v2.charging_profiles_pb2_grpc import ChargingProfilesReceiverServiceStub
 from evbridge.partner.ocpi.v2.commands_pb2 import PostCommandRequest, SendCommandResultRequest
 from evbridge.partner.ocpi.v2.commands_pb2_grpc import CommandResultsServiceStub, CommandsReceiverServiceStub
-from evbridge.v1.charging_profile_pb2 import ActiveChargingProfile, ChargingProfile
+from evbridge.v1.charging_profile_pb2 import ActiveChargingProfile
 from evbridge.v1.command_pb2 import (
     COMMAND_RESPONSE_TYPE_REJECTED,
     COMMAND_RESULT_TYPE_FAILED,
@@ -29,10 +29,7 @@ from evbridge.v1.command_pb2 import (
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 
-from service.bridge.codec import compile_codec
-from service.bridge.json_text import parse_json
 from service.bridge.tidy import whole
 from service.bridge.values import Trail, read_raw
 from service.domain.keys import PartyKey
@@ -42,12 +39,11 @@ from service.domain.repair import repaired
 from service.domain.validation import validate
 from service.errors import InvalidArgument
 from service.partners.ocpi.mapping import CodecError, answered, object_from, object_to
+from service.partners.ocpi.plain import plain_from, plain_to
 from service.partners.ocpi.reach import reached
 from service.runs.worker import Tools
 
 Object = dict[str, Any]
-
-P = TypeVar("P", ChargingProfile, ActiveChargingProfile)
 
 TYPES: Final[Mapping[str, str]] = {
     "start_session": "START_SESSION",
@@ -118,8 +114,7 @@ async def _profile_asked(stub: Any, command: Command, at: Object, answer_to: str
     if command.HasField("set_charging_profile"):
         wanted = command.set_charging_profile
         put = PutProfileRequest(**at, session_id=wanted.session_id)
-        profile = read_raw(_written(wanted.charging_profile), Trail())
-        put.object.update({"charging_profile": profile, "response_url": answer_to})
+        put.object.update({"charging_profile": plain_to(wanted.charging_profile), "response_url": answer_to})
         return await stub.PutProfile(put, timeout=timeout_s)
     if command.HasField("clear_charging_profile"):
         cleared = command.clear_charging_profile.session_id
@@ -128,23 +123,6 @@ async def _profile_asked(stub: Any, command: Command, at: Object, answer_to: str
     asked = command.get_active_charging_profile
     get = GetActiveProfileRequest(**at, session_id=asked.session_id, duration=asked.duration_s, response_url=answer_to)
     return await stub.GetActiveProfile(get, timeout=timeout_s)
-
-
-def profile_from(type: type[P], value: Any, path: str) -> P:
-    """A ChargingProfile or an ActiveChargingProfile. Raises InvalidArgument."""
-    try:
-        descriptor: Any = type.DESCRIPTOR
-        read = compile_codec(descriptor, field_names=True, lenient=True).decode_value(value).message
-    except CodecError as error:
-        raise InvalidArgument.field(path, error.problem) from None
-    validate(read, prefix=f"{path}.")
-    found: P = read
-    return found
-
-
-def _written(message: Message) -> Any:
-    descriptor: Any = message.DESCRIPTOR
-    return parse_json(compile_codec(descriptor, field_names=True).encode(message))
 
 
 def command_to(command: Command, version: str) -> Object:
@@ -230,7 +208,7 @@ def result_to(result: CommandResult, version: str) -> Object:
     name = CommandResultType.Name(result.result).removeprefix("COMMAND_RESULT_TYPE_")
     if version == "2.1.1":
         return {"result": name if name in ("ACCEPTED", "REJECTED", "TIMEOUT", "NOT_SUPPORTED") else "REJECTED"}
-    profile = {"profile": read_raw(_written(result.profile), Trail())} if result.HasField("profile") else {}
+    profile = {"profile": plain_to(result.profile)} if result.HasField("profile") else {}
     return {"result": name} | profile | _messages_to(result.messages)
 
 
@@ -243,7 +221,7 @@ def result_from(value: Object) -> CommandResult:
         raise InvalidArgument.field("result", "must be that of a command, such as ACCEPTED")
     result = CommandResult(result=number)  # type: ignore[arg-type]
     if isinstance(value.get("profile"), dict):
-        result.profile.CopyFrom(profile_from(ActiveChargingProfile, value["profile"], "profile"))
+        result.profile.CopyFrom(plain_from(ActiveChargingProfile, value["profile"], "profile"))
     _read_messages(result, value)
     return result
 

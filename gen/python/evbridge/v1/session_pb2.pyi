@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from evbridge.v1 import cdr_token_pb2 as _cdr_token_pb2
+from evbridge.v1 import charging_preferences_pb2 as _charging_preferences_pb2
 from evbridge.v1 import location_pb2 as _location_pb2
 from evbridge.v1 import pricing_pb2 as _pricing_pb2
 from evbridge.v1 import types_pb2 as _types_pb2
@@ -91,6 +92,7 @@ class Session(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     RECIPIENT_INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    CHARGING_PREFERENCES_FIELD_NUMBER: _builtins.int
     INTEGRATION_ID_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     country_code: _builtins.str
@@ -162,6 +164,10 @@ class Session(_message.Message):
         """Output only. Where it was imported from, of one of ours. The next import writes over what a call changed of it."""
 
     @_builtins.property
+    def charging_preferences(self) -> _charging_preferences_pb2.ChargingPreferences:
+        """Output only. How the driver wants to be charged, of one of ours: what was ACCEPTED last."""
+
+    @_builtins.property
     def location(self) -> _location_pb2.Location:
         """Output only. The location with its one EVSE and connector, as OCPI 2.1.1 wants it in place of three ids. It stands only in
         what a party is told, see Disclosure; of a location that is not stored here it is unset.
@@ -192,12 +198,13 @@ class Session(_message.Message):
         etag: _builtins.str = ...,
         recipient_integration_id: _builtins.str = ...,
         origin: _types_pb2.Origin | None = ...,
+        charging_preferences: _charging_preferences_pb2.ChargingPreferences | None = ...,
         integration_id: _builtins.str = ...,
         location: _location_pb2.Location | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr_token", b"cdr_token", "create_time", b"create_time", "end_date_time", b"end_date_time", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "origin", b"origin", "start_date_time", b"start_date_time", "total_cost", b"total_cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cdr_token", b"cdr_token", "charging_preferences", b"charging_preferences", "create_time", b"create_time", "end_date_time", b"end_date_time", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "origin", b"origin", "start_date_time", b"start_date_time", "total_cost", b"total_cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "connector_id", b"connector_id", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "evse_uid", b"evse_uid", "id", b"id", "integration_id", b"integration_id", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "location_id", b"location_id", "meter_id", b"meter_id", "origin", b"origin", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "start_date_time", b"start_date_time", "status", b"status", "total_cost", b"total_cost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_method", b"auth_method", "authorization_reference", b"authorization_reference", "cdr_token", b"cdr_token", "charging_periods", b"charging_periods", "charging_preferences", b"charging_preferences", "connector_id", b"connector_id", "country_code", b"country_code", "create_time", b"create_time", "currency", b"currency", "end_date_time", b"end_date_time", "etag", b"etag", "evse_uid", b"evse_uid", "id", b"id", "integration_id", b"integration_id", "kwh", b"kwh", "last_updated", b"last_updated", "location", b"location", "location_id", b"location_id", "meter_id", b"meter_id", "origin", b"origin", "party_id", b"party_id", "recipient_integration_id", b"recipient_integration_id", "start_date_time", b"start_date_time", "status", b"status", "total_cost", b"total_cost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,3 +595,177 @@ class SessionResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___SessionResult: _TypeAlias = SessionResult  # noqa: Y015
+
+@_typing.final
+class SetChargingPreferencesRequest(_message.Message):
+    """The request of SetChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CHARGING_PREFERENCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___SessionKey:
+        """Required. The session's key, with its integration_id."""
+
+    @_builtins.property
+    def charging_preferences(self) -> _charging_preferences_pb2.ChargingPreferences:
+        """Required. How the driver wants to be charged. They take the place of those that were told before."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___SessionKey | None = ...,
+        charging_preferences: _charging_preferences_pb2.ChargingPreferences | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["charging_preferences", b"charging_preferences", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charging_preferences", b"charging_preferences", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetChargingPreferencesRequest: _TypeAlias = SetChargingPreferencesRequest  # noqa: Y015
+
+@_typing.final
+class SetChargingPreferencesResponse(_message.Message):
+    """The response of SetChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    response: _charging_preferences_pb2.ChargingPreferencesResponse.ValueType
+    """What the operator says."""
+    def __init__(
+        self,
+        *,
+        response: _charging_preferences_pb2.ChargingPreferencesResponse.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetChargingPreferencesResponse: _TypeAlias = SetChargingPreferencesResponse  # noqa: Y015
+
+@_typing.final
+class ServeChargingPreferencesRequest(_message.Message):
+    """The request of ServeChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """Only what comes through this integration; through any without it."""
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServeChargingPreferencesRequest: _TypeAlias = ServeChargingPreferencesRequest  # noqa: Y015
+
+@_typing.final
+class ServeChargingPreferencesResponse(_message.Message):
+    """A message of ServeChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChargingPreferencesQuestion]:
+        """What was asked."""
+
+    def __init__(
+        self,
+        *,
+        questions: _abc.Iterable[Global___ChargingPreferencesQuestion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServeChargingPreferencesResponse: _TypeAlias = ServeChargingPreferencesResponse  # noqa: Y015
+
+@_typing.final
+class ChargingPreferencesQuestion(_message.Message):
+    """What a provider wants for a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    CHARGING_PREFERENCES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, a UUID, to answer it with."""
+    integration_id: _builtins.str
+    """The integration with the provider."""
+    @_builtins.property
+    def key(self) -> Global___SessionKey:
+        """The session, one of ours."""
+
+    @_builtins.property
+    def charging_preferences(self) -> _charging_preferences_pb2.ChargingPreferences:
+        """How the driver wants to be charged."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when an answer counts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        integration_id: _builtins.str = ...,
+        key: Global___SessionKey | None = ...,
+        charging_preferences: _charging_preferences_pb2.ChargingPreferences | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["charging_preferences", b"charging_preferences", "create_time", b"create_time", "expire_time", b"expire_time", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charging_preferences", b"charging_preferences", "create_time", b"create_time", "expire_time", b"expire_time", "id", b"id", "integration_id", b"integration_id", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChargingPreferencesQuestion: _TypeAlias = ChargingPreferencesQuestion  # noqa: Y015
+
+@_typing.final
+class AnswerChargingPreferencesRequest(_message.Message):
+    """The request of AnswerChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The question's id, a UUID."""
+    response: _charging_preferences_pb2.ChargingPreferencesResponse.ValueType
+    """Required. What the provider is told."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        response: _charging_preferences_pb2.ChargingPreferencesResponse.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerChargingPreferencesRequest: _TypeAlias = AnswerChargingPreferencesRequest  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from evbridge.v1 import session_pb2 as evbridge_dot_v1_dot_session__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -68,6 +69,21 @@ class SessionServiceStub:
                 '/evbridge.v1.SessionService/BatchUpsertSessions',
                 request_serializer=evbridge_dot_v1_dot_session__pb2.BatchUpsertSessionsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_session__pb2.BatchUpsertSessionsResponse.FromString,
+                _registered_method=True)
+        self.SetChargingPreferences = channel.unary_unary(
+                '/evbridge.v1.SessionService/SetChargingPreferences',
+                request_serializer=evbridge_dot_v1_dot_session__pb2.SetChargingPreferencesRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_session__pb2.SetChargingPreferencesResponse.FromString,
+                _registered_method=True)
+        self.ServeChargingPreferences = channel.unary_stream(
+                '/evbridge.v1.SessionService/ServeChargingPreferences',
+                request_serializer=evbridge_dot_v1_dot_session__pb2.ServeChargingPreferencesRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_session__pb2.ServeChargingPreferencesResponse.FromString,
+                _registered_method=True)
+        self.AnswerChargingPreferences = channel.unary_unary(
+                '/evbridge.v1.SessionService/AnswerChargingPreferences',
+                request_serializer=evbridge_dot_v1_dot_session__pb2.AnswerChargingPreferencesRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
 
 
@@ -138,6 +154,38 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetChargingPreferences(self, request, context):
+        """Tells an operator how the driver of a session that was received from it wants to be charged. Since OCPI 2.2.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is no such session; NOT_FOUND (PARTNER_NOT_FOUND) when the operator has none,
+        or the EVSE takes no preferences; FAILED_PRECONDITION (INTEGRATION_DISABLED, NOT_REGISTERED, ENDPOINT_MISSING); INVALID_ARGUMENT
+        (INVALID_FIELD) for a partner that has no place for them; and the other PARTNER_* reasons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ServeChargingPreferences(self, request, context):
+        """Listens for what providers want for sessions of ours, until the caller ends it. The first message, without questions, says that it
+        does; others say so now and then. Each question comes to one of those who listen, and again to one when nobody has
+        answered it for 3 seconds. AnswerChargingPreferences answers. After 5 seconds, and while nobody listens, the answer is NOT_POSSIBLE.
+        An EVSE without the capability CHARGING_PREFERENCES_CAPABLE is not asked about.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerChargingPreferences(self, request, context):
+        """Answers a question that ServeChargingPreferences handed out. What was ACCEPTED is kept in the session, and watched with it.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is none of that id, or it is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +218,21 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.BatchUpsertSessions,
                     request_deserializer=evbridge_dot_v1_dot_session__pb2.BatchUpsertSessionsRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_session__pb2.BatchUpsertSessionsResponse.SerializeToString,
+            ),
+            'SetChargingPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetChargingPreferences,
+                    request_deserializer=evbridge_dot_v1_dot_session__pb2.SetChargingPreferencesRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_session__pb2.SetChargingPreferencesResponse.SerializeToString,
+            ),
+            'ServeChargingPreferences': grpc.unary_stream_rpc_method_handler(
+                    servicer.ServeChargingPreferences,
+                    request_deserializer=evbridge_dot_v1_dot_session__pb2.ServeChargingPreferencesRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_session__pb2.ServeChargingPreferencesResponse.SerializeToString,
+            ),
+            'AnswerChargingPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerChargingPreferences,
+                    request_deserializer=evbridge_dot_v1_dot_session__pb2.AnswerChargingPreferencesRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -339,6 +402,87 @@ class SessionService:
             '/evbridge.v1.SessionService/BatchUpsertSessions',
             evbridge_dot_v1_dot_session__pb2.BatchUpsertSessionsRequest.SerializeToString,
             evbridge_dot_v1_dot_session__pb2.BatchUpsertSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetChargingPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.SessionService/SetChargingPreferences',
+            evbridge_dot_v1_dot_session__pb2.SetChargingPreferencesRequest.SerializeToString,
+            evbridge_dot_v1_dot_session__pb2.SetChargingPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ServeChargingPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.SessionService/ServeChargingPreferences',
+            evbridge_dot_v1_dot_session__pb2.ServeChargingPreferencesRequest.SerializeToString,
+            evbridge_dot_v1_dot_session__pb2.ServeChargingPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerChargingPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.v1.SessionService/AnswerChargingPreferences',
+            evbridge_dot_v1_dot_session__pb2.AnswerChargingPreferencesRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from evbridge.v1 import session_pb2 as _session_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -73,6 +74,26 @@ class SessionServiceStub:
 
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one session stands in its result.
     """
+    SetChargingPreferences: _grpc.UnaryUnaryMultiCallable[_session_pb2.SetChargingPreferencesRequest, _session_pb2.SetChargingPreferencesResponse]
+    """Tells an operator how the driver of a session that was received from it wants to be charged. Since OCPI 2.2.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is no such session; NOT_FOUND (PARTNER_NOT_FOUND) when the operator has none,
+    or the EVSE takes no preferences; FAILED_PRECONDITION (INTEGRATION_DISABLED, NOT_REGISTERED, ENDPOINT_MISSING); INVALID_ARGUMENT
+    (INVALID_FIELD) for a partner that has no place for them; and the other PARTNER_* reasons.
+    """
+    ServeChargingPreferences: _grpc.UnaryStreamMultiCallable[_session_pb2.ServeChargingPreferencesRequest, _session_pb2.ServeChargingPreferencesResponse]
+    """Listens for what providers want for sessions of ours, until the caller ends it. The first message, without questions, says that it
+    does; others say so now and then. Each question comes to one of those who listen, and again to one when nobody has
+    answered it for 3 seconds. AnswerChargingPreferences answers. After 5 seconds, and while nobody listens, the answer is NOT_POSSIBLE.
+    An EVSE without the capability CHARGING_PREFERENCES_CAPABLE is not asked about.
+
+    Errors: none of its own.
+    """
+    AnswerChargingPreferences: _grpc.UnaryUnaryMultiCallable[_session_pb2.AnswerChargingPreferencesRequest, _empty_pb2.Empty]
+    """Answers a question that ServeChargingPreferences handed out. What was ACCEPTED is kept in the session, and watched with it.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is none of that id, or it is over.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -118,6 +139,26 @@ class SessionServiceAsyncStub(SessionServiceStub):
     the order of the request.
 
     Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one session stands in its result.
+    """
+    SetChargingPreferences: _aio.UnaryUnaryMultiCallable[_session_pb2.SetChargingPreferencesRequest, _session_pb2.SetChargingPreferencesResponse]  # type: ignore[assignment]
+    """Tells an operator how the driver of a session that was received from it wants to be charged. Since OCPI 2.2.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is no such session; NOT_FOUND (PARTNER_NOT_FOUND) when the operator has none,
+    or the EVSE takes no preferences; FAILED_PRECONDITION (INTEGRATION_DISABLED, NOT_REGISTERED, ENDPOINT_MISSING); INVALID_ARGUMENT
+    (INVALID_FIELD) for a partner that has no place for them; and the other PARTNER_* reasons.
+    """
+    ServeChargingPreferences: _aio.UnaryStreamMultiCallable[_session_pb2.ServeChargingPreferencesRequest, _session_pb2.ServeChargingPreferencesResponse]  # type: ignore[assignment]
+    """Listens for what providers want for sessions of ours, until the caller ends it. The first message, without questions, says that it
+    does; others say so now and then. Each question comes to one of those who listen, and again to one when nobody has
+    answered it for 3 seconds. AnswerChargingPreferences answers. After 5 seconds, and while nobody listens, the answer is NOT_POSSIBLE.
+    An EVSE without the capability CHARGING_PREFERENCES_CAPABLE is not asked about.
+
+    Errors: none of its own.
+    """
+    AnswerChargingPreferences: _aio.UnaryUnaryMultiCallable[_session_pb2.AnswerChargingPreferencesRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Answers a question that ServeChargingPreferences handed out. What was ACCEPTED is kept in the session, and watched with it.
+
+    Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is none of that id, or it is over.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -197,6 +238,44 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         the order of the request.
 
         Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED). What is wrong with one session stands in its result.
+        """
+
+    @_abc_1.abstractmethod
+    def SetChargingPreferences(
+        self,
+        request: _session_pb2.SetChargingPreferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.SetChargingPreferencesResponse, _abc.Awaitable[_session_pb2.SetChargingPreferencesResponse]]:
+        """Tells an operator how the driver of a session that was received from it wants to be charged. Since OCPI 2.2.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is no such session; NOT_FOUND (PARTNER_NOT_FOUND) when the operator has none,
+        or the EVSE takes no preferences; FAILED_PRECONDITION (INTEGRATION_DISABLED, NOT_REGISTERED, ENDPOINT_MISSING); INVALID_ARGUMENT
+        (INVALID_FIELD) for a partner that has no place for them; and the other PARTNER_* reasons.
+        """
+
+    @_abc_1.abstractmethod
+    def ServeChargingPreferences(
+        self,
+        request: _session_pb2.ServeChargingPreferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_pb2.ServeChargingPreferencesResponse], _abc.AsyncIterator[_session_pb2.ServeChargingPreferencesResponse]]:
+        """Listens for what providers want for sessions of ours, until the caller ends it. The first message, without questions, says that it
+        does; others say so now and then. Each question comes to one of those who listen, and again to one when nobody has
+        answered it for 3 seconds. AnswerChargingPreferences answers. After 5 seconds, and while nobody listens, the answer is NOT_POSSIBLE.
+        An EVSE without the capability CHARGING_PREFERENCES_CAPABLE is not asked about.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def AnswerChargingPreferences(
+        self,
+        request: _session_pb2.AnswerChargingPreferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Answers a question that ServeChargingPreferences handed out. What was ACCEPTED is kept in the session, and watched with it.
+
+        Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when there is none of that id, or it is over.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -85,6 +85,53 @@ class ListSessionsRequest(_message.Message):
 Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
+class PutChargingPreferencesRequest(_message.Message):
+    """The request of PutChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OBJECT_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """The integration to call through."""
+    url: _builtins.str
+    """Required. The URL of the party's module."""
+    session_id: _builtins.str
+    """Required. The session's id."""
+    @_builtins.property
+    def object(self) -> _struct_pb2.Struct:
+        """Required. A ChargingPreferences."""
+
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        session_id: _builtins.str | None = ...,
+        object: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_session_id", b"_session_id", "_url", b"_url", "integration_id", b"integration_id", "object", b"object", "session_id", b"session_id", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id", "_session_id", b"_session_id", "_url", b"_url", "integration_id", b"integration_id", "object", b"object", "session_id", b"session_id", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__integration_id: _TypeAlias = _typing.Literal["integration_id"]  # noqa: Y015
+    _WhichOneofArgType__integration_id: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id"]  # noqa: Y015
+    _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
+    _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__integration_id) -> _WhichOneofReturnType__integration_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+
+Global___PutChargingPreferencesRequest: _TypeAlias = PutChargingPreferencesRequest  # noqa: Y015
+
+@_typing.final
 class GetReceivedSessionRequest(_message.Message):
     """The request of GetReceivedSession."""
 
@@ -313,3 +360,52 @@ class SessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timestamp) -> _WhichOneofReturnType__timestamp | None: ...
 
 Global___SessionsResponse: _TypeAlias = SessionsResponse  # noqa: Y015
+
+@_typing.final
+class ChargingPreferencesResponse(_message.Message):
+    """The envelope of PutChargingPreferences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    STATUS_CODE_FIELD_NUMBER: _builtins.int
+    STATUS_MESSAGE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    data: _builtins.str
+    """What the operator says, for example "ACCEPTED"."""
+    status_code: _builtins.int
+    """How it went."""
+    status_message: _builtins.str
+    """The same in words."""
+    timestamp: _builtins.str
+    """When the answer was made."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.str | None = ...,
+        status_code: _builtins.int | None = ...,
+        status_message: _builtins.str | None = ...,
+        timestamp: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_status_code", b"_status_code", "_status_message", b"_status_message", "_timestamp", b"_timestamp", "data", b"data", "status_code", b"status_code", "status_message", b"status_message", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "_status_code", b"_status_code", "_status_message", b"_status_message", "_timestamp", b"_timestamp", "data", b"data", "status_code", b"status_code", "status_message", b"status_message", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__data: _TypeAlias = _typing.Literal["data"]  # noqa: Y015
+    _WhichOneofArgType__data: _TypeAlias = _typing.Literal["_data", b"_data"]  # noqa: Y015
+    _WhichOneofReturnType__status_code: _TypeAlias = _typing.Literal["status_code"]  # noqa: Y015
+    _WhichOneofArgType__status_code: _TypeAlias = _typing.Literal["_status_code", b"_status_code"]  # noqa: Y015
+    _WhichOneofReturnType__status_message: _TypeAlias = _typing.Literal["status_message"]  # noqa: Y015
+    _WhichOneofArgType__status_message: _TypeAlias = _typing.Literal["_status_message", b"_status_message"]  # noqa: Y015
+    _WhichOneofReturnType__timestamp: _TypeAlias = _typing.Literal["timestamp"]  # noqa: Y015
+    _WhichOneofArgType__timestamp: _TypeAlias = _typing.Literal["_timestamp", b"_timestamp"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data) -> _WhichOneofReturnType__data | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_message) -> _WhichOneofReturnType__status_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timestamp) -> _WhichOneofReturnType__timestamp | None: ...
+
+Global___ChargingPreferencesResponse: _TypeAlias = ChargingPreferencesResponse  # noqa: Y015

@@ -47,6 +47,11 @@ class SessionsSenderServiceStub:
                 request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.ListSessionsRequest.SerializeToString,
                 response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.SessionsResponse.FromString,
                 _registered_method=True)
+        self.PutChargingPreferences = channel.unary_unary(
+                '/evbridge.partner.ocpi.v2.SessionsSenderService/PutChargingPreferences',
+                request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.PutChargingPreferencesRequest.SerializeToString,
+                response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.ChargingPreferencesResponse.FromString,
+                _registered_method=True)
 
 
 class SessionsSenderServiceServicer:
@@ -68,6 +73,13 @@ class SessionsSenderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutChargingPreferences(self, request, context):
+        """Tells how the driver of a session wants to be charged. Since OCPI 2.2.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionsSenderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +92,11 @@ def add_SessionsSenderServiceServicer_to_server(servicer, server):
                     servicer.StreamSessions,
                     request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.ListSessionsRequest.FromString,
                     response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.SessionsResponse.SerializeToString,
+            ),
+            'PutChargingPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutChargingPreferences,
+                    request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.PutChargingPreferencesRequest.FromString,
+                    response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.ChargingPreferencesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +155,33 @@ class SessionsSenderService:
             '/evbridge.partner.ocpi.v2.SessionsSenderService/StreamSessions',
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.ListSessionsRequest.SerializeToString,
             evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.SessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutChargingPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.partner.ocpi.v2.SessionsSenderService/PutChargingPreferences',
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.PutChargingPreferencesRequest.SerializeToString,
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_sessions__pb2.ChargingPreferencesResponse.FromString,
             options,
             channel_credentials,
             insecure,

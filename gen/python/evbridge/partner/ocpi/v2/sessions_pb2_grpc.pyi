@@ -40,6 +40,8 @@ class SessionsSenderServiceStub:
     """Lists sessions, the oldest first."""
     StreamSessions: _grpc.UnaryStreamMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.SessionsResponse]
     """Streams the pages of ListSessions."""
+    PutChargingPreferences: _grpc.UnaryUnaryMultiCallable[_sessions_pb2.PutChargingPreferencesRequest, _sessions_pb2.ChargingPreferencesResponse]
+    """Tells how the driver of a session wants to be charged. Since OCPI 2.2."""
 
 @_typing.type_check_only
 class SessionsSenderServiceAsyncStub(SessionsSenderServiceStub):
@@ -52,6 +54,8 @@ class SessionsSenderServiceAsyncStub(SessionsSenderServiceStub):
     """Lists sessions, the oldest first."""
     StreamSessions: _aio.UnaryStreamMultiCallable[_sessions_pb2.ListSessionsRequest, _sessions_pb2.SessionsResponse]  # type: ignore[assignment]
     """Streams the pages of ListSessions."""
+    PutChargingPreferences: _aio.UnaryUnaryMultiCallable[_sessions_pb2.PutChargingPreferencesRequest, _sessions_pb2.ChargingPreferencesResponse]  # type: ignore[assignment]
+    """Tells how the driver of a session wants to be charged. Since OCPI 2.2."""
 
 class SessionsSenderServiceServicer(metaclass=_abc_1.ABCMeta):
     """The sessions of an operator, read from it. Source: OCPI 2.2.1, sessions, Sender interface. The objects are as the party's
@@ -73,6 +77,14 @@ class SessionsSenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sessions_pb2.SessionsResponse], _abc.AsyncIterator[_sessions_pb2.SessionsResponse]]:
         """Streams the pages of ListSessions."""
+
+    @_abc_1.abstractmethod
+    def PutChargingPreferences(
+        self,
+        request: _sessions_pb2.PutChargingPreferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sessions_pb2.ChargingPreferencesResponse, _abc.Awaitable[_sessions_pb2.ChargingPreferencesResponse]]:
+        """Tells how the driver of a session wants to be charged. Since OCPI 2.2."""
 
 def add_SessionsSenderServiceServicer_to_server(servicer: SessionsSenderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

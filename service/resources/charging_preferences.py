@@ -1,0 +1,33 @@
+"""How drivers want to be charged: who tells operators, and what is kept of it in sessions of ours."""
+
+from typing import Protocol
+
+from evbridge.v1.charging_preferences_pb2 import ChargingPreferences, ChargingPreferencesResponse
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_SESSION
+
+from service.domain.caller import Caller
+from service.domain.keys import ObjectKey
+from service.storage.changes import UPDATE, Change, change_record_many
+from service.storage.pool import Database
+from service.storage.session import session_lock, session_put
+
+
+class PreferencesTeller(Protocol):
+    """Tells one type of operators."""
+
+    async def tell(
+        self, tenant_id: str, integration_id: str, session_id: str, wanted: ChargingPreferences, timeout_s: float
+    ) -> ChargingPreferencesResponse.ValueType:
+        """Raises EvbridgeError."""
+        ...
+
+
+async def preferences_keep(database: Database, caller: Caller, key: ObjectKey, wanted: ChargingPreferences) -> None:
+    """In the session, whose content they do not change: its partner is not told them back."""
+    async with database.transaction() as conn:
+        locked = await session_lock(conn, caller.tenant_id, [key])
+        for session in locked.values():
+            session.charging_preferences.CopyFrom(wanted)
+            await session_put(conn, caller.tenant_id, [session], locked)
+            change = Change(str(key), UPDATE, session.etag)
+            await change_record_many(conn, caller, OBJECT_KIND_SESSION, [change])
