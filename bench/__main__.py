@@ -6,6 +6,7 @@ from bench import (
     bridge,
     codec,
     deliveries,
+    identity,
     locations,
     ocpi,
     overload,
@@ -20,6 +21,7 @@ from bench import (
 
 if __name__ == "__main__":
     rpc.report()
+    identity.report()
     codec.report()
     bridge.report()
     pricing.report()

@@ -30,8 +30,19 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header that enters the connection's table; its parts are shorter than 127 bytes."""
-    return b"\x40" + b"".join(bytes((len(part),)) + part.encode() for part in (name, value))
+    """A header that enters the connection's table."""
+    return b"\x40" + b"".join(_length(len(part)) + part.encode() for part in (name, value))
+
+
+def _length(number: int) -> bytes:
+    """As RFC 7541 (5.1) writes it in seven bits, and in as many bytes behind them as it needs."""
+    if number < 127:
+        return bytes((number,))
+    written, rest = [127], number - 127
+    while rest >= 128:
+        written.append(rest % 128 + 128)
+        rest //= 128
+    return bytes((*written, rest))
 
 
 PREFACE = (

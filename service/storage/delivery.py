@@ -9,11 +9,6 @@ from uuid import UUID
 import asyncpg
 from evbridge.v1.delivery_pb2 import (
     DELIVERY_STATE_IN_PROGRESS,
-    OBJECT_KIND_CDR,
-    OBJECT_KIND_LOCATION,
-    OBJECT_KIND_SESSION,
-    OBJECT_KIND_TARIFF,
-    OBJECT_KIND_TOKEN,
     PEER_OBJECT_STATE_NONE,
     Delivery,
     DeliveryAttempt,
@@ -27,10 +22,11 @@ from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import IntegrationStatus, IntegrationType
 
 from service.domain.delivery import OUTAGE_OBJECTS, Next, Streak, Verdict, is_of_partner
-from service.domain.keys import ObjectKey, stored_ids
+from service.domain.keys import stored_ids
 from service.domain.partner_error import PartnerError
 from service.errors import DeliveryInProgress, EvbridgeError, LeaseLost, ResourceNotFound
 from service.storage.connection import Connection
+from service.storage.object_id import object_ids_shown
 from service.storage.pool import Database
 from service.storage.slices import SLICE
 from service.storage.statements import Statements
@@ -39,14 +35,6 @@ sql = Statements.beside(__file__)
 MAX_COUNT = 100_000
 MAX_RECENT = 10_000
 """So far a summary counts: deliveries of a state, attempts of the last hour."""
-
-_OF_PARTIES = (
-    OBJECT_KIND_LOCATION,
-    OBJECT_KIND_TARIFF,
-    OBJECT_KIND_SESSION,
-    OBJECT_KIND_CDR,
-    OBJECT_KIND_TOKEN,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +101,7 @@ async def delivery_get(database: Database | Connection, tenant_id: str, delivery
     rows = await database.rows(sql.delivery_find, tenant_id, [UUID(delivery_id)])
     if not rows:
         raise ResourceNotFound.of("delivery", delivery_id)
-    delivery = _delivery(rows[0])
+    (delivery,) = await _deliveries(database, tenant_id, rows)
     for attempt in await database.rows(sql.delivery_attempts, tenant_id, UUID(delivery_id)):
         delivery.attempts.append(DeliveryAttempt(**attempt))
     return delivery
@@ -122,7 +110,7 @@ async def delivery_get(database: Database | Connection, tenant_id: str, delivery
 async def delivery_find(database: Database, tenant_id: str, ids: Collection[str]) -> dict[str, bytes]:
     """Those of the deliveries that exist, serialized, without attempts."""
     rows = await database.rows(sql.delivery_find, tenant_id, [*map(UUID, ids)])
-    return {str(row["delivery_id"]): _delivery(row).SerializeToString() for row in rows}
+    return {each.id: each.SerializeToString() for each in await _deliveries(database, tenant_id, rows)}
 
 
 async def delivery_page(
@@ -137,7 +125,7 @@ async def delivery_page(
     else:
         filters = (request.integration_id, request.object_kind, states)
         rows = await database.rows(sql.delivery_page, tenant_id, after, *filters, limit)
-    return [(str(row["delivery_id"]), _delivery(row).SerializeToString()) for row in rows]
+    return [(each.id, each.SerializeToString()) for each in await _deliveries(database, tenant_id, rows)]
 
 
 async def delivery_key(database: Database, tenant_id: str, delivery_id: str) -> PeerKey:
@@ -294,12 +282,17 @@ def held(found: object) -> None:
         raise LeaseLost("another worker has the delivery, or it is gone")
 
 
-def _delivery(row: asyncpg.Record) -> Delivery:
+async def _deliveries(on: Database | Connection, tenant_id: str, rows: Collection[asyncpg.Record]) -> list[Delivery]:
+    shown = await object_ids_shown(on, tenant_id, [(row["object_kind"], row["object_id"]) for row in rows])
+    return [_delivery(row, shown[row["object_kind"], row["object_id"]]) for row in rows]
+
+
+def _delivery(row: asyncpg.Record, object_id: str) -> Delivery:
     return Delivery(
         id=str(row["delivery_id"]),
         integration_id=row["integration_id"],
         object_kind=row["object_kind"],
-        object_id=_shown(row["object_kind"], row["object_id"]),
+        object_id=object_id,
         state=row["state"],
         reason=row["reason"],
         description=row["description"],
@@ -315,7 +308,3 @@ def _delivery(row: asyncpg.Record) -> Delivery:
             acknowledge_time=row["acknowledge_time"],
         ),
     )
-
-
-def _shown(kind: ObjectKind.ValueType, object_id: str) -> str:
-    return ObjectKey.parsed(object_id).shown if kind in _OF_PARTIES else object_id

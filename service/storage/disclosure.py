@@ -6,16 +6,17 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY, ObjectKind
+from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.disclosure_pb2 import DISCLOSURE_METHOD_SENT, Disclosure
 from evbridge.v1.error_reason_pb2 import PARTNER_OUTCOME_UNKNOWN
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
-from service.domain.keys import ObjectKey, stored_ids
+from service.domain.keys import stored_ids
 from service.domain.partner_error import PartnerError
 from service.errors import EvbridgeError, ResourceNotFound
 from service.storage.delivery import Claim
+from service.storage.object_id import object_ids_shown
 from service.storage.peer import PartKey
 from service.storage.pool import Database
 from service.storage.slices import in_slices
@@ -71,7 +72,7 @@ async def disclosure_get(database: Database, tenant_id: str, id: str) -> Disclos
     row = await database.row(sql.disclosure_get, tenant_id, UUID(id))
     if row is None:
         raise ResourceNotFound.of("disclosure", id)
-    disclosure = _disclosure(row)
+    (disclosure,) = await _disclosures(database, tenant_id, [row])
     if row["payload"] is not None:
         type_url = f"type.googleapis.com/{row['document_type']}"
         disclosure.document.CopyFrom(AnyMessage(type_url=type_url, value=row["payload"]))
@@ -84,7 +85,8 @@ async def disclosure_page(
     """(position, serialized disclosure) before that position, newest first, without documents."""
     ids = stored_ids(object_id) if object_id else []
     rows = await database.rows(sql.disclosure_page, tenant_id, integration_id, before, ids, limit)
-    return [(str(row["position"]), _disclosure(row).SerializeToString()) for row in rows]
+    found = await _disclosures(database, tenant_id, rows)
+    return [(str(row["position"]), each.SerializeToString()) for row, each in zip(rows, found, strict=True)]
 
 
 async def disclosure_sweep(database: Database, days: int) -> None:
@@ -92,12 +94,17 @@ async def disclosure_sweep(database: Database, days: int) -> None:
     await in_slices(database, sql.disclosure_sweep, timedelta(days=days))
 
 
-def _disclosure(row: Any) -> Disclosure:
+async def _disclosures(database: Database, tenant_id: str, rows: Collection[Any]) -> list[Disclosure]:
+    shown = await object_ids_shown(database, tenant_id, [(row["object_kind"], row["object_id"]) for row in rows])
+    return [_disclosure(row, shown[row["object_kind"], row["object_id"]]) for row in rows]
+
+
+def _disclosure(row: Any, object_id: str) -> Disclosure:
     return Disclosure(
         id=str(row["disclosure_id"]),
         integration_id=row["integration_id"],
         object_kind=row["object_kind"],
-        object_id=row["object_id"] if row["object_kind"] == OBJECT_KIND_COMPANY else _shown(row["object_id"]),
+        object_id=object_id,
         method=row["method"],
         first_time=row["first_time"],
         latest_time=row["latest_time"] if row["method"] != DISCLOSURE_METHOD_SENT else None,
@@ -108,7 +115,3 @@ def _disclosure(row: Any) -> Disclosure:
         correlation_id=row["correlation_id"],
         hash="" if row["hash"] is None else row["hash"].hex(),
     )
-
-
-def _shown(object_id: str) -> str:
-    return ObjectKey.parsed(object_id).shown

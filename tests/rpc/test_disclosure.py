@@ -108,13 +108,14 @@ async def test_each_part_of_a_location_is_kept_as_it_was_sent(tenant: Tenant) ->
         await tenant.writer.locations.CreateLocation(CreateLocationRequest(location=a_location(id="L1")))
         rule = a_rule(integration_id="am")
         await tenant.admin.publication.CreatePublicationRule(CreatePublicationRuleRequest(rule=rule))
-        await at_rest(tenant.reader, "am")
+        (delivery,) = await at_rest(tenant.reader, "am")
     finally:
         await ampeco.stop()
+    assert delivery.object_id == "DE*ABC*L1"
     found = await disclosures(tenant, "am")
     assert len(found) == sum(received.method in ("POST", "PATCH") for received in ampeco.requests)
     (location,) = await disclosures(tenant, "am", object_id="DE*ABC*L1")
-    assert location.object_id == "DE*ABC*l1"
+    assert location.object_id == "DE*ABC*L1"
     assert (await whole(tenant, location)).document.type_url.endswith("/evbridge.partner.ampeco.v3.Location")
     assert all(each.object_id.startswith("DE*ABC*l1/") for each in found if each.id != location.id)
 
@@ -131,7 +132,7 @@ async def test_what_a_partner_pulls_is_counted_until_it_sees_something_else(
     (shown,) = await disclosures(tenant, ID)
     assert (shown.object_kind, shown.object_id, shown.method) == (
         OBJECT_KIND_LOCATION,
-        "DE*ABC*l1",
+        "DE*ABC*L1",
         DISCLOSURE_METHOD_SHOWN,
     )
     assert (shown.count, shown.request_id, shown.correlation_id) == (2, "r-1", "c-1")

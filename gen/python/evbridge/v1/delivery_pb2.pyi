@@ -199,7 +199,7 @@ class Delivery(_message.Message):
     object_kind: Global___ObjectKind.ValueType
     """What kind of object it carries."""
     object_id: _builtins.str
-    """The object's id; of a location or tariff "DE*ABC*l1", its own id in lower case."""
+    """The object's id; of a party's "DE*ABC*Berlin-1", as its owner writes it, or in lower case once it is gone."""
     state: Global___DeliveryState.ValueType
     """How far it came."""
     reason: _error_reason_pb2.ErrorReason.ValueType

@@ -75,7 +75,7 @@ class Disclosure(_message.Message):
     """What kind of object it is."""
     object_id: _builtins.str
     """The object's id, as a Delivery has it. Where a partner holds an object as several: that id, and behind a "/" those of the
-    part, "DE*ABC*l1/e1".
+    part, all in lower case: "DE*ABC*berlin-1/e1".
     """
     method: Global___DisclosureMethod.ValueType
     """How the partner came by it."""
