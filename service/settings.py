@@ -97,6 +97,9 @@ class Settings:
     max_watches_per_key: int = _setting("MAX_WATCHES_PER_KEY", 500, "the share of one key of these")
     watch_poll_s: float = _setting("WATCH_POLL_S", 0.1, "how often to look for changes while somebody watches")
     drain_s: float = _setting("DRAIN_S", 20.0, "how long calls under way may take to end after SIGTERM")
+    lame_duck_s: float = _setting(
+        "LAME_DUCK_S", 0.3, "how long calls are refused before the port closes, so that balancers notice"
+    )
     egress_allow_loopback: bool = _setting("EGRESS_ALLOW_LOOPBACK", False, "partners may be on this machine (tests)")
     egress_allow_http: bool = _setting("EGRESS_ALLOW_HTTP", False, "partners may be spoken to without TLS (tests)")
     delivery: bool = _setting("DELIVERY", True, "deliver from this process; false: another one does")

@@ -108,7 +108,7 @@ async def database_url(new_database: Callable[[], Awaitable[str]]) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    opened = Database(database_url, acquire_timeout_s=5.0)
+    opened = Database(database_url, size=4, acquire_timeout_s=5.0)
     await opened.open()
     try:
         yield opened

@@ -96,6 +96,8 @@ def settings(database_url: str, **changes: Any) -> Settings:
             "delivery_backoff_s": 0.05,
             "watch_poll_s": 0.02,
             "drain_s": 5.0,
+            "lame_duck_s": 0.0,  # no balancer watches
+            "database_pool_size": 4,
             "burst_s": 10.0,  # a busy machine is no overload
             "ocpi_unknown_per_minute": 1_000_000,  # all tests have one address
             **changes,

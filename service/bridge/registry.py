@@ -4,6 +4,7 @@ import pkgutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
@@ -143,10 +144,11 @@ class Registry:
         return cls(services, operations.values(), pages)
 
 
-def contract_files(package: str) -> list[FileDescriptor]:
+@cache
+def contract_files(package: str) -> tuple[FileDescriptor, ...]:
     """The files of a contract's package, `evbridge.partner.ocpi.v2`. Raises ImportError when there is none."""
     found = pkgutil.iter_modules(import_module(package).__path__, f"{package}.")
-    return [import_module(module.name).DESCRIPTOR for module in found if module.name.endswith("_pb2")]
+    return tuple(import_module(module.name).DESCRIPTOR for module in found if module.name.endswith("_pb2"))
 
 
 def at_path(operation: Operation, template: str | None) -> Operation:
@@ -206,6 +208,7 @@ def _next_link(response: Descriptor, partner: Partner) -> tuple[str, ...]:
     return tuple(field.name for field in fields) if fields[-1].type == FieldDescriptor.TYPE_STRING else ()
 
 
+@cache  # a server's registry and those of the simulators beside it read the same rpcs
 def _operation(method: MethodDescriptor, partner: Partner) -> Operation:
     if faults := "\n".join(rpc_faults(method, partner.field_names)):
         raise ContractError(faults)

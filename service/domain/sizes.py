@@ -9,6 +9,7 @@ those of the contract (`max_items`, `max_pairs`, `max_len`), and ours where it n
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from buf.validate import validate_pb2 as rules
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -85,6 +86,7 @@ def inflated(data: bytes) -> bytes:
     return whole
 
 
+@cache
 def sizes(descriptor: Descriptor) -> Callable[[bytes], None]:
     """A function that judges the bytes of such a message.
 

@@ -89,6 +89,7 @@ class Interceptors:
             burst_s=settings.burst_s,
         )
         self._send_s = settings.send_s
+        self._lame_duck_s = settings.lame_duck_s
         self._max_deadline_s = settings.max_deadline_s
         self._receiver = Receiver(settings.receive_s)
         self._tracer = trace.get_tracer("evbridge")
@@ -104,7 +105,7 @@ class Interceptors:
         """
         self._stopping = True
         end = time.monotonic() + limit_s
-        await asyncio.sleep(min(_LAME_DUCK_S, limit_s))
+        await asyncio.sleep(min(self._lame_duck_s, limit_s))
         while self._under_way and time.monotonic() < end:
             await asyncio.sleep(0.02)
 
@@ -297,7 +298,7 @@ class _Surroundings:
         self.parse = parser(request_type)
         self.repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
         self.watches = rpc.startswith(_WATCHES)
-        self._judge = sizes(request_type.DESCRIPTOR)  # type: ignore[arg-type]
+        self._judge = sizes(request_type.DESCRIPTOR)
         self._patch = patch
 
     @classmethod
@@ -328,8 +329,6 @@ class _Surroundings:
         return request
 
 
-# How long calls are refused at the least before the port closes: balancers ask for our health every second or so.
-_LAME_DUCK_S = 0.3
 _WATCHES = ("evbridge.v1.WatchService/", "evbridge.v1.AuthorizationService/Serve", "evbridge.v1.CommandService/Serve")
 _NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 

@@ -371,7 +371,7 @@ def test_a_path_with_other_variables_or_a_way_out_is_refused(template: str) -> N
 
 
 def test_a_contract_is_found_by_its_package() -> None:
-    assert contract_files("evbridge.partner.chargeprice.v1") == [chargeprice.DESCRIPTOR]
+    assert contract_files("evbridge.partner.chargeprice.v1") == (chargeprice.DESCRIPTOR,)
 
 
 def test_all_faults_are_named_at_once_and_each_once() -> None:
