@@ -7,7 +7,7 @@ What runs and what is only checked:
 - `evbridge simulate` runs beside the page, on a free port. `evbridge keys`, `evbridge quote` and whatever else a shell
   can do run as they are written.
 - `make serve` is the server that runs already: only the target and the settings are checked. So is another `make`.
-- What needs the internet or other tools stands in NOT_RUN.
+- What needs the internet or other tools stands in NOT_RUN; what a machine may lack, in _OPTIONAL.
 
 What a comment behind a statement says in capitals must be in the answer: `# DELIVERED`, `# INVALID_FIELD`. It may
 take a moment where the statement only reads. A gRPC code, `# InvalidArgument`, means that the statement fails with
@@ -31,6 +31,7 @@ from tests.front_door import environment
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 NOT_RUN = ("docker ", "go mod ", "npm ", "pip ")
+_OPTIONAL = ("curl", "openssl")
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s# (?P<words>[^'\"]*)$")
@@ -115,7 +116,9 @@ class Reader:
         await self._simulators.aclose()
 
     async def _do(self, statement: str) -> str:
-        if statement.startswith(NOT_RUN) or (statement.startswith("openssl ") and not shutil.which("openssl")):
+        if statement.startswith(NOT_RUN) or (
+            statement.startswith(_OPTIONAL) and not shutil.which(statement.split()[0])
+        ):
             return ""
         if made := re.match(r"(?P<settings>(?:EVBRIDGE_\w+=\S+ )*)make (?P<target>\w+)", statement):
             Settings.from_environ(dict(each.split("=", 1) for each in made["settings"].split()))

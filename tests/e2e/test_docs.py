@@ -26,7 +26,7 @@ from tools.third_party import THIRD_PARTY, lay_out
 TYPED = (
     "README.md",
     *("docs/first-ocpi-partner.md", "docs/pricing.md", "docs/chargeprice.md", "docs/tour.md", "docs/ampeco.md"),
-    *("docs/errors.md", "docs/production.md", "docs/audit.md", "docs/deploy.md", "docs/runbook.md"),
+    *("docs/errors.md", "docs/production.md", "docs/audit.md", "docs/security.md", "docs/deploy.md", "docs/runbook.md"),
 )
 PARTNER = "docs/partner-in-a-file.md"
 
@@ -114,6 +114,12 @@ def test_every_link_leads_somewhere() -> None:
             path, _, heading = link.partition("#")
             assert (ROOT / path).exists(), f"{page} links to {link}"
             assert not heading or heading in headings(path), f"{page} links to {link}"
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    for page in pages():
+        for path, name in re.findall(r"`(tests/\S+\.py)::(\w+)`", (ROOT / page).read_text(encoding="utf-8")):
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{page} names {path}::{name}"
 
 
 def test_the_readme_takes_five_minutes() -> None:
