@@ -1,9 +1,10 @@
 """What an audit event says of a call: ids of objects and names of fields, never values."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Final
 
 from evbridge.v1.audit_pb2 import AuditEvent
@@ -33,10 +34,10 @@ class Trail:
     fields: dict[str, None] = field(default_factory=dict)
     refused: int = 0
 
-    def add(self, type: str, ids: Sequence[str], changed: int) -> None:
+    def add(self, type: str, ids: Iterable[str], changed: int) -> None:
         """Objects with these ids were dealt with; some of them changed."""
         objects = self.objects.setdefault(type, Objects())
-        objects.ids += ids[: _MAX_IDS - len(objects.ids)]
+        objects.ids += islice(ids, _MAX_IDS - len(objects.ids))
         objects.count += changed
 
     def name(self, paths: Iterable[str]) -> None:

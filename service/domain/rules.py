@@ -2,9 +2,9 @@
 characters, what a body needs. The others are protovalidate's."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -47,29 +47,28 @@ class _Checks(NamedTuple):
 
 def broken(message: Message, prefix: str = "") -> Iterator[FieldViolation]:
     """Every value that breaks a rule, and its path with `prefix` before it."""
-    return iter(()) if _is_sound(message) else _broken(message, prefix)
+    return iter(()) if _are_sound([message]) else _broken(message, prefix)
 
 
-def _is_sound(message: Message) -> bool:
-    """Whether nothing is broken. Of most messages that is all there is to say, and it takes a fifth of the time."""
-    texts, checks = _sound_parts(message.DESCRIPTOR)
-    if texts is not None and texts[1].search("".join(texts[0](message))):
+def _are_sound(messages: Sequence[Message]) -> bool:
+    """Whether nothing is broken in messages of one type. Of most that is all there is to say.
+
+    A field is judged in all of them at once, and so what stands in a list, which takes a tenth of the time.
+    """
+    texts, checks = _sound_parts(messages[0].DESCRIPTOR)
+    if texts is not None and texts[1].search("".join(chain.from_iterable(map(texts[0], messages)))):
         return False
     for name, found in checks:
+        present = [each for each in messages if each.HasField(name)] if found.presence else messages
+        items = [getattr(each, name) for each in present]
         if found.items:
-            values = getattr(message, name)
-            items = values if not hasattr(values, "items") else [item for _, item in _items(values)]
-        elif found.presence and not message.HasField(name):
-            continue
-        else:
-            items = (getattr(message, name),)
-        for item in items:
-            if found.problem and found.problem(item):
-                return False
-            if found.needs and not all(_is_set(item, each) for each in found.needs):
-                return False
-            if found.inside and not _is_sound(item):
-                return False
+            items = [item for values in items for item in _flat(values)]
+        if found.problem and any(map(found.problem, items)):
+            return False
+        if found.needs and not all(_is_set(item, each) for item in items for each in found.needs):
+            return False
+        if found.inside and items and not _are_sound(items):
+            return False
     return True
 
 
@@ -116,6 +115,11 @@ def _clamp(time: Any) -> bool:
     return True
 
 
+def _flat(values: Any) -> Iterable[Any]:
+    """What is in a list, or in a map with its keys."""
+    return chain(values, values.values()) if hasattr(values, "values") else values
+
+
 def _items(values: Any) -> Iterator[tuple[str, Any]]:
     """(place, value) of a list or a map; the keys of a map are values too."""
     if not hasattr(values, "items"):
@@ -135,7 +139,9 @@ def _sound_parts(
     texts = [field.name for field in descriptor.fields if _is_plain_text(field)]
     others = [(field.name, checks[field.number]) for field in descriptor.fields if field.number in checks]
     control = _control_characters(descriptor)[0]
-    return (attrgetter(*texts), control) if texts else None, [each for each in others if each[0] not in texts]
+    # That of a single attribute gives no tuple.
+    read = attrgetter(*texts) if len(texts) > 1 else lambda message: [getattr(message, *texts)]
+    return (read, control) if texts else None, [each for each in others if each[0] not in texts]
 
 
 def _is_plain_text(field: FieldDescriptor) -> bool:

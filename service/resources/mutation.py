@@ -168,7 +168,7 @@ async def store(
     await noun.write(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
     changes = [Change(str(key), UPDATE if locked.get(key) else CREATE, etag_in(each)) for key, each in changed.items()]
     await change_record_many(conn, caller, noun.kind, changes)
-    caller.trail.add(_type(noun.kind), [*map(noun.shown, stored)], len(changed))
+    caller.trail.add(_type(noun.kind), map(noun.shown, stored), len(changed))
     for key, each in changed.items():
         caller.trail.name(fields_changed(pending[key].before, each))
     return stored
@@ -205,7 +205,7 @@ def add_results(response: Any, noun: str, results: Iterable[Message | EvbridgeEr
 async def record(conn: Connection, caller: Caller, kind: ObjectKind.ValueType, changes: Sequence[Change]) -> None:
     """Records who changed what, and makes the objects due wherever they are delivered."""
     await change_record_many(conn, caller, kind, changes)
-    caller.trail.add(_type(kind), [_shown(kind, each.object_id) for each in changes], len(changes))
+    caller.trail.add(_type(kind), (_shown(kind, each.object_id) for each in changes), len(changes))
 
 
 def _resolved(upserts: Sequence[Upsert[M]], locked: Mapping[Any, M | None]) -> Iterator[M | EvbridgeError]:
