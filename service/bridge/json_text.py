@@ -28,15 +28,16 @@ class CodecError(ValueError):
     """A body that does not follow the contract.
 
     `pointer` (RFC 6901, empty for the whole body) is made of the contract's names and of positions; neither it nor
-    `problem` holds the partner's words. `object_id` does: it is what an object of a page that was left out calls
-    itself, empty when it has no id.
+    `problem` holds the partner's words. `object_id` and `text` do: of an object of a page that was left out, they are
+    what it calls itself, empty when it has no id, and its JSON.
     """
 
-    def __init__(self, pointer: str, problem: str, object_id: str = "") -> None:
+    def __init__(self, pointer: str, problem: str, object_id: str = "", text: str = "") -> None:
         super().__init__(f"{pointer or 'the body'} {problem}")
         self.pointer = pointer
         self.problem = problem
         self.object_id = object_id
+        self.text = text
 
 
 class Number(str):
@@ -175,6 +176,14 @@ def text_of(value: Any) -> str:
         pieces: list[str] = []
         _write(value, pieces.append)
         return "".join(pieces)
+
+
+def text_as_read(value: Any) -> str:
+    """What Python has no value for is written as JavaScript does; "" for what is nested too deeply."""
+    try:
+        return text_of(as_read(value))
+    except RecursionError:
+        return ""
 
 
 def size_of(value: Any) -> tuple[int, int]:

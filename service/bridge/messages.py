@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from service.bridge import tidy
-from service.bridge.json_text import CodecError
+from service.bridge.json_text import CodecError, text_as_read
 from service.bridge.tidy import Tidy
 from service.bridge.values import (
     WELL_KNOWN_TYPES,
@@ -312,7 +312,7 @@ def _readable(type_: JsonType, items: Iterable[Any], trail: Trail) -> Iterator[A
             if len(trail.rejects) == MAX_REJECTS:
                 raise
             # A new one, which holds no frames.
-            trail.rejects.append(CodecError(fault.pointer, fault.problem, _id_of(item)))
+            trail.rejects.append(CodecError(fault.pointer, fault.problem, _id_of(item), text_as_read(item)))
             del trail[depth:]
 
 

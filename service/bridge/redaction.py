@@ -43,7 +43,8 @@ def redacted_reply(reply: Decoded, target: Target) -> Decoded:
         if _searched_for(secret) in reply.message.SerializeToString():
             _hide(reply.message, secret)
         rejects = tuple(
-            CodecError(each.pointer, each.problem, _hidden(each.object_id, secret)) for each in reply.rejects
+            CodecError(each.pointer, each.problem, _hidden(each.object_id, secret), _hidden(each.text, secret))
+            for each in reply.rejects
         )
         reply = reply._replace(rejects=rejects)
     return reply

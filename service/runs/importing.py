@@ -24,6 +24,13 @@ def violations_of(error: EvbridgeError, noun: str = "") -> list[FieldViolation]:
     return found or [FieldViolation("", error.message)]
 
 
+def unreadable(reject: CodecError) -> Quarantined:
+    """An object of a page. Its own pointer is "/name" where that of the page is "/data/3/name"."""
+    pointer = "/".join(["", *reject.pointer.split("/")[3:]]) if reject.pointer.count("/") > 2 else ""
+    found = [FieldViolation(pointer, reject.problem)]
+    return Quarantined(reject.object_id, reject.object_id, found, reject.text)
+
+
 def text_of(given: Message | None) -> str:
     """As the partner writes it."""
     if given is None:
@@ -53,20 +60,19 @@ class ImportStep:
         """The object of that id cannot be taken. `noun` is what the error's paths begin with, `given` what was read."""
         found = violations_of(error, noun)
         self.progress.refused(str(id), found)
-        self._quarantine(str(id), found, text_of(given))
+        self._quarantine(Quarantined(str(id), str(id), found, text_of(given)))
         wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
         self.refused.append(f"{id}: {wrong}")
 
     def reject(self, reject: CodecError) -> None:
         """An object cannot be read."""
-        found = [FieldViolation(reject.pointer, reject.problem)]
         self.unreadable += 1
-        self.progress.refused(reject.object_id, found)
-        self._quarantine(reject.object_id, found, "")
+        self.progress.refused(reject.object_id, [FieldViolation(reject.pointer, reject.problem)])
+        self._quarantine(unreadable(reject))
 
-    def _quarantine(self, id: str, found: list[FieldViolation], text: str) -> None:
+    def _quarantine(self, found: Quarantined) -> None:
         if len(self.quarantined) < MAX_FINDINGS:
-            self.quarantined.append(Quarantined(id, id, found, text))
+            self.quarantined.append(found)
 
     def repair(self, id: object, given: R, *more: FieldViolation) -> R:
         """The object as it can be taken. `more` was repaired before. Raises InvalidArgument."""

@@ -48,6 +48,7 @@ from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
+from service.storage.read_page import read_pages_forget
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report, run_rest
 from service.telemetry import log_fields
 from service.workers import finish, while_leased, work_or_poll
@@ -246,6 +247,7 @@ class RunWorker:
                 async with self._database.transaction() as conn:
                     await connecting_ended(conn, claim, error)
                     await run_end(conn, claim, progress.report, state, error)
+                    await read_pages_forget(conn, claim)
                 reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
                 log.info("run ended", extra={"kind": kind, "outcome": reason})
                 whose = {"evbridge.tenant.id": claim.tenant_id, "evbridge.integration.id": claim.integration_id}

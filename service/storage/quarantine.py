@@ -44,6 +44,10 @@ class Again(NamedTuple):
     key: str
     document: str
 
+    @property
+    def object_id(self) -> str:
+        return "" if self.key.startswith("#") else self.key
+
 
 async def quarantine_put(
     conn: Connection, run: RunClaim, kind: ObjectKind.ValueType, version: str, found: Collection[Quarantined]

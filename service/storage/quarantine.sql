@@ -11,7 +11,7 @@ WHERE new.number <= $9 - (
     )
 ON CONFLICT (tenant_id, integration_id, object_kind, key) DO UPDATE
 SET run_id = excluded.run_id, version = excluded.version, payload = excluded.payload, document = excluded.document,
-    latest_time = now(), count = quarantine.count + 1
+    latest_time = now(), count = quarantine.count + CASE WHEN quarantine.run_id = excluded.run_id THEN 0 ELSE 1 END
 
 -- name: quarantine_release
 DELETE FROM quarantine

@@ -45,7 +45,8 @@ _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.05, 1.0
 class RunClaim:
     """A run that is ours until its lease ends. `lease_token` fences out whoever held it before.
 
-    `attempts` counts this one and those whose process died; `key_id` says who asked for it.
+    `attempts` counts this one and those whose process died; `key_id` says who asked for it. `start_time` is that of the
+    first attempt.
     """
 
     tenant_id: str
@@ -58,6 +59,7 @@ class RunClaim:
     attempts: int
     key_id: str
     options: bytes
+    start_time: datetime
 
     @property
     def sync_options(self) -> SyncOptions:

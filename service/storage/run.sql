@@ -55,7 +55,8 @@ SET state = CASE WHEN r.state = 1 THEN 2 ELSE r.state END, lease_token = r.lease
 FROM next
 WHERE r.tenant_id = next.tenant_id AND r.run_id = next.run_id
 RETURNING
-    r.tenant_id, r.run_id, r.integration_id, r.kind, next.type, r.state, r.lease_token, r.attempts, r.key_id, r.options
+    r.tenant_id, r.run_id, r.integration_id, r.kind, next.type, r.state, r.lease_token, r.attempts, r.key_id, r.options,
+    r.start_time
 
 -- name: run_report
 -- Fenced by the lease token.

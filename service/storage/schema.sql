@@ -656,6 +656,16 @@ CREATE TABLE question (
     integration_id text DEFAULT ''::text NOT NULL
 );
 
+CREATE TABLE read_page (
+    tenant_id text NOT NULL,
+    run_id uuid NOT NULL,
+    list text NOT NULL,
+    number integer NOT NULL,
+    next_link text NOT NULL,
+    payload bytea NOT NULL,
+    rejects text NOT NULL
+);
+
 CREATE TABLE received_document (
     tenant_id text NOT NULL,
     integration_id text NOT NULL,
@@ -918,6 +928,9 @@ ALTER TABLE ONLY quarantine
 
 ALTER TABLE ONLY question
     ADD CONSTRAINT question_pkey PRIMARY KEY (tenant_id, question_id);
+
+ALTER TABLE ONLY read_page
+    ADD CONSTRAINT read_page_pkey PRIMARY KEY (tenant_id, run_id, list, number);
 
 ALTER TABLE ONLY received_document
     ADD CONSTRAINT received_document_pkey PRIMARY KEY (tenant_id, integration_id, object_kind, object_id, part);
@@ -1213,6 +1226,9 @@ ALTER TABLE ONLY quarantine
 
 ALTER TABLE ONLY question
     ADD CONSTRAINT question_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY read_page
+    ADD CONSTRAINT read_page_tenant_id_run_id_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES run(tenant_id, run_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY received_document
     ADD CONSTRAINT received_document_tenant_id_integration_id_fkey FOREIGN KEY (tenant_id, integration_id) REFERENCES integration(tenant_id, integration_id) ON DELETE CASCADE;

@@ -83,10 +83,11 @@ TABLES = (*_MESSAGES,)
 LEFT_BEHIND = frozenset(
     {
         *("access_token", "audit_event", "audit_seal", "change", "gate_slot", "idempotency", "listener", "question"),
+        "read_page",
     }
 )
 """What is of one database only: tokens that are asked for anew, the audit and its chain, the change feed, answers to
-repeat, and who waits.
+repeat, who waits, and what runs under way have read.
 """
 
 _INFINITE = {"infinity": datetime.max, "-infinity": datetime.min}  # as the driver has them

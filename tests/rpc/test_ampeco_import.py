@@ -43,6 +43,7 @@ from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.partners.ampeco.simulator import Simulator
+from service.runs import worker
 from tests.ampeco import (
     CHARGE_POINTS,
     EVSES,
@@ -418,6 +419,25 @@ async def test_the_number_of_findings_is_bounded_and_the_counts_are_not(connecte
     assert "1100 refused" in steps(run)["locations"]
 
 
+async def test_an_import_that_rests_goes_on_at_its_page(
+    connected: Tenant, ampeco: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_locations(ampeco, 1001, [{"city": None}] * 150)
+    many(ampeco, 150)
+    alter(ampeco, f"{TARIFFS}/31", id=32, currency="Euro")
+    monkeypatch.setattr(worker, "SLICE_S", 0.0)
+    run = await sync(connected)
+    assert run.state == RUN_STATE_SUCCEEDED, run
+    asked = Counter(each.path for each in ampeco.requests)
+    assert {*asked.values()} == {1}
+    assert [step.page_count for step in run.steps] == [1, 2, 2, 0, 4]
+    assert steps(run)["tariffs"].startswith("2 read, 1 changed, 1 refused; 32: currency")
+    assert steps(run)["locations"].startswith("301 read, 151 changed, 150 refused")
+    assert len(await findings(connected, run, page_size=1000)) == 151
+    # It was found once, however often the run began.
+    assert {each.count for each in await quarantined(connected)} == {1}
+
+
 async def answering(tenant: Tenant, partner: Any, held: dict[str, list[list[Any]]]) -> None:
     """Lets the integration call the partner, which answers with these pages of each list."""
 
@@ -483,7 +503,9 @@ async def test_what_an_import_stores_does_not_hold_our_credential(connected: Ten
         assert location.name == "Yard ***"
         (found,) = await findings(connected, run)
         assert (found.object_id, found.path) == ("***", "/data/1/id")
-        for shown in (location, run, found):
+        (kept,) = await quarantined(connected)
+        assert json.loads(kept.document) == {"id": "***", "name": texts("Hall")}
+        for shown in (location, run, found, kept):
             assert "partner-key" not in str(shown)
 
 
@@ -500,7 +522,9 @@ async def test_what_cannot_be_read_is_listed_and_its_statuses_are_taken(connecte
         assert found.object_id == str(held[LOCATIONS][0][0]["id"])
         assert run.steps[-1].refused_count == 1
         (kept,) = await quarantined(connected)
-        assert (kept.object_id, kept.violations[0].path, kept.size) == (found.object_id, "/data/0/name", 0)
+        assert (kept.object_id, kept.violations[0].path) == (found.object_id, "/name")
+        assert kept.violations[0].description
+        assert json.loads(kept.document) == held[LOCATIONS][0][0]
         (location,) = await locations(connected)
         assert [evse.status for evse in location.evses] == [EVSE_STATUS_CHARGING]
 

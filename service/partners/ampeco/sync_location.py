@@ -5,35 +5,26 @@ what it has done, and its repetition changes nothing of that.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from evbridge.partner.ampeco.v3.charge_point_pb2 import ChargePoint, ListChargePointsRequest
 from evbridge.partner.ampeco.v3.evse_pb2 import Evse as AmpecoEvse
 from evbridge.partner.ampeco.v3.evse_pb2 import ListEvsesRequest
 from evbridge.partner.ampeco.v3.location_pb2 import ListLocationsRequest
 from evbridge.partner.ampeco.v3.location_pb2 import Location as AmpecoLocation
-from evbridge.partner.ampeco.v3.tariff_group_pb2 import ListTariffGroupsRequest
-from evbridge.partner.ampeco.v3.tariff_pb2 import ListTariffsRequest
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, EvseStatus, Location
-from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED
-from evbridge.v1.tariff_pb2 import Tariff
-from google.protobuf.message import Message
 
 from service.domain.charger import sockets_of
-from service.domain.keys import ObjectKey, key_of
-from service.domain.origin import imported_evses, is_mass_removal
+from service.domain.origin import imported_evses
 from service.domain.time_zones import time_zones
-from service.domain.validation import violations
 from service.errors import (
     EvbridgeError,
     FieldViolation,
     InvalidArgument,
     MassRemoval,
-    TariffNotRepresentable,
 )
+from service.partners.ampeco.lists import ListImport, batches
 from service.partners.ampeco.mapping import (
     charge_point_from,
     evse_from,
@@ -41,38 +32,19 @@ from service.partners.ampeco.mapping import (
     is_personal,
     is_private,
     is_roaming,
-    key_of_ours,
     location_from,
 )
-from service.partners.ampeco.mapping_tariff import billing_of, tariff_from
-from service.partners.ampeco.source import CONTRACT, PER_PAGE, Source
+from service.partners.ampeco.source import PER_PAGE
+from service.partners.ampeco.sync_tariff import TariffImport
 from service.resources.charger import charger_import
 from service.resources.location import LOCATIONS, Locations, statuses_import
-from service.resources.mutation import put
 from service.resources.noun import Upsert
-from service.resources.objects import Owned
-from service.resources.tariff import TARIFFS
 from service.runs.importing import ImportStep
 from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.location import location_imported, location_known
-from service.storage.peer import peers_known
-from service.storage.quarantine import quarantine_leave, quarantine_put
 from service.storage.run import RunClaim
-from service.storage.tariff import tariff_imported, tariffs_hold
 
-T = TypeVar("T")
-K = TypeVar("K", int, str)
-R = TypeVar("R", bound=Message)
-
-_KINDS = {
-    "tariffs": OBJECT_KIND_TARIFF,
-    "charge points": OBJECT_KIND_CHARGER,
-    "chargers": OBJECT_KIND_CHARGER,
-    "evses": OBJECT_KIND_EVSE,
-    "locations": OBJECT_KIND_LOCATION,
-}
-"""Of what each step reads."""
 _Statuses = dict[str, EvseStatus.ValueType]
 """By uid."""
 
@@ -97,15 +69,13 @@ class _Imported(Locations):
                 evse.status = self._statuses.get(evse.uid, otherwise)
 
 
-class LocationImport(Source):
-    """Tariffs, chargers, and locations with their EVSEs: what was read of them so far."""
+class LocationImport(ListImport):
+    """Chargers, and locations with their EVSEs: what was read of them so far."""
 
     def __init__(self, tools: Tools, run: RunClaim, progress: Progress, integration: Integration) -> None:
         super().__init__(tools, run, progress, integration)
-        self._billing = billing_of(integration)
-        self._done = 0
+        self._tariffs = TariffImport(tools, run, progress, integration)
         # Of what an EVSE needs, by AMPECO's ids.
-        self._tariffs: dict[int, str] = {}
         self._groups: dict[int, str] = {}
         self._charge_points: dict[int, ChargePoint] = {}
         # By AMPECO's ids of the location and of the charge point, in the order of the EVSEs'.
@@ -114,44 +84,15 @@ class LocationImport(Source):
         # Locations all of whose charge points are left out are left out too.
         self._left_out: dict[int, str] = {}
         self._complete = True
-        self._suspicions: list[str] = []
 
     async def all(self) -> None:
         """Raises MassRemoval, and what the channel raises."""
-        await self._import_tariffs()
+        self._groups = await self._tariffs.all()
+        self.suspicions += self._tariffs.suspicions
         await self._read_charge_points()
         await self._read_evses()
         await self._import_chargers()
         await self._import_locations()
-
-    async def _import_tariffs(self) -> None:
-        step = self._begin("tariffs")
-        shown: set[str] = set()
-        async for page in self._pages(step, "TariffService/StreamTariffs", ListTariffsRequest()):
-            shown.update(map(str, page))
-            upserts: dict[int, Upsert[Tariff]] = {}
-            for id, remote in (await self._not_ours(step, TARIFFS, page, tariffs_hold)).items():
-                await asyncio.sleep(0)
-                try:
-                    tariff = self._named(tariff_from(remote, self._billing).message, id)
-                    upserts[id] = self._upsert(TARIFFS, step.repair(id, tariff), id)
-                except (TariffNotRepresentable, InvalidArgument) as error:
-                    step.refuse(id, error, given=remote)
-            refused = await self._store(step, upserts)
-            for id in page:
-                self._tariffs.pop(id, None)
-            self._tariffs |= {id: self._id(id) for id in upserts.keys() - refused}
-        async for page in self._pages(None, "TariffGroupService/StreamTariffGroups", ListTariffGroupsRequest()):
-            for group in page.values():
-                # AMPECO asks from the end, and none that is imported is for some users alone: the last one decides.
-                if group.tariff_ids and (tariff_id := self._tariffs.get(group.tariff_ids[-1])):
-                    self._groups[group.id] = tariff_id
-                else:
-                    self._groups.pop(group.id, None)
-        if not step.unreadable:
-            held = await tariff_imported(self._database, self._run.tenant_id, self._integration.id)
-            self._suspect("tariffs", len(held - shown), len(held))
-        await self._end(step)
 
     async def _read_charge_points(self) -> None:
         step = self._begin("charge points")
@@ -212,7 +153,7 @@ class LocationImport(Source):
         """The charge points that have a location and an EVSE."""
         step = self._begin("chargers")
         chargers = {id: evses for below in self._evses.values() for id, evses in below.items()}
-        for batch in _batches(sorted(chargers)):
+        for batch in batches(sorted(chargers)):
             async with self._writing() as conn:
                 now = await change_time(conn)
                 for id in batch:
@@ -242,7 +183,7 @@ class LocationImport(Source):
         await self._check_removals(step, shown)
         there = {str(id) for id in shown}
         refused: set[int] = set()
-        for batch in _batches([*shown]):
+        for batch in batches([*shown]):
             upserts: dict[int, Upsert[Location]] = {}
             for id in batch:
                 await asyncio.sleep(0)
@@ -295,19 +236,15 @@ class LocationImport(Source):
             elif self._complete:
                 gone += len(uids - self._statuses.get(id, {}).keys())
         self._suspect("EVSEs", gone, held)
-        if self._suspicions and not self._run.sync_options.allow_mass_removal:
+        if self.suspicions and not self._run.sync_options.allow_mass_removal:
             await self._set_statuses(step, self._statuses.keys())
             raise MassRemoval(
-                f"{' and '.join(self._suspicions)} that were imported before would be gone; nothing was removed"
+                f"{' and '.join(self.suspicions)} that were imported before would be gone; nothing was removed"
             )
-
-    def _suspect(self, noun: str, gone: int, held: int) -> None:
-        if is_mass_removal(gone, held):
-            self._suspicions.append(f"{gone} of {held} {noun}")
 
     async def _set_statuses(self, step: ImportStep, ids: Iterable[int]) -> None:
         """Sets those of the EVSEs of locations that are not stored as they are shown, by AMPECO's ids."""
-        for batch in _batches(sorted(ids)):
+        for batch in batches(sorted(ids)):
             statuses = {self._key(id): self._statuses[id] for id in batch if id in self._statuses}
             async with self._writing() as conn:
                 now = await change_time(conn)
@@ -339,75 +276,3 @@ class LocationImport(Source):
         if is_roaming(remote) and not self._run.sync_options.include_roaming:
             return "roaming"
         return self._left_out.get(remote.id, "")
-
-    async def _not_ours(
-        self,
-        step: ImportStep,
-        owned: Owned[Any],
-        shown: Mapping[int, T],
-        known: Callable[..., Awaitable[set[ObjectKey]]],
-    ) -> dict[int, T]:
-        """Without those that are there because we delivered them.
-
-        Their external id is the key of an object that exists here, or that was delivered there and deleted since.
-        """
-        named = {id: owned.key(**key) for id, remote in shown.items() if (key := key_of_ours(remote))}
-        keys = {id: key_of(each) for id, each in named.items() if not violations(each)}
-        ours: set[ObjectKey] = set()
-        if keys:
-            at = (self._run.tenant_id, self._integration.id, owned.kind)
-            async with self._database.transaction() as conn:
-                ours = await known(conn, self._run.tenant_id, keys.values()) | await peers_known(
-                    conn, *at, keys.values()
-                )
-        others = {id: remote for id, remote in shown.items() if keys.get(id) not in ours}
-        step.left_out["ours"] += len(shown) - len(others)
-        return others
-
-    async def _store(self, step: ImportStep, upserts: Mapping[K, Upsert[Any]]) -> set[K]:
-        """Stores objects by AMPECO's ids, and returns the ids of those that were refused."""
-        if not upserts:
-            return set()
-        async with self._writing() as conn:
-            now = await change_time(conn)
-            results = await put(conn, self._caller, now, [*upserts.values()])
-        refused: set[K] = set()
-        for (id, upsert), result in zip(upserts.items(), results, strict=True):
-            if isinstance(result, EvbridgeError):
-                refused.add(id)
-                step.refuse(id, result, upsert.path)
-            else:
-                step.changed += result.last_updated.ToDatetime(now.tzinfo) >= now
-        return refused
-
-    async def _pages(self, step: ImportStep | None, method: str, request: Any) -> AsyncIterator[dict[int, Any]]:
-        """Pages of objects by AMPECO's ids. One that is shown twice counts as it is shown last."""
-        request.integration_id, request.cursor, request.per_page = self._integration.id, "", PER_PAGE
-        seen: set[int] = set()
-        async for page in self._channel.stream(f"{CONTRACT}.{method}", request, tenant_id=self._run.tenant_id):
-            objects = {each.id: each for each in page.message.data}
-            if step:
-                step.read += len(page.message.data) + len(page.rejects)
-                step.again += len(page.message.data) - len(objects.keys() - seen)
-                for reject in page.rejects:
-                    step.reject(reject)
-                self._progress.count(self._done + step.read, description=f"reads {step.name}")
-            seen.update(objects)
-            yield objects
-
-    def _begin(self, name: str) -> ImportStep:
-        self._progress.begin(name)
-        return ImportStep(name, self._progress)
-
-    async def _end(self, step: ImportStep) -> None:
-        """The list was read whole: what was quarantined and not found again can be taken, or is gone."""
-        async with self._writing() as conn:
-            await quarantine_put(conn, self._run, _KINDS[step.name], "", step.quarantined)
-            await quarantine_leave(conn, self._run, _KINDS[step.name])
-        self._done += step.read
-        step.left_out = +step.left_out
-        self._progress.close(RUN_STEP_STATE_SUCCEEDED, str(step))
-
-
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + PER_PAGE] for start in range(0, len(items), PER_PAGE))

@@ -34,7 +34,7 @@ from service.resources.billing import billed, tariff_of
 from service.resources.cdr import CDRS
 from service.resources.mutation import put, record
 from service.resources.session import SESSIONS
-from service.runs.importing import text_of, violations_of
+from service.runs.importing import text_of, unreadable, violations_of
 from service.runs.worker import Progress, Tools
 from service.storage.cdr import cdr_audited, cdr_find
 from service.storage.changes import UPDATE, Change, change_time
@@ -133,7 +133,13 @@ class SessionImport(Source):
         after, codec = 0, compile_codec(AmpecoSession.DESCRIPTOR, field_names=False, lenient=True)
         while rows := await quarantine_again(self._database, self._run, OBJECT_KIND_SESSION, "", after, PER_PAGE):
             after = rows[-1].position
-            await self._take([codec.decode(row.document).message for row in rows])
+            remotes = []
+            for row in rows:
+                try:
+                    remotes.append(codec.decode(row.document).message)
+                except CodecError as error:
+                    self._reject(CodecError(f"/data/0{error.pointer}", error.problem, row.object_id, row.document))
+            await self._take(remotes)
         self._end()
 
     async def notified(self) -> None:
@@ -324,10 +330,9 @@ class SessionImport(Source):
 
     def _reject(self, reject: CodecError) -> None:
         """One that cannot be read."""
-        found = [FieldViolation(reject.pointer, reject.problem)]
         self._step.read_count += 1
-        self._progress.refused(reject.object_id, found)
-        self._refused.append(Quarantined(reject.object_id, reject.object_id, found, ""))
+        self._progress.refused(reject.object_id, [FieldViolation(reject.pointer, reject.problem)])
+        self._refused.append(unreadable(reject))
 
     def _counts(self) -> list[int]:
         return [getattr(self._step, name) for name in _COUNTS]

@@ -181,12 +181,9 @@ def _check_prices(tariff: Tariff, version: str) -> None:
     """Raises TariffNotRepresentable, with the paths of what a price depends on and the version cannot say."""
     paths = [*_unspoken(tariff, version)]
     if paths:
-        raise TariffNotRepresentable(
-            f"the tariff would have other prices in OCPI {version}",
-            violations=tuple(FieldViolation(path, _NO_PLACE.format(version)) for path in paths),
-            partner="ocpi",
-            id=tariff.id,
-        )
+        violations = [FieldViolation(path, _NO_PLACE.format(version)) for path in paths]
+        problem = f"the tariff would have other prices in OCPI {version}"
+        raise TariffNotRepresentable.at(violations, problem, partner="ocpi", id=tariff.id)
 
 
 def _unspoken(tariff: Tariff, version: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from evbridge.v1.location_pb2 import TokenType
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PartyRole
 from evbridge.v1.run_pb2 import RunStep
 
-from service.bridge.json_text import Unreadable, as_read, text_of
+from service.bridge.json_text import Unreadable, text_as_read
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import ID_RULE, Document, is_id, is_text
@@ -125,7 +125,7 @@ class Taking:
         found: Sequence[FieldViolation],
     ) -> None:
         self._progress.refused(id, [FieldViolation(pointer + each.path, each.description) for each in found])
-        text = await by_size(partial(_kept, value), value)
+        text = await by_size(partial(text_as_read, value), value)
         refused.append(Quarantined(str(key or ""), key.shown if key else "", found, text))
 
     async def _received(
@@ -174,14 +174,6 @@ class _Nameless(Exception):
 def _findings(pointer: str, violations: Any) -> Iterator[FieldViolation]:
     """At pointers into the partner's answer."""
     return (FieldViolation(each.pointer, each.problem) for each in notices_of(pointer, violations))
-
-
-def _kept(value: Any) -> str:
-    """As text, what Python has no value for as JavaScript writes it; "" for what is nested too deeply."""
-    try:
-        return text_of(as_read(value))
-    except RecursionError:
-        return ""
 
 
 def _unkept(document: Document) -> str | None:

@@ -99,8 +99,8 @@ class QuarantineViolation(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Where: a JSON pointer into the document of an OCPI party, "/evses/0/uid", or of a session of AMPECO's, "/idTag"; of another
-    object of a partner a path in our form of it. Empty for the object as a whole.
+    """Where: a JSON pointer into the document of an OCPI party, "/evses/0/uid", of a session of AMPECO's, "/idTag", or of what
+    could not be read; of another object of a partner a path in our form of it. Empty for the object as a whole.
     """
     description: _builtins.str
     """The rule in words, never with a partner's own text."""
