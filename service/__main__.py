@@ -16,6 +16,8 @@ COMMANDS = {
     "simulate": "simulate a partner on this machine",
     "import": "read locations and tariffs from files of OCPI objects, or a whole tenant from a directory",
     "export": "print locations or tariffs as OCPI objects, or write a whole tenant to a directory",
+    "backup": "copy the embedded database to a new directory, while it works",
+    "restore": "make the embedded database of a backup",
     "ocpi": "check what an OCPI party does",
     "reconcile": "write what was charged through an integration in a month, and what of it does not add up",
     "quote": "say what a session costs under a tariff, and why",

@@ -163,13 +163,13 @@ class EmbeddedPostgres:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         user = await as_user()
-        binaries = await self._binaries()
+        binaries = await self.binaries()
         if not self.data.exists():
             fresh = self.root / "data.new"
             shutil.rmtree(fresh, ignore_errors=True)
             # The C locale sorts by code point on every system; a system's locales differ and change with its updates.
             initdb = (binaries / "initdb", "-D", fresh, "-U", "evbridge", "--auth=trust", "-E", "UTF8", "--no-locale")
-            await _output(*user, *map(str, initdb))
+            await output(*user, *map(str, initdb))
             fresh.rename(self.data)
         self.socket.mkdir(mode=0o700, exist_ok=True)
         await self._clear_predecessor()
@@ -190,7 +190,7 @@ class EmbeddedPostgres:
             os.close(log_file)
         return self._server
 
-    async def _binaries(self) -> Path:
+    async def binaries(self) -> Path:
         """The first binaries that fit the data directory, or the first of all when there is none yet."""
         found = [(binaries, await _major(binaries)) for binaries in candidates()]
         if not found:
@@ -256,7 +256,7 @@ def candidates() -> Iterator[Path]:
 
 
 async def _major(binaries: Path) -> str:
-    version = re.search(r"\d+", await _output(str(binaries / "postgres"), "--version"))
+    version = re.search(r"\d+", await output(str(binaries / "postgres"), "--version"))
     return version[0] if version else "unknown"
 
 
@@ -269,7 +269,7 @@ async def as_user() -> list[str]:
         return []
     namespace = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
     try:
-        await _output(*namespace, "true")
+        await output(*namespace, "true")
     except (OSError, EmbeddedPostgresError) as error:
         raise EmbeddedPostgresError(
             "the embedded PostgreSQL cannot run as root here: run as another user, or set EVBRIDGE_DATABASE_URL"
@@ -277,7 +277,7 @@ async def as_user() -> list[str]:
     return namespace
 
 
-async def _output(*command: str) -> str:
+async def output(*command: str) -> str:
     """Raises EmbeddedPostgresError when the command fails."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)

@@ -15,29 +15,43 @@ from service.storage.pool import Database
 log = logging.getLogger(__name__)
 
 
+def embedded(settings: Settings, *, brief: bool = False) -> EmbeddedPostgres:
+    """Raises SettingError where the settings name another server."""
+    if settings.database_url:
+        raise SettingError("EVBRIDGE_DATABASE_URL names a server, which has tools of its own for this")
+    return EmbeddedPostgres((settings.data_dir / "postgres").absolute(), brief=brief)
+
+
 @asynccontextmanager
 async def database_url(settings: Settings, *, brief: bool = False) -> AsyncIterator[str]:
     """The named database, or the embedded one for as long as it is entered, which is `brief` for a command."""
     if settings.database_url:
         yield settings.database_url
         return
-    embedded = EmbeddedPostgres((settings.data_dir / "postgres").absolute(), brief=brief)
+    server = embedded(settings, brief=brief)
     try:
-        yield await embedded.start()
+        yield await server.start()
     finally:
-        await embedded.stop()
+        await server.stop()
+
+
+def keys_file(settings: Settings) -> Path | None:
+    """Where the secrets keys are; None when they stand in the settings."""
+    if settings.secrets_keys:
+        return None
+    return Path(settings.secrets_keys_file or settings.data_dir / "secrets.keys")
 
 
 def keyring(settings: Settings) -> Keyring:
     """From the settings; beside the embedded database a key file is made. Raises SettingError when there is none."""
-    if settings.secrets_keys:
+    path = keys_file(settings)
+    if path is None:
         return Keyring.parse(settings.secrets_keys)
     if settings.secrets_keys_file:
-        return Keyring.load(Path(settings.secrets_keys_file))
+        return Keyring.load(path)
     if settings.database_url:
         raise SettingError("with EVBRIDGE_DATABASE_URL, set EVBRIDGE_SECRETS_KEYS_FILE or EVBRIDGE_SECRETS_KEYS too")
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = settings.data_dir / "secrets.keys"
     return Keyring.load(path) if path.exists() else Keyring.create(path)
 
 

@@ -15,6 +15,7 @@ from service.cli.doctor.check import SOON, Check, NotSeen, Seen
 from service.domain.verdict import Verdict, failed, passed, warned
 from service.rpc.server import grpc_files
 from service.settings import SettingError, Settings, is_loopback
+from service.storage.opening import keys_file
 
 
 def settings_of(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -86,9 +87,9 @@ def _keys(seen: Seen) -> Verdict:
     settings = seen.settings
     if seen.keys is None:
         return failed(seen.keyless)
-    if settings.secrets_keys:
+    path = keys_file(settings)
+    if path is None:
         return warned("they stand in EVBRIDGE_SECRETS_KEYS, where whoever sees the process's environment sees them")
-    path = Path(settings.secrets_keys_file or settings.data_dir / "secrets.keys")
     mode = stat.S_IMODE(path.stat().st_mode)
     seals = f"{path}, mode {mode:04o}; {seen.keys.current} seals"
     if mode & stat.S_IRWXG:
