@@ -182,6 +182,10 @@ class ReceivedIsReadOnly(FailedPrecondition):
     reason = reasons.RECEIVED_IS_READ_ONLY
 
 
+class SessionEnded(FailedPrecondition):
+    reason = reasons.SESSION_ENDED
+
+
 class TariffRevisionNotKept(FailedPrecondition):
     reason = reasons.TARIFF_REVISION_NOT_KEPT
 

@@ -11,9 +11,10 @@ from evbridge.v1.pricing_pb2 import (
     CDR_DIMENSION_TYPE_POWER,
     CDR_DIMENSION_TYPE_STATE_OF_CHARGE,
 )
-from evbridge.v1.session_pb2 import Session
+from evbridge.v1.session_pb2 import SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID, Session
 from google.type.decimal_pb2 import Decimal as DecimalText
 
+from service.domain.content import etag_of
 from service.domain.keys import ObjectKey, PartyKey, key_of
 from service.errors import FieldViolation
 
@@ -32,6 +33,19 @@ SESSION_ONLY = frozenset(
 def token_party(charged: Session | Cdr) -> PartyKey:
     """The eMSP that issued the token."""
     return PartyKey.of(charged.cdr_token.country_code, charged.cdr_token.party_id)
+
+
+def changes_ended(before: Session, after: Session) -> bool:
+    """Whether a session that has ended would say something else. Whom it goes to is no part of it.
+
+    Source: OCPI 2.2.1, sessions, SessionStatus.
+    """
+    if before.status not in (SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID):
+        return False
+    same = Session()
+    same.CopyFrom(after)
+    same.recipient_integration_id = before.recipient_integration_id
+    return etag_of(same) != etag_of(before)
 
 
 def credited(cdr: Cdr) -> ObjectKey | None:

@@ -68,7 +68,10 @@ def cdr_findings(held: Held) -> Iterator[ReconciliationFinding]:
         yield _of_cdr(cdr, RECONCILIATION_REASON_CDR_WITHOUT_SESSION, "the session that it bills is not stored")
     if cdr.credit_reference_id:
         yield _credit(held)
-    yield from _sent(held) if cdr.integration_id == OURS else _audited(cdr)
+    if cdr.integration_id == OURS:
+        yield from _sent(held)
+    if cdr.integration_id != OURS or cdr.HasField("audit"):
+        yield from _audited(cdr)
 
 
 def session_finding(session: Session) -> ReconciliationFinding:
@@ -122,7 +125,10 @@ def _audited(cdr: Cdr) -> Iterator[ReconciliationFinding]:
         why = audit.description or "its audit is still to come"
         yield _of_cdr(cdr, RECONCILIATION_REASON_PRICE_NOT_AUDITED, why)
         return
-    found = _of_cdr(cdr, RECONCILIATION_REASON_PRICE_DIFFERENT, "costs something else than its periods and tariff make")
+    why = "costs something else than its periods and tariff make"
+    if cdr.integration_id == OURS:
+        why = "costs something else than the system charged that its session was imported from"
+    found = _of_cdr(cdr, RECONCILIATION_REASON_PRICE_DIFFERENT, why)
     found.computed_cost.CopyFrom(audit.computed_cost)
     found.differences.extend(audit.differences)
     yield found

@@ -52,7 +52,7 @@ async def stored_of(tools: Tools, visit: Visit) -> Integration:
 def check_id(id: str) -> None:
     """Raises OcpiRefused for an id in a URL that none of the partner's objects may have."""
     if not is_id(id):
-        raise OcpiRefused(2001, f"the id of the URL must be {ID_RULE}", status=404)
+        raise OcpiRefused(2001, f"the id of the URL must be {ID_RULE}")
 
 
 def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:

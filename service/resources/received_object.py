@@ -40,6 +40,7 @@ class Whole(NamedTuple):
     """A kind of such objects. `id`: the field that names one. `read` raises InvalidArgument.
 
     `join` puts a patch into what is held, of a version of OCPI. `once`: they are recorded, and never change.
+    `remarks` are what is to be said when one becomes another.
     """
 
     noun: str
@@ -50,6 +51,7 @@ class Whole(NamedTuple):
     put: Callable[[Connection, str, Sequence[Any], Mapping[ObjectKey, Any]], Awaitable[None]]
     join: Callable[[Document, Document, str], Document] = lambda kept, patch, version: merged(kept, patch)
     once: bool = False
+    remarks: Callable[[Any, Any], Notices] = lambda before, new: ()
 
 
 async def objects_received(
@@ -142,7 +144,8 @@ async def _store(
             receipts.append(Receipt(Outcome.UNCHANGED, notices))
         else:
             changed[key] = new
-            receipts.append(Receipt(Outcome.UPDATED if before else Outcome.CREATED, notices))
+            remarks = of.remarks(before, new) if before else ()
+            receipts.append(Receipt(Outcome.UPDATED if before else Outcome.CREATED, notices + remarks))
     await of.put(conn, caller.tenant_id, [changed[key] for key in sorted(changed)], locked)
     await documents_put(conn, caller.tenant_id, sender.integration_id, of.kind, documents)
     changes = [change_of(key, UPDATE if locked.get(key) else CREATE, each.etag) for key, each in changed.items()]

@@ -27,16 +27,17 @@ from evbridge.v1.tariff_pb2 import Tariff
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
 from service.domain.pricing.jobs import run_if_small
-from service.errors import EvbridgeError, InvalidArgument
+from service.errors import EvbridgeError, InvalidArgument, ResourceNotFound
 from service.processes.pool import Processes
 from service.resources.mutation import record
 from service.resources.pricing import tariffs_of
-from service.storage.cdr import cdr_audit_due, cdr_audited
+from service.storage.cdr import cdr_audit_alone, cdr_audit_due, cdr_audited
 from service.storage.changes import UPDATE, Change
 from service.storage.connection import describe
 from service.storage.location import location_find
 from service.storage.pool import Database
 from service.storage.received import documents_get
+from service.storage.tariff import tariff_find
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,11 @@ async def audits_due(database: Database, processes: Processes) -> bool:
     if due is None:
         return False
     tenant_id, key, cdr = due
+    wanted: ObjectKey | None = None
     try:
         found = await _audited(database, processes, tenant_id, key, cdr)
     except EvbridgeError as error:
+        wanted = _tariff_wanted(error, key)
         found = CdrAudit(state=CDR_AUDIT_STATE_NOT_AUDITED, description=error.message[:_MAX_DESCRIPTION])
     except Exception as error:
         log.warning("an audit broke", extra={"problem": describe(error)})
@@ -62,7 +65,11 @@ async def audits_due(database: Database, processes: Processes) -> bool:
     found.audit_time.FromDatetime(datetime.now(UTC))
     cdr.audit.CopyFrom(found)
     async with database.transaction() as conn:
-        if await cdr_audited(conn, tenant_id, key, cdr):
+        if wanted:
+            await cdr_audit_alone(conn, tenant_id, key.integration_id)
+            if await tariff_find(conn, tenant_id, [wanted]):
+                return True  # It has arrived meanwhile: the CDR is due again once its lease ends.
+        if await cdr_audited(conn, tenant_id, key, cdr, wanted):
             change = Change(str(key), UPDATE, cdr.etag, key.integration_id)
             await record(conn, Caller(tenant_id, _KEY_ID, ROLE_WRITER), OBJECT_KIND_CDR, [change])
     return True
@@ -86,6 +93,14 @@ async def _audited(database: Database, processes: Processes, tenant_id: str, key
     response = AuditCdrResponse.FromString(answer)
     state = CDR_AUDIT_STATE_DIFFERENT if response.differences else CDR_AUDIT_STATE_EQUAL
     return CdrAudit(state=state, differences=response.differences, computed_cost=response.quote.total_cost)
+
+
+def _tariff_wanted(error: EvbridgeError, cdr: ObjectKey) -> ObjectKey | None:
+    """The tariff that is not there; None when it is something else that is wrong."""
+    if not isinstance(error, ResourceNotFound) or error.metadata["resource"] != "tariff":
+        return None
+    country_code, party_id, id = error.metadata["id"].split("*", 2)
+    return ObjectKey.of(country_code, party_id, id, cdr.integration_id)
 
 
 def _stated(cdr: Cdr) -> AuditedCdr:

@@ -104,7 +104,24 @@ async def cdr_audit_due(database: Database) -> tuple[str, ObjectKey, Cdr] | None
     return None if row is None else (row["tenant_id"], ObjectKey.in_row(row), Cdr.FromString(row["payload"]))
 
 
-async def cdr_audited(conn: Connection, tenant_id: str, key: ObjectKey, cdr: Cdr) -> bool:
-    """Stores what its audit found. False when another audit was first, or it is gone or changed."""
+async def cdr_audited(conn: Connection, tenant_id: str, key: ObjectKey, cdr: Cdr, wanted: ObjectKey | None) -> bool:
+    """Stores what its audit found, and the tariff that it `wanted`.
+
+    False when another audit was first, or it is gone or changed.
+    """
     payload = cdr.SerializeToString()
-    return bool(await conn.value(sql.cdr_audited, tenant_id, *key, cdr.audit.state, payload, cdr.etag))
+    found = (cdr.audit.state, payload, cdr.etag, str(wanted or ""))
+    return bool(await conn.value(sql.cdr_audited, tenant_id, *key, *found))
+
+
+async def cdr_audit_alone(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """No tariff arrives through the integration until the transaction ends."""
+    await conn.run(sql.cdr_audit_alone, tenant_id, integration_id)
+
+
+async def cdr_audit_again(
+    conn: Connection, tenant_id: str, integration_id: str, tariffs: Collection[ObjectKey]
+) -> None:
+    """Those CDRs are due that could not be priced without one of these tariffs, which have just been stored."""
+    await conn.run(sql.cdr_audit_beside, tenant_id, integration_id)
+    await conn.run(sql.cdr_audit_again, tenant_id, integration_id, [*map(str, tariffs)])

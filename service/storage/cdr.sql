@@ -113,8 +113,21 @@ WHERE c.tenant_id = next.tenant_id AND c.integration_id = next.integration_id AN
 RETURNING c.tenant_id, c.integration_id, c.country_code, c.party_id, c.key, c.payload
 
 -- name: cdr_audited
--- Also one of which nothing could be said before.
-UPDATE cdr SET audit_state = $6, payload = $7
+-- Also one of which nothing could be said before. $9: the tariff it wants.
+UPDATE cdr SET audit_state = $6, payload = $7, audit_tariff = $9
 WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4 AND audit_state IN (1, 4)
     AND etag = $8
 RETURNING true
+
+-- name: cdr_audit_alone
+-- tenant: any, because the name of the lock holds it. While it is held no tariff arrives through the integration.
+SELECT pg_advisory_xact_lock(hashtextextended($1::text || '/' || $2::text, 87))
+
+-- name: cdr_audit_beside
+-- tenant: any, because the name of the lock holds it. Any number of tariffs may arrive at once.
+SELECT pg_advisory_xact_lock_shared(hashtextextended($1::text || '/' || $2::text, 87))
+
+-- name: cdr_audit_again
+-- Those are due (1) whose audit ended (4) for want of one of these tariffs.
+UPDATE cdr SET audit_state = 1, audit_tariff = '', audit_lease = '-infinity'
+WHERE tenant_id = $1 AND integration_id = $2 AND audit_state = 4 AND audit_tariff = ANY($3::text[]) AND audit_tariff <> ''

@@ -150,7 +150,8 @@ CREATE TABLE cdr (
     etag text NOT NULL,
     payload bytea NOT NULL,
     audit_state smallint DEFAULT 0 NOT NULL,
-    audit_lease timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+    audit_lease timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    audit_tariff text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE change (
@@ -995,6 +996,8 @@ CREATE INDEX cdr_token ON cdr USING btree (tenant_id, integration_id, token_part
 CREATE INDEX cdr_token_named ON cdr USING btree (tenant_id, token_party, token_key);
 
 CREATE INDEX cdr_updated ON cdr USING btree (tenant_id, integration_id, update_time);
+
+CREATE INDEX cdr_wants_tariff ON cdr USING btree (tenant_id, integration_id, audit_tariff) WHERE ((audit_state = 4) AND (audit_tariff <> ''::text));
 
 CREATE INDEX change_age ON change USING btree (create_time);
 

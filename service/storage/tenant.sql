@@ -93,7 +93,8 @@ FROM session WHERE tenant_id = $1 ORDER BY integration_id, country_code, party_i
 -- name: tenant_cdr
 SELECT
     integration_id, country_code, party_id, key, currency, session_key, credited_key, start_time, update_time,
-    token_party, token_key, contract_key, location_key, recipient_id, etag, payload, audit_state, audit_lease
+    token_party, token_key, contract_key, location_key, recipient_id, etag, payload, audit_state, audit_lease,
+    audit_tariff
 FROM cdr WHERE tenant_id = $1 ORDER BY integration_id, country_code, party_id, key
 
 -- name: tenant_hub_client

@@ -34,6 +34,7 @@ from evbridge.v1.pricing_pb2 import (
 )
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
 from evbridge.v1.quarantine_pb2 import GetQuarantinedObjectRequest, ListQuarantinedObjectsRequest, QuarantinedObject
+from evbridge.v1.reconciliation_pb2 import RECONCILIATION_REASON_PRICE_DIFFERENT, RECONCILIATION_SIDE_SENT
 from evbridge.v1.run_pb2 import (
     RUN_FINDING_OUTCOME_DIFFERENT,
     RUN_FINDING_OUTCOME_REPAIRED,
@@ -73,6 +74,7 @@ from tests.ampeco import (
 from tests.conftest import Tenant
 from tests.front_door import a_connector, a_location, a_rule, a_tariff, a_token, an_evse, at_rest
 from tests.rpc.test_ocpi_push import HERS, pushing, registered
+from tests.rpc.test_reconciliation import reconciled
 from tests.rpc.test_registration import ID, Sides, sides
 
 __all__ = ["sides"]
@@ -411,3 +413,7 @@ async def test_a_provider_receives_the_session_the_cdr_and_the_price_that_it_was
             ("total_cost.excl_vat", "10", "5"),
             ("total_cost.incl_vat", "11.9", "5.95"),
         ]
+        own = await reconciled(cpo.client, start_time=cdr.start_date_time, end_time=cdr.end_date_time)
+        (dear,) = [each for each in own.findings if each.reason == RECONCILIATION_REASON_PRICE_DIFFERENT]
+        assert (dear.side, dear.cdr.id) == (RECONCILIATION_SIDE_SENT, "am-501")
+        assert dear.differences == cdr.audit.differences

@@ -6,10 +6,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from evbridge.v1.cdr_pb2 import (
+    CDR_AUDIT_STATE_DIFFERENT,
+    CDR_AUDIT_STATE_EQUAL,
+    CDR_AUDIT_STATE_NOT_AUDITED,
+    CdrAudit,
+    CdrAuditState,
+    GetCdrRequest,
+    ListCdrsRequest,
+)
 from evbridge.v1.cdr_pb2 import CdrKey as CdrKeyMessage
-from evbridge.v1.cdr_pb2 import GetCdrRequest
 from evbridge.v1.session_pb2 import GetSessionRequest, Session
 from evbridge.v1.session_pb2 import SessionKey as SessionKeyMessage
+from evbridge.v1.watch_pb2 import WatchCdrsRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -18,8 +27,10 @@ from hypothesis import strategies as st
 from service.partners.ocpi.mapping import object_to, text_of
 from tests.charged import a_cdr, a_period, a_session
 from tests.conftest import Tenant
+from tests.front_door import a_tariff
 from tests.ocpi.door import ID, VERSIONS, Ask, Partner, ask, mutated, partner
 from tests.rpc.test_ocpi_received import BASE, operator
+from tests.rpc.test_watch import watching
 
 __all__ = ["ask", "operator", "partner"]
 
@@ -94,7 +105,7 @@ async def test_an_id_is_taken_only_where_it_can_be_asked_for(ask: Ask, operator:
         assert shown.body["data"]["id"] == id
     for place in ("sessions", "locations", "tariffs"):
         nameless = await ask("PUT", f"{BASE}/2.2.1/{place}/NL/TNM/%20", operator.registered, json=SESSION | {"id": " "})
-        assert (nameless.status, nameless.code) == (404, 2001), place
+        assert (nameless.status, nameless.code) == (200, 2001), place
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -118,6 +129,47 @@ async def test_a_cdr_is_recorded_once_and_read_where_the_answer_says(
     assert (missing.status, missing.code) == (404, 2003)
     for method, path in (("PUT", place), ("PATCH", place), ("DELETE", place)):
         assert (await ask(method, path, token, json=sent)).status == 405
+
+
+async def test_a_session_that_has_ended_is_stored_as_its_operator_says_it_last(
+    ask: Ask, operator: Partner, tenant: Tenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service.ocpi.modules")
+    at, token = f"{SESSIONS}/NL/TNM/S1", operator.registered
+    ended = SESSION | {"status": "COMPLETED"}
+    for number, (kwh, notices) in enumerate([(2.5, []), (3, [1])]):
+        later = ended | {"kwh": kwh, "last_updated": f"2026-10-01T10:00:0{number}Z"}
+        caplog.clear()
+        assert (await ask("PUT", at, token, json=later)).code == 1000
+        assert (await stored(tenant)).kwh.value == str(kwh)
+        assert [vars(each)["notices"] for each in caplog.records if each.message == "received"] == notices
+
+
+async def test_a_cdr_that_wants_a_tariff_is_priced_once_that_arrives(
+    ask: Ask, operator: Partner, tenant: Tenant
+) -> None:
+    for id, tariff_id in (("C1", "T1"), ("C2", "T2")):
+        period = a_period(0, "20", tariff_id=tariff_id)
+        sent = written(a_cdr(**OWNED, id=id, last_updated=TIME, charging_periods=[period]))
+        assert (await ask("POST", CDRS, operator.registered, json=sent)).code == 1000
+    async with watching(tenant.reader.watch.WatchCdrs, WatchCdrsRequest(snapshot=True, integration_id=ID)) as watch:
+
+        async def audit(id: str, *states: CdrAuditState.ValueType) -> CdrAudit:
+            change = await watch.until(lambda each: each.key.id == id and each.cdr.audit.state in states)
+            found: CdrAudit = change.cdr.audit
+            return found
+
+        for id in ("c1", "c2"):
+            assert "does not exist" in (await audit(id, CDR_AUDIT_STATE_NOT_AUDITED)).description
+        tariff = written(a_tariff(**OWNED, id="t1", last_updated=Timestamp(seconds=1)))
+        at = f"{BASE}/2.2.1/tariffs/NL/TNM/t1"
+        assert (await ask("PUT", at, operator.registered, json=tariff)).code == 1000
+        found = await audit("c1", CDR_AUDIT_STATE_EQUAL, CDR_AUDIT_STATE_DIFFERENT)
+        assert (found.state, found.computed_cost.excl_vat.value) == (CDR_AUDIT_STATE_EQUAL, "5")
+    other = await tenant.reader.cdrs.ListCdrs(
+        ListCdrsRequest(integration_id=ID, audit_state=CDR_AUDIT_STATE_NOT_AUDITED)
+    )
+    assert [cdr.id for cdr in other.cdrs] == ["C2"]
 
 
 async def test_whatever_is_sent_has_an_answer_of_ocpis(ask: Ask, operator: Partner, soak: Callable[[int], int]) -> None:

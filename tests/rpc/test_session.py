@@ -4,10 +4,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from evbridge.v1.integration_pb2 import CreateIntegrationRequest
 from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.session_pb2 import (
     SESSION_STATUS_ACTIVE,
     SESSION_STATUS_COMPLETED,
+    SESSION_STATUS_INVALID,
     BatchGetSessionsRequest,
     BatchUpsertSessionsRequest,
     CreateSessionRequest,
@@ -26,7 +28,7 @@ from google.type.decimal_pb2 import Decimal
 from tests.charged import SESSION_START_S, a_cdr_token, a_period, a_session
 from tests.conftest import Tenant
 from tests.filled import filled, unset
-from tests.front_door import a_party, fails
+from tests.front_door import a_party, an_integration, fails
 from tests.rpc.test_watch import watching
 
 VALUES = {
@@ -106,6 +108,29 @@ async def test_what_is_wrong_is_named(party: Tenant, changes: dict[str, Any], pa
     failure = await fails(create(party, **changes))
     assert failure.reason in ("INVALID_FIELD", "REFERENCE_NOT_FOUND", "RECEIVED_IS_READ_ONLY")
     assert list(failure.violations) == ([path] if path else [])
+
+
+@pytest.mark.parametrize("status", [SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID])
+async def test_a_session_that_has_ended_changes_no_more(party: Tenant, status: Any) -> None:
+    ended = await create(party, id="S1", status=status)
+
+    async def update(*paths: str, **changes: Any) -> Session:
+        sent = Session(country_code="DE", party_id="ABC", id="S1", **changes)
+        request = UpdateSessionRequest(session=sent, update_mask=FieldMask(paths=paths))
+        session: Session = await party.writer.sessions.UpdateSession(request)
+        return session
+
+    changes = {"kwh": Decimal(value="3"), "status": SESSION_STATUS_ACTIVE, "end_date_time": ended.create_time}
+    for name, value in changes.items():
+        failure = await fails(update(name, **{name: value}))
+        assert (failure.code.name, failure.reason) == ("FAILED_PRECONDITION", "SESSION_ENDED")
+    assert await update("status", status=status) == ended
+    await party.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=an_integration(id="cp")))
+    assert (await update("recipient_integration_id", recipient_integration_id="cp")).recipient_integration_id == "cp"
+    await create(party, id="S2")
+    request = BatchUpsertSessionsRequest(sessions=[a_session(id="S1"), a_session(id="S2", status=status)])
+    answer = await party.writer.sessions.BatchUpsertSessions(request)
+    assert [each.error.code for each in answer.results] == [code_pb2.FAILED_PRECONDITION, code_pb2.OK]
 
 
 async def test_a_batch_answers_for_each_session(party: Tenant) -> None:

@@ -321,7 +321,7 @@ class SessionImport(Source):
             if each not in new and each.cdr and each.audit and each.audit.state != CDR_AUDIT_STATE_NOT_AUDITED:
                 key = key_of(each.session)
                 each.cdr.audit.CopyFrom(each.audit)
-                if await cdr_audited(conn, self._run.tenant_id, key, each.cdr):
+                if await cdr_audited(conn, self._run.tenant_id, key, each.cdr, None):
                     await record(conn, self._caller, OBJECT_KIND_CDR, [Change(str(key), UPDATE, each.cdr.etag)])
 
     def _refuse(self, remote: AmpecoSession, found: Collection[FieldViolation]) -> None:

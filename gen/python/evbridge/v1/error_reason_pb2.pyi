@@ -411,6 +411,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The reason of a delivery, no call's. The partner's version of OCPI cannot say what the object says, and
     what it can say would be something else: a credit CDR in 2.1.1, or a session there at a location that is not stored here.
     """
+    SESSION_ENDED: _ErrorReason.ValueType  # 133
+    """FAILED_PRECONDITION. The session has ended, as COMPLETED or INVALID, and changes no more but for `recipient_integration_id`.
+    Take its CDR back with a credit CDR where it was wrong.
+
+        { "reason": "SESSION_ENDED", "domain": "evbridge", "metadata": { "id": "DE*ABC*S1" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The machine-readable reason of an error: the `reason` of the google.rpc.ErrorInfo that every error of evbridge
@@ -819,5 +825,11 @@ CDR_CREDITED: ErrorReason.ValueType  # 131
 OBJECT_NOT_REPRESENTABLE: ErrorReason.ValueType  # 132
 """FAILED_PRECONDITION. The reason of a delivery, no call's. The partner's version of OCPI cannot say what the object says, and
 what it can say would be something else: a credit CDR in 2.1.1, or a session there at a location that is not stored here.
+"""
+SESSION_ENDED: ErrorReason.ValueType  # 133
+"""FAILED_PRECONDITION. The session has ended, as COMPLETED or INVALID, and changes no more but for `recipient_integration_id`.
+Take its CDR back with a credit CDR where it was wrong.
+
+    { "reason": "SESSION_ENDED", "domain": "evbridge", "metadata": { "id": "DE*ABC*S1" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

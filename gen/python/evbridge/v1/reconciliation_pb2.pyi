@@ -73,9 +73,13 @@ class _ReconciliationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     RECONCILIATION_REASON_CREDIT_UNMATCHED: _ReconciliationReason.ValueType  # 6
     """A credit CDR takes back one that is not stored, that another credit CDR takes back, too, or another amount."""
     RECONCILIATION_REASON_PRICE_DIFFERENT: _ReconciliationReason.ValueType  # 7
-    """A received CDR costs something else than its periods and its tariff make."""
+    """A received CDR costs something else than its periods and its tariff make; or one of ours, of an imported session, something else
+    than the operator's system charged.
+    """
     RECONCILIATION_REASON_PRICE_NOT_AUDITED: _ReconciliationReason.ValueType  # 8
-    """The price of a received CDR was not found out, or not yet; the description says why."""
+    """The price of a received CDR was not found out, or not yet, or what was charged for an imported session is not known; the
+    description says why.
+    """
 
 class ReconciliationReason(_ReconciliationReason, metaclass=_ReconciliationReasonEnumTypeWrapper):
     """What is found."""
@@ -97,9 +101,13 @@ RECONCILIATION_REASON_CREDIT_PAIR: ReconciliationReason.ValueType  # 5
 RECONCILIATION_REASON_CREDIT_UNMATCHED: ReconciliationReason.ValueType  # 6
 """A credit CDR takes back one that is not stored, that another credit CDR takes back, too, or another amount."""
 RECONCILIATION_REASON_PRICE_DIFFERENT: ReconciliationReason.ValueType  # 7
-"""A received CDR costs something else than its periods and its tariff make."""
+"""A received CDR costs something else than its periods and its tariff make; or one of ours, of an imported session, something else
+than the operator's system charged.
+"""
 RECONCILIATION_REASON_PRICE_NOT_AUDITED: ReconciliationReason.ValueType  # 8
-"""The price of a received CDR was not found out, or not yet; the description says why."""
+"""The price of a received CDR was not found out, or not yet, or what was charged for an imported session is not known; the
+description says why.
+"""
 Global___ReconciliationReason: _TypeAlias = ReconciliationReason  # noqa: Y015
 
 @_typing.final

@@ -31,6 +31,10 @@ class SessionServiceStub:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
+    One of ours that has ended changes no more, as OCPI says of COMPLETED: see SESSION_ENDED. Of what was received or imported the
+    operator's newest word is stored all the same, since it is the operator's; a change of a session that had ended is logged, and is
+    a finding of a run that pulls it.
+
     See ErrorReason for the errors that any method can return.
     """
 
@@ -92,6 +96,10 @@ class SessionServiceServicer:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
+    One of ours that has ended changes no more, as OCPI says of COMPLETED: see SESSION_ENDED. Of what was received or imported the
+    operator's newest word is stored all the same, since it is the operator's; a change of a session that had ended is logged, and is
+    a finding of a run that pulls it.
+
     See ErrorReason for the errors that any method can return.
     """
 
@@ -138,7 +146,7 @@ class SessionServiceServicer:
         """Changes a session, or creates it with `allow_missing`. `charging_periods` in the mask are replaced as a whole.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-        (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY, SESSION_ENDED); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +254,10 @@ class SessionService:
     """Keeps charging sessions: those of ours as operators, which go to the eMSP that issued the token, and those that operators
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
+
+    One of ours that has ended changes no more, as OCPI says of COMPLETED: see SESSION_ENDED. Of what was received or imported the
+    operator's newest word is stored all the same, since it is the operator's; a change of a session that had ended is logged, and is
+    a finding of a run that pulls it.
 
     See ErrorReason for the errors that any method can return.
     """

@@ -32,6 +32,10 @@ class SessionServiceStub:
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
+    One of ours that has ended changes no more, as OCPI says of COMPLETED: see SESSION_ENDED. Of what was received or imported the
+    operator's newest word is stored all the same, since it is the operator's; a change of a session that had ended is logged, and is
+    a finding of a run that pulls it.
+
     See ErrorReason for the errors that any method can return.
     """
 
@@ -66,7 +70,7 @@ class SessionServiceStub:
     """Changes a session, or creates it with `allow_missing`. `charging_periods` in the mask are replaced as a whole.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-    (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY, SESSION_ENDED); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertSessions: _grpc.UnaryUnaryMultiCallable[_session_pb2.BatchUpsertSessionsRequest, _session_pb2.BatchUpsertSessionsResponse]
     """Creates or replaces up to 500 sessions. Each is taken or refused on its own: the answer has a result per session, in
@@ -101,6 +105,10 @@ class SessionServiceAsyncStub(SessionServiceStub):
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
 
+    One of ours that has ended changes no more, as OCPI says of COMPLETED: see SESSION_ENDED. Of what was received or imported the
+    operator's newest word is stored all the same, since it is the operator's; a change of a session that had ended is logged, and is
+    a finding of a run that pulls it.
+
     See ErrorReason for the errors that any method can return.
     """
 
@@ -132,7 +140,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Changes a session, or creates it with `allow_missing`. `charging_periods` in the mask are replaced as a whole.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-    (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+    (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY, SESSION_ENDED); INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     BatchUpsertSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.BatchUpsertSessionsRequest, _session_pb2.BatchUpsertSessionsResponse]  # type: ignore[assignment]
     """Creates or replaces up to 500 sessions. Each is taken or refused on its own: the answer has a result per session, in
@@ -165,6 +173,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps charging sessions: those of ours as operators, which go to the eMSP that issued the token, and those that operators
     sent. A session is named by country code, party id and id. It is not deleted: it ends as COMPLETED or INVALID, and is kept
     for EVBRIDGE_SESSION_DAYS after it last changed.
+
+    One of ours that has ended changes no more, as OCPI says of COMPLETED: see SESSION_ENDED. Of what was received or imported the
+    operator's newest word is stored all the same, since it is the operator's; a change of a session that had ended is logged, and is
+    a finding of a run that pulls it.
 
     See ErrorReason for the errors that any method can return.
     """
@@ -225,7 +237,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a session, or creates it with `allow_missing`. `charging_periods` in the mask are replaced as a whole.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; ABORTED (ETAG_MISMATCH); FAILED_PRECONDITION
-        (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY); INVALID_ARGUMENT (REQUEST_ID_REUSED).
+        (REFERENCE_NOT_FOUND, RECEIVED_IS_READ_ONLY, SESSION_ENDED); INVALID_ARGUMENT (REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
