@@ -49,15 +49,8 @@ async def stored_of(tools: Tools, visit: Visit) -> Integration:
     return Integration.FromString(payload)
 
 
-def check_id(id: str) -> None:
-    """Raises OcpiRefused for an id in a URL that none of the partner's objects may have."""
-    if not is_id(id):
-        raise OcpiRefused(2001, f"the id of the URL must be {ID_RULE}")
-
-
 def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:
-    """The object of the partner that the request's URL names. Raises OcpiRefused."""
-    check_id(id)
+    """The object of the partner that the request's URL names."""
     return ObjectKey.of(request.country_code, request.party_id, id, visit.integration_id)
 
 
@@ -91,7 +84,9 @@ def _parsed(body: bytes) -> Any:
 
 
 def check_owner(document: Document, key: ObjectKey) -> None:
-    """Raises OcpiRefused when the object says that somebody else owns it."""
+    """Raises OcpiRefused when the object says that somebody else owns it, and for an id that none may have."""
+    if not is_id(key.key):
+        raise OcpiRefused(2001, f"the id of the URL must be {ID_RULE}")
     for name, of_url in (("country_code", key.country_code), ("party_id", key.party_id)):
         named = document.get(name, of_url)
         if not (isinstance(named, str) and named.upper() == of_url):

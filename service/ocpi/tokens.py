@@ -24,7 +24,6 @@ from service.domain.validation import validate
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import (
     caller_of,
-    check_id,
     check_owner,
     document_in,
     done,
@@ -144,5 +143,4 @@ def type_in(text: str) -> TokenType.ValueType:
 
 
 def _key_in(request: Any, type: TokenType.ValueType, visit: Visit) -> ObjectKey:
-    check_id(request.token_uid)
     return token_key_of(request.country_code, request.party_id, type, request.token_uid, visit.integration_id)

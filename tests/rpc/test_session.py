@@ -70,7 +70,7 @@ async def test_every_field_is_stored_and_comes_back(party: Tenant) -> None:
     sent = filled(Session.DESCRIPTOR, VALUES)
     stored = await party.writer.sessions.CreateSession(CreateSessionRequest(session=sent))
     left = [path for path in unset(stored) if not path.startswith("charging_periods")]
-    assert left == ["recipient_integration_id", "origin", "integration_id", "location"]
+    assert left == ["recipient_integration_id", "origin", "charging_preferences", "integration_id", "location"]
     got = await party.reader.sessions.GetSession(GetSessionRequest(key=key(stored)))
     assert got == stored
     for name in ("create_time", "last_updated", "etag"):
