@@ -75,7 +75,7 @@ from service.storage.clock import Clock
 from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets, integration_takes_refresh
+from service.storage.integration import IntegrationTargets, integration_takes_refresh, tombstones_due
 from service.storage.keyring import Keyring
 from service.storage.marking import markings_due, tariffs_due
 from service.storage.notices import Notices
@@ -348,6 +348,7 @@ async def _delivering(
             _watch(partial(rules_due, store, clock), "rules that come into force or end"),
             _watch(partial(tariffs_due, store, clock), "tariffs that end"),
             _watch(partial(markings_due, store), "objects that are to be marked"),
+            _watch(partial(tombstones_due, store), "what is left of deleted integrations"),
             _watch(partial(audits_due, store, processes), "CDRs to audit"),
             _watch(partial(syncs_due, store, executors), "lists that are pulled"),
             _watch(partial(notified_due, store, executors), "what partners notified us of"),

@@ -4,7 +4,8 @@ SELECT
     w.next_attempt_time, w.create_time, w.update_time, w.peer_state, w.external_id, w.acknowledged_version,
     w.acknowledge_time
 FROM delivery_whole AS w
-WHERE w.tenant_id = $1 AND w.delivery_id = ANY($2::uuid[])
+JOIN integration AS i USING (tenant_id, integration_id)
+WHERE w.tenant_id = $1 AND w.delivery_id = ANY($2::uuid[]) AND i.delete_time IS NULL
 
 -- name: delivery_page
 -- The first of each integration and state ($5), from the index of those: however many there are of others.
@@ -20,7 +21,7 @@ WITH page AS MATERIALIZED (
         ORDER BY delivery_id
         LIMIT $6
     ) AS first
-    WHERE i.tenant_id = $1 AND ($3::text = '' OR i.integration_id = $3)
+    WHERE i.tenant_id = $1 AND ($3::text = '' OR i.integration_id = $3) AND i.delete_time IS NULL
     ORDER BY first.delivery_id
     LIMIT $6
 )
@@ -43,8 +44,8 @@ CROSS JOIN unnest($4::smallint[]) AS wanted (kind)
 CROSS JOIN unnest($6::text[]) AS named (id)
 JOIN delivery_whole AS w ON w.tenant_id = $1 AND w.integration_id = i.integration_id AND w.object_kind = wanted.kind
     AND w.object_id = named.id
-WHERE i.tenant_id = $1 AND ($3::text = '' OR i.integration_id = $3) AND w.state = ANY($5::smallint[])
-    AND w.delivery_id > $2
+WHERE i.tenant_id = $1 AND ($3::text = '' OR i.integration_id = $3) AND i.delete_time IS NULL
+    AND w.state = ANY($5::smallint[]) AND w.delivery_id > $2
 ORDER BY w.delivery_id
 LIMIT $7
 
@@ -179,6 +180,7 @@ CROSS JOIN LATERAL (
         LIMIT $1
     ) AS few
 ) AS parked
+WHERE i.delete_time IS NULL
 
 -- name: delivery_waiting
 -- tenant: any, because one worker serves them all.

@@ -48,8 +48,9 @@ SELECT
     s.disclosure_id, s.integration_id, s.object_kind, s.object_id, s.method, s.document_type, s.hash, s.first_time,
     s.latest_time, s.count, s.reason, s.http_status, s.request_id, s.correlation_id, d.payload
 FROM disclosure AS s
+JOIN integration AS i USING (tenant_id, integration_id)
 LEFT JOIN partner_document AS d USING (tenant_id, hash)
-WHERE s.tenant_id = $1 AND s.disclosure_id = $2
+WHERE s.tenant_id = $1 AND s.disclosure_id = $2 AND i.delete_time IS NULL
 
 -- name: disclosure_page
 SELECT
@@ -58,6 +59,7 @@ SELECT
 FROM disclosure
 WHERE tenant_id = $1 AND integration_id = $2 AND position < $3
     AND (cardinality($4::text[]) = 0 OR object_id = ANY($4))
+    AND EXISTS (SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL)
 ORDER BY position DESC
 LIMIT $5
 

@@ -3,7 +3,7 @@
 INSERT INTO exchange_recording (tenant_id, integration_id, end_time)
 SELECT tenant_id, integration_id, coalesce($3::timestamptz, now())
 FROM integration
-WHERE tenant_id = $1 AND integration_id = $2
+WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL
 ON CONFLICT (tenant_id, integration_id) DO UPDATE SET end_time = EXCLUDED.end_time
 RETURNING end_time
 

@@ -42,10 +42,19 @@ from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.marking import mark_all
 from service.storage.pool import Database
 from service.storage.received import received_delete
-from service.storage.slices import in_slices
+from service.storage.slices import SLICE, in_slices
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
+
+_OF_DELIVERIES = (
+    sql.delivery_forget,
+    sql.peer_object_forget,
+    sql.peer_part_forget,
+    sql.partner_object_forget,
+    sql.disclosure_forget,
+    sql.received_document_forget,
+)
 
 DEFAULT_CONCURRENCY = 4
 THEIR_TOKEN = "ocpi.their_token"  # noqa: S105
@@ -136,7 +145,10 @@ async def integration_insert(
         token_parties(integration),
     )
     if inserted is None:
-        raise ResourceExists(f"integration {integration.id} already exists", resource="integration", id=integration.id)
+        why = "already exists"
+        if await conn.value(sql.integration_is_tombstone, tenant_id, integration.id):
+            why = "is deleted, and its deliveries are still being removed: take another id, or wait"
+        raise ResourceExists(f"integration {integration.id} {why}", resource="integration", id=integration.id)
 
 
 async def integration_takes(
@@ -223,21 +235,37 @@ async def integration_status(
 
 
 async def integration_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
-    """Takes along deliveries, peers and slots, the secrets, and what was received."""
+    """Takes along the secrets, what was received, and the memory of what was delivered.
+
+    Of the latter there may be too much for a transaction: then the integration is a tombstone, which nobody sees, until
+    `tombstones_due` has removed the rest.
+    """
     await secrets_forget(conn, tenant_id, integration_id)
     await received_delete(conn, tenant_id, integration_id)
-    for statement in (
-        sql.delivery_forget,
-        sql.peer_object_forget,
-        sql.peer_part_forget,
-        sql.partner_object_forget,
-        sql.disclosure_forget,
-        sql.received_document_forget,
-        sql.exchange_forget,
-        sql.run_forget,
-    ):
+    for statement in (sql.exchange_forget, sql.run_forget):
         await in_slices(conn, statement, tenant_id, integration_id)
+    await conn.run(sql.integration_forget_few, tenant_id, integration_id)
+    if not await _forget_slice(conn, tenant_id, integration_id):
+        await conn.run(sql.integration_tombstone, tenant_id, integration_id)
+
+
+async def tombstones_due(database: Database) -> bool:
+    """Removes the next slice of a deleted integration. False when there is none."""
+    async with database.transaction() as conn:
+        row = await conn.row(sql.integration_tombstone_next)
+        if row is None:
+            return False
+        await _forget_slice(conn, row["tenant_id"], row["integration_id"])
+    return True
+
+
+async def _forget_slice(conn: Connection, tenant_id: str, integration_id: str) -> bool:
+    """Whether that was all: then the integration is gone, too."""
+    for statement in _OF_DELIVERIES:
+        if await conn.run(statement, tenant_id, integration_id, SLICE) == SLICE:
+            return False
     await conn.run(sql.integration_delete, tenant_id, integration_id)
+    return True
 
 
 async def integration_objects(conn: Connection, tenant_id: str, integration_id: str) -> int:

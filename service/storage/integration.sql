@@ -1,17 +1,20 @@
 -- name: integration_get
-SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL
 
 -- name: integration_find
-SELECT integration_id, payload FROM integration WHERE tenant_id = $1 AND integration_id = ANY($2::text[])
+SELECT integration_id, payload FROM integration
+WHERE tenant_id = $1 AND integration_id = ANY($2::text[]) AND delete_time IS NULL
 
 -- name: integration_lock
 -- What refers to the integration is not held up.
-SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE
+SELECT payload FROM integration
+WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL
+FOR NO KEY UPDATE
 
 -- name: integration_hold
 -- What locks deliveries of an integration, or several of its other rows, locks the integration first: so a deletion waits
 -- for it, or it for the deletion.
-SELECT true FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+SELECT true FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL FOR KEY SHARE
 
 -- name: integration_insert
 INSERT INTO integration
@@ -28,7 +31,7 @@ WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_share
 -- Kept as it is until the transaction ends.
-SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR SHARE
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL FOR SHARE
 
 -- name: integrations_behind
 SELECT integration_id FROM integration
@@ -50,7 +53,7 @@ SELECT takes FROM integration WHERE tenant_id = $1 AND integration_id = $2
 WITH other AS MATERIALIZED (
     SELECT tenant_id, integration_id, takes
     FROM integration
-    WHERE type = $1 AND takes <> $2
+    WHERE type = $1 AND takes <> $2 AND delete_time IS NULL
     ORDER BY tenant_id, integration_id
     FOR NO KEY UPDATE
 )
@@ -61,7 +64,7 @@ RETURNING i.tenant_id, i.integration_id, other.takes AS took
 
 -- name: integration_lock_all
 -- Nothing that refers to the integration is added any more.
-SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR UPDATE
+SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL FOR UPDATE
 
 -- What goes with an integration is deleted a slice of $3 rows at a time: as one statement it would take too long.
 
@@ -105,6 +108,46 @@ DELETE FROM run
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM run WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))
     AND tenant_id = $1
 
+-- name: integration_forget_few
+-- What there is little of, and what is about what is yet to be done.
+WITH tokens AS (
+    DELETE FROM partner_token WHERE tenant_id = $1 AND integration_id = $2
+), access AS (
+    DELETE FROM access_token WHERE tenant_id = $1 AND integration_id = $2
+), rules AS (
+    DELETE FROM publication_rule WHERE tenant_id = $1 AND integration_id = $2
+), markings AS (
+    DELETE FROM marking WHERE tenant_id = $1 AND integration_id = $2
+), notices AS (
+    DELETE FROM notified WHERE tenant_id = $1 AND integration_id = $2
+), due AS (
+    DELETE FROM notified_due WHERE tenant_id = $1 AND integration_id = $2
+), pulls AS (
+    DELETE FROM pull WHERE tenant_id = $1 AND integration_id = $2
+), clients AS (
+    DELETE FROM hub_client WHERE tenant_id = $1 AND integration_id = $2
+), commands AS (
+    DELETE FROM command WHERE tenant_id = $1 AND integration_id = $2
+)
+DELETE FROM quarantine WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_tombstone
+-- It stands for nothing any more: nothing is marked for it, delivered, pulled, or taken from it.
+UPDATE integration SET delete_time = now(), enabled = false, takes = '{}', parties = '{}', token_parties = '{}',
+    platform_integration_id = '', platform_party = '', pull_minutes = 0
+WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: integration_tombstone_next
+-- tenant: any, because one worker serves them all. Not one of which another process removes a slice.
+SELECT tenant_id, integration_id FROM integration
+WHERE delete_time IS NOT NULL
+ORDER BY delete_time
+LIMIT 1
+FOR UPDATE SKIP LOCKED
+
+-- name: integration_is_tombstone
+SELECT delete_time IS NOT NULL FROM integration WHERE tenant_id = $1 AND integration_id = $2
+
 -- name: integration_delete
 DELETE FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
@@ -118,7 +161,7 @@ FROM (
     FROM (
         SELECT integration_id, payload
         FROM integration
-        WHERE tenant_id = $1 AND integration_id > $2
+        WHERE tenant_id = $1 AND integration_id > $2 AND delete_time IS NULL
             AND ($3::smallint = 0 OR type = $3) AND ($4::boolean IS NULL OR enabled = $4)
         ORDER BY integration_id
         LIMIT $5

@@ -9,14 +9,16 @@ SELECT rule_id, payload FROM publication_rule WHERE tenant_id = $1 AND integrati
 SELECT r.payload, i.parties, now() AS now
 FROM integration AS i
 LEFT JOIN publication_rule AS r ON r.tenant_id = i.tenant_id AND r.integration_id = i.integration_id
-WHERE i.tenant_id = $1 AND i.integration_id = $2
+WHERE i.tenant_id = $1 AND i.integration_id = $2 AND i.delete_time IS NULL
 
 -- name: publication_hold
 -- Keeps the rules of an integration from other writers until the transaction ends; deliveries to it are not in the way.
-SELECT integration_id FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR NO KEY UPDATE
+SELECT integration_id FROM integration
+WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL
+FOR NO KEY UPDATE
 
 -- name: publication_parties
-SELECT parties FROM integration WHERE tenant_id = $1 AND integration_id = $2
+SELECT parties FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND delete_time IS NULL
 
 -- name: publication_rule_growing
 SELECT payload FROM publication_rule

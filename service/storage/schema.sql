@@ -288,7 +288,8 @@ CREATE TABLE integration (
     pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     platform_integration_id text DEFAULT ''::text NOT NULL,
     platform_party text DEFAULT ''::text NOT NULL,
-    token_parties text[] DEFAULT '{}'::text[] NOT NULL
+    token_parties text[] DEFAULT '{}'::text[] NOT NULL,
+    delete_time timestamp with time zone
 );
 
 CREATE TABLE peer_object (
@@ -1036,6 +1037,8 @@ CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
 CREATE INDEX integration_behind ON integration USING btree (tenant_id, platform_integration_id, platform_party) WHERE (platform_integration_id <> ''::text);
 
 CREATE INDEX integration_pulled ON integration USING btree (pull_time) WHERE (pull_minutes > 0);
+
+CREATE INDEX integration_tombstone ON integration USING btree (delete_time) WHERE (delete_time IS NOT NULL);
 
 CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integration_id, country_code, party_id, key) WHERE (origin_integration_id <> ''::text);
 

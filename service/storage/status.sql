@@ -45,7 +45,7 @@ CROSS JOIN LATERAL (
         LIMIT $3
     ) AS few
 ) AS parked
-WHERE $1::text = '' OR i.tenant_id = $1
+WHERE ($1::text = '' OR i.tenant_id = $1) AND i.delete_time IS NULL
 ORDER BY i.tenant_id, i.integration_id
 
 -- name: status_failed_runs

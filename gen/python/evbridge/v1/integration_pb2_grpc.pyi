@@ -41,7 +41,8 @@ class IntegrationServiceStub:
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS), also for the id of one that was deleted while what belongs to it is being
+    removed; FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -67,7 +68,8 @@ class IntegrationServiceStub:
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
     """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-    partner holds stays there.
+    partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+    taken until then, a minute for some hundred thousand objects.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -98,7 +100,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
     it.
 
-    Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
+    Errors: ALREADY_EXISTS (RESOURCE_EXISTS), also for the id of one that was deleted while what belongs to it is being
+    removed; FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
     (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
     that the type does not know).
     """
@@ -124,7 +127,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-    partner holds stays there.
+    partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+    taken until then, a minute for some hundred thousand objects.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
     `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -158,7 +162,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an integration. Once enabled, everything of the tenant that the partner is meant to have is delivered to
         it.
 
-        Errors: ALREADY_EXISTS (RESOURCE_EXISTS); FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
+        Errors: ALREADY_EXISTS (RESOURCE_EXISTS), also for the id of one that was deleted while what belongs to it is being
+        removed; FAILED_PRECONDITION (REFERENCE_NOT_FOUND, PLATFORM_UNSUITABLE); INVALID_ARGUMENT
         (REQUEST_ID_REUSED, and INVALID_FIELD for an address that the egress guard refuses by its spelling, or a command
         that the type does not know).
         """
@@ -208,7 +213,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-        partner holds stays there.
+        partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+        taken until then, a minute for some hundred thousand objects.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
         `force`; FAILED_PRECONDITION (INTEGRATION_IN_USE) for the platform of others; ABORTED (ETAG_MISMATCH); INVALID_ARGUMENT (REQUEST_ID_REUSED).
