@@ -64,7 +64,7 @@ def translated(error: BaseException) -> EvbridgeError | None:
         return None
     if isinstance(error, TimeoutError):
         return DatabaseUnavailable(_BUSY[0], retry_after_s=_BUSY[1])
-    if isinstance(error, OSError | asyncpg.TargetServerAttributeNotMatched):
+    if isinstance(error, OSError):
         return DatabaseUnavailable(_GONE[0], retry_after_s=_GONE[1])
     return None
 
@@ -98,7 +98,8 @@ async def connect(hosts: list[str], *, timeout_s: float, **options: Any) -> "asy
     """Tries each of `host_urls`; the one that answers comes first from now on.
 
     One that never answers must not hide the next: of several each has a moment, then those that were slow `timeout_s`.
-    Raises driver errors, and SettingError for PgBouncer where the server itself is expected.
+    Raises driver errors, DatabaseUnavailable when the last one is a standby that nobody has promoted, and SettingError
+    for PgBouncer where the server itself is expected.
     """
     failure: Exception | None = None
     glance_s = min(_GLANCE_S, timeout_s) if len(hosts) > 1 else timeout_s
@@ -111,7 +112,9 @@ async def connect(hosts: list[str], *, timeout_s: float, **options: Any) -> "asy
                 "what answers at the database's URL refuses the parameters that a session begins with, as PgBouncer "
                 "does: set EVBRIDGE_PGBOUNCER=true, and EVBRIDGE_DATABASE_DIRECT_URL to the server itself"
             ) from None
-        except (OSError, asyncpg.PostgresError, asyncpg.TargetServerAttributeNotMatched) as error:
+        except asyncpg.TargetServerAttributeNotMatched:
+            failure = DatabaseUnavailable("no server of the database takes writes at the moment", retry_after_s=1.0)
+        except (OSError, asyncpg.PostgresError) as error:
             failure = error
             if isinstance(error, TimeoutError) and limit_s < timeout_s:
                 slow.append(url)

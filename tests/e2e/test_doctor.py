@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import grpc
 import pytest
 from evbridge.v1.company_pb2 import UpsertCompanyRequest
@@ -151,6 +153,19 @@ async def test_without_its_database_it_says_all_that_it_can(tmp_path: Path) -> N
     assert "FAIL     database.server     the database cannot be reached" in ended.out
     assert "and up to audit.unsealed: the database could not be asked" in ended.out
     assert "sesame" not in ended.out + ended.err
+
+
+async def test_a_standby_that_nobody_promoted_is_told_in_one_line(postgres: str) -> None:
+    said = "no server of the database takes writes at the moment"
+    async with created(postgres) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f"ALTER DATABASE {urlsplit(url).path[1:]} SET default_transaction_read_only = on")
+        await connection.close()
+        environ = environment(f"{url}{'&' if '?' in url else '?'}target_session_attrs=read-write")
+        examined, asked = [await command(environ, name) for name in ("doctor", "status")]
+    assert examined.code == 1
+    assert f"FAIL     database.server     {said}" in examined.out
+    assert (asked.code, asked.err) == (1, f"evbridge: {said}\n")
 
 
 async def test_it_makes_nothing(tmp_path: Path) -> None:

@@ -502,7 +502,6 @@ def test_a_url_with_several_hosts_is_one_url_for_each(url: str, each: list[str])
         (asyncpg.DeadlockDetectedError("x"), 0.1),
         (asyncpg.LockNotAvailableError("x"), 0.1),
         (asyncpg.QueryCanceledError("x"), 1.0),
-        (asyncpg.TargetServerAttributeNotMatched("x"), 1.0),
         (ConnectionRefusedError(), 1.0),
         (TimeoutError(), 1.0),
         (asyncpg.UniqueViolationError("x"), None),
