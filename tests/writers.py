@@ -13,7 +13,7 @@ from evbridge.v1.company_pb2 import Company, ListCompaniesRequest, UpsertCompany
 from evbridge.v1.integration_pb2 import CreateIntegrationRequest, Integration, ListIntegrationsRequest
 
 from service.partners.chargeprice.simulator import Simulator
-from tests.front_door import Client, a_company, an_integration
+from tests.front_door import Client, a_company, an_integration, an_integration_of
 
 CLIENTS = 16
 # A channel that finds the next server soon.
@@ -33,7 +33,8 @@ LEASES_END = tuple(f"UPDATE {table} SET lease_until = now()" for table in ("deli
 class Writers:
     """Clients that repeat each write until it is acknowledged, with or without a request id.
 
-    They create integrations, whose ids the server makes, under names that are used once; and companies.
+    They create integrations, whose ids the server makes, under names that are used once; and companies. Through those
+    integrations no company is delivered: each that is written would be due at all that were.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class Writers:
                 if self._stopping:
                     return
                 name = f"{worker}/{number}"
-                create = CreateIntegrationRequest(integration=an_integration(display_name=name, enabled=False))
+                made = an_integration_of("salesforce", display_name=name, enabled=False)
+                create = CreateIntegrationRequest(integration=made)
                 upsert = UpsertCompanyRequest(company=a_company(name=name))
                 if self._request_ids:
                     create.request_id, upsert.request_id = str(uuid4()), str(uuid4())
