@@ -7,7 +7,8 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_SESSION
 
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
-from service.storage.changes import UPDATE, Change, change_record_many
+from service.resources.mutation import record
+from service.storage.changes import UPDATE, Change
 from service.storage.pool import Database
 from service.storage.session import session_lock, session_put
 
@@ -29,5 +30,4 @@ async def preferences_keep(database: Database, caller: Caller, key: ObjectKey, w
         for session in locked.values():
             session.charging_preferences.CopyFrom(wanted)
             await session_put(conn, caller.tenant_id, [session], locked)
-            change = Change(str(key), UPDATE, session.etag)
-            await change_record_many(conn, caller, OBJECT_KIND_SESSION, [change])
+            await record(conn, caller, OBJECT_KIND_SESSION, [Change(str(key), UPDATE, session.etag)])
