@@ -110,7 +110,7 @@ class Caller:
         elif isinstance(request, ReconcileCdrsRequest):
             request.end_time.seconds = 1
             request.start_time.seconds = 0
-        elif method.name in ("AnswerAuthorization", "AnswerCommand", "ReportCommandResult", "SendCommand"):
+        elif method.name.startswith("Answer") or method.name in ("ReportCommandResult", "SendCommand"):
             request.id = str(uuid4())  # type: ignore[attr-defined]
         elif "id" in method.input_type.fields_by_name:
             noun = next(noun for noun in self.ids if method.name.endswith(noun))

@@ -390,10 +390,13 @@ async def test_the_command_line_says_how_it_stands(
     await upserted(connected)
     told = await command(environment(shared_database_url), "status", "--tenant", connected.name)
     assert (told.code, told.err) == (0, "")
-    title, takes, counts, *_ = told.out.splitlines()
-    assert title == f"{connected.name} cp (chargeprice) suspended: moving\\nout"
-    assert takes == "  takes company"
-    assert counts.startswith("  1 pending, 1 parked; the oldest for ")
+    summary, _, title, *lines = told.out.splitlines()
+    assert summary == "1 integrations: 1 MORNING"
+    assert title == f"MORNING  {connected.name} cp (chargeprice)"
+    said = [line.strip() for line in lines]
+    assert any(line.startswith("it is paused: moving\\nout, for ") for line in said), said
+    counts = said[said.index("takes company") + 1]
+    assert counts.startswith("1 pending, 1 parked; the oldest waits for ")
     assert counts.endswith("; 1 of 2 attempts of the last hour succeeded")
     unknown = await command(environment(shared_database_url), "status", "--tenant", "nobody")
     assert (unknown.code, unknown.out) == (1, "")
@@ -413,7 +416,8 @@ async def test_an_integration_without_its_platform_hides_no_other(
         await integration_replace(conn, tenant.name, stored)
     told = await command(environment(shared_database_url), "status", "--tenant", tenant.name)
     assert (told.code, told.err) == (0, "")
-    title, why, other, *_ = told.out.splitlines()
-    assert title.startswith(f"{tenant.name} behind (ocpi) ")
-    assert why == "  cannot be called: integration nobody does not exist"
-    assert other.startswith(f"{tenant.name} cp (chargeprice) ")
+    behind_told, cp_told = told.out.split("\n\n")[1:]
+    title, why, *_ = behind_told.splitlines()
+    assert title == f"MORNING  {tenant.name} behind (ocpi)"
+    assert why.strip() == "it cannot be called: integration nobody does not exist"
+    assert cp_told.startswith(f"WELL     {tenant.name} cp (chargeprice)\n")
