@@ -391,7 +391,7 @@ async def test_the_command_line_says_how_it_stands(
     told = await command(environment(shared_database_url), "status", "--tenant", connected.name)
     assert (told.code, told.err) == (0, "")
     summary, _, title, *lines = told.out.splitlines()
-    assert summary == "1 integrations: 1 MORNING"
+    assert summary == "1 integration: 1 MORNING"
     assert title == f"MORNING  {connected.name} cp (chargeprice)"
     said = [line.strip() for line in lines]
     assert any(line.startswith("it is paused: moving\\nout, for ") for line in said), said

@@ -45,7 +45,8 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
                 told.append(await _told(database, targets, trouble))
     counts = Counter(urgency for urgency, _ in told)
     parts = [f"{counts[urgency]} {urgency.name}" for urgency in Urgency if counts[urgency]]
-    print(f"{len(told)} integrations: {', '.join(parts)}" if told else "there is no integration yet")
+    noun = "integration" if len(told) == 1 else "integrations"
+    print(f"{len(told)} {noun}: {', '.join(parts)}" if told else "there is no integration yet")
     for urgency in Urgency:
         for each, text in told:
             if each is urgency:
