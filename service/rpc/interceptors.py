@@ -297,7 +297,8 @@ class _Surroundings:
         self.level = level
         self.parse = parser(request_type)
         self.repeatable = "request_id" in request_type.DESCRIPTOR.fields_by_name
-        self.watches = rpc.startswith(_WATCHES)
+        service, _, method = rpc.rpartition("/")
+        self.watches = service == _WATCH_SERVICE or method.startswith("Serve")
         self._judge = sizes(request_type.DESCRIPTOR)
         self._patch = patch
 
@@ -329,7 +330,7 @@ class _Surroundings:
         return request
 
 
-_WATCHES = ("evbridge.v1.WatchService/", "evbridge.v1.AuthorizationService/Serve", "evbridge.v1.CommandService/Serve")
+_WATCH_SERVICE = "evbridge.v1.WatchService"
 _NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 
 

@@ -13,6 +13,8 @@ from uuid import UUID, uuid4
 
 import grpc
 import pytest
+from evbridge.v1.authorization_pb2 import ServeAuthorizationsRequest
+from evbridge.v1.command_pb2 import ServeCommandsRequest
 from evbridge.v1.company_pb2 import Company, DeleteCompanyRequest, GetCompanyRequest, UpsertCompanyRequest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, OBJECT_KIND_COMPANY
 from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_ACTIVE, CreateIntegrationRequest
@@ -27,6 +29,7 @@ from evbridge.v1.location_pb2 import (
     UpdateLocationRequest,
 )
 from evbridge.v1.party_pb2 import CreatePartyRequest
+from evbridge.v1.session_pb2 import ServeChargingPreferencesRequest
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, DeleteTariffRequest, TariffKey
 from evbridge.v1.watch_pb2 import (
     WATCH_SIDE_ALL,
@@ -509,6 +512,24 @@ async def test_watches_have_shares_of_their_own(served: Served) -> None:
         assert await upsert(client)
         for watch in watches:
             watch.call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "request_type"),
+    [
+        ("authorizations", "ServeAuthorizations", ServeAuthorizationsRequest),
+        ("commands", "ServeCommands", ServeCommandsRequest),
+        ("sessions", "ServeChargingPreferences", ServeChargingPreferencesRequest),
+    ],
+)
+async def test_who_listens_to_questions_has_the_share_of_a_watch(
+    served: Served, service: str, method: str, request_type: Any
+) -> None:
+    async with served(max_concurrent_rpcs=2, max_concurrent_rpcs_per_key=1) as (client, _):
+        stream = getattr(getattr(client, service), method)(request_type())
+        await stream.read()
+        assert await upsert(client)
+        stream.cancel()
 
 
 async def test_a_server_that_stops_ends_its_watches_and_another_goes_on(served: Served) -> None:
