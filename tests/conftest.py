@@ -23,6 +23,7 @@ import pytest
 
 from service.app import Evbridge, evbridge
 from service.cli.keys import ROLES
+from service.partners.ampeco.simulator import Simulator as Ampeco
 from service.partners.chargeprice.simulator import Simulator
 from service.storage.api_key import api_key_create
 from service.storage.clock import Clock
@@ -190,5 +191,14 @@ async def simulator() -> AsyncIterator[Simulator]:
     """Chargeprice, on `simulator.url`, for the key "partner-key"."""
     started = Simulator(api_key="partner-key")
     started.url = await started.start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def ampeco() -> AsyncIterator[Ampeco]:
+    """AMPECO, for the key "partner-key"."""
+    started = Ampeco(api_key="partner-key")
+    await started.start()
     yield started
     await started.stop()

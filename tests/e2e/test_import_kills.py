@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -27,14 +26,11 @@ LEFT = Statement("left", "SELECT count(*) FROM read_page")
 
 
 @pytest.fixture
-async def ampeco() -> AsyncIterator[Simulator]:
-    made = Simulator(api_key="partner-key")
-    await made.start()
-    stock(made)
+def ampeco(ampeco: Simulator) -> Simulator:
+    stock(ampeco)
     for id in range(101, 101 + EVSES_HELD):
-        alter(made, f"{EVSES}/21", id=id)
-    yield made
-    await made.stop()
+        alter(ampeco, f"{EVSES}/21", id=id)
+    return ampeco
 
 
 def asked(ampeco: Simulator, path: str) -> list[int]:

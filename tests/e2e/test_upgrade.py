@@ -150,14 +150,6 @@ class Sites:
                 assert error.code() in PASSING, failure_of(error)
 
 
-@pytest.fixture
-async def ampeco() -> AsyncIterator[Ampeco]:
-    made = Ampeco(api_key="partner-key")
-    await made.start()
-    yield made
-    await made.stop()
-
-
 @pytest.mark.timeout(600)
 async def test_the_last_release_serves_while_this_build_migrates_and_beside_it_until_it_is_drained(
     postgres: str, last_release: Path, simulator: Simulator, ampeco: Ampeco, soak: Callable[[int], int]

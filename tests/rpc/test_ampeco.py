@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -98,14 +98,6 @@ from tests.front_door import (
     fails,
     settled,
 )
-
-
-@pytest.fixture
-async def ampeco() -> AsyncIterator[Simulator]:
-    made = Simulator(api_key="partner-key")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -64,14 +64,6 @@ from tests.conftest import Tenant
 from tests.front_door import a_location, a_rule, a_tariff, fails, settled
 
 REFUSED, REPAIRED = RUN_FINDING_OUTCOME_REFUSED, RUN_FINDING_OUTCOME_REPAIRED
-
-
-@pytest.fixture
-async def ampeco() -> AsyncIterator[Simulator]:
-    made = Simulator(api_key="partner-key")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

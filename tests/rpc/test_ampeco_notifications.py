@@ -28,9 +28,9 @@ from service.partners.ampeco.simulator import SESSIONS, Simulator
 from service.storage.statements import Statement
 from tests.ampeco import sync
 from tests.conftest import Tenant
-from tests.rpc.test_ampeco_sessions import BILLED, ENDED, WHERE, ampeco, cdrs, changed, connected, quarantined, sessions
+from tests.rpc.test_ampeco_sessions import BILLED, ENDED, WHERE, cdrs, changed, connected, quarantined, sessions
 
-__all__ = ["ampeco", "connected"]
+__all__ = ["connected"]
 UPDATE, START_STOP = "SessionUpdateNotification", "SessionStartStopNotification"
 NOTED = Statement("noted", "SELECT external_id FROM notified WHERE tenant_id = $1 ORDER BY external_id")
 SOONER = Statement(

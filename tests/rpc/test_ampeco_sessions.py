@@ -1,7 +1,6 @@
 """Sessions of an AMPECO: they become ours, and each that ends one CDR at our price."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -90,14 +89,6 @@ WHERE = {"chargePointId": 11, "evseId": 21, "connectorId": 121, "idTag": UID, "c
 ENDED = {"status": "finished", "stoppedAt": END, "energy": 20000, "chargingPeriods": PERIODS}
 BILLED = {"billingStatus": "completed", "totalAmount": {"withTax": 11.9, "withoutTax": 10}}
 """20 kWh at 50 cents, and 19 % of VAT."""
-
-
-@pytest.fixture
-async def ampeco() -> AsyncIterator[Simulator]:
-    made = Simulator(api_key="partner-key")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """AuthorizationService: an operator asks, a provider answers; and what is answered without a question."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -39,6 +39,7 @@ from service.storage.question import question_answered
 from tests.conftest import Tenant
 from tests.front_door import Client, a_party, a_token, fails, notices_heard, settings
 from tests.ocpi.door import Ask, Partner, ask, partner
+from tests.questions import answering
 from tests.rpc.test_ocpi_tokens import HIS, pushed, registered, store
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 
@@ -53,28 +54,17 @@ async def authorize(cpo: Side, uid: str, **more: Any) -> Authorization:
     return authorization
 
 
-@asynccontextmanager
-async def serving(
+def serving(
     emsp: Side, answer: Callable[[AuthorizationQuestion], AnswerAuthorizationRequest | None]
-) -> AsyncIterator[list[AuthorizationQuestion]]:
+) -> AbstractAsyncContextManager[list[AuthorizationQuestion]]:
     """A service of the provider's that answers; what it was asked."""
-    asked: list[AuthorizationQuestion] = []
+
+    async def say(question: AuthorizationQuestion) -> None:
+        if (given := answer(question)) is not None:
+            await emsp.client.authorizations.AnswerAuthorization(given)
+
     stream: Any = emsp.client.authorizations.ServeAuthorizations(ServeAuthorizationsRequest(), timeout=120.0)
-    assert not (await stream.read()).questions, "it listens"
-
-    async def serve() -> None:
-        while response := await stream.read():
-            for question in response.questions:
-                asked.append(question)
-                if (given := answer(question)) is not None:
-                    await emsp.client.authorizations.AnswerAuthorization(given)
-
-    task = asyncio.create_task(serve())
-    try:
-        yield asked
-    finally:
-        stream.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    return answering(stream, "questions", say)
 
 
 @pytest.mark.parametrize("version", SPOKEN)

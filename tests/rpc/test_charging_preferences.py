@@ -1,8 +1,7 @@
 """How a driver wants to be charged: told to an operator, answered by a service of its own, kept in the session."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -31,6 +30,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
 
 from tests.front_door import fails
+from tests.questions import answering
 from tests.rpc.test_ocpi_charged import charging, tell
 from tests.rpc.test_ocpi_push import HERS, a_place, pushed, store
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
@@ -64,28 +64,17 @@ async def own_session(cpo: Side) -> Session:
     return session
 
 
-@asynccontextmanager
-async def serving(
+def serving(
     cpo: Side, answer: Callable[[ChargingPreferencesQuestion], ChargingPreferencesResponse.ValueType]
-) -> AsyncIterator[list[ChargingPreferencesQuestion]]:
+) -> AbstractAsyncContextManager[list[ChargingPreferencesQuestion]]:
     """A service of the operator's that answers; what it was asked."""
-    asked: list[ChargingPreferencesQuestion] = []
+
+    async def say(question: ChargingPreferencesQuestion) -> None:
+        given = AnswerChargingPreferencesRequest(id=question.id, response=answer(question))
+        await cpo.client.sessions.AnswerChargingPreferences(given)
+
     stream: Any = cpo.client.sessions.ServeChargingPreferences(ServeChargingPreferencesRequest(), timeout=120.0)
-    assert not (await stream.read()).questions, "it listens"
-
-    async def serve() -> None:
-        while response := await stream.read():
-            for question in response.questions:
-                asked.append(question)
-                given = AnswerChargingPreferencesRequest(id=question.id, response=answer(question))
-                await cpo.client.sessions.AnswerChargingPreferences(given)
-
-    task = asyncio.create_task(serve())
-    try:
-        yield asked
-    finally:
-        stream.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    return answering(stream, "questions", say)
 
 
 @pytest.mark.parametrize("version", SPOKEN)

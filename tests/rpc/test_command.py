@@ -1,8 +1,8 @@
 """CommandService: a provider sends commands to an operator, both evbridges, in every version."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -54,6 +54,7 @@ from service.partners.ocpi.commands import result_from
 from tests.conftest import Tenant
 from tests.front_door import a_party, a_token, fails
 from tests.ocpi.door import Ask, Partner, ask, partner
+from tests.questions import answering
 from tests.rpc.test_ocpi_tokens import HIS, registered
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 from tests.rpc.test_watch import watching
@@ -86,25 +87,10 @@ async def report(cpo: Side, command: Command, result: Any) -> None:
     await cpo.client.commands.ReportCommandResult(request)
 
 
-@asynccontextmanager
-async def serving(cpo: Side, serve: Callable[[Command], Any]) -> AsyncIterator[list[Command]]:
+def serving(cpo: Side, serve: Callable[[Command], Any]) -> AbstractAsyncContextManager[list[Command]]:
     """A service of the operator's; the commands that it was handed."""
-    handed: list[Command] = []
     stream: Any = cpo.client.commands.ServeCommands(ServeCommandsRequest(), timeout=120.0)  # type: ignore[call-arg]
-    assert not (await stream.read()).commands, "it listens"
-
-    async def work() -> None:
-        while response := await stream.read():
-            for command in response.commands:
-                handed.append(command)
-                await serve(command)
-
-    task = asyncio.create_task(work())
-    try:
-        yield handed
-    finally:
-        stream.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    return answering(stream, "commands", serve)
 
 
 @pytest.mark.parametrize("version", SPOKEN)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -88,14 +88,6 @@ async def connected(tenant: Tenant, simulator: Simulator) -> Tenant:
     request = CreateIntegrationRequest(integration=an_integration(simulator.url, id="cp"))
     await tenant.admin.integrations.CreateIntegration(request)
     return tenant
-
-
-@pytest.fixture
-async def ampeco() -> AsyncIterator[Ampeco]:
-    made = Ampeco(api_key="partner-key")
-    await made.start()
-    yield made
-    await made.stop()
 
 
 async def upserted(tenant: Tenant, **changes: Any) -> Company:
