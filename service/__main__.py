@@ -50,7 +50,7 @@ def _run(module: ModuleType, arguments: argparse.Namespace) -> None:
     from service.cli.common import loop_factory
     from service.errors import EvbridgeError
     from service.settings import SettingError, Settings
-    from service.storage.connection import describe
+    from service.storage.connection import refusal
     from service.storage.embedded import EmbeddedPostgresError
     from service.storage.keyring import KeyringInvalid
     from service.storage.migrations import MigrationError
@@ -70,7 +70,7 @@ def _run(module: ModuleType, arguments: argparse.Namespace) -> None:
     except (SettingError, KeyringInvalid, MigrationError, EmbeddedPostgresError, EvbridgeError, OSError) as error:
         sys.exit(f"evbridge: {error}")
     except asyncpg.PostgresError as error:
-        sys.exit(f"evbridge: the database refuses: {describe(error)}")
+        sys.exit(f"evbridge: {refusal(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

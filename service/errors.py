@@ -235,6 +235,10 @@ class RunEnded(FailedPrecondition):
 class IntegrationDisabled(FailedPrecondition):
     reason = reasons.INTEGRATION_DISABLED
 
+    @classmethod
+    def of(cls, id: str) -> "IntegrationDisabled":
+        return cls(f"the integration {id} is disabled", id=id)
+
 
 class EgressDenied(FailedPrecondition):
     reason = reasons.EGRESS_DENIED

@@ -35,12 +35,16 @@ def token_party(charged: Session | Cdr) -> PartyKey:
     return PartyKey.of(charged.cdr_token.country_code, charged.cdr_token.party_id)
 
 
+def has_ended(session: Session) -> bool:
+    return session.status in (SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID)
+
+
 def changes_ended(before: Session, after: Session) -> bool:
     """Whether a session that has ended would say something else. Whom it goes to is no part of it.
 
     Source: OCPI 2.2.1, sessions, SessionStatus.
     """
-    if before.status not in (SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID):
+    if not has_ended(before):
         return False
     same = Session()
     same.CopyFrom(after)

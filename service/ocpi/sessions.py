@@ -14,8 +14,6 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_SESSION
 from evbridge.v1.location_pb2 import CAPABILITY_CHARGING_PREFERENCES_CAPABLE
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 from evbridge.v1.session_pb2 import (
-    SESSION_STATUS_COMPLETED,
-    SESSION_STATUS_INVALID,
     AnswerChargingPreferencesRequest,
     ChargingPreferencesQuestion,
     Session,
@@ -23,6 +21,7 @@ from evbridge.v1.session_pb2 import (
 )
 
 from service.bridge.edge import Reply
+from service.domain.charged import has_ended
 from service.domain.keys import EvseKey, ObjectKey, key_of
 from service.ocpi.listener import OcpiRefused, Visit
 from service.ocpi.modules import (
@@ -89,7 +88,7 @@ class SessionsSender:
         if not (found and viewed and viewed.shown) or visit.version == "2.1.1":
             raise unknown()
         session = Session.FromString(found)
-        if session.status in (SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID):
+        if has_ended(session):
             raise OcpiRefused(2001, "the session is over")
         location = ObjectKey.of(session.country_code, session.party_id, session.location_id)
         for evse in (await evse_find(database, visit.tenant_id, [EvseKey.of(location, session.evse_uid)])).values():

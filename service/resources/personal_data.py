@@ -31,9 +31,10 @@ from evbridge.v1.personal_data_pb2 import (
     KeptReason,
     PersonalDataKind,
 )
-from evbridge.v1.session_pb2 import SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID, Session
+from evbridge.v1.session_pb2 import Session
 
 from service.domain.caller import Caller
+from service.domain.charged import has_ended
 from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
 from service.domain.personal_data import (
@@ -194,11 +195,10 @@ class _Erasure:
         self, conn: Connection, of: _Charged, leading: Mapping[ObjectKey, Any]
     ) -> dict[ObjectKey, KeptReason.ValueType]:
         """Those that have to stay as they are for now."""
-        ended = (SESSION_STATUS_COMPLETED, SESSION_STATUS_INVALID)
         stay: dict[ObjectKey, KeptReason.ValueType] = {
             key: KEPT_REASON_UNDER_WAY
             for key, each in leading.items()
-            if isinstance(each, Session) and each.status not in ended
+            if isinstance(each, Session) and not has_ended(each)
         }
         ours = {str(key): key for key in leading if not (key.integration_id or key in stay)}
         on_the_way = await personal_on_the_way(conn, self._tenant_id, of.object_kind, ours)

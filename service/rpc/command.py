@@ -62,7 +62,7 @@ class CommandService:
         if commander is None:
             raise InvalidArgument.field("integration_id", "is an integration whose partner takes no commands")
         if not integration.enabled:
-            raise IntegrationDisabled(f"the integration {integration.id} is disabled", id=integration.id)
+            raise IntegrationDisabled.of(integration.id)
         waits_elsewhere()
         if await command_insert(self._database, caller.tenant_id, command, ""):
             describe = partial(event_of_partner_call, _SEND, integration.id, request)

@@ -136,7 +136,7 @@ class ContractService:
         if target.partner != operation.partner.name:
             raise wrong
         if not target.integration.enabled:
-            raise IntegrationDisabled(f"the integration {id} is disabled", id=id)
+            raise IntegrationDisabled.of(id)
         return target
 
 

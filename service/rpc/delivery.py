@@ -75,7 +75,7 @@ class DeliveryService:
         payload = await integration_get(self._database, caller.tenant_id, key.integration_id)
         integration = Integration.FromString(payload)
         if not integration.enabled:
-            raise IntegrationDisabled(f"the integration {integration.id} is disabled", id=integration.id)
+            raise IntegrationDisabled.of(integration.id)
         comparer = self._comparers.get(integration.type)
         if comparer is None:
             raise InvalidArgument.field("delivery_id", "its partner cannot be compared with yet")

@@ -101,7 +101,7 @@ class SessionService:
         if teller is None:
             raise InvalidArgument.field("key.integration_id", "is an integration whose partner takes no preferences")
         if not integration.enabled:
-            raise IntegrationDisabled(f"the integration {id} is disabled", id=id)
+            raise IntegrationDisabled.of(id)
         waits_elsewhere()
         wanted = request.charging_preferences
         async with audited(self._database, self._keyring, caller, partial(event_of_partner_call, _SET, id, request)):

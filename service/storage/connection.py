@@ -78,6 +78,11 @@ def describe(error: BaseException) -> str:
     return " ".join([type(error).__name__, *known, *getattr(error, "__notes__", ())])
 
 
+def refusal(error: asyncpg.PostgresError) -> str:
+    """`describe`, for people."""
+    return f"the database refuses: {describe(error)}"
+
+
 def host_urls(url: str) -> list[str]:
     """One URL per host of `url`: asyncpg would spend the whole connect timeout on a first host that never answers."""
     parts = urlsplit(url)

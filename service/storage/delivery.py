@@ -283,8 +283,7 @@ def held(found: object) -> None:
 
 
 async def _deliveries(on: Database | Connection, tenant_id: str, rows: Collection[asyncpg.Record]) -> list[Delivery]:
-    shown = await object_ids_shown(on, tenant_id, [(row["object_kind"], row["object_id"]) for row in rows])
-    return [_delivery(row, shown[row["object_kind"], row["object_id"]]) for row in rows]
+    return [*map(_delivery, rows, await object_ids_shown(on, tenant_id, rows))]
 
 
 def _delivery(row: asyncpg.Record, object_id: str) -> Delivery:

@@ -95,8 +95,7 @@ async def disclosure_sweep(database: Database, days: int) -> None:
 
 
 async def _disclosures(database: Database, tenant_id: str, rows: Collection[Any]) -> list[Disclosure]:
-    shown = await object_ids_shown(database, tenant_id, [(row["object_kind"], row["object_id"]) for row in rows])
-    return [_disclosure(row, shown[row["object_kind"], row["object_id"]]) for row in rows]
+    return [*map(_disclosure, rows, await object_ids_shown(database, tenant_id, rows))]
 
 
 def _disclosure(row: Any, object_id: str) -> Disclosure:

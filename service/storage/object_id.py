@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+import asyncpg
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
@@ -34,16 +35,14 @@ _OF_PARTIES: Final[dict[ObjectKind.ValueType, tuple[type[Any], Callable[[Any], O
     OBJECT_KIND_TOKEN: (Token, token_key),
 }
 
-Stored = tuple[ObjectKind.ValueType, str]
-"""An object of ours: its kind, and the id that it is stored under."""
 
-
-async def object_ids_shown(on: Database | Connection, tenant_id: str, objects: Collection[Stored]) -> dict[Stored, str]:
-    """Each one's id for people: DE*ABC*Berlin-1; in lower case when the object is gone, or is part of another."""
+async def object_ids_shown(on: Database | Connection, tenant_id: str, rows: Collection[asyncpg.Record]) -> list[str]:
+    """The id for people of each row's object: DE*ABC*Berlin-1; in lower case when it is gone, or part of another."""
+    objects = [(row["object_kind"], row["object_id"]) for row in rows]
     shown = {(kind, id): id if kind == OBJECT_KIND_COMPANY else ObjectKey.parsed(id).shown for kind, id in objects}
     if of_parties := [each for each in shown if each[0] in _OF_PARTIES]:
         for row in await on.rows(sql.object_payloads, tenant_id, *map(list, zip(*of_parties, strict=True))):
             if row["payload"] is not None:
                 form, key = _OF_PARTIES[row["kind"]]
                 shown[row["kind"], row["id"]] = key(form.FromString(row["payload"])).shown
-    return shown
+    return [shown[each] for each in objects]

@@ -1,8 +1,8 @@
 """The database of the settings, and the keyring of its secrets: found, migrated, opened."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from service.errors import DatabaseUnavailable
@@ -55,6 +55,19 @@ def keyring(settings: Settings) -> Keyring:
     return Keyring.load(path) if path.exists() else Keyring.create(path)
 
 
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Raises SettingError when a URL is none, DatabaseUnavailable when nothing answers there."""
+    try:
+        yield
+    except SettingError:
+        raise
+    except ValueError:
+        raise SettingError("EVBRIDGE_DATABASE_URL or EVBRIDGE_DATABASE_DIRECT_URL is no PostgreSQL URL") from None
+    except OSError as error:
+        raise DatabaseUnavailable(f"the database cannot be reached: {error.strerror or 'no answer'}") from None
+
+
 @asynccontextmanager
 async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncIterator[str]:
     """The database's URL, once its schema is current.
@@ -62,15 +75,8 @@ async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncItera
     Raises SettingError when it is not and may not be made so, or when the URL is none; DatabaseUnavailable.
     """
     async with database_url(settings, brief=brief) as url:
-        direct = settings.database_direct_url or url
-        try:
-            names = await (migrate if settings.migrate else pending)(direct)
-        except SettingError:
-            raise
-        except ValueError:
-            raise SettingError("EVBRIDGE_DATABASE_URL or EVBRIDGE_DATABASE_DIRECT_URL is no PostgreSQL URL") from None
-        except OSError as error:
-            raise DatabaseUnavailable(f"the database cannot be reached: {error.strerror or 'no answer'}") from None
+        with reaching():
+            names = await (migrate if settings.migrate else pending)(settings.database_direct_url or url)
         if names and not settings.migrate:
             raise SettingError(f"{len(names)} migrations are pending: run `evbridge migrate` first")
         for name in names:

@@ -14,11 +14,11 @@ from service.cli.doctor.check import Seen
 from service.domain.verdict import Outcome
 from service.errors import EvbridgeError
 from service.settings import SettingError, Settings
-from service.storage.connection import describe
+from service.storage.connection import refusal
 from service.storage.embedded import EmbeddedPostgresError
 from service.storage.keyring import Keyring, KeyringInvalid
 from service.storage.migrations import MigrationError, pending
-from service.storage.opening import database_url, keyring, opened
+from service.storage.opening import database_url, embedded, keyring, keys_file, opened, reaching
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +45,8 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def _keys(settings: Settings) -> Keyring:
     """Raises as `keyring` does, and where that would make a file."""
-    path = settings.data_dir / "secrets.keys"
-    if not (settings.secrets_keys or settings.secrets_keys_file or settings.database_url or path.exists()):
+    path = keys_file(settings)
+    if path and not (settings.secrets_keys_file or settings.database_url or path.exists()):
         raise SettingError(f"{path} does not exist yet; the first start makes it")
     return keyring(settings)
 
@@ -56,18 +56,16 @@ async def _database(seen: Seen) -> AsyncIterator[None]:
     """Opens it as it is, without migrating."""
     async with AsyncExitStack() as stack:
         try:
-            _check_exists(seen)
-            url = await stack.enter_async_context(database_url(seen.settings, brief=True))
-            seen.pending = await pending(seen.settings.database_direct_url or url)
-            seen.database = await stack.enter_async_context(opened(seen.settings, url, name="evbridge doctor", size=1))
+            with reaching():
+                _check_exists(seen)
+                url = await stack.enter_async_context(database_url(seen.settings, brief=True))
+                seen.pending = await pending(seen.settings.database_direct_url or url)
+                store = opened(seen.settings, url, name="evbridge doctor", size=1)
+                seen.database = await stack.enter_async_context(store)
         except (EvbridgeError, EmbeddedPostgresError, MigrationError, SettingError) as error:
             seen.unreachable = str(error)
-        except OSError as error:
-            seen.unreachable = f"the database cannot be reached: {error.strerror or 'no answer'}"
-        except ValueError:
-            seen.unreachable = "EVBRIDGE_DATABASE_URL or EVBRIDGE_DATABASE_DIRECT_URL is no PostgreSQL URL"
         except asyncpg.PostgresError as error:
-            seen.unreachable = f"the database refuses: {describe(error)}"
+            seen.unreachable = refusal(error)
         yield
 
 
@@ -77,5 +75,5 @@ def _check_exists(seen: Seen) -> None:
         return
     if seen.environ.get("EVBRIDGE_DATABASE_URL"):
         raise SettingError("EVBRIDGE_DATABASE_URL cannot be used, see settings.values")
-    if not (seen.settings.data_dir / "postgres").exists():
+    if not embedded(seen.settings).data.exists():
         raise SettingError(f"there is none in {seen.settings.data_dir} yet; the first start makes it")

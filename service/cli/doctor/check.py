@@ -11,7 +11,7 @@ from service.domain.verdict import Finding, Outcome, Verdict, failed, skipped
 from service.errors import EvbridgeError
 from service.resources.audit import Chain
 from service.settings import SettingError, Settings
-from service.storage.connection import describe
+from service.storage.connection import refusal
 from service.storage.keyring import Keyring, KeyringInvalid
 from service.storage.pool import Database
 
@@ -77,6 +77,6 @@ class Check:
         except (SettingError, KeyringInvalid, OSError) as error:
             outcome, told = failed(str(error))
         except asyncpg.PostgresError as error:
-            outcome, told = failed(f"the database refuses: {describe(error)}")
+            outcome, told = failed(refusal(error))
         todo = outcome in (Outcome.WARN, Outcome.FAIL)
         return Finding(self.id, outcome, self.wanted, told, self.advice if todo else "")

@@ -143,7 +143,7 @@ CHECKS: Final = (
     Check(
         "database.pgbouncer",
         "1.21 or later, in transaction mode, max_prepared_statements above 0",
-        "Update PgBouncer, or let EVBRIDGE_DATABASE_URL lead to the server itself.",
+        "Take a newer PgBouncer, or let EVBRIDGE_DATABASE_URL lead to the server itself.",
         _pgbouncer,
     ),
     Check(

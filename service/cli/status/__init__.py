@@ -12,7 +12,7 @@ from evbridge.v1.partner_pb2 import BreakerState, OperationClass, PartnerStatus
 
 from service.app import targets_of
 from service.cli.common import known_tenant, printable
-from service.cli.status.condition import Condition, Urgency, conditions
+from service.cli.status.condition import Condition, Urgency, at, conditions, counted
 from service.domain.integration import type_name
 from service.errors import ResourceNotFound
 from service.resources.partner import partner_status
@@ -45,8 +45,8 @@ async def run(settings: Settings, arguments: argparse.Namespace) -> None:
                 told.append(await _told(database, targets, trouble))
     counts = Counter(urgency for urgency, _ in told)
     parts = [f"{counts[urgency]} {urgency.name}" for urgency in Urgency if counts[urgency]]
-    noun = "integration" if len(told) == 1 else "integrations"
-    print(f"{len(told)} {noun}: {', '.join(parts)}" if told else "there is no integration yet")
+    of = counted(len(told), "integration", "integrations")
+    print(f"{of}: {', '.join(parts)}" if told else "there is no integration yet")
     for urgency in Urgency:
         for each, text in told:
             if each is urgency:
@@ -94,7 +94,7 @@ def _details(status: PartnerStatus, now: datetime) -> list[str]:
         ("the limit is reached", status.limit_reset_time),
     ):
         if until.seconds:
-            lines.append(f"{what} until {until.ToDatetime():%Y-%m-%d %H:%M:%S} UTC")
+            lines.append(f"{what} until {at(until)}")
     return lines
 
 
@@ -119,8 +119,7 @@ def _lasting(time: timedelta) -> str:
     seconds = max(0, int(time.total_seconds()))
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
         if seconds >= length or length == 1:
-            count = seconds // length
-            return f"{count} {unit}{'' if count == 1 else 's'}"
+            return counted(seconds // length, unit, f"{unit}s")
     raise AssertionError
 
 

@@ -63,11 +63,11 @@ def conditions(
     """At least one; the most urgent first."""
     found = [_connection(integration, status, trouble, runs, now)]
     if trouble.untaken:
-        what = f"no process takes its deliveries: {_count(trouble.untaken, 'is', 'are')} due"
+        what = f"no process takes its deliveries: {counted(trouble.untaken, 'is', 'are')} due"
         advice = "start a process with EVBRIDGE_DELIVERY=true; if one runs, read its log"
         found.append(Condition(Urgency.NOW, what, trouble.untaken_since, advice))
     if parked := status.deliveries.parked_count:
-        what = f"{_count(parked, 'delivery is', 'deliveries are')} parked: {_names(trouble.parked_reasons)}"
+        what = f"{counted(parked, 'delivery is', 'deliveries are')} parked: {_names(trouble.parked_reasons)}"
         advice = "see why with ListDeliveries (DELIVERY_STATE_PARKED); correct the object, or RetryParkedDeliveries"
         found.append(Condition(Urgency.MORNING, what, trouble.parked_since, advice))
     for run in runs:
@@ -91,7 +91,7 @@ def _connection(
     if integration.status == INTEGRATION_STATUS_FAILED:
         return _failed(integration, status, trouble, runs, now)
     if status.HasField("limit_reset_time"):
-        what, then = _WORDS[PARTNER_RATE_LIMITED], _at(status.limit_reset_time)
+        what, then = _WORDS[PARTNER_RATE_LIMITED], at(status.limit_reset_time)
         return Condition(Urgency.WAITS, what, None, f"nothing: it goes on at {then}")
     if integration.status == INTEGRATION_STATUS_CONNECTING:
         return Condition(Urgency.WAITS, "credentials are being exchanged with it")
@@ -117,14 +117,14 @@ def _failed(
         return Condition(Urgency.MORNING, what, since, _ADVICE[reason])
     if not trouble.failing_since:
         return Condition(Urgency.MORNING, what, since, "start the run again, once the cause is gone")
-    again = f" at {_at(status.delivery_resume_time)}" if status.HasField("delivery_resume_time") else ""
+    again = f" at {at(status.delivery_resume_time)}" if status.HasField("delivery_resume_time") else ""
     advice = f"nothing: it is tried again{again}, and nothing is lost"
     if reason != PARTNER_RATE_LIMITED and since and now - since > _LASTING:
         return Condition(Urgency.MORNING, what, since, f"{advice}; ask the partner in the morning")
     return Condition(Urgency.WAITS, what, since, advice)
 
 
-def _at(time: Timestamp) -> str:
+def at(time: Timestamp) -> str:
     return f"{time.ToDatetime():%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -132,5 +132,5 @@ def _names(reasons: Sequence[ErrorReason.ValueType]) -> str:
     return ", ".join(map(ErrorReason.Name, reasons))
 
 
-def _count(count: int, one: str, several: str) -> str:
+def counted(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
