@@ -25,6 +25,7 @@ from service.bridge.registry import Registry, contract_files
 from service.cli.common import loop_factory
 from service.domain.secret import Secret
 from service.partners.ampeco import mapping as ampeco
+from service.partners.ampeco.mapping_location import location_to
 
 ROUNDS = 9
 CALLS = {"GetLocation": 200, "ListLocations": 40}
@@ -60,7 +61,7 @@ class House:
 
 def report() -> None:
     registry = Registry.of(contract_files("evbridge.partner.ampeco.v3"))
-    held = ampeco.location_to(location(1)).message
+    held = location_to(location(1)).message
     bodies = {
         rpc: registry.operations[f"{SERVICE}/{rpc}"].reply.encode(message).encode()
         for rpc, message in (

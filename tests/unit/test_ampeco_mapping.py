@@ -18,6 +18,9 @@ from service.domain.country import ALPHA_2, ALPHA_3, alpha_3
 from service.domain.fields import clear_output_only
 from service.errors import TariffNotRepresentable
 from service.partners.ampeco import mapping as ampeco
+from service.partners.ampeco.mapping_charger import charge_point_from, charge_point_to
+from service.partners.ampeco.mapping_evse import connector_to, evse_from, evse_to
+from service.partners.ampeco.mapping_location import location_from, location_to
 from service.partners.ampeco.mapping_tariff import Billing, tariff_from, tariff_to
 from tests.filling import DEGREES, filled, silently_lost
 
@@ -65,55 +68,55 @@ def written(message: Any, *clear: str) -> Any:
 
 @given(filled(Location, OURS | EXCEPTIONAL | {"evses": st.just([])}))
 def test_nothing_of_a_location_is_lost_in_silence(location: Location) -> None:
-    there = ampeco.location_to(location)
-    back = ampeco.location_from(there.message).message
+    there = location_to(location)
+    back = location_from(there.message).message
     assert silently_lost(written(location, "etag"), back, there.losses) == []
 
 
 @given(filled(location_pb2.Location, THEIRS))
 def test_nothing_of_a_location_of_theirs_is_lost_in_silence(theirs: location_pb2.Location) -> None:
-    here = ampeco.location_from(theirs)
-    back = ampeco.location_to(here.message).message
+    here = location_from(theirs)
+    back = location_to(here.message).message
     assert silently_lost(written(theirs), back, here.losses) == []
 
 
 @given(filled(Evse, OURS))
 def test_nothing_of_an_evse_is_lost_in_silence(evse: Evse) -> None:
-    there = ampeco.evse_to(evse, 7, 1)
-    there.message.connectors.extend(ampeco.connector_to(connector).message for connector in evse.connectors)
-    charge_point = ampeco.charge_point_to(Charger(id=evse.charger_id), 3).message
-    back = ampeco.evse_from(there.message, charge_point).message
+    there = evse_to(evse, 7, 1)
+    there.message.connectors.extend(connector_to(connector).message for connector in evse.connectors)
+    charge_point = charge_point_to(Charger(id=evse.charger_id), 3).message
+    back = evse_from(there.message, charge_point).message
     assert silently_lost(written(evse), back, there.losses) == []
 
 
 @given(filled(evse_pb2.Evse, THEIRS))
 def test_nothing_of_an_evse_of_theirs_is_lost_in_silence(theirs: evse_pb2.Evse) -> None:
-    here = ampeco.evse_from(theirs)
-    back = ampeco.evse_to(here.message, theirs.charge_point_id, 1).message
+    here = evse_from(theirs)
+    back = evse_to(here.message, theirs.charge_point_id, 1).message
     assert silently_lost(written(theirs, "network_id", "charge_point_id"), back, here.losses) == []
 
 
 @given(filled(Connector, OURS))
 def test_nothing_of_a_connector_is_lost_in_silence(connector: Connector) -> None:
-    there = ampeco.connector_to(connector)
-    evse = ampeco.evse_to(Evse(connectors=[connector]), 7, 1).message
+    there = connector_to(connector)
+    evse = evse_to(Evse(connectors=[connector]), 7, 1).message
     evse.connectors.append(there.message)
-    (back,) = ampeco.evse_from(evse).message.connectors
+    (back,) = evse_from(evse).message.connectors
     assert silently_lost(written(connector), back, there.losses) == []
 
 
 @given(filled(Charger, OURS))
 def test_nothing_of_a_charger_is_lost_in_silence(charger: Charger) -> None:
-    there = ampeco.charge_point_to(charger, 3)
-    back = ampeco.charge_point_from(there.message).message
+    there = charge_point_to(charger, 3)
+    back = charge_point_from(there.message).message
     back.ClearField("site_id")
     assert silently_lost(written(charger, "etag", "sockets"), back, there.losses) == []
 
 
 @given(filled(charge_point_pb2.ChargePoint, THEIRS))
 def test_nothing_of_a_charge_point_is_lost_in_silence(theirs: charge_point_pb2.ChargePoint) -> None:
-    here = ampeco.charge_point_from(theirs)
-    back = ampeco.charge_point_to(here.message, theirs.location_id).message
+    here = charge_point_from(theirs)
+    back = charge_point_to(here.message, theirs.location_id).message
     assert silently_lost(written(theirs), back, here.losses) == []
 
 
@@ -128,7 +131,7 @@ def test_a_location_in_their_words() -> None:
         """,  # noqa: E501
         Location(),
     )
-    there = ampeco.location_to(location)
+    there = location_to(location)
     assert json.loads(MessageToJson(there.message)) == {
         "externalId": "NO*ABC*L1",
         "name": [{"locale": "en", "translation": "Sognsvann"}],
@@ -166,13 +169,13 @@ def test_what_is_shut_is_never_available(
     status: str, hardware: str, charge_point: str, ours: EvseStatus.ValueType
 ) -> None:
     evse = evse_pb2.Evse(status=status, hardware_status=hardware)
-    assert ampeco.evse_from(evse, charge_point_pb2.ChargePoint(status=charge_point)).message.status == ours
+    assert evse_from(evse, charge_point_pb2.ChargePoint(status=charge_point)).message.status == ours
 
 
 def test_a_group_of_tariffs_carries_the_tariffs_of_the_connectors() -> None:
     evse = Evse(uid="1", connectors=[Connector(id="1", tariff_ids=["AC"])])
-    assert "connectors[0].tariff_ids[0]" in {loss.path for loss in ampeco.evse_to(evse, 7, 1).losses}
-    there = ampeco.evse_to(evse, 7, 1, tariff_group_id=9)
+    assert "connectors[0].tariff_ids[0]" in {loss.path for loss in evse_to(evse, 7, 1).losses}
+    there = evse_to(evse, 7, 1, tariff_group_id=9)
     assert there.message.tariff_group_id == 9
     assert not any("tariff_ids" in loss.path for loss in there.losses)
 
@@ -181,7 +184,7 @@ def test_a_plug_that_does_not_tell_its_phases_takes_those_of_the_evse() -> None:
     evse = evse_pb2.Evse(
         current_type="ac", power_options={"phases": "three_phase"}, connectors=[evse_pb2.Connector(type="cee16")]
     )
-    (found,) = ampeco.evse_from(evse).message.connectors
+    (found,) = evse_from(evse).message.connectors
     assert found.standard == ConnectorType.CONNECTOR_TYPE_IEC_60309_2_THREE_16
 
 
@@ -210,7 +213,7 @@ def test_what_is_left_out_of_an_import_can_be_told() -> None:
 def test_only_a_voltage_that_is_one_is_taken(voltage: str, ours: int) -> None:
     power = {"max_voltage": voltage, "max_power": 2**40}
     evse = evse_pb2.Evse(power_options=power, connectors=[evse_pb2.Connector()])
-    (connector,) = ampeco.evse_from(evse).message.connectors
+    (connector,) = evse_from(evse).message.connectors
     assert (connector.max_voltage, connector.max_electric_power) == (ours, 0)
 
 

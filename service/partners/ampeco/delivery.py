@@ -30,7 +30,9 @@ from service.domain.keys import ObjectKey, charger_key
 from service.domain.mapping import Mapped
 from service.errors import FieldViolation, ResourceNotFound, TariffNotDelivered, TariffNotRepresentable
 from service.partners.ampeco.calls import Ampeco, PartCalls
-from service.partners.ampeco.mapping import charge_point_to, connector_to, evse_to, location_to
+from service.partners.ampeco.mapping_charger import charge_point_to
+from service.partners.ampeco.mapping_evse import connector_to, evse_to
+from service.partners.ampeco.mapping_location import location_to
 from service.partners.ampeco.mapping_tariff import billing_of, tariff_to
 from service.storage.changes import delivery_mark_at
 from service.storage.charger import charger_get

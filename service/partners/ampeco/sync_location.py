@@ -25,15 +25,10 @@ from service.errors import (
     MassRemoval,
 )
 from service.partners.ampeco.lists import ListImport, batches
-from service.partners.ampeco.mapping import (
-    charge_point_from,
-    evse_from,
-    is_demo,
-    is_personal,
-    is_private,
-    is_roaming,
-    location_from,
-)
+from service.partners.ampeco.mapping import is_demo, is_personal, is_private, is_roaming
+from service.partners.ampeco.mapping_charger import charge_point_from
+from service.partners.ampeco.mapping_evse import evse_from
+from service.partners.ampeco.mapping_location import location_from
 from service.partners.ampeco.source import PER_PAGE
 from service.partners.ampeco.sync_tariff import TariffImport
 from service.resources.charger import charger_import
