@@ -14,9 +14,12 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -356,6 +359,7 @@ class Ended:
 
 # Its processes begin as a fork of one that has imported everything, which takes longer than most commands do.
 FORKS = multiprocessing.get_context("forkserver")
+_EXIT_CODES = threading.Lock()
 FORKS.set_forkserver_preload(["service.__main__", "service.app", *(f"service.cli.{name}" for name in COMMANDS)])
 
 
@@ -364,13 +368,20 @@ async def command(environ: dict[str, str], *arguments: str, limit_s: float = 200
     with tempfile.TemporaryDirectory() as directory:
         out, err = Path(directory, "out"), Path(directory, "err")
         process = FORKS.Process(target=_evbridge, args=(environ, arguments, out, err))
-        await asyncio.to_thread(process.start)
-        await asyncio.to_thread(process.join, limit_s)
-        process.kill()
-        await asyncio.to_thread(process.join)
+        await asyncio.to_thread(_run, process, limit_s)
         ended = Ended(process.exitcode or 0, out.read_text(), err.read_text())
         process.close()
     return ended
+
+
+def _run(process: ForkServerProcess, limit_s: float) -> None:
+    """To its end. A start reads the exit codes of others too, and each can be read once: so one at a time."""
+    with _EXIT_CODES:
+        process.start()
+    if not wait([process.sentinel], limit_s):
+        process.kill()
+    with _EXIT_CODES:
+        process.join()
 
 
 def _evbridge(environ: dict[str, str], arguments: Sequence[str], out: Path, err: Path) -> None:
