@@ -1,6 +1,6 @@
 """CDRs of ours: recorded once, and taken back by credit CDRs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from evbridge.v1.cdr_pb2 import Cdr, CdrKey
@@ -10,7 +10,7 @@ from service.domain.charged import cdr_violations, credit_violations, credited
 from service.domain.content import etag_of
 from service.domain.keys import ObjectKey
 from service.errors import CdrCredited, CdrRecorded, EvbridgeError, FieldViolation, InvalidArgument
-from service.resources.charged import Charged, mark_recipients
+from service.resources.charged import Charged
 from service.resources.noun import Pending, dangling
 from service.storage.cdr import cdr_credits, cdr_lock, cdr_put
 from service.storage.connection import Connection
@@ -20,20 +20,8 @@ class Cdrs(Charged[Cdr]):
     noun = "cdr"
     kind = OBJECT_KIND_CDR
     key = CdrKey
-
-    async def lock(
-        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
-    ) -> Mapping[ObjectKey, Cdr | None]:
-        return await cdr_lock(conn, tenant_id, keys)
-
-    async def write(
-        self, conn: Connection, tenant_id: str, objects: Sequence[Cdr], locked: Mapping[ObjectKey, Cdr | None]
-    ) -> None:
-        await cdr_put(conn, tenant_id, objects, locked)
-        await mark_recipients(conn, tenant_id, self.kind, objects, locked)
-
-    async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
-        raise AssertionError("a CDR is not deleted")
+    lock = staticmethod(cdr_lock)
+    put = staticmethod(cdr_put)
 
     async def refused(
         self, conn: Connection, tenant_id: str, pending: Mapping[Any, Pending[Cdr]]
@@ -54,7 +42,7 @@ def _error(
     key: ObjectKey,
     pending: Pending[Cdr],
     credits: Mapping[ObjectKey, ObjectKey],
-    originals: Mapping[ObjectKey, Cdr],
+    originals: Mapping[ObjectKey, Cdr | None],
     taken_back: Mapping[ObjectKey, str],
 ) -> EvbridgeError | None:
     path, wanted, before = pending.path, pending.wanted, pending.before
@@ -64,13 +52,14 @@ def _error(
         return CdrRecorded(f"{key.shown} is recorded with other content, and a CDR never changes", id=key.shown)
     found = [*cdr_violations(wanted)]
     if (original := credits.get(key)) and not found:
-        if original not in originals:
+        recorded = originals.get(original)
+        if recorded is None:
             where = FieldViolation(f"{path}.credit_reference_id", "is not a CDR of the party")
             return dangling("cdr", original.shown, (where,))
         if original in taken_back:
             credit_id = taken_back[original]
             return CdrCredited(f"{original.shown} is taken back already", id=original.shown, credit_id=credit_id)
-        found = [*credit_violations(wanted, originals[original])]
+        found = [*credit_violations(wanted, recorded)]
     if not found:
         return None
     return InvalidArgument.of(tuple(FieldViolation(f"{path}.{each.path}", each.description) for each in found))

@@ -1,5 +1,6 @@
 """What sessions and CDRs of ours have in common: whom they go to."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,21 @@ M = TypeVar("M", Session, Cdr)
 class Charged(Owned[M]):
     """One kind of such objects. They go to the integration that they name, or to those of the token's eMSP."""
 
+    @abstractmethod
+    async def put(
+        self, conn: Connection, tenant_id: str, objects: Sequence[M], locked: Mapping[ObjectKey, M | None]
+    ) -> None:
+        """Stores objects, as `write` has to."""
+
+    async def write(
+        self, conn: Connection, tenant_id: str, objects: Sequence[M], locked: Mapping[ObjectKey, M | None]
+    ) -> None:
+        await self.put(conn, tenant_id, objects, locked)
+        await _mark_recipients(conn, tenant_id, self.kind, objects, locked)
+
+    async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
+        raise AssertionError(f"a {self.noun} is not deleted")
+
     def clean(self, wanted: M) -> None:
         wanted.cdr_token.country_code, wanted.cdr_token.party_id = token_party(wanted)
 
@@ -39,7 +55,7 @@ class Charged(Owned[M]):
         return refused
 
 
-async def mark_recipients(
+async def _mark_recipients(
     conn: Connection,
     tenant_id: str,
     kind: ObjectKind.ValueType,

@@ -1,6 +1,6 @@
 """Chargers: how they are stored, imported and deleted."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from evbridge.v1.charger_pb2 import Charger
@@ -19,12 +19,11 @@ from service.storage.connection import Connection
 class Chargers(Noun[Charger]):
     noun = "charger"
     kind = OBJECT_KIND_CHARGER
+    lock = staticmethod(charger_lock_many)
+    remove = staticmethod(charger_delete)
 
     def key_of(self, sent: Charger) -> str:
         return charger_key(sent.id)
-
-    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[str]) -> Mapping[str, Charger | None]:
-        return await charger_lock_many(conn, tenant_id, keys)
 
     async def write(
         self, conn: Connection, tenant_id: str, objects: Sequence[Charger], locked: Mapping[str, Charger | None]
@@ -33,9 +32,6 @@ class Chargers(Noun[Charger]):
         for charger in objects:
             if self.key_of(charger) not in locked:
                 await charger_insert(conn, tenant_id, charger)
-
-    async def remove(self, conn: Connection, tenant_id: str, key: str) -> None:
-        await charger_delete(conn, tenant_id, key)
 
     def keep(self, wanted: Charger, before: Charger | None) -> None:
         if before:

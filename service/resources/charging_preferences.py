@@ -27,7 +27,7 @@ async def preferences_keep(database: Database, caller: Caller, key: ObjectKey, w
     """In the session, whose content they do not change: its partner is not told them back."""
     async with database.transaction() as conn:
         locked = await session_lock(conn, caller.tenant_id, [key])
-        for session in locked.values():
+        if session := locked.get(key):
             session.charging_preferences.CopyFrom(wanted)
             await session_put(conn, caller.tenant_id, [session], locked)
             await record(conn, caller, OBJECT_KIND_SESSION, [Change(str(key), UPDATE, session.etag)])

@@ -1,6 +1,6 @@
 """Companies: how they are stored and deleted."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from evbridge.v1.company_pb2 import Company
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_COMPANY
@@ -14,21 +14,17 @@ from service.storage.connection import Connection
 class Companies(Noun[Company]):
     noun = "company"
     kind = OBJECT_KIND_COMPANY
+    lock = staticmethod(company_lock)
+    remove = staticmethod(company_tombstone)
 
     def key_of(self, sent: Company) -> str:
         return sent.id.lower()
-
-    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[str]) -> Mapping[str, Company | None]:
-        return await company_lock(conn, tenant_id, keys)
 
     async def write(
         self, conn: Connection, tenant_id: str, objects: Sequence[Company], locked: Mapping[str, Company | None]
     ) -> None:
         for company in objects:
             await company_put(conn, tenant_id, company, is_new=company.id not in locked)
-
-    async def remove(self, conn: Connection, tenant_id: str, key: str) -> None:
-        await company_tombstone(conn, tenant_id, key)
 
     def check_version(self, sent: Company, before: Company | None) -> None:
         check_version(sent.version, before.version if before else 0)

@@ -28,19 +28,9 @@ class Locations(Owned[Location]):
     noun = "location"
     kind = OBJECT_KIND_LOCATION
     key = LocationKey
-
-    async def lock(
-        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
-    ) -> Mapping[ObjectKey, Location | None]:
-        return await location_lock(conn, tenant_id, keys)
-
-    async def write(
-        self, conn: Connection, tenant_id: str, objects: Sequence[Location], locked: Mapping[ObjectKey, Location | None]
-    ) -> None:
-        await location_put(conn, tenant_id, objects, locked)
-
-    async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
-        await location_tombstone(conn, tenant_id, key)
+    lock = staticmethod(location_lock)
+    write = staticmethod(location_put)
+    remove = staticmethod(location_tombstone)
 
     def keep(self, wanted: Location, before: Location | None) -> None:
         super().keep(wanted, before)

@@ -51,17 +51,17 @@ class Noun(ABC, Generic[M]):
         """Its key."""
 
     @abstractmethod
-    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[Any]) -> Mapping[Any, M | None]:
+    async def lock(self, conn: Connection, tenant_id: str, keys: Collection[Any], /) -> Mapping[Any, M | None]:
         """The objects there are, kept from other writers until the transaction ends; None where a tombstone is."""
 
     @abstractmethod
     async def write(
-        self, conn: Connection, tenant_id: str, objects: Sequence[M], locked: Mapping[Any, M | None]
+        self, conn: Connection, tenant_id: str, objects: Sequence[M], locked: Mapping[Any, M | None], /
     ) -> None:
         """Stores objects over what `lock` found. Raises an error when another writer was first with a new one."""
 
     @abstractmethod
-    async def remove(self, conn: Connection, tenant_id: str, key: Any) -> None:
+    async def remove(self, conn: Connection, tenant_id: str, key: Any, /) -> None:
         """Deletes one that is locked. Raises what keeps it from being deleted."""
 
     def shown(self, key: Any) -> str:

@@ -1,6 +1,6 @@
 """Tariffs of ours: how they are stored and deleted."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
@@ -31,16 +31,8 @@ class Tariffs(Owned[Tariff]):
     noun = "tariff"
     kind = OBJECT_KIND_TARIFF
     key = TariffKey
-
-    async def lock(
-        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
-    ) -> Mapping[ObjectKey, Tariff | None]:
-        return await tariff_lock(conn, tenant_id, keys)
-
-    async def write(
-        self, conn: Connection, tenant_id: str, objects: Sequence[Tariff], locked: Mapping[ObjectKey, Tariff | None]
-    ) -> None:
-        await tariff_put(conn, tenant_id, objects, locked)
+    lock = staticmethod(tariff_lock)
+    write = staticmethod(tariff_put)
 
     async def refused(
         self, conn: Connection, tenant_id: str, pending: Mapping[Any, Pending[Tariff]]

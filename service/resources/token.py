@@ -1,7 +1,5 @@
 """Tokens of ours: how they are stored and deleted."""
 
-from collections.abc import Collection, Mapping, Sequence
-
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_TOKEN
 from evbridge.v1.token_pb2 import Token, TokenKey
 
@@ -9,7 +7,6 @@ from service.domain.keys import ObjectKey
 from service.domain.token import token_key
 from service.domain.validation import validate
 from service.resources.objects import Owned
-from service.storage.connection import Connection
 from service.storage.token import token_lock, token_put, token_tombstone
 
 
@@ -17,6 +14,9 @@ class Tokens(Owned[Token]):
     noun = "token"
     kind = OBJECT_KIND_TOKEN
     id = "uid"
+    lock = staticmethod(token_lock)
+    write = staticmethod(token_put)
+    remove = staticmethod(token_tombstone)
 
     def key_of(self, sent: Token) -> ObjectKey:
         return token_key(sent)
@@ -24,19 +24,6 @@ class Tokens(Owned[Token]):
     def check_key(self, sent: Token, path: str) -> None:
         key = TokenKey(country_code=sent.country_code, party_id=sent.party_id, uid=sent.uid, type=sent.type)
         validate(key, prefix=f"{path}.")
-
-    async def lock(
-        self, conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
-    ) -> Mapping[ObjectKey, Token | None]:
-        return await token_lock(conn, tenant_id, keys)
-
-    async def write(
-        self, conn: Connection, tenant_id: str, objects: Sequence[Token], locked: Mapping[ObjectKey, Token | None]
-    ) -> None:
-        await token_put(conn, tenant_id, objects, locked)
-
-    async def remove(self, conn: Connection, tenant_id: str, key: ObjectKey) -> None:
-        await token_tombstone(conn, tenant_id, key)
 
 
 TOKENS = Tokens()

@@ -6,59 +6,38 @@ from typing import Any
 from evbridge.v1.cdr_pb2 import Cdr, ListCdrsRequest
 
 from service.domain.keys import ObjectKey, columns, key_of
-from service.errors import EtagMismatch, ResourceNotFound
 from service.storage.charged import charged_columns, charged_filters
 from service.storage.connection import Connection
+from service.storage.owned import OwnedRows
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
 
-async def cdr_get(database: Database | Connection, tenant_id: str, key: ObjectKey) -> bytes:
-    """The serialized CDR. Raises ResourceNotFound."""
-    payload: bytes | None = await database.value(sql.cdr_get, tenant_id, *key)
-    if payload is None:
-        raise ResourceNotFound.of("cdr", key.shown)
-    return payload
+def _columns(cdrs: Sequence[Cdr]) -> tuple[list[Any], ...]:
+    return (
+        [cdr.currency for cdr in cdrs],
+        [cdr.session_id.casefold() for cdr in cdrs],
+        [cdr.credit_reference_id.casefold() for cdr in cdrs],
+        [cdr.audit.state for cdr in cdrs],
+        *charged_columns(cdrs, [cdr.cdr_location.id for cdr in cdrs]),
+    )
 
 
-async def cdr_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
-    """The serialized CDRs in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    found = await cdr_find(database, tenant_id, set(keys))
-    for key in keys:
-        if key not in found:
-            raise ResourceNotFound.of("cdr", key.shown)
-    return [found[key] for key in keys]
+_ROWS = OwnedRows("cdr", Cdr, sql, key_of, _columns)
 
-
-async def cdr_find(
-    database: Database | Connection, tenant_id: str, keys: Collection[ObjectKey]
-) -> dict[ObjectKey, bytes]:
-    """Those of the CDRs that exist, serialized."""
-    rows = await database.rows(sql.cdr_get_many, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): row["payload"] for row in rows}
-
-
-async def cdr_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Cdr]:
-    """The CDRs there are, kept from other writers until the transaction ends."""
-    rows = await conn.rows(sql.cdr_lock, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): Cdr.FromString(row["payload"]) for row in rows}
+cdr_get = _ROWS.get
+cdr_get_many = _ROWS.get_many
+cdr_find = _ROWS.find
+cdr_lock = _ROWS.lock
+cdr_put = _ROWS.insert
 
 
 async def cdr_credits(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, str]:
     """Those of the CDRs that are taken back, each with the folded id of the credit CDR."""
     rows = await conn.rows(sql.cdr_credits, tenant_id, *columns(keys))
     return {ObjectKey.in_row(row): row["credit_key"] for row in rows}
-
-
-async def cdr_put(
-    conn: Connection, tenant_id: str, cdrs: Sequence[Cdr], locked: Mapping[ObjectKey, Cdr | None]
-) -> None:
-    """Records CDRs of which `cdr_lock` found none. Raises EtagMismatch when another writer was first with one."""
-    new = [cdr for cdr in cdrs if key_of(cdr) not in locked]
-    if new and await conn.run(sql.cdr_insert, tenant_id, *_columns(new)) < len(new):
-        raise EtagMismatch("one of the CDRs was recorded by another call at this moment")
 
 
 async def cdr_replace(
@@ -74,17 +53,6 @@ async def cdr_replace(
         [token.contract_id.casefold() for token in tokens],
         [cdr.etag for cdr in cdrs],
         [cdr.SerializeToString() for cdr in cdrs],
-    )
-
-
-def _columns(cdrs: Sequence[Cdr]) -> tuple[list[Any], ...]:
-    return (
-        *columns([key_of(cdr) for cdr in cdrs]),
-        [cdr.currency for cdr in cdrs],
-        [cdr.session_id.casefold() for cdr in cdrs],
-        [cdr.credit_reference_id.casefold() for cdr in cdrs],
-        [cdr.audit.state for cdr in cdrs],
-        *charged_columns(cdrs, [cdr.cdr_location.id for cdr in cdrs]),
     )
 
 

@@ -15,6 +15,7 @@ from service.domain.pages import MAX_BYTES
 from service.errors import EtagMismatch, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.evse_payload import evse_payload, evse_tail
+from service.storage.owned import in_order
 from service.storage.pool import Database
 from service.storage.statements import Statement, Statements
 
@@ -47,11 +48,7 @@ async def location_get(database: Database, tenant_id: str, key: ObjectKey) -> by
 
 async def location_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
     """The serialized locations in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    found = await location_find(database, tenant_id, set(keys))
-    for key in keys:
-        if key not in found:
-            raise ResourceNotFound.of("location", key.shown)
-    return [found[key] for key in keys]
+    return in_order("location", keys, await location_find(database, tenant_id, set(keys)))
 
 
 async def location_find(database: Database, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, bytes]:

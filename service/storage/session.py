@@ -1,64 +1,31 @@
 """Sessions as rows: the serialized message and the columns that lists filter by."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from evbridge.v1.session_pb2 import ListSessionsRequest, Session
 
-from service.domain.keys import ObjectKey, columns, key_of
-from service.errors import EtagMismatch, ResourceNotFound
+from service.domain.keys import key_of
 from service.storage.charged import charged_columns, charged_filters
-from service.storage.connection import Connection
+from service.storage.owned import OwnedRows
 from service.storage.pool import Database
-from service.storage.statements import Statement, Statements
+from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
 
-async def session_get(database: Database | Connection, tenant_id: str, key: ObjectKey) -> bytes:
-    """The serialized session. Raises ResourceNotFound."""
-    payload: bytes | None = await database.value(sql.session_get, tenant_id, *key)
-    if payload is None:
-        raise ResourceNotFound.of("session", key.shown)
-    return payload
-
-
-async def session_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
-    """The serialized sessions in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    found = await session_find(database, tenant_id, set(keys))
-    for key in keys:
-        if key not in found:
-            raise ResourceNotFound.of("session", key.shown)
-    return [found[key] for key in keys]
-
-
-async def session_find(database: Database, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, bytes]:
-    """Those of the sessions that exist, serialized."""
-    rows = await database.rows(sql.session_get_many, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): row["payload"] for row in rows}
-
-
-async def session_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Session]:
-    """The sessions there are, kept from other writers until the transaction ends."""
-    rows = await conn.rows(sql.session_lock, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): Session.FromString(row["payload"]) for row in rows}
-
-
-async def session_put(
-    conn: Connection, tenant_id: str, sessions: Sequence[Session], locked: Mapping[ObjectKey, Session | None]
-) -> None:
-    """Writes over what `session_lock` found. Raises EtagMismatch when another writer was first with a new session."""
-    new = [session for session in sessions if key_of(session) not in locked]
-    if new and await _write(conn, sql.session_insert, tenant_id, new) < len(new):
-        raise EtagMismatch("one of the sessions was created by another call at this moment")
-    if replaced := [session for session in sessions if key_of(session) in locked]:
-        await _write(conn, sql.session_replace, tenant_id, replaced)
-
-
-async def _write(conn: Connection, statement: Statement, tenant_id: str, sessions: Sequence[Session]) -> int:
-    keys = columns([key_of(session) for session in sessions])
+def _columns(sessions: Sequence[Session]) -> tuple[list[Any], ...]:
     places = [session.location_id for session in sessions]
-    statuses = [session.status for session in sessions]
-    return await conn.run(statement, tenant_id, *keys, statuses, *charged_columns(sessions, places))
+    return ([session.status for session in sessions], *charged_columns(sessions, places))
+
+
+_ROWS = OwnedRows("session", Session, sql, key_of, _columns)
+
+session_get = _ROWS.get
+session_get_many = _ROWS.get_many
+session_find = _ROWS.find
+session_lock = _ROWS.lock
+session_put = _ROWS.put
 
 
 async def session_page(

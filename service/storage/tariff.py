@@ -9,20 +9,32 @@ from evbridge.v1.tariff_pb2 import ListTariffsRequest, Tariff
 from service.domain.keys import OURS, ObjectKey, columns, key_of
 from service.domain.pages import MAX_BYTES
 from service.domain.tariff import end_of
-from service.errors import EtagMismatch, ResourceNotFound, TariffRevisionNotKept
+from service.errors import ResourceNotFound, TariffRevisionNotKept
 from service.storage.connection import Connection
+from service.storage.owned import OwnedRows
 from service.storage.pool import Database
-from service.storage.statements import Statement, Statements
+from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
 
-async def tariff_get(database: Database, tenant_id: str, key: ObjectKey) -> bytes:
-    """The serialized tariff. Raises ResourceNotFound, also when it was deleted."""
-    payload: bytes | None = await database.value(sql.tariff_get, tenant_id, *key)
-    if payload is None:
-        raise ResourceNotFound.of("tariff", key.shown)
-    return payload
+def _columns(tariffs: Sequence[Tariff]) -> tuple[list[Any], ...]:
+    return (
+        [tariff.type for tariff in tariffs],
+        [tariff.currency for tariff in tariffs],
+        [tariff.etag for tariff in tariffs],
+        [tariff.SerializeToString() for tariff in tariffs],
+        [tariff.origin.integration_id for tariff in tariffs],
+        [end_of(tariff) for tariff in tariffs],
+    )
+
+
+_ROWS = OwnedRows("tariff", Tariff, sql, key_of, _columns)
+
+tariff_get = _ROWS.get
+tariff_get_many = _ROWS.get_many
+tariff_find = _ROWS.find
+tariff_lock = _ROWS.lock
 
 
 async def tariff_at(database: Database, tenant_id: str, key: ObjectKey, time: datetime) -> Tariff:
@@ -38,31 +50,6 @@ async def tariff_at(database: Database, tenant_id: str, key: ObjectKey, time: da
         since = tariff.last_updated.ToJsonString()
         raise TariffRevisionNotKept(f"what the tariff said before {since} is not kept", id=key.shown, kept_since=since)
     return tariff
-
-
-async def tariff_get_many(database: Database, tenant_id: str, keys: Sequence[ObjectKey]) -> list[bytes]:
-    """The serialized tariffs in the order of the keys. Raises ResourceNotFound for the first that does not exist."""
-    found = await tariff_find(database, tenant_id, set(keys))
-    for key in keys:
-        if key not in found:
-            raise ResourceNotFound.of("tariff", key.shown)
-    return [found[key] for key in keys]
-
-
-async def tariff_find(
-    database: Database | Connection, tenant_id: str, keys: Collection[ObjectKey]
-) -> dict[ObjectKey, bytes]:
-    """Those of the tariffs that exist, serialized."""
-    rows = await database.rows(sql.tariff_get_many, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): row["payload"] for row in rows}
-
-
-async def tariff_lock(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, Tariff | None]:
-    """The tariffs there are, kept from other writers until the transaction ends; None where a tombstone is."""
-    return {
-        ObjectKey.in_row(row): (None if row["delete_time"] else Tariff.FromString(row["payload"]))
-        for row in await conn.rows(sql.tariff_lock, tenant_id, *columns(keys))
-    }
 
 
 async def tariffs_hold(conn: Connection, tenant_id: str, keys: Collection[ObjectKey]) -> set[ObjectKey]:
@@ -97,29 +84,12 @@ async def tariff_put(
 
     Raises EtagMismatch when another writer was first with a new tariff.
     """
-    new = [tariff for tariff in tariffs if key_of(tariff) not in locked]
-    if new and await _write(conn, sql.tariff_insert, tenant_id, new) < len(new):
-        raise EtagMismatch("one of the tariffs was created by another call at this moment")
+    await _ROWS.insert(conn, tenant_id, tariffs, locked)
     if replaced := [tariff for tariff in tariffs if key_of(tariff) in locked]:
         ends = [tariff.last_updated.ToDatetime(tzinfo=UTC) for tariff in replaced]
         await conn.run(sql.tariff_keep, tenant_id, *columns([key_of(tariff) for tariff in replaced]), ends)
         ends_before = [end_of(locked[key_of(tariff)]) for tariff in replaced]
-        await _write(conn, sql.tariff_replace, tenant_id, replaced, ends_before)
-
-
-async def _write(conn: Connection, statement: Statement, tenant_id: str, tariffs: Sequence[Tariff], *more: Any) -> int:
-    return await conn.run(
-        statement,
-        tenant_id,
-        *columns([key_of(tariff) for tariff in tariffs]),
-        [tariff.type for tariff in tariffs],
-        [tariff.currency for tariff in tariffs],
-        [tariff.etag for tariff in tariffs],
-        [tariff.SerializeToString() for tariff in tariffs],
-        [tariff.origin.integration_id for tariff in tariffs],
-        [end_of(tariff) for tariff in tariffs],
-        *more,
-    )
+        await _ROWS.write(conn, "replace", tenant_id, replaced, ends_before)
 
 
 async def tariff_tombstone(conn: Connection, tenant_id: str, key: ObjectKey) -> None:

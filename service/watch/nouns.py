@@ -158,8 +158,8 @@ class EvseStatuses:
 
     async def pages(self, database: Database, tenant_id: str, request: Any) -> AsyncIterator[list[bytes]]:
         for side in await _sides(database, tenant_id, request):
-            last = ""
-            while rows := await _location_page(database, tenant_id, request, side, last):
+            last, wanted = "", ListLocationsRequest(integration_id=side)
+            while rows := await location_page(database, tenant_id, wanted, last, MAX_SIZE):
                 yield [_status(ObjectKey.parsed(id, side), evse) for id, payload in rows for evse in _evses(payload)]
                 last = rows[-1][0]
 
@@ -199,32 +199,8 @@ def _parts(key: ObjectKey) -> dict[str, str]:
     return {**names, "integration_id": key.integration_id}
 
 
-def _location_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
-    return location_page(database, tenant_id, ListLocationsRequest(integration_id=side), last, MAX_SIZE)
-
-
-def _tariff_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
-    return tariff_page(database, tenant_id, ListTariffsRequest(integration_id=side), last, MAX_SIZE)
-
-
-def _session_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
-    return session_page(database, tenant_id, ListSessionsRequest(integration_id=side), last, MAX_SIZE)
-
-
-def _cdr_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
-    return cdr_page(database, tenant_id, ListCdrsRequest(integration_id=side), last, MAX_SIZE)
-
-
-def _hub_client_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
-    return hub_client_page(database, tenant_id, ListHubClientsRequest(integration_id=side), last, MAX_SIZE)
-
-
 async def _hub(database: Database, tenant_id: str, request: Any) -> list[str]:
     return [request.integration_id]
-
-
-def _token_page(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
-    return token_page(database, tenant_id, ListTokensRequest(integration_id=side), last, MAX_SIZE)
 
 
 async def _integration_page(
@@ -253,6 +229,25 @@ def _delivery_page(database: Database, tenant_id: str, request: Any, side: str, 
     return delivery_page(database, tenant_id, wanted, UUID(last) if last else LOWEST, MAX_SIZE)
 
 
+def _owned(
+    kind: int,
+    change: Callable[..., Any],
+    key: Callable[..., Any],
+    find: Callable[[Database, str, Collection[ObjectKey]], Awaitable[Mapping[ObjectKey, bytes]]],
+    page: Callable[[Database, str, Any, str, int], Rows],
+    wanted: Callable[..., Any],
+    parts: Callable[[ObjectKey], dict[str, Any]] = _parts,
+    sides: Callable[[Database, str, Any], Awaitable[list[str]]] = _sides,
+    id_of: Callable[[str], str] = str,
+) -> Whole:
+    """A noun whose objects a party owns: the message of its key, and the request that lists those of a side."""
+
+    def page_of(database: Database, tenant_id: str, request: Any, side: str, last: str) -> Rows:
+        return page(database, tenant_id, wanted(integration_id=side), last, MAX_SIZE)
+
+    return Whole(kind, change, ObjectKey.parsed, lambda of: {"key": key(**parts(of))}, find, page_of, sides, id_of)
+
+
 def _plain(id: str, integration_id: str) -> str:
     return id
 
@@ -261,63 +256,26 @@ def _id(id: str) -> dict[str, Any]:
     return {"id": id}
 
 
-LOCATIONS = Whole(
-    OBJECT_KIND_LOCATION,
-    LocationChange,
-    ObjectKey.parsed,
-    lambda key: {"key": LocationKey(**_parts(key))},
-    location_find,
-    _location_page,
-    _sides,
+LOCATIONS = _owned(
+    OBJECT_KIND_LOCATION, LocationChange, LocationKey, location_find, location_page, ListLocationsRequest
 )
 EVSE_STATUS = EvseStatuses()
-TARIFFS = Whole(
-    OBJECT_KIND_TARIFF,
-    TariffChange,
-    ObjectKey.parsed,
-    lambda key: {"key": TariffKey(**_parts(key))},
-    tariff_find,
-    _tariff_page,
-    _sides,
-)
-HUB_CLIENTS = Whole(
+TARIFFS = _owned(OBJECT_KIND_TARIFF, TariffChange, TariffKey, tariff_find, tariff_page, ListTariffsRequest)
+HUB_CLIENTS = _owned(
     OBJECT_KIND_HUB_CLIENT,
     HubClientChange,
-    ObjectKey.parsed,
-    lambda key: {"key": HubClientKey(**hub_client_parts(key))},
+    HubClientKey,
     hub_client_find,
-    _hub_client_page,
-    _hub,
+    hub_client_page,
+    ListHubClientsRequest,
+    parts=hub_client_parts,
+    sides=_hub,
 )
-TOKENS = Whole(
-    OBJECT_KIND_TOKEN,
-    TokenChange,
-    ObjectKey.parsed,
-    lambda key: {"key": TokenKey(**token_parts(key))},
-    token_find,
-    _token_page,
-    _sides,
+TOKENS = _owned(OBJECT_KIND_TOKEN, TokenChange, TokenKey, token_find, token_page, ListTokensRequest, parts=token_parts)
+SESSIONS = _owned(
+    OBJECT_KIND_SESSION, SessionChange, SessionKey, session_find, session_page, ListSessionsRequest, id_of=id_at
 )
-SESSIONS = Whole(
-    OBJECT_KIND_SESSION,
-    SessionChange,
-    ObjectKey.parsed,
-    lambda key: {"key": SessionKey(**_parts(key))},
-    session_find,
-    _session_page,
-    _sides,
-    id_at,
-)
-CDRS = Whole(
-    OBJECT_KIND_CDR,
-    CdrChange,
-    ObjectKey.parsed,
-    lambda key: {"key": CdrKey(**_parts(key))},
-    cdr_find,
-    _cdr_page,
-    _sides,
-    id_at,
-)
+CDRS = _owned(OBJECT_KIND_CDR, CdrChange, CdrKey, cdr_find, cdr_page, ListCdrsRequest, id_of=id_at)
 INTEGRATIONS = Whole(
     OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page, _ours
 )
