@@ -105,7 +105,11 @@ async def page(
     shown = found[: asked.limit]
     # A page ends at a number of bytes too.
     more = len(found) > asked.limit or bool(shown and await read(limit=1, after=shown[-1].position))
-    total = await view_count(*view, date_from=asked.date_from, date_to=asked.date_to)
+    if more or asked.after or asked.offset:
+        total = await view_count(*view, date_from=asked.date_from, date_to=asked.date_to)
+    else:
+        # What came meanwhile is not counted either.
+        total = len(shown)
     headers = {"X-Total-Count": str(total), "X-Limit": str(MAX_PAGE)}
     if more:
         headers["Link"] = f'<{_next_url(tools, visit, asked, shown)}>; rel="next"'
