@@ -77,7 +77,8 @@ class SessionsSender:
         )
         said = await self._said(question, visit.tenant_id)
         if said == CHARGING_PREFERENCES_RESPONSE_ACCEPTED:
-            await preferences_keep(self._tools.database, caller_of(visit), key, wanted)
+            tools, caller = self._tools, caller_of(visit)
+            await preferences_keep(tools.database, tools.keyring, request, caller, key, wanted)
         return Reply(ocpi.ChargingPreferencesResponse(data=response_to(said)))
 
     async def _session(self, id: str, visit: Visit) -> Session:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from evbridge.v1.audit_pb2 import ListAuditEventsRequest
 from evbridge.v1.charging_preferences_pb2 import (
     CHARGING_PREFERENCES_RESPONSE_ACCEPTED,
     CHARGING_PREFERENCES_RESPONSE_DEPARTURE_REQUIRED,
@@ -37,6 +38,7 @@ from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 from tests.rpc.test_watch import watching
 
 __all__ = ["sides"]
+PUT = "evbridge.partner.ocpi.v2.SessionsSenderService/PutChargingPreferences"
 CHEAP = ChargingPreferences(profile_type=PROFILE_TYPE_CHEAP)
 GREEN = ChargingPreferences(
     profile_type=PROFILE_TYPE_GREEN,
@@ -100,6 +102,9 @@ async def test_a_service_of_the_operator_answers_and_what_it_accepts_is_kept(sid
             changed = await watched.until(lambda change: change.session.HasField("charging_preferences"))
             assert changed.session.charging_preferences == GREEN
             assert [(each.key.id, each.integration_id) for each in asked] == [("S1", ID)] * 2
+        events = (await cpo.client.audit.ListAuditEvents(ListAuditEventsRequest(rpc=PUT))).audit_events
+        seen = [(each.actor, [*each.object_ids], [*each.fields]) for each in events]
+        assert seen == [(f"integration/{ID}", ["DE*CPO*s1"], ["charging_preferences"])], "once: one was not accepted"
         assert await pushed(cpo, emsp) == [], "the provider knows what it wanted"
         await tell(cpo, kwh=Decimal(value="3"))
         assert (await own_session(cpo)).charging_preferences == GREEN

@@ -1,8 +1,10 @@
 """What operators push of sessions and CDRs to our OCPI endpoints: patches add up, and CDRs stay as they are."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,7 @@ from evbridge.v1.cdr_pb2 import (
     ListCdrsRequest,
 )
 from evbridge.v1.cdr_pb2 import CdrKey as CdrKeyMessage
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_TARIFF
 from evbridge.v1.session_pb2 import GetSessionRequest, Session
 from evbridge.v1.session_pb2 import SessionKey as SessionKeyMessage
 from evbridge.v1.watch_pb2 import WatchCdrsRequest
@@ -24,7 +27,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from service.app import Evbridge
 from service.partners.ocpi.mapping import object_to, text_of
+from service.runs import auditing
+from service.storage.statements import Statement
 from tests.charged import a_cdr, a_period, a_session
 from tests.conftest import Tenant
 from tests.front_door import a_tariff
@@ -170,6 +176,48 @@ async def test_a_cdr_that_wants_a_tariff_is_priced_once_that_arrives(
         ListCdrsRequest(integration_id=ID, audit_state=CDR_AUDIT_STATE_NOT_AUDITED)
     )
     assert [cdr.id for cdr in other.cdrs] == ["C2"]
+
+
+WAITS = Statement(
+    "waits", "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = $1::text)"
+)
+HOLD_UP = Statement(
+    "hold up",
+    "INSERT INTO received_document"
+    " (tenant_id, integration_id, object_kind, object_id, part, version, last_updated, document)"
+    " VALUES ($1, $2, $3, 'NLTNMt1', '', '2.2.1', '-infinity', '{}')",
+)
+A_MINUTE_LATER = Statement("a minute later", "UPDATE cdr SET audit_lease = '-infinity' WHERE tenant_id = $1")
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["it waits for the tariff", "control: it does not"])
+async def test_a_tariff_that_arrives_while_its_cdr_is_audited_is_not_missed(
+    ask: Ask, operator: Partner, tenant: Tenant, running: Evbridge, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """The tariff has looked for CDRs that want it, but nobody can see it yet, when an audit misses it."""
+    if not alone:
+        monkeypatch.setattr(auditing, "cdr_audit_alone", AsyncMock())
+    tariff = written(a_tariff(**OWNED, id="t1", last_updated=Timestamp(seconds=1)))
+    cdr = written(a_cdr(**OWNED, id="C1", last_updated=TIME, charging_periods=[a_period(0, "20", tariff_id="T1")]))
+    key = CdrKeyMessage(**OWNED, id="C1", integration_id=ID)
+
+    async def waits(event: str) -> None:
+        while not await running.database.value(WAITS, event):
+            await asyncio.sleep(0.01)
+
+    async def audited(state: CdrAuditState.ValueType) -> None:
+        while (await tenant.reader.cdrs.GetCdr(GetCdrRequest(key=key))).audit.state != state:
+            await asyncio.sleep(0.01)
+
+    async with running.database.transaction() as conn:
+        await conn.run(HOLD_UP, tenant.name, ID, OBJECT_KIND_TARIFF)
+        put = asyncio.create_task(ask("PUT", f"{BASE}/2.2.1/tariffs/NL/TNM/t1", operator.registered, json=tariff))
+        await waits("transactionid")
+        assert (await ask("POST", CDRS, operator.registered, json=cdr)).code == 1000
+        await (waits("advisory") if alone else audited(CDR_AUDIT_STATE_NOT_AUDITED))
+    assert (await put).code == 1000
+    await running.database.run(A_MINUTE_LATER, tenant.name)
+    await audited(CDR_AUDIT_STATE_EQUAL if alone else CDR_AUDIT_STATE_NOT_AUDITED)
 
 
 async def test_whatever_is_sent_has_an_answer_of_ocpis(ask: Ask, operator: Partner, soak: Callable[[int], int]) -> None:

@@ -107,6 +107,20 @@ async def test_a_location_is_stored_read_and_given_back_as_it_was_sent(
     assert (await ask("GET", f"{path}/{uid}/{connector['id']}", operator.registered)).body["data"] == connector
 
 
+async def test_an_evse_that_no_url_can_name_is_left_out_of_its_location(
+    ask: Ask, operator: Partner, tenant: Tenant
+) -> None:
+    evse = VALID["evses"][0]
+    sent = VALID | {"evses": [evse | {"uid": uid} for uid in ("..", "a/b", "a/./b", "...")]}
+    assert (await ask("PUT", f"{LOCATION}/NL/TNM/L1", operator.registered, json=sent)).code == 1000
+    assert [each.uid for each in (await location(tenant, "L1")).evses] == ["a/b", "..."]
+    alone = await ask("PUT", f"{LOCATION}/NL/TNM/L1/a%2F..", operator.registered, json=evse | {"uid": "a/.."})
+    assert alone.status == 404, "no such URL"
+    taken = await ask("PUT", f"{LOCATION}/NL/TNM/L1/c%2Fd", operator.registered, json=evse | {"uid": "c/d"})
+    assert taken.code == 1000
+    assert [each.uid for each in (await location(tenant, "L1")).evses] == ["a/b", "...", "c/d"]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_status_arrives_as_a_patch_and_moves_its_location(
     ask: Ask, operator: Partner, tenant: Tenant, version: str

@@ -28,6 +28,7 @@ from tests.front_door import Client, a_location, a_party, a_rule, a_tariff, an_i
 NO_TIME = Timestamp(seconds=-(1 << 40), nanos=-1)
 TIME = "must be a time from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z"
 CONTROL = "must not hold control characters but tab and line feed"
+IN_A_URL = "must not have . or .. alone between slashes: no URL can hold that"
 LATITUDE = "must be a decimal from -90 to 90 with 5 to 7 digits after the point, such as 52.520008"
 
 
@@ -79,6 +80,14 @@ CALLS: dict[str, tuple[Callable[[Client], Awaitable[Any]], dict[str, str]]] = {
             "location.id": (
                 "must be 1 to 36 printable ASCII characters, without a space at its beginning or end, such as LOC-1"
             )
+        },
+    ),
+    "ids that no URL can hold": (
+        create_location(id="a/..", evses=[{"uid": "."}, {"uid": ".../a..\\"}]),
+        {
+            "location.id": IN_A_URL,
+            "location.evses[0].uid": IN_A_URL,
+            **{f"location.evses[{at}].{name}": "is required" for at in (0, 1) for name in ("status", "connectors")},
         },
     ),
     "a zone of the machine": (

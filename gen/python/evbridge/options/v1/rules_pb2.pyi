@@ -40,7 +40,7 @@ country_code: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRule
 party_id: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """A party of a country, in any case."""
 object_id: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""An object of ours. Ids that differ in a space at their end look the same, so none has one."""
+"""An object of ours. Ids that differ in a space at their end look the same, so none has one; and each stands in a URL."""
 lower_case_id: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """An integration, or one of its rules."""
 any_uuid: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
