@@ -1,8 +1,8 @@
 """What the contract says about the connections of integrations, whatever their type: addresses, secrets, defaults."""
 
 import base64
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from evbridge.options.v1 import options_pb2 as options
@@ -13,6 +13,9 @@ from google.protobuf.message import Message
 
 from service.domain.secret import Secret
 from service.domain.target import Grant
+from service.errors import IntegrationDisabled, InvalidArgument
+
+T = TypeVar("T")
 
 _PULL_MINUTES = 240
 
@@ -30,6 +33,16 @@ def token_parties(integration: Integration) -> list[str]:
         return [integration.ocpi.platform_party_country_code + integration.ocpi.platform_party_id]
     companies = integration.partner_company_details
     return sorted({each.country_code + each.party_id for each in companies if each.role == PARTY_ROLE_EMSP})
+
+
+def speaker(integration: Integration, by_type: Mapping[IntegrationType.ValueType, T], lacking: InvalidArgument) -> T:
+    """Who speaks with the partner. Raises `lacking` when nobody does with one of the type, IntegrationDisabled."""
+    found = by_type.get(integration.type)
+    if found is None:
+        raise lacking
+    if not integration.enabled:
+        raise IntegrationDisabled.of(integration.id)
+    return found
 
 
 def type_name(type: IntegrationType.ValueType) -> str:

@@ -23,6 +23,7 @@ from evbridge.v1.token_pb2 import (
 )
 
 from service.domain.caller import Caller, time_to_wait_s
+from service.domain.integration import speaker
 from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown, PartnerUnavailable
 from service.domain.token import token_id
 from service.errors import InvalidArgument, ResourceNotFound
@@ -81,9 +82,8 @@ class AuthorizationService:
     async def _asked(
         self, request: AuthorizeTokenRequest, caller: Caller, integration: Integration, token: Token | None
     ) -> Authorization:
-        authorizer = self._authorizers.get(integration.type)
-        if authorizer is None:
-            raise InvalidArgument.field("integration_id", "is an integration whose partner cannot be asked")
+        lacking = InvalidArgument.field("integration_id", "is an integration whose partner cannot be asked")
+        authorizer = speaker(integration, self._authorizers, lacking)
         try:
             return await authorizer.authorize(caller.tenant_id, integration.id, request, time_to_wait_s())
         except (PartnerUnavailable, PartnerOutcomeUnknown, PartnerFault):

@@ -21,9 +21,10 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
 from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, time_to_wait_s, waits_elsewhere
+from service.domain.integration import speaker
 from service.domain.pages import list_response, page_size, position_before
 from service.domain.partner_error import PartnerFault, PartnerOutcomeUnknown
-from service.errors import EvbridgeError, IntegrationDisabled, InvalidArgument, ResourceExists
+from service.errors import EvbridgeError, InvalidArgument, ResourceExists
 from service.resources.audit import audited
 from service.resources.command import Commander, command_answered, command_awaited, command_ended, command_failed
 from service.resources.mutation import mutate
@@ -58,11 +59,8 @@ class CommandService:
         command = _command(request)
         payload = await integration_get(self._database, caller.tenant_id, request.integration_id)
         integration = Integration.FromString(payload)
-        commander = self._commanders.get(integration.type)
-        if commander is None:
-            raise InvalidArgument.field("integration_id", "is an integration whose partner takes no commands")
-        if not integration.enabled:
-            raise IntegrationDisabled.of(integration.id)
+        lacking = InvalidArgument.field("integration_id", "is an integration whose partner takes no commands")
+        commander = speaker(integration, self._commanders, lacking)
         waits_elsewhere()
         if await command_insert(self._database, caller.tenant_id, command, ""):
             describe = partial(event_of_partner_call, _SEND, integration.id, request)

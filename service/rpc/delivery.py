@@ -20,8 +20,9 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationType
 
 from service.delivery.comparison import Comparer, differences
 from service.domain.caller import Caller
+from service.domain.integration import speaker
 from service.domain.pages import list_response, page_size, uuid_before
-from service.errors import IntegrationDisabled, InvalidArgument
+from service.errors import InvalidArgument
 from service.resources.mutation import mutate
 from service.storage.connection import Connection
 from service.storage.delivery import (
@@ -74,11 +75,8 @@ class DeliveryService:
         key = await delivery_key(self._database, caller.tenant_id, request.delivery_id)
         payload = await integration_get(self._database, caller.tenant_id, key.integration_id)
         integration = Integration.FromString(payload)
-        if not integration.enabled:
-            raise IntegrationDisabled.of(integration.id)
-        comparer = self._comparers.get(integration.type)
-        if comparer is None:
-            raise InvalidArgument.field("delivery_id", "its partner cannot be compared with yet")
+        lacking = InvalidArgument.field("delivery_id", "is of a partner whose copy cannot be read")
+        comparer = speaker(integration, self._comparers, lacking)
         compared = await comparer.compare(key)
         response = CompareWithPartnerResponse(differences=differences(compared))
         for name in ("ours", "sent", "remote"):

@@ -39,7 +39,7 @@ from service.storage.keyring import Keyring
 from service.storage.marking import mark_all
 from service.storage.pool import Database
 
-_COMMANDS = {"activate_connection": RUN_KIND_TOKEN_EXCHANGE, "retry_credentials_exchange": RUN_KIND_CREDENTIALS}
+_EXCHANGES = {"activate_connection": RUN_KIND_TOKEN_EXCHANGE, "retry_credentials_exchange": RUN_KIND_CREDENTIALS}
 """Flag of a request -> the kind of run that it starts."""
 
 
@@ -124,7 +124,7 @@ class IntegrationService:
 
         Raises InvalidArgument for one that the type does not have, RunInProgress.
         """
-        for flag, kind in _COMMANDS.items():
+        for flag, kind in _EXCHANGES.items():
             if not getattr(request, flag, False):
                 continue
             if (kind, integration.type) not in self._supported:

@@ -23,9 +23,10 @@ from evbridge.v1.session_pb2 import (
 
 from service.domain.audit import event_of_partner_call
 from service.domain.caller import Caller, time_to_wait_s, waits_elsewhere
+from service.domain.integration import speaker
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.errors import IntegrationDisabled, InvalidArgument
+from service.errors import InvalidArgument
 from service.resources.audit import audited
 from service.resources.charging_preferences import PreferencesTeller
 from service.resources.mutation import add_results, mutate, mutate_one, put
@@ -97,11 +98,8 @@ class SessionService:
         key, id = key_of(request.key), request.key.integration_id
         session = Session.FromString(await session_get(self._database, caller.tenant_id, key))
         integration = Integration.FromString(await integration_get(self._database, caller.tenant_id, id))
-        teller = self._tellers.get(integration.type)
-        if teller is None:
-            raise InvalidArgument.field("key.integration_id", "is an integration whose partner takes no preferences")
-        if not integration.enabled:
-            raise IntegrationDisabled.of(id)
+        lacking = InvalidArgument.field("key.integration_id", "is an integration whose partner takes no preferences")
+        teller = speaker(integration, self._tellers, lacking)
         waits_elsewhere()
         wanted = request.charging_preferences
         async with audited(self._database, self._keyring, caller, partial(event_of_partner_call, _SET, id, request)):

@@ -31,6 +31,7 @@ from evbridge.v1.token_pb2 import (
     WHITELIST_TYPE_NEVER,
 )
 from evbridge.v1.types_pb2 import DisplayText
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from service.app import evbridge
 from service.resources import question as questions
@@ -45,6 +46,7 @@ from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
 
 __all__ = ["ask", "partner", "sides"]
 PLACE = LocationReferences(location_id="L1", evse_uids=["E1", "E2"])
+ENABLED = FieldMask(paths=["enabled"])
 PUSHES = IntegrationModels(push_token=True)
 
 
@@ -211,6 +213,18 @@ async def test_the_whitelist_mode_says_who_is_asked(sides: Sides) -> None:
         emsp.wire.to = "http://127.0.0.1:1"  # where nobody listens
         assert (await authorize(cpo, "OFF")).source == AUTHORIZATION_SOURCE_STORED_OFFLINE
         assert (await fails(authorize(cpo, "NEV"))).reason.startswith("PARTNER_")
+
+
+async def test_a_provider_is_not_asked_through_a_disabled_integration(sides: Sides) -> None:
+    async with registered(sides) as (cpo, emsp):
+        await store(emsp, a_token(**HIS, uid="NEV", whitelist=WHITELIST_TYPE_NEVER))
+        assert (await authorize(cpo, "NEV")).source == AUTHORIZATION_SOURCE_PARTNER
+        disabled = UpdateIntegrationRequest(integration=Integration(id=ID, enabled=False), update_mask=ENABLED)
+        await cpo.client.integrations.UpdateIntegration(disabled)
+        emsp.wire.carried.clear()
+        refused = await fails(authorize(cpo, "NEV"))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INTEGRATION_DISABLED")
+        assert emsp.wire.carried == []
 
 
 async def test_what_needs_no_question(sides: Sides) -> None:

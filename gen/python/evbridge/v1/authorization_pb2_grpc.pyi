@@ -46,7 +46,7 @@ class AuthorizationServiceStub:
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
     integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-    provider cannot be asked; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
+    provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
     PARTNER_* reasons.
     """
     ServeAuthorizations: _grpc.UnaryStreamMultiCallable[_authorization_pb2.ServeAuthorizationsRequest, _authorization_pb2.ServeAuthorizationsResponse]
@@ -79,7 +79,7 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
     integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-    provider cannot be asked; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
+    provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
     PARTNER_* reasons.
     """
     ServeAuthorizations: _aio.UnaryStreamMultiCallable[_authorization_pb2.ServeAuthorizationsRequest, _authorization_pb2.ServeAuthorizationsResponse]  # type: ignore[assignment]
@@ -115,7 +115,7 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
         integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-        provider cannot be asked; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
+        provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
         PARTNER_* reasons.
         """
 
