@@ -79,8 +79,8 @@ async def migrated_url(settings: Settings, *, brief: bool = False) -> AsyncItera
             names = await (migrate if settings.migrate else pending)(settings.database_direct_url or url)
         if names and not settings.migrate:
             raise SettingError(f"{len(names)} migrations are pending: run `evbridge migrate` first")
-        for name in names:
-            log.info("migrated", extra={"migration": name})
+        if names:
+            log.info("migrated", extra={"migrations": len(names), "first": names[0], "last": names[-1]})
         yield url
 
 

@@ -30,7 +30,7 @@ from tests.front_door import environment
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-NOT_RUN = ("docker ", "go mod ", "npm ", "pip ")
+NOT_RUN = ("docker ", "kubectl ", "go mod ", "npm ", "pip ")
 _OPTIONAL = ("curl", "openssl")
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -227,8 +227,8 @@ def _typed(error: EvbridgeError, *, begins: bool | None) -> EvbridgeError:
         return TokenRejected("the partner takes our token neither in base64 nor as it is")
     if error.http_status == 405 and begins is not None:
         if begins:
-            return AlreadyRegistered("the partner still holds us for registered")
-        return NotRegistered("the partner does not hold us for registered")
+            return AlreadyRegistered("the partner still knows us as registered")
+        return NotRegistered("the partner does not know us as registered")
     if kind := _BY_CODE.get(error.partner_code):
         return kind(_BY_CODE_TEXT[error.partner_code])
     return error

@@ -309,7 +309,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
     """
     RECEIVED_IS_READ_ONLY: _ErrorReason.ValueType  # 64
-    """FAILED_PRECONDITION. The location or tariff was received through an integration: it is the partner's to change.
+    """FAILED_PRECONDITION. The object was received through an integration: it is the partner's to change.
 
         { "reason": "RECEIVED_IS_READ_ONLY", "domain": "evbridge",
           "metadata": { "resource": "location", "id": "DE*ABC*L1", "integration_id": "hub" } }
@@ -369,17 +369,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     code 3001): see that EVBRIDGE_PUBLIC_URL is right and can be reached from there.
     """
     ENDPOINT_MISSING: _ErrorReason.ValueType  # 84
-    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. One side does not offer a module that the other needs: the
-    partner none for credentials or for what `models` pulls, or we none that it needs (its status code 3003).
+    """FAILED_PRECONDITION. One side does not offer a module that the other needs: the partner none for credentials, for what
+    `models` pulls or for what the call asks of it, or we none that it needs (its status code 3003).
     """
     ALREADY_REGISTERED: _ErrorReason.ValueType  # 85
-    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner still holds us for registered: it has to
-    unregister us, or give us a new first token.
+    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner still knows us as registered: it has
+    to unregister us, or give us a new first token.
     """
     NOT_REGISTERED: _ErrorReason.ValueType  # 86
-    """FAILED_PRECONDITION. The reason of a FAILED run, no call's. There is no token to call the partner with, or the partner
-    does not hold us for registered: register first.
-    """
+    """FAILED_PRECONDITION. There is no token to call the partner with, or it does not know us as registered: register first."""
     OCPI_NOT_SERVED: _ErrorReason.ValueType  # 87
     """FAILED_PRECONDITION. The server does not listen for OCPI parties: set EVBRIDGE_OCPI_LISTEN and EVBRIDGE_PUBLIC_URL.
 
@@ -724,7 +722,7 @@ TOO_MANY_RULES: ErrorReason.ValueType  # 39
     { "reason": "TOO_MANY_RULES", "domain": "evbridge", "metadata": { "integration_id": "cp", "limit": "100" } }
 """
 RECEIVED_IS_READ_ONLY: ErrorReason.ValueType  # 64
-"""FAILED_PRECONDITION. The location or tariff was received through an integration: it is the partner's to change.
+"""FAILED_PRECONDITION. The object was received through an integration: it is the partner's to change.
 
     { "reason": "RECEIVED_IS_READ_ONLY", "domain": "evbridge",
       "metadata": { "resource": "location", "id": "DE*ABC*L1", "integration_id": "hub" } }
@@ -784,17 +782,15 @@ CALLBACK_FAILED: ErrorReason.ValueType  # 83
 code 3001): see that EVBRIDGE_PUBLIC_URL is right and can be reached from there.
 """
 ENDPOINT_MISSING: ErrorReason.ValueType  # 84
-"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. One side does not offer a module that the other needs: the
-partner none for credentials or for what `models` pulls, or we none that it needs (its status code 3003).
+"""FAILED_PRECONDITION. One side does not offer a module that the other needs: the partner none for credentials, for what
+`models` pulls or for what the call asks of it, or we none that it needs (its status code 3003).
 """
 ALREADY_REGISTERED: ErrorReason.ValueType  # 85
-"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner still holds us for registered: it has to
-unregister us, or give us a new first token.
+"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. The partner still knows us as registered: it has
+to unregister us, or give us a new first token.
 """
 NOT_REGISTERED: ErrorReason.ValueType  # 86
-"""FAILED_PRECONDITION. The reason of a FAILED run, no call's. There is no token to call the partner with, or the partner
-does not hold us for registered: register first.
-"""
+"""FAILED_PRECONDITION. There is no token to call the partner with, or it does not know us as registered: register first."""
 OCPI_NOT_SERVED: ErrorReason.ValueType  # 87
 """FAILED_PRECONDITION. The server does not listen for OCPI parties: set EVBRIDGE_OCPI_LISTEN and EVBRIDGE_PUBLIC_URL.
 
