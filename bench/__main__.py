@@ -3,6 +3,7 @@
 import sys
 
 from bench import (
+    authorization,
     bridge,
     codec,
     deliveries,
@@ -28,6 +29,7 @@ if __name__ == "__main__":
     locations.report(sizes=locations.FULL_SIZES if "--full" in sys.argv[1:] else locations.SIZES)
     deliveries.report(deliveries.FULL_SIZES if "--full" in sys.argv[1:] else deliveries.SIZES)
     ocpi.report()
+    authorization.report()
     sending.report(sending.FULL_COUNT if "--full" in sys.argv[1:] else sending.COUNT)
     pull.report(pull.FULL_COUNT if "--full" in sys.argv[1:] else pull.COUNT)
     reconciliation.report(reconciliation.FULL_COUNT if "--full" in sys.argv[1:] else reconciliation.COUNT)

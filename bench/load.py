@@ -231,7 +231,8 @@ class _Open(_Grpc):
 class _Http(_Peer):
     def _send(self, request: bytes) -> None:
         body = f"content-type: application/json\r\ncontent-length: {len(request)}\r\n" if request else ""
-        head = f"{'POST' if request else 'GET'} {self._call.path} HTTP/1.1\r\nhost: localhost\r\n{body}\r\n"
+        key = f"authorization: Token {self._call.key}\r\n" if self._call.key else ""
+        head = f"{'POST' if request else 'GET'} {self._call.path} HTTP/1.1\r\nhost: localhost\r\n{key}{body}\r\n"
         self._started = time.perf_counter()
         self._missing = -1
         self.transport.write(head.encode() + request)

@@ -1,7 +1,8 @@
 -- name: question_ask
--- Only when somebody listens.
+-- Only when somebody listens. Not worth a wait for the disk: who asks is gone when the database has failed.
 INSERT INTO question (tenant_id, question_id, kind, integration_id, payload, expire_time)
 SELECT $1, $2, $3, $4, $5, now() + $6::interval
+FROM set_config('synchronous_commit', 'off', true)
 WHERE EXISTS (
     SELECT FROM listener
     WHERE tenant_id = $1 AND kind = $3 AND integration_id IN ('', $4) AND seen_time > now() - $7::interval
@@ -12,9 +13,9 @@ RETURNING question_id
 SELECT answer FROM question WHERE tenant_id = $1 AND question_id = $2
 
 -- name: question_take
--- Those that nobody has, or that somebody has had for too long without an answer.
+-- Those that nobody has, or that somebody has had for too long without an answer. Not worth a wait for the disk either.
 UPDATE question AS q SET hand_time = clock_timestamp()
-FROM (
+FROM set_config('synchronous_commit', 'off', true), (
     SELECT question_id
     FROM question
     WHERE tenant_id = $1 AND kind = $2 AND answer IS NULL AND expire_time > now() AND hand_time < now() - $3::interval
