@@ -38,6 +38,7 @@ from service.storage.marking import redeliver_all
 from service.storage.partner_token import PURPOSE, token_add, tokens_end
 from service.storage.party import parties_get
 from service.storage.pool import Database
+from service.storage.pull import pull_soon
 
 INITIAL_TOKEN = "ocpi.initial_token"  # noqa: S105
 
@@ -139,6 +140,8 @@ async def register(
         integration.status, integration.status_description = INTEGRATION_STATUS_ACTIVE, ""
     await integration_replace(conn, tenant_id, integration)
     await delivery_mark_issued(conn, tenant_id, integration.id, token_parties(integration))
+    if integration.models.pull_hub_client:
+        await pull_soon(conn, tenant_id, integration.id)
     await secret_forget(conn, tenant_id, integration.id, INITIAL_TOKEN)
     await secrets_put(conn, keyring, tenant_id, integration.id, {THEIR_TOKEN: found.token})
 

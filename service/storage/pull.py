@@ -5,7 +5,13 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_HUB_CLIENT,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+    ObjectKind,
+)
 from evbridge.v1.integration_pb2 import IntegrationType
 
 from service.storage.connection import Connection
@@ -19,6 +25,7 @@ _UNSEEN = {
     OBJECT_KIND_LOCATION: sql.pull_unseen_locations,
     OBJECT_KIND_TARIFF: sql.pull_unseen_tariffs,
     OBJECT_KIND_TOKEN: sql.pull_unseen_tokens,
+    OBJECT_KIND_HUB_CLIENT: sql.pull_unseen_hub_clients,
 }
 
 
@@ -105,6 +112,11 @@ async def pull_due(conn: Connection, types: Collection[IntegrationType.ValueType
     """(tenant, integration) of one of these types whose lists are due, locked; its next time is set."""
     row = await conn.row(sql.pull_due, [*types])
     return (row["tenant_id"], row["integration_id"]) if row else None
+
+
+async def pull_soon(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """The lists are due now."""
+    await conn.run(sql.pull_soon, tenant_id, integration_id)
 
 
 async def pull_later(conn: Connection, tenant_id: str, integration_id: str) -> None:

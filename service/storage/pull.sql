@@ -61,6 +61,21 @@ WITH next AS MATERIALIZED (
 )
 SELECT country_code || party_id || key AS object_id FROM next ORDER BY country_code DESC, party_id DESC, key DESC LIMIT 1
 
+-- name: pull_unseen_hub_clients
+-- Up to $5 after the object $4: those that are not SUSPENDED (4).
+WITH next AS MATERIALIZED (
+    SELECT country_code, party_id, key, status
+    FROM hub_client
+    WHERE tenant_id = $1 AND integration_id = $2
+        AND (country_code, party_id, key) > (left($4, 2), substr($4, 3, 3), substr($4, 6))
+    ORDER BY country_code, party_id, key
+    LIMIT $5
+), unseen AS (
+    INSERT INTO pull_unseen (tenant_id, integration_id, object_kind, object_id)
+    SELECT $1, $2, $3, country_code || party_id || key FROM next WHERE status <> 4
+)
+SELECT country_code || party_id || key AS object_id FROM next ORDER BY country_code DESC, party_id DESC, key DESC LIMIT 1
+
 -- name: pull_held
 UPDATE pull
 SET held = (SELECT count(*) FROM pull_unseen WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3)
@@ -107,6 +122,9 @@ UPDATE integration AS i SET pull_time = now() + i.pull_minutes * (0.9 + 0.2 * ra
 FROM next
 WHERE i.tenant_id = next.tenant_id AND i.integration_id = next.integration_id
 RETURNING i.tenant_id, i.integration_id
+
+-- name: pull_soon
+UPDATE integration SET pull_time = now() WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: pull_later
 UPDATE integration SET pull_time = now() + pull_minutes * interval '1 minute' WHERE tenant_id = $1 AND integration_id = $2

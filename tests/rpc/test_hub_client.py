@@ -1,21 +1,32 @@
-"""What a hub says of who is connected to it: at the door, in lists and in watches."""
+"""What a hub says of who is connected to it: at the door, in lists and in watches, and pulled from it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.hub_client_pb2 import (
     HUB_CLIENT_STATUS_CONNECTED,
     HUB_CLIENT_STATUS_OFFLINE,
+    HubClientStatus,
     ListHubClientsRequest,
 )
+from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PARTY_ROLE_HUB
+from evbridge.v1.registration_pb2 import RegisterIntegrationRequest
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, RUN_STATE_SUCCEEDED, ListRunsRequest, Run, WaitRunRequest
 from evbridge.v1.watch_pb2 import WatchHubClientsRequest
 
 from service.app import Evbridge
 from tests.conftest import Tenant
+from tests.front_door import Client
 from tests.ocpi.door import ID, Ask, Partner, ask, partner
+from tests.partners import OcpiPartner
+from tests.rpc import test_ocpi_pull as pull
+from tests.rpc.test_ocpi_pull import counts, findings, pulled, registered
 from tests.rpc.test_ocpi_received import companies
+from tests.rpc.test_registration import outcome
 
 __all__ = ["ask", "partner"]
 AT = "/ocpi/2.2.1/hubclientinfo/DE/XYZ"
@@ -77,3 +88,109 @@ async def test_only_a_hub_may_say_so(ask: Ask, partner: Partner, tenant: Tenant,
     await companies(running, tenant, PARTY_ROLE_CPO)
     assert (await ask("PUT", AT, partner.registered, json=client())).body["status_code"] == 2001
     assert await listed(tenant) == []
+
+
+PULLED = IntegrationModels(pull_hub_client=True)
+
+
+@pytest.fixture
+async def listing() -> AsyncIterator[OcpiPartner]:
+    """A hub that shows five parties, two at a time."""
+    hub = OcpiPartner(party_role="HUB", modules=("credentials", "hubclientinfo"), versions=("2.2.1",))
+    hub.lists["hubclientinfo"] = [
+        client(party_id=f"P0{number}", last_updated=f"2026-03-0{number}T12:00:00Z") for number in range(1, 6)
+    ]
+    async with hub.listening():
+        yield hub
+
+
+async def by_hand(client: Client, hub: OcpiPartner, running: Evbridge) -> None:
+    """Registers, and pulls nothing by itself afterwards."""
+    await registered(client, hub, IntegrationModels(), running.database)
+    update = UpdateIntegrationRequest(integration=Integration(id=pull.ID, models=PULLED))
+    await client.integrations.UpdateIntegration(update)
+
+
+async def statuses(client: Client) -> dict[str, str]:
+    page = await client.hub_clients.ListHubClients(ListHubClientsRequest(integration_id=pull.ID))
+    names = {each.party_id: HubClientStatus.Name(each.status) for each in page.hub_clients}
+    return {party: name.removeprefix("HUB_CLIENT_STATUS_") for party, name in names.items()}
+
+
+async def test_the_list_is_pulled_and_what_it_shows_no_more_is_suspended(
+    tenant: Tenant, running: Evbridge, listing: OcpiPartner
+) -> None:
+    await by_hand(tenant.admin, listing, running)
+    shown = listing.lists["hubclientinfo"]
+    run = await pulled(tenant.admin)
+    assert outcome(run) == "OK"
+    assert [counts(step) for step in run.steps] == [{"page_count": 3, "read_count": 5, "created_count": 5}]
+    assert await statuses(tenant.admin) == dict.fromkeys(("P01", "P02", "P03", "P04", "P05"), "CONNECTED")
+    headers = [sent for path, sent in listing.requests if path.endswith("hubclientinfo")]
+    assert headers, "the first page"
+    assert not [name for sent in headers for name in sent if name.upper().startswith("OCPI-")], "no routing headers"
+
+    shown[1] |= {"status": "OFFLINE", "last_updated": "2026-03-05T11:30:00Z"}
+    listing.asked.clear()
+    changed = await pulled(tenant.admin)
+    assert listing.asked["hubclientinfo"] == [{"limit": "100", "date_from": "2026-03-05T11:00:00Z"}]
+    assert counts(changed.steps[0])["updated_count"] == 1
+    assert (await statuses(tenant.admin))["P02"] == "OFFLINE"
+
+    gone = shown.pop(0)
+    assert counts((await pulled(tenant.admin)).steps[0]).get("removed_count") is None, "only a whole list says that"
+    whole = await pulled(tenant.admin, whole=True)
+    assert whole.steps[0].removed_count == 1
+    assert (await statuses(tenant.admin))["P01"] == "SUSPENDED"
+    assert (await pulled(tenant.admin, whole=True)).steps[0].removed_count == 0
+    shown.insert(0, gone)
+    assert (await pulled(tenant.admin, whole=True)).steps[0].updated_count == 1
+    assert (await statuses(tenant.admin))["P01"] == "CONNECTED"
+
+    listing.lists["hubclientinfo"] = []
+    empty = await pulled(tenant.admin, whole=True)
+    assert empty.reason == reasons.MASS_REMOVAL
+    assert "SUSPENDED" not in (await statuses(tenant.admin)).values(), "never a wipe"
+
+
+async def test_what_a_hub_lists_and_nobody_can_read_costs_itself(
+    tenant: Tenant, running: Evbridge, listing: OcpiPartner
+) -> None:
+    await by_hand(tenant.admin, listing, running)
+    listing.lists["hubclientinfo"][:3] = [client(role="KING"), client(party_id=None), client(status="ASLEEP")]
+    run = await pulled(tenant.admin)
+    assert outcome(run) == "OK"
+    assert run.steps[0].refused_count == 3
+    assert [each.path for each in await findings(tenant.admin, run)] == [
+        "/data/1/party_id",
+        "/data/0/role",
+        "/data/0/status",
+    ]
+    assert sorted(await statuses(tenant.admin)) == ["P04", "P05"]
+
+
+async def test_a_partner_that_is_no_hub_lists_nobody(tenant: Tenant, running: Evbridge, listing: OcpiPartner) -> None:
+    listing.party_role = "CPO"
+    await by_hand(tenant.admin, listing, running)
+    assert (await pulled(tenant.admin)).steps[0].refused_count == 5
+    assert await statuses(tenant.admin) == {}
+
+
+async def test_the_list_is_pulled_by_itself_after_every_registration(
+    tenant: Tenant, running: Evbridge, listing: OcpiPartner
+) -> None:
+    async def synced() -> list[Run]:
+        request = ListRunsRequest(integration_id=pull.ID, kind=RUN_KIND_SYNC)
+        while True:
+            runs = (await tenant.admin.runs.ListRuns(request)).runs
+            if runs and all(each.state == RUN_STATE_SUCCEEDED for each in runs):
+                return list(runs)
+            await asyncio.sleep(0.05)
+
+    await registered(tenant.admin, listing, PULLED)
+    assert len(await synced()) == 1
+    assert len(await statuses(tenant.admin)) == 5
+    again = await tenant.admin.registration.RegisterIntegration(RegisterIntegrationRequest(integration_id=pull.ID))
+    assert outcome(await tenant.admin.runs.WaitRun(WaitRunRequest(id=again.id))) == "OK"
+    while len(await synced()) < 2:
+        await asyncio.sleep(0.05)

@@ -60,6 +60,7 @@ _PULLED = {
     "pull_session": "sessions",
     "pull_cdr": "cdrs",
     "pull_tokens_all": "tokens",
+    "pull_hub_client": "hubclientinfo",
 }
 
 

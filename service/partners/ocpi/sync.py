@@ -1,4 +1,4 @@
-"""RUN_KIND_SYNC of OCPI parties: pulls the tariffs, locations and tokens that `models` asks for, as is told there.
+"""RUN_KIND_SYNC of OCPI parties: pulls the lists that `models` asks for, as is told there.
 
 A page is stored, then it is noted that it was: a run whose process dies reads one page again, which changes nothing.
 One that takes long rests between pages, so that others have their turn.
@@ -15,19 +15,21 @@ from typing import Any, Final
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.partner.ocpi.v2.cdrs_pb2 import ListCdrsRequest
+from evbridge.partner.ocpi.v2.hub_client_info_pb2 import ListClientInfoRequest
 from evbridge.partner.ocpi.v2.locations_pb2 import ListLocationsRequest
 from evbridge.partner.ocpi.v2.sessions_pb2 import ListSessionsRequest
 from evbridge.partner.ocpi.v2.tariffs_pb2 import ListTariffsRequest
 from evbridge.partner.ocpi.v2.tokens_pb2 import ListTokensRequest
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PARTY_ROLE_HUB
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_FAILED, RUN_STEP_STATE_SUCCEEDED, RunStep
 
 from service.bridge.codec import Decoded, compile_codec
@@ -44,6 +46,7 @@ from service.partners.ocpi.received import sender_of
 from service.partners.ocpi.taking import PER_PAGE, Listed, Taken, Taking
 from service.resources.documents import by_size
 from service.resources.received_cdr import cdrs_received
+from service.resources.received_hub_client import hub_clients_gone, hub_clients_received
 from service.resources.received_location import locations_gone, locations_received
 from service.resources.received_session import sessions_received
 from service.resources.received_tariff import tariff_removed, tariffs_received
@@ -128,17 +131,31 @@ _LISTS = (
         cdrs_received,
         lasts=True,
     ),
+    Listed(
+        "hubclientinfo",
+        "pull_hub_client",
+        OBJECT_KIND_HUB_CLIENT,
+        f"{_SERVICES}.HubClientInfoSenderService/StreamClientInfo",
+        ListClientInfoRequest,
+        hub_clients_received,
+        PARTY_ROLE_HUB,
+        "role",
+    ),
 )
 _BEGINNING: Final = "1970-01-01T00:00:00Z"
 """Lists of sessions are asked for with a time, always. Source: OCPI 2.2.1, sessions, Sender interface."""
 
 
-_GONE: Final = {OBJECT_KIND_LOCATION: locations_gone, OBJECT_KIND_TOKEN: tokens_gone}
+_GONE: Final = {
+    OBJECT_KIND_LOCATION: locations_gone,
+    OBJECT_KIND_TOKEN: tokens_gone,
+    OBJECT_KIND_HUB_CLIENT: hub_clients_gone,
+}
 """What becomes of objects that are in no list any more, and that OCPI does not delete."""
 
 
 class OcpiSync:
-    """Reads lists of what operators and providers own."""
+    """Reads lists of what operators, providers and hubs own."""
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_TOKEN, ObjectKind
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_HUB_CLIENT, OBJECT_KIND_TOKEN, ObjectKind
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.location_pb2 import TokenType
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PartyRole
@@ -84,7 +84,8 @@ class Taking:
         self._stored = stored
         self._version = version
         self._of = of
-        self._owner = next(iter(owners(stored, of.role)), None)
+        # What a hub lists are other parties.
+        self._owner = next(iter(owners(stored, of.role)), None) if of.kind != OBJECT_KIND_HUB_CLIENT else None
 
     async def taken(self, values: Sequence[tuple[str, Any]]) -> Taken:
         """Stores what can be stored of objects, each with its pointer in the partner's answer, and counts them."""

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class HubClientServiceStub:
-    """Lists who is connected to a hub, as the hub pushes it. WatchService.WatchHubClients tells what changes.
+    """Lists who is connected to a hub, as the hub pushes it and, where `models.pull_hub_client` is set, as its list shows it: who is not
+    in the whole list any more is SUSPENDED. WatchService.WatchHubClients tells what changes.
 
     See ErrorReason for the errors that any method can return.
     """
@@ -45,7 +46,8 @@ class HubClientServiceStub:
 
 
 class HubClientServiceServicer:
-    """Lists who is connected to a hub, as the hub pushes it. WatchService.WatchHubClients tells what changes.
+    """Lists who is connected to a hub, as the hub pushes it and, where `models.pull_hub_client` is set, as its list shows it: who is not
+    in the whole list any more is SUSPENDED. WatchService.WatchHubClients tells what changes.
 
     See ErrorReason for the errors that any method can return.
     """
@@ -76,7 +78,8 @@ def add_HubClientServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HubClientService:
-    """Lists who is connected to a hub, as the hub pushes it. WatchService.WatchHubClients tells what changes.
+    """Lists who is connected to a hub, as the hub pushes it and, where `models.pull_hub_client` is set, as its list shows it: who is not
+    in the whole list any more is SUSPENDED. WatchService.WatchHubClients tells what changes.
 
     See ErrorReason for the errors that any method can return.
     """

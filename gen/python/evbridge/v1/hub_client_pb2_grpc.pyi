@@ -27,7 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class HubClientServiceStub:
-    """Lists who is connected to a hub, as the hub pushes it. WatchService.WatchHubClients tells what changes.
+    """Lists who is connected to a hub, as the hub pushes it and, where `models.pull_hub_client` is set, as its list shows it: who is not
+    in the whole list any more is SUSPENDED. WatchService.WatchHubClients tells what changes.
 
     See ErrorReason for the errors that any method can return.
     """
@@ -44,7 +45,8 @@ class HubClientServiceStub:
 
 @_typing.type_check_only
 class HubClientServiceAsyncStub(HubClientServiceStub):
-    """Lists who is connected to a hub, as the hub pushes it. WatchService.WatchHubClients tells what changes.
+    """Lists who is connected to a hub, as the hub pushes it and, where `models.pull_hub_client` is set, as its list shows it: who is not
+    in the whole list any more is SUSPENDED. WatchService.WatchHubClients tells what changes.
 
     See ErrorReason for the errors that any method can return.
     """
@@ -57,7 +59,8 @@ class HubClientServiceAsyncStub(HubClientServiceStub):
     """
 
 class HubClientServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lists who is connected to a hub, as the hub pushes it. WatchService.WatchHubClients tells what changes.
+    """Lists who is connected to a hub, as the hub pushes it and, where `models.pull_hub_client` is set, as its list shows it: who is not
+    in the whole list any more is SUSPENDED. WatchService.WatchHubClients tells what changes.
 
     See ErrorReason for the errors that any method can return.
     """

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from evbridge.options.v1 import options_pb2 as evbridge_dot_options_dot_v1_dot_options__pb2
 from evbridge.partner.ocpi.v2 import locations_pb2 as evbridge_dot_partner_dot_ocpi_dot_v2_dot_locations__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.evbridge/partner/ocpi/v2/hub_client_info.proto\x12\x18\x65vbridge.partner.ocpi.v2\x1a!evbridge/options/v1/options.proto\x1a(evbridge/partner/ocpi/v2/locations.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xbc\x01\n\x14GetClientInfoRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x16\n\x03url\x18\x02 \x01(\tB\x04\xa0\xf7\x18\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63ountry_code\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08party_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x11\n\x0f_integration_idB\x06\n\x04_urlB\x0f\n\r_country_codeB\x0b\n\t_party_id\"\xe5\x01\n\x14PutClientInfoRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x16\n\x03url\x18\x02 \x01(\tB\x04\xa0\xf7\x18\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63ountry_code\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08party_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\'\n\x06object\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x11\n\x0f_integration_idB\x06\n\x04_urlB\x0f\n\r_country_codeB\x0b\n\t_party_id2\xde\x02\n\x1cHubClientInfoReceiverService\x12\x94\x01\n\rGetClientInfo\x12..evbridge.partner.ocpi.v2.GetClientInfoRequest\x1a(.evbridge.partner.ocpi.v2.ObjectResponse\")\x90\x02\x01\x90\xf4\x18\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/{country_code}/{party_id}\x12\xa0\x01\n\rPutClientInfo\x12..evbridge.partner.ocpi.v2.PutClientInfoRequest\x1a,.evbridge.partner.ocpi.v2.ObjectDoneResponse\"1\x90\x02\x02\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02$\x1a\x1a/{country_code}/{party_id}:\x06object\x1a\x04\xe8\xf3\x18\x01\x42\x34\n\x1c\x63om.evbridge.partner.ocpi.v2B\x12HubClientInfoProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.evbridge/partner/ocpi/v2/hub_client_info.proto\x12\x18\x65vbridge.partner.ocpi.v2\x1a!evbridge/options/v1/options.proto\x1a(evbridge/partner/ocpi/v2/locations.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf3\x01\n\x15ListClientInfoRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x16\n\x03url\x18\x02 \x01(\tB\x04\xa0\xf7\x18\x01H\x01\x88\x01\x01\x12\x16\n\tdate_from\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x07\x64\x61te_to\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x13\n\x06offset\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\x05limit\x18\x06 \x01(\x05H\x05\x88\x01\x01\x42\x11\n\x0f_integration_idB\x06\n\x04_urlB\x0c\n\n_date_fromB\n\n\x08_date_toB\t\n\x07_offsetB\x08\n\x06_limit\"\xbc\x01\n\x14GetClientInfoRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x16\n\x03url\x18\x02 \x01(\tB\x04\xa0\xf7\x18\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63ountry_code\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08party_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x11\n\x0f_integration_idB\x06\n\x04_urlB\x0f\n\r_country_codeB\x0b\n\t_party_id\"\xe5\x01\n\x14PutClientInfoRequest\x12!\n\x0eintegration_id\x18\x01 \x01(\tB\x04\xe0\xf4\x18\x01H\x00\x88\x01\x01\x12\x16\n\x03url\x18\x02 \x01(\tB\x04\xa0\xf7\x18\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63ountry_code\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08party_id\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\'\n\x06object\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x11\n\x0f_integration_idB\x06\n\x04_urlB\x0f\n\r_country_codeB\x0b\n\t_party_id\"\xc1\x01\n\x12\x43lientInfoResponse\x12%\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x1e\n\x0bstatus_code\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x1b\n\x0estatus_message\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x16\n\ttimestamp\x18\x04 \x01(\tH\x02\x88\x01\x01\x42\x0e\n\x0c_status_codeB\x11\n\x0f_status_messageB\x0c\n\n_timestamp2\xb1\x02\n\x1aHubClientInfoSenderService\x12\x81\x01\n\x0eListClientInfo\x12/.evbridge.partner.ocpi.v2.ListClientInfoRequest\x1a,.evbridge.partner.ocpi.v2.ClientInfoResponse\"\x10\x90\x02\x01\x90\xf4\x18\x01\x82\xd3\xe4\x93\x02\x03\x12\x01/\x12\x8e\x01\n\x10StreamClientInfo\x12/.evbridge.partner.ocpi.v2.ListClientInfoRequest\x1a,.evbridge.partner.ocpi.v2.ClientInfoResponse\"\x19\x90\x02\x01\x90\xf4\x18\x01\x9a\xf4\x18\x0eListClientInfo0\x01\x32\xde\x02\n\x1cHubClientInfoReceiverService\x12\x94\x01\n\rGetClientInfo\x12..evbridge.partner.ocpi.v2.GetClientInfoRequest\x1a(.evbridge.partner.ocpi.v2.ObjectResponse\")\x90\x02\x01\x90\xf4\x18\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/{country_code}/{party_id}\x12\xa0\x01\n\rPutClientInfo\x12..evbridge.partner.ocpi.v2.PutClientInfoRequest\x1a,.evbridge.partner.ocpi.v2.ObjectDoneResponse\"1\x90\x02\x02\x90\xf4\x18\x02\x82\xd3\xe4\x93\x02$\x1a\x1a/{country_code}/{party_id}:\x06object\x1a\x04\xe8\xf3\x18\x01\x42\x34\n\x1c\x63om.evbridge.partner.ocpi.v2B\x12HubClientInfoProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +37,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'evbridge.partner.ocpi.v2.hu
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\034com.evbridge.partner.ocpi.v2B\022HubClientInfoProtoP\001'
+  _globals['_LISTCLIENTINFOREQUEST'].fields_by_name['integration_id']._loaded_options = None
+  _globals['_LISTCLIENTINFOREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
+  _globals['_LISTCLIENTINFOREQUEST'].fields_by_name['url']._loaded_options = None
+  _globals['_LISTCLIENTINFOREQUEST'].fields_by_name['url']._serialized_options = b'\240\367\030\001'
   _globals['_GETCLIENTINFOREQUEST'].fields_by_name['integration_id']._loaded_options = None
   _globals['_GETCLIENTINFOREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_GETCLIENTINFOREQUEST'].fields_by_name['url']._loaded_options = None
@@ -44,16 +49,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTCLIENTINFOREQUEST'].fields_by_name['integration_id']._serialized_options = b'\340\364\030\001'
   _globals['_PUTCLIENTINFOREQUEST'].fields_by_name['url']._loaded_options = None
   _globals['_PUTCLIENTINFOREQUEST'].fields_by_name['url']._serialized_options = b'\240\367\030\001'
+  _globals['_CLIENTINFORESPONSE'].fields_by_name['status_code']._loaded_options = None
+  _globals['_CLIENTINFORESPONSE'].fields_by_name['status_code']._serialized_options = b'\342A\001\002'
+  _globals['_HUBCLIENTINFOSENDERSERVICE'].methods_by_name['ListClientInfo']._loaded_options = None
+  _globals['_HUBCLIENTINFOSENDERSERVICE'].methods_by_name['ListClientInfo']._serialized_options = b'\220\002\001\220\364\030\001\202\323\344\223\002\003\022\001/'
+  _globals['_HUBCLIENTINFOSENDERSERVICE'].methods_by_name['StreamClientInfo']._loaded_options = None
+  _globals['_HUBCLIENTINFOSENDERSERVICE'].methods_by_name['StreamClientInfo']._serialized_options = b'\220\002\001\220\364\030\001\232\364\030\016ListClientInfo'
   _globals['_HUBCLIENTINFORECEIVERSERVICE']._loaded_options = None
   _globals['_HUBCLIENTINFORECEIVERSERVICE']._serialized_options = b'\350\363\030\001'
   _globals['_HUBCLIENTINFORECEIVERSERVICE'].methods_by_name['GetClientInfo']._loaded_options = None
   _globals['_HUBCLIENTINFORECEIVERSERVICE'].methods_by_name['GetClientInfo']._serialized_options = b'\220\002\001\220\364\030\001\202\323\344\223\002\034\022\032/{country_code}/{party_id}'
   _globals['_HUBCLIENTINFORECEIVERSERVICE'].methods_by_name['PutClientInfo']._loaded_options = None
   _globals['_HUBCLIENTINFORECEIVERSERVICE'].methods_by_name['PutClientInfo']._serialized_options = b'\220\002\002\220\364\030\002\202\323\344\223\002$\032\032/{country_code}/{party_id}:\006object'
-  _globals['_GETCLIENTINFOREQUEST']._serialized_start=214
-  _globals['_GETCLIENTINFOREQUEST']._serialized_end=402
-  _globals['_PUTCLIENTINFOREQUEST']._serialized_start=405
-  _globals['_PUTCLIENTINFOREQUEST']._serialized_end=634
-  _globals['_HUBCLIENTINFORECEIVERSERVICE']._serialized_start=637
-  _globals['_HUBCLIENTINFORECEIVERSERVICE']._serialized_end=987
+  _globals['_LISTCLIENTINFOREQUEST']._serialized_start=247
+  _globals['_LISTCLIENTINFOREQUEST']._serialized_end=490
+  _globals['_GETCLIENTINFOREQUEST']._serialized_start=493
+  _globals['_GETCLIENTINFOREQUEST']._serialized_end=681
+  _globals['_PUTCLIENTINFOREQUEST']._serialized_start=684
+  _globals['_PUTCLIENTINFOREQUEST']._serialized_end=913
+  _globals['_CLIENTINFORESPONSE']._serialized_start=916
+  _globals['_CLIENTINFORESPONSE']._serialized_end=1109
+  _globals['_HUBCLIENTINFOSENDERSERVICE']._serialized_start=1112
+  _globals['_HUBCLIENTINFOSENDERSERVICE']._serialized_end=1417
+  _globals['_HUBCLIENTINFORECEIVERSERVICE']._serialized_start=1420
+  _globals['_HUBCLIENTINFORECEIVERSERVICE']._serialized_end=1770
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +18,71 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class ListClientInfoRequest(_message.Message):
+    """The request of ListClientInfo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    DATE_FROM_FIELD_NUMBER: _builtins.int
+    DATE_TO_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    integration_id: _builtins.str
+    """The integration to call through."""
+    url: _builtins.str
+    """Required. The URL of the hub's module."""
+    date_from: _builtins.str
+    """Only parties that were last updated then or later: a time in UTC, "2026-11-29T12:00:00Z"."""
+    date_to: _builtins.str
+    """Only parties that were last updated before that time."""
+    offset: _builtins.int
+    """How many parties to leave out at the beginning."""
+    limit: _builtins.int
+    """How many parties to return at most."""
+    def __init__(
+        self,
+        *,
+        integration_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        date_from: _builtins.str | None = ...,
+        date_to: _builtins.str | None = ...,
+        offset: _builtins.int | None = ...,
+        limit: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_date_from", b"_date_from", "_date_to", b"_date_to", "_integration_id", b"_integration_id", "_limit", b"_limit", "_offset", b"_offset", "_url", b"_url", "date_from", b"date_from", "date_to", b"date_to", "integration_id", b"integration_id", "limit", b"limit", "offset", b"offset", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_date_from", b"_date_from", "_date_to", b"_date_to", "_integration_id", b"_integration_id", "_limit", b"_limit", "_offset", b"_offset", "_url", b"_url", "date_from", b"date_from", "date_to", b"date_to", "integration_id", b"integration_id", "limit", b"limit", "offset", b"offset", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__date_from: _TypeAlias = _typing.Literal["date_from"]  # noqa: Y015
+    _WhichOneofArgType__date_from: _TypeAlias = _typing.Literal["_date_from", b"_date_from"]  # noqa: Y015
+    _WhichOneofReturnType__date_to: _TypeAlias = _typing.Literal["date_to"]  # noqa: Y015
+    _WhichOneofArgType__date_to: _TypeAlias = _typing.Literal["_date_to", b"_date_to"]  # noqa: Y015
+    _WhichOneofReturnType__integration_id: _TypeAlias = _typing.Literal["integration_id"]  # noqa: Y015
+    _WhichOneofArgType__integration_id: _TypeAlias = _typing.Literal["_integration_id", b"_integration_id"]  # noqa: Y015
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__date_from) -> _WhichOneofReturnType__date_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__date_to) -> _WhichOneofReturnType__date_to | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__integration_id) -> _WhichOneofReturnType__integration_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+
+Global___ListClientInfoRequest: _TypeAlias = ListClientInfoRequest  # noqa: Y015
 
 @_typing.final
 class GetClientInfoRequest(_message.Message):
@@ -120,3 +187,50 @@ class PutClientInfoRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___PutClientInfoRequest: _TypeAlias = PutClientInfoRequest  # noqa: Y015
+
+@_typing.final
+class ClientInfoResponse(_message.Message):
+    """The envelope of ListClientInfo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    STATUS_CODE_FIELD_NUMBER: _builtins.int
+    STATUS_MESSAGE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    status_code: _builtins.int
+    """How it went."""
+    status_message: _builtins.str
+    """The same in words."""
+    timestamp: _builtins.str
+    """When the answer was made."""
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """The parties."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        status_code: _builtins.int | None = ...,
+        status_message: _builtins.str | None = ...,
+        timestamp: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status_code", b"_status_code", "_status_message", b"_status_message", "_timestamp", b"_timestamp", "status_code", b"status_code", "status_message", b"status_message", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status_code", b"_status_code", "_status_message", b"_status_message", "_timestamp", b"_timestamp", "data", b"data", "status_code", b"status_code", "status_message", b"status_message", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__status_code: _TypeAlias = _typing.Literal["status_code"]  # noqa: Y015
+    _WhichOneofArgType__status_code: _TypeAlias = _typing.Literal["_status_code", b"_status_code"]  # noqa: Y015
+    _WhichOneofReturnType__status_message: _TypeAlias = _typing.Literal["status_message"]  # noqa: Y015
+    _WhichOneofArgType__status_message: _TypeAlias = _typing.Literal["_status_message", b"_status_message"]  # noqa: Y015
+    _WhichOneofReturnType__timestamp: _TypeAlias = _typing.Literal["timestamp"]  # noqa: Y015
+    _WhichOneofArgType__timestamp: _TypeAlias = _typing.Literal["_timestamp", b"_timestamp"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_code) -> _WhichOneofReturnType__status_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_message) -> _WhichOneofReturnType__status_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timestamp) -> _WhichOneofReturnType__timestamp | None: ...
+
+Global___ClientInfoResponse: _TypeAlias = ClientInfoResponse  # noqa: Y015

@@ -26,6 +26,129 @@ if _version_not_supported:
     )
 
 
+class HubClientInfoSenderServiceStub:
+    """Who is connected to a hub, read from it. Source: OCPI 2.2.1, hub client info, Sender interface; not in 2.1.1. Its requests carry no
+    routing headers.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListClientInfo = channel.unary_unary(
+                '/evbridge.partner.ocpi.v2.HubClientInfoSenderService/ListClientInfo',
+                request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ListClientInfoRequest.SerializeToString,
+                response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ClientInfoResponse.FromString,
+                _registered_method=True)
+        self.StreamClientInfo = channel.unary_stream(
+                '/evbridge.partner.ocpi.v2.HubClientInfoSenderService/StreamClientInfo',
+                request_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ListClientInfoRequest.SerializeToString,
+                response_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ClientInfoResponse.FromString,
+                _registered_method=True)
+
+
+class HubClientInfoSenderServiceServicer:
+    """Who is connected to a hub, read from it. Source: OCPI 2.2.1, hub client info, Sender interface; not in 2.1.1. Its requests carry no
+    routing headers.
+    """
+
+    def ListClientInfo(self, request, context):
+        """Lists the parties that are connected to the hub, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamClientInfo(self, request, context):
+        """Streams the pages of ListClientInfo.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_HubClientInfoSenderServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListClientInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClientInfo,
+                    request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ListClientInfoRequest.FromString,
+                    response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ClientInfoResponse.SerializeToString,
+            ),
+            'StreamClientInfo': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamClientInfo,
+                    request_deserializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ListClientInfoRequest.FromString,
+                    response_serializer=evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ClientInfoResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'evbridge.partner.ocpi.v2.HubClientInfoSenderService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('evbridge.partner.ocpi.v2.HubClientInfoSenderService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class HubClientInfoSenderService:
+    """Who is connected to a hub, read from it. Source: OCPI 2.2.1, hub client info, Sender interface; not in 2.1.1. Its requests carry no
+    routing headers.
+    """
+
+    @staticmethod
+    def ListClientInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/evbridge.partner.ocpi.v2.HubClientInfoSenderService/ListClientInfo',
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ListClientInfoRequest.SerializeToString,
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ClientInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamClientInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.partner.ocpi.v2.HubClientInfoSenderService/StreamClientInfo',
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ListClientInfoRequest.SerializeToString,
+            evbridge_dot_partner_dot_ocpi_dot_v2_dot_hub__client__info__pb2.ClientInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class HubClientInfoReceiverServiceStub:
     """Who is connected to a hub, told by it. Source: OCPI 2.2.1, hub client info, Receiver interface; not in 2.1.1. Its requests carry no
     routing headers.

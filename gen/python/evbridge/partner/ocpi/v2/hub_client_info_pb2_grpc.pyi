@@ -27,6 +27,55 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
+class HubClientInfoSenderServiceStub:
+    """Who is connected to a hub, read from it. Source: OCPI 2.2.1, hub client info, Sender interface; not in 2.1.1. Its requests carry no
+    routing headers.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> HubClientInfoSenderServiceAsyncStub: ...
+    ListClientInfo: _grpc.UnaryUnaryMultiCallable[_hub_client_info_pb2.ListClientInfoRequest, _hub_client_info_pb2.ClientInfoResponse]
+    """Lists the parties that are connected to the hub, the oldest first."""
+    StreamClientInfo: _grpc.UnaryStreamMultiCallable[_hub_client_info_pb2.ListClientInfoRequest, _hub_client_info_pb2.ClientInfoResponse]
+    """Streams the pages of ListClientInfo."""
+
+@_typing.type_check_only
+class HubClientInfoSenderServiceAsyncStub(HubClientInfoSenderServiceStub):
+    """Who is connected to a hub, read from it. Source: OCPI 2.2.1, hub client info, Sender interface; not in 2.1.1. Its requests carry no
+    routing headers.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListClientInfo: _aio.UnaryUnaryMultiCallable[_hub_client_info_pb2.ListClientInfoRequest, _hub_client_info_pb2.ClientInfoResponse]  # type: ignore[assignment]
+    """Lists the parties that are connected to the hub, the oldest first."""
+    StreamClientInfo: _aio.UnaryStreamMultiCallable[_hub_client_info_pb2.ListClientInfoRequest, _hub_client_info_pb2.ClientInfoResponse]  # type: ignore[assignment]
+    """Streams the pages of ListClientInfo."""
+
+class HubClientInfoSenderServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Who is connected to a hub, read from it. Source: OCPI 2.2.1, hub client info, Sender interface; not in 2.1.1. Its requests carry no
+    routing headers.
+    """
+
+    @_abc_1.abstractmethod
+    def ListClientInfo(
+        self,
+        request: _hub_client_info_pb2.ListClientInfoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_hub_client_info_pb2.ClientInfoResponse, _abc.Awaitable[_hub_client_info_pb2.ClientInfoResponse]]:
+        """Lists the parties that are connected to the hub, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def StreamClientInfo(
+        self,
+        request: _hub_client_info_pb2.ListClientInfoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_hub_client_info_pb2.ClientInfoResponse], _abc.AsyncIterator[_hub_client_info_pb2.ClientInfoResponse]]:
+        """Streams the pages of ListClientInfo."""
+
+def add_HubClientInfoSenderServiceServicer_to_server(servicer: HubClientInfoSenderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class HubClientInfoReceiverServiceStub:
     """Who is connected to a hub, told by it. Source: OCPI 2.2.1, hub client info, Receiver interface; not in 2.1.1. Its requests carry no
     routing headers.
