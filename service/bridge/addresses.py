@@ -163,7 +163,7 @@ def check_given(url: str, base_url: str, more_hosts: Collection[str] = ()) -> st
 def leads_away(host: str) -> EgressDenied:
     """The error for a URL of a partner's that is elsewhere; `host` is that of the URL."""
     host = _NOT_IN_A_HOST.sub("", host)[:255]
-    return EgressDenied(f"the partner leads away from its own address, to {host or 'no host'}", host=host)
+    return EgressDenied(f"the partner's answer leads to {host or 'no host'}, which is not its own address", host=host)
 
 
 def origin(url: str) -> tuple[str, str, int]:

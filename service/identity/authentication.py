@@ -106,7 +106,7 @@ class Authenticator:
             raise _unknown_key()
         if holder.lasts_s <= 0:
             end = f"{holder.expire_time:%Y-%m-%dT%H:%M:%SZ}"
-            raise CredentialExpired(f"the key's time was over at {end}", expire_time=end)
+            raise CredentialExpired(f"the key expired at {end}", expire_time=end)
         if holder.use_due:  # beside the call, which need not wait for a write
             writing = asyncio.create_task(self._used(holder.caller))
             self._writing.add(writing)

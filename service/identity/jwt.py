@@ -73,7 +73,7 @@ class JwtVerifier:
                 options={"require": list(_CLAIMS)},
             )
         except jwt.ExpiredSignatureError:
-            raise CredentialExpired("the token's time is over") from None
+            raise CredentialExpired("the token has expired") from None
         except (jwt.PyJWTError, OverflowError, RecursionError) as error:
             problem, message = _PROBLEMS.get(type(error), ("malformed", "the token is malformed"))
             raise JwtInvalid(message, problem=problem) from None

@@ -54,7 +54,7 @@ def _check_maker(maker: Caller, wanted: Key) -> None:
     """A maker that is limited to integrations makes no keys: no request of that names one."""
     limits = maker.limits
     if limits.services and not (wanted.services and limits.services.issuperset(wanted.services)):
-        raise KeyLimited("the key would be for services that its maker's is not for", limit="services")
+        raise KeyLimited("the key would be for services that yours is not for", limit="services")
     end = wanted.expire_time.ToDatetime(UTC) if wanted.HasField("expire_time") else None
     if limits.expire_time and not (end and end <= limits.expire_time):
-        raise KeyLimited("the key would outlive its maker's", limit="expire_time")
+        raise KeyLimited("the key would expire later than yours", limit="expire_time")

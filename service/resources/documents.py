@@ -300,7 +300,7 @@ def token_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Token,
     token.country_code, token.party_id = key.party
     token.integration_id = sender.integration_id
     if token.type and token_id(token.type, token.uid).casefold() != key.key:
-        raise InvalidArgument.field("uid", "and type are not those that it was sent to")
+        raise InvalidArgument.field("uid", "must be that of the URL, and so must `type`")
     fit, repairs = repaired(token)
     return fit, unread + repairs
 

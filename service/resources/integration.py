@@ -138,7 +138,7 @@ class Integrations(Noun[Integration]):
     async def remove(self, conn: Connection, tenant_id: str, key: str) -> None:
         if behind := await integrations_behind(conn, tenant_id, key):
             raise IntegrationInUse(
-                f"{len(behind)} integrations are of parties behind it, {behind[0]} for one",
+                f"{len(behind)} of your integrations reach their partners through it, such as {behind[0]}",
                 integrations=str(len(behind)),
             )
         objects = await integration_objects(conn, tenant_id, key)

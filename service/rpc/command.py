@@ -112,7 +112,9 @@ class CommandService:
         asked = str(command.WhichOneof("request"))
         same = stored.WhichOneof("request") == asked and getattr(stored, asked) == getattr(command, asked)
         if not same or (stored.integration_id, stored.direction) != (command.integration_id, command.direction):
-            raise ResourceExists(f"command {command.id} is another one", resource="command", id=command.id)
+            raise ResourceExists(
+                f"there is another command with the id {command.id}", resource="command", id=command.id
+            )
 
 
 def _command(request: Any) -> Command:

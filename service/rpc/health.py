@@ -48,7 +48,7 @@ class Health:
     async def _watch(self, _: Any, context: Any) -> None:
         request = await self._request(context)
         if self._watches >= MAX_WATCHES:
-            await abort(context, ServerBusy(f"the health of {MAX_WATCHES} is watched", retry_after_s=10.0))
+            await abort(context, ServerBusy(f"{MAX_WATCHES} callers watch the health already", retry_after_s=10.0))
         self._watches += 1
         try:
             await self._servicer.Watch(request, context)

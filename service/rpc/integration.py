@@ -128,5 +128,5 @@ class IntegrationService:
             if not getattr(request, flag, False):
                 continue
             if (kind, integration.type) not in self._supported:
-                raise InvalidArgument.field(flag, "the type of the integration has no such exchange")
+                raise InvalidArgument.field(flag, "does not apply to integrations of this type")
             await run_begin(conn, caller, integration, kind, self._supported)

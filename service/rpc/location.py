@@ -143,7 +143,7 @@ def _reported(
         try:
             check_ours("location", key.location)
             if key in reported:
-                raise InvalidArgument.field(f"{path}.evse_uid", "is reported on in the request before")
+                raise InvalidArgument.field(f"{path}.evse_uid", "has an earlier report in this request")
             reported[key] = _Report(number, NewStatus(report.status, reported_time(report, now, path)))
         except (InvalidArgument, ReceivedIsReadOnly) as error:
             answer.refused_reports.add(report=number, error=status_of(error))

@@ -638,7 +638,7 @@ async def test_a_report_that_is_refused_costs_no_other(party: Tenant) -> None:
     assert (answer.changed_count, [*answer.unknown_reports]) == (2, [4])
     assert [(each.report, each.error.code, each.error.message) for each in answer.refused_reports] == [
         (0, code_pb2.INVALID_ARGUMENT, "reports[0].status_time: is more than 5 minutes ahead"),
-        (2, code_pb2.INVALID_ARGUMENT, "reports[2].evse_uid: is reported on in the request before"),
+        (2, code_pb2.INVALID_ARGUMENT, "reports[2].evse_uid: has an earlier report in this request"),
     ]
     stored = await get(party, created)
     assert [evse.status for evse in stored.evses] == [EVSE_STATUS_CHARGING, EVSE_STATUS_BLOCKED]

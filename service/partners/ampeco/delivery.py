@@ -148,7 +148,7 @@ class _Attempt:
                 at = (self._claim.tenant_id, self._claim.integration_id)
                 await delivery_mark_at(conn, *at, OBJECT_KIND_TARIFF, missing)
         if missing:
-            raise TariffNotDelivered("waits for its tariffs to be at the partner", id=str(missing[0]))
+            raise TariffNotDelivered("waits until the partner has its tariffs", id=str(missing[0]))
         return {uid: int(groups[key]) for uid, key in shown.items() if key in groups}
 
     async def _charge_point(self, location_id: int, charger_id: str) -> int:

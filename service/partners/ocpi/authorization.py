@@ -95,14 +95,14 @@ def check_about(value: Any, uid: str) -> None:
     token = value.get("token")
     named = token.get("uid") if isinstance(token, dict) else None
     if isinstance(named, str) and named.lower() != uid.lower():
-        raise PartnerFault("the answer of ocpi is about another token", partner="ocpi", http_status=200)
+        raise PartnerFault("the partner's answer is about another token", partner="ocpi", http_status=200)
 
 
 def authorization_from(value: Any, version: str, owner: Any) -> Authorization:
     """Raises PartnerFault for one that does not say whether the token may charge."""
     allowed = AllowedType.DESCRIPTOR.values_by_name.get(f"ALLOWED_TYPE_{value.get('allowed')}")
     if allowed is None or not allowed.number:
-        raise PartnerFault("the answer of ocpi does not say what is allowed", partner="ocpi", http_status=200)
+        raise PartnerFault("the partner's answer does not say what is allowed", partner="ocpi", http_status=200)
     found = Authorization()
     found.allowed = allowed.number  # type: ignore[assignment]
     if place := place_from(value.get("location")):

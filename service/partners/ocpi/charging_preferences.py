@@ -30,7 +30,7 @@ class OcpiPreferences:
         """Raises EndpointMissing, NotRegistered, InvalidArgument in OCPI 2.1.1, and what the channel raises."""
         there = await reached(self._database, tenant_id, integration_id)
         if there.version == "2.1.1":
-            raise InvalidArgument.field("charging_preferences", "are something that OCPI 2.1.1 does not know")
+            raise InvalidArgument.field("charging_preferences", "do not exist in OCPI 2.1.1")
         url = there.url("sessions", INTERFACE_ROLE_SENDER)
         request = PutChargingPreferencesRequest(integration_id=integration_id, url=url, session_id=session_id)
         request.object.update(plain_to(wanted))
@@ -38,7 +38,9 @@ class OcpiPreferences:
         answer: Any = await stub.PutChargingPreferences(request, timeout=timeout_s)
         known = ChargingPreferencesResponse.DESCRIPTOR.values_by_name.get(_NAME + answer.data)
         if known is None or not known.number:
-            raise PartnerFault("the answer of ocpi says nothing to preferences", partner="ocpi", http_status=200)
+            raise PartnerFault(
+                "the partner's answer does not say whether they are possible", partner="ocpi", http_status=200
+            )
         return known.number  # type: ignore[return-value]
 
 

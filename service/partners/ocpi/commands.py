@@ -86,7 +86,7 @@ class OcpiCommander:
         asked = str(command.WhichOneof("request"))
         module = "chargingprofiles" if asked in PROFILES else "commands"
         if there.version == "2.1.1" and asked in PROFILES:
-            raise InvalidArgument.field(asked, "is a request that OCPI 2.1.1 does not know")
+            raise InvalidArgument.field(asked, "does not exist in OCPI 2.1.1")
         url = there.url(module, INTERFACE_ROLE_RECEIVER)
         here = f"{self._door.versions_url.removesuffix('versions')}emsp/{there.version}/{module}"
         answer_to = f"{here}/{TYPES.get(asked) or PROFILES[asked]}/{command.id}"
@@ -140,7 +140,7 @@ def command_to(command: Command, version: str) -> Object:
         made["expiry_date"] = f"{asked.expiry_date.ToDatetime():%Y-%m-%dT%H:%M:%SZ}"
     if version == "2.1.1":
         if field == "cancel_reservation":
-            raise InvalidArgument.field("cancel_reservation", "is a command that OCPI 2.1.1 does not know")
+            raise InvalidArgument.field("cancel_reservation", "does not exist in OCPI 2.1.1")
         if field != "unlock_connector":
             made = {name: value for name, value in made.items() if name not in _LATER}
         if (id := made.get("reservation_id")) is not None:
@@ -195,7 +195,9 @@ def response_from(value: Any) -> CommandResponse:
     if text == "TIMEOUT":  # 2.1.1 has it here, too
         known = CommandResponseType.DESCRIPTOR.values_by_number[COMMAND_RESPONSE_TYPE_REJECTED]
     if known is None or not known.number:
-        raise PartnerFault("the answer of ocpi does not say whether it takes it", partner="ocpi", http_status=200)
+        raise PartnerFault(
+            "the partner's answer does not say whether it takes the command", partner="ocpi", http_status=200
+        )
     response = CommandResponse(result=known.number)  # type: ignore[arg-type]
     timeout = value.get("timeout")
     is_number = isinstance(timeout, int | float) and 0 <= timeout <= 3600
@@ -218,7 +220,7 @@ def result_from(value: Object) -> CommandResult:
     known = CommandResultType.DESCRIPTOR.values_by_name.get(f"COMMAND_RESULT_TYPE_{text}")
     number = COMMAND_RESULT_TYPE_FAILED if text == "UNKNOWN_SESSION" else known.number if known else 0
     if not number:
-        raise InvalidArgument.field("result", "must be that of a command, such as ACCEPTED")
+        raise InvalidArgument.field("result", "must be what became of a command, such as ACCEPTED")
     result = CommandResult(result=number)  # type: ignore[arg-type]
     if isinstance(value.get("profile"), dict):
         result.profile.CopyFrom(plain_from(ActiveChargingProfile, value["profile"], "profile"))

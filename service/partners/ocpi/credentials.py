@@ -115,7 +115,9 @@ class Credentials:
                 got = token_in(theirs, answer.secrets.get("data.token", Secret("")))
                 companies = await asyncio.to_thread(companies_of, theirs, ours)
             except InvalidArgument as wrong:
-                raise PartnerFault(f"the partner's credentials are unsound: {wrong.message}", partner="ocpi") from None
+                raise PartnerFault(
+                    f"the partner's credentials are not valid: {wrong.message}", partner="ocpi"
+                ) from None
             versions_url = theirs.url if party.calls(theirs.url) else url
             found = Registered(got, party.plain, versions_url, details, companies, hub_in(theirs))
             await self._store(run, stored, found)

@@ -273,7 +273,7 @@ class _Attempt:
             if missing:
                 await delivery_mark_at(conn, *at, missing)
         if missing:
-            raise TariffNotDelivered("waits for its tariffs to be at the partner", id=str(missing[0]))
+            raise TariffNotDelivered("waits until the partner has its tariffs", id=str(missing[0]))
 
     async def _patch(self, location: Location, evse: Evse) -> None:
         bare = Evse(uid=evse.uid, status=evse.status, last_updated=evse.last_updated)
@@ -304,7 +304,7 @@ class _Attempt:
         if not self._is_known:
             return Delivered(None, 0, _UNSEEN, answered=False)
         if naming := await peer_naming(self._database, self._claim):
-            raise TariffStillNamed("waits for a location to name it no more at the partner", id=str(naming))
+            raise TariffStillNamed("waits until no location at the partner names it", id=str(naming))
         request = DeleteTariffRequest(
             integration_id=self._claim.integration_id,
             url=self._url,

@@ -97,7 +97,9 @@ class OtherParty:
             role = _SIDES.get(each.role, INTERFACE_ROLE_UNSPECIFIED)
             details.endpoints.add(identifier=each.identifier, role=role, url=each.url)
         if not credentials_url(details):
-            raise EndpointMissing(f"version {version} of the partner has no module credentials with an address we call")
+            raise EndpointMissing(
+                f"the partner's version {version} has no credentials module at an address that may be called"
+            )
         return details
 
     async def get(self, url: str) -> None:

@@ -272,7 +272,7 @@ class _Pulling:
         """Stores what can be stored of a page, and how far the list was read."""
         data = page.value.get("data") if isinstance(page.value, dict) else None
         if not isinstance(data, list | None):
-            raise PartnerFault("the list of ocpi holds no list in `data`", partner="ocpi", http_status=200)
+            raise PartnerFault("the partner's answer has no list in `data`", partner="ocpi", http_status=200)
         data = data or []
         total = total_count(page.headers.get("X-Total-Count", ""))
         following = paging.after(pull.next_link or "", data, page.next_link, total, pull.total)

@@ -194,7 +194,7 @@ class ListKeysRequest(_message.Message):
     page_token: _builtins.str
     """The next_page_token of the page before; the filters must be the same."""
     show_ended: _builtins.bool
-    """Also keys that were revoked, or whose time is over."""
+    """Also keys that were revoked or have expired."""
     def __init__(
         self,
         *,

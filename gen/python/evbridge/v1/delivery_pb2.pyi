@@ -38,13 +38,15 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     OBJECT_KIND_PARTY: _ObjectKind.ValueType  # 3
     """A Party; it is recorded in changes and never delivered."""
     OBJECT_KIND_TARIFF: _ObjectKind.ValueType  # 4
-    """A Tariff that the rules show: AMPECO is sent it, an OCPI party is shown it when it asks."""
+    """A Tariff that the rules show: AMPECO is sent it, and so is an OCPI party with `models.push_tariff`; any OCPI party is shown
+    it when it asks.
+    """
     OBJECT_KIND_LOCATION: _ObjectKind.ValueType  # 5
-    """A Location that the rules show, with its EVSEs: AMPECO is sent it, as several objects of its own; an OCPI party is
-    shown it when it asks. At AMPECO an EVSE without a tariff is sent without one, and keeps the one it has there.
+    """A Location that the rules show, with its EVSEs: AMPECO is sent it, as several objects of its own, and an OCPI party as a
+    tariff (`models.push_location`). At AMPECO an EVSE without a tariff is sent without one, and keeps the one it has there.
     """
     OBJECT_KIND_EVSE: _ObjectKind.ValueType  # 6
-    """The status of an Evse; it is recorded in changes, and delivered with its location."""
+    """The status of an Evse. It is recorded in changes, and delivered for its location: alone, where an OCPI party has the rest."""
     OBJECT_KIND_CHARGER: _ObjectKind.ValueType  # 7
     """A Charger; it is recorded in changes and never delivered."""
     OBJECT_KIND_PUBLICATION_RULE: _ObjectKind.ValueType  # 8
@@ -54,11 +56,13 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     OBJECT_KIND_DELIVERY: _ObjectKind.ValueType  # 10
     """A Delivery; it is recorded in changes and never delivered."""
     OBJECT_KIND_SESSION: _ObjectKind.ValueType  # 11
-    """A Session of ours: an OCPI party that issued the token is shown it when it asks."""
+    """A Session of ours: the OCPI party that issued the token is sent it (`models.push_session`), or shown it when it asks."""
     OBJECT_KIND_CDR: _ObjectKind.ValueType  # 12
-    """A Cdr of ours, in the same way."""
+    """A Cdr of ours, in the same way (`models.push_cdr`), and only once."""
     OBJECT_KIND_TOKEN: _ObjectKind.ValueType  # 13
-    """A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
+    """A Token of ours: OCPI parties whose integrations speak for its owner are sent it (`models.push_token`), or shown it when
+    they ask.
+    """
     OBJECT_KIND_HUB_CLIENT: _ObjectKind.ValueType  # 14
     """A HubClient; it is recorded in changes and never delivered."""
     OBJECT_KIND_COMMAND: _ObjectKind.ValueType  # 15
@@ -76,13 +80,15 @@ OBJECT_KIND_INTEGRATION: ObjectKind.ValueType  # 2
 OBJECT_KIND_PARTY: ObjectKind.ValueType  # 3
 """A Party; it is recorded in changes and never delivered."""
 OBJECT_KIND_TARIFF: ObjectKind.ValueType  # 4
-"""A Tariff that the rules show: AMPECO is sent it, an OCPI party is shown it when it asks."""
+"""A Tariff that the rules show: AMPECO is sent it, and so is an OCPI party with `models.push_tariff`; any OCPI party is shown
+it when it asks.
+"""
 OBJECT_KIND_LOCATION: ObjectKind.ValueType  # 5
-"""A Location that the rules show, with its EVSEs: AMPECO is sent it, as several objects of its own; an OCPI party is
-shown it when it asks. At AMPECO an EVSE without a tariff is sent without one, and keeps the one it has there.
+"""A Location that the rules show, with its EVSEs: AMPECO is sent it, as several objects of its own, and an OCPI party as a
+tariff (`models.push_location`). At AMPECO an EVSE without a tariff is sent without one, and keeps the one it has there.
 """
 OBJECT_KIND_EVSE: ObjectKind.ValueType  # 6
-"""The status of an Evse; it is recorded in changes, and delivered with its location."""
+"""The status of an Evse. It is recorded in changes, and delivered for its location: alone, where an OCPI party has the rest."""
 OBJECT_KIND_CHARGER: ObjectKind.ValueType  # 7
 """A Charger; it is recorded in changes and never delivered."""
 OBJECT_KIND_PUBLICATION_RULE: ObjectKind.ValueType  # 8
@@ -92,11 +98,13 @@ OBJECT_KIND_CONNECTOR: ObjectKind.ValueType  # 9
 OBJECT_KIND_DELIVERY: ObjectKind.ValueType  # 10
 """A Delivery; it is recorded in changes and never delivered."""
 OBJECT_KIND_SESSION: ObjectKind.ValueType  # 11
-"""A Session of ours: an OCPI party that issued the token is shown it when it asks."""
+"""A Session of ours: the OCPI party that issued the token is sent it (`models.push_session`), or shown it when it asks."""
 OBJECT_KIND_CDR: ObjectKind.ValueType  # 12
-"""A Cdr of ours, in the same way."""
+"""A Cdr of ours, in the same way (`models.push_cdr`), and only once."""
 OBJECT_KIND_TOKEN: ObjectKind.ValueType  # 13
-"""A Token: OCPI parties through whose integrations its owner speaks are sent it, or shown it when they ask."""
+"""A Token of ours: OCPI parties whose integrations speak for its owner are sent it (`models.push_token`), or shown it when
+they ask.
+"""
 OBJECT_KIND_HUB_CLIENT: ObjectKind.ValueType  # 14
 """A HubClient; it is recorded in changes and never delivered."""
 OBJECT_KIND_COMMAND: ObjectKind.ValueType  # 15

@@ -62,7 +62,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "ROLE_REQUIRED", "domain": "evbridge", "metadata": { "required": "ADMIN", "role": "READER" } }
     """
     CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 140
-    """UNAUTHENTICATED. The key's or the token's time is over. Ask an admin for another key, the issuer for another token.
+    """UNAUTHENTICATED. The key or the token has expired. Ask an admin for another key, the issuer for another token.
 
         { "reason": "CREDENTIAL_EXPIRED", "domain": "evbridge", "metadata": { "expire_time": "2027-01-01T00:00:00Z" } }
     """
@@ -475,7 +475,7 @@ ROLE_REQUIRED: ErrorReason.ValueType  # 7
     { "reason": "ROLE_REQUIRED", "domain": "evbridge", "metadata": { "required": "ADMIN", "role": "READER" } }
 """
 CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 140
-"""UNAUTHENTICATED. The key's or the token's time is over. Ask an admin for another key, the issuer for another token.
+"""UNAUTHENTICATED. The key or the token has expired. Ask an admin for another key, the issuer for another token.
 
     { "reason": "CREDENTIAL_EXPIRED", "domain": "evbridge", "metadata": { "expire_time": "2027-01-01T00:00:00Z" } }
 """

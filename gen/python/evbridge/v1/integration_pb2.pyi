@@ -98,7 +98,7 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     INTEGRATION_STATUS_CONNECTING: _IntegrationStatus.ValueType  # 5
     """A token or credentials are being exchanged with the partner."""
     INTEGRATION_STATUS_UNREGISTERED: _IntegrationStatus.ValueType  # 6
-    """The partner ended the connection: its credentials hold no more. Not set yet."""
+    """An OCPI party's registration was ended, by either side: the tokens of both hold no more."""
 
 class IntegrationStatus(_IntegrationStatus, metaclass=_IntegrationStatusEnumTypeWrapper):
     """What became of the wish to be connected."""
@@ -122,7 +122,7 @@ INTEGRATION_STATUS_SUSPENDED: IntegrationStatus.ValueType  # 4
 INTEGRATION_STATUS_CONNECTING: IntegrationStatus.ValueType  # 5
 """A token or credentials are being exchanged with the partner."""
 INTEGRATION_STATUS_UNREGISTERED: IntegrationStatus.ValueType  # 6
-"""The partner ended the connection: its credentials hold no more. Not set yet."""
+"""An OCPI party's registration was ended, by either side: the tokens of both hold no more."""
 Global___IntegrationStatus: _TypeAlias = IntegrationStatus  # noqa: Y015
 
 @_typing.final

@@ -28,7 +28,8 @@ if _version_not_supported:
 
 class TariffServiceStub:
     """Keeps the tariffs: what charging costs. A tariff belongs to one of the tenant's parties and is named by country code,
-    party id and id.
+    party id and id. What partners send is received below their integration, and is theirs: a call that would change it fails with
+    FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -78,7 +79,8 @@ class TariffServiceStub:
 
 class TariffServiceServicer:
     """Keeps the tariffs: what charging costs. A tariff belongs to one of the tenant's parties and is named by country code,
-    party id and id.
+    party id and id. What partners send is received below their integration, and is theirs: a call that would change it fails with
+    FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -201,7 +203,8 @@ def add_TariffServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TariffService:
     """Keeps the tariffs: what charging costs. A tariff belongs to one of the tenant's parties and is named by country code,
-    party id and id.
+    party id and id. What partners send is received below their integration, and is theirs: a call that would change it fails with
+    FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """

@@ -29,7 +29,8 @@ GRPC_VERSION: str
 
 class TariffServiceStub:
     """Keeps the tariffs: what charging costs. A tariff belongs to one of the tenant's parties and is named by country code,
-    party id and id.
+    party id and id. What partners send is received below their integration, and is theirs: a call that would change it fails with
+    FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -84,7 +85,8 @@ class TariffServiceStub:
 @_typing.type_check_only
 class TariffServiceAsyncStub(TariffServiceStub):
     """Keeps the tariffs: what charging costs. A tariff belongs to one of the tenant's parties and is named by country code,
-    party id and id.
+    party id and id. What partners send is received below their integration, and is theirs: a call that would change it fails with
+    FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -135,7 +137,8 @@ class TariffServiceAsyncStub(TariffServiceStub):
 
 class TariffServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the tariffs: what charging costs. A tariff belongs to one of the tenant's parties and is named by country code,
-    party id and id.
+    party id and id. What partners send is received below their integration, and is theirs: a call that would change it fails with
+    FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """

@@ -135,7 +135,7 @@ class Token(_message.Message):
     valid: _builtins.bool
     """Required. Whether it may be used at all."""
     whitelist: Global___WhitelistType.ValueType
-    """Required. Whether an operator may let it charge without asking, see Whitelist."""
+    """Required. Whether an operator may let it charge without asking, see WhitelistType."""
     language: _builtins.str
     """The driver's language, ISO 639-1: two letters; kept in lower case."""
     default_profile_type: Global___ProfileType.ValueType

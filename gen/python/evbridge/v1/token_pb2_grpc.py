@@ -29,7 +29,8 @@ if _version_not_supported:
 class TokenServiceStub:
     """Keeps tokens: what drivers identify themselves with. A token belongs to one of the tenant's parties, a provider, and is named
     by country code, party id, type and uid. OCPI parties through whose integrations that party speaks are sent it
-    (`models.push_token`) or read it; what providers send is received below its integration.
+    (`models.push_token`) or read it. What providers send is received below their integration, and is theirs: a call that would
+    change it fails with FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -80,7 +81,8 @@ class TokenServiceStub:
 class TokenServiceServicer:
     """Keeps tokens: what drivers identify themselves with. A token belongs to one of the tenant's parties, a provider, and is named
     by country code, party id, type and uid. OCPI parties through whose integrations that party speaks are sent it
-    (`models.push_token`) or read it; what providers send is received below its integration.
+    (`models.push_token`) or read it. What providers send is received below their integration, and is theirs: a call that would
+    change it fails with FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -203,7 +205,8 @@ def add_TokenServiceServicer_to_server(servicer, server):
 class TokenService:
     """Keeps tokens: what drivers identify themselves with. A token belongs to one of the tenant's parties, a provider, and is named
     by country code, party id, type and uid. OCPI parties through whose integrations that party speaks are sent it
-    (`models.push_token`) or read it; what providers send is received below its integration.
+    (`models.push_token`) or read it. What providers send is received below their integration, and is theirs: a call that would
+    change it fails with FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """

@@ -30,7 +30,8 @@ GRPC_VERSION: str
 class TokenServiceStub:
     """Keeps tokens: what drivers identify themselves with. A token belongs to one of the tenant's parties, a provider, and is named
     by country code, party id, type and uid. OCPI parties through whose integrations that party speaks are sent it
-    (`models.push_token`) or read it; what providers send is received below its integration.
+    (`models.push_token`) or read it. What providers send is received below their integration, and is theirs: a call that would
+    change it fails with FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -85,7 +86,8 @@ class TokenServiceStub:
 class TokenServiceAsyncStub(TokenServiceStub):
     """Keeps tokens: what drivers identify themselves with. A token belongs to one of the tenant's parties, a provider, and is named
     by country code, party id, type and uid. OCPI parties through whose integrations that party speaks are sent it
-    (`models.push_token`) or read it; what providers send is received below its integration.
+    (`models.push_token`) or read it. What providers send is received below their integration, and is theirs: a call that would
+    change it fails with FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
@@ -136,7 +138,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps tokens: what drivers identify themselves with. A token belongs to one of the tenant's parties, a provider, and is named
     by country code, party id, type and uid. OCPI parties through whose integrations that party speaks are sent it
-    (`models.push_token`) or read it; what providers send is received below its integration.
+    (`models.push_token`) or read it. What providers send is received below their integration, and is theirs: a call that would
+    change it fails with FAILED_PRECONDITION (RECEIVED_IS_READ_ONLY).
 
     See ErrorReason for the errors that any method can return.
     """
