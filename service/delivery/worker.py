@@ -22,7 +22,7 @@ from evbridge.v1.integration_pb2 import INTEGRATION_STATUS_ACTIVE, INTEGRATION_S
 from opentelemetry import metrics, trace
 
 from service.delivery.views import VIEWED, view_refresh
-from service.domain.delivery import Next, RetryPolicy, Streak, is_of_partner, verdict
+from service.domain.delivery import Next, RetryPolicy, Streak, answers, is_of_partner, verdict
 from service.errors import EvbridgeError, LeaseLost
 from service.storage.changes import change_time
 from service.storage.clock import Clock
@@ -39,8 +39,8 @@ from service.storage.delivery import (
     delivery_unpark,
     delivery_waiting,
 )
-from service.storage.gate import gate_failed, gate_hold, gate_succeeded
-from service.storage.integration import integration_lock, integration_pause, integration_status
+from service.storage.gate import gate_answered, gate_failed, gate_hold, gate_succeeded
+from service.storage.integration import integration_answered, integration_lock, integration_pause, integration_status
 from service.storage.peer import Peer, peer_acknowledged, peer_gone
 from service.storage.pool import Database
 from service.telemetry import log_fields
@@ -238,6 +238,9 @@ class DeliveryWorker:
             if pauses := judged.next is Next.PAUSE:
                 await integration_status(conn, *key, INTEGRATION_STATUS_FAILED, error.message)
                 await gate_hold(conn, *key, delay_s)
+            if judged.next is Next.PARK and answers(error):
+                await integration_answered(conn, *key)
+                await gate_answered(conn, *key)
             await delivery_failed(conn, claim, error, judged, streak, 0.0 if pauses else delay_s)
             await attempt_record(conn, claim, elapsed_s, error.message, 0, error)
         log.info(

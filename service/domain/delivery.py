@@ -13,6 +13,7 @@ from service.domain.partner_error import (
     PartnerOutcomeUnknown,
     PartnerOutcomeUnsettled,
     PartnerRateLimited,
+    PartnerRejected,
     PartnerUnavailable,
     PartnerVersionConflict,
 )
@@ -74,7 +75,7 @@ class Streak:
     """Attempts at one partner that failed, this one included, since it last took an object.
 
     `alike`: the objects among them that failed for the reason of this attempt. `proven`: the partner took another
-    object since this one last failed, so it works. `lasts`: since the first of them.
+    object since this one last failed, so it works. `lasts`: since it has been an outage.
     """
 
     failures: int = 1
@@ -97,6 +98,11 @@ def is_of_partner(error: EvbridgeError) -> bool:
     """Whether the partner, or the way to it, made the attempt fail, as it may make others fail."""
     found_by_reading = isinstance(error, PartnerChanged | PartnerOutcomeUnsettled)
     return isinstance(error, PartnerError | EgressDenied) and not found_by_reading
+
+
+def answers(error: EvbridgeError) -> bool:
+    """Whether the partner works, and what it answered is about the one object."""
+    return isinstance(error, PartnerRejected | PartnerChanged)
 
 
 def verdict(error: EvbridgeError, failed_attempts: int, streak: Streak, policy: RetryPolicy) -> Verdict:

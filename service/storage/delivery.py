@@ -235,11 +235,16 @@ async def delivery_failed(
 
 
 async def delivery_streak(
-    conn: Connection, claim: Claim, error: EvbridgeError, failures: int, begin_time: datetime
+    conn: Connection,
+    claim: Claim,
+    error: EvbridgeError,
+    failures: int,
+    begin_time: datetime,
+    outage_time: datetime | None,
 ) -> Streak:
     """What the failure is part of, as one of `failures` in a row that began then."""
     key = (claim.tenant_id, claim.integration_id, claim.delivery_id)
-    row = await conn.row(sql.delivery_streak, *key, begin_time, error.reason, OUTAGE_OBJECTS)
+    row = await conn.row(sql.delivery_streak, *key, begin_time, error.reason, OUTAGE_OBJECTS, outage_time)
     assert row is not None  # noqa: S101
     return Streak(failures, 1 + row["others"], row["proven"], row["lasts"])
 

@@ -271,10 +271,10 @@ WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
 RETURNING state
 
 -- name: delivery_streak
--- Of the failures in a row that began at $4: how long they last, how many objects beside this one failed for the reason $5,
--- up to $6, and whether this one had failed before they began.
+-- Of the failures in a row that began at $4: how many objects beside this one failed for the reason $5, up to $6, whether
+-- this one had failed before they began, and how long the outage lasts that began at $7.
 SELECT
-    now() - $4 AS lasts,
+    coalesce(now() - $7::timestamptz, interval '0') AS lasts,
     coalesce((SELECT fail_time < $4 FROM delivery WHERE tenant_id = $1 AND delivery_id = $3), false) AS proven,
     (
         SELECT count(*)

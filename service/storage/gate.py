@@ -176,16 +176,21 @@ async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def gate_failed(conn: Connection, tenant_id: str, integration_id: str) -> tuple[int, datetime]:
-    """Counts a delivery that failed: how many did in a row, and when the first of them."""
+async def gate_failed(conn: Connection, tenant_id: str, integration_id: str) -> tuple[int, datetime, datetime | None]:
+    """Counts a delivery that failed: how many did in a row, when the first of them, and since when it is an outage."""
     row = await conn.row(sql.gate_failed, tenant_id, integration_id)
     assert row is not None  # noqa: S101
-    return row["failures"], row["begin_time"]
+    return row["failures"], row["begin_time"], row["outage_time"]
 
 
 async def gate_hold(conn: Connection, tenant_id: str, integration_id: str, delay_s: float) -> None:
-    """Holds an integration's deliveries back after one that failed."""
+    """Holds an integration's deliveries back after one that failed: it is an outage, until `gate_answered`."""
     await conn.run(sql.gate_hold, tenant_id, integration_id, timedelta(seconds=delay_s))
+
+
+async def gate_answered(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """Ends an outage without a delivery that succeeded."""
+    await conn.run(sql.gate_answered, tenant_id, integration_id)
 
 
 async def gate_succeeded(conn: Connection, tenant_id: str, integration_id: str) -> None:

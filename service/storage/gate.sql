@@ -68,10 +68,14 @@ DELETE FROM gate_pause WHERE tenant_id = $1 AND integration_id = $2 AND scope = 
 -- A delivery failed. Nothing is held back by that alone.
 INSERT INTO gate_pause (tenant_id, integration_id, scope, failures, resume_time) VALUES ($1, $2, 0, 1, now())
 ON CONFLICT (tenant_id, integration_id, scope) DO UPDATE SET failures = gate_pause.failures + 1
-RETURNING failures, begin_time
+RETURNING failures, begin_time, outage_time
 
 -- name: gate_hold
-UPDATE gate_pause SET resume_time = now() + $3::interval
+UPDATE gate_pause SET resume_time = now() + $3::interval, outage_time = coalesce(outage_time, now())
+WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
+
+-- name: gate_answered
+UPDATE gate_pause SET outage_time = NULL
 WHERE tenant_id = $1 AND integration_id = $2 AND scope = 0
 
 -- name: gate_succeeded

@@ -7,6 +7,8 @@ from uuid import uuid4
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
 from evbridge.v1.integration_pb2 import (
+    INTEGRATION_STATUS_ACTIVE,
+    INTEGRATION_STATUS_FAILED,
     INTEGRATION_STATUS_PENDING,
     INTEGRATION_STATUS_SUSPENDED,
     Integration,
@@ -217,6 +219,16 @@ async def integration_resume(conn: Connection, tenant_id: str, integration_id: s
         integration.status = INTEGRATION_STATUS_PENDING if integration.enabled else INTEGRATION_STATUS_SUSPENDED
         await integration_replace(conn, tenant_id, integration)
     return integration
+
+
+async def integration_answered(conn: Connection, tenant_id: str, integration_id: str) -> None:
+    """Ends that it is FAILED, and keeps it from other writers until the transaction ends."""
+    payload: bytes | None = await conn.value(sql.integration_lock, tenant_id, integration_id)
+    integration = Integration.FromString(payload or b"")
+    if integration.status == INTEGRATION_STATUS_FAILED:
+        integration.status = INTEGRATION_STATUS_ACTIVE
+        integration.ClearField("status_description")
+        await integration_replace(conn, tenant_id, integration)
 
 
 async def integration_status(

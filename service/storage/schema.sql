@@ -270,7 +270,8 @@ CREATE TABLE gate_pause (
     failures integer NOT NULL,
     resume_time timestamp with time zone NOT NULL,
     scope smallint DEFAULT 0 NOT NULL,
-    begin_time timestamp with time zone DEFAULT now() NOT NULL
+    begin_time timestamp with time zone DEFAULT now() NOT NULL,
+    outage_time timestamp with time zone
 );
 
 CREATE TABLE integration (

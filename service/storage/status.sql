@@ -1,9 +1,9 @@
 -- name: status_troubles
--- tenant: any, because the operator's command line looks at all; $1 is one of them, or empty. Failing: since when nothing
--- succeeds, and why the newest attempt failed. Untaken: what has been due for $2, held back by nothing, and no process made
+-- tenant: any, because the operator's command line looks at all; $1 is one of them, or empty. Failing: since when it is an
+-- outage, and why the newest attempt failed. Untaken: what has been due for $2, held back by nothing, and no process made
 -- an attempt meanwhile. Counts, and reasons, as far as $3.
 SELECT
-    i.tenant_id, i.integration_id, failing.begin_time AS failing_since, newest.reason AS failure,
+    i.tenant_id, i.integration_id, failing.outage_time AS failing_since, newest.reason AS failure,
     coalesce(untaken.count, 0) AS untaken, untaken.since AS untaken_since,
     parked.since AS parked_since, coalesce(parked.reasons, '{}') AS parked_reasons
 FROM integration AS i
@@ -15,7 +15,7 @@ LEFT JOIN LATERAL (
     WHERE a.tenant_id = i.tenant_id AND a.integration_id = i.integration_id
     ORDER BY a.start_time DESC
     LIMIT 1
-) AS newest ON failing.begin_time IS NOT NULL
+) AS newest ON failing.outage_time IS NOT NULL
 LEFT JOIN LATERAL (
     SELECT count(*), min(few.due_time) AS since
     FROM (

@@ -190,7 +190,7 @@ SELECT integration_id, period, used, reset_time
 FROM gate_budget WHERE tenant_id = $1 ORDER BY integration_id, period
 
 -- name: tenant_gate_pause
-SELECT integration_id, failures, resume_time, scope, begin_time
+SELECT integration_id, failures, resume_time, scope, begin_time, outage_time
 FROM gate_pause WHERE tenant_id = $1 ORDER BY integration_id, scope
 
 -- name: tenant_exchange

@@ -23,7 +23,7 @@ from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, command, environment
 
 LONG_AGO = Statement(
-    "long_ago", "UPDATE gate_pause SET begin_time = begin_time - interval '2 hours' WHERE tenant_id = $1"
+    "long_ago", "UPDATE gate_pause SET outage_time = outage_time - interval '2 hours' WHERE tenant_id = $1"
 )
 PARTNERS = ("away", "paused", "parking", "refusing", "well")
 

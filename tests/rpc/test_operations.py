@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
 from evbridge.partner.chargeprice.v1.company_pb2 import CompanyResource
 from evbridge.v1.company_pb2 import Company, UpsertCompanyRequest
@@ -75,10 +76,14 @@ from tests.front_door import (
     command,
     environment,
     fails,
+    failure_of,
     settled,
 )
 
-SHIFT = "UPDATE gate_pause SET begin_time = begin_time - $2::interval WHERE tenant_id = $1 AND scope = 0"
+SHIFT = """
+UPDATE gate_pause SET begin_time = begin_time - $2::interval, outage_time = outage_time - $2::interval
+WHERE tenant_id = $1 AND scope = 0
+"""
 AWAY = "1000*status:503"
 
 
@@ -347,6 +352,61 @@ async def test_what_takes_nothing_for_five_days_is_suspended_until_someone_resum
         await asyncio.sleep(0.01)
     simulator.faults.clear()
     assert (await settled(connected.reader, company.id)).state == DELIVERY_STATE_DELIVERED
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["it answers between", "control"])
+async def test_days_between_two_outages_are_no_outage(
+    connected: Tenant, simulator: Simulator, running: Evbridge, shared_database_url: str, answers: bool
+) -> None:
+    """Nothing succeeds for five days. Once the partner refuses one object it is no outage, and `status` says so."""
+
+    async def said() -> str:
+        return (await command(environment(shared_database_url), "status", "--tenant", connected.name)).out
+
+    simulator.inject(AWAY)
+    bad = await upserted(connected)
+    while (await integration(connected)).status != INTEGRATION_STATUS_FAILED:
+        await asyncio.sleep(0.01)
+    assert "it cannot be reached" in await said()
+    if answers:
+        simulator.broken[bad.id] = 400
+        simulator.faults.clear()
+        assert (await settled(connected.reader, bad.id)).state == DELIVERY_STATE_PARKED
+        assert (await integration(connected)).status == INTEGRATION_STATUS_ACTIVE
+        told = await said()
+        assert told.startswith("1 integration: 1 MORNING\n")
+        assert "1 delivery is parked: PARTNER_REJECTED" in told
+        assert "reached" not in told and "succeeds" not in told
+        simulator.inject(AWAY)
+    await running.database.run(Statement("shift", SHIFT), connected.name, timedelta(days=5))
+    good, before = await upserted(connected), len(simulator.requests)
+    while len(simulator.requests) < before + 3 and not (await integration(connected)).HasField("pause_time"):
+        await asyncio.sleep(0.01)
+    assert (await integration(connected)).HasField("pause_time") != answers
+    if answers:
+        simulator.faults.clear()
+        assert (await settled(connected.reader, good.id)).state == DELIVERY_STATE_DELIVERED
+
+
+async def test_an_outage_with_nothing_due_promises_no_attempt(
+    connected: Tenant, simulator: Simulator, shared_database_url: str
+) -> None:
+    simulator.inject(AWAY)
+    company = await upserted(connected)
+    while (await integration(connected)).status != INTEGRATION_STATUS_FAILED:
+        await asyncio.sleep(0.01)
+    request = ListDeliveriesRequest(object_id=company.id)
+    (delivery,) = (await connected.reader.deliveries.ListDeliveries(request)).deliveries
+    while True:
+        try:
+            await connected.writer.deliveries.DiscardDelivery(DiscardDeliveryRequest(id=delivery.id))
+            break
+        except grpc.aio.AioRpcError as error:
+            assert failure_of(error).reason == "DELIVERY_IN_PROGRESS"
+            await asyncio.sleep(0.01)
+    told = (await command(environment(shared_database_url), "status", "--tenant", connected.name)).out
+    assert "it cannot be reached" in told
+    assert "nothing is due" in told and "it is tried again" not in told
 
 
 async def test_the_status_sums_deliveries_up(

@@ -117,6 +117,8 @@ def _failed(
         return Condition(Urgency.MORNING, what, since, _ADVICE[reason])
     if not trouble.failing_since:
         return Condition(Urgency.MORNING, what, since, "start the run again, once the cause is gone")
+    if not status.deliveries.pending_count + status.deliveries.in_progress_count:
+        return Condition(Urgency.WAITS, what, since, "nothing: nothing is due, and what changes next is tried then")
     again = f" at {at(status.delivery_resume_time)}" if status.HasField("delivery_resume_time") else ""
     advice = f"nothing: it is tried again{again}, and nothing is lost"
     if reason != PARTNER_RATE_LIMITED and since and now - since > _LASTING:

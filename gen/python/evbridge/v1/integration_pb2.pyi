@@ -86,8 +86,9 @@ class _IntegrationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Int
     short, or the integration was changed during one.
     """
     INTEGRATION_STATUS_ACTIVE: _IntegrationStatus.ValueType  # 2
-    """The last delivery arrived, or the last exchange of a token succeeded, or the first import did. Where there is neither (EMABLER and HTTP): the last
-    call of the partner's rpcs succeeded.
+    """The last delivery arrived, or the partner, which was FAILED, answers again, if only to refuse one object; or the last
+    exchange of a token succeeded, or the first import did. Where there is neither (EMABLER and HTTP): the last call of the
+    partner's rpcs succeeded.
     """
     INTEGRATION_STATUS_FAILED: _IntegrationStatus.ValueType  # 3
     """The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
@@ -110,8 +111,9 @@ INTEGRATION_STATUS_PENDING: IntegrationStatus.ValueType  # 1
 short, or the integration was changed during one.
 """
 INTEGRATION_STATUS_ACTIVE: IntegrationStatus.ValueType  # 2
-"""The last delivery arrived, or the last exchange of a token succeeded, or the first import did. Where there is neither (EMABLER and HTTP): the last
-call of the partner's rpcs succeeded.
+"""The last delivery arrived, or the partner, which was FAILED, answers again, if only to refuse one object; or the last
+exchange of a token succeeded, or the first import did. Where there is neither (EMABLER and HTTP): the last call of the
+partner's rpcs succeeded.
 """
 INTEGRATION_STATUS_FAILED: IntegrationStatus.ValueType  # 3
 """The partner refuses the credential or cannot be reached; deliveries wait and are tried again at growing intervals.
