@@ -1,45 +1,40 @@
 """Parties that are connected to hubs, as rows: the serialized message and the columns that lists filter by."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from evbridge.v1.hub_client_pb2 import HubClient, ListHubClientsRequest
 
 from service.domain.hub_client import hub_client_key
-from service.domain.keys import ObjectKey, columns
+from service.domain.keys import ObjectKey
 from service.domain.pages import MAX_BYTES
 from service.storage.connection import Connection
+from service.storage.owned import OwnedRows
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
 
-async def hub_client_find(database: Database, tenant_id: str, keys: Collection[ObjectKey]) -> dict[ObjectKey, bytes]:
-    """Those that are known, serialized."""
-    rows = await database.rows(sql.hub_client_find, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): row["payload"] for row in rows}
-
-
-async def hub_client_lock(
-    conn: Connection, tenant_id: str, keys: Collection[ObjectKey]
-) -> dict[ObjectKey, HubClient | None]:
-    """Those that are known, kept from other writers until the transaction ends."""
-    rows = await conn.rows(sql.hub_client_lock, tenant_id, *columns(keys))
-    return {ObjectKey.in_row(row): HubClient.FromString(row["payload"]) for row in rows}
-
-
-async def hub_client_put(
-    conn: Connection, tenant_id: str, clients: Sequence[HubClient], locked: Mapping[ObjectKey, HubClient | None]
-) -> None:
-    await conn.run(
-        sql.hub_client_put,
-        tenant_id,
-        *columns([hub_client_key(each) for each in clients]),
+def _columns(clients: Sequence[HubClient]) -> tuple[list[Any], ...]:
+    return (
         [each.role for each in clients],
         [each.status for each in clients],
         [each.etag for each in clients],
         [each.SerializeToString() for each in clients],
     )
+
+
+_ROWS = OwnedRows("hub_client", HubClient, sql, hub_client_key, _columns)
+
+hub_client_find = _ROWS.find
+hub_client_lock = _ROWS.lock
+
+
+async def hub_client_put(
+    conn: Connection, tenant_id: str, clients: Sequence[HubClient], locked: Mapping[ObjectKey, HubClient | None]
+) -> None:
+    await _ROWS.write(conn, "put", tenant_id, clients)
 
 
 async def hub_client_page(

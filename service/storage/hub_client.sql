@@ -14,7 +14,7 @@ CROSS JOIN LATERAL (
     FOR UPDATE
 ) AS c
 
--- name: hub_client_find
+-- name: hub_client_get_many
 SELECT wanted.country_code, wanted.party_id, wanted.key, wanted.integration_id, c.payload
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS wanted (country_code, party_id, key, integration_id)
 CROSS JOIN LATERAL (
