@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -16,6 +16,7 @@ from evbridge.v1.watch_pb2 import WatchCompaniesRequest
 from service.storage.api_key import api_key_create
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
+from tests.conftest import created
 from tests.front_door import Client, Serving, a_company, data_directory, environment, failure_of, serving
 
 pytestmark = pytest.mark.timeout(120)
@@ -86,6 +87,21 @@ async def test_a_process_that_is_killed_or_hangs_is_started_again_and_calls_go_o
     assert f'"a serving process is silent", "pid": {frozen}' in server.log
     assert f'"a serving process hangs and is killed", "pid": {frozen}' in server.log
     assert server.log.count("a serving process ended and is started again") == 2
+
+
+async def test_two_that_start_at_once_on_an_empty_database_serve_it_together(postgres: str) -> None:
+    async with created(postgres) as url, AsyncExitStack() as started:
+        environ = environment(url, FIRST_KEY="true")
+        servers = await asyncio.gather(*(started.enter_async_context(serving(environ)) for _ in range(2)))
+        (key,) = {server.log.partition("Bearer ")[2].partition("'")[0] for server in servers} - {""}
+        companies = [a_company() for _ in servers]
+        for server, company in zip(servers, companies, strict=True):
+            async with client_of(server, key) as client:
+                await client.companies.UpsertCompany(UpsertCompanyRequest(company=company))
+        for server in servers:
+            async with client_of(server, key) as client:
+                page = await client.companies.ListCompanies(ListCompaniesRequest())
+            assert {each.id for each in page.companies} == {company.id for company in companies}
 
 
 async def test_all_are_drained_when_the_parent_is_told_to_stop(database_url: str, key: str) -> None:

@@ -30,6 +30,7 @@ from evbridge.v1.publication_pb2 import (
     CreatePublicationRuleRequest,
     DeletePublicationRuleRequest,
     GetPartnerViewRequest,
+    ListPartnerLocationsRequest,
     ListPartnerTariffsRequest,
     ListPublicationRulesRequest,
     PublicationRule,
@@ -170,6 +171,8 @@ async def check(view: View, before: dict[ObjectKey, Viewed]) -> dict[ObjectKey, 
         assert not {evse.uid for evse in gone} & {evse.uid for evse in wanted.evses}
         del kept.evses[len(wanted.evses) :]
         assert kept == wanted
+    places = await reader.ListPartnerLocations(ListPartnerLocationsRequest(integration_id=ID))
+    assert {key_of(each) for each in places.locations} == {viewed.key for viewed in rows.values() if viewed.shown}
     listed = await reader.ListPartnerTariffs(ListPartnerTariffsRequest(integration_id=ID))
     assert {key_of(each) for each in listed.tariffs} == {each.key for each in await view.page(OBJECT_KIND_TARIFF)}
     for key, viewed in rows.items():
