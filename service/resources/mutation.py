@@ -123,6 +123,24 @@ async def mutate_one(
     return await mutate(database, keyring, request, caller, lambda conn, now: put_one(conn, caller, now, upsert))
 
 
+async def mutate_many(
+    database: Database,
+    keyring: Keyring,
+    request: Message,
+    caller: Caller,
+    upserts: Sequence[Upsert[M]],
+    response: Callable[[], Message],
+) -> bytes:
+    """Stores what the upserts of one noun ask for, as `mutate` does it: a `response` with a result for each."""
+
+    async def work(conn: Connection, now: datetime) -> Message:
+        made = response()
+        add_results(made, upserts[0].noun.noun, await put(conn, caller, now, upserts))
+        return made
+
+    return await mutate(database, keyring, request, caller, work)
+
+
 async def put_one(conn: Connection, caller: Caller, now: datetime, upsert: Upsert[M]) -> M:
     """Stores what the upsert asks for. Raises what is wrong with it."""
     (result,) = await put(conn, caller, now, [upsert])

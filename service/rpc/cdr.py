@@ -1,7 +1,5 @@
 """evbridge.v1.CdrService."""
 
-from datetime import datetime
-
 from evbridge.v1.cdr_pb2 import (
     BatchCreateCdrsRequest,
     BatchCreateCdrsResponse,
@@ -15,10 +13,9 @@ from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.resources.cdr import CDRS
-from service.resources.mutation import add_results, mutate, mutate_one, put
+from service.resources.mutation import mutate_many, mutate_one
 from service.resources.noun import Upsert
 from service.storage.cdr import cdr_get, cdr_get_many, cdr_page
-from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.peer import peer_cdr_at
 from service.storage.pool import Database
@@ -47,10 +44,5 @@ class CdrService:
         return list_response(request, rows, size)
 
     async def BatchCreateCdrs(self, request: BatchCreateCdrsRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> BatchCreateCdrsResponse:
-            upserts = [Upsert(CDRS, cdr, f"cdrs[{number}]") for number, cdr in enumerate(request.cdrs)]
-            response = BatchCreateCdrsResponse()
-            add_results(response, "cdr", await put(conn, caller, now, upserts))
-            return response
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upserts = [Upsert(CDRS, cdr, f"cdrs[{number}]") for number, cdr in enumerate(request.cdrs)]
+        return await mutate_many(self._database, self._keyring, request, caller, upserts, BatchCreateCdrsResponse)

@@ -29,7 +29,7 @@ from service.domain.pages import batch_response, key_before, list_response, page
 from service.domain.status import status_of
 from service.errors import InvalidArgument, ReceivedIsReadOnly
 from service.resources.location import LOCATIONS, evses_of_chargers, evses_of_site, statuses_changed
-from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.mutation import mutate, mutate_delete, mutate_many, mutate_one, put_one
 from service.resources.noun import Upsert
 from service.resources.objects import check_ours
 from service.resources.publication import publish
@@ -96,16 +96,11 @@ class LocationService:
         return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def BatchUpsertLocations(self, request: BatchUpsertLocationsRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> BatchUpsertLocationsResponse:
-            upserts = [
-                Upsert(LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
-                for number, location in enumerate(request.locations)
-            ]
-            response = BatchUpsertLocationsResponse()
-            add_results(response, "location", await put(conn, caller, now, upserts))
-            return response
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upserts = [
+            Upsert(LOCATIONS, location, f"locations[{number}]", may_be_missing=request.allow_missing)
+            for number, location in enumerate(request.locations)
+        ]
+        return await mutate_many(self._database, self._keyring, request, caller, upserts, BatchUpsertLocationsResponse)
 
     async def DeleteLocation(self, request: DeleteLocationRequest, caller: Caller) -> bytes:
         key = key_of(request.key)

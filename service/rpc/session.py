@@ -1,7 +1,6 @@
 """evbridge.v1.SessionService."""
 
 from collections.abc import AsyncGenerator, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -29,12 +28,11 @@ from service.domain.pages import batch_response, key_before, list_response, page
 from service.errors import InvalidArgument
 from service.resources.audit import audited
 from service.resources.charging_preferences import PreferencesTeller
-from service.resources.mutation import add_results, mutate, mutate_one, put
+from service.resources.mutation import mutate_many, mutate_one
 from service.resources.noun import Upsert
 from service.resources.question import Kind, Questions
 from service.resources.session import SESSIONS
 from service.rpc.question import Asked
-from service.storage.connection import Connection
 from service.storage.integration import integration_get
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
@@ -81,16 +79,11 @@ class SessionService:
         return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def BatchUpsertSessions(self, request: BatchUpsertSessionsRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> BatchUpsertSessionsResponse:
-            upserts = [
-                Upsert(SESSIONS, session, f"sessions[{number}]", may_be_missing=request.allow_missing)
-                for number, session in enumerate(request.sessions)
-            ]
-            response = BatchUpsertSessionsResponse()
-            add_results(response, "session", await put(conn, caller, now, upserts))
-            return response
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upserts = [
+            Upsert(SESSIONS, session, f"sessions[{number}]", may_be_missing=request.allow_missing)
+            for number, session in enumerate(request.sessions)
+        ]
+        return await mutate_many(self._database, self._keyring, request, caller, upserts, BatchUpsertSessionsResponse)
 
     async def SetChargingPreferences(
         self, request: SetChargingPreferencesRequest, caller: Caller

@@ -17,7 +17,7 @@ from evbridge.v1.tariff_pb2 import (
 from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
-from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put, put_one
+from service.resources.mutation import mutate, mutate_delete, mutate_many, mutate_one, put_one
 from service.resources.noun import Upsert
 from service.resources.publication import publish
 from service.resources.tariff import TARIFFS
@@ -60,16 +60,11 @@ class TariffService:
         return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def BatchUpsertTariffs(self, request: BatchUpsertTariffsRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> BatchUpsertTariffsResponse:
-            upserts = [
-                Upsert(TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
-                for number, tariff in enumerate(request.tariffs)
-            ]
-            response = BatchUpsertTariffsResponse()
-            add_results(response, "tariff", await put(conn, caller, now, upserts))
-            return response
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upserts = [
+            Upsert(TARIFFS, tariff, f"tariffs[{number}]", may_be_missing=request.allow_missing)
+            for number, tariff in enumerate(request.tariffs)
+        ]
+        return await mutate_many(self._database, self._keyring, request, caller, upserts, BatchUpsertTariffsResponse)
 
     async def DeleteTariff(self, request: DeleteTariffRequest, caller: Caller) -> bytes:
         key = key_of(request.key)

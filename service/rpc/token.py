@@ -1,7 +1,5 @@
 """evbridge.v1.TokenService."""
 
-from datetime import datetime
-
 from evbridge.v1.token_pb2 import (
     BatchGetTokensRequest,
     BatchUpsertTokensRequest,
@@ -16,10 +14,9 @@ from evbridge.v1.token_pb2 import (
 from service.domain.caller import Caller
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.domain.token import token_key
-from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put
+from service.resources.mutation import mutate_delete, mutate_many, mutate_one
 from service.resources.noun import Upsert
 from service.resources.token import TOKENS
-from service.storage.connection import Connection
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.token import token_get, token_get_many, token_page
@@ -53,16 +50,11 @@ class TokenService:
         return await mutate_one(self._database, self._keyring, request, caller, upsert)
 
     async def BatchUpsertTokens(self, request: BatchUpsertTokensRequest, caller: Caller) -> bytes:
-        async def work(conn: Connection, now: datetime) -> BatchUpsertTokensResponse:
-            upserts = [
-                Upsert(TOKENS, token, f"tokens[{number}]", may_be_missing=request.allow_missing)
-                for number, token in enumerate(request.tokens)
-            ]
-            response = BatchUpsertTokensResponse()
-            add_results(response, "token", await put(conn, caller, now, upserts))
-            return response
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upserts = [
+            Upsert(TOKENS, token, f"tokens[{number}]", may_be_missing=request.allow_missing)
+            for number, token in enumerate(request.tokens)
+        ]
+        return await mutate_many(self._database, self._keyring, request, caller, upserts, BatchUpsertTokensResponse)
 
     async def DeleteToken(self, request: DeleteTokenRequest, caller: Caller) -> bytes:
         key = token_key(request.key)
