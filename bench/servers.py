@@ -2,11 +2,12 @@
 
 - echo: grpc.aio and handlers that return the same bytes every time;
 - read: GetCompany as an echo plus one primary-key read, on a queue of plain asyncpg connections;
-- full: evbridge as `evbridge serve` runs it, with metrics recorded by OpenTelemetry's SDK.
+- full: evbridge as `evbridge serve` runs it when it exports its metrics.
 """
 
 import asyncio
 import gc
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, redirect_stderr, suppress
 from multiprocessing.connection import Connection
@@ -18,10 +19,17 @@ import asyncpg
 import grpc
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import (
+    HistogramDataPoint,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
 
 from service.app import evbridge
 from service.cli.common import loop_factory
+from service.export import joined
 from service.settings import Settings
 from service.storage.opening import database_url
 from service.telemetry import configure_logging
@@ -90,9 +98,15 @@ async def full(directory: Path, **changes: Any) -> AsyncIterator[Running]:
 
     `changes`: settings beside the defaults.
     """
-    reader = InMemoryMetricReader()
+    exporter = _Exporter()
+    reader = PeriodicExportingMetricReader(joined(exporter), export_interval_millis=math.inf)
     metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
     settings = Settings(listen="127.0.0.1:0", data_dir=directory, **changes)
+
+    def recorded(path: str) -> int:
+        reader.collect()
+        return _recorded(exporter.exported, path)
+
     with (directory / "log").open("w") as log:
         with redirect_stderr(log):
             configure_logging(settings.log_level)
@@ -100,7 +114,7 @@ async def full(directory: Path, **changes: Any) -> AsyncIterator[Running]:
             assert running.first_key is not None
             gc.collect()
             gc.freeze()
-            yield Running(running.address, running.first_key.reveal(), lambda path: _recorded(reader, path))
+            yield Running(running.address, running.first_key.reveal(), recorded)
 
 
 @asynccontextmanager
@@ -131,9 +145,23 @@ async def _bare(handlers: Mapping[str, _Handler]) -> AsyncIterator[Running]:
         await server.stop(None)
 
 
-def _recorded(reader: InMemoryMetricReader, path: str) -> int:
-    data = reader.get_metrics_data()
-    assert data is not None
+class _Exporter(MetricExporter):
+    """Keeps what it was given last."""
+
+    exported = MetricsData([])
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **options: Any) -> MetricExportResult:
+        self.exported = metrics_data
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **options: Any) -> None:
+        pass
+
+
+def _recorded(data: MetricsData, path: str) -> int:
     points = (
         point
         for resource in data.resource_metrics

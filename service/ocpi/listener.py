@@ -35,6 +35,7 @@ from service.bridge.tls import Certificate
 from service.bridge.transcode import match
 from service.domain.keys import PartyKey
 from service.domain.secret import Secret
+from service.durations import Durations
 from service.errors import DatabaseUnavailable, EvbridgeError
 from service.ocpi.tries import Tries
 from service.partners.ocpi.party import VERSIONS
@@ -43,7 +44,7 @@ from service.storage.integration import integration_get, integration_of_party
 from service.storage.keyring import Keyring
 from service.storage.partner_token import PURPOSE, TokenHolder, looks_like_token, token_holder, token_use
 from service.storage.pool import Database
-from service.telemetry import Durations, log_fields
+from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from google.rpc import code_pb2 as codes
 from opentelemetry import trace
 
 from service.domain.caller import Caller
+from service.durations import Durations
 from service.errors import EvbridgeError
 from service.rpc.admission import Entry
-from service.telemetry import Durations, log_fields
+from service.telemetry import log_fields
 
 log = logging.getLogger(__name__)
 _duration = Durations(

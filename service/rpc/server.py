@@ -85,6 +85,7 @@ class Server:
         self._server = grpc.aio.server(options=[*_LIMITS, ("grpc.so_reuseport", int(shares_port))])
         self._health = health.Health(settings.receive_s)
         self._services = [service.full_name for service in implementations]
+        self._handlers: dict[str, Any] = {}
         self._probe: asyncio.Task[None] | None = None
         # What is registered by its name waits in a line of its own: a probe does not wait for the calls before it.
         self._server.add_registered_method_handlers(health.NAME, self._health.handlers())
@@ -92,28 +93,24 @@ class Server:
             self._register(service, implementation)
         if settings.reflects():
             self._register_reflection()
+        self._server.add_generic_rpc_handlers((_Handlers(self._handlers),))
 
     def _register(self, service: ServiceDescriptor, implementation: object) -> None:
         """Raises AttributeError for an rpc without an implementation, ValueError for one without a role."""
-        handlers = {}
         for method in service.methods:
             surround = self._interceptors.unary_stream if method.server_streaming else self._interceptors.unary
             request_type = GetMessageClass(method.input_type)
-            handlers[method.name] = surround(method, request_type, getattr(implementation, method.name))
-        self._serve(service.full_name, handlers)
-
-    def _serve(self, service: str, handlers: dict[str, Any]) -> None:
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            handler = surround(method, request_type, getattr(implementation, method.name))
+            self._handlers[f"/{service.full_name}/{method.name}"] = handler
 
     def _register_reflection(self) -> None:
         """Reflection in both versions (the messages are the same), for callers with a key like everything else."""
         servicer = reflection.aio.ReflectionServicer([*self._services, health.NAME, *_REFLECTION])
         request_type = reflection_pb2.ServerReflectionRequest
         for name in _REFLECTION:
-            handler = self._interceptors.stream(
-                f"{name}/ServerReflectionInfo", Access(ROLE_READER), request_type, servicer.ServerReflectionInfo
-            )
-            self._serve(name, {"ServerReflectionInfo": handler})
+            rpc = f"{name}/ServerReflectionInfo"
+            handler = self._interceptors.stream(rpc, Access(ROLE_READER), request_type, servicer.ServerReflectionInfo)
+            self._handlers[f"/{rpc}"] = handler
 
     async def start(self) -> str:
         """Listens and returns the address as host:port. Raises OSError when it cannot."""
@@ -169,6 +166,16 @@ class Server:
         _writable.set(int(writable))
         for service in ("", *self._services):
             await self._health.set(service, writable)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """All methods by their paths. Of a handler for each service grpc would ask one after the other, for every call."""
+
+    def __init__(self, handlers: Mapping[str, Any]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(handler_call_details.method)
 
 
 def check_listening(settings: Settings, *, shares_port: bool = False) -> None:

@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import asyncpg
 from opentelemetry import trace
 
+from service.durations import Durations
 from service.errors import DatabaseFull, DatabaseUnavailable, EvbridgeError
 from service.settings import SettingError
 from service.storage.statements import Statement
-from service.telemetry import Durations
 
 T = TypeVar("T")
 
