@@ -6,6 +6,7 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import Message
 
+from service.domain import simple_rules
 from service.domain.rules import broken
 from service.errors import FieldViolation, InvalidArgument
 
@@ -21,6 +22,8 @@ def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
     """
     found = ours = tuple(islice(broken(message, prefix), MAX_VIOLATIONS))
     if len(ours) < MAX_VIOLATIONS:
+        if not patch and not ours and simple_rules.hold([message]):
+            return
         if not patch and not (found := _and_theirs(ours, message, prefix, fail_fast=True)):
             return
         # A violation costs ten times as much as a rule that holds, and a list may have several for each of its items.
