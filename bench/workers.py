@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import grpc
@@ -50,12 +52,24 @@ def report() -> None:
             }
             for server, each in aimed.values():
                 play(server, client, each, WARM_UP_S)
-            turns = [
-                {name: play(server, client, each, SECONDS) for name, (server, each) in aimed.items()}
-                for _ in range(ROUNDS)
-            ]
+            turns, used = [], []
+            for _ in range(ROUNDS):
+                turn = {}
+                for name, (server, each) in aimed.items():
+                    before, started = _busy_s(), time.perf_counter()
+                    turn[name] = play(server, client, each, SECONDS)
+                    if name == "1 of":
+                        used.append((_busy_s() - before) / (time.perf_counter() - started))
+                turns.append(turn)
             show(turns, ("1 of",))
             print(f"2 processes carry {ratio(turns, '2 of', '1 of'):.2f} times the calls of 1")
+            print(f"with 1, {median(used):.2f} of {os.cpu_count()} processors are at work: 2 have what is left")
+
+
+def _busy_s() -> float:
+    """The time that all processors worked, for whatever there is."""
+    user, nice, system, _idle, _waiting, *others = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
+    return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
