@@ -259,8 +259,9 @@ async def delivery_unpark(
 async def delivery_resume(
     database: Database, claim: Claim, kind: ObjectKind.ValueType, reason: ErrorReason.ValueType
 ) -> None:
-    """Makes those of its integration due that wait for the reason, or that may do so before they see the change."""
-    await database.run(sql.delivery_resume, claim.tenant_id, claim.integration_id, kind, reason)
+    """Makes others of its integration due that wait for the reason, or that may do so before they see the change."""
+    of = (claim.tenant_id, claim.integration_id, kind, reason, claim.delivery_id)
+    await database.run(sql.delivery_resume, *of)
 
 
 async def attempt_record(

@@ -307,7 +307,7 @@ FROM (
 WHERE d.tenant_id = $1 AND d.delivery_id = parked.delivery_id
 
 -- name: delivery_resume
--- Those that wait for the reason $4. Those under way (2) look again afterwards. In the order in which changes mark them.
+-- Others than $5 that wait for the reason $4; those under way (2) look again afterwards. In the order in which changes mark them.
 WITH connected AS MATERIALIZED (
     SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 )
@@ -317,8 +317,8 @@ SET generation = d.generation + 1, state = CASE WHEN d.state = 2 THEN 2 ELSE 1 E
 FROM (
     SELECT delivery_id
     FROM delivery
-    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND (state = 2 OR state IN (1, 4) AND reason = $4)
-        AND EXISTS (SELECT FROM connected)
+    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND delivery_id <> $5
+        AND (state = 2 OR state IN (1, 4) AND reason = $4) AND EXISTS (SELECT FROM connected)
     ORDER BY object_id
     FOR UPDATE
 ) AS waiting

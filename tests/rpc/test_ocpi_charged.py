@@ -57,7 +57,7 @@ from service.storage.statements import Statement
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
 from tests.front_door import a_tariff, at_rest, fails
 from tests.rpc.test_ocpi_push import HERS, a_place, pushed, pushing, received_tariff, registered, store
-from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, sides
+from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, Wire, sides
 from tests.rpc.test_watch import watching
 
 __all__ = ["sides"]
@@ -178,6 +178,25 @@ async def test_progress_is_told_every_so_often_and_the_state_of_charge_where_it_
         await pushed(cpo, emsp)
         (period,) = (await held_session(emsp, "S2")).charging_periods
         assert {each.type for each in period.dimensions} == {energy.type, charge.type}
+
+
+async def test_a_cdr_at_a_url_without_its_id_comes_to_rest(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Wire._forward
+
+    async def numbered(wire: Wire, request: web.Request) -> web.StreamResponse:
+        answer = await forward(wire, request)
+        if "Location" in answer.headers:
+            answer.headers["Location"] = f"{wire.url}/bills/{len(wire.carried)}"
+        return answer
+
+    monkeypatch.setattr(Wire, "_forward", numbered)
+    async with charging(sides) as (cpo, emsp):
+        for id in ("C1", "C2"):
+            await bill(cpo, id)
+        for id in ("C1", "C2"):
+            found = await delivery(cpo, OBJECT_KIND_CDR, f"DE*CPO*{id}")
+            assert (found.state, "/bills/" in found.peer_object.external_id) == (DELIVERY_STATE_DELIVERED, True)
+        assert await pushed(cpo, emsp) == [("POST", C1)] * 2
 
 
 async def test_a_cdr_is_found_by_the_url_that_the_partner_calls_it_by(sides: Sides) -> None:

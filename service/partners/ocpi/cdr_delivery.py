@@ -48,8 +48,8 @@ class CdrDelivery:
     async def deliver(self, peer: Peer) -> Delivered:
         known = await self._url_by_example()
         delivered = await recorded(self._database, self._claim, peer, self._cdr, self)
-        if not known and delivered.peer and delivered.peer.external_id:
-            # The first URL that the partner gives tells where those are whose outcome is unknown.
+        if not known and delivered.answered and delivered.peer and _tells(delivered.peer.external_id, self._cdr):
+            # The first URL of that kind tells where those are whose outcome is unknown.
             await delivery_resume(self._database, self._claim, OBJECT_KIND_CDR, PartnerOutcomeUnknown.reason)
         return delivered
 
@@ -62,7 +62,7 @@ class CdrDelivery:
 
     async def found(self, external_id: str) -> str | None:
         certain = external_id or await self._url_by_example()
-        url = certain or f"{self._url.rstrip('/')}/{quote(self._cdr.id, safe='')}"
+        url = certain or f"{self._url.rstrip('/')}/{_quoted(self._cdr)}"
         try:
             answer = await self._cdrs.GetCdrAt(GetCdrAtRequest(integration_id=self._claim.integration_id, url=url))
         except PartnerNotFound as error:
@@ -78,9 +78,20 @@ class CdrDelivery:
         example = await peer_example(self._database, self._claim)
         if example is None:
             return ""
-        id = quote(Cdr.FromString(example.sent_document or b"").id, safe="")
+        cdr = Cdr.FromString(example.sent_document or b"")
+        if not _tells(example.external_id, cdr):
+            return ""
         base, _, last = example.external_id.rpartition("/")
-        return f"{base}/{last.replace(id, quote(self._cdr.id, safe=''))}" if id and last.count(id) == 1 else ""
+        return f"{base}/{last.replace(_quoted(cdr), _quoted(self._cdr))}"
+
+
+def _tells(url: str, cdr: Cdr) -> bool:
+    """Whether the URL of a CDR says what those of others are: it holds the id once, and in the same case."""
+    return bool(cdr.id) and url.rpartition("/")[2].count(_quoted(cdr)) == 1
+
+
+def _quoted(cdr: Cdr) -> str:
+    return quote(cdr.id, safe="")
 
 
 def _body(cdr: Cdr, version: str) -> Struct:
