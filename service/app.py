@@ -152,7 +152,8 @@ async def evbridge(
             channel = PartnerChannel(
                 registry, targets, gate, egress, behaviours, recorder, record, authorise=oauth.authorise
             )
-            return Tools(database, targets, oauth, channel, recorder, keys, policy, door, processes)
+            percent = settings.mass_removal_percent
+            return Tools(database, targets, oauth, channel, recorder, keys, policy, door, processes, percent)
 
         await integration_takes_refresh(store, takes)
         served = tools(store)

@@ -111,6 +111,9 @@ class Settings:
     delivery_suspend_days: int = _setting(
         "DELIVERY_SUSPEND_DAYS", 5, "days in which a partner takes nothing, after which its integration is paused"
     )
+    mass_removal_percent: int = _setting(
+        "MASS_REMOVAL_PERCENT", 20, "an import that would remove more of what is held than this removes nothing"
+    )
     retention_days: int = _setting(
         "RETENTION_DAYS", 30, "how long attempts, runs, changes, tombstones and quarantined objects are kept"
     )
@@ -163,6 +166,8 @@ class Settings:
             raise SettingError("EVBRIDGE_JWT_ISSUER, EVBRIDGE_JWT_AUDIENCE and EVBRIDGE_JWT_JWKS_URL go together")
         if not set(settings.jwt_algorithms.split(",")) <= set(JWT_ALGORITHMS):
             raise SettingError(f"EVBRIDGE_JWT_ALGORITHMS must be some of {','.join(JWT_ALGORITHMS)}")
+        if settings.mass_removal_percent > 100:
+            raise SettingError("EVBRIDGE_MASS_REMOVAL_PERCENT must be 1 to 100")
         if settings.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingError("EVBRIDGE_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")
         return settings

@@ -17,9 +17,8 @@ from service.domain.masks import copy_field
 
 M = TypeVar("M", Tariff, Location, Charger, Session, Cdr)
 
-MASS: Final = 5
-"""One in so many may be gone at once, and FEW may always be, but not all: more is a mass removal."""
 FEW: Final = 2
+"""So many may always be gone at once, but not all."""
 
 _OF_AN_EVSE = re.compile(r"evses\[(.*)\](?:\.([a-z_]+))?")
 
@@ -29,9 +28,9 @@ def imported_id(integration_id: str, external_id: str) -> str:
     return f"{integration_id[: 35 - len(external_id)]}-{external_id}"
 
 
-def is_mass_removal(gone: int, held: int) -> bool:
-    """Whether so many of the objects that we hold are gone that the partner's list is more likely wrong than right."""
-    return held > 0 and (gone == held or (gone > FEW and gone * MASS > held))
+def is_mass_removal(gone: int, held: int, percent: int) -> bool:
+    """Whether more of the objects that we hold are gone than `percent`: the partner's list is more likely wrong."""
+    return held > 0 and (gone == held or (gone > FEW and gone * 100 > held * percent))
 
 
 def imported_evses(location: Location) -> set[str]:

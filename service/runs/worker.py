@@ -164,6 +164,7 @@ class Tools:
     policy: EgressPolicy
     door: Door
     processes: Processes
+    mass_removal_percent: int
 
 
 class Executor(Protocol):

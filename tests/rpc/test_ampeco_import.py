@@ -42,6 +42,7 @@ from evbridge.v1.run_pb2 import (
 from evbridge.v1.tariff_pb2 import CreateTariffRequest, ListTariffsRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from service.app import evbridge
 from service.partners.ampeco.simulator import Simulator
 from service.runs import worker
 from tests.ampeco import (
@@ -60,8 +61,8 @@ from tests.ampeco import (
     tariffs,
 )
 from tests.bridge.fake_ports import a_partner
-from tests.conftest import Tenant
-from tests.front_door import a_location, a_rule, a_tariff, fails, settled
+from tests.conftest import Tenant, tenant_of
+from tests.front_door import a_location, a_rule, a_tariff, fails, settings, settled
 
 REFUSED, REPAIRED = RUN_FINDING_OUTCOME_REFUSED, RUN_FINDING_OUTCOME_REPAIRED
 
@@ -620,6 +621,27 @@ async def test_more_than_a_fifth_is_not_removed_at_once(
         assert (await alive(connected), last.city) == (14 - gone, "Potsdam")
     # A status waits for nobody.
     assert last.evses[0].status == EVSE_STATUS_CHARGING
+
+
+@pytest.mark.parametrize(("percent", "suspicious"), [(21, True), (22, False)])
+async def test_how_much_may_be_gone_at_once_is_a_setting(
+    database_url: str, ampeco: Simulator, percent: int, suspicious: bool
+) -> None:
+    """Three of 14 are."""
+    async with (
+        evbridge(settings(database_url, mass_removal_percent=percent)) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
+        tenant = await tenant_of(running, channel)
+        await connect(tenant, ampeco)
+        stock(ampeco)
+        many(ampeco, 13)
+        await sync(tenant)
+        for id in range(101, 104):
+            del ampeco.objects[f"{LOCATIONS}/{id}"]
+        run = await sync(tenant)
+        assert (run.reason == reasons.MASS_REMOVAL) == suspicious
+        assert await alive(tenant) == (14 if suspicious else 11)
 
 
 async def test_what_was_added_here_is_not_counted_as_gone(connected: Tenant, ampeco: Simulator) -> None:

@@ -51,6 +51,7 @@ class ListImport(Source):
     def __init__(self, tools: Tools, run: RunClaim, progress: Progress, integration: Integration) -> None:
         super().__init__(tools, run, progress, integration)
         self.suspicions: list[str] = []
+        self._mass_removal_percent = tools.mass_removal_percent
         self._done = 0
 
     def _begin(self, name: str) -> ImportStep:
@@ -143,7 +144,7 @@ class ListImport(Source):
         return others
 
     def _suspect(self, noun: str, gone: int, held: int) -> None:
-        if is_mass_removal(gone, held):
+        if is_mass_removal(gone, held, self._mass_removal_percent):
             self.suspicions.append(f"{gone} of {held} {noun}")
 
 

@@ -198,6 +198,7 @@ class _Pulling:
         stored, version = partner.integration, partner.version
         self._database: Database = tools.database
         self._channel = tools.channel
+        self._mass_removal_percent = tools.mass_removal_percent
         self._run = run
         self._progress = progress
         self._stored = stored
@@ -326,7 +327,8 @@ class _Pulling:
         if not pull.complete:
             self._step.description = "the list could not be read whole: nothing was removed"
             return
-        if is_mass_removal(len(unseen), pull.held) and not self._run.sync_options.allow_mass_removal:
+        suspicious = is_mass_removal(len(unseen), pull.held, self._mass_removal_percent)
+        if suspicious and not self._run.sync_options.allow_mass_removal:
             raise MassRemoval(
                 f"{len(unseen)} of {pull.held} {self._of.module} that were received before would be gone; "
                 "nothing was removed"

@@ -355,7 +355,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
     MASS_REMOVAL: _ErrorReason.ValueType  # 80
     """The reason of a FAILED run, no call's. All objects of a kind that the partner had before are missing from the partner's
-    lists, or more than a fifth of them and more than two: its lists are more likely wrong than right. Nothing was removed.
+    lists, or more than a fifth of them (a setting) and more than two: its lists are more likely wrong than right. Nothing was removed.
     Look at the partner, then start the run again, with `sync_options.allow_mass_removal` when they are meant to go.
     """
     TOKEN_REJECTED: _ErrorReason.ValueType  # 81
@@ -768,7 +768,7 @@ DELIVERY_UNFINISHED: ErrorReason.ValueType  # 63
 """The reason of a PENDING delivery, no call's. The object has more parts than fit into one attempt; the next goes on."""
 MASS_REMOVAL: ErrorReason.ValueType  # 80
 """The reason of a FAILED run, no call's. All objects of a kind that the partner had before are missing from the partner's
-lists, or more than a fifth of them and more than two: its lists are more likely wrong than right. Nothing was removed.
+lists, or more than a fifth of them (a setting) and more than two: its lists are more likely wrong than right. Nothing was removed.
 Look at the partner, then start the run again, with `sync_options.allow_mass_removal` when they are meant to go.
 """
 TOKEN_REJECTED: ErrorReason.ValueType  # 81
