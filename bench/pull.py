@@ -5,6 +5,7 @@ evbridge's, without PostgreSQL's.
 """
 
 import asyncio
+import gc
 import tempfile
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -125,6 +126,8 @@ def serve(pipe: Connection, directory: Path, partner_url: str) -> None:
                 await integration_insert(conn, _TENANT, _integration(partner_url))
                 await secrets_put(conn, running.keyring, _TENANT, _ID, {THEIR_TOKEN: Secret("token-of-the-bench")})
                 await conn.run(_BY_HAND)
+            gc.collect()
+            gc.freeze()  # as `evbridge serve` does
             pipe.send((running.address, key.reveal()))
             with suppress(EOFError):
                 await asyncio.to_thread(pipe.recv)

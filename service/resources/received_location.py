@@ -1,7 +1,7 @@
 """Locations, EVSEs and connectors that partners send. See service.resources.received."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -100,12 +100,12 @@ async def location_received(
     return raised(await transact(database, work))
 
 
-async def locations_received(
+async def locations_read(
     database: Database, caller: Caller, sender: Sender, documents: Sequence[tuple[ObjectKey, Document]]
-) -> list[Receipt | EvbridgeError]:
-    """Stores a page of whole locations; what is wrong with one costs no other. Of two with a key the last counts.
+) -> Callable[[], Awaitable[list[Receipt | EvbridgeError]]]:
+    """Reads a page of whole locations, and returns what stores it: others may be stored meanwhile.
 
-    What is held just so is not even read.
+    What is wrong with one costs no other. Of two with a key the last counts. What is held just so is not even read.
     """
     results: dict[ObjectKey, Receipt | EvbridgeError] = {}
     sent: dict[ObjectKey, Sent] = {}
@@ -126,8 +126,11 @@ async def locations_received(
         locked, held = await _locked(conn, caller, sender, sent.keys())
         return await _store_locations(conn, caller, now, sender, [*sent.values()], locked, held)
 
-    results |= zip(sent, await transact(database, work) if sent else (), strict=True)
-    return [results[key] for key, _ in documents]
+    async def store() -> list[Receipt | EvbridgeError]:
+        stored = await transact(database, work) if sent else ()
+        return [(results | dict(zip(sent, stored, strict=True)))[key] for key, _ in documents]
+
+    return store
 
 
 def _unless_held(sender: Sender, key: ObjectKey, document: Document, held: Held) -> Sent | None:

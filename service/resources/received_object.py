@@ -57,7 +57,7 @@ class Whole(NamedTuple):
 async def objects_received(
     of: Whole, database: Database, caller: Caller, sender: Sender, documents: Sequence[tuple[ObjectKey, Document]]
 ) -> list[Receipt | EvbridgeError]:
-    """Stores a page of objects, as `locations_received` does."""
+    """Stores a page of objects, as `locations_read` and what that returns do."""
     sent = dict(documents)
 
     async def work(conn: Connection, now: datetime) -> list[Receipt | EvbridgeError]:

@@ -90,12 +90,17 @@ class Progress:
         self.found = max(findings, default=0)
         self._listed.update((each.step, each.outcome) for each in findings.values())
 
+    @property
+    def rests(self) -> bool:
+        """Whether the attempt worked for long enough, so that `rest` ends it."""
+        return time.monotonic() >= self._rest_at
+
     def rest(self) -> None:
         """Ends this attempt when it worked for long enough: the run is queued again, after those that wait.
 
         To be called where all that was done is stored, and the next attempt goes on from there.
         """
-        if time.monotonic() >= self._rest_at:
+        if self.rests:
             raise _Resting
 
     def refused(self, object_id: str, violations: Iterable[FieldViolation]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     CreateIntegrationRequest,
@@ -565,6 +566,9 @@ async def test_an_active_integration_is_pulled_at_intervals(
         assert len((await tenant.admin.runs.ListRuns(listed)).runs) == len(before)
 
 
+_NEXT_LINK = Statement("next link", f"SELECT next_link FROM pull WHERE object_kind = {OBJECT_KIND_LOCATION}")
+
+
 async def test_a_run_whose_process_is_killed_goes_on_at_its_page(
     database_url: str, database: Database, admin_key: str, operator: OcpiPartner
 ) -> None:
@@ -582,6 +586,9 @@ async def test_a_run_whose_process_is_killed_goes_on_at_its_page(
             request = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC)
             run = await client.runs.StartRun(request)
             await asyncio.wait_for(asked.wait(), 30)
+            async with asyncio.timeout(30):  # meanwhile the page before it is stored
+                while "offset=4" not in (await database.value(_NEXT_LINK) or ""):
+                    await asyncio.sleep(0.02)
         server.process.kill()
         await server.process.wait()
     for table in ("run", "gate_slot"):

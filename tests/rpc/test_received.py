@@ -51,7 +51,7 @@ from service.partners.ocpi.mapping import object_from, parsed
 from service.resources import received_location as locations
 from service.resources.documents import WHOLE, Place, Sender
 from service.resources.received import Outcome, Receipt
-from service.resources.received_location import location_received, locations_received, received_location
+from service.resources.received_location import location_received, locations_read, received_location
 from service.resources.received_tariff import received_tariff, tariff_received, tariff_removed, tariffs_received
 from service.storage.statements import Statement
 from tests.conftest import Tenant
@@ -413,7 +413,7 @@ async def test_a_page_is_taken_one_by_one(partner: Partner) -> None:
     documents = [(key(f"L{number}"), a_document(f"L{number}")) for number in (0, 1, 2, 3, 3)]
     documents[1][1]["address"] = ""
     documents[2] = (ObjectKey.of("NL", "XXX", "L2", HUB), documents[2][1])
-    results = await locations_received(partner.database, partner.caller, SENDER, documents)
+    results = await (await locations_read(partner.database, partner.caller, SENDER, documents))()
     assert results[0] == results[3] == results[4] == Receipt(Outcome.CREATED)
     assert [type(result) for result in results[1:3]] == [InvalidArgument, ResourceNotFound]
     tariffs = [(key(f"T{number}"), a_price(f"T{number}")) for number in (0, 1, 2, 2)]
@@ -437,7 +437,7 @@ async def test_the_evses_of_a_location_are_limited_together(partner: Partner, mo
     large = [an_evse(f"E{number}", note="x" * 2500) for number in range(5)]
     documents = [a_document("L2"), a_document("L3", evses=large), a_document("L4")]
     page = [(key(each["id"]), each) for each in documents]
-    first, refused, last = await locations_received(partner.database, partner.caller, SENDER, page)
+    first, refused, last = await (await locations_read(partner.database, partner.caller, SENDER, page))()
     assert (first, last) == (CREATED, CREATED)
     assert isinstance(refused, InvalidArgument)
     monkeypatch.setattr(locations, "MAX_LOCATION", 1000)

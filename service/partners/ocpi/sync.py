@@ -1,17 +1,18 @@
 """RUN_KIND_SYNC of OCPI parties: pulls the lists that `models` asks for, as is told there.
 
 A page is stored, then it is noted that it was: a run whose process dies reads one page again, which changes nothing.
+Meanwhile the next page is read, and none beyond it, so that neither the partner nor the database is waited for idly.
 One that takes long rests between pages, so that others have their turn.
 Source: OCPI 2.2.1, transport and format, Pull and Pagination.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.partner.ocpi.v2.cdrs_pb2 import ListCdrsRequest
@@ -40,14 +41,14 @@ from service.domain.origin import is_mass_removal
 from service.domain.partner_error import PartnerError, PartnerFault
 from service.errors import EndpointMissing, MassRemoval, ResourceNotFound
 from service.partners.ocpi.mapping import parsed
-from service.partners.ocpi.paging import Paging, total_count
+from service.partners.ocpi.paging import Following, Paging, total_count
 from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.received import sender_of
-from service.partners.ocpi.taking import PER_PAGE, Listed, Taken, Taking
+from service.partners.ocpi.taking import PER_PAGE, Listed, Page, Taken, Taking, at_once
 from service.resources.documents import by_size
 from service.resources.received_cdr import cdrs_received
 from service.resources.received_hub_client import hub_clients_gone, hub_clients_received
-from service.resources.received_location import locations_gone, locations_received
+from service.resources.received_location import locations_gone, locations_read
 from service.resources.received_session import sessions_received
 from service.resources.received_tariff import tariff_removed, tariffs_received
 from service.resources.received_token import tokens_gone, tokens_received
@@ -62,6 +63,8 @@ from service.storage.quarantine import (
     quarantine_release,
 )
 from service.storage.run import RunClaim, run_findings_keep, run_hold
+
+T = TypeVar("T")
 
 OVERLAP: Final = timedelta(hours=1)
 """How much of what was read before is read again: partners have several clocks, and pages that move."""
@@ -93,7 +96,7 @@ _LISTS = (
         OBJECT_KIND_TARIFF,
         f"{_SERVICES}.TariffsSenderService/StreamTariffs",
         ListTariffsRequest,
-        tariffs_received,
+        at_once(tariffs_received),
     ),
     Listed(
         "locations",
@@ -101,7 +104,7 @@ _LISTS = (
         OBJECT_KIND_LOCATION,
         f"{_SERVICES}.LocationsSenderService/StreamLocations",
         ListLocationsRequest,
-        locations_received,
+        locations_read,
     ),
     Listed(
         "tokens",
@@ -109,7 +112,7 @@ _LISTS = (
         OBJECT_KIND_TOKEN,
         f"{_SERVICES}.TokensSenderService/StreamTokens",
         ListTokensRequest,
-        tokens_received,
+        at_once(tokens_received),
         PARTY_ROLE_EMSP,
         "uid",
     ),
@@ -119,7 +122,7 @@ _LISTS = (
         OBJECT_KIND_SESSION,
         f"{_SERVICES}.SessionsSenderService/StreamSessions",
         ListSessionsRequest,
-        sessions_received,
+        at_once(sessions_received),
         lasts=True,
     ),
     Listed(
@@ -128,7 +131,7 @@ _LISTS = (
         OBJECT_KIND_CDR,
         f"{_SERVICES}.CdrsSenderService/StreamCdrs",
         ListCdrsRequest,
-        cdrs_received,
+        at_once(cdrs_received),
         lasts=True,
     ),
     Listed(
@@ -137,7 +140,7 @@ _LISTS = (
         OBJECT_KIND_HUB_CLIENT,
         f"{_SERVICES}.HubClientInfoSenderService/StreamClientInfo",
         ListClientInfoRequest,
-        hub_clients_received,
+        at_once(hub_clients_received),
         PARTY_ROLE_HUB,
         "role",
     ),
@@ -189,6 +192,14 @@ class OcpiSync:
             await _Pulling(self._tools, run, progress, partner, each).all(url)
         if missing:
             raise missing
+
+
+class _Shown(NamedTuple):
+    """A page that was read, what follows it, and how long it says that the list is."""
+
+    page: Page
+    following: Following
+    total: int
 
 
 class _Pulling:
@@ -244,18 +255,33 @@ class _Pulling:
             query["date_from"] = f"{pull.watermark - OVERLAP:%Y-%m-%dT%H:%M:%SZ}"
         request = self._of.request(integration_id=self._stored.id, url=url, **(query | {"limit": PER_PAGE}))
         paging = Paging(query)
-        while True:
-            page = await self._page(request, pull.next_link or "")
-            pull = await self._take(pull, page, paging)
-            if not pull.next_link:
-                return pull
-            if self._step.page_count >= _MAX_PAGES or datetime.now(UTC) > pull.begin_time + _MAX_TIME:
-                raise PartnerFault(
-                    f"the list of {self._of.module} does not end: {self._step.page_count:,} pages were read",
-                    partner="ocpi",
-                    http_status=200,
-                )
-            self._progress.rest()
+        shown = await self._show(request, paging, pull.next_link or "", pull.total)
+        while link := shown.following.link:
+            if self._progress.rests:  # what is read ahead would be read again
+                await self._take(pull, shown)
+                self._progress.rest()
+            async with _ahead(self._show(request, paging, link, shown.total)) as ahead:
+                pull = await self._take(pull, shown)
+                if self._step.page_count >= _MAX_PAGES or datetime.now(UTC) > pull.begin_time + _MAX_TIME:
+                    raise PartnerFault(
+                        f"the list of {self._of.module} does not end: {self._step.page_count:,} pages were read",
+                        partner="ocpi",
+                        http_status=200,
+                    )
+                shown = await ahead
+        return await self._take(pull, shown)
+
+    async def _show(self, request: Any, paging: Paging, link: str, before: int) -> _Shown:
+        """The page at the link; `before` is the total of the one before it."""
+        page = await self._page(request, link)
+        data = page.value.get("data") if isinstance(page.value, dict) else None
+        if not isinstance(data, list | None):
+            raise PartnerFault("the partner's answer has no list in `data`", partner="ocpi", http_status=200)
+        data = data or []
+        total = total_count(page.headers.get("X-Total-Count", ""))
+        following = paging.after(link, data, page.next_link, total, before)
+        values = [(f"/data/{number}", value) for number, value in enumerate(data)]
+        return _Shown(await self._taking.read(values), following, total)
 
     async def _page(self, request: Any, start: str) -> Decoded:
         """One that the partner could not serve is asked for again."""
@@ -269,15 +295,10 @@ class _Pulling:
                     raise
                 await asyncio.sleep(max(pause_s, wait_s))
 
-    async def _take(self, pull: Pull, page: Decoded, paging: Paging) -> Pull:
+    async def _take(self, pull: Pull, shown: _Shown) -> Pull:
         """Stores what can be stored of a page, and how far the list was read."""
-        data = page.value.get("data") if isinstance(page.value, dict) else None
-        if not isinstance(data, list | None):
-            raise PartnerFault("the partner's answer has no list in `data`", partner="ocpi", http_status=200)
-        data = data or []
-        total = total_count(page.headers.get("X-Total-Count", ""))
-        following = paging.after(pull.next_link or "", data, page.next_link, total, pull.total)
-        taken = await self._taking.taken([(f"/data/{number}", value) for number, value in enumerate(data)])
+        following, total = shown.following, shown.total
+        taken = await self._taking.taken(shown.page)
         complete = pull.complete and not following.problem and all(each.key for each in taken.refused)
         self._step.page_count += 1
         if not following.link and self._step.read_count < total:
@@ -302,7 +323,7 @@ class _Pulling:
         while rows := await quarantine_again(*at, after, PER_PAGE):
             after, texts = rows[-1].position, [each.document for each in rows]
             values = await by_size(partial(_parsed, texts), texts)
-            taken = await self._taking.taken(values)
+            taken = await self._taking.taken(await self._taking.read(values))
             self._progress.count(self._step.read_count, description=f"tries {self._of.module} again")
             async with self._writing() as conn:
                 await self._quarantine(conn, taken, [each.key for each in rows])
@@ -348,6 +369,18 @@ class _Pulling:
 
     def _counts(self) -> list[int]:
         return [getattr(self._step, name) for name in _COUNTS]
+
+
+@asynccontextmanager
+async def _ahead(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
+    """Begins the work, which is given up when what is done meanwhile fails."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        task.cancelled() or task.exception()  # what nobody asks for is logged
 
 
 def _parsed(texts: Sequence[str]) -> list[tuple[str, Any]]:

@@ -27,10 +27,9 @@ from service.runs.worker import Progress
 from service.storage.pool import Database
 from service.storage.quarantine import Quarantined
 
-Receive = Callable[
-    [Database, Caller, Sender, Sequence[tuple[ObjectKey, Document]]], Awaitable[list[Receipt | EvbridgeError]]
-]
-"""Stores a page of ours."""
+Store = Callable[[], Awaitable[list[Receipt | EvbridgeError]]]
+Receive = Callable[[Database, Caller, Sender, Sequence[tuple[ObjectKey, Document]]], Awaitable[Store]]
+"""Reads a page of ours, and returns what stores it."""
 
 
 class Listed(NamedTuple):
@@ -55,6 +54,17 @@ _DEEPEST = 100
 """Objects and lists within each other."""
 _encoded = json.JSONEncoder(check_circular=False).encode
 _COUNTED = {Outcome.CREATED: "created_count", Outcome.UPDATED: "updated_count"}
+
+
+class Page(NamedTuple):
+    """Objects that were read: by their ids with their pointers, those without one, and what stores the rest of them."""
+
+    read_count: int
+    documents: Mapping[ObjectKey, tuple[str, Document]]
+    again: int
+    nameless: Sequence[tuple[str, Any, FieldViolation]]
+    broken: Mapping[ObjectKey, EvbridgeError]
+    batches: Sequence[tuple[Sequence[ObjectKey], Store]]
 
 
 class Taken(NamedTuple):
@@ -87,23 +97,30 @@ class Taking:
         # What a hub lists are other parties.
         self._owner = next(iter(owners(stored, of.role)), None) if of.kind != OBJECT_KIND_HUB_CLIENT else None
 
-    async def taken(self, values: Sequence[tuple[str, Any]]) -> Taken:
-        """Stores what can be stored of objects, each with its pointer in the partner's answer, and counts them."""
+    async def read(self, values: Sequence[tuple[str, Any]]) -> Page:
+        """Objects, each with its pointer in the partner's answer. Nothing is stored or counted yet."""
         documents: dict[ObjectKey, tuple[str, Document]] = {}
-        refused: list[Quarantined] = []
+        nameless: list[tuple[str, Any, FieldViolation]] = []
         for pointer, value in values:
             try:
-                key = self._key(value)
-            except _Nameless as nameless:
-                found = [FieldViolation(nameless.pointer, nameless.problem)]
-                await self._refuse(refused, None, "", value, pointer, found)
-                continue
-            self._step.unchanged_count += key in documents
-            documents[key] = pointer, value
+                documents[self._key(value)] = pointer, value
+            except _Nameless as error:
+                nameless.append((pointer, value, FieldViolation(error.pointer, error.problem)))
+        again = len(values) - len(nameless) - len(documents)
+        return Page(len(values), documents, again, nameless, *await self._batches(documents))
+
+    async def taken(self, page: Page) -> Taken:
+        """Stores what can be stored of the objects, and counts them."""
+        refused: list[Quarantined] = []
+        for pointer, value, found in page.nameless:
+            await self._refuse(refused, None, "", value, pointer, [found])
+        self._step.unchanged_count += page.again
+        receipts: dict[ObjectKey, Receipt | EvbridgeError] = {**page.broken}
+        for keys, store in page.batches:
+            receipts |= zip(keys, await store(), strict=True)
         highest: datetime | None = None
-        sender = sender_of(self._stored, self._version, self._of.role, (key.party for key in documents), self._owner)
-        for key, receipt in (await self._received(sender, documents)).items():
-            pointer, document = documents[key]
+        for key, (pointer, document) in page.documents.items():
+            receipt = receipts[key]
             if isinstance(receipt, EvbridgeError):
                 broken = receipt.violations or [FieldViolation("", receipt.message)]
                 await self._refuse(refused, key, document[self._of.id], document, pointer, [*_findings("", broken)])
@@ -113,8 +130,8 @@ class Taking:
             counted = _COUNTED.get(receipt.outcome, "unchanged_count")
             setattr(self._step, counted, getattr(self._step, counted) + 1)
             highest = max(filter(None, (highest, _time(document))), default=None)
-        self._step.read_count += len(values)
-        return Taken([*map(str, documents)], refused, highest)
+        self._step.read_count += page.read_count
+        return Taken([*map(str, page.documents)], refused, highest)
 
     async def _refuse(
         self,
@@ -129,23 +146,28 @@ class Taking:
         text = await by_size(partial(text_as_read, value), value)
         refused.append(Quarantined(str(key or ""), key.shown if key else "", found, text))
 
-    async def _received(
-        self, sender: Sender, documents: Mapping[ObjectKey, tuple[str, Document]]
-    ) -> dict[ObjectKey, Receipt | EvbridgeError]:
-        """In pages of ours: a partner may send more than it was asked for."""
-        receipts: dict[ObjectKey, Receipt | EvbridgeError] = {}
+    async def _batches(
+        self, documents: Mapping[ObjectKey, tuple[str, Document]]
+    ) -> tuple[dict[ObjectKey, EvbridgeError], list[tuple[Sequence[ObjectKey], Store]]]:
+        """What cannot be kept, and pages of ours: a partner may send more than it was asked for.
+
+        Only the first one is read now, so that no more than that is held beside the documents.
+        """
+        broken: dict[ObjectKey, EvbridgeError] = {}
         sound: list[tuple[ObjectKey, Document]] = []
         for key, (_, document) in documents.items():
             await asyncio.sleep(0)
             if (where := await by_size(partial(_unkept, document), document)) is not None:
-                receipts[key] = InvalidArgument.field(where, "is no value of JSON that can be kept")
+                broken[key] = InvalidArgument.field(where, "is no value of JSON that can be kept")
             else:
                 sound.append((key, document))
+        sender = sender_of(self._stored, self._version, self._of.role, (key.party for key in documents), self._owner)
+        batches: list[tuple[Sequence[ObjectKey], Store]] = []
         for start in range(0, len(sound), PER_PAGE):
             batch = sound[start : start + PER_PAGE]
-            stored = await self._of.receive(self._database, self._caller, sender, batch)
-            receipts |= zip((key for key, _ in batch), stored, strict=True)
-        return receipts
+            read = partial(self._of.receive, self._database, self._caller, sender, batch)
+            batches.append(([key for key, _ in batch], partial(_read_and_store, read) if start else await read()))
+        return broken, batches
 
     def _key(self, value: Any) -> ObjectKey:
         """Of an object in the list. Raises _Nameless."""
@@ -161,6 +183,26 @@ class Taking:
             if not (isinstance(text, str) and len(text) == length and is_text(text)):
                 raise _Nameless(f"/{name}", f"is required: {length} characters")
         return ObjectKey.of(*named, id, self._stored.id)
+
+
+def at_once(
+    receive: Callable[
+        [Database, Caller, Sender, Sequence[tuple[ObjectKey, Document]]], Awaitable[list[Receipt | EvbridgeError]]
+    ],
+) -> Receive:
+    """Of objects that are read when they are stored: what they become depends on what is held."""
+
+    async def read(
+        database: Database, caller: Caller, sender: Sender, documents: Sequence[tuple[ObjectKey, Document]]
+    ) -> Store:
+        return partial(receive, database, caller, sender, documents)
+
+    return read
+
+
+async def _read_and_store(read: Callable[[], Awaitable[Store]]) -> list[Receipt | EvbridgeError]:
+    store = await read()
+    return await store()
 
 
 class _Nameless(Exception):
