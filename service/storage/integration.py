@@ -43,13 +43,17 @@ from service.storage.connection import Connection
 from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.marking import mark_all
 from service.storage.pool import Database
-from service.storage.received import received_delete
 from service.storage.slices import SLICE, in_slices
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-_OF_DELIVERIES = (
+_MANY = (
+    sql.received_token_forget,
+    sql.received_tariff_forget,
+    sql.received_tariff_revision_forget,
+    sql.received_session_forget,
+    sql.received_location_forget,
     sql.delivery_forget,
     sql.peer_object_forget,
     sql.peer_part_forget,
@@ -249,11 +253,10 @@ async def integration_status(
 async def integration_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
     """Takes along the secrets, what was received, and the memory of what was delivered.
 
-    Of the latter there may be too much for a transaction: then the integration is a tombstone, which nobody sees, until
-    `tombstones_due` has removed the rest.
+    Of what there is much of, CDRs stay: they are what was billed. The rest may be too much for a transaction: then the
+    integration is a tombstone, which nobody sees, until `tombstones_due` has removed that.
     """
     await secrets_forget(conn, tenant_id, integration_id)
-    await received_delete(conn, tenant_id, integration_id)
     for statement in (sql.exchange_forget, sql.run_forget):
         await in_slices(conn, statement, tenant_id, integration_id)
     await conn.run(sql.integration_forget_few, tenant_id, integration_id)
@@ -273,7 +276,7 @@ async def tombstones_due(database: Database) -> bool:
 
 async def _forget_slice(conn: Connection, tenant_id: str, integration_id: str) -> bool:
     """Whether that was all: then the integration is gone, too."""
-    for statement in _OF_DELIVERIES:
+    for statement in _MANY:
         if await conn.run(statement, tenant_id, integration_id, SLICE) == SLICE:
             return False
     await conn.run(sql.integration_delete, tenant_id, integration_id)

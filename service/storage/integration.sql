@@ -68,6 +68,38 @@ SELECT payload FROM integration WHERE tenant_id = $1 AND integration_id = $2 AND
 
 -- What goes with an integration is deleted a slice of $3 rows at a time: as one statement it would take too long.
 
+-- name: received_location_forget
+-- With their EVSEs: the integration they were received through goes.
+DELETE FROM location
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM location WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
+
+-- name: received_tariff_forget
+DELETE FROM tariff
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM tariff WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
+
+-- name: received_session_forget
+-- CDRs stay: they are what was billed.
+DELETE FROM session
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM session WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
+
+-- name: received_tariff_revision_forget
+DELETE FROM tariff_revision
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM tariff_revision WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
+
+-- name: received_token_forget
+DELETE FROM token
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM token WHERE tenant_id = $1 AND integration_id = $2 AND integration_id <> '' LIMIT $3
+)) AND tenant_id = $1
+
 -- name: delivery_forget
 DELETE FROM delivery
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM delivery WHERE tenant_id = $1 AND integration_id = $2 LIMIT $3))

@@ -9,6 +9,7 @@ CROSS JOIN (
 ) AS e
 WHERE l.tenant_id = $1 AND l.integration_id = $5 AND l.country_code = $2 AND l.party_id = $3 AND l.key = $4
     AND l.delete_time IS NULL
+    AND ($5 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $5))
 
 -- name: location_get_many
 -- Looked up as in `location_lock`.
@@ -19,6 +20,9 @@ CROSS JOIN LATERAL (
     FROM location_whole
     WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND key = wanted.key
+        AND (wanted.integration_id = '' OR NOT EXISTS (
+            SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = wanted.integration_id
+        ))
     OFFSET 0
 ) AS w
 
@@ -31,6 +35,7 @@ FROM (
         SELECT country_code, party_id, key, size
         FROM location_whole
         WHERE tenant_id = $1 AND integration_id = $5 AND (country_code, party_id, key) > ($2, $3, $4)
+            AND ($5 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $5))
             AND ($6::text = '' OR country_code = $6) AND ($7::text = '' OR party_id = $7)
             AND ($10::text = '' OR (country_code, party_id, key) IN (
                 SELECT country_code, party_id, key
@@ -113,6 +118,7 @@ FROM (
         JOIN location AS l
             ON point(l.longitude, l.latitude) <@ box(point(area.west, area.south), point(area.east, area.north))
         WHERE l.tenant_id = $1 AND l.integration_id = $10 AND l.delete_time IS NULL
+            AND ($10 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $10))
     ) AS around
     WHERE haversine <= $8
     ORDER BY haversine, country_code, party_id, key
@@ -128,6 +134,7 @@ FROM unnest($2::float8[], $3::float8[], $4::float8[], $5::float8[]) AS area (wes
 JOIN location_whole AS w
     ON point(w.longitude, w.latitude) <@ box(point(area.west, area.south), point(area.east, area.north))
 WHERE w.tenant_id = $1 AND w.integration_id = $7
+    AND ($7 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $7))
 LIMIT $6
 
 -- name: location_lock

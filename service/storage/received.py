@@ -9,7 +9,6 @@ from evbridge.v1.delivery_pb2 import ObjectKind
 
 from service.storage.connection import Connection
 from service.storage.pool import Database
-from service.storage.slices import in_slices
 from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
@@ -57,18 +56,6 @@ async def documents_delete(
 ) -> None:
     """All parts of an object."""
     await conn.run(sql.received_document_delete, tenant_id, integration_id, kind, object_id)
-
-
-async def received_delete(conn: Connection, tenant_id: str, integration_id: str) -> None:
-    """All objects that were received through an integration but CDRs; their documents go with the integration."""
-    for statement in (
-        sql.received_locations_delete,
-        sql.received_tariffs_delete,
-        sql.received_tariff_revisions_delete,
-        sql.received_sessions_delete,
-        sql.received_tokens_delete,
-    ):
-        await in_slices(conn, statement, tenant_id, integration_id)
 
 
 def _stored(row: asyncpg.Record) -> Stored:

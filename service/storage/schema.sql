@@ -219,6 +219,31 @@ CREATE TABLE company (
     delete_time timestamp with time zone
 );
 
+CREATE TABLE integration (
+    tenant_id text NOT NULL,
+    integration_id text NOT NULL,
+    type smallint NOT NULL,
+    enabled boolean NOT NULL,
+    status smallint NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    parties text[] DEFAULT '{}'::text[] NOT NULL,
+    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
+    pause_time timestamp with time zone,
+    pull_minutes integer DEFAULT 0 NOT NULL,
+    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    platform_integration_id text DEFAULT ''::text NOT NULL,
+    platform_party text DEFAULT ''::text NOT NULL,
+    token_parties text[] DEFAULT '{}'::text[] NOT NULL,
+    delete_time timestamp with time zone
+);
+
+CREATE VIEW deleted_integration AS
+ SELECT tenant_id,
+    integration_id
+   FROM integration
+  WHERE (delete_time IS NOT NULL);
+
 CREATE TABLE delivery (
     tenant_id text NOT NULL,
     delivery_id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -272,25 +297,6 @@ CREATE TABLE gate_pause (
     scope smallint DEFAULT 0 NOT NULL,
     begin_time timestamp with time zone DEFAULT now() NOT NULL,
     outage_time timestamp with time zone
-);
-
-CREATE TABLE integration (
-    tenant_id text NOT NULL,
-    integration_id text NOT NULL,
-    type smallint NOT NULL,
-    enabled boolean NOT NULL,
-    status smallint NOT NULL,
-    etag text NOT NULL,
-    payload bytea NOT NULL,
-    parties text[] DEFAULT '{}'::text[] NOT NULL,
-    takes smallint[] DEFAULT '{}'::smallint[] NOT NULL,
-    pause_time timestamp with time zone,
-    pull_minutes integer DEFAULT 0 NOT NULL,
-    pull_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    platform_integration_id text DEFAULT ''::text NOT NULL,
-    platform_party text DEFAULT ''::text NOT NULL,
-    token_parties text[] DEFAULT '{}'::text[] NOT NULL,
-    delete_time timestamp with time zone
 );
 
 CREATE TABLE peer_object (

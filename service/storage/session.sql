@@ -1,6 +1,7 @@
 -- name: session_get
 SELECT payload FROM session
 WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4
+    AND ($5 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $5))
 
 -- name: session_get_many
 -- Looked up as in `session_lock`.
@@ -11,6 +12,9 @@ CROSS JOIN LATERAL (
     FROM session
     WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND key = wanted.key
+        AND (wanted.integration_id = '' OR NOT EXISTS (
+            SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = wanted.integration_id
+        ))
     OFFSET 0
 ) AS t
 
@@ -80,6 +84,7 @@ FROM (
         FROM session
         WHERE tenant_id = $1 AND integration_id = $2
             AND (start_time, country_code, party_id, key) > ($3::timestamptz, $4::text, $5::text, $6::text)
+            AND ($2 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $2))
             AND ($7::text = '' OR country_code = $7) AND ($8::text = '' OR party_id = $8)
             AND ($9::text = '' OR left(token_party, 2) = $9) AND ($10::text = '' OR substr(token_party, 3) = $10)
             AND ($11::text = '' OR token_key = $11) AND ($12::text = '' OR contract_key = $12)

@@ -1,6 +1,7 @@
 -- name: token_get
 SELECT payload FROM token
 WHERE tenant_id = $1 AND integration_id = $5 AND country_code = $2 AND party_id = $3 AND key = $4 AND delete_time IS NULL
+    AND ($5 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $5))
 
 -- name: token_get_many
 -- Looked up as in `token_lock`.
@@ -11,6 +12,9 @@ CROSS JOIN LATERAL (
     FROM token
     WHERE tenant_id = $1 AND integration_id = wanted.integration_id AND country_code = wanted.country_code
         AND party_id = wanted.party_id AND key = wanted.key AND delete_time IS NULL
+        AND (wanted.integration_id = '' OR NOT EXISTS (
+            SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = wanted.integration_id
+        ))
     OFFSET 0
 ) AS t
 
@@ -68,6 +72,9 @@ WHERE t.ctid = held.ctid AND t.tenant_id = $1
 -- Ours first; providers may use one uid.
 SELECT payload FROM token
 WHERE tenant_id = $1 AND key = $2 AND delete_time IS NULL
+    AND (token.integration_id = '' OR NOT EXISTS (
+        SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = token.integration_id
+    ))
 ORDER BY integration_id, country_code, party_id
 LIMIT 100
 
@@ -86,6 +93,7 @@ FROM (
         FROM token
         WHERE tenant_id = $1 AND integration_id = $5 AND (country_code, party_id, key) > ($2, $3, $4)
             AND delete_time IS NULL
+            AND ($5 = '' OR NOT EXISTS (SELECT FROM deleted_integration WHERE tenant_id = $1 AND integration_id = $5))
             AND ($6::text = '' OR country_code = $6) AND ($7::text = '' OR party_id = $7)
             AND ($8::smallint = 0 OR type = $8) AND ($9::text = '' OR contract_key = $9)
             AND ($10::text = '' OR group_key = $10) AND ($11::smallint = 0 OR whitelist = $11)

@@ -1,4 +1,4 @@
-"""An integration through which much was delivered is deleted: at once for who looks, in slices behind them."""
+"""An integration through which much went is deleted: at once for who looks, in slices behind them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,16 +15,42 @@ from evbridge.v1.integration_pb2 import (
     ListIntegrationsRequest,
     PauseIntegrationRequest,
 )
+from evbridge.v1.location_pb2 import (
+    BatchGetLocationsRequest,
+    BoundingBox,
+    GeoLocation,
+    GetLocationRequest,
+    ListLocationsRequest,
+    LocationKey,
+    NearPoint,
+    SearchLocationsRequest,
+)
 from evbridge.v1.partner_pb2 import GetPartnerStatusRequest
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
+from evbridge.v1.session_pb2 import (
+    BatchGetSessionsRequest,
+    GetSessionRequest,
+    ListSessionsRequest,
+    Session,
+    SessionKey,
+)
+from evbridge.v1.tariff_pb2 import BatchGetTariffsRequest, GetTariffRequest, ListTariffsRequest, TariffKey
+from evbridge.v1.token_pb2 import (
+    WHITELIST_TYPE_ALWAYS,
+    BatchGetTokensRequest,
+    GetTokenRequest,
+    ListTokensRequest,
+    TokenKey,
+)
 from evbridge.v1.watch_pb2 import WatchIntegrationsRequest
 
 from service.app import Evbridge, evbridge
 from service.storage.integration import tombstones_due
 from service.storage.slices import SLICE
 from service.storage.statements import Statement
+from service.storage.token import tokens_named
 from tests.conftest import Tenant, tenant_of
-from tests.front_door import a_rule, an_integration, fails, settings
+from tests.front_door import a_location, a_rule, a_tariff, a_token, an_integration, fails, settings
 
 MUCH = SLICE + 500
 DELIVERED = Statement(
@@ -41,6 +67,15 @@ DISCLOSED = Statement(
     SELECT $1, 'cp', 1, gen_random_uuid(), 1, '' FROM generate_series(1, $2::integer)
     """,
 )
+RECEIVED = {
+    "location": "latitude, longitude, etag, payload, last_updated) SELECT {key}, 50, 8, '', $3, now()",
+    "tariff": "type, currency, etag, payload) SELECT {key}, 0, 'EUR', '', $3",
+    "session": """status, start_time, update_time, token_party, token_key, contract_key, location_key, recipient_id,
+        etag, payload) SELECT {key}, 1, now(), now(), '', '', '', '', '', '', $3""",
+    "token": """type, contract_key, group_key, whitelist, valid, etag, payload)
+        SELECT {key}, 2, '', '', 1, true, '', $3""",
+}
+KEY = "$1, 'cp', 'NL', 'TNM', CASE WHEN n = 1 THEN $4 ELSE n::text END"
 LEFT = Statement(
     "left",
     """
@@ -116,6 +151,86 @@ async def test_nobody_sees_anything_of_it_while_the_rest_is_removed(
         pass
     assert await left(idle, tenant) == (0, 0, 0)
     await tenant.admin.integrations.CreateIntegration(create)
+
+
+def received(noun: str) -> Statement:
+    """Stores as many as $2 says through the integration, each with the payload $3, the first one by the key $4."""
+    columns = "tenant_id, integration_id, country_code, party_id, key, "
+    rows = RECEIVED[noun].format(key=KEY)
+    return Statement(noun, f"INSERT INTO {noun} ({columns}{rows} FROM generate_series(1, $2::integer) AS n")
+
+
+async def test_what_was_received_goes_in_slices_too_and_nobody_sees_or_charges_with_it(
+    idle: Evbridge, tenant: Tenant
+) -> None:
+    integration = CreateIntegrationRequest(integration=an_integration(id="cp", enabled=False))
+    await tenant.admin.integrations.CreateIntegration(integration)
+    side: dict[str, Any] = {"country_code": "NL", "party_id": "TNM", "integration_id": "cp"}
+    objects: dict[str, Any] = {
+        "location": a_location(**side, id="L1"),
+        "tariff": a_tariff(**side, id="L1"),
+        "session": Session(**side, id="L1"),
+        "token": a_token(**side, uid="L1", valid=True, whitelist=WHITELIST_TYPE_ALWAYS),
+    }
+    for noun, stored in objects.items():
+        key = "rfid/l1" if noun == "token" else "l1"
+        await idle.database.run(received(noun), tenant.name, MUCH, stored.SerializeToString(), key)
+    calls = tenant.reader
+    place = GeoLocation(latitude="50.00000", longitude="8.00000")
+    around, near = BoundingBox(south_west=place, north_east=place), NearPoint(point=place, radius_m=1000)
+
+    async def seen() -> list[int]:
+        """How many objects each way of reading shows; -1 where there is nothing of that name."""
+        lists = [
+            (await calls.locations.ListLocations(ListLocationsRequest(integration_id="cp", page_size=3))).locations,
+            (await calls.tariffs.ListTariffs(ListTariffsRequest(integration_id="cp", page_size=3))).tariffs,
+            (await calls.sessions.ListSessions(ListSessionsRequest(integration_id="cp", page_size=3))).sessions,
+            (await calls.tokens.ListTokens(ListTokensRequest(integration_id="cp", page_size=3))).tokens,
+            (
+                await calls.locations.SearchLocations(SearchLocationsRequest(integration_id="cp", limit=3, box=around))
+            ).locations,
+            (
+                await calls.locations.SearchLocations(SearchLocationsRequest(integration_id="cp", limit=3, near=near))
+            ).locations,
+        ]
+        singles = (
+            calls.locations.GetLocation(GetLocationRequest(key=LocationKey(**side, id="L1"))),
+            calls.locations.BatchGetLocations(BatchGetLocationsRequest(keys=[LocationKey(**side, id="L1")])),
+            calls.tariffs.GetTariff(GetTariffRequest(key=TariffKey(**side, id="L1"))),
+            calls.tariffs.BatchGetTariffs(BatchGetTariffsRequest(keys=[TariffKey(**side, id="L1")])),
+            calls.sessions.GetSession(GetSessionRequest(key=SessionKey(**side, id="L1"))),
+            calls.sessions.BatchGetSessions(BatchGetSessionsRequest(keys=[SessionKey(**side, id="L1")])),
+            calls.tokens.GetToken(GetTokenRequest(key=TokenKey(**side, uid="L1"))),
+            calls.tokens.BatchGetTokens(BatchGetTokensRequest(keys=[TokenKey(**side, uid="L1")])),
+        )
+        found = []
+        for call in singles:
+            try:
+                await call
+                found.append(1)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.NOT_FOUND
+                found.append(-1)
+        named = await tokens_named(idle.database, tenant.name, "RFID/L1")
+        return [*map(len, lists), *found, len(named)]
+
+    assert await seen() == [3] * 6 + [1] * 9
+    await tenant.admin.integrations.DeleteIntegration(DeleteIntegrationRequest(id="cp"))
+    assert await seen() == [0] * 6 + [-1] * 8 + [0]
+    assert await held(idle, tenant) == [MUCH, MUCH, MUCH, MUCH - SLICE]
+    assert (await fails(tenant.admin.integrations.CreateIntegration(integration))).reason == "RESOURCE_EXISTS"
+    while await tombstones_due(idle.database):
+        pass
+    assert await held(idle, tenant) == [0, 0, 0, 0]
+    await tenant.admin.integrations.CreateIntegration(integration)
+
+
+async def held(server: Evbridge, tenant: Tenant) -> list[int]:
+    """How many rows there are of each noun."""
+    return [
+        await server.database.value(Statement("held", f"SELECT count(*) FROM {noun} WHERE tenant_id = $1"), tenant.name)
+        for noun in RECEIVED
+    ]
 
 
 async def _until_changed(watch: Any) -> AsyncIterator[Any]:

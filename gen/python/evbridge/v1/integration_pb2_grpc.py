@@ -127,8 +127,8 @@ class IntegrationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteIntegration(self, request, context):
-        """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-        partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+        """Deletes an integration, its secrets, its publication rules, what was received through it but CDRs, and the memory of what
+        was delivered. What the partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
         taken until then, a minute for some hundred thousand objects.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless

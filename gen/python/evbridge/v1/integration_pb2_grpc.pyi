@@ -67,8 +67,8 @@ class IntegrationServiceStub:
     (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _grpc.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]
-    """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-    partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+    """Deletes an integration, its secrets, its publication rules, what was received through it but CDRs, and the memory of what
+    was delivered. What the partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
     taken until then, a minute for some hundred thousand objects.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
@@ -126,8 +126,8 @@ class IntegrationServiceAsyncStub(IntegrationServiceStub):
     (IMMUTABLE_FIELD, REQUEST_ID_REUSED, and INVALID_FIELD as for CreateIntegration).
     """
     DeleteIntegration: _aio.UnaryUnaryMultiCallable[_integration_pb2.DeleteIntegrationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-    partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+    """Deletes an integration, its secrets, its publication rules, what was received through it but CDRs, and the memory of what
+    was delivered. What the partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
     taken until then, a minute for some hundred thousand objects.
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
@@ -212,8 +212,8 @@ class IntegrationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _integration_pb2.DeleteIntegrationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an integration, its secrets, its publication rules and the memory of what was delivered through it. What the
-        partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
+        """Deletes an integration, its secrets, its publication rules, what was received through it but CDRs, and the memory of what
+        was delivered. What the partner holds stays there. Where there is much, the rest goes in the background: nobody sees it any more, but the id is
         taken until then, a minute for some hundred thousand objects.
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) unless `allow_missing`; FAILED_PRECONDITION (INTEGRATION_HAS_OBJECTS) unless
