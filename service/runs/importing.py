@@ -53,7 +53,8 @@ class ImportStep:
     unreadable: int = 0
     repaired: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
-    refused: list[str] = field(default_factory=list)
+    refused: int = 0
+    named: list[str] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
 
     def refuse(self, id: object, error: EvbridgeError, noun: str = "", given: Message | None = None) -> None:
@@ -61,8 +62,11 @@ class ImportStep:
         found = violations_of(error, noun)
         self.progress.refused(str(id), found)
         self._quarantine(Quarantined(str(id), str(id), found, text_of(given)))
+        self.refused += 1
+        if len(self.named) == MAX_NAMED:
+            return
         wrong = ", ".join(": ".join(filter(None, (each.path, each.description))) for each in found)
-        self.refused.append(f"{id}: {wrong}")
+        self.named.append(f"{id}: {wrong}")
 
     def reject(self, reject: CodecError) -> None:
         """An object cannot be read."""
@@ -92,6 +96,6 @@ class ImportStep:
             (self.unreadable, "unreadable"),
         ]
         counts += [(count, f"left out as {why}") for why, count in sorted(self.left_out.items())]
-        counts += [(self.repaired, "repaired"), (len(self.refused), "refused")]
+        counts += [(self.repaired, "repaired"), (self.refused, "refused")]
         summary = ", ".join(f"{count} {what}" for count, what in counts if count)
-        return "; ".join([summary or "nothing", *(text[:150] for text in self.refused[:MAX_NAMED])])
+        return "; ".join([summary or "nothing", *(text[:150] for text in self.named)])

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CHARGER, OBJECT_KIND_EVSE, OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_SUCCEEDED
+from google.protobuf.message import Message
 
 from service.bridge.codec import CodecError, Decoded
 from service.bridge.registry import Pages
@@ -150,6 +151,10 @@ class ListImport(Source):
 
 def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + PER_PAGE] for start in range(0, len(items), PER_PAGE))
+
+
+def serialized(page: Mapping[int, Message]) -> dict[int, bytes]:
+    return {id: each.SerializeToString() for id, each in page.items()}
 
 
 def _again(kept: ReadPage, pages: Pages) -> Decoded:

@@ -5,7 +5,7 @@ what it has done, and its repetition changes nothing of that.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable
 
 from evbridge.partner.ampeco.v3.charge_point_pb2 import ChargePoint, ListChargePointsRequest
 from evbridge.partner.ampeco.v3.evse_pb2 import Evse as AmpecoEvse
@@ -24,7 +24,7 @@ from service.errors import (
     InvalidArgument,
     MassRemoval,
 )
-from service.partners.ampeco.lists import ListImport, batches
+from service.partners.ampeco.lists import ListImport, batches, serialized
 from service.partners.ampeco.mapping import is_demo, is_personal, is_private, is_roaming
 from service.partners.ampeco.mapping_charger import charge_point_from
 from service.partners.ampeco.mapping_evse import evse_from
@@ -70,11 +70,12 @@ class LocationImport(ListImport):
     def __init__(self, tools: Tools, run: RunClaim, progress: Progress, integration: Integration) -> None:
         super().__init__(tools, run, progress, integration)
         self._tariffs = TariffImport(tools, run, progress, integration)
-        # Of what an EVSE needs, by AMPECO's ids.
+        # Of what an EVSE needs, by AMPECO's ids. What is held of long lists is serialized: a message takes many times
+        # the memory.
         self._groups: dict[int, str] = {}
-        self._charge_points: dict[int, ChargePoint] = {}
-        # By AMPECO's ids of the location and of the charge point, in the order of the EVSEs'.
-        self._evses: dict[int, dict[int, list[Evse]]] = {}
+        self._charge_points: dict[int, bytes] = {}
+        # By AMPECO's ids of the location and of the charge point, in the order of the EVSEs', serialized.
+        self._evses: dict[int, dict[int, list[bytes]]] = {}
         self._statuses: dict[int, _Statuses] = {}
         # Locations all of whose charge points are left out are left out too.
         self._left_out: dict[int, str] = {}
@@ -98,33 +99,38 @@ class LocationImport(ListImport):
             (is_personal, options.include_personal, "personal"),
             (is_demo, options.include_demo, "demo"),
         )
-        shown: dict[int, ChargePoint] = {}
+        shown: dict[int, bytes] = {}
         async for page in self._pages(step, "ChargePointService/StreamChargePoints", ListChargePointsRequest()):
-            shown |= page
-        for each in shown.values():
+            shown |= serialized(page)
+        taken: set[int] = set()
+        for id in [*shown]:
+            await asyncio.sleep(0)
+            payload = shown.pop(id)
+            each = ChargePoint.FromString(payload)
             if why := next((why for is_it, included, why in rules if is_it(each) and not included), ""):
                 step.left_out[why] += 1
                 self._left_out.setdefault(each.location_id, why)
             else:
-                self._charge_points[each.id] = each
-        for each in self._charge_points.values():
-            self._left_out.pop(each.location_id, None)
+                self._charge_points[id] = payload
+                taken.add(each.location_id)
+        for location_id in taken:
+            self._left_out.pop(location_id, None)
         await self._end(step)
         self._complete = not step.unreadable
 
     async def _read_evses(self) -> None:
         step = self._begin("evses")
-        shown: dict[int, AmpecoEvse] = {}
+        shown: dict[int, bytes] = {}
         async for page in self._pages(step, "EvseService/StreamEvses", ListEvsesRequest(include=["connectors"])):
-            shown |= page
+            shown |= serialized(page)
         for id in sorted(shown):
             await asyncio.sleep(0)
-            remote = shown.pop(id)
+            remote = AmpecoEvse.FromString(shown.pop(id))
             charge_point = self._charge_points.get(remote.charge_point_id)
             if charge_point is None or (is_roaming(remote) and not self._run.sync_options.include_roaming):
                 step.left_out["of a charge point that is left out" if charge_point is None else "roaming"] += 1
             else:
-                self._take_evse(step, remote, charge_point)
+                self._take_evse(step, remote, ChargePoint.FromString(charge_point))
         await self._end(step)
         self._complete = self._complete and not step.unreadable
 
@@ -142,7 +148,8 @@ class LocationImport(ListImport):
         except InvalidArgument as error:
             step.refuse(remote.id, error, given=remote)
         else:
-            self._evses.setdefault(charge_point.location_id, {}).setdefault(charge_point.id, []).append(evse)
+            below = self._evses.setdefault(charge_point.location_id, {})
+            below.setdefault(charge_point.id, []).append(evse.SerializeToString())
 
     async def _import_chargers(self) -> None:
         """The charge points that have a location and an EVSE."""
@@ -152,20 +159,22 @@ class LocationImport(ListImport):
             async with self._writing() as conn:
                 now = await change_time(conn)
                 for id in batch:
-                    charger = charge_point_from(self._charge_points[id]).message
+                    charge_point = ChargePoint.FromString(self._charge_points[id])
+                    charger = charge_point_from(charge_point).message
                     charger.id = self._id(id)
                     charger.site_id = self._id(charger.site_id)
-                    charger.sockets.extend(socket for evse in chargers[id] for socket in sockets_of(evse))
+                    evses = map(Evse.FromString, chargers[id])
+                    charger.sockets.extend(socket for evse in evses for socket in sockets_of(evse))
                     try:
                         charger = step.repair(id, charger)
                         step.changed += await charger_import(conn, self._caller, now, charger, self._origin(id))
                     except EvbridgeError as error:
-                        step.refuse(id, error, "charger", self._charge_points[id])
+                        step.refuse(id, error, "charger", charge_point)
         await self._end(step)
 
     async def _import_locations(self) -> None:
         step = self._begin("locations")
-        shown: dict[int, AmpecoLocation] = {}
+        shown: dict[int, bytes] = {}
         request = ListLocationsRequest(include=["locationImage", "images"])
         async for page in self._pages(step, "LocationService/StreamLocations", request):
             others = await self._not_ours(step, LOCATIONS, page, location_known)
@@ -174,7 +183,7 @@ class LocationImport(ListImport):
                 if id in others and (why := self._why_not(others[id])):
                     step.left_out[why] += 1
                 elif id in others:
-                    shown[id] = others[id]
+                    shown[id] = others[id].SerializeToString()
         await self._check_removals(step, shown)
         there = {str(id) for id in shown}
         refused: set[int] = set()
@@ -182,7 +191,7 @@ class LocationImport(ListImport):
             upserts: dict[int, Upsert[Location]] = {}
             for id in batch:
                 await asyncio.sleep(0)
-                remote = shown.pop(id)
+                remote = AmpecoLocation.FromString(shown.pop(id))
                 try:
                     location = self._location(step, id, remote)
                     upserts[id] = self._upsert(_Imported(self._statuses.get(id, {}), self._complete), location, id)
@@ -216,10 +225,10 @@ class LocationImport(ListImport):
             location.time_zone = self._integration.ampeco.time_zone
         location = step.repair(id, location, *notices)
         for _, evses in sorted(self._evses.get(id, {}).items()):
-            location.evses.extend(evses)
+            location.evses.extend(map(Evse.FromString, evses))
         return location
 
-    async def _check_removals(self, step: ImportStep, shown: Mapping[int, AmpecoLocation]) -> None:
+    async def _check_removals(self, step: ImportStep, shown: Collection[int]) -> None:
         """Raises MassRemoval, with the statuses of EVSEs stored, unless what is gone may go."""
         there = {str(id): id for id in shown}
         gone = held = 0
