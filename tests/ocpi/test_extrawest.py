@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -38,22 +39,34 @@ FAULTS = {
 
 @pytest.fixture
 async def peer() -> AsyncIterator[str]:
-    """The URL of its versions. Skips where the packages cannot be had."""
+    """The URL of its versions."""
+    async with playing("extrawest.py", TOKEN) as process:
+        yield await said(process)
+
+
+@asynccontextmanager
+async def playing(script: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A script of this folder, run by the packages. Skips where they cannot be had."""
     if os.environ.get("EVBRIDGE_SOAK") != "1":
         pytest.skip("installs packages of its own: `make soak` runs it")
     await asyncio.to_thread(installed)
     process = await asyncio.create_subprocess_exec(
-        *(HERE / "bin" / "python", Path(__file__).with_name("extrawest.py"), TOKEN),
+        *(HERE / "bin" / "python", Path(__file__).with_name(script), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        assert process.stdout
-        yield (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+        yield process
     finally:
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+async def said(process: asyncio.subprocess.Process) -> str:
+    """The next line that it prints."""
+    assert process.stdout
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
 
 
 def installed() -> None:

@@ -1,0 +1,170 @@
+"""The circle with a provider that others wrote: token, authorisation, start, session, stop and CDR.
+
+What extrawest_ocpi has no client for, sending commands, the test sends for it. We have to bear that it answers an
+object as a list of one, that ids come back in lower case, and that the path of `Location` names Python's enums.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from evbridge.v1.authorization_pb2 import (
+    ALLOWED_TYPE_ALLOWED,
+    AUTHORIZATION_SOURCE_PARTNER,
+    AuthorizeTokenRequest,
+    LocationReferences,
+)
+from evbridge.v1.cdr_pb2 import CreateCdrRequest
+from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
+from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, StartRunRequest
+from evbridge.v1.token_pb2 import WHITELIST_TYPE_NEVER, ListTokensRequest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period
+from tests.circle import HERS, HIS, Operator, until
+from tests.front_door import a_tariff, a_token, at_rest
+from tests.ocpi.test_extrawest import playing, said
+from tests.rpc.test_ocpi_charged_received import written
+from tests.rpc.test_registration import ID, Side, outcome, side
+
+VERSIONS = ("2.2.1",)
+TOKEN = "first-token-of-the-company"
+UID = "04A1B2"
+TIME = Timestamp(seconds=SESSION_START_S)
+CARD = a_cdr_token(**HIS, uid=UID, contract_id="DE-MSP-C12345678-X")
+KEPT = a_token(**HIS, uid=UID, contract_id=CARD.contract_id, whitelist=WHITELIST_TYPE_NEVER, last_updated=TIME)
+
+
+@dataclass
+class Company:
+    """`token` opens its endpoints."""
+
+    url: str
+    token: str
+    version: str
+    http: aiohttp.ClientSession
+
+    async def held(self) -> dict[str, Any]:
+        async with self.http.get(f"{self.url}/held") as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def hold(self, module: str, id: str, message: Any) -> None:
+        async with self.http.put(f"{self.url}/held/{module}/{id}", json=written(message, self.version)) as answer:
+            assert answer.status == 200
+
+    async def push(self, module: str, id: str) -> None:
+        """What it holds, to us."""
+        partner = (await self.held())["partner"]
+        details = partner["url"].replace("versions", self.version)
+        receivers = [{"endpoints_url": details, "auth_token": partner["token"]}]
+        body = {"module_id": module, "object_id": id, "receivers": receivers}
+        headers = {"Authorization": f"Token {encoded(self.token, self.version)}"}
+        async with self.http.post(f"{self.url}/push/{self.version}", json=body, headers=headers) as answer:
+            told = await answer.json()
+            (response,) = told["receiver_responses"]
+            assert response["status_code"] in (200, 201), told
+
+    async def asks(self, us: Side, role: str, path: str, body: dict[str, Any]) -> Any:
+        """What we answer to a request that it has no client for."""
+        token = (await self.held())["partner"]["token"]
+        headers = {"Authorization": f"Token {encoded(token, self.version)}"}
+        async with self.http.post(
+            f"{us.wire.url}/ocpi/{role}/{self.version}/{path}", json=body, headers=headers
+        ) as answer:
+            told = await answer.json()
+            assert told["status_code"] == 1000, told
+            return told["data"]
+
+
+def encoded(token: str, version: str) -> str:
+    return base64.b64encode(token.encode()).decode() if version > "2.2" else token
+
+
+Met = Callable[[str, str], Any]
+
+
+@pytest.fixture
+def met(new_database: Callable[[], Awaitable[str]]) -> Met:
+    """A company that has a role, and us, who have the other one and registered with it."""
+
+    @asynccontextmanager
+    async def made(role: str, version: str, **models: bool) -> AsyncIterator[tuple[Side, Company]]:
+        party, own = ("MSP", PARTY_ROLE_EMSP) if role == "CPO" else ("CPO", PARTY_ROLE_CPO)
+        async with (
+            playing("extrawest_company.py", role, TOKEN) as process,
+            side(await new_database(), party, own, ocpi_versions=version) as us,
+            aiohttp.ClientSession() as http,
+        ):
+            company = Company(await said(process), await said(process), version, http)
+            request = UpdateIntegrationRequest(integration=Integration(id=ID, models=IntegrationModels(**models)))
+            await us.client.integrations.UpdateIntegration(request)
+            await us.given(TOKEN, f"{company.url}/ocpi/versions")
+            run = await us.registers()
+            assert outcome(run) == "OK", run
+            yield us, company
+
+    return made
+
+
+async def pulls(us: Side) -> None:
+    run = await us.client.runs.StartRun(StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC))
+    ran = await us.ran(run)
+    assert outcome(ran) == "OK", ran
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_its_driver_charges_at_an_operator_of_ours(met: Met, version: str) -> None:
+    models = {"push_session": True, "push_cdr": True, "pull_tokens_all": True}
+    async with met("EMSP", version, **models) as (us, company), Operator(us).serving() as operator:
+        await company.hold("tokens", UID, KEPT)
+        await pulls(us)
+        (token,) = (await us.client.tokens.ListTokens(ListTokensRequest(integration_id=ID))).tokens
+        assert token.uid.upper() == UID
+        await company.push("tokens", UID)
+        (token,) = (await us.client.tokens.ListTokens(ListTokensRequest(integration_id=ID))).tokens
+
+        place = LocationReferences(location_id="L1", evse_uids=["E1"])
+        allowed = await us.client.authorizations.AuthorizeToken(AuthorizeTokenRequest(uid=UID, location=place))
+        assert (allowed.allowed, allowed.source) == (ALLOWED_TYPE_ALLOWED, AUTHORIZATION_SOURCE_PARTNER)
+
+        async def command(name: str, body: dict[str, Any]) -> None:
+            answer = f"{company.url}/ocpi/emsp/{version}/commands/{name}"
+            taken = await company.asks(us, "cpo", f"commands/{name}", body | {"response_url": answer})
+            assert taken["result"] == "ACCEPTED", taken
+
+            async def told() -> bool:
+                result = (await company.held()).get("commands", {}).get(name.lower(), {})
+                return bool(result.get("result") == "ACCEPTED")
+
+            await until(told)
+
+        async def follows(name: str, value: Any) -> None:
+            async def so() -> bool:
+                (session,) = (await company.held()).get("sessions", {}).values() or [{}]
+                return bool(session.get(name) == value)
+
+            await until(so)
+
+        await command("START_SESSION", {"token": written(KEPT, version), "location_id": "L1", "evse_uid": "E1"})
+        (session,) = operator.sessions.values()
+        await follows("status", "ACTIVE")
+        session.charging_periods.append(a_period(0, "20", tariff_id="T9"))
+        session.kwh.value = "20"
+        await operator.told(session)
+        await follows("kwh", 20)
+        await command("STOP_SESSION", {"session_id": session.id})
+        await follows("status", "COMPLETED")
+
+        cdr = a_cdr(**HERS, id="C1", session_id=session.id, cdr_token=CARD, tariffs=[a_tariff(**HERS, id="T9")])
+        await us.client.cdrs.CreateCdr(CreateCdrRequest(cdr=cdr))
+        assert {each.state for each in await at_rest(us.client, ID)} == {DELIVERY_STATE_DELIVERED}
+        ((id, bill),) = (await company.held())["cdrs"].items()
+        assert (id, bill["total_energy"]) == ("c1", 20)
