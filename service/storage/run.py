@@ -191,6 +191,12 @@ async def run_hold(conn: Connection, claim: RunClaim) -> None:
         raise LeaseLost("another worker has the run, or it is gone")
 
 
+async def run_came_on(conn: Connection, claim: RunClaim) -> None:
+    """The attempt did what no later one does again: a list is read to its end however often its process dies."""
+    if claim.attempts > 1:
+        await conn.run(sql.run_came_on, *claim.fence)
+
+
 async def run_end(
     conn: Connection, claim: RunClaim, report: Run, state: RunState.ValueType, error: EvbridgeError | None
 ) -> None:

@@ -93,6 +93,10 @@ WHERE f.tenant_id = $1 AND f.run_id = $2 AND f.number > $3 AND ($4::smallint = 0
 ORDER BY f.number
 LIMIT $5
 
+-- name: run_came_on
+-- Fenced by the lease token. Its attempts count from this one again, for it came somewhere.
+UPDATE run SET attempts = 1 WHERE tenant_id = $1 AND run_id = $2 AND lease_token = $3 AND attempts > 1
+
 -- name: run_hold
 -- Fenced by the lease token; nobody claims the run until the transaction ends.
 WITH connected AS MATERIALIZED (

@@ -42,6 +42,7 @@ from service.storage.pool import Database
 from service.storage.retention import retention_sweep
 from service.storage.run import (
     RunClaim,
+    run_came_on,
     run_cancel,
     run_claim,
     run_end,
@@ -350,6 +351,16 @@ async def test_a_run_whose_processes_keep_dying_is_given_up(store: Database) -> 
     async with working(store, work):
         failed = await ended(store, run)
     assert (failed.state, failed.reason, work.given) == (RUN_STATE_FAILED, reasons.RUN_ABANDONED, [])
+
+
+async def test_a_run_that_comes_on_is_not_given_up_however_often_its_processes_die(store: Database) -> None:
+    run, work = await start(store), Work(two_steps)
+    for _ in range(2 * MAX_ATTEMPTS):
+        claim = await claimed(store, lease_s=0.0)
+        async with store.transaction() as conn:
+            await run_came_on(conn, claim)
+    async with working(store, work):
+        assert (await ended(store, run)).state == RUN_STATE_SUCCEEDED
 
 
 async def test_a_run_that_is_deleted_stops_being_worked_on(store: Database) -> None:

@@ -32,7 +32,7 @@ from service.storage.changes import change_time
 from service.storage.peer import peers_known
 from service.storage.quarantine import quarantine_leave, quarantine_put
 from service.storage.read_page import ReadPage, read_page_get, read_page_put
-from service.storage.run import RunClaim
+from service.storage.run import RunClaim, run_came_on
 
 T = TypeVar("T")
 K = TypeVar("K", int, str)
@@ -100,6 +100,7 @@ class ListImport(Source):
         kept = ReadPage(page.message.SerializeToString(), rejects, page.next_link)
         async with self._writing() as conn:
             await read_page_put(conn, self._run, method, number, kept)
+            await run_came_on(conn, self._run)
         self._progress.rest()
         return page
 

@@ -62,7 +62,7 @@ from service.storage.quarantine import (
     quarantine_put,
     quarantine_release,
 )
-from service.storage.run import RunClaim, run_findings_keep, run_hold
+from service.storage.run import RunClaim, run_came_on, run_findings_keep, run_hold
 
 T = TypeVar("T")
 
@@ -313,6 +313,7 @@ class _Pulling:
         )
         async with self._writing() as conn:
             await pull_read(conn, self._run, self._of.kind, pull, taken.keys)
+            await run_came_on(conn, self._run)
             await self._quarantine(conn, taken, taken.keys)
         return pull
 
@@ -358,14 +359,15 @@ class _Pulling:
         if gone := _GONE.get(self._of.kind):
             for start in range(0, len(keys), PER_PAGE):
                 batch = keys[start : start + PER_PAGE]
-                self._step.removed_count += await gone(self._database, self._caller, batch)
+                await gone(self._database, self._caller, batch)
+                self._step.removed_count += len(batch)  # those too that an attempt before removed
             return
         parties = frozenset(key.party for key in keys)
         sender = replace(sender_of(self._stored, self._version, PARTY_ROLE_CPO, (), None), parties=parties)
         for key in keys:
             with suppress(ResourceNotFound):
                 await tariff_removed(self._database, self._caller, sender, key)
-                self._step.removed_count += 1
+            self._step.removed_count += 1
 
     def _counts(self) -> list[int]:
         return [getattr(self._step, name) for name in _COUNTS]
