@@ -51,6 +51,7 @@ from service.rpc.disclosure import DisclosureService
 from service.rpc.hub_client import HubClientService
 from service.rpc.integration import IntegrationService
 from service.rpc.interceptors import Interceptors
+from service.rpc.invoice_reconciliation import InvoiceReconciliationService
 from service.rpc.location import LocationService
 from service.rpc.partner import PartnerService
 from service.rpc.party import PartyService
@@ -182,6 +183,7 @@ async def evbridge(
                 PricingService(store, processes),
                 SessionService(store, keys, questions, tellers),
                 CdrService(store, keys),
+                InvoiceReconciliationService(store, keys),
                 ReconciliationService(store),
                 ChargerService(store, keys),
                 PublicationService(store, keys),

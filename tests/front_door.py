@@ -44,6 +44,8 @@ from evbridge.v1 import (
     hub_client_pb2_grpc,
     integration_pb2,
     integration_pb2_grpc,
+    invoice_reconciliation_pb2,
+    invoice_reconciliation_pb2_grpc,
     location_pb2,
     location_pb2_grpc,
     ocpi_connection_pb2,
@@ -130,6 +132,9 @@ class Client:
         self.sessions = _Stub(session_pb2_grpc.SessionServiceStub(channel), metadata)
         self.cdrs = _Stub(cdr_pb2_grpc.CdrServiceStub(channel), metadata)
         self.reconciliation = _Stub(reconciliation_pb2_grpc.ReconciliationServiceStub(channel), metadata)
+        self.invoice_reconciliation = _Stub(
+            invoice_reconciliation_pb2_grpc.InvoiceReconciliationServiceStub(channel), metadata
+        )
         self.tariffs = _Stub(tariff_pb2_grpc.TariffServiceStub(channel), metadata)
         self.hub_clients = _Stub(hub_client_pb2_grpc.HubClientServiceStub(channel), metadata)
         self.commands = _Stub(command_pb2_grpc.CommandServiceStub(channel), metadata)
@@ -503,6 +508,21 @@ def a_token(**changes: Any) -> token_pb2.Token:
             "issuer": "Wattwerk",
             "valid": True,
             "whitelist": token_pb2.WHITELIST_TYPE_ALLOWED,
+            **changes,
+        }
+    )
+
+
+def a_record(**changes: Any) -> invoice_reconciliation_pb2.InvoiceReconciliationRecord:
+    """Of DE*ABC: an invoice of two CDRs, for the partner of the integration `roaming`."""
+    return invoice_reconciliation_pb2.InvoiceReconciliationRecord(
+        **{
+            "country_code": "DE",
+            "party_id": "ABC",
+            "id": str(uuid4()),
+            "invoice_id": "2026/11-0042",
+            "cdrs": ["C1", "C2"],
+            "recipient_integration_id": "roaming",
             **changes,
         }
     )

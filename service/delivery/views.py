@@ -2,7 +2,8 @@
 
 Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it. A tariff is
 shown before a location that names it, and stays for as long as one does. No location names one that has ended. A token
-is shown by who speaks for its owner. Sessions and CDRs are seen where they go, whatever the rules.
+is shown by who speaks for its owner. Sessions, CDRs and invoice reconciliation
+records are seen where they go, whatever the rules.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
@@ -20,6 +22,7 @@ from evbridge.v1.delivery_pb2 import (
     ObjectKind,
 )
 from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -30,7 +33,14 @@ from service.domain.integration import token_parties
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.location import tariffs_named
 from service.domain.publication import Publication
-from service.domain.view import cdr_shown, location_shown, session_shown, tariff_shown, token_shown
+from service.domain.view import (
+    cdr_shown,
+    invoice_reconciliation_shown,
+    location_shown,
+    session_shown,
+    tariff_shown,
+    token_shown,
+)
 from service.errors import ResourceNotFound
 from service.resources.publication import Ended, publication_at, seen_location, sees_tariff, timestamp_of
 from service.storage.cdr import cdr_find
@@ -39,6 +49,7 @@ from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import Claim, delivery_hold
 from service.storage.integration import integration_get
+from service.storage.invoice_reconciliation import invoice_reconciliation_find
 from service.storage.location import location_get
 from service.storage.pool import Database
 from service.storage.session import session_find
@@ -46,12 +57,19 @@ from service.storage.tariff import tariff_get
 from service.storage.token import token_get
 from service.storage.view import Viewed, view_get, view_names, view_put
 
-M = TypeVar("M", Location, Tariff, Token, Session, Cdr)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
 C = TypeVar("C", Session, Cdr)
-Shown = Location | Tariff | Token | Session | Cdr | None
+Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord | None
 
 VIEWED: frozenset[ObjectKind.ValueType] = frozenset(
-    {OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, OBJECT_KIND_SESSION, OBJECT_KIND_CDR}
+    {
+        OBJECT_KIND_LOCATION,
+        OBJECT_KIND_TARIFF,
+        OBJECT_KIND_TOKEN,
+        OBJECT_KIND_SESSION,
+        OBJECT_KIND_CDR,
+        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
+    }
 )
 
 
@@ -64,6 +82,7 @@ async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
         OBJECT_KIND_TOKEN: view.token,
         OBJECT_KIND_SESSION: view.session,
         OBJECT_KIND_CDR: view.cdr,
+        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: view.invoice_reconciliation,
     }
     return await of[claim.object_kind]()
 
@@ -85,6 +104,7 @@ async def view_now(database: Database, claim: Claim, clock: Clock) -> Look:
         OBJECT_KIND_TOKEN: view.token_now,
         OBJECT_KIND_SESSION: view.session_now,
         OBJECT_KIND_CDR: view.cdr_now,
+        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: view.invoice_reconciliation_now,
     }
     return await of[claim.object_kind]()
 
@@ -158,7 +178,7 @@ class _View:
 
     async def session(self) -> str:
         """It is seen where it goes, and nowhere else."""
-        return await self._put_charged(await self.session_now())
+        return await self._put_addressed(await self.session_now())
 
     async def session_now(self) -> Look:
         at = (self._database, self._claim.tenant_id)
@@ -172,7 +192,7 @@ class _View:
 
     async def cdr(self) -> str:
         """In the same way."""
-        return await self._put_charged(await self.cdr_now())
+        return await self._put_addressed(await self.cdr_now())
 
     async def cdr_now(self) -> Look:
         viewed, integration = await self._viewed_through()
@@ -180,7 +200,18 @@ class _View:
         seen = _addressed(integration, found.get(self._key), Cdr)
         return Look(viewed, seen, cdr_shown(seen) if seen else None)
 
-    async def _put_charged(self, look: Look) -> str:
+    async def invoice_reconciliation(self) -> str:
+        """In the same way, until it is deleted."""
+        return await self._put_addressed(await self.invoice_reconciliation_now())
+
+    async def invoice_reconciliation_now(self) -> Look:
+        viewed, _ = await self._viewed()
+        found = await invoice_reconciliation_find(self._database, self._claim.tenant_id, [self._key])
+        record = InvoiceReconciliationRecord.FromString(found.get(self._key, b""))
+        seen = record if record.recipient_integration_id == self._claim.integration_id else None
+        return Look(viewed, seen, invoice_reconciliation_shown(seen))
+
+    async def _put_addressed(self, look: Look) -> str:
         viewed, seen, shown = look
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)

@@ -22,7 +22,10 @@ _PULL_MINUTES = 240
 
 def pull_minutes(models: IntegrationModels) -> int:
     """Every how many minutes lists are pulled; 0 when none is."""
-    names = ("pull_location", "pull_tariff", "pull_tokens_all", "pull_session", "pull_cdr", "pull_hub_client")
+    names = (
+        *("pull_location", "pull_tariff", "pull_tokens_all", "pull_session", "pull_cdr"),
+        *("pull_hub_client", "pull_invoice_reconciliation"),
+    )
     pulls = any(getattr(models, name) for name in names)
     return (models.pull_interval_minutes or _PULL_MINUTES) if pulls else 0
 

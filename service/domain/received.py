@@ -5,6 +5,7 @@ from typing import Any, TypeGuard
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.hub_client_pb2 import HubClient
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -16,6 +17,8 @@ from service.domain.keys import is_segment
 
 Document = dict[str, Any]
 """A JSON object, with exact numbers."""
+
+_Message = Location | Tariff | Evse | Token | HubClient | Session | Cdr | InvoiceReconciliationRecord
 
 _MAX_ID = 255
 ID_RULE = f"a text of 1 to {_MAX_ID} printable characters that can stand in a URL"
@@ -102,7 +105,7 @@ def item_id(item: Any, name: str) -> str:
     return id.casefold() if isinstance(id, str) else ""
 
 
-def cleared(message: Location | Tariff | Evse | Token | HubClient | Session | Cdr) -> None:
+def cleared(message: _Message) -> None:
     """Takes out what only we set; the partner's times stay, and a tariff's members that are not understood.
 
     A time before 1970, such as .NET's 0001-01-01, is taken for 1970: asyncpg makes that one -infinity.
@@ -134,7 +137,7 @@ def is_older(time: Timestamp, other: Timestamp) -> bool:
     return (time.seconds, time.nanos) < (other.seconds, other.nanos)
 
 
-def _parts(message: Location | Tariff | Evse | Token | HubClient | Session | Cdr) -> Iterable[Any]:
+def _parts(message: _Message) -> Iterable[Any]:
     yield message
     if isinstance(message, Cdr):
         yield from message.tariffs

@@ -4,7 +4,7 @@ An object that is created here has to keep the contract's rules. One that a part
 it was at the last import, because its postal code is too long. What breaks a rule is written properly where that is
 certain, else shortened if it is prose, else left out. A field that the contract requires takes with it what it stands
 in; at last that is the whole object, and it is refused. So is a tariff that would lose what can change a price, and a
-CDR what it bills.
+CDR what it bills, and an invoice reconciliation record one of its CDRs.
 """
 
 import re
@@ -16,6 +16,7 @@ from urllib.parse import quote
 from buf.validate import validate_pb2
 from evbridge.options.v1.rules_pb2 import web_address
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Hours, Location
 from evbridge.v1.tariff_pb2 import Tariff
 from google.api import field_behavior_pb2 as behavior
@@ -224,6 +225,8 @@ class _Repair:
     def _sets_a_price(self, path: _Path) -> bool:
         if isinstance(self.object, Cdr):
             return not path or path[0][0] == "charging_periods" or path[0][0].startswith("total_")
+        if isinstance(self.object, InvoiceReconciliationRecord):
+            return not path or path[0][0] == "cdrs"
         return isinstance(self.object, Tariff) and (not path or path[0][0] not in _WITHOUT_PRICE)
 
     def _remove(self, inside: Any, path: _Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
 from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_STATE_OF_CHARGE
 from evbridge.v1.session_pb2 import Session
@@ -15,7 +16,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
 
-M = TypeVar("M", Location, Tariff, Token, Session, Cdr)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
 P = TypeVar("P", Evse, Connector)
 
 _OURS: tuple[Any, ...] = (
@@ -60,6 +61,11 @@ def session_shown(
 
 def cdr_shown(seen: Cdr) -> Cdr:
     return _bare(seen)
+
+
+def invoice_reconciliation_shown(seen: InvoiceReconciliationRecord | None) -> InvoiceReconciliationRecord | None:
+    """None: the partner is not shown it any more."""
+    return _bare(seen) if seen else None
 
 
 def _place(session: Session) -> tuple[str, ...]:

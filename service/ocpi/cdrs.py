@@ -9,10 +9,19 @@ from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 
 from service.bridge.edge import Reply
-from service.domain.keys import ObjectKey, PartyKey
-from service.domain.received import ID_RULE, Document, is_id, is_text
-from service.ocpi.listener import OcpiRefused, Visit
-from service.ocpi.modules import caller_of, document_in, done, key_in, refusing, sender_of, shown, stored_of, unknown
+from service.ocpi.listener import Visit
+from service.ocpi.modules import (
+    caller_of,
+    document_in,
+    done,
+    key_in,
+    key_in_body,
+    refusing,
+    sender_of,
+    shown,
+    stored_of,
+    unknown,
+)
 from service.ocpi.pages import Documents, page
 from service.partners.ocpi.received import owners
 from service.resources.received_cdr import cdr_received, received_cdr
@@ -49,21 +58,10 @@ class CdrsReceiver:
         """The same CDR once more is answered as the first time."""
         document = await document_in(visit)
         issuers = owners(await stored_of(self._tools, visit), PARTY_ROLE_CPO)
-        key = _key(document, issuers[0] if issuers else PartyKey("", ""), visit)
+        key = key_in_body(document, visit, *issuers[:1])
         sender = await sender_of(self._tools, visit, key, PARTY_ROLE_CPO)
         with refusing():
             receipt = await cdr_received(self._tools.database, caller_of(visit), sender, key, document)
         place = "/".join(quote(text, safe="") for text in (*key.party, document["id"]))
         url = f"{self._tools.door.url}{visit.call.path.rstrip('/')}/{place}"
         return replace(done(receipt, key), headers={"Location": url})
-
-
-def _key(document: Document, owner: PartyKey, visit: Visit) -> ObjectKey:
-    """The CDR in the body; in 2.1.1 it says nothing of its owner. Raises OcpiRefused."""
-    id = document.get("id")
-    party = document.get("country_code", owner.country_code), document.get("party_id", owner.party_id)
-    if not is_id(id):
-        raise OcpiRefused(2001, f"id is required: {ID_RULE}")
-    if not all(isinstance(text, str) and text and is_text(text) for text in party):
-        raise OcpiRefused(2001, "country_code and party_id are required")
-    return ObjectKey.of(*party, id, visit.integration_id)

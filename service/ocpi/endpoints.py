@@ -9,6 +9,7 @@ from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
 from service.ocpi.hub_clients import HubClientInfoReceiver
+from service.ocpi.invoice_reconciliation import InvoiceReconciliationReceiver, InvoiceReconciliationSender
 from service.ocpi.listener import Endpoint, Ours, Side
 from service.ocpi.locations import LocationsReceiver, LocationsSender
 from service.ocpi.pages import Documents
@@ -20,6 +21,7 @@ from service.resources.question import Questions
 from service.runs.worker import Tools
 
 _SINCE_2_2 = ("2.3.0", "2.2.1")
+_SINCE_2_3 = ("2.3.0",)
 
 
 def endpoints(served: Tools, questions: Questions) -> list[Endpoint]:
@@ -38,6 +40,8 @@ def endpoints(served: Tools, questions: Questions) -> list[Endpoint]:
         _endpoint("cdrs", "SENDER", "cpo", CdrsSender(served, documents)),
         _endpoint("cdrs", "RECEIVER", "emsp", CdrsReceiver(served)),
         _endpoint("hubclientinfo", "RECEIVER", "", HubClientInfoReceiver(served), _SINCE_2_2),
+        _endpoint("invoicereconciliation", "SENDER", "", InvoiceReconciliationSender(served, documents), _SINCE_2_3),
+        _endpoint("invoicereconciliation", "RECEIVER", "", InvoiceReconciliationReceiver(served), _SINCE_2_3),
         _endpoint("commands", "SENDER", "emsp", sent),
         _endpoint("commands", "RECEIVER", "cpo", received),
         _endpoint("chargingprofiles", "SENDER", "emsp", ChargingProfilesSender(sent), _SINCE_2_2),

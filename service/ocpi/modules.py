@@ -18,8 +18,8 @@ from service.bridge.edge import Reply
 from service.bridge.json_text import CodecError, parse_json, takes_long, text_of
 from service.bridge.messages import MAX_DEPTH
 from service.domain.caller import Caller
-from service.domain.keys import ObjectKey
-from service.domain.received import ID_RULE, Document, is_id
+from service.domain.keys import ObjectKey, PartyKey
+from service.domain.received import ID_RULE, Document, is_id, is_text
 from service.errors import InvalidArgument, ResourceNotFound
 from service.ocpi.listener import OcpiRefused, Visit, timestamp
 from service.partners.ocpi import received
@@ -52,6 +52,17 @@ async def stored_of(tools: Tools, visit: Visit) -> Integration:
 def key_in(request: Any, id: str, visit: Visit) -> ObjectKey:
     """The object of the partner that the request's URL names."""
     return ObjectKey.of(request.country_code, request.party_id, id, visit.integration_id)
+
+
+def key_in_body(document: Document, visit: Visit, owner: PartyKey | None = None) -> ObjectKey:
+    """The object in the body; `owner` has one that does not say whose it is, as in 2.1.1. Raises OcpiRefused."""
+    id, (country_code, party_id) = document.get("id"), owner or ("", "")
+    party = document.get("country_code", country_code), document.get("party_id", party_id)
+    if not is_id(id):
+        raise OcpiRefused(2001, f"id is required: {ID_RULE}")
+    if not all(isinstance(text, str) and text and is_text(text) for text in party):
+        raise OcpiRefused(2001, "country_code and party_id are required")
+    return ObjectKey.of(*party, id, visit.integration_id)
 
 
 async def sender_of(tools: Tools, visit: Visit, key: ObjectKey, role: PartyRole.ValueType) -> Sender:

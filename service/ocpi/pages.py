@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -30,7 +31,7 @@ from service.runs.worker import Tools
 from service.storage.disclosure import disclosures_shown
 from service.storage.view import Viewed, view_count, view_page
 
-Shown = Location | Tariff | Token | Session | Cdr
+Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord
 
 log = logging.getLogger(__name__)
 

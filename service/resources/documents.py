@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_PENDING, Cdr
 from evbridge.v1.hub_client_pb2 import HubClient
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import EVSE_STATUS_UNKNOWN, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -25,7 +26,7 @@ from service.domain.token import token_id
 from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
 from service.storage.received import Stored
 
-M = TypeVar("M", Location, Evse, Tariff, Token, Session, Cdr, HubClient)
+M = TypeVar("M", Location, Evse, Tariff, Token, Session, Cdr, HubClient, InvoiceReconciliationRecord)
 C = TypeVar("C", Session, Cdr)
 
 R = TypeVar("R")
@@ -305,6 +306,20 @@ def token_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Token,
     return fit, unread + repairs
 
 
+def invoice_reconciliation_of(
+    sender: Sender, key: ObjectKey, document: Document
+) -> tuple[InvoiceReconciliationRecord, Notices]:
+    """Raises InvalidArgument when it cannot be repaired: what is left out would be missing from the invoice."""
+    record, unread = _read(sender, InvoiceReconciliationRecord, document)
+    record.ClearField("etag")
+    record.ClearField("recipient_integration_id")
+    sent = document.get("cdrs")
+    if isinstance(sent, list) and len(record.cdrs) < len(sent):
+        raise InvalidArgument.field("cdrs", "must hold nothing but ids of CDRs")
+    fit, repairs = repaired(_named(sender, key, record))
+    return fit, unread + repairs
+
+
 def session_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Session, Notices]:
     """A session. Raises InvalidArgument when it cannot be repaired."""
     return _charged_of(sender, Session, key, document)
@@ -344,7 +359,7 @@ def _path(pointer: str) -> str:
     return "".join(f"[{step}]" if step.isdecimal() else f".{step}" for step in steps).removeprefix(".")
 
 
-L = TypeVar("L", Location, Tariff, Session, Cdr)
+L = TypeVar("L", Location, Tariff, Session, Cdr, InvoiceReconciliationRecord)
 
 
 def _named(sender: Sender, key: ObjectKey, message: L) -> L:

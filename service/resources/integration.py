@@ -233,7 +233,7 @@ def _pushed(integration: Integration) -> tuple[Any, ...] | None:
     if not integration.HasField("ocpi"):
         return None
     models, platform = integration.models, integration.ocpi.platform_integration_id
-    pushes = (models.push_location, models.push_tariff, models.push_token)
+    pushes = (models.push_location, models.push_tariff, models.push_token, models.push_invoice_reconciliation)
     return *pushes, platform, platform_party(integration)
 
 

@@ -13,6 +13,7 @@ from evbridge.v1.watch_pb2 import (
     WatchEvseStatusRequest,
     WatchHubClientsRequest,
     WatchIntegrationsRequest,
+    WatchInvoiceReconciliationRecordsRequest,
     WatchLocationsRequest,
     WatchSessionsRequest,
     WatchTariffsRequest,
@@ -30,6 +31,7 @@ from service.watch.nouns import (
     EVSE_STATUS,
     HUB_CLIENTS,
     INTEGRATIONS,
+    INVOICE_RECONCILIATION_RECORDS,
     LOCATIONS,
     SESSIONS,
     TARIFFS,
@@ -62,6 +64,11 @@ class WatchService:
 
     def WatchTokens(self, request: WatchTokensRequest, caller: Caller) -> Responses:
         return self._watch(TOKENS, request, caller, _side(request))
+
+    def WatchInvoiceReconciliationRecords(
+        self, request: WatchInvoiceReconciliationRecordsRequest, caller: Caller
+    ) -> Responses:
+        return self._watch(INVOICE_RECONCILIATION_RECORDS, request, caller, _side(request))
 
     def WatchHubClients(self, request: WatchHubClientsRequest, caller: Caller) -> Responses:
         only = request.integration_id

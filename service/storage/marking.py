@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
@@ -60,7 +61,11 @@ async def redeliver_all(conn: Connection, tenant_id: str, integration_id: str, k
 
     A CDR is recorded once, so all kinds are all others. Returns how many they are.
     """
-    kinds = (*DELIVERED, OBJECT_KIND_SESSION) if kind == OBJECT_KIND_UNSPECIFIED else (kind,)
+    kinds = (
+        (*DELIVERED, OBJECT_KIND_SESSION, OBJECT_KIND_INVOICE_RECONCILIATION_RECORD)
+        if kind == OBJECT_KIND_UNSPECIFIED
+        else (kind,)
+    )
     for each in kinds:
         await _begin(conn, _Marking(tenant_id, integration_id, each, redeliver=True))
     return await delivery_count(conn, tenant_id, integration_id, kinds)

@@ -8,12 +8,14 @@ from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
     OBJECT_KIND_COMPANY,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
     ObjectKind,
 )
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -33,6 +35,7 @@ _OF_PARTIES: Final[dict[ObjectKind.ValueType, tuple[type[Any], Callable[[Any], O
     OBJECT_KIND_SESSION: (Session, key_of),
     OBJECT_KIND_CDR: (Cdr, key_of),
     OBJECT_KIND_TOKEN: (Token, token_key),
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: (InvoiceReconciliationRecord, key_of),
 }
 
 

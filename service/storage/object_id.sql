@@ -28,6 +28,11 @@ SELECT
             WHERE tenant_id = $1 AND integration_id = '' AND country_code = named.country_code
                 AND party_id = named.party_id AND key = named.key
         )
+        WHEN 16 THEN (
+            SELECT payload FROM invoice_reconciliation
+            WHERE tenant_id = $1 AND integration_id = '' AND country_code = named.country_code
+                AND party_id = named.party_id AND key = named.key
+        )
     END AS payload
 FROM (
     SELECT kind, id, left(id, 2) AS country_code, substr(id, 3, 3) AS party_id, substr(id, 6) AS key

@@ -2,7 +2,12 @@
 
 from datetime import timedelta
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR, OBJECT_KIND_SESSION, ObjectKind
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_CDR,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
+    OBJECT_KIND_SESSION,
+    ObjectKind,
+)
 
 from service.storage.feed import feed_sweep
 from service.storage.pool import Database
@@ -29,6 +34,7 @@ async def retention_sweep(database: Database, days: int) -> None:
         sql.retention_tariffs,
         sql.retention_locations,
         sql.retention_tokens,
+        sql.retention_invoice_reconciliation_tombstones,
         sql.retention_views,
     )
     for statement in of_age:
@@ -42,9 +48,15 @@ async def tariff_revisions_sweep(database: Database, days: int) -> None:
 
 
 async def charged_sweep(database: Database, session_days: int, cdr_days: int) -> None:
-    """Deletes sessions that last changed, and CDRs, so many days ago, with all that is known of them at partners."""
+    """Deletes sessions that last changed, and CDRs, so many days ago, with all that is known of them at partners.
+
+    Which CDRs an invoice is about is kept as long as they are.
+    """
     await _charged_sweep(database, OBJECT_KIND_SESSION, sql.retention_sessions, session_days)
     await _charged_sweep(database, OBJECT_KIND_CDR, sql.retention_cdrs, cdr_days)
+    await _charged_sweep(
+        database, OBJECT_KIND_INVOICE_RECONCILIATION_RECORD, sql.retention_invoice_reconciliations, cdr_days
+    )
 
 
 async def _charged_sweep(database: Database, kind: ObjectKind.ValueType, expired: Statement, days: int) -> None:

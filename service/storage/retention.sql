@@ -63,6 +63,11 @@ WHERE ctid = ANY(ARRAY(
                 WHERE t.tenant_id = d.tenant_id AND t.integration_id = '' AND t.country_code = left(d.object_id, 2)
                     AND t.party_id = substr(d.object_id, 3, 3) AND t.key = substr(d.object_id, 6)
             )
+            WHEN 16 THEN NOT EXISTS (
+                SELECT FROM invoice_reconciliation AS r
+                WHERE r.tenant_id = d.tenant_id AND r.integration_id = '' AND r.country_code = left(d.object_id, 2)
+                    AND r.party_id = substr(d.object_id, 3, 3) AND r.key = substr(d.object_id, 6)
+            )
         END
     LIMIT $2
 ))
@@ -101,6 +106,17 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM listener WHERE seen_time < now() - $1::i
 -- tenant: any, because age decides.
 DELETE FROM token
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM token WHERE delete_time < now() - $1::interval LIMIT $2))
+
+-- name: retention_invoice_reconciliation_tombstones
+-- tenant: any, because age decides.
+DELETE FROM invoice_reconciliation
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM invoice_reconciliation WHERE delete_time < now() - $1::interval LIMIT $2))
+
+-- name: retention_invoice_reconciliations
+-- tenant: any, because age decides.
+DELETE FROM invoice_reconciliation
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM invoice_reconciliation WHERE update_time < now() - $1::interval LIMIT $2))
+RETURNING tenant_id, integration_id, country_code, party_id, key
 
 -- name: heartbeat
 -- tenant: any, because it belongs to the database: a write, so that a server that only reads is found out.

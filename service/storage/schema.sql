@@ -453,6 +453,21 @@ CREATE TABLE idempotency (
     create_time timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE invoice_reconciliation (
+    tenant_id text NOT NULL,
+    integration_id text DEFAULT ''::text NOT NULL,
+    country_code text NOT NULL,
+    party_id text NOT NULL,
+    key text NOT NULL,
+    invoice_key text NOT NULL,
+    cdr_keys text[] NOT NULL,
+    recipient_id text NOT NULL,
+    update_time timestamp with time zone NOT NULL,
+    etag text NOT NULL,
+    payload bytea NOT NULL,
+    delete_time timestamp with time zone
+);
+
 CREATE TABLE listener (
     tenant_id text NOT NULL,
     kind smallint NOT NULL,
@@ -887,6 +902,9 @@ ALTER TABLE ONLY idempotency
 ALTER TABLE ONLY integration
     ADD CONSTRAINT integration_pkey PRIMARY KEY (tenant_id, integration_id);
 
+ALTER TABLE ONLY invoice_reconciliation
+    ADD CONSTRAINT invoice_reconciliation_pkey PRIMARY KEY (tenant_id, integration_id, country_code, party_id, key);
+
 ALTER TABLE ONLY listener
     ADD CONSTRAINT listener_pkey PRIMARY KEY (tenant_id, kind, listener_id);
 
@@ -1047,6 +1065,14 @@ CREATE INDEX integration_pulled ON integration USING btree (pull_time) WHERE (pu
 
 CREATE INDEX integration_tombstone ON integration USING btree (delete_time) WHERE (delete_time IS NOT NULL);
 
+CREATE INDEX invoice_reconciliation_age ON invoice_reconciliation USING btree (update_time);
+
+CREATE INDEX invoice_reconciliation_cdrs ON invoice_reconciliation USING gin (cdr_keys);
+
+CREATE INDEX invoice_reconciliation_invoice ON invoice_reconciliation USING btree (tenant_id, invoice_key);
+
+CREATE INDEX invoice_reconciliation_tombstones ON invoice_reconciliation USING btree (delete_time) WHERE (delete_time IS NOT NULL);
+
 CREATE INDEX location_origin ON location USING btree (tenant_id, origin_integration_id, country_code, party_id, key) WHERE (origin_integration_id <> ''::text);
 
 CREATE INDEX location_point ON location USING gist (point(longitude, latitude)) WHERE (delete_time IS NULL);
@@ -1191,6 +1217,9 @@ ALTER TABLE ONLY idempotency
 
 ALTER TABLE ONLY integration
     ADD CONSTRAINT integration_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY invoice_reconciliation
+    ADD CONSTRAINT invoice_reconciliation_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
 
 ALTER TABLE ONLY listener
     ADD CONSTRAINT listener_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);

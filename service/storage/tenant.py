@@ -17,6 +17,7 @@ from evbridge.v1.command_pb2 import Command
 from evbridge.v1.company_pb2 import Company
 from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.integration_pb2 import Integration
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.partner_pb2 import Exchange
 from evbridge.v1.party_pb2 import Party
@@ -54,6 +55,7 @@ _MESSAGES: dict[str, Mapping[str, type[Message]]] = {
     "token": {"payload": Token},
     "session": {"payload": Session},
     "cdr": {"payload": Cdr},
+    "invoice_reconciliation": {"payload": InvoiceReconciliationRecord},
     "hub_client": {"payload": HubClient},
     "received_document": {},
     "partner_document": {},

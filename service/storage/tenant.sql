@@ -97,6 +97,12 @@ SELECT
     audit_tariff
 FROM cdr WHERE tenant_id = $1 ORDER BY integration_id, country_code, party_id, key
 
+-- name: tenant_invoice_reconciliation
+SELECT
+    integration_id, country_code, party_id, key, invoice_key, cdr_keys, recipient_id, update_time, etag, payload,
+    delete_time
+FROM invoice_reconciliation WHERE tenant_id = $1 ORDER BY integration_id, country_code, party_id, key
+
 -- name: tenant_hub_client
 SELECT integration_id, country_code, party_id, key, role, status, etag, payload
 FROM hub_client WHERE tenant_id = $1 ORDER BY integration_id, country_code, party_id, key

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -24,7 +25,7 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-M = TypeVar("M", Location, Tariff, Token, Session, Cdr)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
 
 
 class Viewed(NamedTuple):
@@ -50,7 +51,7 @@ class Viewed(NamedTuple):
 async def view_get(
     database: Database | Connection, tenant_id: str, integration_id: str, kind: ObjectKind.ValueType, key: ObjectKey
 ) -> Viewed | None:
-    """None for an object that the partner was never shown, and for a tariff that it does not see any more."""
+    """None for an object that the partner was never shown, and for one that was deleted there."""
     row = await database.row(sql.view_get, tenant_id, integration_id, kind, key.country_code, key.party_id, key.key)
     return None if row is None else _viewed(row)
 

@@ -16,6 +16,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_EVSE,
     OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INTEGRATION,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
@@ -24,6 +25,10 @@ from evbridge.v1.delivery_pb2 import (
 )
 from evbridge.v1.hub_client_pb2 import HubClientKey, ListHubClientsRequest
 from evbridge.v1.integration_pb2 import ListIntegrationsRequest
+from evbridge.v1.invoice_reconciliation_pb2 import (
+    InvoiceReconciliationRecordKey,
+    ListInvoiceReconciliationRecordsRequest,
+)
 from evbridge.v1.location_pb2 import Evse, ListLocationsRequest, Location, LocationKey
 from evbridge.v1.session_pb2 import ListSessionsRequest, SessionKey
 from evbridge.v1.tariff_pb2 import ListTariffsRequest, TariffKey
@@ -38,6 +43,7 @@ from evbridge.v1.watch_pb2 import (
     EvseStatusChange,
     HubClientChange,
     IntegrationChange,
+    InvoiceReconciliationRecordChange,
     LocationChange,
     SessionChange,
     TariffChange,
@@ -56,6 +62,7 @@ from service.storage.delivery import delivery_find, delivery_page
 from service.storage.feed import FeedChange
 from service.storage.hub_client import hub_client_find, hub_client_page
 from service.storage.integration import integration_find, integration_page
+from service.storage.invoice_reconciliation import invoice_reconciliation_find, invoice_reconciliation_page
 from service.storage.location import evse_find, location_find, location_page
 from service.storage.pool import Database
 from service.storage.session import session_find, session_page
@@ -276,6 +283,14 @@ SESSIONS = _owned(
     OBJECT_KIND_SESSION, SessionChange, SessionKey, session_find, session_page, ListSessionsRequest, id_of=id_at
 )
 CDRS = _owned(OBJECT_KIND_CDR, CdrChange, CdrKey, cdr_find, cdr_page, ListCdrsRequest, id_of=id_at)
+INVOICE_RECONCILIATION_RECORDS = _owned(
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
+    InvoiceReconciliationRecordChange,
+    InvoiceReconciliationRecordKey,
+    invoice_reconciliation_find,
+    invoice_reconciliation_page,
+    ListInvoiceReconciliationRecordsRequest,
+)
 INTEGRATIONS = Whole(
     OBJECT_KIND_INTEGRATION, IntegrationChange, _plain, _id, integration_find, _integration_page, _ours
 )

@@ -62,6 +62,7 @@ from tests.rpc.test_watch import watching
 
 __all__ = ["sides"]
 CHARGED = IntegrationModels(push_session=True, push_cdr=True)
+PULLED = IntegrationModels(pull_session=True, pull_cdr=True)
 TOKEN = a_cdr_token(party_id="MSP", contract_id="DEMSPC12345678X")
 S1, C1 = "sessions/DE/CPO/S1", "cdrs"
 PLACE = {"evse_uid": "E0", "connector_id": "1", "location_id": "L1"}
@@ -325,9 +326,9 @@ async def pulls(emsp: Side) -> Run:
     return await emsp.ran(await emsp.client.runs.StartRun(request))
 
 
-async def pulling(emsp: Side) -> None:
+async def pulling(emsp: Side, models: IntegrationModels = PULLED) -> None:
     """It pulls sessions and CDRs: the first time by itself, and then when it is told to, or after hours."""
-    await pushing(emsp, IntegrationModels(pull_session=True, pull_cdr=True))
+    await pushing(emsp, models)
     runs = ListRunsRequest(integration_id=ID, kind=RUN_KIND_SYNC)
     while not (found := (await emsp.client.runs.ListRuns(runs)).runs):
         await asyncio.sleep(0.02)

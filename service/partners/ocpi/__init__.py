@@ -2,6 +2,7 @@
 
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
@@ -26,7 +27,14 @@ PARTNER = Partner(
     INTEGRATION_TYPE_OCPI,
     contract="evbridge.partner.ocpi.v2",
     behaviour=errors,
-    takes=(OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_SESSION, OBJECT_KIND_CDR),
+    takes=(
+        OBJECT_KIND_TARIFF,
+        OBJECT_KIND_LOCATION,
+        OBJECT_KIND_TOKEN,
+        OBJECT_KIND_SESSION,
+        OBJECT_KIND_CDR,
+        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
+    ),
     deliverer=OcpiDeliverer,
     comparer=OcpiComparer,
     authorizer=OcpiAuthorizer,

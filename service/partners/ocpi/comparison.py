@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from evbridge.partner.ocpi.v2.cdrs_pb2 import GetCdrAtRequest
 from evbridge.partner.ocpi.v2.cdrs_pb2_grpc import CdrsReceiverServiceStub
+from evbridge.partner.ocpi.v2.invoice_reconciliation_pb2 import GetReceivedInvoiceReconciliationRecordRequest
+from evbridge.partner.ocpi.v2.invoice_reconciliation_pb2_grpc import InvoiceReconciliationReceiverServiceStub
 from evbridge.partner.ocpi.v2.locations_pb2 import GetReceivedLocationRequest
 from evbridge.partner.ocpi.v2.locations_pb2_grpc import LocationsReceiverServiceStub
 from evbridge.partner.ocpi.v2.sessions_pb2 import GetReceivedSessionRequest
@@ -16,11 +18,13 @@ from evbridge.partner.ocpi.v2.tokens_pb2_grpc import TokensReceiverServiceStub
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
 )
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -48,6 +52,7 @@ _FORMS: Final[dict[int, Any]] = {
     OBJECT_KIND_TOKEN: Token,
     OBJECT_KIND_SESSION: Session,
     OBJECT_KIND_CDR: Cdr,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: InvoiceReconciliationRecord,
 }
 _READS_NOTHING = (404, 405, 501)
 
@@ -111,6 +116,10 @@ class OcpiComparer:
         if key.object_kind == OBJECT_KIND_SESSION:
             return await stub(SessionsReceiverServiceStub).GetReceivedSession(
                 GetReceivedSessionRequest(**at, session_id=named.id)
+            )
+        if key.object_kind == OBJECT_KIND_INVOICE_RECONCILIATION_RECORD:
+            return await stub(InvoiceReconciliationReceiverServiceStub).GetReceivedInvoiceReconciliationRecord(
+                GetReceivedInvoiceReconciliationRecordRequest(**at, record_id=named.id)
             )
         return await stub(TokensReceiverServiceStub).GetReceivedToken(
             GetReceivedTokenRequest(**at, token_uid=named.uid)

@@ -20,6 +20,7 @@ from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
     OBJECT_KIND_EVSE,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
@@ -28,6 +29,7 @@ from evbridge.v1.delivery_pb2 import (
     PEER_OBJECT_STATE_NONE,
     ObjectKind,
 )
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
@@ -43,6 +45,7 @@ from service.domain.location import tariffs_named
 from service.domain.partner_error import PartnerNotFound
 from service.errors import TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
+from service.partners.ocpi.invoice_reconciliation_delivery import InvoiceReconciliationDelivery
 from service.partners.ocpi.mapping import object_to, struct_of
 from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.session_delivery import SessionDelivery
@@ -71,6 +74,7 @@ _MODULES = {
     OBJECT_KIND_TOKEN: "tokens",
     OBJECT_KIND_SESSION: "sessions",
     OBJECT_KIND_CDR: "cdrs",
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: "invoicereconciliation",
 }
 _KEPT = "the partner already holds this state"
 _UNSEEN = "the partner does not see it"
@@ -98,6 +102,8 @@ class OcpiDeliverer:
             viewed = await view_get(conn, *at, claim.object_kind, key)
         if claim.object_kind in (OBJECT_KIND_SESSION, OBJECT_KIND_CDR):
             return await self._charged(claim, pushes, peer, viewed)
+        if claim.object_kind == OBJECT_KIND_INVOICE_RECONCILIATION_RECORD:
+            return await self._invoice_reconciliation(claim, pushes, peer, viewed)
         if not pushes.url(claim.object_kind):
             # What it was sent before is sent again once it is pushed again.
             return Delivered(None, 0, pushes.reason(claim.object_kind), answered=False)
@@ -122,6 +128,19 @@ class OcpiDeliverer:
         sending = SessionDelivery(self._database, self._channel, claim, peer, version=pushes.partner.version, url=url)
         return await sending.deliver(viewed.parsed(Session), interval)
 
+    async def _invoice_reconciliation(
+        self, claim: Claim, pushes: "Pushes", peer: Peer, viewed: Viewed | None
+    ) -> Delivered:
+        """What the partner was sent stays known, so that it is deleted there whenever that is possible."""
+        if not (url := pushes.url(claim.object_kind)):
+            known = None if peer.state == PEER_OBJECT_STATE_NONE else peer
+            return Delivered(known, 0, pushes.reason(claim.object_kind), answered=False)
+        of = (self._database, self._channel, claim, peer)
+        sending = InvoiceReconciliationDelivery(*of, version=pushes.partner.version, url=url)
+        if viewed is None or not viewed.shown:
+            return await sending.delete(ObjectKey.parsed(claim.object_id))
+        return await sending.deliver(viewed.parsed(InvoiceReconciliationRecord))
+
 
 @dataclass(frozen=True, slots=True)
 class Pushes:
@@ -139,6 +158,8 @@ class Pushes:
             return f"not pushed: `models` asks for no push of {_MODULES[kind]}"
         if not self.partner.version:
             return "not pushed: the partner is not registered"
+        if not self.partner.has(_MODULES[kind]):
+            return f"not pushed: OCPI {self.partner.version} has no {_MODULES[kind]}"
         return f"SERVED_BY_PULL: the partner has no receiver of {_MODULES[kind]} and asks for them"
 
     def _wanted(self, kind: ObjectKind.ValueType) -> bool:
@@ -149,6 +170,7 @@ class Pushes:
             OBJECT_KIND_TOKEN: models.push_token,
             OBJECT_KIND_SESSION: models.push_session,
             OBJECT_KIND_CDR: models.push_cdr,
+            OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: models.push_invoice_reconciliation,
         }
         return wanted[kind]
 

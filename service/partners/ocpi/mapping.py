@@ -1,4 +1,4 @@
-"""OCPI: our locations, tariffs, tokens, sessions and CDRs as objects of the versions spoken, and back. Pure.
+"""OCPI: our objects, such as locations and CDRs, as those of the versions spoken, and back. Pure.
 
 What a version has no place for is named. What would change a price, or show what is not to be shown, is refused.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.hub_client_pb2 import HubClient
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import TAX_INCLUDED_YES, Tariff, TariffDimensionType
@@ -43,12 +44,12 @@ __all__ = [
     "text_of",
 ]
 
-M = TypeVar("M", Location, Evse, Connector, Tariff, Token, Session, Cdr, HubClient)
+M = TypeVar("M", Location, Evse, Connector, Tariff, Token, Session, Cdr, HubClient, InvoiceReconciliationRecord)
 
 VERSIONS: Final[Mapping[str, ModuleType]] = {"2.1.1": v2_1_1, "2.2.1": v2_2_1, "2.3.0": v2_3_0}
 """The oldest first."""
 
-_OWNED = (Location, Tariff, Token, Session, Cdr)
+_OWNED = (Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
 _FINER: Final = re.compile(r'(T\d\d:\d\d:\d\d\.\d{3})\d+Z"')
 """A time of more than milliseconds: OCPI's has 25 characters."""
 _MIDNIGHT: Final = re.compile(r'("period_end": ?)"24:00"')

@@ -61,6 +61,7 @@ _PULLED = {
     "pull_cdr": "cdrs",
     "pull_tokens_all": "tokens",
     "pull_hub_client": "hubclientinfo",
+    "pull_invoice_reconciliation": "invoicereconciliation",
 }
 
 

@@ -1,6 +1,6 @@
 """Where a party is reached: through its own registration, or through that of the platform it is behind."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_UNSPECIFIED, InterfaceRole
@@ -9,6 +9,9 @@ from service.errors import EndpointMissing, NotRegistered
 from service.storage.connection import Connection
 from service.storage.integration import integration_get
 from service.storage.pool import Database
+
+SINCE: Final = {"invoicereconciliation": "2.3.0"}
+"""Since which version there are modules that we send or fetch objects of, where that is not the first."""
 
 
 class Reached(NamedTuple):
@@ -21,8 +24,14 @@ class Reached(NamedTuple):
     def version(self) -> str:
         return self.lender.version_details.version
 
+    def has(self, module: str) -> bool:
+        """Whether the version that is spoken has the module."""
+        return self.version >= SINCE.get(module, "")
+
     def endpoint(self, module: str, *sides: InterfaceRole.ValueType) -> str:
         """The first of the module's endpoints on these sides; empty without one."""
+        if not self.has(module):
+            return ""
         endpoints = self.lender.version_details.endpoints
         return next((each.url for each in endpoints if each.identifier == module and each.role in sides), "")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.party_pb2 import PARTY_ROLE_HUB, PartyRole
+from evbridge.v1.party_pb2 import PARTY_ROLE_HUB, PARTY_ROLE_UNSPECIFIED, PartyRole
 
 from service.domain.keys import PartyKey
 from service.partners.ocpi.mapping import object_from
@@ -11,11 +11,12 @@ from service.resources.documents import Sender
 
 
 def owners(stored: Integration, role: PartyRole.ValueType) -> list[PartyKey]:
-    """The partner's parties that are registered with the role, or the one behind a platform."""
+    """The partner's parties that are registered with the role (unspecified: any), or the one behind a platform."""
     if stored.ocpi.platform_party_id:
         return [PartyKey(stored.ocpi.platform_party_country_code, stored.ocpi.platform_party_id)]
     companies = stored.partner_company_details
-    return [PartyKey(each.country_code, each.party_id) for each in companies if each.role == role]
+    named = (each for each in companies if role in (PARTY_ROLE_UNSPECIFIED, each.role))
+    return [PartyKey(each.country_code, each.party_id) for each in named]
 
 
 def sender_of(

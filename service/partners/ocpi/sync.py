@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
 from evbridge.partner.ocpi.v2.cdrs_pb2 import ListCdrsRequest
 from evbridge.partner.ocpi.v2.hub_client_info_pb2 import ListClientInfoRequest
+from evbridge.partner.ocpi.v2.invoice_reconciliation_pb2 import ListInvoiceReconciliationRecordsRequest
 from evbridge.partner.ocpi.v2.locations_pb2 import ListLocationsRequest
 from evbridge.partner.ocpi.v2.sessions_pb2 import ListSessionsRequest
 from evbridge.partner.ocpi.v2.tariffs_pb2 import ListTariffsRequest
@@ -24,13 +25,14 @@ from evbridge.partner.ocpi.v2.tokens_pb2 import ListTokensRequest
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
     OBJECT_KIND_HUB_CLIENT,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PARTY_ROLE_HUB
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PARTY_ROLE_HUB, PARTY_ROLE_UNSPECIFIED
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_FAILED, RUN_STEP_STATE_SUCCEEDED, RunStep
 
 from service.bridge.codec import Decoded, compile_codec
@@ -48,6 +50,7 @@ from service.partners.ocpi.taking import PER_PAGE, Listed, Page, Taken, Taking, 
 from service.resources.documents import by_size
 from service.resources.received_cdr import cdrs_received
 from service.resources.received_hub_client import hub_clients_gone, hub_clients_received
+from service.resources.received_invoice_reconciliation import invoice_reconciliations_received
 from service.resources.received_location import locations_gone, locations_read
 from service.resources.received_session import sessions_received
 from service.resources.received_tariff import tariff_removed, tariffs_received
@@ -143,6 +146,16 @@ _LISTS = (
         at_once(hub_clients_received),
         PARTY_ROLE_HUB,
         "role",
+    ),
+    Listed(
+        "invoicereconciliation",
+        "pull_invoice_reconciliation",
+        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
+        f"{_SERVICES}.InvoiceReconciliationSenderService/StreamInvoiceReconciliationRecords",
+        ListInvoiceReconciliationRecordsRequest,
+        at_once(invoice_reconciliations_received),
+        PARTY_ROLE_UNSPECIFIED,
+        lasts=True,
     ),
 )
 _BEGINNING: Final = "1970-01-01T00:00:00Z"

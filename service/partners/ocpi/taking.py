@@ -33,7 +33,8 @@ Receive = Callable[[Database, Caller, Sender, Sequence[tuple[ObjectKey, Document
 
 
 class Listed(NamedTuple):
-    """A list that is pulled: its module, and what becomes of it here. Its objects belong to parties of `role`.
+    """A list that is pulled: its module, and what becomes of it here. Its objects belong to parties of `role`,
+    or of any where that is unspecified.
 
     `lasts`: what is not listed any more is not gone, so the list is read whole only when somebody asks for it.
     """

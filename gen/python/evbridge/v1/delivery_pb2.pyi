@@ -67,6 +67,8 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     """A HubClient; it is recorded in changes and never delivered."""
     OBJECT_KIND_COMMAND: _ObjectKind.ValueType  # 15
     """A Command; it is recorded in changes and never delivered."""
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: _ObjectKind.ValueType  # 16
+    """An InvoiceReconciliationRecord of ours: the OCPI party that it is for is sent it, or shown it when it asks."""
 
 class ObjectKind(_ObjectKind, metaclass=_ObjectKindEnumTypeWrapper):
     """The kinds of objects that are delivered."""
@@ -109,6 +111,8 @@ OBJECT_KIND_HUB_CLIENT: ObjectKind.ValueType  # 14
 """A HubClient; it is recorded in changes and never delivered."""
 OBJECT_KIND_COMMAND: ObjectKind.ValueType  # 15
 """A Command; it is recorded in changes and never delivered."""
+OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: ObjectKind.ValueType  # 16
+"""An InvoiceReconciliationRecord of ours: the OCPI party that it is for is sent it, or shown it when it asks."""
 Global___ObjectKind: _TypeAlias = ObjectKind  # noqa: Y015
 
 class _DeliveryState:

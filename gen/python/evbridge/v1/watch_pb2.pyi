@@ -10,6 +10,7 @@ from evbridge.v1 import company_pb2 as _company_pb2
 from evbridge.v1 import delivery_pb2 as _delivery_pb2
 from evbridge.v1 import hub_client_pb2 as _hub_client_pb2
 from evbridge.v1 import integration_pb2 as _integration_pb2
+from evbridge.v1 import invoice_reconciliation_pb2 as _invoice_reconciliation_pb2
 from evbridge.v1 import location_pb2 as _location_pb2
 from evbridge.v1 import session_pb2 as _session_pb2
 from evbridge.v1 import tariff_pb2 as _tariff_pb2
@@ -653,6 +654,104 @@ class TokenChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TokenChange: _TypeAlias = TokenChange  # noqa: Y015
+
+@_typing.final
+class WatchInvoiceReconciliationRecordsRequest(_message.Message):
+    """The request of WatchInvoiceReconciliationRecords."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    INTEGRATION_ID_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsRequest.resume_token."""
+    snapshot: _builtins.bool
+    """See WatchLocationsRequest.snapshot."""
+    side: Global___WatchSide.ValueType
+    """See WatchLocationsRequest.side."""
+    integration_id: _builtins.str
+    """See WatchLocationsRequest.integration_id."""
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        snapshot: _builtins.bool = ...,
+        side: Global___WatchSide.ValueType = ...,
+        integration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integration_id", b"integration_id", "resume_token", b"resume_token", "side", b"side", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchInvoiceReconciliationRecordsRequest: _TypeAlias = WatchInvoiceReconciliationRecordsRequest  # noqa: Y015
+
+@_typing.final
+class WatchInvoiceReconciliationRecordsResponse(_message.Message):
+    """A message of WatchInvoiceReconciliationRecords."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """See WatchLocationsResponse.resume_token."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvoiceReconciliationRecordChange]:
+        """See WatchLocationsResponse.changes."""
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___InvoiceReconciliationRecordChange] | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchInvoiceReconciliationRecordsResponse: _TypeAlias = WatchInvoiceReconciliationRecordsResponse  # noqa: Y015
+
+@_typing.final
+class InvoiceReconciliationRecordChange(_message.Message):
+    """An invoice reconciliation record that changed, or is part of a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _invoice_reconciliation_pb2.InvoiceReconciliationRecordKey:
+        """The record's key; its id in lower case, for ids ignore case."""
+
+    @_builtins.property
+    def record(self) -> _invoice_reconciliation_pb2.InvoiceReconciliationRecord:
+        """The record; unset when it was deleted."""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """See LocationChange.change_time."""
+
+    def __init__(
+        self,
+        *,
+        key: _invoice_reconciliation_pb2.InvoiceReconciliationRecordKey | None = ...,
+        record: _invoice_reconciliation_pb2.InvoiceReconciliationRecord | None = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time", "key", b"key", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvoiceReconciliationRecordChange: _TypeAlias = InvoiceReconciliationRecordChange  # noqa: Y015
 
 @_typing.final
 class WatchHubClientsRequest(_message.Message):

@@ -86,6 +86,11 @@ class WatchServiceStub:
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.SerializeToString,
                 response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.FromString,
                 _registered_method=True)
+        self.WatchInvoiceReconciliationRecords = channel.unary_stream(
+                '/evbridge.v1.WatchService/WatchInvoiceReconciliationRecords',
+                request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchInvoiceReconciliationRecordsRequest.SerializeToString,
+                response_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchInvoiceReconciliationRecordsResponse.FromString,
+                _registered_method=True)
         self.WatchHubClients = channel.unary_stream(
                 '/evbridge.v1.WatchService/WatchHubClients',
                 request_serializer=evbridge_dot_v1_dot_watch__pb2.WatchHubClientsRequest.SerializeToString,
@@ -192,6 +197,15 @@ class WatchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchInvoiceReconciliationRecords(self, request, context):
+        """Watches invoice reconciliation records.
+
+        Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchHubClients(self, request, context):
         """Watches who is connected to hubs.
 
@@ -269,6 +283,11 @@ def add_WatchServiceServicer_to_server(servicer, server):
                     servicer.WatchTokens,
                     request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.FromString,
                     response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.SerializeToString,
+            ),
+            'WatchInvoiceReconciliationRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchInvoiceReconciliationRecords,
+                    request_deserializer=evbridge_dot_v1_dot_watch__pb2.WatchInvoiceReconciliationRecordsRequest.FromString,
+                    response_serializer=evbridge_dot_v1_dot_watch__pb2.WatchInvoiceReconciliationRecordsResponse.SerializeToString,
             ),
             'WatchHubClients': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchHubClients,
@@ -480,6 +499,33 @@ class WatchService:
             '/evbridge.v1.WatchService/WatchTokens',
             evbridge_dot_v1_dot_watch__pb2.WatchTokensRequest.SerializeToString,
             evbridge_dot_v1_dot_watch__pb2.WatchTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchInvoiceReconciliationRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/evbridge.v1.WatchService/WatchInvoiceReconciliationRecords',
+            evbridge_dot_v1_dot_watch__pb2.WatchInvoiceReconciliationRecordsRequest.SerializeToString,
+            evbridge_dot_v1_dot_watch__pb2.WatchInvoiceReconciliationRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

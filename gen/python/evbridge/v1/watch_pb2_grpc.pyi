@@ -85,6 +85,11 @@ class WatchServiceStub:
 
     Errors: none of its own.
     """
+    WatchInvoiceReconciliationRecords: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchInvoiceReconciliationRecordsRequest, _watch_pb2.WatchInvoiceReconciliationRecordsResponse]
+    """Watches invoice reconciliation records.
+
+    Errors: none of its own.
+    """
     WatchHubClients: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchHubClientsRequest, _watch_pb2.WatchHubClientsResponse]
     """Watches who is connected to hubs.
 
@@ -165,6 +170,11 @@ class WatchServiceAsyncStub(WatchServiceStub):
     """
     WatchTokens: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchTokensRequest, _watch_pb2.WatchTokensResponse]  # type: ignore[assignment]
     """Watches tokens.
+
+    Errors: none of its own.
+    """
+    WatchInvoiceReconciliationRecords: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchInvoiceReconciliationRecordsRequest, _watch_pb2.WatchInvoiceReconciliationRecordsResponse]  # type: ignore[assignment]
+    """Watches invoice reconciliation records.
 
     Errors: none of its own.
     """
@@ -281,6 +291,17 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchTokensResponse], _abc.AsyncIterator[_watch_pb2.WatchTokensResponse]]:
         """Watches tokens.
+
+        Errors: none of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchInvoiceReconciliationRecords(
+        self,
+        request: _watch_pb2.WatchInvoiceReconciliationRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchInvoiceReconciliationRecordsResponse], _abc.AsyncIterator[_watch_pb2.WatchInvoiceReconciliationRecordsResponse]]:
+        """Watches invoice reconciliation records.
 
         Errors: none of its own.
         """

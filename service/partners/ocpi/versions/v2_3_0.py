@@ -9,6 +9,7 @@ from typing import Any
 
 from evbridge.options.v1.options_pb2 import OCPI_RELEASE_2_3_0
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -70,6 +71,10 @@ def cdr_from(wire: Object) -> Object:
     return _with_costs(replaced(wire, "tariffs", tariff_from), _cost_from)
 
 
+def invoice_reconciliation_to(ours: Object) -> Object:
+    return pruned(InvoiceReconciliationRecord.DESCRIPTOR, ours, OCPI_RELEASE_2_3_0)
+
+
 def with_times(wire: Object) -> Object:
     """The tariffs of a CDR are as old as it is, where they do not say."""
     return replaced(wire, "tariffs", lambda tariff: {"last_updated": wire["last_updated"]} | tariff)
@@ -124,6 +129,7 @@ TO = {
     "Token": token_to,
     "Session": session_to,
     "Cdr": cdr_to,
+    "InvoiceReconciliationRecord": invoice_reconciliation_to,
 }
 FROM = {
     "Location": same,
@@ -134,4 +140,5 @@ FROM = {
     "HubClient": same,
     "Session": session_from,
     "Cdr": cdr_from,
+    "InvoiceReconciliationRecord": same,
 }
