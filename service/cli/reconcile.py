@@ -29,7 +29,7 @@ from service.storage.opening import migrated_url, opened
 
 _TOTALS = (
     *("side", "currency", "operator", "provider", "tariffs", "cdrs", "credits"),
-    *("total_excl_vat", "total_incl_vat", "without_vat", "total_kwh"),
+    *("total_excl_vat", "total_incl_vat", "without_vat", "total_kwh", "invoiced"),
 )
 _FINDINGS = (
     *("reason", "side", "start", "operator", "cdr", "session", "credited_cdr", "currency"),
@@ -139,6 +139,7 @@ def _total(total: ReconciliationTotal) -> list[str]:
         total.total_cost.incl_vat.value,
         str(total.without_vat_count),
         total.total_energy.value,
+        str(total.invoiced_count),
     ]
 
 

@@ -1,6 +1,6 @@
 """What CDRs add up to, and what does not add up. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -9,6 +9,7 @@ from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_DIFFERENT, CDR_AUDIT_STATE_EQUAL
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, PEER_OBJECT_STATE_UNKNOWN, DeliveryState
 from evbridge.v1.error_reason_pb2 import PARTNER_OUTCOME_UNKNOWN
 from evbridge.v1.reconciliation_pb2 import (
+    RECONCILIATION_REASON_CDR_INVOICED_TWICE,
     RECONCILIATION_REASON_CDR_NOT_DELIVERED,
     RECONCILIATION_REASON_CDR_OUTCOME_UNKNOWN,
     RECONCILIATION_REASON_CDR_WITHOUT_SESSION,
@@ -37,7 +38,7 @@ _MOST_TOTALS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A stored CDR, with what it has to agree with."""
+    """A stored CDR, with what it has to agree with. `invoices` are the folded ids of those that are about it."""
 
     cdr: Cdr
     has_session: bool = True
@@ -45,6 +46,7 @@ class Held:
     credits: int = 0
     delivery_state: DeliveryState.ValueType = DELIVERY_STATE_DELIVERED
     outcome_unknown: bool = False
+    invoices: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -56,10 +58,12 @@ class Held:
         delivery_state: DeliveryState.ValueType,
         delivery_reason: int,
         peer_state: int,
+        *,
+        invoices: Sequence[str] = (),
     ) -> "Held":
         unknown = peer_state == PEER_OBJECT_STATE_UNKNOWN or delivery_reason == PARTNER_OUTCOME_UNKNOWN
         before = None if original is None else Cdr.FromString(original)
-        return cls(Cdr.FromString(payload), has_session, before, credits, delivery_state, unknown)
+        return cls(Cdr.FromString(payload), has_session, before, credits, delivery_state, unknown, invoices)
 
 
 def cdr_findings(held: Held) -> Iterator[ReconciliationFinding]:
@@ -68,6 +72,9 @@ def cdr_findings(held: Held) -> Iterator[ReconciliationFinding]:
         yield _of_cdr(cdr, RECONCILIATION_REASON_CDR_WITHOUT_SESSION, "the session that it bills is not stored")
     if cdr.credit_reference_id:
         yield _credit(held)
+    if len(held.invoices) > 1:
+        why = f"{len(held.invoices)} invoices are about it: {', '.join(held.invoices)}"
+        yield _of_cdr(cdr, RECONCILIATION_REASON_CDR_INVOICED_TWICE, why)
     if cdr.integration_id == OURS:
         yield from _sent(held)
     if cdr.integration_id != OURS or cdr.HasField("audit"):
@@ -164,12 +171,14 @@ class _Sum:
     cdrs: int = 0
     credits: int = 0
     without_vat: int = 0
+    invoiced: int = 0
     excl: Decimal = ZERO
     incl: Decimal = ZERO
     energy: Decimal = ZERO
 
-    def add(self, cdr: Cdr) -> None:
+    def add(self, cdr: Cdr, *, invoiced: bool) -> None:
         self.cdrs += 1
+        self.invoiced += invoiced
         self.credits += cdr.credit
         self.without_vat += not cdr.total_cost.incl_vat.value
         self.excl = CONTEXT.add(self.excl, _number(cdr.total_cost.excl_vat))
@@ -185,12 +194,12 @@ class Totals:
         self._most = most
         self._sums: dict[tuple[int, str, str, str, str, str, tuple[str, ...], bool], _Sum] = {}
 
-    def add(self, cdr: Cdr) -> None:
+    def add(self, cdr: Cdr, *, invoiced: bool = False) -> None:
         whose = (_side(cdr), cdr.currency, cdr.country_code, cdr.party_id, *token_party(cdr))
         key = (*whose, _tariffs(cdr), False)
         if key not in self._sums and len(self._sums) >= self._most:
             key = (*whose, (), True)
-        self._sums.setdefault(key, _Sum()).add(cdr)
+        self._sums.setdefault(key, _Sum()).add(cdr, invoiced=invoiced)
 
     def messages(self) -> Iterator[ReconciliationTotal]:
         for (side, currency, country, party, token_country, provider, tariffs, other), total in sorted(
@@ -213,6 +222,7 @@ class Totals:
                 total_cost=cost,
                 without_vat_count=total.without_vat,
                 total_energy=message(total.energy),
+                invoiced_count=total.invoiced,
             )
 
 

@@ -1,6 +1,6 @@
 """Invoice reconciliation records of ours: how they are stored and deleted, and whom they go to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_INVOICE_RECONCILIATION_RECORD
@@ -51,24 +51,34 @@ class InvoiceReconciliationRecords(Owned[InvoiceReconciliationRecord]):
         self, conn: Connection, tenant_id: str, pending: Mapping[Any, Pending[InvoiceReconciliationRecord]]
     ) -> Mapping[Any, EvbridgeError]:
         refused = dict(await super().refused(conn, tenant_id, pending))
-        for key, each in sorted(pending.items()):
-            if key not in refused and (error := await _unaddressed(conn, tenant_id, each)):
+        named = {each.wanted.recipient_integration_id for each in pending.values()} - {""}
+        takes = {id: await _takes(conn, tenant_id, id) for id in sorted(named)}
+        for key, each in pending.items():
+            if key not in refused and (error := _unaddressed(each, takes)):
                 refused[key] = error
         return refused
 
 
-async def _unaddressed(
-    conn: Connection, tenant_id: str, pending: Pending[InvoiceReconciliationRecord]
+async def _takes(conn: Connection, tenant_id: str, integration_id: str) -> Collection[int] | None:
+    """What is delivered through the integration, which stays until the transaction ends; None when there is none."""
+    try:
+        await integration_hold(conn, tenant_id, integration_id)
+    except ResourceNotFound:
+        return None
+    return await integration_takes(conn, tenant_id, integration_id)
+
+
+def _unaddressed(
+    pending: Pending[InvoiceReconciliationRecord], takes: Mapping[str, Collection[int] | None]
 ) -> EvbridgeError | None:
-    """Why it goes nowhere. The integration stays until the transaction ends."""
+    """Why it goes nowhere."""
     id, path = pending.wanted.recipient_integration_id, f"{pending.path}.recipient_integration_id"
     if not id:
         return InvalidArgument.field(path, "is required: the integration with the partner that the invoice is for")
-    try:
-        await integration_hold(conn, tenant_id, id)
-    except ResourceNotFound:
+    kinds = takes[id]
+    if kinds is None:
         return dangling("integration", id, (FieldViolation(path, "is not an integration"),))
-    if OBJECT_KIND_INVOICE_RECONCILIATION_RECORD not in await integration_takes(conn, tenant_id, id):
+    if OBJECT_KIND_INVOICE_RECONCILIATION_RECORD not in kinds:
         return InvalidArgument.field(path, "is not an integration with an OCPI party: only those take such records")
     return None
 

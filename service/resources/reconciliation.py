@@ -9,7 +9,12 @@ from evbridge.v1.session_pb2 import Session
 
 from service.domain.reconciliation import Held, Totals, cdr_findings, session_finding
 from service.storage.pool import Database
-from service.storage.reconciliation import reconciliation_cdrs, reconciliation_scopes, reconciliation_sessions
+from service.storage.reconciliation import (
+    reconciliation_cdrs,
+    reconciliation_invoices,
+    reconciliation_scopes,
+    reconciliation_sessions,
+)
 
 _PROGRESS = 10_000
 """How many are looked at in silence."""
@@ -24,11 +29,13 @@ async def reconciliation(
     scopes = await reconciliation_scopes(database, tenant_id, request.integration_id, *period)
     totals, response, told = Totals(), ReconcileCdrsResponse(), 0
     for scope in scopes:
+        invoices = await reconciliation_invoices(database, scope)
         async with aclosing(reconciliation_cdrs(database, scope)) as pages:
             async for rows in pages:
-                for _, _, _, _, *columns in rows:
-                    held = Held.of(*columns)
-                    totals.add(held.cdr)
+                named = await invoices(rows)
+                for _, country_code, party_id, key, *columns in rows:
+                    held = Held.of(*columns, invoices=named.get((country_code, party_id, key), ()))
+                    totals.add(held.cdr, invoiced=bool(held.invoices))
                     response.findings.extend(cdr_findings(held))
                 response.cdr_count += len(rows)
                 if response.findings or response.cdr_count - told >= _PROGRESS:

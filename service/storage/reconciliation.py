@@ -1,6 +1,6 @@
 """Sessions and CDRs of a period page by page, beside what they have to agree with."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ sql = Statements.beside(__file__)
 _ROWS = 100
 _BYTES = 256 << 10
 """Of the CDRs of a page, about: they are parsed on the event loop."""
+
+
+Invoices = Callable[[Sequence[Any]], Awaitable[dict[tuple[str, str, str], list[str]]]]
 
 
 class Scope(NamedTuple):
@@ -40,6 +43,18 @@ async def reconciliation_scopes(
 def reconciliation_cdrs(database: Database, scope: Scope) -> AsyncGenerator[list[Any], None]:
     """Rows with the payload, has_session, original, credits, delivery_state, delivery_reason and peer_state."""
     return _pages(database, sql.reconciliation_cdrs, scope, _BYTES)
+
+
+async def reconciliation_invoices(database: Database, scope: Scope) -> Invoices:
+    """What says of a page of CDRs which invoices each is on, by its country, party and folded id."""
+    used = await database.value(sql.reconciliation_invoices_used, *scope[:2])
+
+    async def named(rows: Sequence[Any]) -> dict[tuple[str, str, str], list[str]]:
+        columns = [[row[name] for row in rows] for name in ("country_code", "party_id", "key")]
+        found = await database.rows(sql.reconciliation_invoices, *scope[:3], *columns) if used else ()
+        return {(row["country_code"], row["party_id"], row["key"]): row["invoices"] for row in found}
+
+    return named
 
 
 def reconciliation_sessions(database: Database, scope: Scope) -> AsyncGenerator[list[Any], None]:

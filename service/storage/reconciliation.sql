@@ -43,6 +43,26 @@ LEFT JOIN peer_object AS o ON o.tenant_id = $1 AND o.integration_id = $2 AND o.o
 WHERE c.before < $12
 ORDER BY c.start_time, c.country_code, c.party_id, c.key
 
+-- name: reconciliation_invoices_used
+-- Whether there are records of ours for the partner, or of the partner's.
+SELECT EXISTS (
+    SELECT FROM invoice_reconciliation
+    WHERE tenant_id = $1 AND integration_id IN ('', $2) AND delete_time IS NULL
+        AND (integration_id <> '' OR recipient_id = $2)
+)
+
+-- name: reconciliation_invoices
+-- Which invoices the CDRs that are stored under $3 are on. An operator's record goes the way of his CDRs, a provider's the other
+-- way, and names CDRs of any operator.
+SELECT cdr.country_code, cdr.party_id, cdr.key, array_agg(DISTINCT r.invoice_key) AS invoices
+FROM invoice_reconciliation AS r
+CROSS JOIN LATERAL unnest(r.cdr_keys) AS named (key)
+JOIN unnest($4::text[], $5::text[], $6::text[]) AS cdr (country_code, party_id, key) ON cdr.key = named.key
+WHERE r.tenant_id = $1 AND r.cdr_keys && $6::text[] AND r.integration_id IN ('', $2) AND r.delete_time IS NULL
+    AND (r.integration_id <> '' OR r.recipient_id = $2)
+    AND (r.integration_id <> $3 OR (r.country_code = cdr.country_code AND r.party_id = cdr.party_id))
+GROUP BY cdr.country_code, cdr.party_id, cdr.key
+
 -- name: reconciliation_sessions
 -- A page of the sessions that ended well, with the payload of those that no CDR bills.
 -- In OCPI 2.1.1 every CDR has an empty session_key, so that is no way to find one: hence an expression, which no index has, and a

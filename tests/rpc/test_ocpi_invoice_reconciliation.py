@@ -22,13 +22,15 @@ from evbridge.v1.invoice_reconciliation_pb2 import (
     ListInvoiceReconciliationRecordsRequest,
     UpdateInvoiceReconciliationRecordRequest,
 )
+from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.run_pb2 import RUN_STATE_SUCCEEDED
 
 from service.storage.retention import charged_sweep, retention_sweep
 from service.storage.statements import Statement
-from tests.front_door import a_record, an_integration_of, at_rest
-from tests.rpc.test_ocpi_charged import TRACES, delivery, pulling, pulls
+from tests.front_door import a_party, a_record, an_integration_of, at_rest
+from tests.rpc.test_ocpi_charged import TRACES, audited, bill, delivery, pulling, pulls
 from tests.rpc.test_ocpi_push import HERS, pushing
+from tests.rpc.test_reconciliation import reason, reconciled
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, outcome, sides
 
 __all__ = ["sides"]
@@ -237,3 +239,47 @@ async def test_records_go_with_the_cdrs_and_tombstones_before(sides: Sides) -> N
             assert not left
         row = await emsp.running.database.row(Statement("traces", TRACES), KIND)
         assert [*(row or ())] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_reconciling_says_which_cdrs_are_invoiced_and_which_twice(sides: Sides, reverse: bool) -> None:
+    """The same at both sides, whoever of the two writes the invoices."""
+    async with registered(sides) as (cpo, emsp):
+        both = IntegrationModels(push_cdr=True, push_invoice_reconciliation=True)
+        await pushing(cpo, both)
+        for id in ("C1", "C2", "C3"):
+            await bill(cpo, id)
+        await at_rest(cpo.client, ID)
+        for id in ("C1", "C2", "C3"):
+            await audited(emsp, id)
+        issuer, owner = (emsp, HIS) if reverse else (cpo, HERS)
+        assert await invoiced(cpo) == await invoiced(emsp) == (0, [])
+        await issue(issuer, **owner, invoice_id="I-1", cdrs=["c1", "C2", "C9"])
+        await issue(issuer, **owner, id="R2", invoice_id="i-1", cdrs=["C1"])  # the same invoice
+        await at_rest(issuer.client, ID)
+        assert await invoiced(cpo) == await invoiced(emsp) == (2, [])
+        await issue(issuer, **owner, id="R2", invoice_id="I-2", cdrs=["C1"])
+        await at_rest(issuer.client, ID)
+        twice = ("C1", "2 invoices are about it: i-1, i-2")
+        assert await invoiced(cpo) == await invoiced(emsp) == (2, [twice])
+        await withdraw(issuer, **owner)
+        await at_rest(issuer.client, ID)
+        assert await invoiced(cpo) == await invoiced(emsp) == (1, [])
+
+
+async def test_a_record_of_another_operator_or_for_another_partner_invoices_nothing_here(sides: Sides) -> None:
+    async with registered(sides) as (cpo, _):
+        other = an_integration_of("ocpi", "token", id="other")
+        await cpo.client.integrations.CreateIntegration(CreateIntegrationRequest(integration=other))
+        await cpo.client.parties.CreateParty(CreatePartyRequest(party=a_party(party_id="OTH")))
+        await bill(cpo, "C1")
+        await issue(cpo, party_id="OTH", cdrs=["C1"])
+        await issue(cpo, recipient_integration_id="other", cdrs=["C1"])
+        assert await invoiced(cpo) == (0, [])
+
+
+async def invoiced(side: Side) -> tuple[int, list[tuple[str, str]]]:
+    """How many CDRs are, and those that are twice."""
+    found = await reconciled(side.client)
+    twice = [(each.cdr.id, each.description) for each in found.findings if reason(each) == "CDR_INVOICED_TWICE"]
+    return sum(each.invoiced_count for each in found.totals), twice

@@ -80,6 +80,10 @@ class _ReconciliationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """The price of a received CDR was not found out, or not yet, or what was charged for an imported session is not known; the
     description says why.
     """
+    RECONCILIATION_REASON_CDR_INVOICED_TWICE: _ReconciliationReason.ValueType  # 9
+    """Two invoices are about the CDR: the invoice reconciliation records that name it are of different invoices, which the description
+    lists.
+    """
 
 class ReconciliationReason(_ReconciliationReason, metaclass=_ReconciliationReasonEnumTypeWrapper):
     """What is found."""
@@ -107,6 +111,10 @@ than the operator's system charged.
 RECONCILIATION_REASON_PRICE_NOT_AUDITED: ReconciliationReason.ValueType  # 8
 """The price of a received CDR was not found out, or not yet, or what was charged for an imported session is not known; the
 description says why.
+"""
+RECONCILIATION_REASON_CDR_INVOICED_TWICE: ReconciliationReason.ValueType  # 9
+"""Two invoices are about the CDR: the invoice reconciliation records that name it are of different invoices, which the description
+lists.
 """
 Global___ReconciliationReason: _TypeAlias = ReconciliationReason  # noqa: Y015
 
@@ -205,6 +213,7 @@ class ReconciliationTotal(_message.Message):
     TOTAL_COST_FIELD_NUMBER: _builtins.int
     WITHOUT_VAT_COUNT_FIELD_NUMBER: _builtins.int
     TOTAL_ENERGY_FIELD_NUMBER: _builtins.int
+    INVOICED_COUNT_FIELD_NUMBER: _builtins.int
     side: Global___ReconciliationSide.ValueType
     """Who sent them."""
     currency: _builtins.str
@@ -225,6 +234,10 @@ class ReconciliationTotal(_message.Message):
     """How many of them are credit CDRs."""
     without_vat_count: _builtins.int
     """How many of them say no amount with VAT."""
+    invoiced_count: _builtins.int
+    """How many of them an invoice reconciliation record names: of the operator's, one that went the way of the CDR; of the
+    provider's, who bills in reverse, one that went the other way.
+    """
     @_builtins.property
     def tariff_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tariffs that each of them names, in its periods or else beside them, in alphabetical order; empty when they name
@@ -257,10 +270,11 @@ class ReconciliationTotal(_message.Message):
         total_cost: _types_pb2.Price | None = ...,
         without_vat_count: _builtins.int = ...,
         total_energy: _decimal_pb2.Decimal | None = ...,
+        invoiced_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["total_cost", b"total_cost", "total_energy", b"total_energy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdr_count", b"cdr_count", "country_code", b"country_code", "credit_count", b"credit_count", "currency", b"currency", "other_tariffs", b"other_tariffs", "party_id", b"party_id", "side", b"side", "tariff_ids", b"tariff_ids", "token_country_code", b"token_country_code", "token_party_id", b"token_party_id", "total_cost", b"total_cost", "total_energy", b"total_energy", "without_vat_count", b"without_vat_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdr_count", b"cdr_count", "country_code", b"country_code", "credit_count", b"credit_count", "currency", b"currency", "invoiced_count", b"invoiced_count", "other_tariffs", b"other_tariffs", "party_id", b"party_id", "side", b"side", "tariff_ids", b"tariff_ids", "token_country_code", b"token_country_code", "token_party_id", b"token_party_id", "total_cost", b"total_cost", "total_energy", b"total_energy", "without_vat_count", b"without_vat_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
