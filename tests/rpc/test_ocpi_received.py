@@ -73,7 +73,8 @@ async def test_the_modules_are_offered_to_who_meets_a_provider(
     if version == "2.1.1":  # its modules have no sides
         assert sides == [(module, None) for module in sorted({"credentials", *MODULES})]
     else:
-        both = [(module, role) for module in (*MODULES, "chargingprofiles") for role in ("RECEIVER", "SENDER")]
+        newer = ("chargingprofiles", *(("invoicereconciliation",) if version == "2.3.0" else ()))
+        both = [(module, role) for module in (*MODULES, *newer) for role in ("RECEIVER", "SENDER")]
         only = [("credentials", "SENDER"), ("hubclientinfo", "RECEIVER")]
         assert sides == sorted([*both, *only])
     for module in ("locations", "tariffs"):
