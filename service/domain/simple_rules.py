@@ -116,7 +116,8 @@ def _field(field: FieldDescriptor) -> _Field:
     inside, items = message, None
     value = rule
     if field.is_repeated:
-        if {each.name for each, _ in rule.repeated.ListFields()} - {"min_items", "max_items", "items"}:
+        of_list = {each.name for each, _ in rule.ListFields()} - {"required", "ignore", "repeated"}
+        if of_list or {each.name for each, _ in rule.repeated.ListFields()} - {"min_items", "max_items", "items"}:
             raise _NotSimple
         least = max(rule.repeated.min_items, int(rule.required))
         items = (least, rule.repeated.max_items or 1 << 62)

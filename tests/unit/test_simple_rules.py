@@ -5,6 +5,7 @@ from typing import Any
 
 import protovalidate
 from evbridge.v1.location_pb2 import ReportEvseStatusRequest
+from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_TIME, ChargingPeriod
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -102,3 +103,13 @@ def test_reports_of_a_thousand_evses_are_known() -> None:
 def test_a_rule_that_is_no_pattern_is_left_to_protovalidate() -> None:
     left = {each.full_name for each in every_message()} - {each.full_name for each in KNOWN}
     assert {"evbridge.v1.CreateCdrRequest", "evbridge.v1.CreateLocationRequest"} <= left
+
+
+def test_a_rule_of_a_whole_list_is_left_to_protovalidate() -> None:
+    period = ChargingPeriod()
+    period.start_date_time.GetCurrentTime()
+    for _ in range(2):
+        period.dimensions.add(type=CDR_DIMENSION_TYPE_TIME).volume.value = "1"
+    (violation,) = VALIDATOR.collect_violations(period)
+    assert violation.proto.rule_id == "charging_period.types"
+    assert not simple_rules.hold([period])
