@@ -2,8 +2,8 @@
 
 Only a change of what is seen moves the view: it may be one of the object or of the rules that reach it. A tariff is
 shown before a location that names it, and stays for as long as one does. No location names one that has ended. A token
-is shown by who speaks for its owner. Sessions, CDRs and invoice reconciliation
-records are seen where they go, whatever the rules.
+is shown by who speaks for its owner, and by who speaks for a hub those that are connected to it. Sessions, CDRs and
+invoice reconciliation records are seen where they go, whatever the rules.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
@@ -21,6 +22,7 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_TOKEN,
     ObjectKind,
 )
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
@@ -29,12 +31,14 @@ from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 
 from service.domain.charged import token_party
+from service.domain.hub_client import connected
 from service.domain.integration import token_parties
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.location import tariffs_named
 from service.domain.publication import Publication
 from service.domain.view import (
     cdr_shown,
+    hub_client_shown,
     invoice_reconciliation_shown,
     location_shown,
     session_shown,
@@ -48,18 +52,20 @@ from service.storage.changes import Recipient, change_time, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import Claim, delivery_hold
+from service.storage.hub_client import hub_client_statuses
 from service.storage.integration import integration_get
 from service.storage.invoice_reconciliation import invoice_reconciliation_find
 from service.storage.location import location_get
+from service.storage.party import hubs_among
 from service.storage.pool import Database
 from service.storage.session import session_find
 from service.storage.tariff import tariff_get
 from service.storage.token import token_get
 from service.storage.view import Viewed, view_get, view_names, view_put
 
-M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord, HubClient)
 C = TypeVar("C", Session, Cdr)
-Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord | None
+Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord | HubClient | None
 
 VIEWED: frozenset[ObjectKind.ValueType] = frozenset(
     {
@@ -68,6 +74,7 @@ VIEWED: frozenset[ObjectKind.ValueType] = frozenset(
         OBJECT_KIND_TOKEN,
         OBJECT_KIND_SESSION,
         OBJECT_KIND_CDR,
+        OBJECT_KIND_HUB_CLIENT,
         OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     }
 )
@@ -82,6 +89,7 @@ async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
         OBJECT_KIND_TOKEN: view.token,
         OBJECT_KIND_SESSION: view.session,
         OBJECT_KIND_CDR: view.cdr,
+        OBJECT_KIND_HUB_CLIENT: view.hub_client,
         OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: view.invoice_reconciliation,
     }
     return await of[claim.object_kind]()
@@ -104,6 +112,7 @@ async def view_now(database: Database, claim: Claim, clock: Clock) -> Look:
         OBJECT_KIND_TOKEN: view.token_now,
         OBJECT_KIND_SESSION: view.session_now,
         OBJECT_KIND_CDR: view.cdr_now,
+        OBJECT_KIND_HUB_CLIENT: view.hub_client_now,
         OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: view.invoice_reconciliation_now,
     }
     return await of[claim.object_kind]()
@@ -210,6 +219,20 @@ class _View:
         record = InvoiceReconciliationRecord.FromString(found.get(self._key, b""))
         seen = record if record.recipient_integration_id == self._claim.integration_id else None
         return Look(viewed, seen, invoice_reconciliation_shown(seen))
+
+    async def hub_client(self) -> str:
+        """It is seen by who else is connected to the hub."""
+        return await self._put_addressed(await self.hub_client_now())
+
+    async def hub_client_now(self) -> Look:
+        viewed, integration = await self._viewed_through()
+        if any((each.country_code, each.party_id) == self._key.party for each in integration.partner_company_details):
+            return Look(viewed, None, None)  # The partner itself.
+        named = [each.country_code + each.party_id for each in integration.parties]
+        hubs = await hubs_among(self._database, self._claim.tenant_id, named)
+        at = (self._database, self._claim.tenant_id, self._key, hubs)
+        seen = connected(self._key, await hub_client_statuses(*at, without=integration.id))
+        return Look(viewed, seen, hub_client_shown(seen, viewed.parsed(HubClient) if viewed else None))
 
     async def _put_addressed(self, look: Look) -> str:
         viewed, seen, shown = look

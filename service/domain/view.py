@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.hub_client_pb2 import HUB_CLIENT_STATUS_SUSPENDED, HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Connector, Evse, Location
 from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_STATE_OF_CHARGE
@@ -16,7 +17,7 @@ from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
 from google.protobuf.timestamp_pb2 import Timestamp
 
-M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord, HubClient)
 P = TypeVar("P", Evse, Connector)
 
 _OURS: tuple[Any, ...] = (
@@ -36,6 +37,16 @@ def token_shown(seen: Token | None, before: Token | None) -> Token | None:
         return None
     shown = _bare(seen or before or Token())
     shown.valid = shown.valid and seen is not None
+    return shown
+
+
+def hub_client_shown(seen: HubClient | None, before: HubClient | None) -> HubClient | None:
+    """One that was shown and is not connected any more is SUSPENDED, for a hub deletes none."""
+    if seen is None and before is None:
+        return None
+    shown = _bare(seen or before or HubClient())
+    if seen is None:
+        shown.status = HUB_CLIENT_STATUS_SUSPENDED
     return shown
 
 

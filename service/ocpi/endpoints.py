@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pool import Default
 from service.ocpi.cdrs import CdrsReceiver, CdrsSender
 from service.ocpi.commands import ChargingProfilesReceiver, ChargingProfilesSender, CommandsReceiver, CommandsSender
 from service.ocpi.credentials import Credentials
-from service.ocpi.hub_clients import HubClientInfoReceiver
+from service.ocpi.hub_clients import HubClientInfoReceiver, HubClientInfoSender
 from service.ocpi.invoice_reconciliation import InvoiceReconciliationReceiver, InvoiceReconciliationSender
 from service.ocpi.listener import Endpoint, Ours, Side
 from service.ocpi.locations import LocationsReceiver, LocationsSender
@@ -39,6 +39,7 @@ def endpoints(served: Tools, questions: Questions) -> list[Endpoint]:
         _endpoint("sessions", "RECEIVER", "emsp", SessionsReceiver(served)),
         _endpoint("cdrs", "SENDER", "cpo", CdrsSender(served, documents)),
         _endpoint("cdrs", "RECEIVER", "emsp", CdrsReceiver(served)),
+        _endpoint("hubclientinfo", "SENDER", "hub", HubClientInfoSender(served, documents), _SINCE_2_2),
         _endpoint("hubclientinfo", "RECEIVER", "", HubClientInfoReceiver(served), _SINCE_2_2),
         _endpoint("invoicereconciliation", "SENDER", "", InvoiceReconciliationSender(served, documents), _SINCE_2_3),
         _endpoint("invoicereconciliation", "RECEIVER", "", InvoiceReconciliationReceiver(served), _SINCE_2_3),

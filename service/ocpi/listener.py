@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from evbridge.partner.ocpi.v2 import versions_pb2 as ocpi
 from evbridge.v1.integration_pb2 import Integration
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, Party
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_HUB, Party
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
@@ -98,15 +98,15 @@ class Visit:
 
 
 Side = Literal["SENDER", "RECEIVER"]
-Ours = Literal["cpo", "emsp", ""]
+Ours = Literal["cpo", "emsp", "hub", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One side of a module. `serves` has a method for each rpc of `service`: request, Visit -> Reply. Raises Refused.
 
-    `ours` says as which of our roles we offer it: "cpo", "emsp" (which stands for all others), or "" for what every
-    partner is offered.
+    `ours` says as which of our roles we offer it: "cpo", "hub", "emsp" (which stands for all but CPO), or "" for what
+    every partner is offered.
     """
 
     identifier: str
@@ -328,7 +328,8 @@ def _aside(stored: Integration) -> str:
 def offers(parties: Iterable[Party]) -> set[str]:
     """Which of our sides a partner meets, by what our parties do."""
     roles = {role for party in parties for role in party.roles}
-    return {"", *(("cpo",) if PARTY_ROLE_CPO in roles else ()), *(("emsp",) if roles - {PARTY_ROLE_CPO} else ())}
+    sides = {"cpo": PARTY_ROLE_CPO in roles, "hub": PARTY_ROLE_HUB in roles, "emsp": bool(roles - {PARTY_ROLE_CPO})}
+    return {"", *(name for name, offered in sides.items() if offered)}
 
 
 def token_in(authorization: str) -> Secret | None:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
@@ -31,7 +32,7 @@ from service.runs.worker import Tools
 from service.storage.disclosure import disclosures_shown
 from service.storage.view import Viewed, view_count, view_page
 
-Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord
+Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord | HubClient
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INTEGRATION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
@@ -127,8 +128,8 @@ class Integrations(Noun[Integration]):
                     await mark_all(conn, tenant_id, integration.id, OBJECT_KIND_TARIFF)
                 if speaks_for_others:
                     await mark_affected(conn, tenant_id, integration.id, EVERYTHING)
-            if speaks_for_others and OBJECT_KIND_TOKEN in takes:
-                await mark_all(conn, tenant_id, integration.id, OBJECT_KIND_TOKEN)
+            for kind in {OBJECT_KIND_TOKEN, OBJECT_KIND_HUB_CLIENT}.intersection(takes) if speaks_for_others else ():
+                await mark_all(conn, tenant_id, integration.id, kind)
             if self._moved:
                 await secrets_forget(conn, tenant_id, integration.id)
                 await tokens_end(conn, tenant_id, integration.id)
@@ -233,7 +234,10 @@ def _pushed(integration: Integration) -> tuple[Any, ...] | None:
     if not integration.HasField("ocpi"):
         return None
     models, platform = integration.models, integration.ocpi.platform_integration_id
-    pushes = (models.push_location, models.push_tariff, models.push_token, models.push_invoice_reconciliation)
+    pushes = (
+        *(models.push_location, models.push_tariff, models.push_token),
+        *(models.push_invoice_reconciliation, models.push_hub_client),
+    )
     return *pushes, platform, platform_party(integration)
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_PARTY
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_HUB_CLIENT, OBJECT_KIND_PARTY
 from evbridge.v1.party_pb2 import Party
 
+from service.domain.hub_client import hubs_of
 from service.domain.keys import PartyKey
 from service.errors import PartyInUse
 from service.resources.noun import Noun
 from service.storage.connection import Connection
+from service.storage.marking import mark_sharing
 from service.storage.party import party_delete, party_insert, party_lock, party_objects, party_replace
 
 
@@ -30,6 +32,9 @@ class Parties(Noun[Party]):
         for party in objects:
             store = party_replace if self.key_of(party) in locked else party_insert
             await store(conn, tenant_id, party)
+            before = locked.get(self.key_of(party))
+            if before and hubs_of([party]) != hubs_of([before]):
+                await mark_sharing(conn, tenant_id, OBJECT_KIND_HUB_CLIENT, ["".join(self.key_of(party))])
 
     async def remove(self, conn: Connection, tenant_id: str, key: PartyKey) -> None:
         tariffs, locations, tokens, integrations = await party_objects(conn, tenant_id, key)

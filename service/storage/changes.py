@@ -7,6 +7,7 @@ from uuid import UUID
 
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
@@ -22,7 +23,7 @@ from service.storage.statements import Statements
 sql = Statements.beside(__file__)
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
-DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN)
+DELIVERED = (OBJECT_KIND_COMPANY, OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_HUB_CLIENT)
 
 
 async def change_time(conn: Connection) -> datetime:

@@ -52,3 +52,8 @@ FROM (
 ) AS sized
 WHERE before < $11
 ORDER BY country_code, party_id, key
+
+-- name: hub_client_statuses
+SELECT (hub_clients ->> $2)::integer AS status
+FROM integration
+WHERE tenant_id = $1 AND hub_clients ? $2 AND parties && $3::text[] AND integration_id <> $4

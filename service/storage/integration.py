@@ -1,11 +1,18 @@
 """Integrations as rows, their sealed secrets, and the target that the bridge needs of them."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_TOKEN, ObjectKind
+from evbridge.v1.delivery_pb2 import (
+    OBJECT_KIND_HUB_CLIENT,
+    OBJECT_KIND_LOCATION,
+    OBJECT_KIND_TARIFF,
+    OBJECT_KIND_TOKEN,
+    ObjectKind,
+)
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
     INTEGRATION_STATUS_FAILED,
@@ -17,6 +24,7 @@ from evbridge.v1.integration_pb2 import (
     ListIntegrationsRequest,
 )
 
+from service.domain.hub_client import connected_through
 from service.domain.integration import (
     base_url,
     connection_of,
@@ -40,6 +48,7 @@ from service.domain.secret import Secret
 from service.domain.target import Target
 from service.errors import ResourceExists, ResourceNotFound
 from service.storage.connection import Connection
+from service.storage.hub_client import hub_clients_mark
 from service.storage.keyring import Keyring, associated, key_id_of
 from service.storage.marking import mark_all
 from service.storage.pool import Database
@@ -62,6 +71,8 @@ _MANY = (
     sql.received_document_forget,
 )
 
+_MARKED = {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_HUB_CLIENT}
+"""Kinds of objects of which all are marked for an integration that begins to take them."""
 DEFAULT_CONCURRENCY = 4
 THEIR_TOKEN = "ocpi.their_token"  # noqa: S105
 """Where the token stands that an OCPI party gave us, once we are registered: before the one to register with."""
@@ -169,7 +180,7 @@ async def integration_takes_refresh(database: Database, takes: Takes) -> None:
     for type, kinds in takes.items():
         async with database.transaction() as conn:
             for row in await conn.rows(sql.integration_takes_refresh, type, [*kinds]):
-                for kind in {*kinds} & {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN} - {*row["took"]}:
+                for kind in {*kinds} & _MARKED - {*row["took"]}:
                     await mark_all(conn, row["tenant_id"], row["integration_id"], kind)
                 # For the columns that are made of it.
                 stored = await integration_lock(conn, row["tenant_id"], row["integration_id"])
@@ -182,7 +193,8 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
     if integration.HasField("pause_time"):
         pause_time = integration.pause_time.ToDatetime(UTC)
         integration.status, integration.status_description = INTEGRATION_STATUS_SUSPENDED, integration.pause_reason
-    await conn.run(
+    clients = connected_through(integration)
+    before = await conn.row(
         sql.integration_replace,
         tenant_id,
         integration.id,
@@ -196,7 +208,10 @@ async def integration_replace(conn: Connection, tenant_id: str, integration: Int
         token_parties(integration),
         integration.ocpi.platform_integration_id,
         platform_party(integration),
+        json.dumps(clients),
     )
+    if before:
+        await hub_clients_mark(conn, tenant_id, before, {*_parties(integration)}, clients)
 
 
 async def integration_pause(
@@ -256,6 +271,8 @@ async def integration_delete(conn: Connection, tenant_id: str, integration_id: s
     Of what there is much of, CDRs stay: they are what was billed. The rest may be too much for a transaction: then the
     integration is a tombstone, which nobody sees, until `tombstones_due` has removed that.
     """
+    if before := await conn.row(sql.integration_connected, tenant_id, integration_id):
+        await hub_clients_mark(conn, tenant_id, before, {*before["parties"]}, {})
     await secrets_forget(conn, tenant_id, integration_id)
     for statement in (sql.exchange_forget, sql.run_forget):
         await in_slices(conn, statement, tenant_id, integration_id)

@@ -25,9 +25,15 @@ ON CONFLICT DO NOTHING
 RETURNING integration_id
 
 -- name: integration_replace
-UPDATE integration SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7, pause_time = $8,
-    pull_minutes = $9, token_parties = $10, platform_integration_id = $11, platform_party = $12
-WHERE tenant_id = $1 AND integration_id = $2
+-- Tells what it was: the row is locked.
+UPDATE integration AS i SET enabled = $3, status = $4, parties = $5, etag = $6, payload = $7, pause_time = $8,
+    pull_minutes = $9, token_parties = $10, platform_integration_id = $11, platform_party = $12, hub_clients = $13::jsonb
+FROM integration AS before
+WHERE i.tenant_id = $1 AND i.integration_id = $2 AND before.tenant_id = $1 AND before.integration_id = $2
+RETURNING before.parties, before.hub_clients
+
+-- name: integration_connected
+SELECT parties, hub_clients FROM integration WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_share
 -- Kept as it is until the transaction ends.
@@ -166,7 +172,7 @@ DELETE FROM quarantine WHERE tenant_id = $1 AND integration_id = $2
 -- name: integration_tombstone
 -- It stands for nothing any more: nothing is marked for it, delivered, pulled, or taken from it.
 UPDATE integration SET delete_time = now(), enabled = false, takes = '{}', parties = '{}', token_parties = '{}',
-    platform_integration_id = '', platform_party = '', pull_minutes = 0
+    platform_integration_id = '', platform_party = '', pull_minutes = 0, hub_clients = '{}'
 WHERE tenant_id = $1 AND integration_id = $2
 
 -- name: integration_tombstone_next

@@ -3,10 +3,12 @@
 Each slice is a transaction of its own, so that none takes long however many objects there are.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_COMPANY,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
@@ -23,6 +25,7 @@ from service.storage.changes import DELIVERED, delivery_mark, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
 from service.storage.delivery import delivery_count, delivery_redeliver
+from service.storage.party import hubs_among
 from service.storage.pool import Database
 from service.storage.slices import SLICE
 from service.storage.statements import Statements
@@ -37,7 +40,7 @@ _NAMED = {
 
 
 class _Marking(NamedTuple):
-    """A row of the table."""
+    """A row of the table. `tariff`: only locations that name it, or only the hub client of that name."""
 
     tenant_id: str
     integration_id: str
@@ -69,6 +72,17 @@ async def redeliver_all(conn: Connection, tenant_id: str, integration_id: str, k
     for each in kinds:
         await _begin(conn, _Marking(tenant_id, integration_id, each, redeliver=True))
     return await delivery_count(conn, tenant_id, integration_id, kinds)
+
+
+async def mark_sharing(
+    conn: Connection,
+    tenant_id: str,
+    kind: ObjectKind.ValueType,
+    parties: Collection[str],
+    ids: Collection[str] = ("",),
+) -> None:
+    """Makes objects due, in the background, at integrations that speak for one of the parties; "" for all objects."""
+    await conn.run(sql.marking_begin_sharing, tenant_id, kind, [*parties], [*ids])
 
 
 async def markings_due(database: Database) -> bool:
@@ -121,10 +135,21 @@ async def _objects(conn: Connection, marking: _Marking) -> list[str]:
     after = ObjectKey.parsed(marking.after)[:3]
     if marking.redeliver:
         rows = await conn.rows(sql.marking_delivered, tenant_id, integration_id, kind, marking.after, SLICE)
+    elif kind == OBJECT_KIND_HUB_CLIENT:
+        return [tariff] if tariff else await _hub_clients(conn, marking)
     elif tariff:
         rows = await conn.rows(sql.marking_naming, tenant_id, integration_id, *after, SLICE, tariff)
     elif kind == OBJECT_KIND_COMPANY:
         rows = await conn.rows(sql.marking_companies, tenant_id, marking.after, SLICE)
     else:
         rows = await conn.rows(_NAMED[kind], tenant_id, *after, SLICE)
+    return [row["object_id"] for row in rows]
+
+
+async def _hub_clients(conn: Connection, marking: _Marking) -> list[str]:
+    """Who is connected to a hub that the integration speaks for, and who was shown to its partner before."""
+    tenant_id, integration_id, kind, _ = marking.key
+    parties = await conn.value(sql.marking_parties, tenant_id, integration_id)
+    hubs = await hubs_among(conn, tenant_id, parties or ())
+    rows = await conn.rows(sql.marking_hub_clients, tenant_id, integration_id, kind, marking.after, SLICE, hubs)
     return [row["object_id"] for row in rows]

@@ -14,6 +14,22 @@ ORDER BY integration_id
 FOR KEY SHARE
 ON CONFLICT (tenant_id, integration_id, object_kind, tariff) DO UPDATE SET after = '', slice_time = now()
 
+-- name: marking_begin_sharing
+-- At each integration that takes the kind $2 and speaks for one of the parties $3: each of the objects $4, or all for "".
+-- One that is being deleted needs none.
+WITH taker AS MATERIALIZED (
+    SELECT integration_id
+    FROM integration
+    WHERE tenant_id = $1 AND $2 = ANY(takes) AND parties && $3::text[]
+    ORDER BY integration_id
+    FOR KEY SHARE SKIP LOCKED
+)
+INSERT INTO marking (tenant_id, integration_id, object_kind, tariff)
+SELECT $1, integration_id, $2, id
+FROM taker CROSS JOIN unnest($4::text[]) AS due (id)
+ORDER BY integration_id, id
+ON CONFLICT (tenant_id, integration_id, object_kind, tariff) DO UPDATE SET after = '', slice_time = now()
+
 -- name: marking_next
 -- tenant: any, because one worker serves them all. Neither lock is waited for, so that no order of them matters.
 SELECT m.tenant_id, m.integration_id, m.object_kind, m.tariff, m.redeliver, m.after
@@ -58,6 +74,25 @@ SELECT country_code || party_id || key AS object_id
 FROM token
 WHERE tenant_id = $1 AND integration_id = '' AND (country_code, party_id, key) > ($2, $3, $4) AND delete_time IS NULL
 ORDER BY country_code, party_id, key
+LIMIT $5
+
+-- name: marking_parties
+SELECT parties FROM integration WHERE tenant_id = $1 AND integration_id = $2
+
+-- name: marking_hub_clients
+-- Who is connected to the hubs $6, and who the integration was shown before.
+SELECT object_id
+FROM (
+    SELECT jsonb_object_keys(hub_clients) AS object_id
+    FROM integration
+    WHERE tenant_id = $1 AND parties && $6::text[] AND integration_id <> $2
+    UNION
+    SELECT country_code || party_id || key
+    FROM partner_object
+    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
+) AS client
+WHERE object_id > $4
+ORDER BY object_id
 LIMIT $5
 
 -- name: marking_naming

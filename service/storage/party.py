@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from evbridge.v1.party_pb2 import Party
 
+from service.domain.hub_client import hubs_of
 from service.domain.keys import PartyKey
 from service.domain.pages import MAX_BYTES
 from service.errors import ResourceExists, ResourceNotFound
@@ -27,6 +28,11 @@ async def parties_get(on: Database | Connection, tenant_id: str, keys: Iterable[
     wanted = list(keys)
     columns = [key.country_code for key in wanted], [key.party_id for key in wanted]
     return [Party.FromString(row["payload"]) for row in await on.rows(sql.party_get_many, tenant_id, *columns)]
+
+
+async def hubs_among(on: Database | Connection, tenant_id: str, parties: Iterable[str]) -> list[str]:
+    """Those of our parties, such as "NLHUB", that are hubs."""
+    return hubs_of(await parties_get(on, tenant_id, [PartyKey(each[:2], each[2:]) for each in parties]))
 
 
 async def party_lock(conn: Connection, tenant_id: str, key: PartyKey) -> Party | None:

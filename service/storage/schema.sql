@@ -235,7 +235,8 @@ CREATE TABLE integration (
     platform_integration_id text DEFAULT ''::text NOT NULL,
     platform_party text DEFAULT ''::text NOT NULL,
     token_parties text[] DEFAULT '{}'::text[] NOT NULL,
-    delete_time timestamp with time zone
+    delete_time timestamp with time zone,
+    hub_clients jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 CREATE VIEW deleted_integration AS

@@ -36,7 +36,7 @@ FROM charger WHERE tenant_id = $1 ORDER BY key
 -- name: tenant_integration
 SELECT
     integration_id, type, enabled, status, etag, payload, parties, takes, pause_time, pull_minutes, pull_time,
-    platform_integration_id, platform_party, token_parties, delete_time
+    platform_integration_id, platform_party, token_parties, delete_time, hub_clients
 FROM integration WHERE tenant_id = $1 ORDER BY integration_id
 
 -- name: tenant_publication_rule

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
@@ -25,7 +26,7 @@ from service.storage.statements import Statements
 
 sql = Statements.beside(__file__)
 
-M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord)
+M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord, HubClient)
 
 
 class Viewed(NamedTuple):

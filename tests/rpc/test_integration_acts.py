@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_CDR, OBJECT_KIND_LOCATION, OBJECT_KIND_SESSION, OBJECT_KIND_TARIFF
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_HUB_CLIENT as HUB_CLIENT
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_INVOICE_RECONCILIATION_RECORD as INVOICE
 from evbridge.v1.delivery_pb2 import OBJECT_KIND_TOKEN as TOKEN
 from evbridge.v1.emabler_connection_pb2 import EMABLER_API_VERSION_V1, EMABLER_API_VERSION_V2
@@ -33,7 +34,7 @@ from tests.rpc.test_integration import VALUES, party
 __all__ = ["party"]
 
 ROOT = Path(__file__).parents[2]
-KINDS = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_SESSION, OBJECT_KIND_CDR, TOKEN, INVOICE)
+KINDS = (OBJECT_KIND_LOCATION, OBJECT_KIND_TARIFF, OBJECT_KIND_SESSION, OBJECT_KIND_CDR, TOKEN, INVOICE, HUB_CLIENT)
 ROW = Statement(
     "row",
     "SELECT enabled, parties, takes, pull_minutes, platform_integration_id, platform_party FROM integration"

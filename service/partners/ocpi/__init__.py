@@ -2,6 +2,7 @@
 
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
@@ -33,6 +34,7 @@ PARTNER = Partner(
         OBJECT_KIND_TOKEN,
         OBJECT_KIND_SESSION,
         OBJECT_KIND_CDR,
+        OBJECT_KIND_HUB_CLIENT,
         OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     ),
     deliverer=OcpiDeliverer,

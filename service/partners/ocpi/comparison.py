@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from evbridge.partner.ocpi.v2.cdrs_pb2 import GetCdrAtRequest
 from evbridge.partner.ocpi.v2.cdrs_pb2_grpc import CdrsReceiverServiceStub
+from evbridge.partner.ocpi.v2.hub_client_info_pb2 import GetClientInfoRequest
+from evbridge.partner.ocpi.v2.hub_client_info_pb2_grpc import HubClientInfoReceiverServiceStub
 from evbridge.partner.ocpi.v2.invoice_reconciliation_pb2 import GetReceivedInvoiceReconciliationRecordRequest
 from evbridge.partner.ocpi.v2.invoice_reconciliation_pb2_grpc import InvoiceReconciliationReceiverServiceStub
 from evbridge.partner.ocpi.v2.locations_pb2 import GetReceivedLocationRequest
@@ -18,12 +20,14 @@ from evbridge.partner.ocpi.v2.tokens_pb2_grpc import TokensReceiverServiceStub
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
     OBJECT_KIND_TARIFF,
     OBJECT_KIND_TOKEN,
 )
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
@@ -52,6 +56,7 @@ _FORMS: Final[dict[int, Any]] = {
     OBJECT_KIND_TOKEN: Token,
     OBJECT_KIND_SESSION: Session,
     OBJECT_KIND_CDR: Cdr,
+    OBJECT_KIND_HUB_CLIENT: HubClient,
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: InvoiceReconciliationRecord,
 }
 _READS_NOTHING = (404, 405, 501)
@@ -106,6 +111,8 @@ class OcpiComparer:
                 raise EndpointMissing("where the party has the CDR is not known: its answer named no URL")
             return await stub(CdrsReceiverServiceStub).GetCdrAt(GetCdrAtRequest(**at | {"url": peer.external_id}))
         at |= {"country_code": named.country_code, "party_id": named.party_id}
+        if key.object_kind == OBJECT_KIND_HUB_CLIENT:
+            return await stub(HubClientInfoReceiverServiceStub).GetClientInfo(GetClientInfoRequest(**at))
         if key.object_kind == OBJECT_KIND_LOCATION:
             request = GetReceivedLocationRequest(**at, location_id=named.id)
             return await stub(LocationsReceiverServiceStub).GetReceivedLocation(request)

@@ -1,7 +1,7 @@
 """Pushes what OCPI parties are shown to them, as far as `models` say so and the party has a receiver.
 
-Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations, tariffs and tokens, Receiver interface. Nothing that failed is sent
-again as it was: the next attempt sends what the partner sees by then.
+Source: OCPI 2.1.1, 2.2.1 and 2.3.0, locations, tariffs, tokens and hub client info, Receiver interface. Nothing that
+failed is sent again as it was: the next attempt sends what the partner sees by then.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
+from evbridge.partner.ocpi.v2.hub_client_info_pb2 import PutClientInfoRequest
+from evbridge.partner.ocpi.v2.hub_client_info_pb2_grpc import HubClientInfoReceiverServiceStub
 from evbridge.partner.ocpi.v2.locations_pb2 import PatchEvseRequest, PutLocationRequest
 from evbridge.partner.ocpi.v2.locations_pb2_grpc import LocationsReceiverServiceStub
 from evbridge.partner.ocpi.v2.tariffs_pb2 import DeleteTariffRequest, PutTariffRequest
@@ -20,6 +22,7 @@ from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_CDR,
     OBJECT_KIND_EVSE,
+    OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
     OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
@@ -29,6 +32,7 @@ from evbridge.v1.delivery_pb2 import (
     PEER_OBJECT_STATE_NONE,
     ObjectKind,
 )
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
@@ -40,6 +44,7 @@ from evbridge.v1.token_pb2 import Token
 from service.bridge.channel import PartnerChannel
 from service.delivery.disclosures import disclosed
 from service.delivery.worker import Delivered
+from service.domain.hub_client import hub_client_key
 from service.domain.keys import ObjectKey
 from service.domain.location import tariffs_named
 from service.domain.partner_error import PartnerNotFound
@@ -63,7 +68,7 @@ from service.storage.peer import (
 from service.storage.pool import Database
 from service.storage.view import Viewed, view_get
 
-M = TypeVar("M", Location, Tariff, Token)
+M = TypeVar("M", Location, Tariff, Token, HubClient)
 
 MAX_PATCHES: Final = 20
 """Where the statuses of more EVSEs have changed, the location is sent whole."""
@@ -74,6 +79,7 @@ _MODULES = {
     OBJECT_KIND_TOKEN: "tokens",
     OBJECT_KIND_SESSION: "sessions",
     OBJECT_KIND_CDR: "cdrs",
+    OBJECT_KIND_HUB_CLIENT: "hubclientinfo",
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: "invoicereconciliation",
 }
 _KEPT = "the partner already holds this state"
@@ -112,6 +118,8 @@ class OcpiDeliverer:
             return await attempt.location(viewed)
         if claim.object_kind == OBJECT_KIND_TOKEN:
             return await attempt.token(viewed)
+        if claim.object_kind == OBJECT_KIND_HUB_CLIENT:
+            return await attempt.hub_client(viewed)
         return await attempt.tariff(key, viewed)
 
     async def _charged(self, claim: Claim, pushes: "Pushes", peer: Peer, viewed: Viewed | None) -> Delivered:
@@ -170,6 +178,7 @@ class Pushes:
             OBJECT_KIND_TOKEN: models.push_token,
             OBJECT_KIND_SESSION: models.push_session,
             OBJECT_KIND_CDR: models.push_cdr,
+            OBJECT_KIND_HUB_CLIENT: models.push_hub_client,
             OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: models.push_invoice_reconciliation,
         }
         return wanted[kind]
@@ -192,6 +201,7 @@ class _Attempt:
         self._locations = channel.stub(LocationsReceiverServiceStub, claim.tenant_id)
         self._tariffs = channel.stub(TariffsReceiverServiceStub, claim.tenant_id)
         self._tokens = channel.stub(TokensReceiverServiceStub, claim.tenant_id)
+        self._hub_clients = channel.stub(HubClientInfoReceiverServiceStub, claim.tenant_id)
 
     async def location(self, viewed: Viewed | None) -> Delivered:
         """Of one that is known to be there only statuses are sent when nothing else has changed."""
@@ -256,6 +266,15 @@ class _Attempt:
             except PartnerNotFound:
                 pass
         return await self._put(self._tokens.PutToken, self._named(PutTokenRequest, wanted), wanted)
+
+    async def hub_client(self, viewed: Viewed | None) -> Delivered:
+        if viewed is None or not (viewed.shown or self._is_known):
+            return Delivered(None, 0, _UNSEEN, answered=False)
+        wanted = viewed.parsed(HubClient)
+        if self._sent(HubClient) == wanted:
+            return Delivered(self._peer, 0, _KEPT, answered=False)
+        request = PutClientInfoRequest(country_code=wanted.country_code, party_id=wanted.party_id)
+        return await self._put(self._hub_clients.PutClientInfo, request, wanted)
 
     def _named(self, request: Any, token: Token) -> Any:
         """A request about the token, which in its version is RFID unless the URL says otherwise."""
@@ -358,8 +377,11 @@ def _withdraw(location: Location) -> None:
         evse.status = EVSE_STATUS_REMOVED
 
 
-def _holding(wanted: Location | Tariff | Token) -> Peer:
-    id = wanted.uid if isinstance(wanted, Token) else wanted.id
+def _holding(wanted: Location | Tariff | Token | HubClient) -> Peer:
+    if isinstance(wanted, HubClient):
+        id = hub_client_key(wanted).shown
+    else:
+        id = wanted.uid if isinstance(wanted, Token) else wanted.id
     return Peer(
         PEER_OBJECT_STATE_LINKED, id, sent_document=wanted.SerializeToString(), tariff_keys=_tariff_keys(wanted)
     )

@@ -64,7 +64,9 @@ class _ObjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectKind
     they ask.
     """
     OBJECT_KIND_HUB_CLIENT: _ObjectKind.ValueType  # 14
-    """A HubClient; it is recorded in changes and never delivered."""
+    """A HubClient: OCPI parties through whose integrations a party of ours with the role HUB speaks are sent who else is connected to
+    it, or shown it when they ask. What hubs tell us is recorded in changes and never delivered.
+    """
     OBJECT_KIND_COMMAND: _ObjectKind.ValueType  # 15
     """A Command; it is recorded in changes and never delivered."""
     OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: _ObjectKind.ValueType  # 16
@@ -108,7 +110,9 @@ OBJECT_KIND_TOKEN: ObjectKind.ValueType  # 13
 they ask.
 """
 OBJECT_KIND_HUB_CLIENT: ObjectKind.ValueType  # 14
-"""A HubClient; it is recorded in changes and never delivered."""
+"""A HubClient: OCPI parties through whose integrations a party of ours with the role HUB speaks are sent who else is connected to
+it, or shown it when they ask. What hubs tell us is recorded in changes and never delivered.
+"""
 OBJECT_KIND_COMMAND: ObjectKind.ValueType  # 15
 """A Command; it is recorded in changes and never delivered."""
 OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: ObjectKind.ValueType  # 16

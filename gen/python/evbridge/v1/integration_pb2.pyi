@@ -364,6 +364,7 @@ class IntegrationModels(_message.Message):
     PULL_HUB_CLIENT_FIELD_NUMBER: _builtins.int
     PUSH_INVOICE_RECONCILIATION_FIELD_NUMBER: _builtins.int
     PULL_INVOICE_RECONCILIATION_FIELD_NUMBER: _builtins.int
+    PUSH_HUB_CLIENT_FIELD_NUMBER: _builtins.int
     push_cdr: _builtins.bool
     """OCPI: we send CDRs to the eMSP that issued the token, each once; one whose arrival is not known is looked for before it is
     sent again. eMabler: `pushCdr`.
@@ -410,6 +411,10 @@ class IntegrationModels(_message.Message):
     """
     pull_invoice_reconciliation: _builtins.bool
     """OCPI 2.3.0: we fetch invoice reconciliation records, as CDRs."""
+    push_hub_client: _builtins.bool
+    """OCPI: as the hub that the integration speaks for, we send who else is connected to it; to a partner that has no receiver of that
+    nothing is sent: it asks for it.
+    """
     def __init__(
         self,
         *,
@@ -428,10 +433,11 @@ class IntegrationModels(_message.Message):
         pull_hub_client: _builtins.bool | None = ...,
         push_invoice_reconciliation: _builtins.bool | None = ...,
         pull_invoice_reconciliation: _builtins.bool | None = ...,
+        push_hub_client: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_hub_client", b"_pull_hub_client", "_pull_invoice_reconciliation", b"_pull_invoice_reconciliation", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_invoice_reconciliation", b"_push_invoice_reconciliation", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "_push_token", b"_push_token", "pull_cdr", b"pull_cdr", "pull_hub_client", b"pull_hub_client", "pull_invoice_reconciliation", b"pull_invoice_reconciliation", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_invoice_reconciliation", b"push_invoice_reconciliation", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff", "push_token", b"push_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_hub_client", b"_pull_hub_client", "_pull_invoice_reconciliation", b"_pull_invoice_reconciliation", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_hub_client", b"_push_hub_client", "_push_invoice_reconciliation", b"_push_invoice_reconciliation", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "_push_token", b"_push_token", "pull_cdr", b"pull_cdr", "pull_hub_client", b"pull_hub_client", "pull_invoice_reconciliation", b"pull_invoice_reconciliation", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_hub_client", b"push_hub_client", "push_invoice_reconciliation", b"push_invoice_reconciliation", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff", "push_token", b"push_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_hub_client", b"_pull_hub_client", "_pull_invoice_reconciliation", b"_pull_invoice_reconciliation", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_invoice_reconciliation", b"_push_invoice_reconciliation", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "_push_token", b"_push_token", "pull_cdr", b"pull_cdr", "pull_hub_client", b"pull_hub_client", "pull_interval_minutes", b"pull_interval_minutes", "pull_invoice_reconciliation", b"pull_invoice_reconciliation", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_invoice_reconciliation", b"push_invoice_reconciliation", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff", "push_token", b"push_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr", "_pull_hub_client", b"_pull_hub_client", "_pull_invoice_reconciliation", b"_pull_invoice_reconciliation", "_pull_location", b"_pull_location", "_pull_session", b"_pull_session", "_pull_tariff", b"_pull_tariff", "_pull_tokens_all", b"_pull_tokens_all", "_pull_version_details", b"_pull_version_details", "_push_cdr", b"_push_cdr", "_push_hub_client", b"_push_hub_client", "_push_invoice_reconciliation", b"_push_invoice_reconciliation", "_push_location", b"_push_location", "_push_session", b"_push_session", "_push_tariff", b"_push_tariff", "_push_token", b"_push_token", "pull_cdr", b"pull_cdr", "pull_hub_client", b"pull_hub_client", "pull_interval_minutes", b"pull_interval_minutes", "pull_invoice_reconciliation", b"pull_invoice_reconciliation", "pull_location", b"pull_location", "pull_session", b"pull_session", "pull_tariff", b"pull_tariff", "pull_tokens_all", b"pull_tokens_all", "pull_version_details", b"pull_version_details", "push_cdr", b"push_cdr", "push_hub_client", b"push_hub_client", "push_invoice_reconciliation", b"push_invoice_reconciliation", "push_location", b"push_location", "push_session", b"push_session", "push_tariff", b"push_tariff", "push_token", b"push_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pull_cdr: _TypeAlias = _typing.Literal["pull_cdr"]  # noqa: Y015
     _WhichOneofArgType__pull_cdr: _TypeAlias = _typing.Literal["_pull_cdr", b"_pull_cdr"]  # noqa: Y015
@@ -451,6 +457,8 @@ class IntegrationModels(_message.Message):
     _WhichOneofArgType__pull_version_details: _TypeAlias = _typing.Literal["_pull_version_details", b"_pull_version_details"]  # noqa: Y015
     _WhichOneofReturnType__push_cdr: _TypeAlias = _typing.Literal["push_cdr"]  # noqa: Y015
     _WhichOneofArgType__push_cdr: _TypeAlias = _typing.Literal["_push_cdr", b"_push_cdr"]  # noqa: Y015
+    _WhichOneofReturnType__push_hub_client: _TypeAlias = _typing.Literal["push_hub_client"]  # noqa: Y015
+    _WhichOneofArgType__push_hub_client: _TypeAlias = _typing.Literal["_push_hub_client", b"_push_hub_client"]  # noqa: Y015
     _WhichOneofReturnType__push_invoice_reconciliation: _TypeAlias = _typing.Literal["push_invoice_reconciliation"]  # noqa: Y015
     _WhichOneofArgType__push_invoice_reconciliation: _TypeAlias = _typing.Literal["_push_invoice_reconciliation", b"_push_invoice_reconciliation"]  # noqa: Y015
     _WhichOneofReturnType__push_location: _TypeAlias = _typing.Literal["push_location"]  # noqa: Y015
@@ -479,6 +487,8 @@ class IntegrationModels(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_version_details) -> _WhichOneofReturnType__pull_version_details | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__push_cdr) -> _WhichOneofReturnType__push_cdr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push_hub_client) -> _WhichOneofReturnType__push_hub_client | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__push_invoice_reconciliation) -> _WhichOneofReturnType__push_invoice_reconciliation | None: ...
     @_typing.overload

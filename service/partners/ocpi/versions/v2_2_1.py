@@ -2,6 +2,7 @@
 
 from evbridge.options.v1.options_pb2 import OCPI_RELEASE_2_2_1
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
@@ -41,6 +42,10 @@ def cdr_to(ours: Object) -> Object:
     return with_times(pruned(Cdr.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1, _INSTEAD))
 
 
+def hub_client_to(ours: Object) -> Object:
+    return pruned(HubClient.DESCRIPTOR, ours, OCPI_RELEASE_2_2_1)
+
+
 TO = {
     "Location": location_to,
     "Evse": evse_to,
@@ -49,5 +54,6 @@ TO = {
     "Token": token_to,
     "Session": session_to,
     "Cdr": cdr_to,
+    "HubClient": hub_client_to,
 }
-FROM = dict.fromkeys((*TO, "HubClient"), same)
+FROM = dict.fromkeys(TO, same)

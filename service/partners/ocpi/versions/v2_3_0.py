@@ -9,6 +9,7 @@ from typing import Any
 
 from evbridge.options.v1.options_pb2 import OCPI_RELEASE_2_3_0
 from evbridge.v1.cdr_pb2 import Cdr
+from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Connector, Evse, Location
 from evbridge.v1.session_pb2 import Session
@@ -121,6 +122,11 @@ def without_old_parking(wire: Object) -> Object:
     return {name: value for name, value in wire.items() if name != "parking_type" or value not in ("OTHER", "UNKNOWN")}
 
 
+def hub_client_to(ours: Object) -> Object:
+    """It has no role HUB."""
+    return pruned(HubClient.DESCRIPTOR, ours, OCPI_RELEASE_2_3_0, {"HUB": "OTHER"})
+
+
 TO = {
     "Location": location_to,
     "Evse": evse_to,
@@ -129,6 +135,7 @@ TO = {
     "Token": token_to,
     "Session": session_to,
     "Cdr": cdr_to,
+    "HubClient": hub_client_to,
     "InvoiceReconciliationRecord": invoice_reconciliation_to,
 }
 FROM = {

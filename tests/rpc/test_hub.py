@@ -1,0 +1,169 @@
+"""A hub tells its partners who else is connected to it: pushed, in its list, and never more than they should know."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from evbridge.v1.delivery_pb2 import OBJECT_KIND_HUB_CLIENT, ListDeliveriesRequest
+from evbridge.v1.hub_client_pb2 import HubClientStatus, ListHubClientsRequest
+from evbridge.v1.integration_pb2 import (
+    CreateIntegrationRequest,
+    DeleteIntegrationRequest,
+    Integration,
+    IntegrationModels,
+    PauseIntegrationRequest,
+    ResumeIntegrationRequest,
+    UpdateIntegrationRequest,
+)
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_HUB, PartyKey, PartyRole, UpdatePartyRequest
+from evbridge.v1.registration_pb2 import (
+    RegisterIntegrationRequest,
+    RotateCredentialsRequest,
+    UnregisterIntegrationRequest,
+)
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, StartRunRequest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tests.circle import until
+from tests.front_door import a_party, an_integration_of
+from tests.partners import OcpiPartner
+from tests.rpc.test_registration import ID, SPOKEN, Side, outcome, side
+
+DRIVER = "driver"
+NewDatabase = Callable[[], Awaitable[str]]
+
+
+@asynccontextmanager
+async def connected(
+    new_database: NewDatabase, version: str = "2.2.1", **models: bool
+) -> AsyncIterator[tuple[Side, Side, OcpiPartner]]:
+    """A hub, an operator that is registered with it, and a provider NL*TNM that the hub registers with in `joins`."""
+    ours, theirs = SPOKEN[version]
+    provider = OcpiPartner(modules=("credentials", "locations"), versions=("2.2.1",))
+    async with (
+        side(await new_database(), "HUB", PARTY_ROLE_HUB, ocpi_versions=theirs) as hub,
+        side(await new_database(), "CPO", PARTY_ROLE_CPO, ocpi_versions=ours) as cpo,
+        provider.listening(),
+    ):
+        await sets(hub, ID, models=IntegrationModels(**models))
+        await cpo.given(*(await hub.issue()))
+        assert outcome(await cpo.registers()) == "OK"
+        connection = OcpiConnection(
+            endpoint_url=f"{provider.url}/ocpi/versions", initial_token="token-a", initial_role=INTERFACE_ROLE_SENDER
+        )
+        integration = an_integration_of(
+            "ocpi", "", id=DRIVER, parties=[PartyKey(country_code="DE", party_id="HUB")], ocpi=connection
+        )
+        await hub.client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        yield hub, cpo, provider
+
+
+async def sets(hub: Side, id: str, **fields: Any) -> None:
+    mask = FieldMask(paths=[*fields])
+    request = UpdateIntegrationRequest(integration=Integration(id=id, **fields), update_mask=mask)
+    await hub.client.integrations.UpdateIntegration(request)
+
+
+async def joins(hub: Side) -> None:
+    run = await hub.client.registration.RegisterIntegration(RegisterIntegrationRequest(integration_id=DRIVER))
+    assert outcome(await hub.ran(run)) == "OK"
+
+
+async def known(cpo: Side) -> dict[tuple[str, str], str]:
+    """Who is connected to the hub as the operator knows it."""
+    page = await cpo.client.hub_clients.ListHubClients(ListHubClientsRequest(integration_id=ID))
+    return {
+        (each.party_id, PartyRole.Name(each.role).removeprefix("PARTY_ROLE_")): HubClientStatus.Name(
+            each.status
+        ).removeprefix("HUB_CLIENT_STATUS_")
+        for each in page.hub_clients
+    }
+
+
+async def knows(cpo: Side, status: str) -> None:
+    """Nobody but the provider, and never itself."""
+
+    async def reached() -> bool:
+        return await known(cpo) == {("TNM", "EMSP"): status}
+
+    await until(reached)
+
+
+@pytest.mark.parametrize("version", ["2.3.0", "2.2.1"])
+async def test_a_hub_tells_its_partners_how_each_other_is_connected(new_database: NewDatabase, version: str) -> None:
+    async with connected(new_database, version, push_hub_client=True) as (hub, cpo, provider):
+        assert await known(cpo) == {}, "who never registered is nobody yet"
+        await joins(hub)
+        await knows(cpo, "CONNECTED")
+
+        provider.own["/ocpi/versions"] = web.Response(status=500)
+        rotate = RotateCredentialsRequest(integration_id=DRIVER)
+        assert outcome(await hub.ran(await hub.client.registration.RotateCredentials(rotate))) != "OK"
+        await knows(cpo, "OFFLINE")
+        provider.own.clear()
+        assert outcome(await hub.ran(await hub.client.registration.RotateCredentials(rotate))) == "OK"
+        await knows(cpo, "CONNECTED")
+
+        pause = PauseIntegrationRequest(id=DRIVER, reason="they owe us money")
+        await hub.client.integrations.PauseIntegration(pause)
+        await knows(cpo, "SUSPENDED")
+        await hub.client.integrations.ResumeIntegration(ResumeIntegrationRequest(id=DRIVER))
+        await knows(cpo, "CONNECTED")
+        await sets(hub, DRIVER, enabled=False)
+        await knows(cpo, "SUSPENDED")
+        await sets(hub, DRIVER, enabled=True)
+        await knows(cpo, "CONNECTED")
+
+        provider.own["DELETE /ocpi/credentials"] = {"status_code": 1000, "timestamp": "2026-01-01T00:00:00Z"}
+        await hub.client.registration.UnregisterIntegration(UnregisterIntegrationRequest(integration_id=DRIVER))
+        await knows(cpo, "SUSPENDED")
+        puts = [path for method, path in cpo.wire.carried if method == "PUT"]
+        assert {path.rpartition("hubclientinfo")[2] for path in puts} == {"/NL/TNM"}
+        named = {name.upper() for headers in cpo.wire.headers for name in headers}
+        assert "OCPI-TO-PARTY-ID" not in named, "its requests carry no routing headers"
+
+
+async def test_a_partner_that_is_deleted_or_whose_hub_is_none_any_more_is_suspended(new_database: NewDatabase) -> None:
+    async with connected(new_database, push_hub_client=True) as (hub, cpo, _):
+        await joins(hub)
+        await knows(cpo, "CONNECTED")
+        for roles, status in (([PARTY_ROLE_CPO], "SUSPENDED"), ([PARTY_ROLE_HUB], "CONNECTED")):
+            party = UpdatePartyRequest(
+                party=a_party(party_id="HUB", roles=roles), update_mask=FieldMask(paths=["roles"])
+            )
+            await hub.client.parties.UpdateParty(party)
+            await knows(cpo, status)
+        await hub.client.integrations.DeleteIntegration(DeleteIntegrationRequest(id=DRIVER, force=True))
+        await knows(cpo, "SUSPENDED")
+
+
+async def test_who_asks_is_shown_the_same_list(new_database: NewDatabase) -> None:
+    async with connected(new_database) as (hub, cpo, _):
+        await joins(hub)
+        await sets(cpo, ID, models=IntegrationModels(pull_hub_client=True))
+
+        async def pulled(status: str) -> None:
+            async def reached() -> bool:
+                start = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC)
+                assert outcome(await cpo.ran(await cpo.client.runs.StartRun(start))) == "OK"
+                return await known(cpo) == {("TNM", "EMSP"): status}
+
+            await until(reached)
+
+        await pulled("CONNECTED")
+        await sets(hub, DRIVER, enabled=False)
+        await pulled("SUSPENDED")
+        assert not [path for method, path in cpo.wire.carried if method == "PUT"], "models ask for no push"
+
+
+async def test_a_company_that_is_no_hub_shows_nobody(new_database: NewDatabase) -> None:
+    async with connected(new_database, push_hub_client=True) as (hub, cpo, _):
+        offered = {each.identifier for each in (await cpo.get()).version_details.endpoints if each.role == 1}
+        assert "hubclientinfo" in offered, "the control"
+        offered = {each.identifier for each in (await hub.get()).version_details.endpoints if each.role == 1}
+        assert "hubclientinfo" not in offered
+        deliveries = ListDeliveriesRequest(object_kind=OBJECT_KIND_HUB_CLIENT)
+        assert not (await cpo.client.deliveries.ListDeliveries(deliveries)).deliveries
