@@ -9,12 +9,12 @@ from typing import Protocol
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE
 from google.protobuf.message import Message
 
-from service.delivery.disclosures import disclosed
+from service.delivery.disclosures import sending
 from service.delivery.worker import Delivered
 from service.domain.partner_error import PartnerError, PartnerFault, PartnerOutcomeUnknown, PartnerOutcomeUnsettled
 from service.errors import EvbridgeError
 from service.storage.delivery import Claim
-from service.storage.peer import Peer, peer_gone, peer_sending
+from service.storage.peer import Peer, peer_gone
 from service.storage.pool import Database
 
 
@@ -53,15 +53,14 @@ async def recorded(database: Database, claim: Claim, peer: Peer, document: Messa
                 "whether the partner has it is not known; RetryDelivery with overwrite_partner_change sends it again",
                 partner=record.partner,
             )
-    await peer_sending(database, claim, Peer(), payload)
-    try:
-        async with disclosed(database, claim, document):
+    async with sending(database, claim, Peer(), payload, document):
+        try:
             external_id = await record.create()
-    except EvbridgeError as error:
-        if not _may_be_recorded(error):
-            async with database.transaction() as conn:
-                await peer_gone(conn, claim)
-        raise
+        except EvbridgeError as error:
+            if not _may_be_recorded(error):
+                async with database.transaction() as conn:
+                    await peer_gone(conn, claim)
+            raise
     return Delivered(Peer(PEER_OBJECT_STATE_LINKED, external_id, sent_document=payload), 1, "recorded at the partner")
 
 

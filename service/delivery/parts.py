@@ -6,13 +6,14 @@ made again. An update that may have been lost is repeated; what we send wins ove
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, Self, TypeVar
 
 from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE_NONE, ObjectKind
 from google.protobuf.message import Message
 
-from service.delivery.disclosures import disclosed
+from service.delivery.disclosures import disclosed, sending
 from service.delivery.worker import Delivered
 from service.domain.partner_error import PartnerChanged, PartnerNotFound, PartnerOutcomeUnknown
 from service.errors import DeliveryUnfinished
@@ -25,7 +26,6 @@ from service.storage.peer import (
     peer_part_acknowledged,
     peer_part_sending,
     peer_parts,
-    peer_sending,
 )
 from service.storage.pool import Database
 
@@ -144,10 +144,9 @@ class Parts:
 
     async def _sent(self, calls: Calls[M], key: PartKey, peer: Peer, wanted: M) -> str:
         """The partner's id of the part, once it is updated or created."""
-        cleared = await self._sending(calls, key, peer, wanted)
         if peer.external_id:
             try:
-                async with disclosed(self._database, self._claim, wanted, key):
+                async with self._sending(calls, key, peer, wanted) as cleared:
                     await calls.update(peer.external_id, wanted, cleared)
                 return peer.external_id
             except PartnerNotFound:
@@ -156,8 +155,8 @@ class Parts:
                     raise
                 if not self._claim.overwrite:
                     raise PartnerChanged("the object was removed at the partner", partner=calls.partner) from None
-                await self._sending(calls, key, Peer(), wanted)
-        async with disclosed(self._database, self._claim, wanted, key):
+                peer = Peer()
+        async with self._sending(calls, key, peer, wanted):
             if not (created := await calls.create(wanted)):
                 raise PartnerOutcomeUnknown("the answer names no id", partner=calls.partner)
         return created
@@ -169,20 +168,24 @@ class Parts:
                 return id
         return ""
 
-    async def _sending(self, calls: Calls[M], key: PartKey, peer: Peer, wanted: M) -> list[str]:
-        """Remembers what is sent, and returns the paths that it clears.
+    @asynccontextmanager
+    async def _sending(self, calls: Calls[M], key: PartKey, peer: Peer, wanted: M) -> AsyncIterator[list[str]]:
+        """Remembers what is sent while entered, with the paths that it clears.
 
         Until it is acknowledged, what either version sets may stand there.
         """
         both = calls.form.FromString(peer.sent_document or b"")
         cleared = sorted(_cleared(both, wanted))
         both.MergeFrom(wanted)
+        held = both.SerializeToString()
         if key == self._object:
-            await peer_sending(self._database, self._claim, peer, both.SerializeToString())
+            noted = sending(self._database, self._claim, peer, held, wanted)
         else:
-            await peer_part_sending(self._database, self._claim, key, peer, both.SerializeToString())
+            await peer_part_sending(self._database, self._claim, key, peer, held)
+            noted = disclosed(self._database, self._claim, wanted, key)
         self._requests += 1
-        return cleared
+        async with noted:
+            yield cleared
 
     async def _acknowledged(self, key: PartKey, peer: Peer) -> None:
         async with self._database.transaction() as conn:

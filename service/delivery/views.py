@@ -6,8 +6,7 @@ is shown by who speaks for its owner, and by who speaks for a hub those that are
 invoice reconciliation records are seen where they go, whatever the rules.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -48,12 +47,11 @@ from service.domain.view import (
 from service.errors import ResourceNotFound
 from service.resources.publication import Ended, publication_at, seen_location, sees_tariff, timestamp_of
 from service.storage.cdr import cdr_find
-from service.storage.changes import Recipient, change_time, delivery_mark_at
+from service.storage.changes import Recipient, delivery_mark_at
 from service.storage.clock import Clock
 from service.storage.connection import Connection
-from service.storage.delivery import Claim, delivery_hold
+from service.storage.delivery import Claim
 from service.storage.hub_client import hub_client_statuses
-from service.storage.integration import integration_get
 from service.storage.invoice_reconciliation import invoice_reconciliation_find
 from service.storage.location import location_get
 from service.storage.party import hubs_among
@@ -61,7 +59,7 @@ from service.storage.pool import Database
 from service.storage.session import session_find
 from service.storage.tariff import tariff_get
 from service.storage.token import token_get
-from service.storage.view import Viewed, view_get, view_names, view_put
+from service.storage.view import Looked, Viewed, view_get, view_look, view_names, view_put
 
 M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRecord, HubClient)
 C = TypeVar("C", Session, Cdr)
@@ -142,56 +140,47 @@ class _View:
             return _outcome(seen, changed=False)
         before = viewed.parsed(Location) if viewed else None
         named, named_before = _named(shown), _named(before)
+        if named == named_before:
+            return await self._put(seen, shown, named)
         tariffs = {key: await self._ours(key) for key in sorted(named - named_before)}
-        async with self._writing() as conn:
+        async with self._database.transaction() as conn:
             for key, tariff in tariffs.items():
                 if document := _document(tariff_shown(tariff)):
-                    await view_put(conn, *self._at, OBJECT_KIND_TARIFF, key, document, shown=True, replace=False)
-            document = _document(shown)
-            await view_put(conn, *self._at, OBJECT_KIND_LOCATION, self._key, document, named, shown=seen is not None)
+                    await view_put(conn, self._claim, OBJECT_KIND_TARIFF, key, document, shown=True, replace=False)
+            await self._put(seen, shown, named, conn)
             await delivery_mark_at(conn, *self._at, OBJECT_KIND_TARIFF, named ^ named_before)
         return _outcome(seen, changed=True)
 
     async def location_now(self) -> Look:
-        viewed, now = await self._viewed()
+        viewed, _, _, now = await self._looked()
         before = viewed.parsed(Location) if viewed else None
         seen = await self._seen_location(now)
         return Look(viewed, seen, location_shown(seen, before, timestamp_of(now)))
 
     async def tariff(self) -> str:
         """One that a shown location names is due again when it does not any more."""
-        viewed, seen, shown = await self.tariff_now()
-        if _is_same(viewed, shown, seen):
-            return _outcome(seen, changed=False)
-        async with self._writing() as conn:
-            await view_put(conn, *self._at, OBJECT_KIND_TARIFF, self._key, _document(shown), shown=seen is not None)
-        return _outcome(seen, changed=True)
+        return await self._put_changed(await self.tariff_now())
 
     async def tariff_now(self) -> Look:
-        viewed, now = await self._viewed()
+        viewed, _, _, now = await self._looked()
         seen = await self._seen_tariff(now)
         return Look(viewed, seen, tariff_shown(seen))
 
     async def token(self) -> str:
-        viewed, seen, shown = await self.token_now()
-        if _is_same(viewed, shown, seen):
-            return _outcome(seen, changed=False)
-        async with self._writing() as conn:
-            await view_put(conn, *self._at, OBJECT_KIND_TOKEN, self._key, _document(shown), shown=seen is not None)
-        return _outcome(seen, changed=True)
+        return await self._put_changed(await self.token_now())
 
     async def token_now(self) -> Look:
-        viewed, _ = await self._viewed()
-        seen = await self._seen_token()
+        viewed, _, integration, _ = await self._looked()
+        seen = await self._seen_token(integration)
         return Look(viewed, seen, token_shown(seen, viewed.parsed(Token) if viewed else None))
 
     async def session(self) -> str:
         """It is seen where it goes, and nowhere else."""
-        return await self._put_addressed(await self.session_now())
+        return await self._put_changed(await self.session_now())
 
     async def session_now(self) -> Look:
         at = (self._database, self._claim.tenant_id)
-        viewed, integration = await self._viewed_through()
+        viewed, _, integration, _ = await self._looked()
         seen = _addressed(integration, (await session_find(*at, [self._key])).get(self._key), Session)
         location = await self._location_of(seen) if seen else None
         before = viewed.parsed(Session) if viewed else None
@@ -201,20 +190,20 @@ class _View:
 
     async def cdr(self) -> str:
         """In the same way."""
-        return await self._put_addressed(await self.cdr_now())
+        return await self._put_changed(await self.cdr_now())
 
     async def cdr_now(self) -> Look:
-        viewed, integration = await self._viewed_through()
+        viewed, _, integration, _ = await self._looked()
         found = await cdr_find(self._database, self._claim.tenant_id, [self._key])
         seen = _addressed(integration, found.get(self._key), Cdr)
         return Look(viewed, seen, cdr_shown(seen) if seen else None)
 
     async def invoice_reconciliation(self) -> str:
         """In the same way, until it is deleted."""
-        return await self._put_addressed(await self.invoice_reconciliation_now())
+        return await self._put_changed(await self.invoice_reconciliation_now())
 
     async def invoice_reconciliation_now(self) -> Look:
-        viewed, _ = await self._viewed()
+        viewed, *_ = await self._looked()
         found = await invoice_reconciliation_find(self._database, self._claim.tenant_id, [self._key])
         record = InvoiceReconciliationRecord.FromString(found.get(self._key, b""))
         seen = record if record.recipient_integration_id == self._claim.integration_id else None
@@ -222,10 +211,10 @@ class _View:
 
     async def hub_client(self) -> str:
         """It is seen by who else is connected to the hub."""
-        return await self._put_addressed(await self.hub_client_now())
+        return await self._put_changed(await self.hub_client_now())
 
     async def hub_client_now(self) -> Look:
-        viewed, integration = await self._viewed_through()
+        viewed, _, integration, _ = await self._looked()
         if any((each.country_code, each.party_id) == self._key.party for each in integration.partner_company_details):
             return Look(viewed, None, None)  # The partner itself.
         named = [each.country_code + each.party_id for each in integration.parties]
@@ -234,13 +223,16 @@ class _View:
         seen = connected(self._key, await hub_client_statuses(*at, without=integration.id))
         return Look(viewed, seen, hub_client_shown(seen, viewed.parsed(HubClient) if viewed else None))
 
-    async def _put_addressed(self, look: Look) -> str:
+    async def _put_changed(self, look: Look) -> str:
         viewed, seen, shown = look
-        if _is_same(viewed, shown, seen):
-            return _outcome(seen, changed=False)
-        async with self._writing() as conn:
-            document = _document(shown)
-            await view_put(conn, *self._at, self._claim.object_kind, self._key, document, shown=seen is not None)
+        return _outcome(seen, changed=False) if _is_same(viewed, shown, seen) else await self._put(seen, shown)
+
+    async def _put(
+        self, seen: Shown, shown: Shown, tariffs: Collection[ObjectKey] = (), on: Connection | None = None
+    ) -> str:
+        """Raises LeaseLost."""
+        what = (self._claim.object_kind, self._key, _document(shown), tariffs)
+        await view_put(on or self._database, self._claim, *what, shown=seen is not None)
         return _outcome(seen, changed=True)
 
     async def _location_of(self, session: Session) -> Location | None:
@@ -250,17 +242,8 @@ class _View:
         except ResourceNotFound:
             return None
 
-    async def _viewed(self) -> tuple[Viewed | None, datetime]:
-        """The row as it is, and the database's time."""
-        async with self._database.connection() as conn:
-            viewed = await view_get(conn, *self._at, self._claim.object_kind, self._key)
-            return viewed, await change_time(conn)
-
-    async def _viewed_through(self) -> tuple[Viewed | None, Integration]:
-        """The row as it is, and the integration."""
-        async with self._database.connection() as conn:
-            viewed = await view_get(conn, *self._at, self._claim.object_kind, self._key)
-            return viewed, Integration.FromString(await integration_get(conn, *self._at))
+    async def _looked(self) -> Looked:
+        return await view_look(self._database, self._claim.peer_key)
 
     async def _seen_location(self, now: datetime) -> Location | None:
         try:
@@ -276,8 +259,7 @@ class _View:
         sees, _ = await sees_tariff(self._database, self._claim.tenant_id, await self._publication(now), tariff)
         return tariff if sees or await view_names(self._database, *self._at, self._key) else None
 
-    async def _seen_token(self) -> Token | None:
-        integration = Integration.FromString(await integration_get(self._database, *self._at))
+    async def _seen_token(self, integration: Integration) -> Token | None:
         if self._key.party not in {PartyKey(each.country_code, each.party_id) for each in integration.parties}:
             return None
         try:
@@ -294,13 +276,6 @@ class _View:
 
     async def _publication(self, now: datetime) -> Publication:
         return await publication_at(self._database, *self._at, timestamp_of(now + self._clock.ahead))
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Connection]:
-        """A transaction. Raises LeaseLost."""
-        async with self._database.transaction() as conn:
-            await delivery_hold(conn, self._claim)
-            yield conn
 
 
 def _addressed(integration: Integration, payload: bytes | None, form: type[C]) -> C | None:

@@ -30,9 +30,8 @@ from service.storage.connection import describe
 from service.storage.delivery import (
     Claim,
     Waiting,
-    attempt_record,
+    attempt_failed,
     delivery_claim,
-    delivery_done,
     delivery_failed,
     delivery_renew,
     delivery_streak,
@@ -41,7 +40,7 @@ from service.storage.delivery import (
 )
 from service.storage.gate import gate_answered, gate_failed, gate_hold, gate_succeeded
 from service.storage.integration import integration_answered, integration_lock, integration_pause, integration_status
-from service.storage.peer import Peer, peer_acknowledged, peer_gone
+from service.storage.peer import Peer, peer_delivered
 from service.storage.pool import Database
 from service.telemetry import log_fields
 from service.workers import finish, while_leased, work_or_poll
@@ -211,16 +210,22 @@ class DeliveryWorker:
         if recovered := delivered.answered and not claim.healthy:
             # Now that the partner works: what was parked while it took nothing is tried once more.
             await delivery_unpark(self._database, *key, None)
+        done = partial(
+            peer_delivered,
+            claim=claim,
+            peer=delivered.peer,
+            duration_s=elapsed_s,
+            description=delivered.description,
+            sent_version=delivered.sent_version,
+            again_s=delivered.again_s,
+        )
+        if not recovered:
+            await done(self._database)
+            return
         async with self._database.transaction() as conn:
-            if recovered:
-                await integration_status(conn, *key, INTEGRATION_STATUS_ACTIVE, "")
-                await gate_succeeded(conn, *key)
-            if delivered.peer is None:
-                await peer_gone(conn, claim)
-            else:
-                await peer_acknowledged(conn, claim, delivered.peer)
-            await delivery_done(conn, claim, delivered.again_s)
-            await attempt_record(conn, claim, elapsed_s, delivered.description, delivered.sent_version, None)
+            await integration_status(conn, *key, INTEGRATION_STATUS_ACTIVE, "")
+            await gate_succeeded(conn, *key)
+            await done(conn)
 
     async def _record_failure(self, claim: Claim, error: EvbridgeError, elapsed_s: float) -> None:
         key = (claim.tenant_id, claim.integration_id)
@@ -242,7 +247,7 @@ class DeliveryWorker:
                 await integration_answered(conn, *key)
                 await gate_answered(conn, *key)
             await delivery_failed(conn, claim, error, judged, streak, 0.0 if pauses else delay_s)
-            await attempt_record(conn, claim, elapsed_s, error.message, 0, error)
+            await attempt_failed(conn, claim, elapsed_s, error)
         log.info(
             "attempt failed", extra={"reason": reasons.ErrorReason.Name(error.reason), "next": judged.next.name.lower()}
         )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -209,18 +209,12 @@ async def delivery_claim(database: Database, waiting: Waiting, lease_s: float) -
 
 async def delivery_renew(database: Database | Connection, claim: Claim) -> None:
     """The lease begins anew. Raises LeaseLost."""
-    held(await database.value(sql.delivery_renew, *claim.fence, timedelta(seconds=claim.lease_s)))
+    lease_held(await database.value(sql.delivery_renew, *claim.fence, timedelta(seconds=claim.lease_s)))
 
 
 async def delivery_hold(conn: Connection, claim: Claim) -> None:
     """Keeps the claim from ending until the transaction does. Raises LeaseLost."""
-    held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
-
-
-async def delivery_done(conn: Connection, claim: Claim, again_s: float | None = None) -> None:
-    """Ends a claim with success; one that is held back is due again after `again_s`. Raises LeaseLost."""
-    again = None if again_s is None else timedelta(seconds=again_s)
-    held(await conn.value(sql.delivery_done, *claim.fence, claim.generation, again))
+    lease_held(await conn.value(sql.delivery_hold, *claim.fence, claim.integration_id))
 
 
 async def delivery_failed(
@@ -231,7 +225,7 @@ async def delivery_failed(
     delay = None if verdict.next is Next.WAIT else timedelta(seconds=delay_s)
     failing = is_of_partner(error) and not (parked and streak.proven)
     outcome = (parked, delay, verdict.counts, failing, error.reason, error.message)
-    held(await conn.value(sql.delivery_failed, *claim.fence, claim.generation, *outcome))
+    lease_held(await conn.value(sql.delivery_failed, *claim.fence, claim.generation, *outcome))
 
 
 async def delivery_streak(
@@ -264,28 +258,27 @@ async def delivery_resume(
     await database.run(sql.delivery_resume, *of)
 
 
-async def attempt_record(
-    conn: Connection, claim: Claim, duration_s: float, description: str, sent_version: int, error: EvbridgeError | None
-) -> None:
+async def attempt_failed(conn: Connection, claim: Claim, duration_s: float, error: EvbridgeError) -> None:
+    """Records an attempt; one that succeeds is recorded by `peer_delivered`."""
     http_status, partner_code = (error.http_status, error.partner_code) if isinstance(error, PartnerError) else (0, "")
     await conn.run(
-        sql.delivery_attempt_record,
+        sql.delivery_attempt_failed,
         claim.tenant_id,
         claim.delivery_id,
         timedelta(seconds=duration_s),
-        error.reason if error else 0,
-        description,
+        error.reason,
+        error.message,
         http_status,
         partner_code,
-        sent_version,
         claim.integration_id,
     )
 
 
-def held(found: object) -> None:
-    """Raises LeaseLost when a statement that the lease token fences found nothing."""
+def lease_held(found: Any) -> Any:
+    """What a statement found that the lease token fences. Raises LeaseLost when that is nothing."""
     if found is None:
         raise LeaseLost("another worker has the delivery, or it is gone")
+    return found
 
 
 async def _deliveries(on: Database | Connection, tenant_id: str, rows: Collection[asyncpg.Record]) -> list[Delivery]:

@@ -246,16 +246,6 @@ FROM delivery
 WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2 AND EXISTS (SELECT FROM connected)
 FOR NO KEY UPDATE
 
--- name: delivery_done
--- A change that came meanwhile (another generation) makes it due again; so does $5, after that time. Fenced by the lease token.
-UPDATE delivery
-SET state = CASE WHEN generation = $4 AND $5::interval IS NULL THEN 3 ELSE 1 END,
-    verify = verify AND generation <> $4, overwrite = overwrite AND generation <> $4,
-    lease_until = '-infinity', due_time = now() + CASE WHEN generation = $4 THEN coalesce($5, interval '0') ELSE interval '0' END, failed_attempts = 0, fail_time = NULL, reason = 0, description = '',
-    pending_time = now(), update_time = now()
-WHERE tenant_id = $1 AND delivery_id = $2 AND lease_token = $3 AND state = 2
-RETURNING state
-
 -- name: delivery_failed
 -- A parked delivery that changed meanwhile is due again; without a delay ($6) it is due once it changes or is resumed.
 -- Fenced by the lease token.
@@ -324,8 +314,8 @@ FROM (
 ) AS waiting
 WHERE d.tenant_id = $1 AND d.delivery_id = waiting.delivery_id
 
--- name: delivery_attempt_record
+-- name: delivery_attempt_failed
 INSERT INTO delivery_attempt
     (tenant_id, delivery_id, start_time, duration, reason, description, http_status, partner_code, sent_version,
      integration_id)
-VALUES ($1, $2, now() - $3::interval, $3, $4, $5, $6, $7, $8, $9)
+VALUES ($1, $2, now() - $3::interval, $3, $4, $5, $6, $7, 0, $8)

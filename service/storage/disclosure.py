@@ -1,6 +1,6 @@
 """What partners were sent and shown: by the hash of each document, which is kept once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -15,9 +15,9 @@ from google.protobuf.message import Message
 from service.domain.keys import stored_ids
 from service.domain.partner_error import PartnerError
 from service.errors import EvbridgeError, ResourceNotFound
-from service.storage.delivery import Claim
+from service.storage.delivery import Claim, lease_held
 from service.storage.object_id import object_ids_shown
-from service.storage.peer import PartKey
+from service.storage.peer import PartKey, Peer
 from service.storage.pool import Database
 from service.storage.slices import in_slices
 from service.storage.statements import Statements
@@ -28,11 +28,35 @@ sql = Statements.beside(__file__)
 
 async def disclosure_begin(database: Database, claim: Claim, part: PartKey, document: Message | None) -> UUID:
     """Before the document of an object, or of a part of it, is sent; None: it is asked to be deleted."""
+    what = _disclosed(claim, part, document)
+    id: UUID = await database.value(sql.disclosure_begin, claim.tenant_id, claim.integration_id, *what)
+    return id
+
+
+async def disclosure_sending(
+    database: Database,
+    claim: Claim,
+    peer: Peer,
+    held: bytes | None,
+    part: PartKey,
+    document: Message | None,
+    tariff_keys: Sequence[str] = (),
+) -> UUID:
+    """The same, for what is sent on top of the state `peer`: once it has arrived the partner holds `held`.
+
+    The lease begins anew, so that it outlasts the request. Raises LeaseLost: then nothing may be sent.
+    """
+    lease = (claim.delivery_id, claim.lease_token, timedelta(seconds=claim.lease_s))
+    base = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash, held, [*tariff_keys])
+    what = _disclosed(claim, part, document)
+    id: UUID = lease_held(await database.value(sql.disclosure_sending, *claim.peer_key, *lease, *base, *what))
+    return id
+
+
+def _disclosed(claim: Claim, part: PartKey, document: Message | None) -> tuple[Any, ...]:
+    """What is sent, as columns, its outcome unknown."""
     payload = None if document is None else document.SerializeToString(deterministic=True)
-    id: UUID = await database.value(
-        sql.disclosure_begin,
-        claim.tenant_id,
-        claim.integration_id,
+    return (
         part.kind,
         "/".join((claim.object_id, *part.ids)),
         "" if document is None else document.DESCRIPTOR.full_name,
@@ -40,7 +64,6 @@ async def disclosure_begin(database: Database, claim: Claim, part: PartKey, docu
         payload,
         PARTNER_OUTCOME_UNKNOWN,
     )
-    return id
 
 
 async def disclosure_end(database: Database, claim: Claim, id: UUID, error: EvbridgeError | None) -> None:

@@ -8,6 +8,34 @@ INSERT INTO disclosure (tenant_id, integration_id, object_kind, object_id, metho
 VALUES ($1, $2, $3, $4, 1, $5, $6, $8)
 RETURNING disclosure_id
 
+-- name: disclosure_sending
+-- The same for an object, and its effect is unknown from now on until it is acknowledged ($8 to $12: what the partner holds
+-- then, or may; of the tariffs of before it may, too). Fenced by the lease token, and renews the lease, so that the request is
+-- over before anybody else can claim the delivery.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+), renewed AS (
+    UPDATE delivery SET lease_until = now() + $7::interval
+    WHERE tenant_id = $1 AND delivery_id = $5 AND lease_token = $6 AND state = 2 AND EXISTS (SELECT FROM connected)
+    RETURNING tenant_id
+), sending AS (
+    INSERT INTO peer_object
+        (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash,
+         sent_document, tariff_keys)
+    SELECT $1, $2, $3, $4, 2, $8, $9, $10, $11, $12 FROM renewed
+    ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
+    SET state = 2, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
+        acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document,
+        tariff_keys = ARRAY(SELECT DISTINCT unnest(peer_object.tariff_keys || EXCLUDED.tariff_keys))
+), document AS (
+    INSERT INTO partner_document (tenant_id, hash, payload)
+    SELECT $1, $16, $17 FROM renewed WHERE $16::bytea IS NOT NULL
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO disclosure (tenant_id, integration_id, object_kind, object_id, method, document_type, hash, reason)
+SELECT $1, $2, $13, $14, 1, $15, $16, $18 FROM renewed
+RETURNING disclosure_id
+
 -- name: disclosure_end
 UPDATE disclosure SET reason = $3, http_status = $4 WHERE tenant_id = $1 AND disclosure_id = $2
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 from evbridge.options.v1 import options_pb2 as options
@@ -327,10 +328,16 @@ async def secrets_put(
 
 async def secrets_get(conn: Connection, keyring: Keyring, tenant_id: str, integration_id: str) -> dict[str, Secret]:
     """Field -> secret. Raises SealBroken for one that was moved or tampered with."""
+    rows = await conn.rows(sql.secrets_get, tenant_id, _resource(integration_id))
+    return _opened(keyring, tenant_id, integration_id, rows)
+
+
+def _opened(keyring: Keyring, tenant_id: str, integration_id: str, rows: Iterable[Any]) -> dict[str, Secret]:
     resource = _resource(integration_id)
     return {
         row["field"]: keyring.open(row["sealed"], associated(tenant_id, resource, row["field"]))
-        for row in await conn.rows(sql.secrets_get, tenant_id, resource)
+        for row in rows
+        if row["field"] is not None
     }
 
 
@@ -364,13 +371,16 @@ class IntegrationTargets:
         self._partners = {partner.name: partner for partner in partners}
 
     async def target(self, tenant_id: str, integration_id: str) -> Target:
-        async with self._database.connection() as conn:
-            integration = Integration.FromString(await integration_get(conn, tenant_id, integration_id))
-            # What a platform lends to the parties behind it.
-            lender = integration
-            if platform_id := integration.ocpi.platform_integration_id:
-                lender = Integration.FromString(await integration_get(conn, tenant_id, platform_id))
-            secrets = await secrets_get(conn, self._keyring, tenant_id, lender.id)
+        rows = await self._database.rows(sql.integration_target, tenant_id, integration_id)
+        if not rows:
+            raise ResourceNotFound.of("integration", integration_id)
+        integration = lender = Integration.FromString(rows[0]["payload"])
+        # What a platform lends to the parties behind it.
+        if platform_id := integration.ocpi.platform_integration_id:
+            if rows[0]["lender"] is None:
+                raise ResourceNotFound.of("integration", platform_id)
+            lender = Integration.FromString(rows[0]["lender"])
+        secrets = _opened(self._keyring, tenant_id, lender.id, rows)
         name, limits = partner_name(integration), integration.limits
         partner = self._partners.get(name, options.Partner())
         connection = connection_of(integration)

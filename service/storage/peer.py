@@ -1,9 +1,9 @@
 """What partners are known to hold of objects, as rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evbridge.v1.delivery_pb2 import (
     PEER_OBJECT_STATE_LINKED,
@@ -16,7 +16,7 @@ from evbridge.v1.delivery_pb2 import (
 from service.domain.keys import ObjectKey
 from service.errors import ResourceNotFound
 from service.storage.connection import Connection
-from service.storage.delivery import Claim, PeerKey, delivery_hold, delivery_renew, held
+from service.storage.delivery import Claim, PeerKey, delivery_hold, delivery_renew, lease_held
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -47,7 +47,15 @@ class Peer:
 
 async def peer_get(conn: Connection, key: PeerKey) -> Peer:
     row = await conn.row(sql.peer_get, *key)
-    return Peer() if row is None else Peer(**{**dict(row), "tariff_keys": tuple(row["tariff_keys"])})
+    return Peer() if row is None else peer_in(row)
+
+
+def peer_in(row: Any) -> Peer:
+    """What a row with its columns says; one that has none of them says that nothing is held."""
+    if row["state"] is None:
+        return Peer()
+    version, hash = row["acknowledged_version"], row["acknowledged_hash"]
+    return Peer(row["state"], row["external_id"], version, hash, row["sent_document"], tuple(row["tariff_keys"]))
 
 
 async def peers_known(
@@ -102,18 +110,6 @@ async def peer_naming(database: Database, claim: Claim) -> ObjectKey | None:
     return None if found is None else ObjectKey.parsed(found)
 
 
-async def peer_sending(
-    database: Database, claim: Claim, peer: Peer, document: bytes | None, tariff_keys: Sequence[str] = ()
-) -> None:
-    """Remembers, before a request leaves, what is sent (None: a delete) on top of which state of the partner.
-
-    The lease begins anew, so that it outlasts the request. Raises LeaseLost: then nothing may be sent.
-    """
-    base = (peer.external_id, peer.acknowledged_version, peer.acknowledged_hash)
-    lease = (claim.delivery_id, claim.lease_token, timedelta(seconds=claim.lease_s))
-    held(await database.value(sql.peer_sending, *claim.peer_key, *base, document, *lease, [*tariff_keys]))
-
-
 async def peer_acknowledged(conn: Connection, claim: Claim, peer: Peer) -> None:
     """Raises LeaseLost."""
     await delivery_hold(conn, claim)
@@ -125,6 +121,29 @@ async def peer_gone(conn: Connection, claim: Claim) -> None:
     """The partner does not hold the object any more. Raises LeaseLost."""
     await delivery_hold(conn, claim)
     await conn.run(sql.peer_gone, *claim.peer_key)
+
+
+async def peer_delivered(
+    on: Database | Connection,
+    claim: Claim,
+    peer: Peer | None,
+    *,
+    duration_s: float,
+    description: str,
+    sent_version: int = 0,
+    again_s: float | None = None,
+) -> None:
+    """Ends a claim with success: the partner holds that, or nothing. One held back is due again after `again_s`.
+
+    Raises LeaseLost.
+    """
+    again = None if again_s is None else timedelta(seconds=again_s)
+    holds = peer or Peer()
+    state = (holds.external_id, holds.acknowledged_version, holds.acknowledged_hash, holds.sent_document)
+    fence = (claim.delivery_id, claim.lease_token, claim.generation)
+    told = (timedelta(seconds=duration_s), description, sent_version)
+    ends = (*fence, again, peer is not None, *state, [*holds.tariff_keys], *told)
+    lease_held(await on.value(sql.peer_delivered, *claim.peer_key, *ends))
 
 
 async def peer_parts(conn: Connection, claim: Claim) -> dict[PartKey, Peer]:
@@ -158,7 +177,7 @@ async def part_found(
 
 
 async def peer_part_sending(database: Database, claim: Claim, part: PartKey, peer: Peer, document: bytes) -> None:
-    """As peer_sending, for a part. Raises LeaseLost."""
+    """As `disclosure_sending`, for a part, without its disclosure. Raises LeaseLost."""
     async with database.transaction() as conn:
         await delivery_hold(conn, claim)
         await delivery_renew(conn, claim)

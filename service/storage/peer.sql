@@ -59,27 +59,6 @@ ON CONFLICT (tenant_id, integration_id, object_kind, object_id, part_kind, part_
 SET state = EXCLUDED.state, external_id = EXCLUDED.external_id, sent_document = EXCLUDED.sent_document,
     acknowledge_time = coalesce(EXCLUDED.acknowledge_time, peer_part.acknowledge_time)
 
--- name: peer_sending
--- Before the request leaves: from now on its effect is unknown until it is acknowledged, and the partner may hold the tariffs
--- of before as well. Fenced by the lease token, and
--- renews the lease, so that the request is over before anybody else can claim the delivery.
-WITH connected AS MATERIALIZED (
-    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
-), renewed AS (
-    UPDATE delivery SET lease_until = now() + $11::interval
-    WHERE tenant_id = $1 AND delivery_id = $9 AND lease_token = $10 AND state = 2 AND EXISTS (SELECT FROM connected)
-    RETURNING tenant_id
-)
-INSERT INTO peer_object
-    (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash,
-     sent_document, tariff_keys)
-SELECT $1, $2, $3, $4, 2, $5, $6, $7, $8, $12 FROM renewed
-ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
-SET state = 2, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
-    acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document,
-    tariff_keys = ARRAY(SELECT DISTINCT unnest(peer_object.tariff_keys || EXCLUDED.tariff_keys))
-RETURNING true
-
 -- name: peer_acknowledged
 INSERT INTO peer_object
     (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash,
@@ -89,6 +68,39 @@ ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
 SET state = 3, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
     acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document,
     tariff_keys = EXCLUDED.tariff_keys, acknowledge_time = now()
+
+-- name: peer_delivered
+-- Ends a claim with success, and records the attempt: the partner holds the object, or without $9 it does not. A change that
+-- came meanwhile (another generation) makes it due again; so does $8, after that time. Fenced by the lease token.
+WITH connected AS MATERIALIZED (
+    SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
+), done AS (
+    UPDATE delivery
+    SET state = CASE WHEN generation = $7 AND $8::interval IS NULL THEN 3 ELSE 1 END,
+        verify = verify AND generation <> $7, overwrite = overwrite AND generation <> $7, lease_until = '-infinity',
+        due_time = now() + CASE WHEN generation = $7 THEN coalesce($8, interval '0') ELSE interval '0' END,
+        failed_attempts = 0, fail_time = NULL, reason = 0, description = '', pending_time = now(), update_time = now()
+    WHERE tenant_id = $1 AND delivery_id = $5 AND lease_token = $6 AND state = 2 AND EXISTS (SELECT FROM connected)
+    RETURNING delivery_id
+), gone AS (
+    DELETE FROM peer_object
+    WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id = $4 AND NOT $9::boolean
+        AND EXISTS (SELECT FROM done)
+), holding AS (
+    INSERT INTO peer_object
+        (tenant_id, integration_id, object_kind, object_id, state, external_id, acknowledged_version, acknowledged_hash,
+         sent_document, tariff_keys, acknowledge_time)
+    SELECT $1, $2, $3, $4, 3, $10, $11, $12, $13, $14, now() FROM done WHERE $9
+    ON CONFLICT (tenant_id, integration_id, object_kind, object_id) DO UPDATE
+    SET state = 3, external_id = EXCLUDED.external_id, acknowledged_version = EXCLUDED.acknowledged_version,
+        acknowledged_hash = EXCLUDED.acknowledged_hash, sent_document = EXCLUDED.sent_document,
+        tariff_keys = EXCLUDED.tariff_keys, acknowledge_time = now()
+)
+INSERT INTO delivery_attempt
+    (tenant_id, delivery_id, start_time, duration, reason, description, http_status, partner_code, sent_version,
+     integration_id)
+SELECT $1, delivery_id, now() - $15::interval, $15, 0, $16, 0, '', $17, $2 FROM done
+RETURNING true
 
 -- name: peer_example
 -- One that the partner holds at a URL that it gave.

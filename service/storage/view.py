@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import ObjectKind
 from evbridge.v1.hub_client_pb2 import HubClient
+from evbridge.v1.integration_pb2 import Integration
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import Location
 from evbridge.v1.session_pb2 import Session
@@ -20,7 +21,10 @@ from evbridge.v1.token_pb2 import Token
 
 from service.domain.keys import ObjectKey
 from service.domain.pages import MAX_BYTES
+from service.errors import ResourceNotFound
 from service.storage.connection import Connection
+from service.storage.delivery import Claim, PeerKey, lease_held
+from service.storage.peer import Peer, peer_in
 from service.storage.pool import Database
 from service.storage.statements import Statements
 
@@ -55,6 +59,27 @@ async def view_get(
     """None for an object that the partner was never shown, and for one that was deleted there."""
     row = await database.row(sql.view_get, tenant_id, integration_id, kind, key.country_code, key.party_id, key.key)
     return None if row is None else _viewed(row)
+
+
+class Looked(NamedTuple):
+    """`viewed` with the integration, what the partner is known to hold, and the database's time."""
+
+    viewed: Viewed | None
+    peer: Peer
+    integration: Integration
+    now: datetime
+
+
+async def view_look(database: Database, peer_key: PeerKey) -> Looked:
+    """All that an attempt has to know of its partner. Raises ResourceNotFound for no integration."""
+    tenant_id, integration_id, kind, object_id = peer_key
+    key = ObjectKey.parsed(object_id)
+    names = (key.country_code, key.party_id, key.key)
+    row = await database.row(sql.view_look, tenant_id, integration_id, kind, *names, object_id)
+    if row is None:
+        raise ResourceNotFound.of("integration", integration_id)
+    viewed = None if row["document"] is None else _viewed(row)
+    return Looked(viewed, peer_in(row), Integration.FromString(row["integration"]), row["now"])
 
 
 async def view_by_id(
@@ -107,9 +132,8 @@ async def view_names(database: Database, tenant_id: str, integration_id: str, ta
 
 
 async def view_put(
-    conn: Connection,
-    tenant_id: str,
-    integration_id: str,
+    on: Database | Connection,
+    claim: Claim,
     kind: ObjectKind.ValueType,
     key: ObjectKey,
     document: bytes | None,
@@ -120,16 +144,13 @@ async def view_put(
 ) -> None:
     """Moves `last_updated` with the document. Without one the partner sees nothing any more.
 
-    Without `replace` an object that the partner is shown stays as it is.
+    Without `replace` an object that the partner is shown stays as it is. Raises LeaseLost.
     """
-    hash = None
-    if document is not None:
-        hash = sha256(document).digest()
-        await conn.run(sql.view_document_put, tenant_id, hash, document)
-    names = (key.country_code, key.party_id, key.key)
-    await conn.run(
-        sql.view_put, tenant_id, integration_id, kind, *names, shown, hash, sorted(map(str, tariffs)), replace
-    )
+    hash = None if document is None else sha256(document).digest()
+    whose = (claim.tenant_id, claim.integration_id, claim.delivery_id, claim.lease_token)
+    names = (kind, key.country_code, key.party_id, key.key)
+    seen = (shown, hash, sorted(map(str, tariffs)), replace, document)
+    lease_held(await on.value(sql.view_put, *whose, *names, *seen))
 
 
 def _viewed(row: Any) -> Viewed:

@@ -27,11 +27,13 @@ UNNOTED = (
     "-c",
     """
 from service.__main__ import main
-from service.delivery import once
+from service.delivery import disclosures, once
+from service.storage.peer import PartKey
 
-async def unnoted(*args): ...
+def unnoted(database, claim, peer, held, document):
+    return disclosures.disclosed(database, claim, document, PartKey(claim.object_kind))
 
-once.peer_sending = unnoted
+once.sending = unnoted
 main()
 """,
 )

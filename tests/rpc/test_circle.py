@@ -11,8 +11,10 @@ import pytest
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_PARKED
 
 from service.delivery import once, worker
+from service.delivery.disclosures import disclosed
 from service.domain.delivery import Next, Verdict
 from service.resources import received_object
+from service.storage.peer import PartKey
 from service.storage.statements import Statement
 from tests.circle import HERS, Circle, Operator, agreed, cdrs_at, until
 from tests.front_door import a_location, at_rest
@@ -120,9 +122,10 @@ async def test_it_closes_whatever_becomes_of_a_request(sides: Sides, version: st
 async def test_a_control_who_does_not_look_before_sending_again_bills_twice(
     sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def unnoted(*args: Any) -> None: ...
+    def unnoted(database: Any, claim: Any, peer: Any, held: Any, document: Any) -> Any:
+        return disclosed(database, claim, document, PartKey(claim.object_kind))
 
-    monkeypatch.setattr(once, "peer_sending", unnoted)
+    monkeypatch.setattr(once, "sending", unnoted)
     async with roaming(sides) as (cpo, emsp, operator):
         circles = [Circle(cpo, emsp, operator)]
         await circles[0].runs()

@@ -51,7 +51,9 @@ from evbridge.v1.watch_pb2 import WatchCdrsRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.decimal_pb2 import Decimal
 
-from service.delivery.worker import ONE_MORE_AFTER
+from service.delivery import disclosures
+from service.delivery.worker import ONE_MORE_AFTER, DeliveryWorker
+from service.errors import DatabaseUnavailable
 from service.storage.retention import charged_sweep
 from service.storage.statements import Statement
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
@@ -284,6 +286,66 @@ async def test_a_backlog_is_sent_several_at_once_and_one_request_is_left_for_cal
         await at_rest(cpo.client, ID)
         assert await held_cdrs(emsp) == sorted(cdr.id for cdr in cdrs)
         assert max(under_way) == most
+
+
+async def test_after_a_failure_a_backlog_goes_one_after_another_again(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt, widths, failed = DeliveryWorker._attempt, [0], []
+
+    async def watched(*args: Any) -> bool:
+        nonlocal under_way
+        under_way += 1
+        widths.append(under_way)
+        try:
+            arrived = await attempt(*args)
+        finally:
+            under_way -= 1
+        if not arrived:
+            failed.append(len(widths))
+        return arrived
+
+    under_way = 0
+    count = 4 * ONE_MORE_AFTER
+    async with charging(sides) as (cpo, emsp):
+        forward = emsp.wire._forward
+
+        async def forward_but_one(request: web.Request) -> web.StreamResponse:
+            if (await request.json())["id"] == f"C{2 * ONE_MORE_AFTER:02}":
+                return web.json_response({"status_code": 2001, "timestamp": "2026-01-01T00:00:00Z"}, status=400)
+            return await forward(request)
+
+        monkeypatch.setattr(emsp.wire, "_forward", forward_but_one)
+        monkeypatch.setattr(DeliveryWorker, "_attempt", watched)
+        cdrs = [a_cdr(**HERS, id=f"C{number:02}", cdr_token=TOKEN) for number in range(count)]
+        await cpo.client.cdrs.BatchCreateCdrs(BatchCreateCdrsRequest(cdrs=cdrs))
+        await at_rest(cpo.client, ID)
+        assert len(await held_cdrs(emsp)) == count - 1
+    place = failed[0]  # it is tried once more when others arrive
+    assert max(widths[:place]) > 1
+    # One may have been claimed at the moment of the failure; those on their way then are counted once they arrive.
+    alone = ONE_MORE_AFTER // 2
+    assert widths[place + 1 : place + 1 + alone] == [1] * alone
+
+
+async def test_a_cdr_whose_answer_cannot_be_written_down_is_looked_for_and_not_sent_again(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, ended = disclosures.disclosure_end, []
+
+    async def end_but_once(*args: Any) -> None:
+        ended.append(args)
+        if len(ended) == 1:
+            raise DatabaseUnavailable("gone", retry_after_s=0.0)
+        await end(*args)
+
+    async with charging(sides) as (cpo, emsp):
+        await bill(cpo, "C1")
+        await pushed(cpo, emsp)
+        monkeypatch.setattr(disclosures, "disclosure_end", end_but_once)
+        await bill(cpo, "C2")
+        assert await pushed(cpo, emsp) == [("POST", "cdrs"), ("GET", "cdrs/DE/CPO/C2")]
+        assert await held_cdrs(emsp) == ["C1", "C2"]
 
 
 async def test_somebody_may_decide_that_it_is_sent_again(sides: Sides) -> None:

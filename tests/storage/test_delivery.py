@@ -34,13 +34,12 @@ from service.storage.connection import Connection
 from service.storage.delivery import (
     Claim,
     Waiting,
-    attempt_record,
     delivery_claim,
-    delivery_done,
     delivery_failed,
     delivery_renew,
     delivery_waiting,
 )
+from service.storage.disclosure import disclosure_sending
 from service.storage.gate import gate_failed, gate_hold, gate_resume, gate_succeeded
 from service.storage.integration import integration_insert, secrets_get, secrets_put, secrets_rewrap
 from service.storage.keyring import Keyring, SealBroken
@@ -49,12 +48,12 @@ from service.storage.peer import (
     PartKey,
     Peer,
     peer_acknowledged,
+    peer_delivered,
     peer_get,
     peer_gone,
     peer_part_acknowledged,
     peer_part_sending,
     peer_parts,
-    peer_sending,
 )
 from service.storage.pool import Database
 from service.storage.retention import retention_sweep
@@ -69,14 +68,23 @@ PART = PartKey(OBJECT_KIND_CONNECTOR, ("e1", "1"))
 # Everything that a worker writes about its claim.
 FENCED: dict[str, Callable[[Database, Connection, Claim], Awaitable[None]]] = {
     "it renews its lease": lambda database, _, claim: delivery_renew(database, claim),
-    "it sends": lambda database, _, claim: peer_sending(database, claim, Peer(), b"older"),
+    "it sends": lambda database, _, claim: sends(database, claim),
     "it sends a part": lambda database, _, claim: peer_part_sending(database, claim, PART, Peer(), b"older"),
     "a part was acknowledged": lambda _, conn, claim: peer_part_acknowledged(conn, claim, PART, Peer()),
     "it was acknowledged": lambda _, conn, claim: peer_acknowledged(conn, claim, Peer(external_id="older")),
     "it deleted": lambda _, conn, claim: peer_gone(conn, claim),
-    "it succeeded": lambda _, conn, claim: delivery_done(conn, claim, None),
+    "it succeeded": lambda _, conn, claim: succeeds(conn, claim, Peer(external_id="older")),
+    "it succeeded in deleting": lambda _, conn, claim: succeeds(conn, claim, None),
     "it failed": lambda _, conn, claim: delivery_failed(conn, claim, FAULT, Verdict(Next.RETRY), Streak(), 1.0),
 }
+
+
+async def sends(database: Database, claim: Claim) -> None:
+    await disclosure_sending(database, claim, Peer(), b"older", PartKey(claim.object_kind), None)
+
+
+async def succeeds(conn: Connection, claim: Claim, peer: Peer | None) -> None:
+    await peer_delivered(conn, claim, peer, duration_s=0.1, description="sent")
 
 
 @pytest.fixture
@@ -147,8 +155,7 @@ async def test_an_expired_lease_is_taken_over_and_the_first_holder_is_fenced_out
         async with database.transaction() as conn:
             assert await peer_get(conn, second.peer_key) == (Peer() if claim is first else held)
             if claim is first:
-                await peer_acknowledged(conn, second, held)
-                await delivery_done(conn, second, None)
+                await succeeds(conn, second, held)
 
 
 async def test_parts_are_shared_with_the_previous_version(database: Database, waiting: Waiting) -> None:
@@ -171,7 +178,7 @@ async def test_a_change_during_an_attempt_makes_it_due_again(database: Database,
     await change(database)
     assert await delivery_claim(database, waiting, 60.0) is None
     async with database.transaction() as conn:
-        await delivery_done(conn, claim, None)
+        await succeeds(conn, claim, None)
     assert (await claimed(database, waiting)).generation == claim.generation + 1
 
 
@@ -194,10 +201,10 @@ async def test_a_failure_that_does_not_count_is_taken_back(database: Database, w
 
 async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: Database, waiting: Waiting) -> None:
     async with database.transaction() as conn:
-        first, began = await gate_failed(conn, "acme", "cp")
+        first, began, _ = await gate_failed(conn, "acme", "cp")
     assert await delivery_waiting(database) == [waiting]  # a failure alone holds nothing back
     async with database.transaction() as conn:
-        assert (first, await gate_failed(conn, "acme", "cp")) == (1, (2, began))
+        assert (first, (await gate_failed(conn, "acme", "cp"))[:2]) == (1, (2, began))
         await gate_hold(conn, "acme", "cp", 60.0)
     assert not await delivery_waiting(database)
     assert await delivery_claim(database, waiting, 60.0) is None
@@ -205,10 +212,10 @@ async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: D
         await gate_resume(conn, "acme", "cp")
     assert await delivery_waiting(database) == [waiting]
     async with database.transaction() as conn:
-        assert await gate_failed(conn, "acme", "cp") == (1, began)
+        assert (await gate_failed(conn, "acme", "cp"))[:2] == (1, began)
         await gate_succeeded(conn, "acme", "cp")
     async with database.transaction() as conn:
-        failures, again = await gate_failed(conn, "acme", "cp")
+        failures, again, _ = await gate_failed(conn, "acme", "cp")
     assert (failures, again > began) == (1, True)
 
 
@@ -230,9 +237,7 @@ async def test_retention_keeps_a_tombstone_while_a_partner_holds_the_company(
     claim = await claimed(database, waiting)
     held = Peer(PEER_OBJECT_STATE_LINKED, COMPANY_ID, 1, b"hash", b"sent")
     async with database.transaction() as conn:
-        await peer_acknowledged(conn, claim, held)
-        await attempt_record(conn, claim, 0.1, "sent", 1, None)
-        await delivery_done(conn, claim, None)
+        await succeeds(conn, claim, held)
         await company_tombstone(conn, "acme", COMPANY_ID)
         assert await peer_get(conn, claim.peer_key) == held
     await age(database)

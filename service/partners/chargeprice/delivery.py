@@ -19,7 +19,7 @@ from evbridge.v1.delivery_pb2 import PEER_OBJECT_STATE_LINKED, PEER_OBJECT_STATE
 
 from service.bridge.channel import PartnerChannel
 from service.delivery.comparison import Compared
-from service.delivery.disclosures import disclosed
+from service.delivery.disclosures import sending
 from service.delivery.reconcile import Held, reconciled
 from service.delivery.worker import Delivered
 from service.domain.content import content_hash
@@ -27,7 +27,7 @@ from service.domain.partner_error import PartnerNotFound, PartnerOutcomeUnknown,
 from service.partners.chargeprice.mapping import carries, comparable, document
 from service.storage.company import company_current
 from service.storage.delivery import Claim, PeerKey
-from service.storage.peer import Peer, peer_get, peer_sending
+from service.storage.peer import Peer, peer_get
 from service.storage.pool import Database
 
 PARTNER = "chargeprice"
@@ -73,10 +73,9 @@ class ChargepriceDeliverer:
                 return Delivered(replace(peer, sent_document=sent), 0, "found at the partner as it should be")
         version = peer.acknowledged_version + 1
         body = document(company, version)
-        await peer_sending(self._database, claim, peer, body.SerializeToString())
         request = UpsertCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id, document=body)
         stub = self._channel.stub(CompanyServiceStub, claim.tenant_id)
-        async with disclosed(self._database, claim, body):
+        async with sending(self._database, claim, peer, body.SerializeToString(), body):
             answer: CompanyDocument = await stub.UpsertCompany(request)
             if (answer.data.id.lower(), answer.data.attributes.version) != (claim.object_id, version):
                 raise PartnerOutcomeUnknown("the answer is about another object or version", partner=PARTNER)
@@ -92,10 +91,9 @@ class ChargepriceDeliverer:
     async def _delete(self, claim: Claim, peer: Peer) -> Delivered:
         if peer.state == PEER_OBJECT_STATE_NONE:
             return Delivered(None, 0, "the partner does not hold it", answered=False)
-        await peer_sending(self._database, claim, peer, None)
         request = DeleteCompanyRequest(integration_id=claim.integration_id, company_id=claim.object_id)
         try:
-            async with disclosed(self._database, claim, None):
+            async with sending(self._database, claim, peer, None, None):
                 await self._channel.stub(CompanyServiceStub, claim.tenant_id).DeleteCompany(request)
         except PartnerNotFound:
             if await self._read(claim.peer_key) is not None:  # an outage may answer so, too

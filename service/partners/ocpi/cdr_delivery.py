@@ -18,7 +18,7 @@ from service.domain.partner_error import PartnerNotFound, PartnerOutcomeUnknown
 from service.errors import EgressDenied
 from service.partners.ocpi.mapping import answered, object_to, struct_of
 from service.storage.delivery import Claim, delivery_resume
-from service.storage.peer import Peer, peer_example
+from service.storage.peer import Peer, peer_acknowledged, peer_example
 from service.storage.pool import Database
 
 _POST: Final = "/evbridge.partner.ocpi.v2.CdrsReceiverService/PostCdr"
@@ -46,10 +46,13 @@ class CdrDelivery:
         self._cdrs = channel.stub(CdrsReceiverServiceStub, claim.tenant_id)
 
     async def deliver(self, peer: Peer) -> Delivered:
-        known = await self._url_by_example()
         delivered = await recorded(self._database, self._claim, peer, self._cdr, self)
-        if not known and delivered.answered and delivered.peer and _tells(delivered.peer.external_id, self._cdr):
+        linked = delivered.peer
+        tells = delivered.answered and linked and _tells(linked.external_id, self._cdr)
+        if linked and tells and not await self._url_by_example():
             # The first URL of that kind tells where those are whose outcome is unknown.
+            async with self._database.transaction() as conn:
+                await peer_acknowledged(conn, self._claim, linked)
             await delivery_resume(self._database, self._claim, OBJECT_KIND_CDR, PartnerOutcomeUnknown.reason)
         return delivered
 

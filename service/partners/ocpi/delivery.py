@@ -6,6 +6,7 @@ failed is sent again as it was: the next attempt sends what the partner sees by 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -40,9 +41,10 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
+from google.protobuf.message import Message
 
 from service.bridge.channel import PartnerChannel
-from service.delivery.disclosures import disclosed
+from service.delivery.disclosures import sending
 from service.delivery.worker import Delivered
 from service.domain.hub_client import hub_client_key
 from service.domain.keys import ObjectKey
@@ -52,7 +54,7 @@ from service.errors import TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
 from service.partners.ocpi.invoice_reconciliation_delivery import InvoiceReconciliationDelivery
 from service.partners.ocpi.mapping import object_to, struct_of
-from service.partners.ocpi.reach import Reached, reached
+from service.partners.ocpi.reach import Reached, reached_by
 from service.partners.ocpi.session_delivery import SessionDelivery
 from service.storage.changes import delivery_mark_at
 from service.storage.delivery import Claim, delivery_resume
@@ -60,13 +62,11 @@ from service.storage.peer import (
     PartKey,
     Peer,
     peer_acknowledged,
-    peer_get,
     peer_naming,
-    peer_sending,
     peer_tariffs_missing,
 )
 from service.storage.pool import Database
-from service.storage.view import Viewed, view_get
+from service.storage.view import Viewed, view_look
 
 M = TypeVar("M", Location, Tariff, Token, HubClient)
 
@@ -101,11 +101,8 @@ class OcpiDeliverer:
     async def deliver(self, claim: Claim) -> Delivered:
         """Raises TariffNotDelivered, TariffStillNamed, LeaseLost, and what the channel and a mapping raise."""
         key = ObjectKey.parsed(claim.object_id)
-        at = (claim.tenant_id, claim.integration_id)
-        async with self._database.connection() as conn:
-            pushes = Pushes(await reached(conn, *at))
-            peer = await peer_get(conn, claim.peer_key)
-            viewed = await view_get(conn, *at, claim.object_kind, key)
+        viewed, peer, integration, _ = await view_look(self._database, claim.peer_key)
+        pushes = Pushes(await reached_by(self._database, claim.tenant_id, integration))
         if claim.object_kind in (OBJECT_KIND_SESSION, OBJECT_KIND_CDR):
             return await self._charged(claim, pushes, peer, viewed)
         if claim.object_kind == OBJECT_KIND_INVOICE_RECONCILIATION_RECORD:
@@ -289,8 +286,7 @@ class _Attempt:
         request.integration_id, request.url = self._claim.integration_id, self._url
         written = object_to(token, self._pushes.partner.version).object
         request.object.update({name: written[name] for name in ("valid", "last_updated")})
-        await self._sending(token.SerializeToString())
-        async with disclosed(self._database, self._claim, token):
+        async with self._sending(token.SerializeToString(), token):
             await self._tokens.PatchToken(request)
 
     @property
@@ -328,15 +324,14 @@ class _Attempt:
             evse_uid=evse.uid,
         )
         request.object.update({name: written[name] for name in ("status", "last_updated")})
-        await self._sending(location.SerializeToString(), _tariff_keys(location))
-        async with disclosed(self._database, self._claim, evse, PartKey(OBJECT_KIND_EVSE, (evse.uid.casefold(),))):
+        part = PartKey(OBJECT_KIND_EVSE, (evse.uid.casefold(),))
+        async with self._sending(location.SerializeToString(), evse, _tariff_keys(location), part):
             await self._locations.PatchEvse(request)
 
     async def _put(self, call: Any, request: Any, wanted: M) -> Delivered:
         request.integration_id, request.url = self._claim.integration_id, self._url
         lost = await asyncio.to_thread(_write, request, wanted, self._pushes.partner.version)
-        await self._sending(wanted.SerializeToString(), _tariff_keys(wanted))
-        async with disclosed(self._database, self._claim, wanted):
+        async with self._sending(wanted.SerializeToString(), wanted, _tariff_keys(wanted)):
             await call(request)
         remark = f"; OCPI {self._pushes.partner.version} has no place for {', '.join(lost)}" if lost else ""
         return Delivered(_holding(wanted), 0, f"stored at the partner{remark}"[:500])
@@ -353,9 +348,8 @@ class _Attempt:
             party_id=key.party_id,
             tariff_id=Tariff.FromString(self._peer.sent_document or b"").id or key.key,
         )
-        await self._sending(self._peer.sent_document)
         try:
-            async with disclosed(self._database, self._claim, None):
+            async with self._sending(self._peer.sent_document, None):
                 await self._tariffs.DeleteTariff(request)
         except PartnerNotFound as error:
             if not error.partner_code.startswith("2"):  # An outage may answer 404, too.
@@ -363,8 +357,10 @@ class _Attempt:
             return Delivered(None, 0, "was already gone at the partner")
         return Delivered(None, 0, "deleted at the partner")
 
-    async def _sending(self, document: bytes | None, tariff_keys: Sequence[str] = ()) -> None:
-        await peer_sending(self._database, self._claim, self._peer, document, tariff_keys)
+    def _sending(
+        self, held: bytes | None, document: Message | None, tariff_keys: Sequence[str] = (), part: PartKey | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        return sending(self._database, self._claim, self._peer, held, document, tariff_keys, part)
 
 
 def _tariff_keys(wanted: Any) -> tuple[str, ...]:

@@ -17,13 +17,13 @@ from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.channel import PartnerChannel
-from service.delivery.disclosures import disclosed
+from service.delivery.disclosures import sending
 from service.delivery.worker import Delivered
 from service.domain.keys import ObjectKey
 from service.domain.partner_error import PartnerNotFound
 from service.partners.ocpi.mapping import object_to, struct_of
 from service.storage.delivery import Claim
-from service.storage.peer import Peer, peer_sending
+from service.storage.peer import Peer
 from service.storage.pool import Database
 
 
@@ -47,8 +47,7 @@ class InvoiceReconciliationDelivery:
         if linked and self._peer.sent_document == payload:
             return Delivered(self._peer, 0, "the partner already holds this state", answered=False)
         body = await asyncio.to_thread(_body, wanted, self._version)
-        await peer_sending(self._database, self._claim, self._peer, payload)
-        async with disclosed(self._database, self._claim, wanted):
+        async with sending(self._database, self._claim, self._peer, payload, wanted):
             if self._peer.state == PEER_OBJECT_STATE_NONE or not await self._put(wanted, body):
                 await self._records.PostInvoiceReconciliationRecord(
                     PostInvoiceReconciliationRecordRequest(**self._at, object=body)
@@ -64,9 +63,8 @@ class InvoiceReconciliationDelivery:
         request = DeleteInvoiceReconciliationRecordRequest(
             **self._at, country_code=key.country_code, party_id=key.party_id, record_id=sent.id or key.key
         )
-        await peer_sending(self._database, self._claim, self._peer, self._peer.sent_document)
         try:
-            async with disclosed(self._database, self._claim, None):
+            async with sending(self._database, self._claim, self._peer, self._peer.sent_document, None):
                 await self._records.DeleteInvoiceReconciliationRecord(request)
         except PartnerNotFound as error:
             _check_said(error)

@@ -50,7 +50,11 @@ class Reached(NamedTuple):
 
 async def reached(on: Connection | Database, tenant_id: str, integration_id: str) -> Reached:
     """Raises ResourceNotFound."""
-    stored = Integration.FromString(await integration_get(on, tenant_id, integration_id))
+    return await reached_by(on, tenant_id, Integration.FromString(await integration_get(on, tenant_id, integration_id)))
+
+
+async def reached_by(on: Connection | Database, tenant_id: str, stored: Integration) -> Reached:
+    """The same, through an integration that is read. Raises ResourceNotFound."""
     if platform_id := stored.ocpi.platform_integration_id:
         return Reached(stored, Integration.FromString(await integration_get(on, tenant_id, platform_id)))
     return Reached(stored, stored)

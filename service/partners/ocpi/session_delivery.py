@@ -14,13 +14,13 @@ from evbridge.v1.session_pb2 import Session
 from google.protobuf.struct_pb2 import Struct
 
 from service.bridge.channel import PartnerChannel
-from service.delivery.disclosures import disclosed
+from service.delivery.disclosures import sending
 from service.delivery.worker import Delivered
 from service.domain.partner_error import PartnerNotFound, PartnerRejected
 from service.partners.ocpi.mapping import object_to, struct_of
 from service.storage.changes import change_time
 from service.storage.delivery import Claim
-from service.storage.peer import Peer, peer_sending
+from service.storage.peer import Peer
 from service.storage.pool import Database
 
 _PROGRESS: Final = ("charging_periods", "kwh", "total_cost", "last_updated")
@@ -51,8 +51,7 @@ class SessionDelivery:
                 return Delivered(self._peer, 0, held, answered=False, again_s=again_s)
         whole, lost, patch = await asyncio.to_thread(_told, sent, wanted, self._version)
         names: Any = {"country_code": wanted.country_code, "party_id": wanted.party_id, "session_id": wanted.id}
-        await peer_sending(self._database, self._claim, self._peer, wanted.SerializeToString())
-        async with disclosed(self._database, self._claim, wanted):
+        async with sending(self._database, self._claim, self._peer, wanted.SerializeToString(), wanted):
             if patch is None or not await self._patched(PatchSessionRequest(**self._to, **names), patch):
                 request = PutSessionRequest(**self._to, **names)
                 request.object.CopyFrom(whole)
