@@ -183,18 +183,20 @@ CROSS JOIN LATERAL (
 WHERE i.delete_time IS NULL
 
 -- name: delivery_waiting
--- tenant: any, because one worker serves them all.
+-- tenant: any, because one worker serves them all. LIMIT keeps the first due one from being looked for among all.
 SELECT i.tenant_id, i.integration_id, i.type
 FROM integration AS i
+CROSS JOIN LATERAL (
+    SELECT FROM delivery AS d
+    WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state IN (1, 2)
+        AND d.due_time <= now() AND d.lease_until <= now()
+    ORDER BY d.due_time
+    LIMIT 1
+) AS due
 WHERE i.enabled AND i.pause_time IS NULL
     AND NOT EXISTS (
         SELECT FROM gate_pause AS held
         WHERE held.tenant_id = i.tenant_id AND held.integration_id = i.integration_id AND held.resume_time > now()
-    )
-    AND EXISTS (
-        SELECT FROM delivery AS d
-        WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state IN (1, 2)
-            AND d.due_time <= now() AND d.lease_until <= now()
     )
 
 -- name: delivery_claim

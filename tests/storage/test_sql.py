@@ -130,6 +130,21 @@ async def test_a_search_looks_in_the_index_of_points(name: str, connection: asyn
     assert "Seq Scan" not in plan, plan
 
 
+async def test_one_due_delivery_is_enough_to_know_that_something_waits(connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        """
+        INSERT INTO tenant VALUES ('acme');
+        INSERT INTO integration (tenant_id, integration_id, type, enabled, status, etag, payload)
+        VALUES ('acme', 'cp', 1, true, 2, '', '');
+        INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id, state, due_time)
+        SELECT 'acme', 'cp', 5, n, 1, now() FROM generate_series(1, 3000) AS n;
+        ANALYZE delivery
+        """
+    )
+    plan = await _plan(connection, "delivery_waiting")
+    assert re.search("Limit.*\n *->  Index Scan using delivery_next", plan), plan
+
+
 BY_KEYS = [
     "location_get_many",
     "location_known",
@@ -180,10 +195,11 @@ async def _plan(connection: asyncpg.Connection, name: str, *settings: str) -> st
     """As it is made for any arguments."""
     statement = next(statement for statement in STATEMENTS if statement.name == name)
     prepared = await connection.prepare(statement.text)
-    arguments = ", ".join(["NULL"] * len(prepared.get_parameters()))
+    nulls = ", ".join(["NULL"] * len(prepared.get_parameters()))
+    arguments = f"({nulls})" if nulls else ""
     async with connection.transaction():
         await connection.execute("; ".join(["SET LOCAL plan_cache_mode = force_generic_plan", *settings]))
         await connection.execute(f"PREPARE hot AS {statement.text}")
-        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE hot({arguments})"))
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE hot{arguments}"))
         await connection.execute("DEALLOCATE hot")
     return plan
