@@ -327,6 +327,19 @@ async def test_an_object_that_nobody_can_name_costs_itself_and_nothing_is_remove
     assert not removed(stored["L2"])
 
 
+@pytest.mark.parametrize("per_page", [1, 2], ids=["on two pages", "on one page"])
+@pytest.mark.parametrize("order", [1, -1], ids=["older first", "newer first"])
+async def test_of_an_object_that_is_shown_twice_the_newer_is_kept(
+    client: Client, operator: OcpiPartner, per_page: int, order: int
+) -> None:
+    newer = the_location(1) | {"name": "Renamed", "last_updated": "2026-04-01T00:00:00Z"}
+    operator.lists["locations"], operator.per_page = [the_location(1), newer][::order], per_page
+    run = await pulled(client)
+    assert outcome(run) == "OK"
+    assert run.steps[1].read_count == 2
+    assert (await locations(client))["L1"].name == "Renamed"
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "another party": ({"party_id": "XXX"}, "/data/1"),
     "a time that is none": ({"last_updated": "soon"}, "/data/1/last_updated"),

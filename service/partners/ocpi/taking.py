@@ -104,9 +104,12 @@ class Taking:
         nameless: list[tuple[str, Any, FieldViolation]] = []
         for pointer, value in values:
             try:
-                documents[self._key(value)] = pointer, value
+                key = self._key(value)
             except _Nameless as error:
                 nameless.append((pointer, value, FieldViolation(error.pointer, error.problem)))
+                continue
+            if key not in documents or not _is_older(value, documents[key][1]):
+                documents[key] = pointer, value
         again = len(values) - len(nameless) - len(documents)
         return Page(len(values), documents, again, nameless, *await self._batches(documents))
 
@@ -258,6 +261,12 @@ def _time(document: Document) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _is_older(document: Document, than: Document) -> bool:
+    """Whether the partner says so of two that have one id."""
+    time, other = _time(document), _time(than)
+    return time is not None and other is not None and time < other
 
 
 def _token_type(text: Any) -> TokenType.ValueType:

@@ -47,7 +47,7 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
 
     An object that breaks rules of this contract is repaired where it can be: a field that it can do without is written
     properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
-    ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
+    ListRunFindings lists both. Of an object that the partner shows twice the newer counts, or the last of two that are as new.
 
     Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
     clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
@@ -100,7 +100,7 @@ progress is an object that was read.
 
 An object that breaks rules of this contract is repaired where it can be: a field that it can do without is written
 properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
-ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
+ListRunFindings lists both. Of an object that the partner shows twice the newer counts, or the last of two that are as new.
 
 Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
 clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
