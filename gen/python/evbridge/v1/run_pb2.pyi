@@ -47,7 +47,7 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
 
     An object that breaks rules of this contract is repaired where it can be: a field that it can do without is written
     properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
-    ListRunFindings lists both. Of an object that the partner shows twice the newer counts, or the last of two that are as new.
+    ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
 
     Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
     clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
@@ -64,7 +64,8 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
     gone from that is removed: of a location the EVSEs are REMOVED, a tariff is deleted. What is wrong with an object costs
     that object alone; nothing counts as gone while something has no id, or the list was perhaps not shown whole: it shrank
-    as it was read, a page came twice, fewer objects came than X-Total-Count says. Without a Link the list is read on by its
+    as it was read, a page came twice, fewer objects came than X-Total-Count says. Of an object that is shown twice the newer
+    counts, and the last one when neither is. Without a Link the list is read on by its
     offset while that says that there is more. It begins by itself at intervals (IntegrationModels). It goes on at the page
     it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day. Fails with
     NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
@@ -100,7 +101,7 @@ progress is an object that was read.
 
 An object that breaks rules of this contract is repaired where it can be: a field that it can do without is written
 properly, shortened or left out. It is refused otherwise, and then stays here as it was, but for the statuses of EVSEs.
-ListRunFindings lists both. Of an object that the partner shows twice the newer counts, or the last of two that are as new.
+ListRunFindings lists both. An object that the partner shows twice counts as it is shown last.
 
 Where `models.pull_session` is set, sessions are imported too: those that changed since the last time, by the partner's
 clock, page by page; it rests and goes on as below. One that has ended becomes one CDR, under the session's id, at the price
@@ -117,7 +118,8 @@ INTEGRATION_TYPE_OCPI knows it, too: the tariffs and locations that `models` ask
 integration. What changed since the last time, by the partner's clock, is read, and once a day the whole list. What is
 gone from that is removed: of a location the EVSEs are REMOVED, a tariff is deleted. What is wrong with an object costs
 that object alone; nothing counts as gone while something has no id, or the list was perhaps not shown whole: it shrank
-as it was read, a page came twice, fewer objects came than X-Total-Count says. Without a Link the list is read on by its
+as it was read, a page came twice, fewer objects came than X-Total-Count says. Of an object that is shown twice the newer
+counts, and the last one when neither is. Without a Link the list is read on by its
 offset while that says that there is more. It begins by itself at intervals (IntegrationModels). It goes on at the page
 it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day. Fails with
 NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
