@@ -108,15 +108,20 @@ SET next_link = NULL, counts = $4, watermark = greatest(watermark, CASE WHEN hig
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
 
 -- name: pull_due
--- tenant: any, because one worker serves them all. A tenth more or less keeps those apart that began together.
+-- tenant: any, because one worker serves them all. A tenth more or less keeps those apart that began together. While a run
+-- of the kind (3) is under way the next one waits.
 WITH next AS MATERIALIZED (
     SELECT tenant_id, integration_id
-    FROM integration
+    FROM integration AS i
     WHERE pull_minutes > 0 AND pull_time <= now() AND enabled AND pause_time IS NULL AND status = 2
         AND type = ANY ($1::smallint[])
+        AND NOT EXISTS (
+            SELECT FROM run AS r
+            WHERE r.tenant_id = i.tenant_id AND r.integration_id = i.integration_id AND r.kind = 3 AND r.state IN (1, 2, 3)
+        )
     ORDER BY pull_time
     LIMIT 1
-    FOR NO KEY UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE OF i SKIP LOCKED
 )
 UPDATE integration AS i SET pull_time = now() + i.pull_minutes * (0.9 + 0.2 * random()) * interval '1 minute'
 FROM next

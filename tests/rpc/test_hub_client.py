@@ -1,10 +1,11 @@
 """What a hub says of who is connected to it: at the door, in lists and in watches, and pulled from it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.hub_client_pb2 import (
     HUB_CLIENT_STATUS_CONNECTED,
@@ -12,15 +13,27 @@ from evbridge.v1.hub_client_pb2 import (
     HubClientStatus,
     ListHubClientsRequest,
 )
-from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
+from evbridge.v1.integration_pb2 import (
+    CreateIntegrationRequest,
+    Integration,
+    IntegrationModels,
+    UpdateIntegrationRequest,
+)
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PARTY_ROLE_HUB
 from evbridge.v1.registration_pb2 import RegisterIntegrationRequest
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, RUN_STATE_SUCCEEDED, ListRunsRequest, Run, WaitRunRequest
+from evbridge.v1.run_pb2 import (
+    RUN_KIND_SYNC,
+    RUN_STATE_SUCCEEDED,
+    ListRunsRequest,
+    Run,
+    StartRunRequest,
+    WaitRunRequest,
+)
 from evbridge.v1.watch_pb2 import WatchHubClientsRequest
 
 from service.app import Evbridge
 from tests.conftest import Tenant
-from tests.front_door import Client
+from tests.front_door import Client, an_integration_of
 from tests.ocpi.door import ID, Ask, Partner, ask, partner
 from tests.partners import OcpiPartner
 from tests.rpc import test_ocpi_pull as pull
@@ -194,3 +207,28 @@ async def test_the_list_is_pulled_by_itself_after_every_registration(
     assert outcome(await tenant.admin.runs.WaitRun(WaitRunRequest(id=again.id))) == "OK"
     while len(await synced()) < 2:
         await asyncio.sleep(0.05)
+
+
+async def test_a_pull_under_way_is_followed_by_the_one_that_a_registration_wants(
+    tenant: Tenant, running: Evbridge, listing: OcpiPartner, new_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
+    other, asked, goes_on = await new_tenant(), asyncio.Event(), asyncio.Event()
+
+    async def held() -> web.Response:
+        asked.set()
+        await goes_on.wait()
+        return web.Response(status=401)
+
+    await by_hand(tenant.admin, listing, running)
+    integration = an_integration_of("ocpi", id="other")
+    await other.admin.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+    listing.instead["hubclientinfo", 0] = held
+    await tenant.admin.runs.StartRun(StartRunRequest(integration_id=pull.ID, kind=RUN_KIND_SYNC))
+    await asked.wait()
+    again = await tenant.admin.registration.RegisterIntegration(RegisterIntegrationRequest(integration_id=pull.ID))
+    assert outcome(await tenant.admin.runs.WaitRun(WaitRunRequest(id=again.id))) == "OK"
+    await pull.pulled_last(running, other)
+    goes_on.set()
+    async with asyncio.timeout(30):
+        while len(await statuses(tenant.admin)) < 5:
+            await asyncio.sleep(0.05)
