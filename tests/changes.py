@@ -14,6 +14,7 @@ from evbridge.v1 import (
     company_pb2,
     delivery_pb2,
     integration_pb2,
+    invoice_reconciliation_pb2,
     location_pb2,
     partner_pb2,
     party_pb2,
@@ -41,6 +42,7 @@ from tests.front_door import (
     a_company,
     a_location,
     a_party,
+    a_record,
     a_rule,
     a_tariff,
     a_token,
@@ -103,6 +105,7 @@ async def every_change(tenant: Tenant, running: Evbridge) -> None:
     await _parties(tenant)
     await _deliveries(tenant, cp)
     await _rules(tenant, cp)
+    await _invoices(tenant, hub)
     await _runs(tenant, running, cp, hub)
     await _questions(tenant, running, hub)
     for id in (cp, hub):
@@ -120,6 +123,17 @@ async def _integrations(tenant: Tenant, running: Evbridge, cp: str, hub: str) ->
     await calls.PauseIntegration(integration_pb2.PauseIntegrationRequest(id=cp, reason="maintenance"))
     await calls.ResumeIntegration(integration_pb2.ResumeIntegrationRequest(id=cp))
     await tenant.admin.partners.SetExchangeRecording(partner_pb2.SetExchangeRecordingRequest(integration_id=cp))
+
+
+async def _invoices(tenant: Tenant, hub: str) -> None:
+    calls, messages = tenant.admin.invoice_reconciliation, invoice_reconciliation_pb2
+    record = a_record(recipient_integration_id=hub)
+    await calls.CreateInvoiceReconciliationRecord(messages.CreateInvoiceReconciliationRecordRequest(record=record))
+    await calls.UpdateInvoiceReconciliationRecord(messages.UpdateInvoiceReconciliationRecordRequest(record=record))
+    batch = messages.BatchUpsertInvoiceReconciliationRecordsRequest(records=[record])
+    await calls.BatchUpsertInvoiceReconciliationRecords(batch)
+    key = messages.InvoiceReconciliationRecordKey(country_code="DE", party_id="ABC", id=record.id)
+    await calls.DeleteInvoiceReconciliationRecord(messages.DeleteInvoiceReconciliationRecordRequest(key=key))
 
 
 async def _parties(tenant: Tenant) -> None:

@@ -224,7 +224,7 @@ async def test_a_response_that_is_a_list_of_one_is_that_one(sides: Sides) -> Non
             for count in (0, 2):
                 cpo.wire.faults = [("POST", "/START_SESSION", f"listed:{count}")]
                 failure = await fails(send(emsp, starting(id=str(uuid4()))))
-                assert "does not say whether it takes it" in failure.message, failure
+                assert "does not say whether it takes the command" in failure.message, failure
 
 
 @pytest.mark.parametrize("version", SPOKEN)

@@ -385,17 +385,17 @@ async def test_a_call_reads_its_integration_once(
 ) -> None:
     await integrate(tenant, partner.url)
     partner.answer = two_pages()
-    read_whole, names = Connection.value, list[str]()
+    read_whole, names = Connection.rows, list[str]()
 
-    async def value(self: Connection, statement: Statement, *args: Any) -> Any:
+    async def rows(self: Connection, statement: Statement, *args: Any) -> Any:
         if args[:1] == (tenant.name,):
             names.append(statement.name)
         return await read_whole(self, statement, *args)
 
-    monkeypatch.setattr(Connection, "value", value)
+    monkeypatch.setattr(Connection, "rows", rows)
     async with serving_things(running) as channel:
         await read(stream(channel, tenant.keys["reader"]))
-    assert names.count("integration_get") == 2  # of each page
+    assert names.count("integration_target") == 2  # of each page
 
 
 async def test_a_stream_is_guarded_like_every_rpc(
