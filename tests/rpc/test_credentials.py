@@ -228,6 +228,17 @@ async def test_a_partner_that_wants_its_token_plain_is_found_out_once(ours: Tena
     assert len(party.requests) == 9
 
 
+async def test_a_partner_that_decodes_its_token_only_where_it_lists_its_versions_is_found_out(ours: Tenant) -> None:
+    async def wants_it_plain() -> None:
+        party.authorization = "Token token-a"
+
+    async with Interrupted(meanwhile=wants_it_plain).listening() as party:
+        assert outcome(await register(ours, ocpi(party))) == "OK"
+    assert (await get(ours)).ocpi.plain_authorization
+    paths = ["/ocpi/versions", "/ocpi/2.3.0", "/ocpi/2.3.0", "/ocpi/credentials", "/ocpi/credentials"]
+    assert [path for path, _ in party.requests] == paths
+
+
 async def test_a_token_that_is_refused_in_both_forms_is_refused(ours: Tenant, party: OcpiPartner) -> None:
     run = await register(ours, ocpi(party, token="token-b"))
     assert (outcome(run), steps(run)) == ("TOKEN_REJECTED", {"versions": FAILED})

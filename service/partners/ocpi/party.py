@@ -89,6 +89,7 @@ class OtherParty:
 
     async def details(self, version: str, url: str) -> VersionDetails:
         """The modules of a version, without those whose URL we do not call. Raises EndpointMissing for credentials."""
+        self._form_known = False  # some decode the token where they list their versions, and not in 2.1.1
         reply = await self._call("VersionsService/GetVersionDetails", GetVersionDetailsRequest(), url)
         endpoints = reply.message.data.endpoints
         if len(endpoints) > _MAX_ENDPOINTS:
