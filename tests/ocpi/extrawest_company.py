@@ -27,8 +27,10 @@ from py_ocpi.core.endpoints.v_2_1_1.utils import cpo_generator as old_endpoint  
 from py_ocpi.core.endpoints.v_2_2_1.utils import cpo_generator as endpoint  # noqa: E402
 from py_ocpi.core.enums import Action, ModuleID, RoleEnum  # noqa: E402
 from py_ocpi.main import get_application  # noqa: E402
+from py_ocpi.modules.cdrs.v_2_2_1.schemas import CdrLocation  # noqa: E402
 from py_ocpi.modules.versions.enums import VersionNumber  # noqa: E402
 from py_ocpi.modules.versions.v_2_2_1.enums import InterfaceRole  # noqa: E402
+from pydantic import Extra  # noqa: E402
 
 # Faults that would end the circle at its beginning, mended.
 # An operator takes commands, and does not list their endpoint.
@@ -39,6 +41,8 @@ ENDPOINTS[VersionNumber.v_2_1_1][RoleEnum.cpo][ModuleID.commands] = old_endpoint
 # What is pushed goes to ".../sessionsDE/CPO/S1", unless the endpoint ends with a slash.
 joined = push.client_url
 push.client_url = lambda module, id, url: joined(module, id, url if module == ModuleID.cdrs else f"{url.rstrip('/')}/")
+# Of a CDR's location it leaves out evse_uid, which OCPI requires: such a CDR we refuse.
+CdrLocation.__config__.extra = Extra.allow
 
 MODULES = (
     ModuleID.credentials_and_registration,

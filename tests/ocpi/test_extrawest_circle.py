@@ -1,7 +1,10 @@
-"""The circle with a provider that others wrote: token, authorisation, start, session, stop and CDR.
+"""The circle with a company that others wrote, on either side: token, authorisation, start, session, stop and CDR.
 
-What extrawest_ocpi has no client for, sending commands, the test sends for it. We have to bear that it answers an
-object as a list of one, that ids come back in lower case, and that the path of `Location` names Python's enums.
+What extrawest_ocpi has no client for, asking whether a token may charge and sending commands, the test sends for it.
+We have to bear that it answers an object as a list of one, that ids come back in lower case, and that the path of
+`Location` names Python's enums.
+
+In 2.1.1 it wants `end_date_time` of a CDR, which is called `stop_date_time` there: no circle closes.
 """
 
 import base64
@@ -19,17 +22,25 @@ from evbridge.v1.authorization_pb2 import (
     AuthorizeTokenRequest,
     LocationReferences,
 )
-from evbridge.v1.cdr_pb2 import CreateCdrRequest
+from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_EQUAL, CDR_AUDIT_STATE_PENDING, CreateCdrRequest, ListCdrsRequest
+from evbridge.v1.command_pb2 import (
+    COMMAND_RESULT_TYPE_ACCEPTED,
+    COMMAND_STATE_ENDED,
+    SendCommandRequest,
+    StartSession,
+    StopSession,
+)
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
 from evbridge.v1.run_pb2 import RUN_KIND_SYNC, StartRunRequest
-from evbridge.v1.token_pb2 import WHITELIST_TYPE_NEVER, ListTokensRequest
+from evbridge.v1.session_pb2 import SESSION_STATUS_COMPLETED, ListSessionsRequest
+from evbridge.v1.token_pb2 import WHITELIST_TYPE_NEVER, BatchUpsertTokensRequest, ListTokensRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period
+from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
 from tests.circle import HERS, HIS, Operator, outliving, until
-from tests.front_door import a_tariff, a_token, at_rest
+from tests.front_door import a_connector, a_location, a_tariff, a_token, an_evse, at_rest
 from tests.ocpi.test_extrawest import playing, said
 from tests.rpc.test_ocpi_charged_received import written
 from tests.rpc.test_registration import ID, Side, outcome, side
@@ -40,6 +51,9 @@ UID = "04A1B2"
 TIME = Timestamp(seconds=SESSION_START_S)
 CARD = a_cdr_token(**HIS, uid=UID, contract_id="DE-MSP-C12345678-X")
 KEPT = a_token(**HIS, uid=UID, contract_id=CARD.contract_id, whitelist=WHITELIST_TYPE_NEVER, last_updated=TIME)
+POINT = a_connector(last_updated=TIME)
+PLACE = a_location(**HERS, id="L1", evses=[an_evse("E1", connectors=[POINT], last_updated=TIME)], last_updated=TIME)
+BEGUN = a_session(**HERS, id="S1", cdr_token=CARD, last_updated=TIME)
 
 
 @dataclass
@@ -175,3 +189,51 @@ async def test_its_driver_charges_at_an_operator_of_ours(met: Met, version: str)
         assert {each.state for each in await at_rest(us.client, ID)} == {DELIVERY_STATE_DELIVERED}
         ((id, bill),) = (await company.held())["cdrs"].items()
         assert (id, bill["total_energy"]) == ("c1", 20)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_our_driver_charges_at_its_operator(met: Met, version: str) -> None:
+    models = {"push_token": True, "pull_location": True, "pull_tariff": True, "pull_session": True, "pull_cdr": True}
+    async with met("CPO", version, **models) as (us, company):
+        await us.client.tokens.BatchUpsertTokens(BatchUpsertTokensRequest(tokens=[KEPT], allow_missing=True))
+        assert {each.state for each in await at_rest(us.client, ID)} == {DELIVERY_STATE_DELIVERED}
+        assert [*(await company.held())["tokens"]] == [UID.lower()]
+        asked = await company.asks(us, "emsp", f"tokens/{UID}/authorize", {"location_id": "L1"})
+        assert asked["allowed"] == "ALLOWED"
+
+        await company.hold("locations", "L1", PLACE)
+        await company.hold("tariffs", "T9", a_tariff(**HERS, id="T9", last_updated=TIME))
+        await pulls(us)
+
+        async def command(**request: Any) -> None:
+            sent = SendCommandRequest(integration_id=ID, **request)
+            command = await us.client.commands.SendCommand(sent, timeout=60.0)  # type: ignore[call-arg]
+            assert (command.state, command.result.result) == (COMMAND_STATE_ENDED, COMMAND_RESULT_TYPE_ACCEPTED), (
+                command
+            )
+
+        await command(start_session=StartSession(token=KEPT, location_id="L1", evse_uid="E1"))
+        await company.hold("sessions", "S1", BEGUN)
+        await company.push("sessions", "S1")
+        await command(stop_session=StopSession(session_id="S1"))
+        end = Timestamp(seconds=SESSION_START_S + 3600)
+        ended = {"end_date_time": end, "status": SESSION_STATUS_COMPLETED, "last_updated": end}
+        ended["charging_periods"] = [a_period(0, "20", tariff_id="T9")]
+        await company.hold("sessions", "S1", a_session(**HERS, id="S1", cdr_token=CARD, **ended))
+        await company.push("sessions", "S1")
+        (session,) = (await us.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
+        assert session.status == SESSION_STATUS_COMPLETED
+
+        bill = a_cdr(**HERS, id="C1", session_id="S1", cdr_token=CARD, tariffs=[a_tariff(**HERS, id="T9")])
+        bill.last_updated.CopyFrom(end)
+        await company.hold("cdrs", "C1", bill)
+        await company.push("cdrs", "C1")
+        await pulls(us)
+
+        async def audited() -> bool:
+            (cdr,) = (await us.client.cdrs.ListCdrs(ListCdrsRequest(integration_id=ID))).cdrs
+            assert cdr.audit.state in (CDR_AUDIT_STATE_PENDING, CDR_AUDIT_STATE_EQUAL), cdr.audit
+            return bool(cdr.audit.state == CDR_AUDIT_STATE_EQUAL)
+
+        await until(audited)
