@@ -295,6 +295,8 @@ async def test_after_a_failure_a_backlog_goes_one_after_another_again(
 
     async def watched(*args: Any) -> bool:
         nonlocal under_way
+        if args[1].object_kind != OBJECT_KIND_CDR:
+            return await attempt(*args)
         under_way += 1
         widths.append(under_way)
         try:
@@ -324,7 +326,7 @@ async def test_after_a_failure_a_backlog_goes_one_after_another_again(
     place = failed[0]  # it is tried once more when others arrive
     assert max(widths[:place]) > 1
     # One may have been claimed at the moment of the failure; those on their way then are counted once they arrive.
-    alone = ONE_MORE_AFTER // 2
+    alone = ONE_MORE_AFTER // 4
     assert widths[place + 1 : place + 1 + alone] == [1] * alone
 
 
