@@ -59,6 +59,7 @@ def session_shown(
         shown.location.CopyFrom(before.location)
     elif location:
         shown.location.CopyFrom(_bare(location))
+        shown.location.last_updated.CopyFrom(location.last_updated)
         _keep_items(shown.location.evses, "uid", seen.evse_uid)
         for evse in shown.location.evses:
             _keep_items(evse.connectors, "id", seen.connector_id)

@@ -361,6 +361,25 @@ async def test_somebody_may_decide_that_it_is_sent_again(sides: Sides) -> None:
         assert await held_cdrs(emsp) == ["C1"]
 
 
+async def test_in_2_1_1_the_location_of_a_session_says_when_it_was_updated(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with charging(sides, "2.1.1") as (cpo, emsp):
+        forward, put = emsp.wire._forward, list[Any]()
+
+        async def kept(request: web.Request) -> web.StreamResponse:
+            if request.method == "PUT":
+                put.append(await request.json())
+            return await forward(request)
+
+        monkeypatch.setattr(emsp.wire, "_forward", kept)
+        await tell(cpo)
+        assert await pushed(cpo, emsp) == [("PUT", S1)]
+        (session,) = put
+        (evse,) = session["location"]["evses"]
+        assert all("last_updated" in each for each in (session["location"], evse, *evse["connectors"])), session
+
+
 async def test_2_1_1_is_sent_no_credit_cdr_and_no_session_at_a_place_that_is_not_stored(sides: Sides) -> None:
     async with charging(sides, "2.1.1") as (cpo, emsp):
         await bill(cpo, "C1")
