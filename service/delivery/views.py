@@ -6,9 +6,9 @@ is shown by who speaks for its owner, and by who speaks for a hub those that are
 invoice reconciliation records are seen where they go, whatever the rules.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from evbridge.v1.cdr_pb2 import Cdr
 from evbridge.v1.delivery_pb2 import (
@@ -65,32 +65,10 @@ M = TypeVar("M", Location, Tariff, Token, Session, Cdr, InvoiceReconciliationRec
 C = TypeVar("C", Session, Cdr)
 Shown = Location | Tariff | Token | Session | Cdr | InvoiceReconciliationRecord | HubClient | None
 
-VIEWED: frozenset[ObjectKind.ValueType] = frozenset(
-    {
-        OBJECT_KIND_LOCATION,
-        OBJECT_KIND_TARIFF,
-        OBJECT_KIND_TOKEN,
-        OBJECT_KIND_SESSION,
-        OBJECT_KIND_CDR,
-        OBJECT_KIND_HUB_CLIENT,
-        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
-    }
-)
-
 
 async def view_refresh(database: Database, claim: Claim, clock: Clock) -> str:
     """Brings the partner's view of the object to what it is now, and says what became of it. Raises LeaseLost."""
-    view = _View(database, claim, clock)
-    of = {
-        OBJECT_KIND_TARIFF: view.tariff,
-        OBJECT_KIND_LOCATION: view.location,
-        OBJECT_KIND_TOKEN: view.token,
-        OBJECT_KIND_SESSION: view.session,
-        OBJECT_KIND_CDR: view.cdr,
-        OBJECT_KIND_HUB_CLIENT: view.hub_client,
-        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: view.invoice_reconciliation,
-    }
-    return await of[claim.object_kind]()
+    return await _View(database, claim, clock).refresh()
 
 
 class Look(NamedTuple):
@@ -103,17 +81,7 @@ class Look(NamedTuple):
 
 async def view_now(database: Database, claim: Claim, clock: Clock) -> Look:
     """Changes nothing; all that `view_refresh` would have to write, it would write from this."""
-    view = _View(database, claim, clock)
-    of: dict[ObjectKind.ValueType, Callable[[], Awaitable[Look]]] = {
-        OBJECT_KIND_TARIFF: view.tariff_now,
-        OBJECT_KIND_LOCATION: view.location_now,
-        OBJECT_KIND_TOKEN: view.token_now,
-        OBJECT_KIND_SESSION: view.session_now,
-        OBJECT_KIND_CDR: view.cdr_now,
-        OBJECT_KIND_HUB_CLIENT: view.hub_client_now,
-        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: view.invoice_reconciliation_now,
-    }
-    return await of[claim.object_kind]()
+    return await _View(database, claim, clock).now()
 
 
 async def view_shown(database: Database, claim: Claim, form: type[M]) -> M | None:
@@ -133,11 +101,19 @@ class _View:
         self._at = (claim.tenant_id, claim.integration_id)
         self._key = ObjectKey.parsed(claim.object_id)
 
-    async def location(self) -> str:
-        """Tariffs that the partner sees by it, or not any more, are due there."""
-        viewed, seen, shown = await self.location_now()
+    async def now(self) -> Look:
+        return await _LOOKS[self._claim.object_kind](self)
+
+    async def refresh(self) -> str:
+        viewed, seen, shown = await self.now()
         if _is_same(viewed, shown, seen):
             return _outcome(seen, changed=False)
+        if self._claim.object_kind == OBJECT_KIND_LOCATION:
+            return await self._put_location(viewed, seen, shown)
+        return await self._put(seen, shown)
+
+    async def _put_location(self, viewed: Viewed | None, seen: Location | None, shown: Location | None) -> str:
+        """Tariffs that the partner sees by it, or not any more, are due there."""
         before = viewed.parsed(Location) if viewed else None
         named, named_before = _named(shown), _named(before)
         if named == named_before:
@@ -147,38 +123,27 @@ class _View:
             for key, tariff in tariffs.items():
                 if document := _document(tariff_shown(tariff)):
                     await view_put(conn, self._claim, OBJECT_KIND_TARIFF, key, document, shown=True, replace=False)
-            await self._put(seen, shown, named, conn)
+            outcome = await self._put(seen, shown, named, conn)
             await delivery_mark_at(conn, *self._at, OBJECT_KIND_TARIFF, named ^ named_before)
-        return _outcome(seen, changed=True)
+        return outcome
 
-    async def location_now(self) -> Look:
+    async def _location(self) -> Look:
         viewed, _, _, now = await self._looked()
         before = viewed.parsed(Location) if viewed else None
         seen = await self._seen_location(now)
         return Look(viewed, seen, location_shown(seen, before, timestamp_of(now)))
 
-    async def tariff(self) -> str:
-        """One that a shown location names is due again when it does not any more."""
-        return await self._put_changed(await self.tariff_now())
-
-    async def tariff_now(self) -> Look:
+    async def _tariff(self) -> Look:
         viewed, _, _, now = await self._looked()
         seen = await self._seen_tariff(now)
         return Look(viewed, seen, tariff_shown(seen))
 
-    async def token(self) -> str:
-        return await self._put_changed(await self.token_now())
-
-    async def token_now(self) -> Look:
+    async def _token(self) -> Look:
         viewed, _, integration, _ = await self._looked()
         seen = await self._seen_token(integration)
         return Look(viewed, seen, token_shown(seen, viewed.parsed(Token) if viewed else None))
 
-    async def session(self) -> str:
-        """It is seen where it goes, and nowhere else."""
-        return await self._put_changed(await self.session_now())
-
-    async def session_now(self) -> Look:
+    async def _session(self) -> Look:
         at = (self._database, self._claim.tenant_id)
         viewed, _, integration, _ = await self._looked()
         seen = _addressed(integration, (await session_find(*at, [self._key])).get(self._key), Session)
@@ -188,32 +153,20 @@ class _View:
         shown = session_shown(seen, before, location, state_of_charge=told) if seen else None
         return Look(viewed, seen, shown)
 
-    async def cdr(self) -> str:
-        """In the same way."""
-        return await self._put_changed(await self.cdr_now())
-
-    async def cdr_now(self) -> Look:
+    async def _cdr(self) -> Look:
         viewed, _, integration, _ = await self._looked()
         found = await cdr_find(self._database, self._claim.tenant_id, [self._key])
         seen = _addressed(integration, found.get(self._key), Cdr)
         return Look(viewed, seen, cdr_shown(seen) if seen else None)
 
-    async def invoice_reconciliation(self) -> str:
-        """In the same way, until it is deleted."""
-        return await self._put_changed(await self.invoice_reconciliation_now())
-
-    async def invoice_reconciliation_now(self) -> Look:
+    async def _invoice_reconciliation(self) -> Look:
         viewed, *_ = await self._looked()
         found = await invoice_reconciliation_find(self._database, self._claim.tenant_id, [self._key])
         record = InvoiceReconciliationRecord.FromString(found.get(self._key, b""))
         seen = record if record.recipient_integration_id == self._claim.integration_id else None
         return Look(viewed, seen, invoice_reconciliation_shown(seen))
 
-    async def hub_client(self) -> str:
-        """It is seen by who else is connected to the hub."""
-        return await self._put_changed(await self.hub_client_now())
-
-    async def hub_client_now(self) -> Look:
+    async def _hub_client(self) -> Look:
         viewed, _, integration, _ = await self._looked()
         if any((each.country_code, each.party_id) == self._key.party for each in integration.partner_company_details):
             return Look(viewed, None, None)  # The partner itself.
@@ -222,10 +175,6 @@ class _View:
         at = (self._database, self._claim.tenant_id, self._key, hubs)
         seen = connected(self._key, await hub_client_statuses(*at, without=integration.id))
         return Look(viewed, seen, hub_client_shown(seen, viewed.parsed(HubClient) if viewed else None))
-
-    async def _put_changed(self, look: Look) -> str:
-        viewed, seen, shown = look
-        return _outcome(seen, changed=False) if _is_same(viewed, shown, seen) else await self._put(seen, shown)
 
     async def _put(
         self, seen: Shown, shown: Shown, tariffs: Collection[ObjectKey] = (), on: Connection | None = None
@@ -276,6 +225,18 @@ class _View:
 
     async def _publication(self, now: datetime) -> Publication:
         return await publication_at(self._database, *self._at, timestamp_of(now + self._clock.ahead))
+
+
+_LOOKS: Final[Mapping[ObjectKind.ValueType, Callable[[_View], Awaitable[Look]]]] = {
+    OBJECT_KIND_TARIFF: _View._tariff,
+    OBJECT_KIND_LOCATION: _View._location,
+    OBJECT_KIND_TOKEN: _View._token,
+    OBJECT_KIND_SESSION: _View._session,
+    OBJECT_KIND_CDR: _View._cdr,
+    OBJECT_KIND_HUB_CLIENT: _View._hub_client,
+    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: _View._invoice_reconciliation,
+}
+VIEWED: Final[Collection[ObjectKind.ValueType]] = frozenset(_LOOKS)
 
 
 def _addressed(integration: Integration, payload: bytes | None, form: type[C]) -> C | None:
