@@ -130,12 +130,16 @@ async def mutate_many(
     caller: Caller,
     upserts: Sequence[Upsert[M]],
     response: Callable[[], Message],
+    field: str = "",
 ) -> bytes:
-    """Stores what the upserts of one noun ask for, as `mutate` does it: a `response` with a result for each."""
+    """Stores what the upserts of one noun ask for, as `mutate` does it: a `response` with a result for each.
+
+    The object stands in the result's `field`, which most often is called as the noun is.
+    """
 
     async def work(conn: Connection, now: datetime) -> Message:
         made = response()
-        add_results(made, upserts[0].noun.noun, await put(conn, caller, now, upserts))
+        add_results(made, field or upserts[0].noun.noun, await put(conn, caller, now, upserts))
         return made
 
     return await mutate(database, keyring, request, caller, work)

@@ -1,6 +1,5 @@
 """evbridge.v1.InvoiceReconciliationService."""
 
-from datetime import datetime
 
 from evbridge.v1.invoice_reconciliation_pb2 import (
     BatchGetInvoiceReconciliationRecordsRequest,
@@ -17,9 +16,8 @@ from service.domain.caller import Caller
 from service.domain.keys import key_of
 from service.domain.pages import batch_response, key_before, list_response, page_size
 from service.resources.invoice_reconciliation import INVOICE_RECONCILIATION_RECORDS
-from service.resources.mutation import add_results, mutate, mutate_delete, mutate_one, put
+from service.resources.mutation import mutate_delete, mutate_many, mutate_one
 from service.resources.noun import Upsert
-from service.storage.connection import Connection
 from service.storage.invoice_reconciliation import (
     invoice_reconciliation_get,
     invoice_reconciliation_get_many,
@@ -73,16 +71,12 @@ class InvoiceReconciliationService:
     async def BatchUpsertInvoiceReconciliationRecords(
         self, request: BatchUpsertInvoiceReconciliationRecordsRequest, caller: Caller
     ) -> bytes:
-        async def work(conn: Connection, now: datetime) -> BatchUpsertInvoiceReconciliationRecordsResponse:
-            upserts = [
-                Upsert(INVOICE_RECONCILIATION_RECORDS, each, f"records[{number}]", may_be_missing=request.allow_missing)
-                for number, each in enumerate(request.records)
-            ]
-            response = BatchUpsertInvoiceReconciliationRecordsResponse()
-            add_results(response, "record", await put(conn, caller, now, upserts))
-            return response
-
-        return await mutate(self._database, self._keyring, request, caller, work)
+        upserts = [
+            Upsert(INVOICE_RECONCILIATION_RECORDS, each, f"records[{number}]", may_be_missing=request.allow_missing)
+            for number, each in enumerate(request.records)
+        ]
+        answer = BatchUpsertInvoiceReconciliationRecordsResponse
+        return await mutate_many(self._database, self._keyring, request, caller, upserts, answer, "record")
 
     async def DeleteInvoiceReconciliationRecord(
         self, request: DeleteInvoiceReconciliationRecordRequest, caller: Caller
