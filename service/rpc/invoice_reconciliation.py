@@ -1,6 +1,5 @@
 """evbridge.v1.InvoiceReconciliationService."""
 
-
 from evbridge.v1.invoice_reconciliation_pb2 import (
     BatchGetInvoiceReconciliationRecordsRequest,
     BatchUpsertInvoiceReconciliationRecordsRequest,

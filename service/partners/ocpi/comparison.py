@@ -42,8 +42,8 @@ from service.delivery.views import view_now
 from service.domain.keys import ObjectKey
 from service.domain.partner_error import PartnerError, PartnerNotFound, PartnerRejected
 from service.errors import EndpointMissing, EvbridgeError
-from service.partners.ocpi.delivery import Pushes
 from service.partners.ocpi.mapping import CodecError, object_from, object_to, parsed, struct_of
+from service.partners.ocpi.pushes import Pushes
 from service.partners.ocpi.reach import reached
 from service.storage.clock import Clock
 from service.storage.delivery import PeerKey

@@ -7,7 +7,6 @@ failed is sent again as it was: the next attempt sends what the partner sees by 
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -31,13 +30,10 @@ from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_TOKEN,
     PEER_OBJECT_STATE_LINKED,
     PEER_OBJECT_STATE_NONE,
-    ObjectKind,
 )
 from evbridge.v1.hub_client_pb2 import HubClient
 from evbridge.v1.invoice_reconciliation_pb2 import InvoiceReconciliationRecord
 from evbridge.v1.location_pb2 import EVSE_STATUS_REMOVED, Evse, Location
-from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, INTERFACE_ROLE_UNSPECIFIED
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
 from evbridge.v1.session_pb2 import Session
 from evbridge.v1.tariff_pb2 import Tariff
 from evbridge.v1.token_pb2 import Token
@@ -54,7 +50,8 @@ from service.errors import TariffNotDelivered, TariffStillNamed
 from service.partners.ocpi.cdr_delivery import CdrDelivery
 from service.partners.ocpi.invoice_reconciliation_delivery import InvoiceReconciliationDelivery
 from service.partners.ocpi.mapping import object_to, struct_of
-from service.partners.ocpi.reach import Reached, reached_by
+from service.partners.ocpi.pushes import Pushes
+from service.partners.ocpi.reach import reached_by
 from service.partners.ocpi.session_delivery import SessionDelivery
 from service.storage.changes import delivery_mark_at
 from service.storage.delivery import Claim, delivery_resume
@@ -73,15 +70,6 @@ M = TypeVar("M", Location, Tariff, Token, HubClient)
 MAX_PATCHES: Final = 20
 """Where the statuses of more EVSEs have changed, the location is sent whole."""
 
-_MODULES = {
-    OBJECT_KIND_LOCATION: "locations",
-    OBJECT_KIND_TARIFF: "tariffs",
-    OBJECT_KIND_TOKEN: "tokens",
-    OBJECT_KIND_SESSION: "sessions",
-    OBJECT_KIND_CDR: "cdrs",
-    OBJECT_KIND_HUB_CLIENT: "hubclientinfo",
-    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: "invoicereconciliation",
-}
 _KEPT = "the partner already holds this state"
 _UNSEEN = "the partner does not see it"
 
@@ -119,7 +107,7 @@ class OcpiDeliverer:
             return await attempt.hub_client(viewed)
         return await attempt.tariff(key, viewed)
 
-    async def _charged(self, claim: Claim, pushes: "Pushes", peer: Peer, viewed: Viewed | None) -> Delivered:
+    async def _charged(self, claim: Claim, pushes: Pushes, peer: Peer, viewed: Viewed | None) -> Delivered:
         """A session or a CDR. What the partner was sent stays known, whatever is pushed: nothing takes it back."""
         known = None if peer.state == PEER_OBJECT_STATE_NONE else peer
         if not (url := pushes.url(claim.object_kind)):
@@ -134,7 +122,7 @@ class OcpiDeliverer:
         return await sending.deliver(viewed.parsed(Session), interval)
 
     async def _invoice_reconciliation(
-        self, claim: Claim, pushes: "Pushes", peer: Peer, viewed: Viewed | None
+        self, claim: Claim, pushes: Pushes, peer: Peer, viewed: Viewed | None
     ) -> Delivered:
         """What the partner was sent stays known, so that it is deleted there whenever that is possible."""
         if not (url := pushes.url(claim.object_kind)):
@@ -145,47 +133,6 @@ class OcpiDeliverer:
         if viewed is None or not viewed.shown:
             return await sending.delete(ObjectKey.parsed(claim.object_id))
         return await sending.deliver(viewed.parsed(InvoiceReconciliationRecord))
-
-
-@dataclass(frozen=True, slots=True)
-class Pushes:
-    """What is pushed through an integration, and where."""
-
-    partner: Reached
-
-    def url(self, kind: ObjectKind.ValueType) -> str:
-        """Where objects of the kind go; "" for one that is not pushed."""
-        return self._receiver(_MODULES[kind]) if self._wanted(kind) else ""
-
-    def reason(self, kind: ObjectKind.ValueType) -> str:
-        """Why objects of the kind are not pushed."""
-        if not self._wanted(kind):
-            return f"not pushed: `models` asks for no push of {_MODULES[kind]}"
-        if not self.partner.version:
-            return "not pushed: the partner is not registered"
-        if not self.partner.has(_MODULES[kind]):
-            return f"not pushed: OCPI {self.partner.version} has no {_MODULES[kind]}"
-        return f"SERVED_BY_PULL: the partner has no receiver of {_MODULES[kind]} and asks for them"
-
-    def _wanted(self, kind: ObjectKind.ValueType) -> bool:
-        models = self.partner.integration.models
-        wanted = {
-            OBJECT_KIND_LOCATION: models.push_location,
-            OBJECT_KIND_TARIFF: models.push_tariff,
-            OBJECT_KIND_TOKEN: models.push_token,
-            OBJECT_KIND_SESSION: models.push_session,
-            OBJECT_KIND_CDR: models.push_cdr,
-            OBJECT_KIND_HUB_CLIENT: models.push_hub_client,
-            OBJECT_KIND_INVOICE_RECONCILIATION_RECORD: models.push_invoice_reconciliation,
-        }
-        return wanted[kind]
-
-    def _receiver(self, module: str) -> str:
-        """In 2.1.1 modules have no side: a party that only is what owns such objects has no receivers of them there."""
-        roles = {each.role for each in self.partner.lender.partner_company_details}
-        owner = PARTY_ROLE_EMSP if module == "tokens" else PARTY_ROLE_CPO
-        without_side = [INTERFACE_ROLE_UNSPECIFIED] if roles != {owner} else []
-        return self.partner.endpoint(module, INTERFACE_ROLE_RECEIVER, *without_side)
 
 
 class _Attempt:
