@@ -68,8 +68,9 @@ from service.domain.secret import Secret
 from service.partners.ocpi.mapping import object_to, text_of
 from service.settings import Settings
 from service.storage.api_key import api_key_create
-from service.storage.integration import DEFAULT_CONCURRENCY, THEIR_TOKEN, integration_insert, secrets_put
+from service.storage.integration import THEIR_TOKEN, integration_insert, secrets_put
 from service.storage.party import party_insert
+from service.storage.target import DEFAULT_CONCURRENCY
 
 COUNT, FULL_COUNT = 500, 5_000
 VERSION = "2.2.1"

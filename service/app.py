@@ -76,13 +76,14 @@ from service.storage.clock import Clock
 from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets, integration_takes_refresh, tombstones_due
+from service.storage.integration import integration_takes_refresh, tombstones_due
 from service.storage.keyring import Keyring
 from service.storage.marking import markings_due, tariffs_due
 from service.storage.notices import Notices
 from service.storage.opening import keyring, migrated_url, opened
 from service.storage.pool import Database
 from service.storage.publication import rules_due
+from service.storage.target import IntegrationTargets
 from service.watch.feed import Feed
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Integrations as rows, their sealed secrets, and the target that the bridge needs of them."""
+"""Integrations as rows, and their sealed secrets."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from evbridge.options.v1 import options_pb2 as options
 from evbridge.v1.delivery_pb2 import (
     OBJECT_KIND_HUB_CLIENT,
     OBJECT_KIND_LOCATION,
@@ -27,26 +26,14 @@ from evbridge.v1.integration_pb2 import (
 
 from service.domain.hub_client import connected_through
 from service.domain.integration import (
-    base_url,
-    connection_of,
-    credential_of,
-    credential_query,
-    grant_of,
-    module_hosts,
-    partner_name,
-    paths,
     platform_party,
     pull_minutes,
-    query,
-    routing,
-    secret_paths,
     token_parties,
     type_name,
 )
 from service.domain.keys import PartyKey
 from service.domain.pages import MAX_BYTES
 from service.domain.secret import Secret
-from service.domain.target import Target
 from service.errors import ResourceExists, ResourceNotFound
 from service.storage.connection import Connection
 from service.storage.hub_client import hub_clients_mark
@@ -74,7 +61,6 @@ _MANY = (
 
 _MARKED = {OBJECT_KIND_TARIFF, OBJECT_KIND_LOCATION, OBJECT_KIND_TOKEN, OBJECT_KIND_HUB_CLIENT}
 """Kinds of objects of which all are marked for an integration that begins to take them."""
-DEFAULT_CONCURRENCY = 4
 THEIR_TOKEN = "ocpi.their_token"  # noqa: S105
 """Where the token stands that an OCPI party gave us, once we are registered: before the one to register with."""
 Takes = Mapping[IntegrationType.ValueType, Collection[ObjectKind.ValueType]]
@@ -329,10 +315,11 @@ async def secrets_put(
 async def secrets_get(conn: Connection, keyring: Keyring, tenant_id: str, integration_id: str) -> dict[str, Secret]:
     """Field -> secret. Raises SealBroken for one that was moved or tampered with."""
     rows = await conn.rows(sql.secrets_get, tenant_id, _resource(integration_id))
-    return _opened(keyring, tenant_id, integration_id, rows)
+    return secrets_opened(keyring, tenant_id, integration_id, rows)
 
 
-def _opened(keyring: Keyring, tenant_id: str, integration_id: str, rows: Iterable[Any]) -> dict[str, Secret]:
+def secrets_opened(keyring: Keyring, tenant_id: str, integration_id: str, rows: Iterable[Any]) -> dict[str, Secret]:
+    """The same from rows; one without a field is none."""
     resource = _resource(integration_id)
     return {
         row["field"]: keyring.open(row["sealed"], associated(tenant_id, resource, row["field"]))
@@ -357,55 +344,6 @@ async def secrets_rewrap(database: Database, keyring: Keyring) -> int:
         name = (row["tenant_id"], row["resource"], row["field"])
         await database.run(sql.secret_rewrap, *name, row["sealed"], keyring.rewrap(row["sealed"], associated(*name)))
     return len(older)
-
-
-class IntegrationTargets:
-    """The bridge's `Targets`, read fresh for every call so that a new address or secret holds at once.
-
-    `partners` say how those are spoken to that have a contract.
-    """
-
-    def __init__(self, database: Database, keyring: Keyring, partners: Iterable[options.Partner]) -> None:
-        self._database = database
-        self._keyring = keyring
-        self._partners = {partner.name: partner for partner in partners}
-
-    async def target(self, tenant_id: str, integration_id: str) -> Target:
-        rows = await self._database.rows(sql.integration_target, tenant_id, integration_id)
-        if not rows:
-            raise ResourceNotFound.of("integration", integration_id)
-        integration = lender = Integration.FromString(rows[0]["payload"])
-        # What a platform lends to the parties behind it.
-        if platform_id := integration.ocpi.platform_integration_id:
-            if rows[0]["lender"] is None:
-                raise ResourceNotFound.of("integration", platform_id)
-            lender = Integration.FromString(rows[0]["lender"])
-        secrets = _opened(self._keyring, tenant_id, lender.id, rows)
-        name, limits = partner_name(integration), integration.limits
-        partner = self._partners.get(name, options.Partner())
-        connection = connection_of(integration)
-        held = (THEIR_TOKEN, *secret_paths(lender))
-        secret = next((secrets[path] for path in held if path in secrets), Secret(""))
-        return Target(
-            tenant_id=tenant_id,
-            integration_id=integration_id,
-            partner=name,
-            base_url=base_url(lender),
-            credential=credential_of(lender, secret),
-            max_concurrent_requests=(
-                limits.max_concurrent_requests or partner.max_concurrent_requests or DEFAULT_CONCURRENCY
-            ),
-            requests_per_minute=limits.requests_per_minute or partner.requests_per_minute,
-            requests_per_day=limits.requests_per_day or partner.requests_per_day,
-            credential_query=credential_query(connection),
-            query=query(connection),
-            paths=paths(connection),
-            grant=grant_of(integration, secret),
-            secret=secret,
-            integration=integration,
-            hosts=module_hosts(lender),
-            routing={} if lender.version_details.version == "2.1.1" else routing(integration),
-        )
 
 
 def new_integration_id(type: IntegrationType.ValueType) -> str:

@@ -24,10 +24,11 @@ from service.errors import EgressDenied
 from service.storage.access_token import AccessTokens, sql
 from service.storage.api_key import api_key_create
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets, integration_insert, integration_replace, secrets_put
+from service.storage.integration import integration_insert, integration_replace, secrets_put
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
 from service.storage.statements import Statement
+from service.storage.target import IntegrationTargets
 from tests.contracts import INTEGRATION_ID, contract, field, message
 from tests.front_door import an_integration_of
 from tests.partners import TokenPartner

@@ -41,8 +41,8 @@ from service.settings import Reflection
 from service.simulator.faults import Fault
 from service.storage.connection import Connection
 from service.storage.gate import PartnerGate
-from service.storage.integration import IntegrationTargets
 from service.storage.statements import Statement
+from service.storage.target import IntegrationTargets
 from service.telemetry import JsonFormatter
 from tests.bridge.fake_ports import Partner, a_partner
 from tests.conftest import Tenant

@@ -24,8 +24,8 @@ from service.partners.ampeco.mapping_tariff import billing_of
 from service.partners.ocpi.delivery import Pushes
 from service.partners.ocpi.party import check_pulled
 from service.partners.ocpi.reach import Reached
-from service.storage.integration import IntegrationTargets
 from service.storage.statements import Statement
+from service.storage.target import IntegrationTargets
 from tests.conftest import Tenant
 from tests.filled import filled
 from tests.front_door import CONNECTIONS, an_integration_of

@@ -11,9 +11,10 @@ from service.domain.integration import credential_of, grant_of
 from service.domain.secret import Secret
 from service.errors import ResourceNotFound
 from service.storage.api_key import api_key_create
-from service.storage.integration import DEFAULT_CONCURRENCY, IntegrationTargets, integration_insert, secrets_put
+from service.storage.integration import integration_insert, secrets_put
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
+from service.storage.target import DEFAULT_CONCURRENCY, IntegrationTargets
 from tests.front_door import an_integration_of
 
 PARTNERS = [options.Partner(name="ampeco", max_concurrent_requests=2)]

@@ -17,10 +17,11 @@ from service.domain.integration import type_name
 from service.errors import ResourceNotFound
 from service.resources.partner import partner_status
 from service.settings import Settings
-from service.storage.integration import IntegrationTargets, integration_get
+from service.storage.integration import integration_get
 from service.storage.opening import keyring, migrated_url, opened
 from service.storage.pool import Database
 from service.storage.status import Trouble, failed_runs, troubles
+from service.storage.target import IntegrationTargets
 
 _LATE: Final = timedelta(minutes=1)
 _INDENT: Final = "\n" + 9 * " "
