@@ -30,17 +30,17 @@ from service.resources.received import (
     time_of,
     transact,
 )
-from service.storage.changes import CREATE, UPDATE
+from service.storage.changes import CREATE, DELETE, UPDATE
 from service.storage.connection import Connection
 from service.storage.pool import Database
-from service.storage.received import Stored, documents_get, documents_put
+from service.storage.received import Stored, documents_delete, documents_get, documents_put
 
 
 class Whole(NamedTuple):
     """A kind of such objects. `id`: the field that names one. `read` raises InvalidArgument.
 
     `join` puts a patch into what is held, of a version of OCPI. `once`: they are recorded, and never change.
-    `remarks` are what is to be said when one becomes another.
+    `remarks` are what is to be said when one becomes another. `tombstone` deletes one, where a partner may do that.
     """
 
     noun: str
@@ -52,6 +52,7 @@ class Whole(NamedTuple):
     join: Callable[[Document, Document, str], Document] = lambda kept, patch, version: merged(kept, patch)
     once: bool = False
     remarks: Callable[[Any, Any], Notices] = lambda before, new: ()
+    tombstone: Callable[[Connection, str, ObjectKey], Awaitable[object]] | None = None
 
 
 async def objects_received(
@@ -93,6 +94,23 @@ async def object_received(
         return receipt
 
     return raised(await transact(database, work))
+
+
+async def object_removed(of: Whole, database: Database, caller: Caller, sender: Sender, key: ObjectKey) -> None:
+    """Raises ResourceNotFound."""
+    check_party(sender, key)
+    tombstone = of.tombstone
+    assert tombstone is not None  # noqa: S101
+
+    async def work(conn: Connection, now: datetime) -> None:
+        stored = (await of.lock(conn, caller.tenant_id, [key])).get(key)
+        if stored is None:
+            raise ResourceNotFound.of(of.noun, key.shown)
+        await tombstone(conn, caller.tenant_id, key)
+        await documents_delete(conn, caller.tenant_id, sender.integration_id, of.kind, str(key))
+        await record(conn, caller, of.kind, [change_of(key, DELETE, stored.etag)])
+
+    await transact(database, work)
 
 
 async def received_object(of: Whole, database: Database, tenant_id: str, key: ObjectKey) -> Document:
