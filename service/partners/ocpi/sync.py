@@ -15,24 +15,11 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from evbridge.options.v1.options_pb2 import ROLE_WRITER
-from evbridge.partner.ocpi.v2.cdrs_pb2 import ListCdrsRequest
-from evbridge.partner.ocpi.v2.hub_client_info_pb2 import ListClientInfoRequest
-from evbridge.partner.ocpi.v2.invoice_reconciliation_pb2 import ListInvoiceReconciliationRecordsRequest
-from evbridge.partner.ocpi.v2.locations_pb2 import ListLocationsRequest
-from evbridge.partner.ocpi.v2.sessions_pb2 import ListSessionsRequest
-from evbridge.partner.ocpi.v2.tariffs_pb2 import ListTariffsRequest
-from evbridge.partner.ocpi.v2.tokens_pb2 import ListTokensRequest
 from evbridge.v1.delivery_pb2 import (
-    OBJECT_KIND_CDR,
-    OBJECT_KIND_HUB_CLIENT,
-    OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
-    OBJECT_KIND_LOCATION,
     OBJECT_KIND_SESSION,
-    OBJECT_KIND_TARIFF,
-    OBJECT_KIND_TOKEN,
 )
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, PARTY_ROLE_HUB, PARTY_ROLE_UNSPECIFIED
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 from evbridge.v1.run_pb2 import RUN_STEP_STATE_FAILED, RUN_STEP_STATE_SUCCEEDED, RunStep
 
 from service.bridge.codec import Decoded, compile_codec
@@ -42,19 +29,14 @@ from service.domain.keys import ObjectKey
 from service.domain.origin import is_mass_removal
 from service.domain.partner_error import PartnerError, PartnerFault
 from service.errors import EndpointMissing, MassRemoval, ResourceNotFound
+from service.partners.ocpi.lists import LISTS
 from service.partners.ocpi.mapping import parsed
 from service.partners.ocpi.paging import Following, Paging, total_count
 from service.partners.ocpi.reach import Reached, reached
 from service.partners.ocpi.received import sender_of
-from service.partners.ocpi.taking import PER_PAGE, Listed, Page, Taken, Taking, at_once
+from service.partners.ocpi.taking import PER_PAGE, Listed, Page, Taken, Taking
 from service.resources.documents import by_size
-from service.resources.received_cdr import cdrs_received
-from service.resources.received_hub_client import hub_clients_gone, hub_clients_received
-from service.resources.received_invoice_reconciliation import invoice_reconciliations_received
-from service.resources.received_location import locations_gone, locations_read
-from service.resources.received_session import sessions_received
-from service.resources.received_tariff import tariff_removed, tariffs_received
-from service.resources.received_token import tokens_gone, tokens_received
+from service.resources.received_tariff import tariff_removed
 from service.runs.worker import Progress, Tools
 from service.storage.connection import Connection
 from service.storage.pool import Database
@@ -91,83 +73,8 @@ _COUNTS = (
 )
 
 
-_SERVICES = "/evbridge.partner.ocpi.v2"
-_LISTS = (
-    Listed(
-        "tariffs",
-        "pull_tariff",
-        OBJECT_KIND_TARIFF,
-        f"{_SERVICES}.TariffsSenderService/StreamTariffs",
-        ListTariffsRequest,
-        at_once(tariffs_received),
-    ),
-    Listed(
-        "locations",
-        "pull_location",
-        OBJECT_KIND_LOCATION,
-        f"{_SERVICES}.LocationsSenderService/StreamLocations",
-        ListLocationsRequest,
-        locations_read,
-    ),
-    Listed(
-        "tokens",
-        "pull_tokens_all",
-        OBJECT_KIND_TOKEN,
-        f"{_SERVICES}.TokensSenderService/StreamTokens",
-        ListTokensRequest,
-        at_once(tokens_received),
-        PARTY_ROLE_EMSP,
-        "uid",
-    ),
-    Listed(
-        "sessions",
-        "pull_session",
-        OBJECT_KIND_SESSION,
-        f"{_SERVICES}.SessionsSenderService/StreamSessions",
-        ListSessionsRequest,
-        at_once(sessions_received),
-        lasts=True,
-    ),
-    Listed(
-        "cdrs",
-        "pull_cdr",
-        OBJECT_KIND_CDR,
-        f"{_SERVICES}.CdrsSenderService/StreamCdrs",
-        ListCdrsRequest,
-        at_once(cdrs_received),
-        lasts=True,
-    ),
-    Listed(
-        "hubclientinfo",
-        "pull_hub_client",
-        OBJECT_KIND_HUB_CLIENT,
-        f"{_SERVICES}.HubClientInfoSenderService/StreamClientInfo",
-        ListClientInfoRequest,
-        at_once(hub_clients_received),
-        PARTY_ROLE_HUB,
-        "role",
-    ),
-    Listed(
-        "invoicereconciliation",
-        "pull_invoice_reconciliation",
-        OBJECT_KIND_INVOICE_RECONCILIATION_RECORD,
-        f"{_SERVICES}.InvoiceReconciliationSenderService/StreamInvoiceReconciliationRecords",
-        ListInvoiceReconciliationRecordsRequest,
-        at_once(invoice_reconciliations_received),
-        PARTY_ROLE_UNSPECIFIED,
-        lasts=True,
-    ),
-)
 _BEGINNING: Final = "1970-01-01T00:00:00Z"
 """Lists of sessions are asked for with a time, always. Source: OCPI 2.2.1, sessions, Sender interface."""
-
-
-_GONE: Final = {
-    OBJECT_KIND_LOCATION: locations_gone,
-    OBJECT_KIND_TOKEN: tokens_gone,
-    OBJECT_KIND_HUB_CLIENT: hub_clients_gone,
-}
-"""What becomes of objects that are in no list any more, and that OCPI does not delete."""
 
 
 class OcpiSync:
@@ -183,7 +90,7 @@ class OcpiSync:
         """
         partner = await reached(self._tools.database, run.tenant_id, run.integration_id)
         partner.check_registered()
-        wanted = [each for each in _LISTS if getattr(partner.integration.models, each.model)]
+        wanted = [each for each in LISTS if getattr(partner.integration.models, each.model)]
         if not wanted:
             raise EndpointMissing("`models` asks for nothing to pull: set pull_location for example")
         if run.repeated:
@@ -369,7 +276,7 @@ class _Pulling:
                 "nothing was removed"
             )
         keys = [ObjectKey.parsed(each, self._stored.id) for each in unseen]
-        if gone := _GONE.get(self._of.kind):
+        if gone := self._of.gone:
             for start in range(0, len(keys), PER_PAGE):
                 batch = keys[start : start + PER_PAGE]
                 await gone(self._database, self._caller, batch)

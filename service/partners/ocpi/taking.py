@@ -37,6 +37,7 @@ class Listed(NamedTuple):
     or of any where that is unspecified.
 
     `lasts`: what is not listed any more is not gone, so the list is read whole only when somebody asks for it.
+    `gone`: what becomes of objects that are not listed any more, where OCPI deletes none.
     """
 
     module: str
@@ -48,6 +49,7 @@ class Listed(NamedTuple):
     role: PartyRole.ValueType = PARTY_ROLE_CPO
     id: str = "id"
     lasts: bool = False
+    gone: Callable[[Database, Caller, Sequence[ObjectKey]], Awaitable[int]] | None = None
 
 
 PER_PAGE = 100
