@@ -23,6 +23,7 @@ from evbridge.v1.ampeco_connection_pb2 import AmpecoConnection
 from evbridge.v1.integration_pb2 import INTEGRATION_TYPE_AMPECO, CreateIntegrationRequest
 from evbridge.v1.integration_pb2_grpc import IntegrationServiceStub
 
+from bench import servers
 from bench.attacks import ATTACK_S, HEADING, Attack, Server, measure, serving
 from service.bridge.json_text import MAX_VALUES
 
@@ -79,13 +80,8 @@ async def a_partner(answer: dict[str, bytes]) -> AsyncIterator[str]:
 
     application = web.Application()
     application.router.add_get("/{path:.*}", list_)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield "http://{}:{}".format(*runner.addresses[0])
-    finally:
-        await runner.cleanup()
+    async with servers.http(application) as address:
+        yield f"http://{address}"
 
 
 def lists(answer: dict[str, bytes], body: bytes) -> Attack:

@@ -121,13 +121,8 @@ async def http_echo(reply: bytes) -> AsyncIterator[servers.Running]:
 
     application = web.Application()
     application.router.add_post("/{path:.*}", answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield servers.Running("{}:{}".format(*runner.addresses[0]))
-    finally:
-        await runner.cleanup()
+    async with servers.http(application) as address:
+        yield servers.Running(address)
 
 
 @asynccontextmanager

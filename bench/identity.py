@@ -102,19 +102,16 @@ async def with_tokens(directory: Path) -> AsyncIterator[servers.Running]:
 
     application = web.Application()
     application.router.add_get("/keys", keys)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/keys"
-    names: dict[str, Any] = {"jwt_issuer": _ISSUER, "jwt_audience": _AUDIENCE, "jwt_jwks_url": url}
     reached: dict[str, Any] = {"egress_allow_loopback": True, "egress_allow_http": True}
     now = int(time.time())
     claims = {"iss": _ISSUER, "aud": _AUDIENCE, "sub": "bench", "iat": now, "exp": now + 3600}
     claims |= {"tenant": FIRST_TENANT, "role": "reader"}
     token = jwt.encode(claims, key, "RS256", headers={"kid": "one"})
-    async with servers.full(directory, burst_s=BURST_S, **names, **reached) as running:
-        yield running._replace(key=f"{running.key} {token}")
-    await runner.cleanup()
+    async with servers.http(application) as address:
+        url = f"http://{address}/keys"
+        names: dict[str, Any] = {"jwt_issuer": _ISSUER, "jwt_audience": _AUDIENCE, "jwt_jwks_url": url}
+        async with servers.full(directory, burst_s=BURST_S, **names, **reached) as running:
+            yield running._replace(key=f"{running.key} {token}")
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
 from evbridge.v1.run_pb2 import RUN_KIND_SYNC, RUN_STATE_SUCCEEDED, Run, StartRunRequest, SyncOptions, WaitRunRequest
 from evbridge.v1.run_pb2_grpc import RunServiceStub
 
+from bench import servers
 from bench.rounds import Child, child
 from bench.sample import location
 from service.app import evbridge
@@ -55,14 +56,10 @@ async def _report(count: int) -> None:
     texts = [_text(number) for number in range(count)]
     application = web.Application()
     application.router.add_get("/locations", lambda request: _page(request, texts))
-    partner = web.AppRunner(application, access_log=None)
-    await partner.setup()
-    await web.TCPSite(partner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{partner.addresses[0][1]}"
-    try:
+    async with servers.http(application) as partner:
         with (
             tempfile.TemporaryDirectory(prefix="evb", dir="/tmp") as directory,
-            child(serve, Path(directory), url) as server,
+            child(serve, Path(directory), f"http://{partner}") as server,
         ):
             address, key = await asyncio.to_thread(server.pipe.recv)
             print(f"\nOCPI {VERSION}: {count} locations pulled, {_PAGE} a page\n")
@@ -70,8 +67,6 @@ async def _report(count: int) -> None:
             async with grpc.aio.insecure_channel(address) as channel:
                 for name in ("new", "the same again"):
                     await _measure(RunServiceStub(channel), key, server, name, count)
-    finally:
-        await partner.cleanup()
 
 
 async def _measure(stub: Any, key: str, server: Child, name: str, count: int) -> None:

@@ -60,6 +60,7 @@ from evbridge.v1.publication_pb2_grpc import PublicationServiceStub
 from evbridge.v1.types_pb2 import BusinessDetails, Price
 from google.type.decimal_pb2 import Decimal
 
+from bench import servers
 from bench.rounds import Child, child
 from bench.sample import location
 from service.app import evbridge
@@ -199,18 +200,15 @@ def partner(pipe: Connection) -> None:
         nonlocal late_s
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", take)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(f"http://127.0.0.1:{runner.addresses[0][1]}")
-        with suppress(EOFError):
-            while True:
-                asked = await asyncio.to_thread(pipe.recv)
-                pipe.send(_Came(len(times), times[-1] - times[0] if times else 0.0))
-                late_s = asked if isinstance(asked, float) else late_s
-                if asked is not True:
-                    times.clear()
-        await runner.cleanup()
+        async with servers.http(application) as address:
+            pipe.send(f"http://{address}")
+            with suppress(EOFError):
+                while True:
+                    asked = await asyncio.to_thread(pipe.recv)
+                    pipe.send(_Came(len(times), times[-1] - times[0] if times else 0.0))
+                    late_s = asked if isinstance(asked, float) else late_s
+                    if asked is not True:
+                        times.clear()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(run())

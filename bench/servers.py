@@ -17,6 +17,7 @@ from uuid import UUID
 
 import asyncpg
 import grpc
+from aiohttp import web
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
@@ -56,6 +57,18 @@ def run(pipe: Connection, server: Callable[..., AbstractAsyncContextManager[Runn
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(serve())
+
+
+@asynccontextmanager
+async def http(application: web.Application) -> AsyncIterator[str]:
+    """host:port of an HTTP server on loopback."""
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield "{}:{}".format(*runner.addresses[0])
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager
