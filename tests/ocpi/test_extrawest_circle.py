@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import grpc
 import pytest
 from evbridge.v1.authorization_pb2 import (
     ALLOWED_TYPE_ALLOWED,
@@ -33,13 +32,12 @@ from evbridge.v1.command_pb2 import (
 from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, StartRunRequest
 from evbridge.v1.session_pb2 import SESSION_STATUS_COMPLETED, ListSessionsRequest
 from evbridge.v1.token_pb2 import WHITELIST_TYPE_NEVER, BatchUpsertTokensRequest, ListTokensRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.charged import SESSION_START_S, a_cdr, a_cdr_token, a_period, a_session
-from tests.circle import HERS, HIS, Operator, outliving, until
+from tests.circle import HERS, HIS, Operator, until
 from tests.front_door import a_connector, a_location, a_tariff, a_token, an_evse, at_rest
 from tests.ocpi.test_extrawest import playing, said
 from tests.rpc.test_ocpi_charged_received import written
@@ -128,25 +126,13 @@ def met(new_database: Callable[[], Awaitable[str]]) -> Met:
     return made
 
 
-async def pulls(us: Side) -> None:
-    """Once the run that begins by itself is over."""
-
-    async def pulled() -> bool:
-        with outliving(grpc.StatusCode.ALREADY_EXISTS):
-            run = await us.client.runs.StartRun(StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC))
-            return outcome(await us.ran(run)) == "OK"
-        return False
-
-    await until(pulled)
-
-
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_its_driver_charges_at_an_operator_of_ours(met: Met, version: str) -> None:
     models = {"push_session": True, "push_cdr": True, "pull_tokens_all": True}
     async with met("EMSP", version, **models) as (us, company), Operator(us).serving() as operator:
         await company.hold("tokens", UID, KEPT)
-        await pulls(us)
+        assert outcome(await us.synced()) == "OK"
         (token,) = (await us.client.tokens.ListTokens(ListTokensRequest(integration_id=ID))).tokens
         assert token.uid.upper() == UID
         await company.push("tokens", UID)
@@ -204,7 +190,7 @@ async def test_our_driver_charges_at_its_operator(met: Met, version: str) -> Non
 
         await company.hold("locations", "L1", PLACE)
         await company.hold("tariffs", "T9", a_tariff(**HERS, id="T9", last_updated=TIME))
-        await pulls(us)
+        assert outcome(await us.synced()) == "OK"
 
         async def command(**request: Any) -> None:
             sent = SendCommandRequest(integration_id=ID, **request)
@@ -229,7 +215,7 @@ async def test_our_driver_charges_at_its_operator(met: Met, version: str) -> Non
         bill.last_updated.CopyFrom(end)
         await company.hold("cdrs", "C1", bill)
         await company.push("cdrs", "C1")
-        await pulls(us)
+        assert outcome(await us.synced()) == "OK"
 
         async def audited() -> bool:
             (cdr,) = (await us.client.cdrs.ListCdrs(ListCdrsRequest(integration_id=ID))).cdrs

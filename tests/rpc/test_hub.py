@@ -24,7 +24,6 @@ from evbridge.v1.registration_pb2 import (
     RotateCredentialsRequest,
     UnregisterIntegrationRequest,
 )
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, StartRunRequest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.circle import until
@@ -147,8 +146,7 @@ async def test_who_asks_is_shown_the_same_list(new_database: NewDatabase) -> Non
 
         async def pulled(status: str) -> None:
             async def reached() -> bool:
-                start = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC)
-                assert outcome(await cpo.ran(await cpo.client.runs.StartRun(start))) == "OK"
+                assert outcome(await cpo.synced()) == "OK"
                 return await known(cpo) == {("TNM", "EMSP"): status}
 
             await until(reached)

@@ -37,7 +37,7 @@ from evbridge.v1.error_reason_pb2 import OBJECT_NOT_REPRESENTABLE, PARTNER_OUTCO
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, RequestLimits, UpdateIntegrationRequest
 from evbridge.v1.location_pb2 import TOKEN_TYPE_OTHER
 from evbridge.v1.pricing_pb2 import CDR_DIMENSION_TYPE_ENERGY, CDR_DIMENSION_TYPE_STATE_OF_CHARGE, CdrDimension
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, ListRunsRequest, Run, StartRunRequest
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, ListRunsRequest
 from evbridge.v1.session_pb2 import (
     SESSION_STATUS_COMPLETED,
     GetSessionRequest,
@@ -404,11 +404,6 @@ async def test_what_is_charged_with_another_partys_token_goes_nowhere_unless_it_
         assert not (await emsp.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
 
 
-async def pulls(emsp: Side) -> Run:
-    request = StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC)
-    return await emsp.ran(await emsp.client.runs.StartRun(request))
-
-
 async def pulling(emsp: Side, models: IntegrationModels = PULLED) -> None:
     """It pulls sessions and CDRs: the first time by itself, and then when it is told to, or after hours."""
     await pushing(emsp, models)
@@ -425,13 +420,13 @@ async def test_what_is_not_pushed_is_asked_for(sides: Sides, version: str) -> No
         await tell(cpo, charging_periods=[a_period(0, "2.5")])
         await bill(cpo, "C1")
         assert await pushed(cpo, emsp) == []
-        run = await pulls(emsp)
+        run = await emsp.synced()
         assert [(step.name, step.created_count) for step in run.steps] == [("sessions", 1), ("cdrs", 1)], run
         assert (len((await held_session(emsp)).charging_periods), await held_cdrs(emsp)) == (1, ["C1"])
         await tell(cpo, charging_periods=[a_period(0, "2.5"), a_period(60, "1")])
         await bill(cpo, "C2")
         await at_rest(cpo.client, ID)
-        run = await pulls(emsp)
+        run = await emsp.synced()
         # The last hour is read again; what is recorded stays as it is.
         counts = [(step.created_count, step.updated_count, step.unchanged_count) for step in run.steps]
         assert counts == [(0, 1, 0), (1, 0, 1)]

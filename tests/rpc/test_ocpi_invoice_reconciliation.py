@@ -28,7 +28,7 @@ from evbridge.v1.run_pb2 import RUN_STATE_SUCCEEDED
 from service.storage.retention import charged_sweep, retention_sweep
 from service.storage.statements import Statement
 from tests.front_door import a_party, a_record, an_integration_of, at_rest
-from tests.rpc.test_ocpi_charged import TRACES, audited, bill, delivery, pulling, pulls
+from tests.rpc.test_ocpi_charged import TRACES, audited, bill, delivery, pulling
 from tests.rpc.test_ocpi_push import HERS, pushing
 from tests.rpc.test_reconciliation import reason, reconciled
 from tests.rpc.test_registration import ID, SPOKEN, Side, Sides, outcome, sides
@@ -198,12 +198,12 @@ async def test_what_is_not_pushed_is_asked_for(sides: Sides) -> None:
         for number in range(3):
             await issue(cpo, id=f"R{number}")
         assert await arrived(cpo, emsp) == []
-        run = await pulls(emsp)
+        run = await emsp.synced()
         assert (run.state, [step.name for step in run.steps]) == (RUN_STATE_SUCCEEDED, ["invoicereconciliation"]), run
         assert [*await held(emsp)] == ["R0", "R1", "R2"]
         await issue(cpo, cdrs=["C7"])
         await at_rest(cpo.client, ID)
-        await pulls(emsp)
+        await emsp.synced()
         assert (await held(emsp))["R1"] == ("2026/11-0042", ["C7"])
 
 

@@ -13,7 +13,6 @@ from evbridge.v1.location_pb2 import GetLocationRequest, Location, LocationKey
 from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_BOTH, OcpiConnection
 from evbridge.v1.party_pb2 import CreatePartyRequest, PartyKey
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, StartRunRequest
 
 from tests.front_door import a_location, a_party, a_rule, an_integration_of, at_rest, fails
 from tests.rpc.test_ocpi_push import BOTH, HERS, a_place, quiet, registered, store
@@ -32,12 +31,6 @@ def party(id: str) -> PartyKey:
 
 def routed(headers: dict[str, str]) -> list[str]:
     return [headers[name] for name in ROUTING if name in headers]
-
-
-async def synced(side: Side, integration_id: str = ID) -> None:
-    request = StartRunRequest(integration_id=integration_id, kind=RUN_KIND_SYNC)
-    run = await side.ran(await side.client.runs.StartRun(request))
-    assert outcome(run) == "OK", run
 
 
 async def add(side: Side, **fields: Any) -> Integration:
@@ -70,7 +63,7 @@ async def test_what_is_pushed_and_pulled_is_routed_and_what_registers_is_not(sid
         assert len(pushed) == 2
         cpo.wire.headers.clear()
         await pulling(emsp)
-        await synced(emsp)
+        assert outcome(await emsp.synced()) == "OK"
         pulled = [*cpo.wire.headers]
         assert pulled
         for headers, names in ((pushed, ["CPO", "MSP"]), (pulled, ["MSP", "CPO"])):
@@ -121,7 +114,7 @@ async def test_what_comes_through_a_platform_belongs_to_the_party_behind_it(side
         # Who pulls as the party behind the platform sees that one's view.
         await store(cpo, a_location(**HERS, id="L1", name="Renamed"))
         await at_rest(cpo.client, "behind")
-        await synced(emsp, "behind")
+        assert outcome(await emsp.synced("behind")) == "OK"
         assert (await location(emsp, "L1", "behind")).name == "Renamed"
 
 

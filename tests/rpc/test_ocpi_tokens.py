@@ -11,7 +11,7 @@ from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIn
 from evbridge.v1.location_pb2 import TOKEN_TYPE_APP_USER, TOKEN_TYPE_OTHER, TOKEN_TYPE_RFID
 from evbridge.v1.partner_pb2 import ListExchangesRequest, SetExchangeRecordingRequest
 from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, CreatePartyRequest, PartyKey
-from evbridge.v1.run_pb2 import RUN_KIND_SYNC, RUN_STATE_SUCCEEDED, StartRunRequest
+from evbridge.v1.run_pb2 import RUN_STATE_SUCCEEDED
 from evbridge.v1.token_pb2 import (
     BatchUpsertTokensRequest,
     DeleteTokenRequest,
@@ -102,7 +102,7 @@ async def test_tokens_are_pulled_and_what_is_listed_no_more_is_invalid(sides: Si
         models = IntegrationModels(pull_tokens_all=True)
         update = UpdateIntegrationRequest(integration=Integration(id=ID, models=models))
         await cpo.client.integrations.UpdateIntegration(update)
-        run = await cpo.ran(await cpo.client.runs.StartRun(StartRunRequest(integration_id=ID, kind=RUN_KIND_SYNC)))
+        run = await cpo.synced()
         assert run.state == RUN_STATE_SUCCEEDED
         tokens = await cpo.client.tokens.ListTokens(ListTokensRequest(integration_id=ID))
         assert [token.uid for token in tokens.tokens] == ["U0", "U1", "U2"]

@@ -31,7 +31,7 @@ from evbridge.v1.registration_pb2 import (
     RotateCredentialsRequest,
     UnregisterIntegrationRequest,
 )
-from evbridge.v1.run_pb2 import RUN_STATE_FAILED, Run, WaitRunRequest
+from evbridge.v1.run_pb2 import RUN_KIND_SYNC, RUN_STATE_FAILED, Run, StartRunRequest, WaitRunRequest
 
 from service.app import Evbridge, evbridge
 from service.ocpi import credentials as door
@@ -39,7 +39,7 @@ from service.resources.registration import token_give
 from service.simulator.faults import Fault, FaultKind, misbehave
 from service.storage.api_key import api_key_create
 from service.storage.partner_token import tokens_end
-from tests.front_door import Client, a_party, an_integration_of, settings
+from tests.front_door import Client, a_party, an_integration_of, failure_of, settings
 
 ID = "roaming"
 
@@ -73,6 +73,19 @@ class Side:
 
     async def ran(self, run: Run) -> Run:
         return await self.client.runs.WaitRun(WaitRunRequest(id=run.id))
+
+    async def synced(self, integration_id: str = ID) -> Run:
+        """A pull that begins now, or as soon as the one is over that began by itself."""
+        start = StartRunRequest(integration_id=integration_id, kind=RUN_KIND_SYNC)
+        while True:
+            try:
+                run = await self.client.runs.StartRun(start)
+            except grpc.aio.AioRpcError as error:
+                refused = failure_of(error)
+                assert refused.reason == "RUN_IN_PROGRESS", refused
+                await self.ran(Run(id=refused.metadata["run_id"]))
+            else:
+                return await self.ran(run)
 
     async def registers(self) -> Run:
         return await self.ran(
