@@ -323,11 +323,12 @@ async def test_after_a_failure_a_backlog_goes_one_after_another_again(
         await cpo.client.cdrs.BatchCreateCdrs(BatchCreateCdrsRequest(cdrs=cdrs))
         await at_rest(cpo.client, ID)
         assert len(await held_cdrs(emsp)) == count - 1
-    place = failed[0]  # it is tried once more when others arrive
-    assert max(widths[:place]) > 1
-    # One may have been claimed at the moment of the failure; those on their way then are counted once they arrive.
+    before, after = widths[: failed[0]], widths[failed[0] :]  # it is tried once more when others arrive
+    assert max(before) > 1
+    # Those on their way at the moment of the failure end first, and are counted once they arrive.
     alone = ONE_MORE_AFTER // 4
-    assert widths[place + 1 : place + 1 + alone] == [1] * alone
+    first = after.index(1)
+    assert (first < max(before), after[first : first + alone]) == (True, [1] * alone)
 
 
 async def test_a_cdr_whose_answer_cannot_be_written_down_is_looked_for_and_not_sent_again(
