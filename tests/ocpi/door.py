@@ -75,6 +75,10 @@ def encoded(token: str) -> str:
 
 @pytest.fixture
 async def partner(tenant: Tenant, running: Evbridge) -> Partner:
+    return await partner_of(tenant, running)
+
+
+async def partner_of(tenant: Tenant, running: Evbridge) -> Partner:
     await tenant.admin.parties.CreateParty(CreatePartyRequest(party=a_party()))
     integration = an_integration_of(
         "ocpi",

@@ -83,6 +83,19 @@ async def test_a_provider_is_asked_and_its_tokens_answer(sides: Sides, version: 
         assert (unknown.code, unknown.reason) == (grpc.StatusCode.NOT_FOUND, "PARTNER_NOT_FOUND")
 
 
+async def test_a_hub_that_does_not_know_the_provider_says_nothing_of_the_token(sides: Sides) -> None:
+    async with registered(sides, models=PUSHES) as (cpo, emsp):
+        await store(emsp, a_token(**HIS, uid="OFF", whitelist=WHITELIST_TYPE_ALLOWED_OFFLINE))
+        await pushed(emsp, cpo)
+        emsp.wire.faults = [("POST", "/authorize", "code:4001")]
+        away = await fails(authorize(cpo, "NOBODY"))
+        assert (away.reason, away.metadata["partner_code"]) == ("PARTNER_UNAVAILABLE", "4001")
+        emsp.wire.faults = [("POST", "/authorize", "code:4001")]
+        assert (await authorize(cpo, "OFF")).source == AUTHORIZATION_SOURCE_STORED_OFFLINE
+        emsp.wire.faults = [("POST", "/authorize", "code:2004")]
+        assert (await fails(authorize(cpo, "OFF"))).reason == "PARTNER_NOT_FOUND", "the provider's own word"
+
+
 async def test_an_answer_that_is_a_list_of_one_is_that_one(sides: Sides) -> None:
     async with registered(sides) as (cpo, emsp):
         await store(emsp, a_token(**HIS, uid="04AB", whitelist=WHITELIST_TYPE_NEVER))

@@ -34,7 +34,7 @@ from evbridge.v1.watch_pb2 import WatchHubClientsRequest
 from service.app import Evbridge
 from tests.conftest import Tenant
 from tests.front_door import Client, an_integration_of
-from tests.ocpi.door import ID, Ask, Partner, ask, partner
+from tests.ocpi.door import ID, Ask, Partner, ask, partner, partner_of
 from tests.partners import OcpiPartner
 from tests.rpc import test_ocpi_pull as pull
 from tests.rpc.test_ocpi_pull import counts, findings, pulled, registered
@@ -88,6 +88,24 @@ async def test_a_hub_tells_who_is_connected(ask: Ask, hub: Partner, tenant: Tena
         ("XYZ", PARTY_ROLE_CPO),
         ("XYZ", PARTY_ROLE_EMSP),
     ]
+
+
+async def test_what_one_tenants_hub_tells_no_other_tenant_sees_nor_changes(
+    ask: Ask, hub: Partner, tenant: Tenant, running: Evbridge, new_tenant: Callable[[], Awaitable[Tenant]]
+) -> None:
+    other = await new_tenant()
+    its_hub = await partner_of(other, running)
+    await companies(running, other, PARTY_ROLE_HUB)
+    assert (await ask("PUT", AT, hub.registered, json=client())).status == 201
+    assert await listed(other) == []
+    assert (await ask("GET", AT, its_hub.registered)).status == 404
+    theirs = client(status="OFFLINE", last_updated="2026-01-02T00:00:00Z")
+    assert (await ask("PUT", AT, its_hub.registered, json=theirs)).status == 201, "the same hub and party, of another"
+    assert await listed(tenant) == [("XYZ", PARTY_ROLE_CPO, HUB_CLIENT_STATUS_CONNECTED)]
+    assert await listed(other) == [("XYZ", PARTY_ROLE_CPO, HUB_CLIENT_STATUS_OFFLINE)]
+    for watcher, status in ((tenant, HUB_CLIENT_STATUS_CONNECTED), (other, HUB_CLIENT_STATUS_OFFLINE)):
+        watched: Any = watcher.reader.watch.WatchHubClients(WatchHubClientsRequest(integration_id=ID, snapshot=True))
+        assert [each.hub_client.status for each in (await watched.read()).changes] == [status]
 
 
 @pytest.mark.parametrize("wrong", [{"role": "KING"}, {"status": "ASLEEP"}, {"party_id": "ABC"}])

@@ -117,9 +117,9 @@ class Wire:
 
     `faults` are (method, pattern of the path's end, kind) of what fails next, reads twice: they are repeated. Besides
     the simulators' kinds there are "twice", as a network may do it, "late", which is cut until `catches_up` brings it,
-    "listed:N", whose object is answered as a list of it N times, and "down", from then on: while it `is_down` no
-    request arrives. `carried` are the method and the path of all requests, `headers` what they said besides,
-    `answered` those that arrived: with X-Request-ID and status.
+    "listed:N", whose object is answered as a list of it N times, "code:N", which is answered with that status code, and
+    "down", from then on: while it `is_down` no request arrives. `carried` are the method and the path of all requests,
+    `headers` what they said besides, `answered` those that arrived: with X-Request-ID and status.
     """
 
     url: str = ""
@@ -162,6 +162,9 @@ class Wire:
             envelope = json.loads(answer.body)
             listed = envelope | {"data": [envelope["data"]] * int(kind.removeprefix("listed:"))}
             return web.json_response(listed, status=answer.status)
+        if kind.startswith("code:"):
+            code = int(kind.removeprefix("code:"))
+            return web.json_response({"status_code": code, "timestamp": "2026-01-01T00:00:00Z"})
         if kind == "down":
             self.is_down = True
             return web.Response(status=503)

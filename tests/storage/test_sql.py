@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -128,6 +131,29 @@ async def test_a_search_looks_in_the_index_of_points(name: str, connection: asyn
     plan = await _plan(connection, name)
     assert re.search("Index Scan (on|using) location_point", plan), plan
     assert "Seq Scan" not in plan, plan
+
+
+async def test_a_question_and_its_handing_out_wait_for_no_disk_and_all_else_does(
+    connection: asyncpg.Connection,
+) -> None:
+    """See decision 136. The setting ends with the statement's transaction."""
+    hasty = [each.name for each in STATEMENTS if "synchronous_commit', 'off'" in each.text]
+    assert hasty == ["question_ask", "question_take"]
+    text = {each.name: each.text for each in STATEMENTS}
+    question = uuid4()
+    calls: dict[str, tuple[Any, ...]] = {
+        "listener_seen": ("acme", 1, uuid4(), ""),
+        "question_ask": ("acme", question, 1, "cp", b"", timedelta(minutes=1), timedelta(minutes=1)),
+        "question_take": ("acme", 1, timedelta(0), 1, ""),
+        "question_answer": ("acme", question, 1, b"yes"),
+    }
+    await connection.execute("INSERT INTO tenant VALUES ('acme'); SET synchronous_commit = on")
+    for name, arguments in calls.items():
+        async with connection.transaction():
+            status = await connection.execute(text[name], *arguments)
+            during = await connection.fetchval("SHOW synchronous_commit")
+        assert (status[-1], during) == ("1", "off" if name in hasty else "on"), name
+        assert await connection.fetchval("SHOW synchronous_commit") == "on"
 
 
 async def test_one_due_delivery_is_enough_to_know_that_something_waits(connection: asyncpg.Connection) -> None:

@@ -19,7 +19,7 @@ from evbridge.v1.types_pb2 import DisplayText
 
 from service.bridge.channel import PartnerChannel
 from service.bridge.tidy import whole
-from service.domain.partner_error import PartnerFault
+from service.domain.partner_error import PartnerFault, PartnerNotFound, PartnerUnavailable
 from service.domain.repair import repaired
 from service.domain.token import token_id
 from service.errors import InvalidArgument
@@ -29,6 +29,7 @@ from service.partners.ocpi.received import owners
 from service.storage.pool import Database
 
 Object = dict[str, Any]
+_UNKNOWN_RECEIVER = "4001"
 
 
 class OcpiAuthorizer:
@@ -37,7 +38,10 @@ class OcpiAuthorizer:
         self._channel = channel
 
     async def authorize(self, tenant_id: str, integration_id: str, asked: Asked, timeout_s: float) -> Authorization:
-        """Raises EndpointMissing, NotRegistered, PartnerNotFound for an unknown token, and what the channel raises."""
+        """Raises EndpointMissing, NotRegistered, PartnerNotFound for an unknown token, and what the channel raises.
+
+        PartnerUnavailable of a hub that does not know the provider: nobody was asked about the token.
+        """
         there = await reached(self._database, tenant_id, integration_id)
         request = AuthorizeTokenRequest(
             integration_id=integration_id, url=there.url("tokens", INTERFACE_ROLE_SENDER), token_uid=asked.uid
@@ -48,7 +52,17 @@ class OcpiAuthorizer:
         if asked.HasField("location"):
             request.object.update(place_to(asked.location))
         stub = self._channel.stub(TokensSenderServiceStub, tenant_id)
-        answer: Any = await stub.AuthorizeToken(request, timeout=timeout_s)
+        try:
+            answer: Any = await stub.AuthorizeToken(request, timeout=timeout_s)
+        except PartnerNotFound as error:
+            if error.partner_code != _UNKNOWN_RECEIVER:
+                raise
+            raise PartnerUnavailable(
+                "the hub does not know the provider",
+                partner="ocpi",
+                http_status=error.http_status,
+                partner_code=error.partner_code,
+            ) from error
         owner = next(iter(owners(there.integration, PARTY_ROLE_EMSP)), None)
         data = answered(answer.data)
         check_about(data, asked.uid)

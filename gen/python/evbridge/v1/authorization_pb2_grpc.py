@@ -72,8 +72,9 @@ class AuthorizationServiceServicer:
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
         integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-        provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
-        PARTNER_* reasons.
+        provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; UNAVAILABLE (PARTNER_UNAVAILABLE)
+        also when a hub does not know or does not reach him; INTERNAL (PARTNER_FAULT) when his answer says nothing, or is about
+        another token; and the other PARTNER_* reasons.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

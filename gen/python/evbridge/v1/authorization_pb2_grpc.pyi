@@ -46,8 +46,9 @@ class AuthorizationServiceStub:
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
     integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-    provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
-    PARTNER_* reasons.
+    provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; UNAVAILABLE (PARTNER_UNAVAILABLE)
+    also when a hub does not know or does not reach him; INTERNAL (PARTNER_FAULT) when his answer says nothing, or is about
+    another token; and the other PARTNER_* reasons.
     """
     ServeAuthorizations: _grpc.UnaryStreamMultiCallable[_authorization_pb2.ServeAuthorizationsRequest, _authorization_pb2.ServeAuthorizationsResponse]
     """Listens for what operators ask, until the caller ends it. The first message, without questions, says that it does; others say
@@ -79,8 +80,9 @@ class AuthorizationServiceAsyncStub(AuthorizationServiceStub):
 
     Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
     integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-    provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
-    PARTNER_* reasons.
+    provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; UNAVAILABLE (PARTNER_UNAVAILABLE)
+    also when a hub does not know or does not reach him; INTERNAL (PARTNER_FAULT) when his answer says nothing, or is about
+    another token; and the other PARTNER_* reasons.
     """
     ServeAuthorizations: _aio.UnaryStreamMultiCallable[_authorization_pb2.ServeAuthorizationsRequest, _authorization_pb2.ServeAuthorizationsResponse]  # type: ignore[assignment]
     """Listens for what operators ask, until the caller ends it. The first message, without questions, says that it does; others say
@@ -115,8 +117,9 @@ class AuthorizationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND (RESOURCE_NOT_FOUND) when the token is not kept and no integration says whom to ask, or there is no such
         integration; NOT_FOUND (PARTNER_NOT_FOUND) when the provider does not know it; FAILED_PRECONDITION (ENDPOINT_MISSING) when the
-        provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; INTERNAL (PARTNER_FAULT) when its answer says nothing, or is about another token; and the other
-        PARTNER_* reasons.
+        provider cannot be asked, (INTEGRATION_DISABLED) when it would have to be; UNAVAILABLE (PARTNER_UNAVAILABLE)
+        also when a hub does not know or does not reach him; INTERNAL (PARTNER_FAULT) when his answer says nothing, or is about
+        another token; and the other PARTNER_* reasons.
         """
 
     @_abc_1.abstractmethod
