@@ -419,19 +419,23 @@ async def test_what_is_not_pushed_is_asked_for(sides: Sides, version: str) -> No
     async with charging(sides, version, push_location=False) as (cpo, emsp):
         await pulling(emsp)
         await tell(cpo, charging_periods=[a_period(0, "2.5")])
-        await bill(cpo, "C1")
+        own = a_tariff(**HERS, id="T9")
+        await bill(cpo, "C1", tariffs=[own])
         assert await pushed(cpo, emsp) == []
         run = await emsp.synced()
         assert [(step.name, step.created_count) for step in run.steps] == [("sessions", 1), ("cdrs", 1)], run
         assert (len((await held_session(emsp)).charging_periods), await held_cdrs(emsp)) == (1, ["C1"])
         await tell(cpo, charging_periods=[a_period(0, "2.5"), a_period(60, "1")])
-        await bill(cpo, "C2")
+        dearer = Price(excl_vat=Decimal(value="6"), incl_vat=Decimal(value="7.14"))
+        await bill(cpo, "C2", tariffs=[own], total_cost=dearer)
         await at_rest(cpo.client, ID)
         run = await emsp.synced()
         # The last hour is read again; what is recorded stays as it is.
         counts = [(step.created_count, step.updated_count, step.unchanged_count) for step in run.steps]
         assert counts == [(0, 1, 0), (1, 0, 1)]
         assert (len((await held_session(emsp)).charging_periods), await held_cdrs(emsp)) == (2, ["C1", "C2"])
+        states = [(await audited(emsp, id)).state for id in ("C1", "C2")]
+        assert states == [CDR_AUDIT_STATE_EQUAL, CDR_AUDIT_STATE_DIFFERENT]
 
 
 async def audited(emsp: Side, id: str) -> CdrAudit:
