@@ -157,6 +157,41 @@ async def test_who_asks_is_shown_the_same_list(new_database: NewDatabase) -> Non
         assert not [path for method, path in cpo.wire.carried if method == "PUT"], "models ask for no push"
 
 
+async def test_a_hub_of_many_parties_tells_each_change_once_and_shows_them_in_pages(
+    new_database: NewDatabase, soak: Callable[[int], int]
+) -> None:
+    many = soak(980) + 20
+    async with connected(new_database, push_hub_client=True) as (hub, cpo, provider):
+        roles = [
+            {"role": "EMSP", "country_code": "NL", "party_id": f"{each:03}", "business_details": {"name": "The New"}}
+            for each in range(many)
+        ]
+        provider.own["POST /ocpi/credentials"] = {
+            "data": {"token": "token-a", "url": f"{provider.url}/ocpi/versions", "roles": roles},
+            "status_code": 1000,
+            "timestamp": "2026-01-01T00:00:00Z",
+        }
+
+        async def all_are(status: str) -> bool:
+            value = HubClientStatus.Value(f"HUB_CLIENT_STATUS_{status}")
+            request = ListHubClientsRequest(integration_id=ID, status=value, page_size=1000)
+            return len((await cpo.client.hub_clients.ListHubClients(request)).hub_clients) == many
+
+        async def told(status: str) -> None:
+            await until(lambda: all_are(status))
+            puts = [path.rpartition("hubclientinfo")[2] for method, path in cpo.wire.carried if method == "PUT"]
+            assert sorted(puts) == [f"/NL/{each:03}" for each in range(many)], "one request for each"
+            cpo.wire.carried.clear()
+
+        await joins(hub)
+        await told("CONNECTED")
+        await sets(hub, DRIVER, enabled=False)
+        await told("SUSPENDED")
+        await sets(cpo, ID, models=IntegrationModels(pull_hub_client=True))
+        (step,) = [each for each in (await cpo.synced()).steps if each.name == "hubclientinfo"]
+        assert (step.read_count, step.page_count) == (many, -(-many // 100))
+
+
 async def test_a_company_that_is_no_hub_shows_nobody(new_database: NewDatabase) -> None:
     async with connected(new_database, push_hub_client=True) as (hub, cpo, _):
         offered = {each.identifier for each in (await cpo.get()).version_details.endpoints if each.role == 1}
