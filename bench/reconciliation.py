@@ -1,6 +1,7 @@
 """A month of CDRs and sessions reconciled, in a process of its own: how long it takes, and what memory it needs.
 
 Every session has its CDR and every CDR was delivered, so all is read and little is found: what it costs to look.
+Then the same with invoice reconciliation records of a hundred CDRs each, in which every CDR is named.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ _MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 class _Seen(NamedTuple):
     cdrs: int
     sessions: int
+    invoiced: int
     findings: int
     seconds: float
     cpu_s: float
@@ -57,16 +59,23 @@ async def _report(count: int) -> None:
         async with database_url(Settings(data_dir=Path(directory))) as url:
             await migrate(url)
             print(f"\nA month of {count:,} CDRs and as many sessions, reconciled\n")
-            print(f"{'CDRs':>10}{'findings':>10}{'seconds':>9}{'CDRs/s':>9}{'CPU s':>8}{'MB before':>11}{'peak':>6}")
+            names = f"{'CDRs':>10}{'invoiced':>11}{'findings':>10}{'seconds':>9}{'CDRs/s':>9}{'CPU s':>8}"
+            print(f"{names}{'MB before':>11}{'peak':>6}")
             for size in (count // 10, count):
                 await _fill(url, size)
-                seen = await asyncio.to_thread(_measured, url)
-                assert (seen.cdrs, seen.sessions) == (size, size), seen
-                print(
-                    f"{seen.cdrs:>10,}{seen.findings:>10}{seen.seconds:9.1f}{seen.cdrs / seen.seconds:9.0f}"
-                    f"{seen.cpu_s:8.1f}{seen.before_mb:11}{seen.peak_mb:6}",
-                    flush=True,
-                )
+                await _print(url, size, invoiced=0)
+                await _invoice(url, size)
+                await _print(url, size, invoiced=size)
+
+
+async def _print(url: str, size: int, invoiced: int) -> None:
+    seen = await asyncio.to_thread(_measured, url)
+    assert (seen.cdrs, seen.sessions, seen.invoiced) == (size, size, invoiced), seen
+    print(
+        f"{seen.cdrs:>10,}{seen.invoiced:>11,}{seen.findings:>10}{seen.seconds:9.1f}{seen.cdrs / seen.seconds:9.0f}"
+        f"{seen.cpu_s:8.1f}{seen.before_mb:11}{seen.peak_mb:6}",
+        flush=True,
+    )
 
 
 def _measured(url: str) -> _Seen:
@@ -88,13 +97,14 @@ async def _reconciled(url: str) -> _Seen:
         request.start_time.FromDatetime(_MONTH)
         request.end_time.FromDatetime(_MONTH + timedelta(days=31))
         before, begun = resource.getrusage(resource.RUSAGE_SELF), perf_counter()
-        findings = 0
+        findings = invoiced = 0
         async for response in reconciliation(database, _AT[0], request):
             findings += len(response.findings)
+            invoiced += sum(total.invoiced_count for total in response.totals)
         after = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         memory = (before.ru_maxrss // 1024, after.ru_maxrss // 1024)
-        counts = (response.cdr_count, response.session_count, findings)
+        counts = (response.cdr_count, response.session_count, invoiced, findings)
         return _Seen(*counts, perf_counter() - begun, cpu_s, *memory)
     finally:
         await database.close()
@@ -120,6 +130,16 @@ async def _fill(url: str, size: int) -> None:
         await conn.execute("VACUUM ANALYZE", timeout=900)
     finally:
         await database.close()
+        await conn.close()
+
+
+async def _invoice(url: str, size: int) -> None:
+    conn = await asyncpg.connect(url)
+    try:
+        await conn.execute("SET session_replication_role = replica")
+        await conn.execute(_RECORDS, *_AT, size, _MONTH, timeout=900)
+        await conn.execute("VACUUM ANALYZE invoice_reconciliation", timeout=900)
+    finally:
         await conn.close()
 
 
@@ -175,6 +195,16 @@ _SESSIONS = """
 _DELIVERIES = """
     INSERT INTO delivery (tenant_id, integration_id, object_kind, object_id, state)
     SELECT $1, $2, 12, 'DEABCc' || lpad(n::text, 9, '0'), 3 FROM generate_series(1, $3::integer) AS n
+"""
+_RECORDS = """
+    INSERT INTO invoice_reconciliation (
+        tenant_id, country_code, party_id, key, invoice_key, cdr_keys, recipient_id, update_time, etag, payload
+    )
+    SELECT
+        $1, 'DE', 'ABC', 'r' || n / 100, 'i' || n / 100, array_agg('c' || lpad(n::text, 9, '0')), $2, $4::timestamptz,
+        '', ''
+    FROM generate_series(1, $3::integer) AS n
+    GROUP BY n / 100
 """
 
 
