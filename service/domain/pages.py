@@ -10,6 +10,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
+from service.domain.partner_error import PartnerFault
 from service.errors import InvalidArgument, InvalidPageToken
 
 DEFAULT_SIZE = 50
@@ -151,6 +152,17 @@ def framed(payloads: Iterable[bytes], field: int = 1) -> bytes:
     for payload in payloads:
         parts += (tag, _varint(len(payload)), payload)
     return b"".join(parts)
+
+
+def link_noted(noted: str, link: str, number: int, partner: str) -> str:
+    """Of the links of a partner's list the one to compare later ones with, after page `number`, from 1 on.
+
+    It is the `link` after the last page whose number is a power of two, so that every circle comes back to it.
+    Raises PartnerFault when that has happened. Source: R. P. Brent, An improved Monte Carlo factorization algorithm.
+    """
+    if link and link == noted:
+        raise PartnerFault(f"the list goes in a circle: what follows page {number:,} was read before", partner=partner)
+    return noted if number & (number - 1) else link
 
 
 def _varint(value: int) -> bytes:

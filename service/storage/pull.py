@@ -38,7 +38,8 @@ class Pull(NamedTuple):
 
     `next_link` is where its next page is: "" before the first page and after the last one, None when all is done.
     `watermark`, `highest`: by the partner's clock, of earlier runs and of this one. `held` objects were there when a
-    `whole` reading began; it is `complete` until something is found that makes that doubtful.
+    `whole` reading began; it is `complete` until something is found that makes that doubtful. `noted_link`: see
+    `service.domain.pages.link_noted`.
     """
 
     run_id: UUID
@@ -52,6 +53,7 @@ class Pull(NamedTuple):
     total: int
     held: int
     counts: Sequence[int]
+    noted_link: str
 
 
 async def pull_get(
@@ -84,7 +86,8 @@ async def pull_read(
 ) -> None:
     """A page was stored whose objects are `seen`, by their ids as they are stored. The run is held."""
     of = (run.tenant_id, run.integration_id, kind)
-    await conn.run(sql.pull_read, *of, pull.next_link, pull.highest, pull.complete, pull.total, [*pull.counts])
+    read = (pull.next_link, pull.highest, pull.complete, pull.total, [*pull.counts], pull.noted_link)
+    await conn.run(sql.pull_read, *of, *read)
     if pull.whole:
         await conn.run(sql.pull_seen, *of, [*seen])
 

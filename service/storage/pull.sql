@@ -1,5 +1,5 @@
 -- name: pull_get
-SELECT run_id, whole, next_link, watermark, whole_time, begin_time, highest, complete, total, held, counts
+SELECT run_id, whole, next_link, watermark, whole_time, begin_time, highest, complete, total, held, counts, noted_link
 FROM pull
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
 
@@ -7,7 +7,7 @@ WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
 INSERT INTO pull (tenant_id, integration_id, object_kind, run_id, whole, begin_time) VALUES ($1, $2, $3, $4, $5, now())
 ON CONFLICT (tenant_id, integration_id, object_kind) DO UPDATE
 SET run_id = excluded.run_id, whole = excluded.whole, begin_time = excluded.begin_time, next_link = '', highest = NULL,
-    complete = true, total = 0, held = 0, counts = '{}'
+    complete = true, total = 0, held = 0, counts = '{}', noted_link = ''
 
 -- name: pull_unseen_locations
 -- Up to $5 after the object $4: those that have an EVSE which is not REMOVED (7). Looked up as in `location_lock`.
@@ -89,7 +89,7 @@ WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3 AND object_id 
 )
 
 -- name: pull_read
-UPDATE pull SET next_link = $4, highest = $5, complete = $6, total = $7, counts = $8
+UPDATE pull SET next_link = $4, highest = $5, complete = $6, total = $7, counts = $8, noted_link = $9
 WHERE tenant_id = $1 AND integration_id = $2 AND object_kind = $3
 
 -- name: pull_seen

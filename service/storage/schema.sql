@@ -634,7 +634,8 @@ CREATE TABLE pull (
     complete boolean DEFAULT true NOT NULL,
     total bigint DEFAULT 0 NOT NULL,
     held bigint DEFAULT 0 NOT NULL,
-    counts bigint[] DEFAULT '{}'::bigint[] NOT NULL
+    counts bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    noted_link text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE pull_unseen (

@@ -156,7 +156,7 @@ FROM disclosure WHERE tenant_id = $1 ORDER BY position
 -- name: tenant_pull
 SELECT
     integration_id, object_kind, watermark, whole_time, run_id, begin_time, whole, next_link, highest, complete,
-    total, held, counts
+    total, held, counts, noted_link
 FROM pull WHERE tenant_id = $1 ORDER BY integration_id, object_kind
 
 -- name: tenant_pull_unseen

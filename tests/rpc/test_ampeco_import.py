@@ -431,12 +431,16 @@ async def test_an_import_that_rests_goes_on_at_its_page(
     assert {each.count for each in await quarantined(connected)} == {1}
 
 
-async def answering(tenant: Tenant, partner: Any, held: dict[str, list[list[Any]]]) -> None:
-    """Lets the integration call the partner, which answers with these pages of each list."""
+async def answering(tenant: Tenant, partner: Any, held: dict[str, list[list[Any]]], circle: int = 0) -> None:
+    """Lets the integration call the partner, which answers with these pages of each list.
+
+    The last page of several leads back to the one that begins the `circle`.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         pages, number = held.get(request.path, [[]]), int(request.query.get("cursor") or 0)
-        following = f"{partner.url}{request.path}?cursor={number + 1}" if number + 1 < len(pages) else None
+        after = number + 1 if number + 1 < len(pages) else len(pages) - circle
+        following = f"{partner.url}{request.path}?cursor={after}" if 0 < after < len(pages) else None
         return web.json_response({"data": pages[number], "links": {"next": following}, "meta": {}})
 
     partner.answer = answer
@@ -654,3 +658,14 @@ async def test_what_was_added_here_is_not_counted_as_gone(connected: Tenant, amp
     run = await sync(connected)
     assert run.state == RUN_STATE_SUCCEEDED, run
     assert await alive(connected) == 5
+
+
+@pytest.mark.parametrize("circle", [3, 0])
+async def test_a_list_that_goes_in_a_circle_fails_the_import(connected: Tenant, ampeco: Simulator, circle: int) -> None:
+    """One that leads on is the control."""
+    held = lists_of(ampeco)
+    async with a_partner() as partner:
+        await answering(connected, partner, held | {EVSES: [*[[]] * 4, *held[EVSES]]}, circle)
+        run = await sync(connected)
+    assert run.state == (RUN_STATE_FAILED if circle else RUN_STATE_SUCCEEDED), run
+    assert ("goes in a circle" in run.description) == bool(circle)

@@ -391,6 +391,49 @@ async def test_nothing_is_gone_from_a_list_that_shrinks_while_it_is_read(client:
     assert [id for id in sorted(stored) if removed(stored[id])] == ["L1"]
 
 
+async def test_a_list_that_shrinks_to_a_page_before_goes_in_no_circle(client: Client, operator: OcpiPartner) -> None:
+    operator.lists["locations"] += [the_location(number) for number in (6, 7)]
+
+    async def shrinks() -> web.Response:
+        del operator.lists["locations"][:2]
+        return await operator.page(asking, "locations")
+
+    asking: Any = SimpleNamespace(query={"limit": "100", "offset": "4"})
+    operator.instead["locations", 4] = shrinks
+    run = await pulled(client)
+    assert outcome(run) == "OK"
+    assert [query.get("offset") for query in operator.asked["locations"]] == [None, "2", "4", "4", "2", "4"]
+    assert sorted(await locations(client)) == ["L1", "L2", "L3", "L4", "L5", "L6", "L7"]
+
+
+@pytest.mark.parametrize("slice_s", [60.0, 0.0], ids=["at once", "in an attempt for each page"])
+@pytest.mark.parametrize("circle", [2, 3, 5, 0])
+async def test_a_list_that_goes_in_a_circle_fails_the_run(
+    client: Client, operator: OcpiPartner, monkeypatch: pytest.MonkeyPatch, circle: int, slice_s: float
+) -> None:
+    """Of pages that a cursor leads to; one that leads on is the control."""
+    monkeypatch.setattr("service.runs.worker.SLICE_S", slice_s)
+    cursors = [f"c{number}" for number in range(8)]
+    following = dict(zip(cursors, [*cursors[1:], f"c{8 - circle}"], strict=True))
+    asked: list[str] = []
+
+    async def locations_page(request: web.Request) -> web.Response:
+        cursor = request.query.get("cursor", "c0")
+        asked.append(cursor)
+        link = following[cursor]
+        headers = {"Link": f'</ocpi/locations?cursor={link}>; rel="next"'} if link in following else {}
+        return answer({"data": [the_location(cursors.index(cursor) + 1)]}, **headers)
+
+    operator.page = lambda request, module: locations_page(request)  # type: ignore[method-assign]
+    models = Integration(id=ID, models=IntegrationModels(pull_location=True, pull_tariff=False))
+    await client.integrations.UpdateIntegration(UpdateIntegrationRequest(integration=models))
+    run = await pulled(client, whole=True)
+    assert outcome(run) == ("PARTNER_FAULT" if circle else "OK")
+    assert ("goes in a circle" in run.description) == bool(circle)
+    assert len(asked) <= 3 * len(cursors)
+    assert len(await locations(client)) == 8
+
+
 def again(link: str) -> str:
     """The page's own URL, however often it is asked for."""
     return '</elsewhere?offset=0&limit=100>; rel="next"'

@@ -18,6 +18,7 @@ from service.bridge.codec import CodecError, Decoded
 from service.bridge.registry import Pages
 from service.domain.keys import ObjectKey, key_of
 from service.domain.origin import is_mass_removal
+from service.domain.pages import link_noted
 from service.domain.partner_error import PartnerFault
 from service.domain.validation import violations
 from service.errors import EvbridgeError
@@ -72,12 +73,13 @@ class ListImport(Source):
         """Pages of objects by AMPECO's ids. One that is shown twice counts as it is shown last."""
         request.integration_id, request.cursor, request.per_page = self._integration.id, "", PER_PAGE
         seen: set[int] = set()
-        number, start = 0, ""
+        number, start, noted = 0, "", ""
         while number == 0 or start:
             if number == _MAX_PAGES:
                 raise PartnerFault(f"the list has more than {_MAX_PAGES:,} pages", partner="ampeco")
             page = await self._page(method, request, number, start)
             number, start = number + 1, page.next_link
+            noted = link_noted(noted, start, number, "ampeco")
             objects = {each.id: each for each in page.message.data}
             if step:
                 step.read += len(page.message.data) + len(page.rejects)

@@ -24,6 +24,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from service.bridge.codec import CodecError, compile_codec
 from service.domain.billing import Place, compared
 from service.domain.keys import ObjectKey, key_of
+from service.domain.pages import link_noted
 from service.domain.partner_error import PartnerError, PartnerFault, PartnerNotFound
 from service.errors import EvbridgeError, FieldViolation, InvalidArgument
 from service.partners.ampeco.mapping import time_of
@@ -117,6 +118,7 @@ class SessionImport(Source):
                 next_link=page.next_link,
                 highest=max(filter(None, (pull.highest, *map(_changed, page.message.data))), default=None),
                 counts=self._counts(),
+                noted_link=link_noted(pull.noted_link, page.next_link, self._step.page_count, "ampeco"),
             )
             async with self._writing() as conn:
                 await pull_read(conn, self._run, OBJECT_KIND_SESSION, pull, ())

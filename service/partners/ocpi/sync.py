@@ -27,6 +27,7 @@ from service.bridge.registry import Pages
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey
 from service.domain.origin import is_mass_removal
+from service.domain.pages import link_noted
 from service.domain.partner_error import PartnerError, PartnerFault
 from service.errors import EndpointMissing, MassRemoval, ResourceNotFound
 from service.partners.ocpi.lists import LISTS
@@ -224,12 +225,14 @@ class _Pulling:
         if not following.link and self._step.read_count < total:
             complete = False
         self._progress.count(self._step.read_count, total, f"reads {self._of.module}")
+        noted = "" if following.problem else pull.noted_link  # a list that shrank is read on from an earlier page
         pull = pull._replace(
             next_link=following.link,
             highest=max(filter(None, (pull.highest, taken.highest)), default=None),
             complete=complete,
             total=total,
             counts=self._counts(),
+            noted_link=link_noted(noted, following.link, self._step.page_count, "ocpi"),
         )
         async with self._writing() as conn:
             await pull_read(conn, self._run, self._of.kind, pull, taken.keys)

@@ -67,8 +67,8 @@ class _RunKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunKind.Value
     as it was read, a page came twice, fewer objects came than X-Total-Count says. Of an object that is shown twice the newer
     counts, and the last one when neither is. Without a Link the list is read on by its
     offset while that says that there is more. It begins by itself at intervals (IntegrationModels). It goes on at the page
-    it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day. Fails with
-    NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
+    it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day, and
+    where its links go in a circle. Fails with NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
     """
     RUN_KIND_DIAGNOSE: _RunKind.ValueType  # 4
     """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
@@ -121,8 +121,8 @@ that object alone; nothing counts as gone while something has no id, or the list
 as it was read, a page came twice, fewer objects came than X-Total-Count says. Of an object that is shown twice the newer
 counts, and the last one when neither is. Without a Link the list is read on by its
 offset while that says that there is more. It begins by itself at intervals (IntegrationModels). It goes on at the page
-it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day. Fails with
-NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
+it was on when its process dies, and after a minute when others wait. A list ends after 100,000 pages or a day, and
+where its links go in a circle. Fails with NOT_REGISTERED, ENDPOINT_MISSING, MASS_REMOVAL and the PARTNER_* reasons.
 """
 RUN_KIND_DIAGNOSE: RunKind.ValueType  # 4
 """Asks a partner something harmless and tells step by step how it went; changes nothing, here or there.
