@@ -6,6 +6,7 @@ from typing import Any
 from evbridge.v1.hub_client_pb2 import (
     HUB_CLIENT_STATUS_CONNECTED,
     HUB_CLIENT_STATUS_OFFLINE,
+    HUB_CLIENT_STATUS_PLANNED,
     HUB_CLIENT_STATUS_SUSPENDED,
     HubClient,
     HubClientStatus,
@@ -16,7 +17,12 @@ from evbridge.v1.party_pb2 import PARTY_ROLE_HUB, Party, PartyRole
 from service.domain.keys import ObjectKey
 
 _PREFIX = "PARTY_ROLE_"
-_BEST = (HUB_CLIENT_STATUS_CONNECTED, HUB_CLIENT_STATUS_OFFLINE, HUB_CLIENT_STATUS_SUSPENDED)
+_BEST = (
+    HUB_CLIENT_STATUS_CONNECTED,
+    HUB_CLIENT_STATUS_OFFLINE,
+    HUB_CLIENT_STATUS_SUSPENDED,
+    HUB_CLIENT_STATUS_PLANNED,  # it has never been connected
+)
 
 
 def hub_client_key(client: HubClient) -> ObjectKey:
@@ -35,9 +41,11 @@ def hubs_of(parties: Iterable[Party]) -> list[str]:
 
 
 def connected_through(integration: Integration) -> dict[str, HubClientStatus.ValueType]:
-    """The partner's parties, by the names that they are stored under, as a hub sees them that it registered with."""
-    if not integration.ocpi.their_token_set:
-        return {}
+    """The partner's parties, by the names that they are stored under, as a hub sees them."""
+    ocpi = integration.ocpi
+    if not ocpi.their_token_set:
+        planned = ocpi.planned_parties if integration.enabled and not ocpi.platform_integration_id else ()
+        return {str(_key(each)): HUB_CLIENT_STATUS_PLANNED for each in planned}
     status = HUB_CLIENT_STATUS_CONNECTED
     if not integration.enabled or integration.status == INTEGRATION_STATUS_SUSPENDED:
         status = HUB_CLIENT_STATUS_SUSPENDED

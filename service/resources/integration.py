@@ -158,7 +158,8 @@ class Integrations(Noun[Integration]):
     def clean(self, wanted: Integration) -> None:
         """Takes its secrets; writes keys and addresses as we do. Raises InvalidArgument for an address we refuse."""
         self._sent = take_secrets(wanted)
-        for party in wanted.parties:
+        named: list[Any] = [*wanted.parties, *wanted.ocpi.planned_parties]
+        for party in named:
             party.country_code, party.party_id = PartyKey.of(party.country_code, party.party_id)
         connection = connection_of(wanted)
         fill_defaults(connection)

@@ -117,6 +117,7 @@ async def register(
     ocpi.initial_token_set, ocpi.our_token_set, ocpi.their_token_set = False, True, True
     ocpi.plain_authorization, ocpi.partner_versions_url = found.plain_authorization, found.versions_url
     ocpi.hub_party_id = found.hub_party_id
+    ocpi.ClearField("planned_parties")
     if integration.version_details != found.details:
         # A partner that begins anew may have lost what it had; another version writes it in another way.
         for id in (integration.id, *await integrations_behind(conn, tenant_id, integration.id)):

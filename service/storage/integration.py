@@ -153,6 +153,8 @@ async def integration_insert(
         if await conn.value(sql.integration_is_tombstone, tenant_id, integration.id):
             why = "is deleted, and its deliveries are still being removed: take another id, or wait"
         raise ResourceExists(f"integration {integration.id} {why}", resource="integration", id=integration.id)
+    if integration.ocpi.planned_parties:
+        await integration_replace(conn, tenant_id, integration)  # who else is connected to the hub is told
 
 
 async def integration_takes(

@@ -11,14 +11,22 @@ from evbridge.v1.hub_client_pb2 import HubClientStatus, ListHubClientsRequest
 from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
     DeleteIntegrationRequest,
+    GetIntegrationRequest,
     Integration,
     IntegrationModels,
     PauseIntegrationRequest,
     ResumeIntegrationRequest,
     UpdateIntegrationRequest,
 )
-from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_SENDER, OcpiConnection
-from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_HUB, PartyKey, PartyRole, UpdatePartyRequest
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_BOTH, INTERFACE_ROLE_SENDER, OcpiConnection, PlannedParty
+from evbridge.v1.party_pb2 import (
+    PARTY_ROLE_CPO,
+    PARTY_ROLE_EMSP,
+    PARTY_ROLE_HUB,
+    PartyKey,
+    PartyRole,
+    UpdatePartyRequest,
+)
 from evbridge.v1.registration_pb2 import (
     RegisterIntegrationRequest,
     RotateCredentialsRequest,
@@ -58,6 +66,10 @@ async def connected(
         )
         await hub.client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
         yield hub, cpo, provider
+
+
+def planned(party_id: str, role: PartyRole.ValueType) -> PlannedParty:
+    return PlannedParty(country_code="NL", party_id=party_id, role=role)
 
 
 async def sets(hub: Side, id: str, **fields: Any) -> None:
@@ -155,6 +167,48 @@ async def test_who_asks_is_shown_the_same_list(new_database: NewDatabase) -> Non
         await sets(hub, DRIVER, enabled=False)
         await pulled("SUSPENDED")
         assert not [path for method, path in cpo.wire.carried if method == "PUT"], "models ask for no push"
+
+
+async def test_who_is_going_to_register_is_planned_until_it_has_registered_or_is_not_meant_to_any_more(
+    new_database: NewDatabase,
+) -> None:
+    async with connected(new_database, push_hub_client=True) as (hub, cpo, _):
+        tnm, cpa, cpb = ("TNM", "EMSP"), ("CPA", "CPO"), ("CPB", "CPO")
+
+        async def knows_of(told: dict[tuple[str, str], str]) -> None:
+            async def reached() -> bool:
+                return await known(cpo) == told
+
+            await until(reached)
+
+        first = OcpiConnection(planned_parties=[planned("tnm", PARTY_ROLE_EMSP), planned("CPA", PARTY_ROLE_CPO)])
+        mask = FieldMask(paths=["ocpi.planned_parties"])
+        update = UpdateIntegrationRequest(integration=Integration(id=DRIVER, ocpi=first), update_mask=mask)
+        await hub.client.integrations.UpdateIntegration(update)
+        await knows_of({tnm: "PLANNED", cpa: "PLANNED"})
+        await joins(hub)
+        await knows_of({tnm: "CONNECTED", cpa: "SUSPENDED"})
+        registered = await hub.client.integrations.GetIntegration(GetIntegrationRequest(id=DRIVER))
+        assert not registered.ocpi.planned_parties
+        second = OcpiConnection(
+            initial_role=INTERFACE_ROLE_BOTH,
+            planned_parties=[
+                planned("TNM", PARTY_ROLE_EMSP),  # is connected already
+                planned("CPA", PARTY_ROLE_CPO),
+                planned("CPB", PARTY_ROLE_CPO),
+            ],
+        )
+        parties = [PartyKey(country_code="DE", party_id="HUB")]
+        create = CreateIntegrationRequest(
+            integration=an_integration_of("ocpi", "", id="second", parties=parties, ocpi=second)
+        )
+        await hub.client.integrations.CreateIntegration(create)
+        await knows_of({tnm: "CONNECTED", cpa: "PLANNED", cpb: "PLANNED"})
+        await sets(hub, "second", enabled=False)
+        await knows_of({tnm: "CONNECTED", cpa: "SUSPENDED", cpb: "SUSPENDED"})
+        await sets(hub, "second", enabled=True)
+        await hub.client.integrations.DeleteIntegration(DeleteIntegrationRequest(id=DRIVER, force=True))
+        await knows_of({tnm: "PLANNED", cpa: "PLANNED", cpb: "PLANNED"})
 
 
 async def test_a_hub_of_many_parties_tells_each_change_once_and_shows_them_in_pages(

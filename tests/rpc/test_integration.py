@@ -30,9 +30,9 @@ from evbridge.v1.integration_pb2 import (
     RequestLimits,
     UpdateIntegrationRequest,
 )
-from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, OcpiConnection, VersionDetails
+from evbridge.v1.ocpi_connection_pb2 import INTERFACE_ROLE_RECEIVER, OcpiConnection, PlannedParty, VersionDetails
 from evbridge.v1.partner_pb2 import SetExchangeRecordingRequest
-from evbridge.v1.party_pb2 import CreatePartyRequest, DeletePartyRequest, PartyKey
+from evbridge.v1.party_pb2 import PARTY_ROLE_EMSP, CreatePartyRequest, DeletePartyRequest, PartyKey
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, RUN_KIND_TOKEN_EXCHANGE, GetRunRequest
 from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -366,6 +366,7 @@ async def test_what_a_partner_is_sent_as_its_integration_is_deleted_counts(tenan
 
 BY_TYPE = pytest.mark.parametrize("type", CONNECTIONS)
 DE_ABC, NL_XYZ = PartyKey(country_code="DE", party_id="ABC"), PartyKey(country_code="NL", party_id="XYZ")
+PLANNED = PlannedParty(country_code="NL", party_id="TNM", role=PARTY_ROLE_EMSP)
 URL = "http://127.0.0.1:9/api"
 VALUES: dict[str, Any] = {
     **{
@@ -378,6 +379,7 @@ VALUES: dict[str, Any] = {
     "evbridge.v1.OcpiConnection.platform_integration_id": "hub",
     "evbridge.v1.OcpiConnection.platform_party_id": "abc",
     "evbridge.v1.OcpiConnection.platform_party_country_code": "de",
+    "evbridge.v1.OcpiConnection.planned_parties": [PLANNED],
     "evbridge.v1.SalesforceConnection.allowed_hosts": "other.example:8443",
     "evbridge.v1.AmpecoConnection.currency": "EUR",
     "evbridge.v1.AmpecoConnection.time_zone": "Europe/Berlin",
@@ -482,6 +484,7 @@ async def test_every_address_is_checked_and_a_new_origin_needs_the_secrets_again
     await update(tenant, moved, f"{type}.{field}")
 
 
+NOBODY = {"country_code": "NL", "party_id": "TNM"}
 REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("ocpi", "ocpi", {"ocpi": {"initial_role": 1}}),
     ("ocpi", "ocpi.initial_role", {"ocpi": {"endpoint_url": URL}}),
@@ -489,6 +492,8 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("ocpi", "ocpi.initial_token", {"ocpi": {"endpoint_url": URL, "initial_role": 1, "initial_token": "t" * 65}}),
     ("ocpi", "ocpi.platform_party_id", {"ocpi": {"initial_role": 2, "platform_party_id": "AB"}}),
     ("ocpi", "ocpi.platform_party_country_code", {"ocpi": {"initial_role": 2, "platform_party_country_code": "DEU"}}),
+    ("ocpi", "ocpi.planned_parties", {"ocpi": {"initial_role": 2, "planned_parties": [PLANNED, PLANNED]}}),
+    ("ocpi", "ocpi.planned_parties[0].role", {"ocpi": {"initial_role": 2, "planned_parties": [NOBODY]}}),
     ("utility_cloud", "utility_cloud.token_url", {"utility_cloud": {"base_url": URL, "tenant": "t", "client_id": "c"}}),
     ("salesforce", "salesforce.endpoint_url", {"salesforce": {"client_id": "c", "client_secret": "s"}}),
     ("ampeco", "ampeco.base_url", {"ampeco": {"api_token": "t"}}),

@@ -49,6 +49,7 @@ ELSEWHERE = {
     "free_vending_with_idtag_allowed": ("tests/rpc/test_authorization.py", "free_vending_with_idtag_allowed=True"),
     "ampeco.notification_token": ("tests/rpc/test_ampeco_notifications.py", 'notification_token="another-key"'),
     "ampeco.sessions_from": ("tests/rpc/test_ampeco_sessions.py", "integration.ampeco.sessions_from.seconds = "),
+    "ocpi.planned_parties": ("tests/rpc/test_hub.py", "OcpiConnection(planned_parties="),
     "ampeco.time_zone": ("tests/rpc/test_ampeco_import.py", 'lambda it: it.time_zone, "Europe/Berlin"'),
 }
 

@@ -30,7 +30,7 @@ from evbridge.v1 import types_pb2 as evbridge_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!evbridge/v1/ocpi_connection.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x9f\x05\n\x0eOcpiConnection\x12\"\n\x0c\x65ndpoint_url\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x12,\n\rinitial_token\x18\x02 \x01(\tB\x15\xe2\x41\x01\x04\xbaH\nr\x05\xc0\x83\xf9\x01@\xd8\x01\x01\xe8\xf4\x18\x01\x12@\n\x0cinitial_role\x18\x03 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x11initial_token_set\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rour_token_set\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftheir_token_set\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\"\n\x14platform_integration\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12(\n\x17platform_integration_id\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12(\n\x11platform_party_id\x18\t \x01(\tB\r\xbaH\nr\x05\x90\x83\xf9\x01\x01\xd8\x01\x01\x12\x32\n\x1bplatform_party_country_code\x18\n \x01(\tB\r\xbaH\nr\x05\x88\x83\xf9\x01\x01\xd8\x01\x01\x12!\n\x13plain_authorization\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0chub_party_id\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14partner_versions_url\x18\r \x01(\tB\x04\xe2\x41\x01\x03:\x8c\x01\xbaH\x88\x01\x1a\x85\x01\n\x1aocpi.endpoint_url_required\x12\x34\x65ndpoint_url is required when initial_role is SENDER\x1a\x31this.initial_role != 1 || this.endpoint_url != \'\'\"^\n\x0eVersionDetails\x12\x15\n\x07version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\tendpoints\x18\x02 \x03(\x0b\x32\x1c.evbridge.v1.VersionEndpointB\x04\xe2\x41\x01\x03\"n\n\x0fVersionEndpoint\x12\x18\n\nidentifier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x04role\x18\x02 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xae\x01\n\x0ePartnerCompany\x12*\n\x04role\x18\x01 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x04\xe2\x41\x01\x03\x12\x16\n\x08party_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x63ountry_code\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x10\x62usiness_details\x18\x04 \x01(\x0b\x32\x1c.evbridge.v1.BusinessDetailsB\x04\xe2\x41\x01\x03*\x80\x01\n\rInterfaceRole\x12\x1e\n\x1aINTERFACE_ROLE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERFACE_ROLE_SENDER\x10\x01\x12\x1b\n\x17INTERFACE_ROLE_RECEIVER\x10\x02\x12\x17\n\x13INTERFACE_ROLE_BOTH\x10\x03\x42(\n\x0f\x63om.evbridge.v1B\x13OcpiConnectionProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!evbridge/v1/ocpi_connection.proto\x12\x0b\x65vbridge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!evbridge/options/v1/options.proto\x1a\x1f\x65vbridge/options/v1/rules.proto\x1a\x17\x65vbridge/v1/party.proto\x1a\x17\x65vbridge/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xef\x06\n\x0eOcpiConnection\x12\"\n\x0c\x65ndpoint_url\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\xff\x01\x80\xf5\x18\x01\x12,\n\rinitial_token\x18\x02 \x01(\tB\x15\xe2\x41\x01\x04\xbaH\nr\x05\xc0\x83\xf9\x01@\xd8\x01\x01\xe8\xf4\x18\x01\x12@\n\x0cinitial_role\x18\x03 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x11initial_token_set\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rour_token_set\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftheir_token_set\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\"\n\x14platform_integration\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12(\n\x17platform_integration_id\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12(\n\x11platform_party_id\x18\t \x01(\tB\r\xbaH\nr\x05\x90\x83\xf9\x01\x01\xd8\x01\x01\x12\x32\n\x1bplatform_party_country_code\x18\n \x01(\tB\r\xbaH\nr\x05\x88\x83\xf9\x01\x01\xd8\x01\x01\x12!\n\x13plain_authorization\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0chub_party_id\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\"\n\x14partner_versions_url\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\xcd\x01\n\x0fplanned_parties\x18\x0e \x03(\x0b\x32\x19.evbridge.v1.PlannedPartyB\x98\x01\xbaH\x94\x01\x92\x01\x02\x10\x64\xba\x01\x8b\x01\n\x1bocpi.planned_parties_unique\x12\x19\x65\x61\x63h party once in a role\x1aQthis.map(p, (p.country_code + p.party_id).upperAscii() + string(p.role)).unique():\x8c\x01\xbaH\x88\x01\x1a\x85\x01\n\x1aocpi.endpoint_url_required\x12\x34\x65ndpoint_url is required when initial_role is SENDER\x1a\x31this.initial_role != 1 || this.endpoint_url != \'\'\"\x8c\x01\n\x0cPlannedParty\x12$\n\x0c\x63ountry_code\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x88\x83\xf9\x01\x01\x12 \n\x08party_id\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x90\x83\xf9\x01\x01\x12\x34\n\x04role\x18\x03 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\"^\n\x0eVersionDetails\x12\x15\n\x07version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\tendpoints\x18\x02 \x03(\x0b\x32\x1c.evbridge.v1.VersionEndpointB\x04\xe2\x41\x01\x03\"n\n\x0fVersionEndpoint\x12\x18\n\nidentifier\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x04role\x18\x02 \x01(\x0e\x32\x1a.evbridge.v1.InterfaceRoleB\x04\xe2\x41\x01\x03\x12\x11\n\x03url\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"\xae\x01\n\x0ePartnerCompany\x12*\n\x04role\x18\x01 \x01(\x0e\x32\x16.evbridge.v1.PartyRoleB\x04\xe2\x41\x01\x03\x12\x16\n\x08party_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x63ountry_code\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x10\x62usiness_details\x18\x04 \x01(\x0b\x32\x1c.evbridge.v1.BusinessDetailsB\x04\xe2\x41\x01\x03*\x80\x01\n\rInterfaceRole\x12\x1e\n\x1aINTERFACE_ROLE_UNSPECIFIED\x10\x00\x12\x19\n\x15INTERFACE_ROLE_SENDER\x10\x01\x12\x1b\n\x17INTERFACE_ROLE_RECEIVER\x10\x02\x12\x17\n\x13INTERFACE_ROLE_BOTH\x10\x03\x42(\n\x0f\x63om.evbridge.v1B\x13OcpiConnectionProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,8 +64,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OCPICONNECTION'].fields_by_name['hub_party_id']._serialized_options = b'\342A\001\003'
   _globals['_OCPICONNECTION'].fields_by_name['partner_versions_url']._loaded_options = None
   _globals['_OCPICONNECTION'].fields_by_name['partner_versions_url']._serialized_options = b'\342A\001\003'
+  _globals['_OCPICONNECTION'].fields_by_name['planned_parties']._loaded_options = None
+  _globals['_OCPICONNECTION'].fields_by_name['planned_parties']._serialized_options = b'\272H\224\001\222\001\002\020d\272\001\213\001\n\033ocpi.planned_parties_unique\022\031each party once in a role\032Qthis.map(p, (p.country_code + p.party_id).upperAscii() + string(p.role)).unique()'
   _globals['_OCPICONNECTION']._loaded_options = None
   _globals['_OCPICONNECTION']._serialized_options = b'\272H\210\001\032\205\001\n\032ocpi.endpoint_url_required\0224endpoint_url is required when initial_role is SENDER\0321this.initial_role != 1 || this.endpoint_url != \'\''
+  _globals['_PLANNEDPARTY'].fields_by_name['country_code']._loaded_options = None
+  _globals['_PLANNEDPARTY'].fields_by_name['country_code']._serialized_options = b'\342A\001\002\272H\007r\005\210\203\371\001\001'
+  _globals['_PLANNEDPARTY'].fields_by_name['party_id']._loaded_options = None
+  _globals['_PLANNEDPARTY'].fields_by_name['party_id']._serialized_options = b'\342A\001\002\272H\007r\005\220\203\371\001\001'
+  _globals['_PLANNEDPARTY'].fields_by_name['role']._loaded_options = None
+  _globals['_PLANNEDPARTY'].fields_by_name['role']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_VERSIONDETAILS'].fields_by_name['version']._loaded_options = None
   _globals['_VERSIONDETAILS'].fields_by_name['version']._serialized_options = b'\342A\001\003'
   _globals['_VERSIONDETAILS'].fields_by_name['endpoints']._loaded_options = None
@@ -84,14 +92,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTNERCOMPANY'].fields_by_name['country_code']._serialized_options = b'\342A\001\003'
   _globals['_PARTNERCOMPANY'].fields_by_name['business_details']._loaded_options = None
   _globals['_PARTNERCOMPANY'].fields_by_name['business_details']._serialized_options = b'\342A\001\003'
-  _globals['_INTERFACEROLE']._serialized_start=1290
-  _globals['_INTERFACEROLE']._serialized_end=1418
+  _globals['_INTERFACEROLE']._serialized_start=1641
+  _globals['_INTERFACEROLE']._serialized_end=1769
   _globals['_OCPICONNECTION']._serialized_start=231
-  _globals['_OCPICONNECTION']._serialized_end=902
-  _globals['_VERSIONDETAILS']._serialized_start=904
-  _globals['_VERSIONDETAILS']._serialized_end=998
-  _globals['_VERSIONENDPOINT']._serialized_start=1000
-  _globals['_VERSIONENDPOINT']._serialized_end=1110
-  _globals['_PARTNERCOMPANY']._serialized_start=1113
-  _globals['_PARTNERCOMPANY']._serialized_end=1287
+  _globals['_OCPICONNECTION']._serialized_end=1110
+  _globals['_PLANNEDPARTY']._serialized_start=1113
+  _globals['_PLANNEDPARTY']._serialized_end=1253
+  _globals['_VERSIONDETAILS']._serialized_start=1255
+  _globals['_VERSIONDETAILS']._serialized_end=1349
+  _globals['_VERSIONENDPOINT']._serialized_start=1351
+  _globals['_VERSIONENDPOINT']._serialized_end=1461
+  _globals['_PARTNERCOMPANY']._serialized_start=1464
+  _globals['_PARTNERCOMPANY']._serialized_end=1638
 # @@protoc_insertion_point(module_scope)

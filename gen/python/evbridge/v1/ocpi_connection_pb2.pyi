@@ -70,6 +70,7 @@ class OcpiConnection(_message.Message):
     PLAIN_AUTHORIZATION_FIELD_NUMBER: _builtins.int
     HUB_PARTY_ID_FIELD_NUMBER: _builtins.int
     PARTNER_VERSIONS_URL_FIELD_NUMBER: _builtins.int
+    PLANNED_PARTIES_FIELD_NUMBER: _builtins.int
     endpoint_url: _builtins.str
     """Where the partner's versions are: an absolute https URL without user, query or fragment. Required when we begin.
     eMabler: `endPointURL`, `ocpiConnection.endpointUrl`, `credentialsInfo.url`.
@@ -121,6 +122,13 @@ class OcpiConnection(_message.Message):
     """
     partner_versions_url: _builtins.str
     """Output only. Where the partner's versions are, as it said itself when it registered; empty until then."""
+    @_builtins.property
+    def planned_parties(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedParty]:
+        """Who is going to register here, up to 100 parties, each once in a role: who else is connected to the hub that the integration
+        speaks for is told that they are PLANNED. Forgotten once the partner has registered, which says who it is itself. Says nothing
+        while the integration is disabled, or its partner is behind a platform. Source: OCPI 2.2.1, hub client info, ConnectionStatus.
+        """
+
     def __init__(
         self,
         *,
@@ -137,14 +145,45 @@ class OcpiConnection(_message.Message):
         plain_authorization: _builtins.bool = ...,
         hub_party_id: _builtins.str = ...,
         partner_versions_url: _builtins.str = ...,
+        planned_parties: _abc.Iterable[Global___PlannedParty] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "hub_party_id", b"hub_party_id", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "partner_versions_url", b"partner_versions_url", "plain_authorization", b"plain_authorization", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_url", b"endpoint_url", "hub_party_id", b"hub_party_id", "initial_role", b"initial_role", "initial_token", b"initial_token", "initial_token_set", b"initial_token_set", "our_token_set", b"our_token_set", "partner_versions_url", b"partner_versions_url", "plain_authorization", b"plain_authorization", "planned_parties", b"planned_parties", "platform_integration", b"platform_integration", "platform_integration_id", b"platform_integration_id", "platform_party_country_code", b"platform_party_country_code", "platform_party_id", b"platform_party_id", "their_token_set", b"their_token_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OcpiConnection: _TypeAlias = OcpiConnection  # noqa: Y015
+
+@_typing.final
+class PlannedParty(_message.Message):
+    """A party that is going to be connected to a hub, in one role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    PARTY_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    country_code: _builtins.str
+    """Required. Its country, ISO 3166-1 alpha-2."""
+    party_id: _builtins.str
+    """Required. Its party id, three letters or digits."""
+    role: _party_pb2.PartyRole.ValueType
+    """Required. Its role."""
+    def __init__(
+        self,
+        *,
+        country_code: _builtins.str = ...,
+        party_id: _builtins.str = ...,
+        role: _party_pb2.PartyRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "party_id", b"party_id", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedParty: _TypeAlias = PlannedParty  # noqa: Y015
 
 @_typing.final
 class VersionDetails(_message.Message):
