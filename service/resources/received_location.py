@@ -27,13 +27,14 @@ from service.resources.documents import (
     Place,
     Sender,
     Sent,
+    by_groups,
     by_size,
     evse_of,
     part_sent,
     parts_of,
     too_many_evses,
     whole_of,
-    whole_sent,
+    wholes_sent,
 )
 from service.resources.mutation import record
 from service.resources.objects import active_together
@@ -82,9 +83,12 @@ async def location_received(
     """
     check_party(sender, key)
     check_patch(document, patch=patch)
-    whole = None
+    whole: Sent | None = None
     if not (patch or place.evse_uid):
-        whole = await by_size(partial(whole_sent, sender, key, document), document)
+        (read,) = await by_size(partial(wholes_sent, sender, [(key, document)]), document)
+        if isinstance(read, InvalidArgument):
+            raise read
+        whole = read
 
     async def work(conn: Connection, now: datetime) -> Receipt | EvbridgeError:
         if patch and place.evse_uid and not place.connector_id and _is_status(document):
@@ -110,17 +114,19 @@ async def locations_read(
     results: dict[ObjectKey, Receipt | EvbridgeError] = {}
     sent: dict[ObjectKey, Sent] = {}
     kept = await kept_documents(database, caller, sender, [key for key, _ in documents], OBJECT_KIND_LOCATION)
-    for key, document in dict(documents).items():
-        await asyncio.sleep(0)
+    given = dict(documents)
+    for key in [*given]:
         try:
             check_party(sender, key)
-            read = await by_size(partial(_unless_held, sender, key, document, Held(None, kept[key])), document)
-            if read:
-                sent[key] = read
-            else:
-                results[key] = Receipt(Outcome.UNCHANGED)
         except EvbridgeError as error:
             results[key] = error
+            del given[key]
+    read = await by_groups(partial(_unless_held, sender, kept), given.items())
+    for key, each in zip(given, read, strict=True):
+        if isinstance(each, Sent):
+            sent[key] = each
+        else:
+            results[key] = each or Receipt(Outcome.UNCHANGED)
 
     async def work(conn: Connection, now: datetime) -> list[Receipt | EvbridgeError]:
         locked, held = await _locked(conn, caller, sender, sent.keys())
@@ -133,8 +139,15 @@ async def locations_read(
     return store
 
 
-def _unless_held(sender: Sender, key: ObjectKey, document: Document, held: Held) -> Sent | None:
-    return None if held.equals(sender, parts_of(document)) else whole_sent(sender, key, document)
+def _unless_held(
+    sender: Sender,
+    kept: Mapping[ObjectKey, Mapping[str, Stored]],
+    documents: Sequence[tuple[ObjectKey, Document]],
+) -> list[Sent | InvalidArgument | None]:
+    """None for what is held just so."""
+    other = [each for each in documents if not Held(None, kept[each[0]]).equals(sender, parts_of(each[1]))]
+    sent = dict(zip(dict(other), wholes_sent(sender, other), strict=True))
+    return [sent.get(key) for key, _ in documents]
 
 
 async def locations_gone(database: Database, caller: Caller, keys: Sequence[ObjectKey]) -> int:
