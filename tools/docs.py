@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from service.partners.ocpi.checks import CHECKS
+from service.partners.ocpi.checks.modules import MODULES
 from service.settings import Settings
 from tools import sbom
 from tools.third_party import ROOT
@@ -48,9 +49,15 @@ def _reasons() -> Iterator[str]:
 
 def _checks() -> Iterator[str]:
     yield from ("| check | wanted | what to do otherwise |", "|---|---|---|")
+    told = set()
     for check in CHECKS:
-        if not check.id.startswith("tariffs."):
-            yield f"| `{check.id}` | {check.wanted} | {check.advice} |"
+        of, _, name = check.id.partition(".")
+        id, advice = check.id, check.advice
+        if of in MODULES:
+            id, advice = f"MODULE.{name}", advice.replace(of, "the module")
+        if id not in told:
+            told.add(id)
+            yield f"| `{id}` | {check.wanted} | {advice} |"
 
 
 def _licenses() -> Iterator[str]:

@@ -82,16 +82,17 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
 
 
 def _findings_text(findings: Sequence[Finding]) -> str:
-    width = max(len(each.check) for each in findings)
+    told = [*_without_repeats(findings)]
+    width = max(len(each.check) for each in told)
     indent = " " * (width + 10)
     lines = []
-    for each in _without_repeats(findings):
+    for each in told:
         lines.append(f"{each.outcome.value:<8} {each.check:<{width}} {each.seen}")
         if each.advice:
             lines += [f"{indent}wanted: {each.wanted}", f"{indent}to do: {each.advice}"]
     counts = Counter(each.outcome for each in findings)
-    told = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
-    return "\n".join([*lines, f"{len(findings)} checks: {told}"])
+    counted = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in Outcome)
+    return "\n".join([*lines, f"{len(findings)} checks: {counted}"])
 
 
 def _without_repeats(findings: Sequence[Finding]) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ SLICE_S = 60.0
 """How long a run that can rest works while others may wait."""
 MAX_ATTEMPTS = 3
 MAX_CONCURRENT = 16
-MAX_STEPS = 100
+MAX_STEPS = 200
 MAX_FINDINGS = 1000
 """What is listed of one outcome in one step."""
 _MAX_FINDINGS_OF_AN_OBJECT = 20

@@ -3,7 +3,7 @@
 import base64
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -13,10 +13,44 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
+from evbridge.v1.hub_client_pb2 import HUB_CLIENT_STATUS_CONNECTED, HubClient
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO
+
+from service.partners.ocpi.mapping import VERSIONS, object_to
+from tests.charged import SESSION_START_S, a_cdr, a_session
+from tests.front_door import a_location, a_record, a_token
 
 TOKEN = "token-of-the-party"
 X_LIMIT = 50
 EXAMPLES = Path(__file__).parent / "examples"
+LISTS = {
+    "locations": "id",
+    "tariffs": "id",
+    "sessions": "id",
+    "cdrs": "id",
+    "tokens": "uid",
+    "hubclientinfo": "party_id",
+    "invoicereconciliation": "id",
+}
+"""Module -> what its objects are told apart by."""
+
+
+def _example(module: str, version: str) -> dict[str, Any]:
+    """An object of a module; empty in a version that does not have it."""
+    kind = module.removesuffix("s")
+    if (written := EXAMPLES / f"{kind}_{version}.json").exists():
+        return json.loads(written.read_text(encoding="utf-8"))
+    ours = {
+        "session": a_session(location=a_location()),
+        "cdr": a_cdr(),
+        "token": a_token(),
+        "hubclientinfo": HubClient(
+            country_code="DE", party_id="ABC", role=PARTY_ROLE_CPO, status=HUB_CLIENT_STATUS_CONNECTED
+        ),
+        "invoicereconciliation": a_record(),
+    }[kind]
+    ours.last_updated.seconds = SESSION_START_S
+    return object_to(ours, version).object if type(ours).DESCRIPTOR.name in VERSIONS[version].TO else {}
 
 
 @dataclass
@@ -33,7 +67,7 @@ class Said:
     def page(self) -> str:
         """The module whose list this is, empty otherwise."""
         name = self.path.rstrip("/").rpartition("/")[2]
-        return name if name in ("locations", "tariffs") and self.status == 200 else ""
+        return name if name in LISTS and self.status == 200 else ""
 
 
 @dataclass
@@ -41,6 +75,7 @@ class Party:
     """`change` may change what it says; it heeds no parameter that is `ignored`, nor the token of what is `open`."""
 
     versions: tuple[str, ...] = ("2.1.1", "2.2.1", "2.3.0")
+    modules: Collection[str] = tuple(LISTS)
     change: Callable[[Said], None] = lambda said: None
     ignored: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
@@ -54,11 +89,12 @@ class Party:
 
     def __post_init__(self) -> None:
         version = max(self.versions)
-        for kind, module, count in (("location", "locations", 5), ("tariff", "tariffs", 3)):
-            example = json.loads((EXAMPLES / f"{kind}_{version}.json").read_text(encoding="utf-8"))
+        for module, id in LISTS.items():
+            example = _example(module, version)
             self.objects[module] = [
-                example | {"id": f"{kind}-{number}", "last_updated": f"2026-03-0{number + 1}T08:00:00Z"}
-                for number in range(count)
+                example | {id: f"{module[0]}{number:02}", "last_updated": f"2026-03-0{number + 1}T08:00:00Z"}
+                for number in range(5 if module == "locations" else 3)
+                if example and module in self.modules
             ]
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -90,7 +126,7 @@ class Party:
                 data: Any = [{"version": each, "url": f"{self.url}/ocpi/{each}"} for each in self.versions]
             case ["ocpi", version] if version in self.versions:
                 data = {"version": version, "endpoints": self._endpoints(version)}
-            case ["ocpi", _, ("locations" | "tariffs") as module]:
+            case ["ocpi", _, module] if module in LISTS:
                 data = self._page(module, said)
             case ["ocpi", _, "locations", id] if held := [x for x in self.objects["locations"] if x["id"] == id]:
                 data = held[0]
@@ -100,11 +136,13 @@ class Party:
         said.body = {"data": deepcopy(data), "status_code": 1000, "status_message": "Success"}
 
     def _endpoints(self, version: str) -> list[dict[str, str]]:
+        sent = ("credentials", *(module for module in LISTS if self.objects[module]))
         found = [
-            {"identifier": module, "role": "SENDER", "url": f"{self.url}/ocpi/{version}/{module}"}
-            for module in ("credentials", "locations", "tariffs")
+            {"identifier": module, "role": role, "url": f"{self.url}/ocpi/{version}/{module}"}
+            for role, modules in (("SENDER", sent), ("RECEIVER", (*sent[1:], "commands", "chargingprofiles")))
+            for module in modules
+            if role == "SENDER" or version > "2.2"
         ]
-        found.append({"identifier": "tokens", "role": "RECEIVER", "url": f"{self.url}/ocpi/{version}/tokens"})
         return found if version > "2.2" else [{n: v for n, v in each.items() if n != "role"} for each in found]
 
     def _page(self, module: str, said: Said) -> list[dict[str, Any]]:

@@ -9,6 +9,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from evbridge.v1.cdr_pb2 import CreateCdrRequest
+from evbridge.v1.invoice_reconciliation_pb2 import CreateInvoiceReconciliationRecordRequest
+from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP, UpdatePartyRequest
+from evbridge.v1.session_pb2 import CreateSessionRequest
+from evbridge.v1.token_pb2 import CreateTokenRequest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -17,15 +22,24 @@ from service.app import Evbridge
 from service.cli import ocpi as command
 from service.partners.ocpi import diagnosis
 from service.partners.ocpi.checks import CHECKS
-from service.partners.ocpi.checks.evidence import UNKNOWN
+from service.partners.ocpi.checks.modules import MODULES, UNKNOWN
 from service.settings import Settings
-from tests.ocpi.door import VERSIONS, Partner, ask, partner, text
-from tests.ocpi.party import TOKEN, Party, Said, in_days
+from tests.charged import a_cdr, a_cdr_token, a_session
+from tests.circle import until
+from tests.conftest import Tenant
+from tests.front_door import a_party, a_record, a_token
+from tests.ocpi.door import VERSIONS, Ask, Partner, ask, partner, text
+from tests.ocpi.party import LISTS, TOKEN, Party, Said, in_days
+from tests.rpc.test_ocpi_received import companies
 from tests.rpc.test_ocpi_shown import shown
 
 __all__ = ["ask", "partner", "shown"]
 
 SETTINGS = Settings(egress_allow_loopback=True, egress_allow_http=True)
+ASKED = ("commands", "chargingprofiles")
+"""What a receiver holds no objects of."""
+FEW = ("locations", "tokens")
+"""Enough of the modules to look at what all have."""
 HTTP = "versions.https"
 """Is skipped on this machine."""
 
@@ -64,28 +78,62 @@ async def test_a_sound_party_passes(check: Check, versions: tuple[str, ...]) -> 
     async with Party(versions).listening() as party:
         report = await check(f"{party.url}/ocpi/versions")
     assert [each for each in report.findings if each["outcome"] in ("WARN", "FAIL")] == []
-    assert (report.status, report.of("SKIPPED")) == (0, {HTTP})
+    later = {module for module, each in MODULES.items() if each.since > max(versions)}
+    skipped = {each.id for each in CHECKS if each.id.partition(".")[0] in later}
+    skipped |= {each.id for each in CHECKS if ".receiver-" in each.id} if versions == ("2.1.1",) else set()
+    assert (report.status, report.of("SKIPPED")) == (0, {HTTP} | skipped)
     assert [each["check"] for each in report.findings] == [each.id for each in CHECKS]
     assert all(request.startswith("GET ") for request in party.requests)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_our_own_door_passes(
-    check: Check, shown: Partner, running: Evbridge, monkeypatch: pytest.MonkeyPatch, version: str
+    check: Check,
+    ask: Ask,
+    shown: Partner,
+    tenant: Tenant,
+    running: Evbridge,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
 ) -> None:
+    both = UpdatePartyRequest(party=a_party(roles=[PARTY_ROLE_CPO, PARTY_ROLE_EMSP]))
+    await tenant.admin.parties.UpdateParty(both)
+    await companies(running, tenant, PARTY_ROLE_EMSP)
+    card = a_cdr_token(country_code="NL", party_id="TNM")
+    for number in range(3):
+        session = CreateSessionRequest(session=a_session(id=f"S{number}", location_id="L1", cdr_token=card))
+        await tenant.writer.sessions.CreateSession(session)
+        await tenant.writer.cdrs.CreateCdr(CreateCdrRequest(cdr=a_cdr(id=f"C{number}", cdr_token=card)))
+        await tenant.writer.tokens.CreateToken(CreateTokenRequest(token=a_token()))
+        record = CreateInvoiceReconciliationRecordRequest(record=a_record(id=f"R{number}"))
+        await tenant.writer.invoice_reconciliation.CreateInvoiceReconciliationRecord(record)
+    for path in ("cpo/2.3.0/sessions", "cpo/2.3.0/cdrs", "emsp/2.3.0/tokens", "2.3.0/invoicereconciliation"):
+
+        async def listed(path: str = path) -> bool:
+            page = await ask("GET", f"/ocpi/{path}?date_from=2020-01-01T00:00:00Z", shown.registered)
+            return page.headers.get("X-Total-Count") == "3"
+
+        await until(listed)
     for module in ("diagnosis", "checks.answers", "checks.evidence"):
         monkeypatch.setattr(f"service.partners.ocpi.{module}.VERSIONS", (version,))
     report = await check(f"{running.ocpi_url}/ocpi/versions", text(shown.registered))
     assert [each for each in report.findings if each["outcome"] in ("WARN", "FAIL")] == []
-    # One tariff has no second page.
-    assert (report.status, report.of("SKIPPED")) == (0, {HTTP, "tariffs.link-filters", "tariffs.next-page"})
+    # One tariff has no second page, who is no hub no clients, and an operator of 2.1.1 no tokens.
+    named = {HTTP, "tariffs.link-filters", "tariffs.next-page"}
+    named |= {each.id for each in CHECKS if each.id.startswith("hubclientinfo.") and ".receiver-" not in each.id}
+    later = {module for module, each in MODULES.items() if each.since > version}
+    later |= {"tokens"} if version == "2.1.1" else set()
+    named |= {each.id for each in CHECKS if each.id.partition(".")[0] in later}
+    named |= {each.id for each in CHECKS if ".receiver-" in each.id} if version == "2.1.1" else set()
+    assert (report.status, report.of("SKIPPED")) == (0, named)
 
 
 async def test_a_first_token_opens_no_lists(check: Check, shown: Partner, running: Evbridge) -> None:
     report = await check(f"{running.ocpi_url}/ocpi/versions", text(shown.initial))
-    lists = {each.id for each in CHECKS if each.id.startswith(("locations.", "tariffs."))}
+    lists = {each.id for each in CHECKS if each.id.partition(".")[0] in MODULES}
+    tokens = {f"{each}.receiver-token" for each in ("tokens", "hubclientinfo", "invoicereconciliation", *ASKED)}
     assert (report.status, report.of("WARN", "FAIL")) == (0, set())
-    assert report.of("SKIPPED") == {HTTP, *lists}
+    assert report.of("SKIPPED") == {HTTP, *lists} - tokens
 
 
 async def test_what_was_not_asked_is_no_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +148,12 @@ async def test_what_was_not_asked_is_no_fault(check: Check, monkeypatch: pytest.
         assert (len(party.requests), report.status, report.of("WARN", "FAIL")) == (11, 0, set())
 
 
+async def test_who_has_nothing_to_get_need_not_ask_for_a_token(check: Check) -> None:
+    async with Party(open=ASKED).listening() as party:
+        report = await check(f"{party.url}/ocpi/versions")
+    assert (report.status, report.of("SKIPPED")) == (0, {HTTP, *(f"{each}.receiver-token" for each in ASKED)})
+
+
 async def test_nothing_listens_and_a_wrong_address_cannot_be_checked(check: Check) -> None:
     report = await check("http://127.0.0.1:1/ocpi/versions")
     assert (report.status, report.of("FAIL")) == (2, {"versions.answer"})
@@ -108,7 +162,7 @@ async def test_nothing_listens_and_a_wrong_address_cannot_be_checked(check: Chec
 
 
 async def test_whatever_a_party_answers_is_judged(check: Check, soak: Callable[[int], int]) -> None:
-    async with Party(("2.2.1",)).listening() as party:
+    async with Party(("2.2.1",), modules=FEW).listening() as party:
 
         @hypothesis_settings(
             max_examples=soak(300), suppress_health_check=list(HealthCheck), derandomize=True, deadline=None
@@ -220,7 +274,7 @@ def items(module: str, change: Callable[[list[dict[str, Any]]], Any]) -> Change:
 
 def item(module: str, **members: Any) -> Change:
     """Changes members of the first object of every page that has it."""
-    return items(module, lambda page: [each.update(members) for each in page if each["id"].endswith("-0")])
+    return items(module, lambda page: [each.update(members) for each in page if each[LISTS[module]].endswith("00")])
 
 
 def http(status: int, path: str = "", *, to: int | None = None) -> Change:
@@ -265,7 +319,7 @@ def beyond_is_404(said: Said) -> None:
 
 def second_page_again(said: Said) -> None:
     if said.query.get("offset") == "2":
-        said.body["data"] = [*said.body["data"][:1], said.body["data"][0] | {"id": "location-0"}]
+        said.body["data"] = [*said.body["data"][:1], said.body["data"][0] | {"id": "l00"}]
 
 
 def newest_first(said: Said) -> None:
@@ -294,13 +348,23 @@ def offset_times(said: Said) -> None:
 
 
 def another_location(said: Said) -> None:
-    if said.path.endswith("location-0"):
+    if said.path.endswith("l00"):
         said.body["data"]["id"] = "x"
 
 
+def received_nothing(said: Said) -> None:
+    if "/ZZ/ZZZ" in said.path and said.status == 404:
+        said.status, said.body["status_code"] = 200, 1000
+
+
+def no_pages(said: Said) -> None:
+    if said.page:
+        said.status, said.body["status_code"] = 500, 3000
+
+
 def ids_in_two_cases(party: Party) -> None:
-    for held in party.objects.values():
-        held[1]["id"] = held[0]["id"].upper()
+    for module, held in party.objects.items():
+        held[1][LISTS[module]] = held[0][LISTS[module]].upper()
 
 
 def future_objects(party: Party) -> None:
@@ -310,7 +374,7 @@ def future_objects(party: Party) -> None:
 
 @dataclass
 class Fault:
-    """`checks` are those that do not pass any more; a module's are named once for both: "*.link"."""
+    """`checks` are those that do not pass any more; those of all modules are named once: "*.link"."""
 
     checks: str
     change: Change = lambda said: None
@@ -319,9 +383,8 @@ class Fault:
 
     @property
     def names(self) -> set[str]:
-        modules = ("locations", "tariffs")
-        checks = self.checks.split()
-        return {check.replace("*", module) for check in checks for module in (modules if "*" in check else ("",))}
+        named = {check.replace("*", module) for check in self.checks.split() for module in MODULES}
+        return named & {check.id for check in CHECKS}
 
 
 FAULTS = {
@@ -338,19 +401,24 @@ FAULTS = {
     "no correlation id": Fault("answers.correlation-id", header("X-Correlation-ID", None)),
     "bare errors": Fault("errors.envelope", bare),
     "errors with success inside": Fault("errors.envelope", lambda said: said.body.update(status_code=1000)),
-    "unknown paths are forbidden": Fault("errors.not-found locations.no-object", http(404, to=403)),
-    "a stranger is forbidden": Fault("token.missing token.wrong *.token", http(401, to=403)),
+    "unknown paths are forbidden": Fault("errors.not-found *.no-object *.receiver-no-object", http(404, to=403)),
+    "a stranger is forbidden": Fault("token.missing token.wrong *.token *.receiver-token", http(401, to=403)),
     "anybody reads versions": Fault("token.missing token.wrong", party={"open": ("versions",)}),
-    "anybody reads locations": Fault("locations.token", party={"open": ("locations",)}),
+    "anybody reads locations": Fault("locations.token locations.receiver-token", party={"open": ("locations",)}),
     "plain tokens only": Fault("token.form", party={"encoded": False}),
     "one case of the scheme": Fault("token.scheme", party={"scheme": ("Token",)}),
     "one form of a URL": Fault("versions.slash *.slash", party={"strict_slash": True}),
-    "no roles": Fault("details.roles", endpoints(lambda all: [each.pop("role", None) for each in all])),
+    "no roles": Fault(
+        "details.roles details.duplicates", endpoints(lambda all: [each.pop("role", None) for each in all])
+    ),
     "a module twice": Fault("details.duplicates", endpoints(lambda all: all.append(all[3]))),
     "no credentials": Fault("details.credentials", endpoints(lambda all: all.pop(0))),
     "a relative URL": Fault("details.endpoints", endpoints(lambda all: all[3].update(url="/ocpi/2.2.1/tokens"))),
     "another host": Fault(
-        "details.hosts versions.https", endpoints(lambda all: all[3].update(url="http://elsewhere.example.com/tokens"))
+        "details.hosts versions.https",
+        endpoints(
+            lambda all: all.append({"identifier": "own", "role": "SENDER", "url": "http://elsewhere.example.com"})
+        ),
     ),
     "details of another version": Fault("details.answer", details(version="2.2")),
     "no details": Fault("details.answer", details(endpoints=None)),
@@ -374,14 +442,20 @@ FAULTS = {
     "a location without an address": Fault("locations.objects", item("locations", address=None)),
     "an unknown connector": Fault("locations.objects", items("locations", new_plugs)),
     "a tariff without a currency": Fault("tariffs.objects", item("tariffs", currency=None)),
+    "a session without a currency": Fault("sessions.objects", item("sessions", currency=None)),
+    "a CDR without its cost": Fault("cdrs.objects", item("cdrs", total_cost=None)),
+    "a token without a contract": Fault("tokens.objects", item("tokens", contract_id=None)),
+    "a client of a hub in no role": Fault("hubclientinfo.objects hubclientinfo.ids", item("hubclientinfo", role=None)),
+    "an invoice without its id": Fault("invoicereconciliation.objects", item("invoicereconciliation", invoice_id=None)),
     "an id in two cases": Fault("*.ids", held=ids_in_two_cases),
     "last_updated with an offset": Fault("*.last-updated", offset_times),
     "last_updated in the future": Fault("*.last-updated", held=future_objects),
-    "no single location": Fault("locations.object", http(404, "location-0", to=404)),
+    "no single location": Fault("locations.object", http(404, "l00", to=404)),
     "another location": Fault("locations.object", another_location),
     "an unknown id is a success": Fault("locations.no-object", http(404, f"locations/{UNKNOWN}", to=200)),
+    "what a receiver does not have is a success": Fault("*.receiver-no-object", received_nothing),
     "compressed as nobody asked": Fault("versions.answer", header("Content-Encoding", "br")),
-    "no page": Fault("locations.page", http(200, "/locations", to=500)),
+    "no pages": Fault("*.page", no_pages),
     "a page that is no list": Fault("tariffs.page", on("/tariffs", data={})),
 }
 
@@ -389,7 +463,8 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_fault_turns_its_checks_and_no_other(check: Check, name: str) -> None:
     fault = FAULTS[name]
-    sound = Party(("2.2.1",), change=fault.change, **fault.party)
+    modules = [each for each in LISTS if "*" in fault.checks or each in (*FEW, fault.checks.partition(".")[0])]
+    sound = Party(("2.3.0",), change=fault.change, modules=modules, **fault.party)
     fault.held(sound)
     async with sound.listening() as party:
         report = await check(f"{party.url}/ocpi/versions")

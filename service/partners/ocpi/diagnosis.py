@@ -6,6 +6,7 @@ All that is asked is a GET, at the versions URL and those that the party gave ou
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -24,8 +25,6 @@ from service.errors import EvbridgeError
 from service.partners.ocpi.checks import findings
 from service.partners.ocpi.checks.evidence import (
     LIMIT,
-    MODULES,
-    UNKNOWN,
     Evidence,
     Seen,
     is_callable,
@@ -33,13 +32,14 @@ from service.partners.ocpi.checks.evidence import (
     query_of,
     text_in,
 )
+from service.partners.ocpi.checks.modules import MODULES, UNKNOWN
 from service.partners.ocpi.mapping import CodecError, parsed
 from service.partners.ocpi.party import VERSIONS, OtherParty
 from service.runs.diagnosis import Diagnosis
 from service.runs.worker import Progress
 from service.storage.run import RunClaim
 
-MAX_REQUESTS = 40
+MAX_REQUESTS = 100
 MAX_ANSWER_BYTES = 2 << 20
 LIMIT_S = 120.0
 """Of all requests; what is not asked by then is skipped."""
@@ -130,31 +130,41 @@ class _Asking:
         e.version = next((version for version in VERSIONS if version in e.details), "")
         self._plain |= old_is_plain and e.version == "2.1.1"
         for module in MODULES:
-            if module_url := e.module_url(module):
-                await self._ask_list(module, module_url)
+            if list_url := e.list_url(module):
+                await self._ask_list(module, list_url)
+            if receiver_url := e.receiver_url(module):
+                await self._ask_receiver(module, receiver_url)
 
     async def _ask_list(self, module: str, url: str) -> None:
         e = self._evidence
-        await self._ask(f"{module} first", url, limit=_PAGE)
+        since: dict[str, Any] = {"date_from": _LONG_AGO} if MODULES[module].wants_date_from else {}
+        await self._ask(f"{module} first", url, limit=_PAGE, **since)
         page = e.listed(module)
         if page is None:
             return
-        await self._ask(f"{module} stranger", url, token=_NONE, limit=LIMIT)
-        await self._ask(f"{module} limit", url, limit=LIMIT)
+        await self._ask(f"{module} stranger", url, token=_NONE, limit=LIMIT, **since)
+        await self._ask(f"{module} limit", url, limit=LIMIT, **since)
         await self._ask(f"{module} filtered", url, limit=1, date_from=_LONG_AGO)
-        await self._ask(f"{module} slash", _other_slash(url), limit=LIMIT)
+        await self._ask(f"{module} slash", _other_slash(url), limit=LIMIT, **since)
         total = e.answers[f"{module} first"].count("X-Total-Count") or len(page)
-        await self._ask(f"{module} beyond", url, limit=LIMIT, offset=total + 1000)
+        await self._ask(f"{module} beyond", url, limit=LIMIT, offset=total + 1000, **since)
         link = e.answers[f"{module} limit"].next_link if f"{module} limit" in e.answers else ""
         if link and is_callable(link.partition("?")[0], e.policy) and origin(link) == origin(url):
             await self._ask(f"{module} next", link)
         if time := newest(page):
             await self._ask(f"{module} date_from", url, limit=_PAGE, date_from=time)
-            await self._ask(f"{module} date_to", url, limit=_PAGE, date_to=time)
-        if module == "locations":
+            await self._ask(f"{module} date_to", url, limit=_PAGE, date_to=time, **since)
+        if MODULES[module].shows_one:
             if id := text_in(page[0] if page else None, "id"):
                 await self._ask(f"{module} object", f"{url.rstrip('/')}/{quote(id, safe='')}")
             await self._ask(f"{module} nothing", f"{url.rstrip('/')}/{UNKNOWN}")
+
+    async def _ask_receiver(self, module: str, url: str) -> None:
+        """For what it was never sent, if it can be asked for that."""
+        if nothing := MODULES[module].nothing:
+            url = f"{url.rstrip('/')}/{nothing}"
+            await self._ask(f"{module} receiver nothing", url)
+        await self._ask(f"{module} receiver stranger", url, token=_NONE)
 
     async def _ask(
         self,
@@ -175,7 +185,8 @@ class _Asking:
         token = self._target.secret if token is None else token
         credential = credentials_token(token, plain=self._plain or plain)
         partner = replace(self._operation.partner, credential_prefix=prefix if token else "")
-        routed = name.startswith(MODULES)
+        module = MODULES.get(name.partition(" ")[0])
+        routed = module is not None and module.routed
         sent = {each: str(uuid4()) for each in partner.unique_id_headers}
         pairs = (*query_of(url), *((each, str(value)) for each, value in query.items()))
         try:

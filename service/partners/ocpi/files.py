@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     """
 
     pointer: str
-    message: Location | Tariff | None
+    message: Any
     notices: tuple[Notice, ...]
 
 
@@ -45,12 +45,15 @@ def values_in(text: bytes) -> Iterator[tuple[str, Any]]:
     yield from ((f"{pointer}/{position}", item) for position, item in enumerate(value))
 
 
-def entry_of(pointer: str, value: Any, version: str, owner: PartyKey | None, time_zone: str) -> Entry:
-    """Reads a Location or a Tariff and repairs what can be; without a `version` its form tells which one it is of."""
+def entry_of(pointer: str, value: Any, version: str, owner: PartyKey | None, time_zone: str, type: Any = None) -> Entry:
+    """Reads an object of the type, or else a Location or a Tariff, and repairs what can be.
+
+    Without a `version` its form tells which one it is of.
+    """
     try:
         if not isinstance(value, dict):
             raise CodecError("", "is no Location and no Tariff")
-        type: Any = Tariff if "elements" in value else Location
+        type = type or (Tariff if "elements" in value else Location)
         if "country_code" not in value and owner is None:
             raise CodecError("/country_code", "is missing: say whose it is, for example --party DE*ABC")
         message, notices = object_from(type, value, version or _version(value), owner, time_zone)

@@ -313,7 +313,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunStep]:
-        """Its steps in their order, the newest 100; not from ListRuns. A run that began again shows those of its last attempt."""
+        """Its steps in their order, the newest 200; not from ListRuns. A run that began again shows those of its last attempt."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

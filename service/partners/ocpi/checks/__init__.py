@@ -1,6 +1,6 @@
 """What an OCPI party has to do, as a list of checks on what it answered. Pure.
 
-Source: OCPI 2.1.1, 2.2.1 and 2.3.0: transport and format, status codes, versions, locations, tariffs.
+Source: OCPI 2.1.1, 2.2.1 and 2.3.0: transport and format, status codes, versions, and the modules.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,8 @@ from typing import Final
 
 from service.domain.verdict import Finding, Outcome, Verdict, skipped
 from service.partners.ocpi.checks import answers, lists
-from service.partners.ocpi.checks.evidence import MODULES, Evidence, NotAsked
+from service.partners.ocpi.checks.evidence import Evidence, NotAsked
+from service.partners.ocpi.checks.modules import MODULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,29 @@ class Check:
 
 def _check(m: str, id: str, wanted: str, advice: str, judge: Callable[[str, Evidence], Verdict]) -> Check:
     return Check(f"{m}.{id}", wanted, advice, partial(judge, m))
+
+
+def _module_checks(m: str) -> Iterator[Check]:
+    module = MODULES[m]
+    if module.type:
+        yield from _list_checks(m)
+    if module.shows_one:
+        yield from _single_checks(m)
+    yield _check(
+        m,
+        "receiver-token",
+        "HTTP 401 without a token, of the receiver too",
+        f"Refuse what comes to the receiver of {m} without a token with HTTP 401.",
+        lists.receiver_token,
+    )
+    if module.nothing:
+        yield _check(
+            m,
+            "receiver-no-object",
+            "HTTP 404 for what the receiver does not have",
+            "Answer GET of an object that you were not sent with HTTP 404.",
+            lists.receiver_unknown,
+        )
 
 
 def _list_checks(m: str) -> Iterator[Check]:
@@ -82,11 +106,14 @@ def _list_checks(m: str) -> Iterator[Check]:
         lists.last_updated,
     )
     yield check("slash", "the URL with a slash at its end means the same", "Serve both forms.", lists.slash)
-    if m == "locations":
-        yield check("object", "one location by its id", "Serve GET of {url}/{location_id}.", lists.single)
-        yield check(
-            "no-object", "HTTP 404 for an unknown id", "Answer an id that you do not know with HTTP 404.", lists.unknown
-        )
+
+
+def _single_checks(m: str) -> Iterator[Check]:
+    check = partial(_check, m)
+    yield check("object", "one object by its id", "Serve GET of {url}/{id}.", lists.single)
+    yield check(
+        "no-object", "HTTP 404 for an unknown id", "Answer an id that you do not know with HTTP 404.", lists.unknown
+    )
 
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -181,7 +208,7 @@ CHECKS: Final[tuple[Check, ...]] = (
         "Wrap them as well, with a status_code of 2000 or more.",
         answers.error_envelopes,
     ),
-    *(check for module in MODULES for check in _list_checks(module)),
+    *(check for module in MODULES for check in _module_checks(module)),
 )
 """In the order in which a report shows them."""
 

@@ -8,15 +8,12 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from service.bridge.addresses import EgressPolicy, UrlRefused, check_url
+from service.partners.ocpi.checks.modules import MODULES
 from service.partners.ocpi.party import VERSIONS
 
-MODULES: Final = ("locations", "tariffs")
-"""Those whose lists are read."""
 LIMIT: Final = 2
 """How many objects the page holds at most that is asked for to see paging."""
 CLOCKS_DIFFER: Final = timedelta(minutes=5)
-UNKNOWN: Final = "evbridge-asks-for-nothing"
-"""A segment that no URL of the party has."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z?", re.ASCII)
 _MAX_TIME = 25
@@ -124,11 +121,23 @@ class Evidence:
             if isinstance(data, dict) and isinstance(data.get("endpoints"), list)
         }
 
-    def module_url(self, module: str) -> str:
-        """Where its objects can be read; empty when they cannot."""
+    def offers(self, module: str) -> bool:
+        """In the version that is looked at."""
+        return module in (text_in(each, "identifier") for each in self.details.get(self.version, ()))
+
+    def list_url(self, module: str) -> str:
+        """Where the list of its objects is; empty when there is none to read."""
+        return self._module_url(module, receiver=False) if MODULES[module].type else ""
+
+    def receiver_url(self, module: str) -> str:
+        """Where its receiver is; empty without one, and in 2.1.1, which does not say."""
+        return self._module_url(module, receiver=True)
+
+    def _module_url(self, module: str, *, receiver: bool) -> str:
         for each in self.details.get(self.version, ()):
-            if text_in(each, "identifier") == module and each.get("role") != "RECEIVER":
-                return text_in(each, "url") if is_callable(text_in(each, "url"), self.policy) else ""
+            if text_in(each, "identifier") == module and (each.get("role") == "RECEIVER") is receiver:
+                known = self.version >= MODULES[module].since and is_callable(text_in(each, "url"), self.policy)
+                return text_in(each, "url") if known else ""
         return ""
 
     def listed(self, module: str, page: str = "first") -> list[dict[str, Any]] | None:

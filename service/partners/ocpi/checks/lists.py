@@ -1,4 +1,4 @@
-"""Judges the lists of a module."""
+"""Judges the list of a module, and its receiver."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,24 +22,27 @@ from service.partners.ocpi.checks.evidence import (
     CLOCKS_DIFFER,
     LIMIT,
     Evidence,
+    Seen,
     is_callable,
     newest,
     query_of,
     text_in,
     time_in,
 )
+from service.partners.ocpi.checks.modules import MODULES
 from service.partners.ocpi.files import Entry, entry_of
 
+_FIRST = "HTTP 401: a first token opens versions and credentials only"
 _NOBODY = PartyKey("ZZ", "ZZZ")
 """Whose the objects of 2.1.1 are, which does not say."""
 
 
 def listed(m: str, e: Evidence) -> Verdict:
-    if not e.module_url(m):
-        return skipped(f"no {m} to read in {e.version or 'any version'}")
+    if not e.list_url(m):
+        return skipped(f"no {m} to read in {e.version}" if e.offers(m) else _not_offered(e))
     seen = e.seen(f"{m} first")
     if seen.status == 401:
-        return skipped("HTTP 401: a first token opens versions and credentials only")
+        return skipped(_FIRST)
     if seen.status in (404, 405) and e.version < "2.2":
         return skipped(f"HTTP {seen.status}: may be a receiver, which {e.version} does not say")
     if (page := e.listed(m)) is None:
@@ -119,7 +122,7 @@ def link(m: str, e: Evidence, _: list[dict[str, Any]]) -> Verdict:
         return failed(f"none after {len(page)} of {total} objects")
     if not is_callable(url.partition("?")[0], e.policy):
         return failed(f"{shown(url)}, which cannot be called")
-    if origin(url) != origin(e.module_url(m)):
+    if origin(url) != origin(e.list_url(m)):
         return failed(f"{shown(url)}, which is on another origin")
     return passed("a next page")
 
@@ -142,14 +145,14 @@ def next_page(m: str, e: Evidence, _: list[dict[str, Any]]) -> Verdict:
     page, after = e.listed(m, "limit") or [], e.listed(m, "next")
     if not after:
         return failed("it is empty" if after is not None else e.seen(f"{m} next").words)
-    again = {*map(_id, page)} & {*map(_id, after)}
-    return fails_with((f"{shown(each)} on both" for each in sorted(again)), f"{len(after)} other objects")
+    again = {_id(m, each) for each in page} & {_id(m, each) for each in after}
+    return failed(f"{len(again)} objects on both") if again else passed(f"{len(after)} other objects")
 
 
 @_of_objects
 def stable(m: str, e: Evidence, page: list[dict[str, Any]]) -> Verdict:
     small = e.listed(m, "limit") or []
-    same = [*map(_id, page)][: len(small)] == [*map(_id, small)]
+    same = [_id(m, each) for each in page][: len(small)] == [_id(m, each) for each in small]
     return (passed if same else failed)("the same objects first" if same else "other objects with another limit")
 
 
@@ -194,21 +197,21 @@ def objects(m: str, e: Evidence, page: list[dict[str, Any]]) -> Verdict:
 
 
 def _entry(m: str, version: str, place: int, value: dict[str, Any]) -> Entry:
-    old = version == "2.1.1"
-    shape = value if m == "locations" else {"elements": [], **value}
-    return entry_of(f"/data/{place}", shape, version, _NOBODY if old else None, "Etc/UTC" if old else "")
+    old, type = version == "2.1.1", MODULES[m].type
+    return entry_of(f"/data/{place}", value, version, _NOBODY if old else None, "Etc/UTC" if old else "", type)
 
 
 @_of_objects
 def ids(m: str, e: Evidence, page: list[dict[str, Any]]) -> Verdict:
-    ids = [*map(_id, page)]
-    missing = [f"/data/{place} has none" for place, id in enumerate(ids) if id.endswith(" ")]
-    return fails_with(missing + [f"{shown(id)} twice" for id in ids if ids.count(id) > 1], f"{len(ids)} ids")
+    ids = [_id(m, each) for each in page]
+    missing = [f"/data/{place} has none" for place, each in enumerate(page) if not text_in(each, MODULES[m].ids[0])]
+    again = [f"/data/{place} is there twice" for place, id in enumerate(ids) if ids.index(id) < place]
+    return fails_with(missing + again, f"{len(ids)} ids")
 
 
-def _id(value: dict[str, Any]) -> str:
-    """Whose it is and its id, whose case does not matter."""
-    return " ".join(text_in(value, name).casefold() for name in ("country_code", "party_id", "id"))
+def _id(m: str, value: dict[str, Any]) -> tuple[str, ...]:
+    """Whose it is and its id, whose case does not matter. A token's is personal: no text has one."""
+    return tuple(text_in(value, name).casefold() for name in ("country_code", "party_id", *MODULES[m].ids))
 
 
 @_of_objects
@@ -240,7 +243,36 @@ def single(m: str, e: Evidence, page: list[dict[str, Any]]) -> Verdict:
 
 @_of_page
 def unknown(m: str, e: Evidence, _: list[dict[str, Any]]) -> Verdict:
-    seen = e.seen(f"{m} nothing")
+    return _not_there(e.seen(f"{m} nothing"))
+
+
+def receiver_token(m: str, e: Evidence) -> Verdict:
+    if not e.receiver_url(m):
+        return _no_receiver(m, e)
+    name = f"{m} receiver stranger"
+    if e.seen(name).status in (404, 405) and not MODULES[m].nothing:
+        return skipped(f"HTTP {e.seen(name).status}: there is nothing to GET")
+    return answers.refused(name, e)
+
+
+def receiver_unknown(m: str, e: Evidence) -> Verdict:
+    if not e.receiver_url(m):
+        return _no_receiver(m, e)
+    seen = e.seen(f"{m} receiver nothing")
+    return skipped(_FIRST) if seen.status == 401 else _not_there(seen)
+
+
+def _no_receiver(m: str, e: Evidence) -> Verdict:
+    if not e.offers(m):
+        return skipped(_not_offered(e))
+    return skipped("2.1.1 does not say who receives" if e.version == "2.1.1" else f"no receiver of {m}")
+
+
+def _not_offered(e: Evidence) -> str:
+    return f"the module is not offered in {e.version or 'any version'}"
+
+
+def _not_there(seen: Seen) -> Verdict:
     if seen.status == 200 and seen.code // 1000 == 2:
         return warned(seen.words)
     return (passed if seen.status == 404 else failed)(seen.words)
