@@ -4,7 +4,8 @@ What extrawest_ocpi has no client for, asking whether a token may charge and sen
 We have to bear that it answers an object as a list of one, that ids come back in lower case, and that the path of
 `Location` names Python's enums.
 
-In 2.1.1 it wants `end_date_time` of a CDR, which is called `stop_date_time` there: no circle closes.
+In 2.1.1 it wants `end_date_time` of a CDR, which is called `stop_date_time` there: the circle ends with the session,
+and whoever has the CDR is told that it was refused, or cannot be read.
 """
 
 import base64
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.authorization_pb2 import (
     ALLOWED_TYPE_ALLOWED,
     AUTHORIZATION_SOURCE_PARTNER,
@@ -29,10 +31,12 @@ from evbridge.v1.command_pb2 import (
     StartSession,
     StopSession,
 )
-from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED
+from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, DELIVERY_STATE_PARKED, OBJECT_KIND_CDR
 from evbridge.v1.integration_pb2 import Integration, IntegrationModels, UpdateIntegrationRequest
+from evbridge.v1.location_pb2 import CreateLocationRequest
 from evbridge.v1.party_pb2 import PARTY_ROLE_CPO, PARTY_ROLE_EMSP
 from evbridge.v1.session_pb2 import SESSION_STATUS_COMPLETED, ListSessionsRequest
+from evbridge.v1.tariff_pb2 import CreateTariffRequest
 from evbridge.v1.token_pb2 import WHITELIST_TYPE_NEVER, BatchUpsertTokensRequest, ListTokensRequest
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -43,15 +47,15 @@ from tests.ocpi.test_extrawest import playing, said
 from tests.rpc.test_ocpi_charged_received import written
 from tests.rpc.test_registration import ID, Side, outcome, side
 
-VERSIONS = ("2.2.1",)
+VERSIONS = ("2.1.1", "2.2.1")
 TOKEN = "first-token-of-the-company"
 UID = "04A1B2"
 TIME = Timestamp(seconds=SESSION_START_S)
 CARD = a_cdr_token(**HIS, uid=UID, contract_id="DE-MSP-C12345678-X")
 KEPT = a_token(**HIS, uid=UID, contract_id=CARD.contract_id, whitelist=WHITELIST_TYPE_NEVER, last_updated=TIME)
-POINT = a_connector(last_updated=TIME)
+POINT = a_connector(tariff_ids=["T9"], last_updated=TIME)  # in 2.1.1 it wants one of each
 PLACE = a_location(**HERS, id="L1", evses=[an_evse("E1", connectors=[POINT], last_updated=TIME)], last_updated=TIME)
-BEGUN = a_session(**HERS, id="S1", cdr_token=CARD, last_updated=TIME)
+BEGUN = a_session(**HERS, id="S1", cdr_token=CARD, location=PLACE, last_updated=TIME)
 
 
 @dataclass
@@ -131,6 +135,8 @@ def met(new_database: Callable[[], Awaitable[str]]) -> Met:
 async def test_its_driver_charges_at_an_operator_of_ours(met: Met, version: str) -> None:
     models = {"push_session": True, "push_cdr": True, "pull_tokens_all": True}
     async with met("EMSP", version, **models) as (us, company), Operator(us).serving() as operator:
+        await us.client.tariffs.CreateTariff(CreateTariffRequest(tariff=a_tariff(**HERS, id="T9")))
+        await us.client.locations.CreateLocation(CreateLocationRequest(location=PLACE))
         await company.hold("tokens", UID, KEPT)
         assert outcome(await us.synced()) == "OK"
         (token,) = (await us.client.tokens.ListTokens(ListTokensRequest(integration_id=ID))).tokens
@@ -172,6 +178,11 @@ async def test_its_driver_charges_at_an_operator_of_ours(met: Met, version: str)
 
         cdr = a_cdr(**HERS, id="C1", session_id=session.id, cdr_token=CARD, tariffs=[a_tariff(**HERS, id="T9")])
         await us.client.cdrs.CreateCdr(CreateCdrRequest(cdr=cdr))
+        if version == "2.1.1":
+            (told,) = [each for each in await at_rest(us.client, ID) if each.object_kind == OBJECT_KIND_CDR]
+            assert (told.state, reasons.ErrorReason.Name(told.reason)) == (DELIVERY_STATE_PARKED, "PARTNER_REJECTED")
+            assert "cdrs" not in await company.held()
+            return
         assert {each.state for each in await at_rest(us.client, ID)} == {DELIVERY_STATE_DELIVERED}
         ((id, bill),) = (await company.held())["cdrs"].items()
         assert (id, bill["total_energy"]) == ("c1", 20)
@@ -206,7 +217,7 @@ async def test_our_driver_charges_at_its_operator(met: Met, version: str) -> Non
         end = Timestamp(seconds=SESSION_START_S + 3600)
         ended = {"end_date_time": end, "status": SESSION_STATUS_COMPLETED, "last_updated": end}
         ended["charging_periods"] = [a_period(0, "20", tariff_id="T9")]
-        await company.hold("sessions", "S1", a_session(**HERS, id="S1", cdr_token=CARD, **ended))
+        await company.hold("sessions", "S1", a_session(**HERS, id="S1", cdr_token=CARD, location=PLACE, **ended))
         await company.push("sessions", "S1")
         (session,) = (await us.client.sessions.ListSessions(ListSessionsRequest(integration_id=ID))).sessions
         assert session.status == SESSION_STATUS_COMPLETED
@@ -214,6 +225,10 @@ async def test_our_driver_charges_at_its_operator(met: Met, version: str) -> Non
         bill = a_cdr(**HERS, id="C1", session_id="S1", cdr_token=CARD, tariffs=[a_tariff(**HERS, id="T9")])
         bill.last_updated.CopyFrom(end)
         await company.hold("cdrs", "C1", bill)
+        if version == "2.1.1":
+            run = await us.synced()
+            assert (outcome(run), run.steps[-1].name) == ("PARTNER_FAULT", "cdrs")
+            return
         await company.push("cdrs", "C1")
         assert outcome(await us.synced()) == "OK"
 
