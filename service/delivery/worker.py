@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 LEASE_S = 20.0
 """Longer than a request may take: one that leaves is over before somebody else can claim its delivery."""
 MAX_INTEGRATIONS = 64
+"""So many at a time, without those of SLOW_S."""
+SLOW_S = 2.0
+"""An integration whose partner does not answer for so long makes room for another one."""
 MAX_AT_ONCE = 8
 """Objects of one integration: few, since the connections to the database are shared by all."""
 ONE_MORE_AFTER = 8
@@ -101,6 +104,8 @@ class DeliveryWorker:
         self._poll_s = poll_s
         self._clock = clock
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._moved: dict[tuple[str, str], float] = {}
+        """When each of them last came on, by the monotonic clock."""
         self._wake = asyncio.Event()
         self._stopping = False
         self._tracer = trace.get_tracer("evbridge.delivery")
@@ -124,13 +129,18 @@ class DeliveryWorker:
         await finish(self._under_way.values(), limit_s)
 
     def _start(self, integrations: list[Waiting]) -> None:
+        now = time.monotonic()
+        moving = sum(moved > now - SLOW_S for moved in self._moved.values())
         for waiting in integrations:
             key = (waiting.tenant_id, waiting.integration_id)
-            if key not in self._under_way and len(self._under_way) < MAX_INTEGRATIONS:
+            if key not in self._under_way and moving < MAX_INTEGRATIONS:
+                moving += 1
+                self._moved[key] = now
                 self._under_way[key] = asyncio.create_task(self._deliver_all(waiting))
 
     async def _deliver_all(self, waiting: Waiting) -> None:
         """Delivers for one integration until nothing is due."""
+        key = (waiting.tenant_id, waiting.integration_id)
         log_fields.set({"tenant": waiting.tenant_id, "integration": waiting.integration_id})
         deliverer = self._deliverers.get(waiting.type)
         attempts: set[asyncio.Task[bool]] = set()
@@ -139,13 +149,14 @@ class DeliveryWorker:
             at_most = await _at_once(waiting, deliverer)
             async with asyncio.TaskGroup() as group:
                 while not self._stopping and (claim := await self._claimed(waiting)):
+                    self._moved[key] = time.monotonic()
                     attempts.add(group.create_task(self._tried(claim, deliverer)))
                     while len(attempts) >= min(1 + arrived // ONE_MORE_AFTER, at_most):
                         done, attempts = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
                         arrived = arrived + len(done) if all(each.result() for each in done) else 0
         finally:
             # What became due meanwhile is found at once.
-            del self._under_way[waiting.tenant_id, waiting.integration_id]
+            del self._under_way[key], self._moved[key]
             self._wake.set()
 
     async def _claimed(self, waiting: Waiting) -> Claim | None:

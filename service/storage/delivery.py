@@ -196,7 +196,7 @@ async def delivery_backlog(database: Database) -> list[Backlog]:
 
 
 async def delivery_waiting(database: Database) -> list[Waiting]:
-    """Integrations, of all tenants, that may be sent something now."""
+    """Integrations, of all tenants, that may be sent something now; first those where nothing fails."""
     return [Waiting(**dict(row)) for row in await database.rows(sql.delivery_waiting)]
 
 

@@ -183,21 +183,26 @@ CROSS JOIN LATERAL (
 WHERE i.delete_time IS NULL
 
 -- name: delivery_waiting
--- tenant: any, because one worker serves them all. LIMIT keeps the first due one from being looked for among all.
+-- tenant: any, because one worker serves them all. LIMIT keeps the first due one from being looked for among all. Who waits
+-- longest comes first, and after them where something has failed since the partner last took an object.
 SELECT i.tenant_id, i.integration_id, i.type
 FROM integration AS i
 CROSS JOIN LATERAL (
-    SELECT FROM delivery AS d
+    SELECT d.due_time
+    FROM delivery AS d
     WHERE d.tenant_id = i.tenant_id AND d.integration_id = i.integration_id AND d.state IN (1, 2)
         AND d.due_time <= now() AND d.lease_until <= now()
     ORDER BY d.due_time
     LIMIT 1
 ) AS due
+LEFT JOIN gate_pause AS failing
+    ON failing.tenant_id = i.tenant_id AND failing.integration_id = i.integration_id AND failing.scope = 0
 WHERE i.enabled AND i.pause_time IS NULL
     AND NOT EXISTS (
         SELECT FROM gate_pause AS held
         WHERE held.tenant_id = i.tenant_id AND held.integration_id = i.integration_id AND held.resume_time > now()
     )
+ORDER BY failing.resume_time NULLS FIRST, due.due_time
 
 -- name: delivery_claim
 -- The attempt is counted before it is made, so that one that kills its process is counted too. `healthy`: the integration

@@ -11,6 +11,7 @@ from uuid import uuid4
 import grpc
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from evbridge.partner.chargeprice.v1.company_pb2 import CompanyAttributes, CompanyResource
 from evbridge.v1 import error_reason_pb2 as reasons
 from evbridge.v1.company_pb2 import Company, DeleteCompanyRequest, UpsertCompanyRequest
@@ -48,6 +49,8 @@ from service.simulator.faults import parse_fault
 from service.storage import changes
 from service.storage.changes import change_record
 from service.storage.connection import Connection
+from service.storage.delivery import Waiting, delivery_waiting
+from service.storage.pool import Database
 from service.storage.statements import Statement
 from tests.conftest import Tenant
 from tests.front_door import a_company, an_integration, fails, settled
@@ -574,35 +577,69 @@ async def test_a_control_that_marks_without_locking_the_integration_is_a_deadloc
     assert await deletes_amid_a_change(tenant, running) != [None, None]
 
 
-async def test_while_partners_hang_the_others_are_served(tenant: Tenant) -> None:
-    """The control: what hangs is not there, and arrives once its partner answers."""
-    released = asyncio.Event()
+class Together(Simulator):
+    """Answers once so many partners are asked at the same time as `barrier` has parties."""
+
+    def __init__(self, barrier: asyncio.Barrier) -> None:
+        super().__init__(api_key="partner-key")
+        self._barrier = barrier
+
+    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        await self._barrier.wait()
+        return await super()._observe(request, handler)
+
+
+@pytest.mark.parametrize("slow_s", [0.1, 1000.0], ids=["", "control: they are counted"])
+async def test_while_partners_hang_the_others_keep_their_pace(
+    tenant: Tenant, slow_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that works for 15 integrations at a time works for all 15 at once while five others hang."""
+    monkeypatch.setattr(worker, "MAX_INTEGRATIONS", 15)
+    monkeypatch.setattr(worker, "SLOW_S", slow_s)
+    polls, hanging, together, released = 0, 0, asyncio.Barrier(15), asyncio.Event()
+
+    async def polled(database: Database) -> list[Waiting]:
+        nonlocal polls
+        polls += 1
+        return await delivery_waiting(database)
 
     async def hang(request: web.Request) -> web.Response:
+        nonlocal hanging
+        hanging += 1
         await released.wait()
         return web.Response(status=503)
 
+    monkeypatch.setattr(worker, "delivery_waiting", polled)
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", hang)
-    async with AsyncExitStack() as stack:
-        hanging = await stack.enter_async_context(listening(application))
-        simulators = [Simulator(api_key="partner-key") for _ in range(15)]
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        url = await stack.enter_async_context(listening(application))
+        for number in range(5):
+            await integrate(tenant, f"hangs-{number}", url)
+        await upsert(tenant, a_company())
+        while hanging < 5:
+            await asyncio.sleep(0.01)
+        simulators = [Together(together) for _ in range(15)]
         for number, simulator in enumerate(simulators):
             await integrate(tenant, f"works-{number}", await simulator.start())
             stack.push_async_callback(simulator.stop)
-        for number in range(5):
-            await integrate(tenant, f"hangs-{number}", hanging)
         companies = [a_company() for _ in range(3)]
         for company in companies:
             await upsert(tenant, company)
-        ids = {company.id for company in companies}
-        async with asyncio.timeout(60):
-            while any(simulator.companies.keys() != ids for simulator in simulators):
-                await asyncio.sleep(0.02)
+        if slow_s > 1:
+            while together.n_waiting < 10:
+                await asyncio.sleep(0.01)
+            enough = polls + 3
+            while polls < enough:
+                await asyncio.sleep(0.01)
+            assert together.n_waiting == 10
+            released.set()
+        while any(not simulator.companies.keys() >= {each.id for each in companies} for simulator in simulators):
+            await asyncio.sleep(0.02)
         arrived = await tenant.reader.deliveries.ListDeliveries(
             ListDeliveriesRequest(integration_id="hangs-0", state=DELIVERY_STATE_DELIVERED)
         )
-        assert not released.is_set() and not arrived.deliveries
+        assert not arrived.deliveries
         released.set()
 
 

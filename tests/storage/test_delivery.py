@@ -219,6 +219,19 @@ async def test_a_paused_integration_is_left_alone_until_it_may_go_on(database: D
     assert (failures, again > began) == (1, True)
 
 
+async def test_who_waits_longest_comes_first_and_last_where_something_fails(
+    database: Database, waiting: Waiting
+) -> None:
+    other = Integration(id="ap", type=INTEGRATION_TYPE_CHARGEPRICE, enabled=True, status=INTEGRATION_STATUS_PENDING)
+    async with database.transaction() as conn:
+        await integration_insert(conn, "acme", other, [OBJECT_KIND_COMPANY])
+        await change_record(conn, CALLER, OBJECT_KIND_COMPANY, COMPANY_ID, "update", "")
+    assert [each.integration_id for each in await delivery_waiting(database)] == ["cp", "ap"]
+    async with database.transaction() as conn:
+        await gate_failed(conn, "acme", "cp")
+    assert [each.integration_id for each in await delivery_waiting(database)] == ["ap", "cp"]
+
+
 @pytest.mark.parametrize("scope", Scope)
 async def test_nothing_is_delivered_while_anything_is_held_back(
     database: Database, waiting: Waiting, scope: Scope
