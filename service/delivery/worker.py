@@ -53,6 +53,8 @@ MAX_INTEGRATIONS = 64
 """So many at a time, without those of SLOW_S."""
 SLOW_S = 2.0
 """An integration whose partner does not answer for so long makes room for another one."""
+REST = 4.0
+"""How much longer it rests than it looked for what is due."""
 MAX_AT_ONCE = 8
 """Objects of one integration: few, since the connections to the database are shared by all."""
 ONE_MORE_AFTER = 8
@@ -116,10 +118,13 @@ class DeliveryWorker:
     async def run(self) -> None:
         while not self._stopping:
             self._wake.clear()
+            began = time.monotonic()
             try:
                 self._start(await delivery_waiting(self._database))
             except Exception as error:
                 log.warning("looking for deliveries failed", extra={"problem": describe(error)})
+            # It looks at every integration, and is woken by whatever becomes due at one of them.
+            await asyncio.sleep(min(self._poll_s, REST * (time.monotonic() - began)))
             await work_or_poll(self._wake, self._poll_s)
 
     async def stop(self, limit_s: float) -> None:

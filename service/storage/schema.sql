@@ -1063,6 +1063,8 @@ CREATE INDEX idempotency_age ON idempotency USING btree (create_time);
 
 CREATE INDEX integration_behind ON integration USING btree (tenant_id, platform_integration_id, platform_party) WHERE (platform_integration_id <> ''::text);
 
+CREATE INDEX integration_hub_client ON integration USING gin (hub_clients) WITH (fastupdate=off);
+
 CREATE INDEX integration_pulled ON integration USING btree (pull_time) WHERE (pull_minutes > 0);
 
 CREATE INDEX integration_tombstone ON integration USING btree (delete_time) WHERE (delete_time IS NOT NULL);

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from evbridge.v1.delivery_pb2 import OBJECT_KIND_HUB_CLIENT, ListDeliveriesRequest
+from evbridge.v1.delivery_pb2 import DELIVERY_STATE_DELIVERED, OBJECT_KIND_HUB_CLIENT, ListDeliveriesRequest
 from evbridge.v1.hub_client_pb2 import HubClientStatus, ListHubClientsRequest
 from evbridge.v1.integration_pb2 import (
     CreateIntegrationRequest,
@@ -40,6 +40,7 @@ from tests.partners import OcpiPartner
 from tests.rpc.test_registration import ID, SPOKEN, Side, outcome, side
 
 DRIVER = "driver"
+HUB = PartyKey(country_code="DE", party_id="HUB")
 NewDatabase = Callable[[], Awaitable[str]]
 
 
@@ -61,9 +62,7 @@ async def connected(
         connection = OcpiConnection(
             endpoint_url=f"{provider.url}/ocpi/versions", initial_token="token-a", initial_role=INTERFACE_ROLE_SENDER
         )
-        integration = an_integration_of(
-            "ocpi", "", id=DRIVER, parties=[PartyKey(country_code="DE", party_id="HUB")], ocpi=connection
-        )
+        integration = an_integration_of("ocpi", "", id=DRIVER, parties=[HUB], ocpi=connection)
         await hub.client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
         yield hub, cpo, provider
 
@@ -198,9 +197,8 @@ async def test_who_is_going_to_register_is_planned_until_it_has_registered_or_is
                 planned("CPB", PARTY_ROLE_CPO),
             ],
         )
-        parties = [PartyKey(country_code="DE", party_id="HUB")]
         create = CreateIntegrationRequest(
-            integration=an_integration_of("ocpi", "", id="second", parties=parties, ocpi=second)
+            integration=an_integration_of("ocpi", "", id="second", parties=[HUB], ocpi=second)
         )
         await hub.client.integrations.CreateIntegration(create)
         await knows_of({tnm: "CONNECTED", cpa: "PLANNED", cpb: "PLANNED"})
@@ -244,6 +242,36 @@ async def test_a_hub_of_many_parties_tells_each_change_once_and_shows_them_in_pa
         await sets(cpo, ID, models=IntegrationModels(pull_hub_client=True))
         (step,) = [each for each in (await cpo.synced()).steps if each.name == "hubclientinfo"]
         assert (step.read_count, step.page_count) == (many, -(-many // 100))
+
+
+async def test_each_of_many_partners_of_a_hub_is_told_of_a_new_one(
+    new_database: NewDatabase, soak: Callable[[int], int]
+) -> None:
+    """Each of them has an integration of its own."""
+    many = soak(1000)
+    async with connected(new_database, push_hub_client=True) as (hub, cpo, _):
+        for number in range(many):
+            integration = an_integration_of("ocpi", "", id=f"partner-{number}", parties=[HUB])
+            await hub.client.integrations.CreateIntegration(CreateIntegrationRequest(integration=integration))
+        await joins(hub)
+        await knows(cpo, "CONNECTED")
+
+        async def told() -> bool:
+            request = ListDeliveriesRequest(
+                object_kind=OBJECT_KIND_HUB_CLIENT,
+                object_id="NL*TNM*EMSP",
+                state=DELIVERY_STATE_DELIVERED,
+                page_size=1000,
+            )
+            names: set[str] = set()
+            while True:
+                page = await hub.client.deliveries.ListDeliveries(request)
+                names |= {each.integration_id for each in page.deliveries}
+                if not page.next_page_token:
+                    return names >= {f"partner-{number}" for number in range(many)}
+                request.page_token = page.next_page_token
+
+        await until(told)
 
 
 async def test_a_company_that_is_no_hub_shows_nobody(new_database: NewDatabase) -> None:

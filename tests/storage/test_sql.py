@@ -171,6 +171,20 @@ async def test_one_due_delivery_is_enough_to_know_that_something_waits(connectio
     assert re.search("Limit.*\n *->  Index Scan using delivery_next", plan), plan
 
 
+async def test_how_a_party_is_connected_is_not_looked_for_in_every_integration(connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        """
+        INSERT INTO tenant VALUES ('acme');
+        INSERT INTO integration (tenant_id, integration_id, type, enabled, status, etag, payload, parties, hub_clients)
+        SELECT 'acme', n, 1, true, 2, '', '', '{NLHUB}', jsonb_build_object('DE' || n || 'CPO', 1)
+        FROM generate_series(1, 1000) AS n;
+        ANALYZE integration
+        """
+    )
+    plan = await _plan(connection, "hub_client_statuses")
+    assert "Bitmap Index Scan on integration_hub_client" in plan, plan
+
+
 BY_KEYS = [
     "location_get_many",
     "location_known",
