@@ -37,7 +37,10 @@ SELECT $1, $2, $13, $14, 1, $15, $16, $18 FROM renewed
 RETURNING disclosure_id
 
 -- name: disclosure_end
-UPDATE disclosure SET reason = $3, http_status = $4 WHERE tenant_id = $1 AND disclosure_id = $2
+-- Not worth a wait for the disk: the end of the attempt follows and waits.
+UPDATE disclosure SET reason = $3, http_status = $4
+FROM set_config('synchronous_commit', 'off', true)
+WHERE tenant_id = $1 AND disclosure_id = $2
 
 -- name: disclosures_shown
 -- What is the same as the object's newest disclosure is counted there. One that nobody refers to any more when it is shown

@@ -1,7 +1,8 @@
 -- name: gate_slot_take
 -- The lowest slot that nobody holds, unless a pause holds requests of this kind ($6) back; a slot whose holder died is free
 -- once its lease is over. `refused_s` and `open_s`: how long a pause lasts, negative when it is over and not yet lifted.
--- A series up to $3 would be planned anew for every request, since only its value tells how long it is.
+-- A series up to $3 would be planned anew for every request, since only its value tells how long it is. Not worth a wait for
+-- the disk, as its return is not.
 WITH pause AS (
     SELECT scope, extract(epoch FROM resume_time - now())::float8 AS rest_s
     FROM gate_pause
@@ -9,7 +10,7 @@ WITH pause AS (
 ), taken AS (
     INSERT INTO gate_slot (tenant_id, integration_id, slot, holder, lease_until)
     SELECT $1, $2, free.slot, $4, now() + $5::interval
-    FROM generate_series(1, 64) AS free (slot)
+    FROM generate_series(1, 64) AS free (slot), set_config('synchronous_commit', 'off', true)
     WHERE free.slot <= $3::integer
         AND NOT EXISTS (SELECT FROM pause WHERE rest_s > 0)
         AND NOT EXISTS (
@@ -32,7 +33,9 @@ SELECT
     ) AS recorded
 
 -- name: gate_slot_give
-DELETE FROM gate_slot WHERE tenant_id = $1 AND integration_id = $2 AND holder = $3
+DELETE FROM gate_slot
+USING set_config('synchronous_commit', 'off', true)
+WHERE tenant_id = $1 AND integration_id = $2 AND holder = $3
 
 -- name: gate_budget_take
 -- Counts a slice; beyond the limit too, which tells the process that nothing is left.

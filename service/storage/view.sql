@@ -64,13 +64,14 @@ SELECT EXISTS (
 
 -- name: view_put
 -- The time is that of the row, not of its transaction, so that who asks for changes since then misses as little as can be;
--- a later one is later. Without $12 one that is shown stays as it is. Fenced by the lease token.
+-- a later one is later. Without $12 one that is shown stays as it is. Fenced by the lease token. Not worth a wait for the disk:
+-- what is sent or ends the attempt follows and waits.
 WITH connected AS MATERIALIZED (
     SELECT FROM integration WHERE tenant_id = $1 AND integration_id = $2 FOR KEY SHARE
 ), held AS MATERIALIZED (
-    SELECT FROM delivery
+    SELECT FROM delivery, set_config('synchronous_commit', 'off', true)
     WHERE tenant_id = $1 AND delivery_id = $3 AND lease_token = $4 AND state = 2 AND EXISTS (SELECT FROM connected)
-    FOR NO KEY UPDATE
+    FOR NO KEY UPDATE OF delivery
 ), kept AS (
     INSERT INTO partner_document (tenant_id, hash, payload)
     SELECT $1, $10, $13 FROM held WHERE $10::bytea IS NOT NULL
