@@ -100,7 +100,9 @@ def check_owner(document: Document, key: ObjectKey) -> None:
         raise OcpiRefused(2001, f"the id of the URL must be {ID_RULE}")
     for name, of_url in (("country_code", key.country_code), ("party_id", key.party_id)):
         named = document.get(name, of_url)
-        if not (isinstance(named, str) and named.upper() == of_url):
+        if not isinstance(named, str):
+            raise OcpiRefused(2001, f"{name} must be that of the URL: {of_url}")
+        if named.upper() != of_url:
             raise OcpiRefused(2001, f"{name} is not that of the URL", status=404)
 
 
