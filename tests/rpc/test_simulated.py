@@ -7,6 +7,7 @@ import grpc
 import pytest
 from evbridge.partner.ocpi.v2 import versions_pb2 as versions
 from evbridge.partner.ocpi.v2.versions_pb2_grpc import VersionsServiceStub
+from evbridge.v1.cdr_pb2 import CDR_AUDIT_STATE_EQUAL, ListCdrsRequest
 from evbridge.v1.error_reason_pb2 import ErrorReason
 from evbridge.v1.integration_pb2 import (
     INTEGRATION_STATUS_ACTIVE,
@@ -28,10 +29,13 @@ from evbridge.v1.party_pb2 import CreatePartyRequest
 from evbridge.v1.publication_pb2 import CreatePublicationRuleRequest, DeletePublicationRuleRequest
 from evbridge.v1.run_pb2 import RUN_KIND_CREDENTIALS, Run, StartRunRequest, WaitRunRequest
 from evbridge.v1.salesforce_connection_pb2 import SalesforceConnection
+from evbridge.v1.session_pb2 import ListSessionsRequest
 from evbridge.v1.tariff_pb2 import CreateTariffRequest
+from evbridge.v1.token_pb2 import ListTokensRequest
 from evbridge.v1.utility_cloud_connection_pb2 import UtilityCloudConnection
 
 from service.app import PARTNERS
+from tests.circle import until
 from tests.conftest import Tenant
 from tests.front_door import (
     a_connector,
@@ -134,6 +138,23 @@ async def test_an_ocpi_party_keeps_what_it_is_pushed(tenant: Tenant, simulated: 
     await at_rest(tenant.reader, "hub")
     assert [evse["status"] for evse in simulated.objects[location]["evses"]] == ["REMOVED"]
     assert tariff not in simulated.objects
+
+
+@pytest.mark.parametrize("simulated", ["ocpi"], indirect=True)
+async def test_an_ocpi_party_has_a_token_a_session_and_a_cdr_that_is_right(tenant: Tenant, simulated: Any) -> None:
+    integration = ocpi(simulated.url, KEY)
+    lists = ("pull_tariff", "pull_location", "pull_tokens_all", "pull_session", "pull_cdr")
+    integration.models.MergeFrom(IntegrationModels(**dict.fromkeys(lists, True)))
+    await exchanged(tenant, integration)
+
+    async def audited() -> bool:
+        held = (await tenant.reader.cdrs.ListCdrs(ListCdrsRequest(integration_id="hub"))).cdrs
+        return [each.audit.state for each in held] == [CDR_AUDIT_STATE_EQUAL]
+
+    await until(audited)
+    (session,) = (await tenant.reader.sessions.ListSessions(ListSessionsRequest(integration_id="hub"))).sessions
+    (token,) = (await tenant.reader.tokens.ListTokens(ListTokensRequest(integration_id="hub"))).tokens
+    assert (session.kwh.value, token.issuer) == ("20", "Simulated")
 
 
 CONNECTIONS = {"salesforce": salesforce, "utility_cloud": utility_cloud}

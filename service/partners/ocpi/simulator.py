@@ -1,6 +1,6 @@
 """An OCPI party with a first token: versions, modules, credentials, what it is pushed, and lists of its own.
 
-It calls nobody back. What two parties do of sessions, CDRs, tokens and commands is shown by two evbridges.
+It calls nobody back. What two parties push of sessions, CDRs and tokens, and commands, is shown by two evbridges.
 """
 
 import base64
@@ -11,20 +11,20 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from evbridge.partner.ocpi.v2 import credentials_pb2, locations_pb2, tariffs_pb2, versions_pb2
 from google.protobuf.message import Message
 
 from service.bridge.edge import Call, Refused, Reply
-from service.bridge.registry import Operation, Parameter, Registry
+from service.bridge.registry import Operation, Parameter, Registry, contract_files
 from service.bridge.values import scalar
 from service.simulator import simulator
 from service.simulator.objects import Object
 
 _VERSIONS = ("2.1.1", "2.2.1")
-_MODULES = ("credentials", "locations", "tariffs")
-_LISTS = ("locations", "tariffs")
+_RECEIVES = ("locations", "tariffs")
+_LISTS = (*_RECEIVES, "sessions", "cdrs", "tokens")
+_MODULES = ("credentials", *_LISTS)
 _SHOWN = "LocationsSenderService/GetLocation"
-_LISTED = ("LocationsSenderService/ListLocations", "TariffsSenderService/ListTariffs")
+_LISTED = tuple(f"{each.capitalize()}SenderService/List{each.capitalize()}" for each in _LISTS)
 _TARIFF = {
     "id": "AC",
     "currency": "EUR",
@@ -60,6 +60,54 @@ _LOCATION = {
         }
     ],
 }
+_CHARGED = {
+    "start_date_time": "2026-01-01T10:00:00Z",
+    "end_date_time": "2026-01-01T11:00:00Z",
+    "cdr_token": {
+        "country_code": "DE",
+        "party_id": "ABC",
+        "uid": "04A1B2C3",
+        "type": "RFID",
+        "contract_id": "DE-ABC-C12345678-X",
+    },
+    "auth_method": "WHITELIST",
+    "currency": "EUR",
+    "charging_periods": [
+        {"start_date_time": "2026-01-01T10:00:00Z", "dimensions": [{"type": "ENERGY", "volume": 20}], "tariff_id": "AC"}
+    ],
+    "total_cost": {"excl_vat": 9.8, "incl_vat": 11.662},
+}
+_SESSION = _CHARGED | {
+    "id": "S1",
+    "kwh": 20,
+    "location_id": "HARBOUR",
+    "evse_uid": "1",
+    "connector_id": "1",
+    "status": "COMPLETED",
+}
+_CDR = _CHARGED | {
+    "id": "C1",
+    "session_id": "S1",
+    "cdr_location": {
+        **{name: _LOCATION[name] for name in ("id", "address", "city", "postal_code", "country", "coordinates")},
+        "evse_uid": "1",
+        "evse_id": "DE*SIM*E1",
+        "connector_id": "1",
+        "connector_standard": "IEC_62196_T2",
+        "connector_format": "SOCKET",
+        "connector_power_type": "AC_3_PHASE",
+    },
+    "total_energy": 20,
+    "total_time": 1,
+}
+_TOKEN = {
+    "uid": "0A1B2C3D",
+    "type": "RFID",
+    "contract_id": "DE-SIM-C12345678-X",
+    "issuer": "Simulated",
+    "valid": True,
+    "whitelist": "ALWAYS",
+}
 _RECEIVED = ("GetReceivedLocation", "PutLocation", "PatchEvse", "GetReceivedTariff", "PutTariff", "DeleteTariff")
 _OWNER = {"country_code": "DE", "party_id": "SIM", "last_updated": "2026-01-01T00:00:00Z"}
 _MAX_PAGE = 100
@@ -74,12 +122,15 @@ class Simulator(simulator.Simulator):
     path = "/ocpi/versions"
 
     def __init__(self, *, api_key: str) -> None:
-        files = (each.DESCRIPTOR for each in (versions_pb2, credentials_pb2, locations_pb2, tariffs_pb2))
-        operations = filter(_is_served, Registry.of([*files]).operations.values())
+        contract = Registry.of(contract_files("evbridge.partner.ocpi.v2"))
+        operations = filter(_is_served, contract.operations.values())
         self._first_key = base64.b64encode(api_key.encode()).decode()
         self.lists: dict[str, list[Object]] = {
             "tariffs": [_OWNER | _TARIFF],
             "locations": [_OWNER | _LOCATION],
+            "sessions": [_OWNER | _SESSION],
+            "cdrs": [_OWNER | _CDR | {"tariffs": [_OWNER | _TARIFF]}],
+            "tokens": [_OWNER | _TOKEN],
         }
         super().__init__(map(_at_its_path, operations), api_key=self._first_key)
 
@@ -180,7 +231,7 @@ def _envelope(code: int = 1000, message: str = "Success", **members: Any) -> Obj
 
 def _roles(module: str) -> list[dict[str, str]]:
     """Of a module's endpoints, which have one address."""
-    return [{"role": role} for role in (("SENDER", "RECEIVER") if module in _LISTS else ("SENDER",))]
+    return [{"role": role} for role in (("SENDER", "RECEIVER") if module in _RECEIVES else ("SENDER",))]
 
 
 def _is_served(operation: Operation) -> bool:
