@@ -60,7 +60,7 @@ class CdrsReceiver:
         issuers = owners(await stored_of(self._tools, visit), PARTY_ROLE_CPO)
         key = key_in_body(document, visit, *issuers[:1])
         sender = await sender_of(self._tools, visit, key, PARTY_ROLE_CPO)
-        with refusing():
+        with refusing(visit.version, "Cdr"):
             receipt = await cdr_received(self._tools.database, caller_of(visit), sender, key, document)
         place = "/".join(quote(text, safe="") for text in (*key.party, document["id"]))
         url = f"{self._tools.door.url}{visit.call.path.rstrip('/')}/{place}"

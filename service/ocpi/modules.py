@@ -20,9 +20,10 @@ from service.bridge.messages import MAX_DEPTH
 from service.domain.caller import Caller
 from service.domain.keys import ObjectKey, PartyKey
 from service.domain.received import ID_RULE, Document, is_id, is_text
-from service.errors import InvalidArgument, ResourceNotFound
+from service.errors import FieldViolation, InvalidArgument, ResourceNotFound
 from service.ocpi.listener import OcpiRefused, Visit, timestamp
 from service.partners.ocpi import received
+from service.partners.ocpi.versions import v2_1_1
 from service.resources.documents import Sender, by_size
 from service.resources.received import Outcome, Receipt
 from service.runs.worker import Tools
@@ -107,8 +108,8 @@ def check_owner(document: Document, key: ObjectKey) -> None:
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """What storing an object raises, as OCPI says it."""
+def refusing(version: str = "", noun: str = "") -> Iterator[None]:
+    """What storing an object raises, as OCPI says it; with the names that the noun's members have in the version."""
     try:
         yield
     except ResourceNotFound as missing:
@@ -116,6 +117,9 @@ def refusing() -> Iterator[None]:
             raise OcpiRefused(2001, "the party of the URL is not registered with us", status=404) from None
         raise unknown() from None
     except InvalidArgument as wrong:
+        if version == "2.1.1" and wrong.violations:
+            named = (FieldViolation(v2_1_1.member(noun, each.path), each.description) for each in wrong.violations)
+            wrong = InvalidArgument.of(tuple(named))
         raise OcpiRefused(2001, wrong.message) from None
 
 

@@ -128,6 +128,6 @@ class SessionsReceiver:
         key, document = key_in(request, request.session_id, visit), await document_in(visit)
         check_owner(document, key)
         sender = await sender_of(self._tools, visit, key, PARTY_ROLE_CPO)
-        with refusing():
+        with refusing(visit.version, "Session"):
             receipt = await session_received(self._tools.database, caller_of(visit), sender, key, document, patch=patch)
         return done(receipt, key)

@@ -126,7 +126,7 @@ class TokensReceiver:
     async def _receive(self, key: ObjectKey, document: Document, visit: Visit, *, patch: bool) -> Reply:
         check_owner(document, key)
         sender = await sender_of(self._tools, visit, key, PARTY_ROLE_EMSP)
-        with refusing():
+        with refusing(visit.version, "Token"):
             at = (self._tools.database, caller_of(visit), sender, key)
             receipt = await token_received(*at, document, patch=patch)
         return done(receipt, key._replace(key="***"))  # what is logged names no driver

@@ -108,3 +108,25 @@ async def test_a_body_that_is_no_use_is_refused_at_every_door_and_nothing_of_it_
             assert (await ask("PUT", f"/ocpi/{path}", partner.registered, json=valid)).status == 201, "the control"
             assert (await ask("GET", f"/ocpi/{path}", partner.registered)).status == 200
             assert (await ask("GET", f"/ocpi/{path}", other.registered)).status == 404
+
+
+async def test_what_is_missing_is_called_as_the_version_calls_it(
+    ask: Ask, partner: Partner, tenant: Tenant, running: Evbridge
+) -> None:
+    both = a_party(roles=[PARTY_ROLE_CPO, PARTY_ROLE_EMSP])
+    await tenant.admin.parties.UpdateParty(UpdatePartyRequest(party=both))
+    await companies(running, tenant, PARTY_ROLE_CPO, PARTY_ROLE_EMSP)
+    names = {
+        "sessions": {"2.1.1": ("start_datetime", "auth_id"), "2.2.1": ("start_date_time", "cdr_token")},
+        "cdrs": {"2.1.1": ("stop_date_time", "auth_id", "location"), "2.2.1": ("end_date_time", "cdr_location")},
+        "tokens": {"2.1.1": ("auth_id",), "2.2.1": ("contract_id",)},
+    }
+    for module, versions in names.items():
+        for version, members in versions.items():
+            (door,) = (each for each in doors(version) if f"/{module}" in each[1])
+            method, path, valid = door
+            for member in members:
+                broken = {name: value for name, value in valid.items() if name != member}
+                answer = await ask(method, f"/ocpi/{path}", partner.registered, json=broken)
+                assert answer.code == 2001, (module, version, member)
+                assert answer.body["status_message"].startswith(member), answer

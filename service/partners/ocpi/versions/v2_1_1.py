@@ -240,3 +240,16 @@ FROM = {
     "Session": session_from,
     "Cdr": cdr_from,
 }
+
+_NAMES = {
+    "Token": _TOKEN,
+    "Session": _SESSION | {"cdr_token": "auth_id"},
+    "Cdr": _CDR | {"cdr_token": "auth_id", "cdr_location": "location"},
+}
+
+
+def member(noun: str, path: str) -> str:
+    """What a field of ours, such as `start_date_time`, is called in the object of the noun."""
+    first = re.split(r"[.\[]", path, maxsplit=1)[0]
+    name = _NAMES.get(noun, {}).get(first, first)
+    return name if name == "auth_id" else name + path[len(first) :]
