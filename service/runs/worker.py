@@ -48,6 +48,7 @@ from service.storage.connection import describe
 from service.storage.exchange import ExchangeRecorder
 from service.storage.keyring import Keyring
 from service.storage.pool import Database
+from service.storage.read_object import read_objects_forget
 from service.storage.read_page import read_pages_forget
 from service.storage.run import RunClaim, run_claim, run_end, run_findings_add, run_hand_back, run_report, run_rest
 from service.telemetry import log_fields
@@ -83,6 +84,10 @@ class Progress:
         """Those that are not stored yet; the last one is number `found`."""
         self.found = 0
         self._listed: Counter[tuple[str, RunFindingOutcome.ValueType]] = Counter()
+        self.works_on()
+
+    def works_on(self) -> None:
+        """What the attempt did so far was done before, too: it rests after a slice of what is new."""
         self._rest_at = time.monotonic() + SLICE_S
 
     def goes_on(self, findings: Mapping[int, RunFinding]) -> None:
@@ -254,6 +259,7 @@ class RunWorker:
                     await connecting_ended(conn, claim, error)
                     await run_end(conn, claim, progress.report, state, error)
                     await read_pages_forget(conn, claim)
+                    await read_objects_forget(conn, claim)
                 reason = reasons.ErrorReason.Name(error.reason) if error else RunState.Name(state)
                 log.info("run ended", extra={"kind": kind, "outcome": reason})
                 whose = {"evbridge.tenant.id": claim.tenant_id, "evbridge.integration.id": claim.integration_id}

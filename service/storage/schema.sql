@@ -682,6 +682,14 @@ CREATE TABLE question (
     integration_id text DEFAULT ''::text NOT NULL
 );
 
+CREATE TABLE read_object (
+    tenant_id text NOT NULL,
+    run_id uuid NOT NULL,
+    list text NOT NULL,
+    id bigint NOT NULL,
+    payload bytea NOT NULL
+);
+
 CREATE TABLE read_page (
     tenant_id text NOT NULL,
     run_id uuid NOT NULL,
@@ -957,6 +965,9 @@ ALTER TABLE ONLY quarantine
 
 ALTER TABLE ONLY question
     ADD CONSTRAINT question_pkey PRIMARY KEY (tenant_id, question_id);
+
+ALTER TABLE ONLY read_object
+    ADD CONSTRAINT read_object_pkey PRIMARY KEY (tenant_id, run_id, list, id);
 
 ALTER TABLE ONLY read_page
     ADD CONSTRAINT read_page_pkey PRIMARY KEY (tenant_id, run_id, list, number);
@@ -1272,6 +1283,9 @@ ALTER TABLE ONLY quarantine
 
 ALTER TABLE ONLY question
     ADD CONSTRAINT question_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenant(tenant_id);
+
+ALTER TABLE ONLY read_object
+    ADD CONSTRAINT read_object_tenant_id_run_id_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES run(tenant_id, run_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY read_page
     ADD CONSTRAINT read_page_tenant_id_run_id_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES run(tenant_id, run_id) ON DELETE CASCADE;

@@ -85,7 +85,7 @@ TABLES = (*_MESSAGES,)
 LEFT_BEHIND = frozenset(
     {
         *("access_token", "audit_event", "audit_seal", "change", "gate_slot", "idempotency", "listener", "question"),
-        "read_page",
+        *("read_object", "read_page"),
     }
 )
 """What is of one database only: tokens that are asked for anew, the audit and its chain, the change feed, answers to

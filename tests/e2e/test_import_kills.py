@@ -22,7 +22,7 @@ from tests.front_door import Client, a_party, environment, serving, settings
 EVSES_HELD = 350
 OVER = [Statement("over", f"UPDATE {table} SET lease_until = now()") for table in ("run", "gate_slot")]
 FORGET = Statement("forget", "DELETE FROM read_page")
-LEFT = Statement("left", "SELECT count(*) FROM read_page")
+LEFT = Statement("left", "SELECT (SELECT count(*) FROM read_page) + (SELECT count(*) FROM read_object)")
 
 
 @pytest.fixture
@@ -40,8 +40,15 @@ def asked(ampeco: Simulator, path: str) -> list[int]:
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "control: the pages are lost with the process"])
 async def test_an_import_whose_process_is_killed_asks_for_no_page_again(
-    database: Database, database_url: str, keyring: Keyring, ampeco: Simulator, kept: bool
+    database: Database,
+    database_url: str,
+    keyring: Keyring,
+    ampeco: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: bool,
 ) -> None:
+    for size in ("_AT_ONCE", "_PER_PAGE"):  # which are larger than all there is here
+        monkeypatch.setattr(f"service.storage.read_object.{size}", 7)
     ampeco.inject("2*ListEvses=delay:0")
     ampeco.inject("ListEvses=delay:60")
     async with database.transaction() as conn:

@@ -41,6 +41,7 @@ BOUNDED = {
     "publication_rule": "at most 100 of an integration",
     "pull": "one of an integration and kind",
     "pull_unseen": "at most what is held of the integration; empty after a whole reading",
+    "read_object": "as read_page",
     "read_page": "of runs under way; go with their run, and when it ends",
     "received_document": "goes with the received object",
     "repaired_answer": "one of an integration and operation",

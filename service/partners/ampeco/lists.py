@@ -32,6 +32,7 @@ from service.runs.worker import Progress, Tools
 from service.storage.changes import change_time
 from service.storage.peer import peers_known
 from service.storage.quarantine import quarantine_leave, quarantine_put
+from service.storage.read_object import read_object_put
 from service.storage.read_page import ReadPage, read_page_get, read_page_put
 from service.storage.run import RunClaim, run_came_on
 
@@ -69,8 +70,13 @@ class ListImport(Source):
         step.left_out = +step.left_out
         self._progress.close(RUN_STEP_STATE_SUCCEEDED, str(step))
 
-    async def _pages(self, step: ImportStep | None, method: str, request: Any) -> AsyncIterator[dict[int, Any]]:
-        """Pages of objects by AMPECO's ids. One that is shown twice counts as it is shown last."""
+    async def _pages(
+        self, step: ImportStep | None, method: str, request: Any, keep: str = ""
+    ) -> AsyncIterator[dict[int, Any]]:
+        """Pages of objects by AMPECO's ids. One that is shown twice counts as it is shown last.
+
+        What is in long lists is kept, too, in the list of the run that is called `keep`.
+        """
         request.integration_id, request.cursor, request.per_page = self._integration.id, "", PER_PAGE
         seen: set[int] = set()
         number, start, noted = 0, "", ""
@@ -81,21 +87,29 @@ class ListImport(Source):
             number, start = number + 1, page.next_link
             noted = link_noted(noted, start, number, "ampeco")
             objects = {each.id: each for each in page.message.data}
+            new = await self._keep(keep, objects) if keep else len(objects.keys() - seen)
             if step:
                 step.read += len(page.message.data) + len(page.rejects)
-                step.again += len(page.message.data) - len(objects.keys() - seen)
+                step.again += len(page.message.data) - new
                 for reject in page.rejects:
                     step.reject(reject)
                 reported = self._progress.report.steps[-1]
                 reported.page_count, reported.read_count = number, step.read
                 self._progress.count(self._done + step.read, description=f"reads {step.name}")
-            seen.update(objects)
+            if not keep:
+                seen.update(objects)
             yield objects
+
+    async def _keep(self, list: str, objects: Mapping[int, Message]) -> int:
+        """Tells how many were not kept before."""
+        async with self._writing() as conn:
+            return await read_object_put(conn, self._run, list, serialized(objects))
 
     async def _page(self, method: str, request: Any, number: int, start: str) -> Decoded:
         """As the run has read it, else as AMPECO shows it."""
         pages = self._channel.registry.pages[f"{CONTRACT}.{method}"]
         if kept := await read_page_get(self._database, self._run, method, number):
+            self._progress.works_on()
             return _again(kept, pages)
         page = await self._channel.page(pages, request, tenant_id=self._run.tenant_id, start=start)
         rejects = json.dumps([(each.pointer, each.problem, each.object_id, each.text) for each in page.rejects])
